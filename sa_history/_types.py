@@ -1,0 +1,69 @@
+"""Small types that every floor of the house shares."""
+
+from __future__ import annotations
+
+import enum
+from typing import Final, Literal
+
+Row = Literal["old", "new"]
+"""Which side of a change a tracker stores."""
+
+ContextStorage = Literal["reference", "inline"]
+"""Where the context of an event is kept: in its own row, or in the event's."""
+
+
+class Unset(enum.Enum):
+    """The type of :data:`UNSET`; an enum, so that type checkers can narrow it."""
+
+    UNSET = "UNSET"
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = Unset.UNSET
+"""Says that an argument was not given, where None would mean something."""
+
+
+class Level(enum.Enum):
+    """How often a trigger runs: once for a statement, or once for each row."""
+
+    STATEMENT = "statement"
+    ROW = "row"
+
+
+class Operation(enum.Enum):
+    """What a trigger fires on."""
+
+    INSERT = "INSERT"
+    UPDATE = "UPDATE"
+    DELETE = "DELETE"
+    TRUNCATE = "TRUNCATE"
+
+    @property
+    def has_old(self) -> bool:
+        """Whether there is a row from before the change."""
+        return self is not Operation.INSERT
+
+    @property
+    def has_new(self) -> bool:
+        """Whether there is a row from after the change."""
+        return self in (Operation.INSERT, Operation.UPDATE)
+
+
+class Op(str, enum.Enum):
+    """What an event records, as stored in ``pgh_op``.
+
+    Example::
+
+        session.scalars(Account.events.where(Account.events.pgh_op == Op.DELETE))
+    """
+
+    INSERT = "I"
+    UPDATE = "U"
+    DELETE = "D"
+    TRUNCATE = "T"
+    MANUAL = "M"
+    BASELINE = "B"
+
+    __str__ = str.__str__

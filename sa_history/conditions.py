@@ -1,0 +1,459 @@
+"""Conditions: which changes a tracker records, over the rows ``old`` and ``new``.
+
+A condition is written before the class exists, so ``new.balance < 0`` only
+remembers what was asked. When the class is mapped the condition is *bound*: each
+step is done again on the real column, with the column's type, operators and
+literal form, and a name that does not exist is an error.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, Union, cast
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    FromClause,
+    Table,
+    and_,
+    func,
+    literal_column,
+    not_,
+    or_,
+    types,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.elements import TextClause, quoted_name
+from sqlalchemy.sql.operators import ColumnOperators, OperatorType
+
+from sa_history._types import Operation, Row
+from sa_history.exc import ConditionError
+from sa_history.sql.expressions import expression_sql
+
+
+@dataclass(frozen=True, eq=False)
+class Scope:
+    """What a condition is bound to: one operation on one table.
+
+    :param subject: the model's name, for messages.
+    :param table: the tracked table.
+    :param columns: its columns by attribute name.
+    :param watched: the attributes that ``AnyChange()`` looks at by default.
+    :param operation: what fires; an insert has no old row, a delete no new one.
+    """
+
+    subject: str
+    table: Table
+    columns: Mapping[str, Column[Any]]
+    watched: tuple[str, ...]
+    operation: Operation
+    _rows: Mapping[str, FromClause] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # PL/pgSQL's own names for the rows; at statement level the transition
+        # tables are aliased to them, so one text serves both levels.
+        rows = {
+            row: self.table.alias(quoted_name(row.upper(), quote=False))
+            for row in ("old", "new")
+        }
+        object.__setattr__(self, "_rows", rows)
+
+    def column(self, row: Row, name: str) -> ColumnElement[Any]:
+        """Return the column of an attribute in the old or the new row.
+
+        :raises ConditionError: the operation has no such row, or the model no such
+            attribute; the message lists the right ones.
+        """
+        if not (self.operation.has_old if row == "old" else self.operation.has_new):
+            raise ConditionError(
+                f"{self.subject}: a condition on {self.operation.value} uses "
+                f"{row}.{name}, but there is no {row} row; use "
+                f"{'new' if row == 'old' else 'old'}.{name}, or a tracker of updates"
+            )
+        if name not in self.columns:
+            raise ConditionError(
+                f"{self.subject} has no column attribute {name!r} for {row}.{name}"
+                f"{suggestion(name, self.columns)}"
+            )
+        found = self._rows[row].corresponding_column(self.columns[name])
+        assert found is not None
+        return found
+
+
+def suggestion(name: str, known: Mapping[str, object]) -> str:
+    """Return the end of a message about an unknown name: the ones that exist."""
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"; {hint}it has {', '.join(known)}"
+
+
+class Condition(ColumnOperators):
+    """A condition, or a part of one, that is bound when the class is mapped.
+
+    It has the operators of a SQLAlchemy column, and passes on what only some types
+    have: ``new.data["status"].astext``, ``new.tags.overlap(["a"])``. Combine
+    conditions with ``&``, ``|`` and ``~``.
+
+    Example::
+
+        AfterUpdate((new.balance < 0) & AnyChange("balance"), label="overdrawn")
+    """
+
+    # SQLAlchemy asks any argument for this; __getattr__ must not answer.
+    is_clause_element = False
+
+    def bind(self, scope: Scope) -> ColumnElement[Any]:
+        """Return the condition as an expression over the table of ``scope``."""
+        raise NotImplementedError
+
+    def operate(
+        self, op: OperatorType, *other: Any, **kwargs: Any
+    ) -> ColumnOperators:
+        """Remember an operator, to be applied when the condition is bound."""
+        return _Operation(op, (self, *other), kwargs)
+
+    def reverse_operate(
+        self, op: OperatorType, other: Any, **kwargs: Any
+    ) -> ColumnOperators:
+        """Remember an operator whose left side is a plain value."""
+        return _Operation(op, (other, self), kwargs)
+
+    def __getattr__(self, name: str) -> _Attribute:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return _Attribute(self, name)
+
+    def __clause_element__(self) -> ColumnElement[Any]:
+        # Lets a condition be an argument of func, case or cast.
+        return _Placeholder(self)
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError(
+            "a condition has no truth value in Python; combine conditions with & | ~ "
+            "(not 'and', 'or', 'not', 'in' or a chained comparison)"
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        raise TypeError(f"{self!r} is not a list")
+
+
+class _Placeholder(ColumnElement[Any]):
+    """Stands for a condition inside a SQLAlchemy expression until it is bound."""
+
+    inherit_cache = False
+    __visit_name__ = "history_condition"
+
+    def __init__(self, condition: Condition) -> None:
+        self.condition = condition
+        self.type = types.NULLTYPE
+
+
+@dataclass(frozen=True, eq=False)
+class _RowColumn(Condition):
+    """``new.name`` or ``old.name``."""
+
+    row: Row
+    name: str
+
+    def __repr__(self) -> str:
+        return f"{self.row}.{self.name}"
+
+    def bind(self, scope: Scope) -> ColumnElement[Any]:
+        return scope.column(self.row, self.name)
+
+
+@dataclass(frozen=True, eq=False)
+class _Operation(Condition):
+    """An operator and its operands."""
+
+    operator: OperatorType
+    operands: tuple[Any, ...]
+    options: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"{self.operator.__name__}({', '.join(map(repr, self.operands))})"
+
+    def bind(self, scope: Scope) -> ColumnElement[Any]:
+        operands = (bound(operand, scope) for operand in self.operands)
+        return cast("ColumnElement[Any]", self.operator(*operands, **self.options))
+
+
+@dataclass(frozen=True, eq=False)
+class _Attribute(Condition):
+    """An attribute that only some types have, perhaps a method."""
+
+    owner: Condition
+    name: str
+
+    def __repr__(self) -> str:
+        return f"{self.owner!r}.{self.name}"
+
+    def bind(self, scope: Scope) -> ColumnElement[Any]:
+        return cast("ColumnElement[Any]", getattr(self.owner.bind(scope), self.name))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> _Call:
+        return _Call(self, args, kwargs)
+
+
+@dataclass(frozen=True, eq=False)
+class _Call(Condition):
+    """A call of a method that only some types have."""
+
+    method: _Attribute
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"{self.method!r}(...)"
+
+    def bind(self, scope: Scope) -> ColumnElement[Any]:
+        args = [bound(arg, scope) for arg in self.args]
+        kwargs = {name: bound(arg, scope) for name, arg in self.kwargs.items()}
+        method = cast("Callable[..., ColumnElement[Any]]", self.method.bind(scope))
+        return method(*args, **kwargs)
+
+
+class RowColumns:
+    """The columns of a row by attribute name: ``new.balance`` or ``new["balance"]``.
+
+    Example::
+
+        from sa_history import new, old
+
+        AfterUpdate(new.balance < old.balance, label="withdrawal")
+    """
+
+    def __init__(self, row: Row) -> None:
+        self._row = row
+
+    def __getattr__(self, name: str) -> _RowColumn:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _RowColumn(self._row, name)
+
+    def __getitem__(self, name: str) -> _RowColumn:
+        return _RowColumn(self._row, name)
+
+    def __repr__(self) -> str:
+        return self._row
+
+
+old: RowColumns = RowColumns("old")
+"""The row before an update or delete, in conditions."""
+
+new: RowColumns = RowColumns("new")
+"""The row after an insert or update, in conditions."""
+
+
+class _Changes(Condition):
+    """The common part of the conditions on which columns changed."""
+
+    def __init__(self, *names: str, exclude: tuple[str, ...] | list[str] = ()) -> None:
+        if isinstance(exclude, str):
+            raise ConditionError(f"exclude is a list of names, got {exclude!r}")
+        if names and exclude:
+            raise ConditionError(
+                f"{type(self).__name__} got both names and exclude; give one of them"
+            )
+        self.names = names
+        self.exclude = tuple(exclude)
+
+    def __repr__(self) -> str:
+        inside = [*map(repr, self.names)]
+        if self.exclude:
+            inside.append(f"exclude={list(self.exclude)!r}")
+        return f"{type(self).__name__}({', '.join(inside)})"
+
+    def _changes(self, scope: Scope) -> list[ColumnElement[bool]]:
+        for name in self.exclude:
+            scope.column("new", name)
+        names = self.names or tuple(n for n in scope.watched if n not in self.exclude)
+        if not names:
+            raise ConditionError(
+                f"{scope.subject}: {self!r} leaves no column to look at; name some"
+            )
+        return [changed(scope, name) for name in names]
+
+
+class AnyChange(_Changes):
+    """True where at least one of the columns changed.
+
+    :param names: attribute names; without any, those that the tracker stores.
+    :param exclude: attribute names to leave out, instead of ``names``.
+
+    A change is a difference in what is stored, so ``'a'`` to ``'A'`` counts in a
+    ``citext`` column and ``1.0`` to ``1.00`` in a ``numeric`` one, where ``=`` would
+    call them equal; columns whose type has no ``=``, such as ``json``, work as well.
+
+    Example::
+
+        AfterUpdate(AnyChange("email", "phone"), label="contact")
+    """
+
+    def bind(self, scope: Scope) -> ColumnElement[bool]:
+        """Return the condition as an expression over the table of ``scope``."""
+        return or_(*self._changes(scope))
+
+
+class AllChange(_Changes):
+    """True where every one of the columns changed.
+
+    :param names: attribute names; without any, those that the tracker stores.
+    :param exclude: attribute names to leave out, instead of ``names``.
+
+    Example::
+
+        AfterUpdate(AllChange("street", "city"), label="moved")
+    """
+
+    def bind(self, scope: Scope) -> ColumnElement[bool]:
+        """Return the condition as an expression over the table of ``scope``."""
+        return and_(*self._changes(scope))
+
+
+class AnyDontChange(_Changes):
+    """True where at least one of the columns stayed the same.
+
+    :param names: attribute names; without any, those that the tracker stores.
+    :param exclude: attribute names to leave out, instead of ``names``.
+
+    Example::
+
+        AfterUpdate(AnyDontChange("street", "city"), label="corrected")
+    """
+
+    def bind(self, scope: Scope) -> ColumnElement[bool]:
+        """Return the condition as an expression over the table of ``scope``."""
+        return not_(and_(*self._changes(scope)))
+
+
+class AllDontChange(_Changes):
+    """True where every one of the columns stayed the same.
+
+    :param names: attribute names; without any, those that the tracker stores.
+    :param exclude: attribute names to leave out, instead of ``names``.
+
+    Example::
+
+        AfterUpdate(AllDontChange("version"), label="unversioned")
+    """
+
+    def bind(self, scope: Scope) -> ColumnElement[bool]:
+        """Return the condition as an expression over the table of ``scope``."""
+        return not_(or_(*self._changes(scope)))
+
+
+def changed(scope: Scope, name: str) -> ColumnElement[bool]:
+    """Return whether an attribute differs between the old and the new row."""
+    before, after = scope.column("old", name), scope.column("new", name)
+    if _equality_is_identity(after.type):
+        return before.is_distinct_from(after)
+    # record_image_ne looks at the stored bytes. It is the same for every type and
+    # every search_path; "=" is found through the path where an extension has it.
+    # https://www.postgresql.org/docs/current/functions-comparisons.html
+    return func.row(before).op("OPERATOR(pg_catalog.*<>)", is_comparison=True)(
+        func.row(after)
+    )
+
+
+_IDENTITY_TYPES = (
+    types.Integer,
+    types.Boolean,
+    types.Uuid,
+    types.Date,
+    types.DateTime,
+    types.LargeBinary,
+    types.Enum,
+    types.String,
+)
+
+
+def _equality_is_identity(type_: types.TypeEngine[Any]) -> bool:
+    """Whether values of the type that are equal are stored alike."""
+    actual = type_.dialect_impl(postgresql.dialect())  # type: ignore[no-untyped-call]
+    if isinstance(actual, types.TypeDecorator):
+        return _equality_is_identity(actual.impl_instance)
+    if isinstance(actual, types.String) and actual.collation:
+        return False  # it may be a nondeterministic one
+    if isinstance(actual, postgresql.CITEXT):
+        return False
+    return isinstance(actual, _IDENTITY_TYPES)
+
+
+ConditionArgument = Union[
+    Condition,
+    ColumnElement[bool],
+    TextClause,
+    Callable[[Any, Any], Any],
+]
+"""What a tracker takes as its condition."""
+
+
+class _BoundColumns:
+    """What a condition written as a function gets for ``old`` and ``new``."""
+
+    def __init__(self, scope: Scope, row: Row) -> None:
+        self._scope, self._row = scope, row
+
+    def __getattr__(self, name: str) -> ColumnElement[Any]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._scope.column(self._row, name)
+
+    def __getitem__(self, name: str) -> ColumnElement[Any]:
+        return self._scope.column(self._row, name)
+
+
+def bound(part: Any, scope: Scope) -> Any:
+    """Return ``part`` with every condition in it bound; other values as they are."""
+    if isinstance(part, Condition):
+        return part.bind(scope)
+    if isinstance(part, (list, tuple)):
+        return type(part)(bound(item, scope) for item in part)
+    if isinstance(part, visitors.Visitable):
+        return visitors.replacement_traverse(
+            cast("visitors.ExternallyTraversible", part),
+            {},
+            lambda element, **_: element.condition.bind(scope)
+            if isinstance(element, _Placeholder)
+            else None,
+        )
+    return part
+
+
+def condition_sql(condition: ConditionArgument, scope: Scope) -> str:
+    """Return a condition as SQL over ``OLD`` and ``NEW``.
+
+    :param condition: an expression over ``old`` and ``new``, ``AnyChange`` and its
+        family, ``text()``, or a function ``(old, new) -> expression``.
+    :raises ConditionError: an unknown column, a row that the operation does not
+        have, or a value that has no literal form.
+    """
+    expression: Any = condition
+    try:
+        if callable(condition) and not isinstance(condition, Condition):
+            expression = condition(
+                _BoundColumns(scope, "old"), _BoundColumns(scope, "new")
+            )
+        expression = bound(expression, scope)
+        if isinstance(expression, bool):
+            expression = literal_column(str(expression).lower())
+        if not isinstance(expression, (ColumnElement, TextClause)):
+            raise ConditionError(
+                f"{scope.subject}: a condition is an expression over old and new, "
+                f"AnyChange(...), text('...') or a function of old and new that "
+                f"returns one, got {condition!r}"
+            )
+        return expression_sql(expression)
+    except ConditionError:
+        raise
+    except (SQLAlchemyError, AttributeError, NotImplementedError, ValueError) as error:
+        raise ConditionError(
+            f"{scope.subject}: the condition {condition!r} cannot be written as SQL: "
+            f"{error}; write that part with text('...')"
+        ) from error

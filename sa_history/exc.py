@@ -1,0 +1,89 @@
+"""Every error that sa_history raises.
+
+::
+
+    HistoryError
+     +-- DefinitionError        a model is tracked in a way that cannot work
+     |    +-- ConditionError    a condition names or compares what is not there
+     +-- DialectError           the engine is not PostgreSQL
+     +-- ContextError           a context cannot be entered, changed or sent
+     +-- EventsError            history was asked for in a way that cannot work
+     +-- RefusedError           a trigger refused the statement
+          +-- AppendOnlyError
+          +-- ContextRequiredError
+
+Mistakes in a definition are raised when the class is made. A
+:class:`RefusedError` comes from the database, by the SQLSTATE of the trigger
+that raised it, and is a :class:`sqlalchemy.exc.DBAPIError` as well, so handlers
+written for SQLAlchemy's errors go on to catch it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from sqlalchemy.exc import DBAPIError
+
+
+class HistoryError(Exception):
+    """The base of every error of sa_history.
+
+    Example::
+
+        try:
+            history.annotate(session, reason="import")
+        except history.exc.HistoryError as error:
+            print(error)
+    """
+
+
+class DefinitionError(HistoryError, ValueError):
+    """A model is tracked in a way that cannot work; raised as the class is made."""
+
+
+class ConditionError(DefinitionError):
+    """A condition names a column or row that is not there, or cannot be SQL."""
+
+
+class DialectError(HistoryError):
+    """The engine is not a PostgreSQL one; triggers are written for PostgreSQL."""
+
+
+class ContextError(HistoryError):
+    """A context cannot be entered, changed or sent as asked."""
+
+
+class EventsError(HistoryError):
+    """History was asked for in a way that cannot be answered."""
+
+
+class RefusedError(HistoryError, DBAPIError):
+    """A trigger of sa_history refused the statement; nothing was changed.
+
+    ``orig`` is the driver's error, with the table, the trigger (as constraint
+    name) and a hint in its diagnostics. Subclasses are found by ``sqlstate``.
+    """
+
+    sqlstate: ClassVar[str] = ""
+
+
+class AppendOnlyError(RefusedError):
+    """An append-only event table was updated, deleted from or truncated."""
+
+    sqlstate = "SH001"
+
+
+class ContextRequiredError(RefusedError):
+    """A change was made outside a context that holds a required key."""
+
+    sqlstate = "SH002"
+
+
+def refusal_for(sqlstate: str | None) -> type[RefusedError] | None:
+    """Return the error class for a SQLSTATE, None where it is not one of ours.
+
+    Example::
+
+        refusal_for("SH001")  # AppendOnlyError
+    """
+    return next((c for c in RefusedError.__subclasses__() if c.sqlstate == sqlstate), None)

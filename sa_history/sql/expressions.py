@@ -1,0 +1,64 @@
+"""SQLAlchemy expressions as SQL text that can stand in a trigger.
+
+A trigger has no bound parameters, so every value becomes a literal, written for
+any server setting and with no doubled percent sign (a driver's business, done
+when the statement is sent).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import types
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql.base import PGCompiler, PGDialect
+from sqlalchemy.sql.elements import ClauseElement
+
+from sa_history.sql.compose import Fragment, Qualified, Raw, quote_literal
+
+
+class _LiteralCompiler(PGCompiler):
+    """Writes each value as a literal."""
+
+    def render_literal_value(self, value: Any, type_: types.TypeEngine[Any]) -> str:
+        if isinstance(value, str) and isinstance(type_, types.String):
+            # SQLAlchemy doubles backslashes unless it has asked a server for
+            # standard_conforming_strings; there is no server here.
+            return quote_literal(value)
+        if isinstance(value, bytes):
+            return quote_literal(rf"\x{value.hex()}") + "::bytea"
+        return super().render_literal_value(value, type_)
+
+
+class _LiteralDialect(PGDialect):
+    statement_compiler = _LiteralCompiler
+    supports_statement_cache = False
+
+
+def _dialect() -> PGDialect:
+    dialect = _LiteralDialect(paramstyle="named")
+    # Enum and TypeDecorator literals are written by their types, which ask the
+    # dialect and not the compiler; see render_literal_value above.
+    dialect._backslash_escapes = False
+    return dialect
+
+
+def expression_sql(expression: ClauseElement) -> str:
+    """Return the text of an expression, its values as literals.
+
+    :raises sqlalchemy.exc.CompileError: a value has no literal form.
+    """
+    compiled = expression.compile(
+        dialect=_dialect(), compile_kwargs={"literal_binds": True}
+    )
+    return str(compiled)
+
+
+def type_sql(type_: types.TypeEngine[Any]) -> Fragment:
+    """Return the name of a type, qualified where it is a user's ENUM or DOMAIN."""
+    actual = type_.dialect_impl(postgresql.dialect())  # type: ignore[no-untyped-call]
+    if isinstance(actual, types.TypeDecorator):
+        actual = actual.impl_instance.dialect_impl(postgresql.dialect())  # type: ignore[no-untyped-call]
+    if isinstance(actual, postgresql.NamedType) and actual.name:
+        return Qualified(actual.schema, actual.name)
+    return Raw(actual.compile(dialect=_dialect()))

@@ -1,0 +1,77 @@
+"""Every name that sa_history gives to something in the database.
+
+Names follow conventions that stand in ``MetaData.naming_convention`` beside
+SQLAlchemy's own, and are made here only::
+
+    MetaData(naming_convention={"history_event_table": "%(table_name)s_history"})
+
+===========================  ===================================================
+key                          default
+===========================  ===================================================
+``history_event_table``      ``%(table_name)s_event``
+``history_function``         ``%(event_table_name)s_record``
+``history_trigger``          ``%(event_table_name)s_%(operation)s``
+``history_index``            ``ix_%(event_table_name)s_%(column_name)s``
+``history_context_table``    ``pghistory_context``
+``history_sequence``         ``pghistory_id_seq``
+``history_shared_function``  ``%(context_table_name)s_%(function)s``
+===========================  ===================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from sqlalchemy import MetaData
+
+from sa_history.exc import DefinitionError
+
+MAX_BYTES = 63
+"""PostgreSQL cuts longer names, silently (NAMEDATALEN is 64)."""
+
+_DEFAULTS = {
+    "history_event_table": "%(table_name)s_event",
+    "history_function": "%(event_table_name)s_record",
+    "history_trigger": "%(event_table_name)s_%(operation)s",
+    "history_index": "ix_%(event_table_name)s_%(column_name)s",
+    "history_context_table": "pghistory_context",
+    "history_sequence": "pghistory_id_seq",
+    "history_shared_function": "%(context_table_name)s_%(function)s",
+}
+
+CONTEXT_ID = "pghistory.context_id"
+"""The setting that holds the id of the context in force."""
+
+CONTEXT_METADATA = "pghistory.context_metadata"
+"""The setting that holds the context's keys and values, as JSON."""
+
+CONTEXT_PARENT_ID = "pghistory.context_parent_id"
+"""The setting that holds the id of the context around the one in force."""
+
+
+def generated_name(metadata: MetaData, convention: str, **tokens: str) -> str:
+    """Return the name that ``convention`` gives for ``tokens``, within 63 bytes.
+
+    :param metadata: its ``naming_convention`` may hold the convention.
+    :param convention: a key of the table above, such as ``"history_trigger"``.
+    :raises DefinitionError: the convention uses a token that does not exist.
+    """
+    template = metadata.naming_convention.get(convention, _DEFAULTS[convention])
+    try:
+        name = str(template) % tokens
+    except (KeyError, TypeError, ValueError) as error:
+        raise DefinitionError(
+            f"naming convention {convention!r} is {template!r}, which cannot be filled: "
+            f"{error}; it may use {sorted(tokens)} as %(name)s"
+        ) from error
+    return shortened(name)
+
+
+def shortened(name: str) -> str:
+    """Return ``name``, or where it is over 63 bytes its start with a hash of it all."""
+    encoded = name.encode()
+    if len(encoded) <= MAX_BYTES:
+        return name
+    digest = hashlib.sha256(encoded).hexdigest()[:8]
+    start = encoded[: MAX_BYTES - len(digest) - 1].decode(errors="ignore")
+    return f"{start}_{digest}"

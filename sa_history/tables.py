@@ -1,0 +1,146 @@
+"""What the event tables of one MetaData share: the context table, the sequence.
+
+Their functions and the sequence come and go with the context table, so that
+``create_all``, ``drop_all`` and ``Table.create`` need to know one thing only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    DateTime,
+    MetaData,
+    Sequence,
+    Table,
+    Uuid,
+    event,
+    func,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.schema import CreateSequence, DropSequence
+
+from sa_history.ddl import CreateFunction, DropFunction, Function
+from sa_history.exc import (
+    AppendOnlyError,
+    ContextRequiredError,
+    DialectError,
+)
+from sa_history.sql import bodies
+from sa_history.sql.compose import Qualified
+from sa_history.sql.naming import generated_name
+
+
+@dataclass(frozen=True, eq=False)
+class SharedObjects:
+    """The objects that every event table of a MetaData uses.
+
+    :param context_table: one row per context that an event was made in.
+    :param sequence: numbers the events of all tables, so that they have one order.
+    """
+
+    context_table: Table
+    sequence: Sequence
+
+    def function_name(self, function: str) -> Qualified:
+        """Return the name of one of the shared functions, such as ``"attach"``."""
+        table = self.context_table
+        name = generated_name(
+            table.metadata,
+            "history_shared_function",
+            context_table_name=table.name,
+            function=function,
+        )
+        return Qualified(table.schema, name)
+
+    @property
+    def attach_context(self) -> Qualified:
+        """The function that stores the context in force and returns its id."""
+        return self.function_name("attach")
+
+    @property
+    def context_value(self) -> Qualified:
+        """The function that returns a key of the context in force."""
+        return self.function_name("value")
+
+    @property
+    def append_only(self) -> Qualified:
+        """The trigger function of append-only event tables."""
+        return self.function_name("append_only")
+
+    def functions(self) -> tuple[Function, ...]:
+        """Return the shared functions."""
+        table = Qualified(self.context_table.schema, self.context_table.name)
+        return (
+            Function(
+                self.attach_context, bodies.attach_context(table), returns="uuid"
+            ),
+            Function(
+                self.context_value,
+                bodies.context_value(ContextRequiredError.sqlstate),
+                arguments="key text, required boolean, in_schema name, in_table name",
+                returns="text",
+            ),
+            Function(self.append_only, bodies.append_only(AppendOnlyError.sqlstate)),
+        )
+
+
+def create_shared_objects(metadata: MetaData) -> SharedObjects:
+    """Add the context table to ``metadata`` and return what belongs to it."""
+    name = generated_name(metadata, "history_context_table")
+    table = Table(
+        name,
+        metadata,
+        Column("id", Uuid, primary_key=True),
+        Column(
+            "created_at", DateTime(timezone=True), nullable=False, server_default=func.now()
+        ),
+        Column(
+            "updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()
+        ),
+        Column("metadata", JSONB, nullable=False),
+        Column("parent_id", Uuid),
+        comment="Who made changes, and why: one row per context that made one",
+    )
+    sequence = Sequence(
+        generated_name(metadata, "history_sequence", context_table_name=name),
+        # Not given the MetaData: drop_all(tables=[...]) drops every sequence of a
+        # MetaData, also under tables that stay.
+        schema=metadata.schema,
+        data_type=BigInteger,
+    )
+    shared = SharedObjects(table, sequence)
+
+    @event.listens_for(table, "before_create")
+    def create_sequence(_: Table, connection: Connection, **__: Any) -> None:
+        require_postgresql(connection)
+        connection.execute(CreateSequence(sequence, if_not_exists=True))
+
+    @event.listens_for(table, "after_create")
+    def create_functions(_: Table, connection: Connection, **__: Any) -> None:
+        for function in shared.functions():
+            connection.execute(CreateFunction(function))
+
+    @event.listens_for(table, "after_drop")
+    def drop_all(_: Table, connection: Connection, **__: Any) -> None:
+        for function in shared.functions():
+            connection.execute(DropFunction(function))
+        connection.execute(DropSequence(sequence, if_exists=True))
+
+    return shared
+
+
+def require_postgresql(connection: Connection) -> None:
+    """Refuse a connection to anything but PostgreSQL.
+
+    :raises DialectError: names the dialect.
+    """
+    if connection.dialect.name != "postgresql":
+        raise DialectError(
+            f"sa_history needs PostgreSQL, got an engine for {connection.dialect.name}; "
+            "its triggers and event tables cannot be created elsewhere"
+        )

@@ -1,0 +1,1 @@
+"""Ready triggers: values of :mod:`sa_history.ddl`, made for a table."""
