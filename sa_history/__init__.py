@@ -1,6 +1,83 @@
-"""History tracking for SQLAlchemy models on PostgreSQL."""
-from sa_history.track import *
-from sa_history.track import track, HistoryMixin, create_event, events
-from sa_history.trackers import *
-from sa_history.conditions import *
-from sa_history.conditions import new, old
+"""History tracking for SQLAlchemy models on PostgreSQL.
+
+``@track(...)`` gives a model an event table and the triggers that fill it, so that
+every change is recorded whoever makes it; ``history.context(...)`` puts who and why
+beside it; ``Model.events`` and :class:`AggregateEvent` read it back.
+
+Example::
+
+    import sa_history as history
+    from sa_history import AfterDelete, AfterUpdate, Snapshot, new, track
+
+
+    @track(Snapshot, AfterUpdate(new.balance < 0, label="overdrawn"), AfterDelete)
+    class Account(Base):
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        balance: Mapped[int]
+
+
+    Base.metadata.create_all(engine)
+
+    with history.context(session, user=7):
+        account.balance -= 10
+        session.commit()
+
+    session.scalars(account.events.select()).all()
+"""
+
+from __future__ import annotations
+
+from sa_history import exc
+from sa_history._types import Level, Op
+from sa_history.aggregate import AggregateEvent
+from sa_history.conditions import (
+    AllChange,
+    AllDontChange,
+    AnyChange,
+    AnyDontChange,
+    Condition,
+    new,
+    old,
+)
+from sa_history.context import annotate, context
+from sa_history.event_model import Context, Event
+from sa_history.events import Events
+from sa_history.track import HistoryMixin, create_event, events, track
+from sa_history.trackers import (
+    AfterDelete,
+    AfterInsert,
+    AfterUpdate,
+    Manual,
+    Snapshot,
+    Tracker,
+)
+
+__all__ = [
+    "AfterDelete",
+    "AfterInsert",
+    "AfterUpdate",
+    "AggregateEvent",
+    "AllChange",
+    "AllDontChange",
+    "AnyChange",
+    "AnyDontChange",
+    "Condition",
+    "Context",
+    "Event",
+    "Events",
+    "HistoryMixin",
+    "Level",
+    "Manual",
+    "Op",
+    "Snapshot",
+    "Tracker",
+    "annotate",
+    "context",
+    "create_event",
+    "events",
+    "exc",
+    "new",
+    "old",
+    "track",
+]

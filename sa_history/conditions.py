@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, Union, cast
+from typing import Any, NoReturn, TypeAlias, cast
 
 from sqlalchemy import (
     Column,
@@ -25,6 +25,7 @@ from sqlalchemy import (
     or_,
     types,
 )
+from sqlalchemy import cast as cast_sql
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import visitors
@@ -111,9 +112,7 @@ class Condition(ColumnOperators):
         """Return the condition as an expression over the table of ``scope``."""
         raise NotImplementedError
 
-    def operate(
-        self, op: OperatorType, *other: Any, **kwargs: Any
-    ) -> ColumnOperators:
+    def operate(self, op: OperatorType, *other: Any, **kwargs: Any) -> ColumnOperators:
         """Remember an operator, to be applied when the condition is bound."""
         return _Operation(op, (self, *other), kwargs)
 
@@ -350,15 +349,32 @@ class AllDontChange(_Changes):
 
 def changed(scope: Scope, name: str) -> ColumnElement[bool]:
     """Return whether an attribute differs between the old and the new row."""
-    before, after = scope.column("old", name), scope.column("new", name)
+    return stored_differs(scope.column("old", name), scope.column("new", name))
+
+
+class _Record(types.UserDefinedType[Any]):
+    """The type of a row of any columns."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "record"
+
+
+def stored_differs(
+    before: ColumnElement[Any], after: ColumnElement[Any]
+) -> ColumnElement[bool]:
+    """Return whether two values of one column differ in what is stored."""
     if _equality_is_identity(after.type):
         return before.is_distinct_from(after)
     # record_image_ne looks at the stored bytes. It is the same for every type and
     # every search_path; "=" is found through the path where an extension has it.
+    # Without the casts PostgreSQL would compare the rows member by member.
     # https://www.postgresql.org/docs/current/functions-comparisons.html
-    return func.row(before).op("OPERATOR(pg_catalog.*<>)", is_comparison=True)(
-        func.row(after)
+    differs = cast_sql(func.row(before), _Record).op(
+        "OPERATOR(pg_catalog.*<>)", is_comparison=True
     )
+    return differs(cast_sql(func.row(after), _Record))
 
 
 _IDENTITY_TYPES = (
@@ -385,12 +401,9 @@ def _equality_is_identity(type_: types.TypeEngine[Any]) -> bool:
     return isinstance(actual, _IDENTITY_TYPES)
 
 
-ConditionArgument = Union[
-    Condition,
-    ColumnElement[bool],
-    TextClause,
-    Callable[[Any, Any], Any],
-]
+ConditionArgument: TypeAlias = (
+    Condition | ColumnElement[bool] | TextClause | Callable[[Any, Any], Any]
+)
 """What a tracker takes as its condition."""
 
 
@@ -419,9 +432,11 @@ def bound(part: Any, scope: Scope) -> Any:
         return visitors.replacement_traverse(
             cast("visitors.ExternallyTraversible", part),
             {},
-            lambda element, **_: element.condition.bind(scope)
-            if isinstance(element, _Placeholder)
-            else None,
+            lambda element, **_: (
+                element.condition.bind(scope)
+                if isinstance(element, _Placeholder)
+                else None
+            ),
         )
     return part
 

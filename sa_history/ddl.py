@@ -190,5 +190,5 @@ def _compile_statement(element: _Statement, compiler: DDLCompiler, **_: Any) -> 
     text = element.fragment.render(schema_name)
     # Doubles the percent signs where the driver's parameter style needs it; DDL
     # elements have to ask for it, and must only once.
-    post_process: str = compiler.sql_compiler.post_process_text(text)
-    return post_process
+    processed: str = compiler.sql_compiler.post_process_text(text)  # type: ignore[no-untyped-call]
+    return processed

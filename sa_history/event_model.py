@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
-    BigInteger,
     CHAR,
+    BigInteger,
     Column,
     DateTime,
     Index,
@@ -485,9 +485,7 @@ def make_event_class(
             f"got {options.base!r}; leave mapping to sa_history"
         )
     bases = (
-        (options.base,)
-        if issubclass(options.base, Event)
-        else (options.base, Event)
+        (options.base,) if issubclass(options.base, Event) else (options.base, Event)
     )
     event_class: type[Event] = type(name, bases, {"__doc__": event_table.comment})
     event_class.__module__ = model.__module__ if model else __name__
@@ -533,7 +531,7 @@ def _properties(
                 *(
                     foreign(event_column) == column
                     for event_column, column in zip(
-                        key_columns(columns, event_table), key
+                        key_columns(columns, event_table), key, strict=True
                     )
                 )
             ),

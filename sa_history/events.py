@@ -21,7 +21,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import InstanceState
+from sqlalchemy.orm import Mapper
 from sqlalchemy.types import TypeEngine
 
 from sa_history._types import Op
@@ -61,7 +61,7 @@ class Events(Generic[E]):
         """The event table."""
         return self._tracking.event_table
 
-    def select(self) -> Select[tuple[E]]:
+    def select(self) -> Select[Any]:
         """Return a SELECT of the events, oldest first.
 
         :raises EventsError: on an object that has no key yet.
@@ -75,7 +75,7 @@ class Events(Generic[E]):
             statement = statement.where(*self._is_of(self._obj))
         return statement
 
-    def where(self, *criteria: ColumnElement[bool] | bool) -> Select[tuple[E]]:
+    def where(self, *criteria: ColumnElement[bool] | bool) -> Select[Any]:
         """Return a SELECT of the events that meet the criteria, oldest first.
 
         Example::
@@ -103,7 +103,11 @@ class Events(Generic[E]):
             manual = {t.event_label: t for t in tracking.trackers if not t.operations}
             raise EventsError(
                 f"{tracking.subject} has no Manual tracker with the label {label!r}"
-                + (suggestion(label, manual) if manual else "; give Manual(label) to it")
+                + (
+                    suggestion(label, manual)
+                    if manual
+                    else "; give Manual(label) to it"
+                )
             )
         table, columns = tracking.table, tracking.tracked_columns
         values: dict[str, Any] = {
@@ -140,10 +144,17 @@ class Events(Generic[E]):
             values[column.name] = cast(value, column.type)
         return values
 
+    def key_of(self, obj: object) -> list[Any]:
+        """Return the key that the events of ``obj`` have.
+
+        :raises EventsError: it is not of this model, or has no key yet.
+        """
+        return [value for _, value in _key_of(self._tracking, obj)]
+
     def _is_of(self, obj: object) -> list[ColumnElement[bool]]:
         keys = key_columns(self._tracking.tracked_columns, self.table)
-        values = [value for _, value in _key_of(self._tracking, obj)]
-        return [column == value for column, value in zip(keys, values)]
+        values = self.key_of(obj)
+        return [key == value for key, value in zip(keys, values, strict=True)]
 
     def __iter__(self) -> NoReturn:
         raise TypeError(
@@ -176,6 +187,12 @@ class EventsAttribute:
         self.tracking = tracking
 
     def __get__(self, obj: object | None, owner: type[Any]) -> Events[Event]:
+        if self.tracking.table not in owner.__mapper__.tables:
+            raise EventsError(
+                f"{owner.__name__} is not tracked: it inherits from "
+                f"{self.tracking.subject}, but its rows are in a table of their own; "
+                "put @track(...) on it"
+            )
         return Events(self.tracking, obj)
 
 
@@ -187,8 +204,9 @@ def _key_of(tracking: Tracking, obj: object) -> list[tuple[Column[Any], Any]]:
     state = inspect(obj)
     if state.identity is not None:
         # Not by the attributes: reading an expired one would need a round trip.
-        names = [state.mapper.get_property_by_column(c).key for c in _primary_key(state)]
-        values = dict(zip(names, state.identity))
+        mapper = state.mapper
+        names = [mapper.get_property_by_column(c).key for c in _primary_key(mapper)]
+        values = dict(zip(names, state.identity, strict=True))
     else:
         values = {name: state.dict.get(name) for name in columns.key}
     if not columns.key or any(values.get(name) is None for name in columns.key):
@@ -199,8 +217,8 @@ def _key_of(tracking: Tracking, obj: object) -> list[tuple[Column[Any], Any]]:
     return [(columns.columns[name], values[name]) for name in columns.key]
 
 
-def _primary_key(state: InstanceState[Any]) -> tuple[Column[Any], ...]:
-    return cast_type("tuple[Column[Any], ...]", state.mapper.primary_key)
+def _primary_key(mapper: Mapper[Any]) -> tuple[Column[Any], ...]:
+    return cast_type("tuple[Column[Any], ...]", mapper.primary_key)
 
 
 def _call(name: Qualified, type_: TypeEngine[Any], *arguments: Any) -> Any:

@@ -86,4 +86,6 @@ def refusal_for(sqlstate: str | None) -> type[RefusedError] | None:
 
         refusal_for("SH001")  # AppendOnlyError
     """
-    return next((c for c in RefusedError.__subclasses__() if c.sqlstate == sqlstate), None)
+    return next(
+        (c for c in RefusedError.__subclasses__() if c.sqlstate == sqlstate), None
+    )

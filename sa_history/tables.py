@@ -76,9 +76,7 @@ class SharedObjects:
         """Return the shared functions."""
         table = Qualified(self.context_table.schema, self.context_table.name)
         return (
-            Function(
-                self.attach_context, bodies.attach_context(table), returns="uuid"
-            ),
+            Function(self.attach_context, bodies.attach_context(table), returns="uuid"),
             Function(
                 self.context_value,
                 bodies.context_value(ContextRequiredError.sqlstate),
@@ -92,16 +90,13 @@ class SharedObjects:
 def create_shared_objects(metadata: MetaData) -> SharedObjects:
     """Add the context table to ``metadata`` and return what belongs to it."""
     name = generated_name(metadata, "history_context_table")
+    timestamp = DateTime(timezone=True)
     table = Table(
         name,
         metadata,
         Column("id", Uuid, primary_key=True),
-        Column(
-            "created_at", DateTime(timezone=True), nullable=False, server_default=func.now()
-        ),
-        Column(
-            "updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()
-        ),
+        Column("created_at", timestamp, nullable=False, server_default=func.now()),
+        Column("updated_at", timestamp, nullable=False, server_default=func.now()),
         Column("metadata", JSONB, nullable=False),
         Column("parent_id", Uuid),
         comment="Who made changes, and why: one row per context that made one",
@@ -141,6 +136,6 @@ def require_postgresql(connection: Connection) -> None:
     """
     if connection.dialect.name != "postgresql":
         raise DialectError(
-            f"sa_history needs PostgreSQL, got an engine for {connection.dialect.name}; "
-            "its triggers and event tables cannot be created elsewhere"
+            "sa_history needs PostgreSQL for its triggers and event tables, got an "
+            f"engine for {connection.dialect.name}; use a postgresql:// URL"
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, ClassVar, TypeVar, overload
+from inspect import getattr_static
+from typing import Any, ClassVar, TypeVar, cast, overload
 
 from sqlalchemy import (
     Column,
@@ -144,8 +145,8 @@ def _check_options(options: TrackingOptions) -> None:
     for column in options.context_columns:
         if not isinstance(column, Column) or not column.name:
             raise DefinitionError(
-                f"track: context_columns are columns with a name, got {column!r}; write "
-                'Column("username", String)'
+                f"track: context_columns are columns with a name, got {column!r}; "
+                'write Column("username", String)'
             )
     if not options.events.isidentifier() or options.events.startswith("_"):
         raise DefinitionError(
@@ -159,8 +160,10 @@ def _track(
     subject, table, model = _target(target)
     _check_labels(subject, trackers)
     history = ensure_history(table.metadata)
-    if (table.key, options.events) in history.trackings or (
-        model is not None and hasattr(model, options.events)
+    taken = getattr_static(model, options.events, None) if model else None
+    if (table.key, options.events) in history.trackings or not (
+        taken is None
+        or (isinstance(taken, EventsAttribute) and taken.tracking.table is not table)
     ):
         raise DefinitionError(
             f"{subject} has an attribute {options.events!r} already; give "
@@ -201,8 +204,8 @@ def _target(target: Any) -> tuple[str, Table, type[Any] | None]:
     if mapper.single and mapper.inherits is not None:
         raise DefinitionError(
             f"{target.__name__} has no table of its own: its rows are in "
-            f"{table.name!r}; track {mapper.inherits.class_.__name__}, with a condition "
-            "on the discriminator where only some rows matter"
+            f"{table.name!r}; track {mapper.inherits.class_.__name__}, with a "
+            "condition on the discriminator where only some rows matter"
         )
     return target.__name__, table, target
 
@@ -346,18 +349,23 @@ def _track_mixin_class(mapper: Mapper[Any], class_: type[HistoryMixin]) -> None:
 def trackings_of(target: Any) -> list[Tracking]:
     """Return the trackings of a mapped class, a Table or a mapped object.
 
+    An object of a joined subclass has rows in several tables; its own comes first.
+
     :raises EventsError: it is not tracked.
     """
-    table: Any = target
-    if not isinstance(target, Table):
+    tables: list[Table] = [target] if isinstance(target, Table) else []
+    if not tables:
         try:
-            table = inspect(target).mapper.local_table
+            mapper = inspect(target).mapper
         except (NoInspectionAvailable, AttributeError):
             raise EventsError(
                 f"{target!r} is not a mapped class, an object of one, or a Table"
             ) from None
-    history: History | None = history_of(table.metadata)
-    found = history.of_table(table) if history else []
+        tables = [t for t in reversed(mapper.tables) if isinstance(t, Table)]
+    found = []
+    for table in tables:
+        history: History | None = history_of(table.metadata)
+        found += history.of_table(table) if history else []
     if not found:
         raise EventsError(f"{target!r} is not tracked; put @track(...) on its class")
     return found
@@ -423,5 +431,4 @@ def _flush_and_execute(
     session: Session | scoped_session[Any], statement: Any
 ) -> CursorResult[Any]:
     session.flush()
-    result: CursorResult[Any] = session.execute(statement)
-    return result
+    return cast("CursorResult[Any]", session.execute(statement))

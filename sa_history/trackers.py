@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Union
+from typing import Any, ClassVar, TypeAlias
 
 from sqlalchemy import Column, Table
 
@@ -94,7 +94,9 @@ class Tracker:
 
     def _recording(self, table: TrackedColumns, operation: Operation) -> Recording:
         stored = self.stored(table)
-        pairs = [(table.columns[name].name, table.columns[name].name) for name in stored]
+        pairs = [
+            (table.columns[name].name, table.columns[name].name) for name in stored
+        ]
         if table.object_id is not None:
             pairs.insert(0, (table.object_id, table.columns[table.key[0]].name))
         condition = self._condition(operation)
@@ -109,7 +111,7 @@ class Tracker:
         )
 
 
-TrackerArgument = Union[Tracker, type[Tracker]]
+TrackerArgument: TypeAlias = Tracker | type[Tracker]
 """A tracker as ``track`` takes it: an instance, or a class for the defaults."""
 
 
@@ -117,12 +119,12 @@ TrackerArgument = Union[Tracker, type[Tracker]]
 class _ConditionTracker(Tracker):
     """A tracker that a condition narrows, and that may choose the row it stores."""
 
-    condition: ConditionArgument | None | Unset = UNSET
+    condition: ConditionArgument | Unset | None = UNSET
     row: Row | Unset = UNSET
 
     def __init__(
         self,
-        condition: ConditionArgument | None | Unset = UNSET,
+        condition: ConditionArgument | Unset | None = UNSET,
         *,
         label: str | Unset = UNSET,
         columns: Sequence[str] | None = None,
@@ -156,7 +158,7 @@ class _ConditionTracker(Tracker):
         for operation in self.operations:
             if not (operation.has_old if self.row == "old" else operation.has_new):
                 raise DefinitionError(
-                    f"{type(self).__name__}: row={self.row!r} cannot be stored, because "
+                    f"{type(self).__name__}: row={self.row!r} cannot be stored: "
                     f"{operation.value} has no {self.row} row; leave row out"
                 )
 

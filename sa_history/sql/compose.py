@@ -16,9 +16,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Union
 
-SchemaNames = Callable[[Union[str, None]], str]
+SchemaNames = Callable[[str | None], str]
 """Gives the schema's name in the database, for a schema of the model or None."""
 
 
@@ -122,7 +121,9 @@ def join(separator: str, parts: Iterable[Fragment]) -> Fragment:
 def quote_ident(name: str) -> str:
     """Return ``name`` as a quoted identifier."""
     if "\0" in name:
-        raise ValueError(f"PostgreSQL names cannot contain NUL, got {name!r}; rename it")
+        raise ValueError(
+            f"PostgreSQL names cannot contain NUL, got {name!r}; rename it"
+        )
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -133,6 +134,8 @@ def quote_literal(value: str) -> str:
     off, so a value with one is written as ``E'...'``.
     """
     if "\0" in value:
-        raise ValueError(f"PostgreSQL text cannot contain NUL, got {value!r}; remove it")
+        raise ValueError(
+            f"PostgreSQL text cannot contain NUL, got {value!r}; remove it"
+        )
     quoted = "'" + value.replace("'", "''") + "'"
     return " E" + quoted.replace("\\", "\\\\") if "\\" in value else quoted

@@ -27,7 +27,8 @@ class _LiteralCompiler(PGCompiler):
             return quote_literal(value)
         if isinstance(value, bytes):
             return quote_literal(rf"\x{value.hex()}") + "::bytea"
-        return super().render_literal_value(value, type_)
+        text: str = super().render_literal_value(value, type_)  # type: ignore[no-untyped-call]
+        return text
 
 
 class _LiteralDialect(PGDialect):
@@ -36,7 +37,7 @@ class _LiteralDialect(PGDialect):
 
 
 def _dialect() -> PGDialect:
-    dialect = _LiteralDialect(paramstyle="named")
+    dialect = _LiteralDialect(paramstyle="named")  # type: ignore[no-untyped-call]
     # Enum and TypeDecorator literals are written by their types, which ask the
     # dialect and not the compiler; see render_literal_value above.
     dialect._backslash_escapes = False
@@ -59,6 +60,6 @@ def type_sql(type_: types.TypeEngine[Any]) -> Fragment:
     actual = type_.dialect_impl(postgresql.dialect())  # type: ignore[no-untyped-call]
     if isinstance(actual, types.TypeDecorator):
         actual = actual.impl_instance.dialect_impl(postgresql.dialect())  # type: ignore[no-untyped-call]
-    if isinstance(actual, postgresql.NamedType) and actual.name:
+    if isinstance(actual, (postgresql.ENUM, postgresql.DOMAIN)) and actual.name:
         return Qualified(actual.schema, actual.name)
     return Raw(actual.compile(dialect=_dialect()))

@@ -61,8 +61,8 @@ def generated_name(metadata: MetaData, convention: str, **tokens: str) -> str:
         name = str(template) % tokens
     except (KeyError, TypeError, ValueError) as error:
         raise DefinitionError(
-            f"naming convention {convention!r} is {template!r}, which cannot be filled: "
-            f"{error}; it may use {sorted(tokens)} as %(name)s"
+            f"naming convention {convention!r} is {template!r}, which cannot be "
+            f"filled: {error}; it may use {sorted(tokens)} as %(name)s"
         ) from error
     return shortened(name)
 

@@ -34,36 +34,15 @@ class Account:
     def run(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
         """Run a short program to its end and return what it printed."""
         return subprocess.run(
-            self._command(command),
+            self.command(*command),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             cwd="/",
             user=self.uid,
             group=self.gid,
-            extra_groups=self._extra_groups,
+            extra_groups=self.extra_groups,
         )
-
-    def spawn(
-        self, *command: str | Path, log: Path, environment: dict[str, str]
-    ) -> subprocess.Popen[bytes]:
-        """Start a program that writes to *log*, in a session of its own.
-
-        A Ctrl-C in the terminal reaches us and not the program.
-        """
-        with log.open("ab") as output:
-            return subprocess.Popen(
-                self._command(command),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd="/",
-                env=environment,
-                user=self.uid,
-                group=self.gid,
-                extra_groups=self._extra_groups,
-                start_new_session=True,
-            )
 
     def own(self, path: Path) -> None:
         """Give *path* to the account."""
@@ -85,10 +64,12 @@ class Account:
         return enter.returncode == 0
 
     @property
-    def _extra_groups(self) -> list[int] | None:
+    def extra_groups(self) -> list[int] | None:
+        """Further groups to run programs with: none of ours."""
         return None if self.uid is None else []
 
-    def _command(self, command: tuple[str | Path, ...]) -> list[str]:
+    def command(self, *command: str | Path) -> list[str]:
+        """Return what to execute in order to run *command*."""
         return [*self.prefix, *map(str, command)]
 
 

@@ -85,41 +85,45 @@ def make_reachable(bindir: Path, account: Account, directory: Path) -> Path:
 
     :param directory: a directory of the account's, for the copy.
     """
-    if _runs(bindir, account) is None:
+    if _problem(bindir, account) is None:
         return bindir
-    if problem := _runs(bindir, Account()):
+    if problem := _problem(bindir, Account()):
         raise EmbeddedPostgresError(
-            f"{str(bindir / 'postgres')!r} does not run: {problem};"
+            f"the PostgreSQL in {str(bindir)!r} does not run: {problem};"
             " set PG_BINDIR to the bin directory of another installation"
         )
-    copy = _copy_installation(bindir, account, directory / "installation")
-    if problem := _runs(copy, account):
+    copy = copy_installation(bindir, directory / "installation")
+    account.own_tree(directory / "installation")
+    if problem := _problem(copy, account):
         raise EmbeddedPostgresError(
-            f"account {account.name!r} cannot run a copy of {str(bindir)!r} in"
-            f" {str(directory)!r}: {problem}; set PG_BINDIR to an installation that"
-            " all users can read"
+            f"account {account.name!r} can run neither the PostgreSQL in"
+            f" {str(bindir)!r} nor a copy of it: {problem}; set PG_BINDIR to an"
+            " installation that all users can read"
         )
     return copy
 
 
-def _runs(bindir: Path, account: Account) -> str | None:
-    """Return None if the server program runs, else what it says."""
-    try:
-        result = account.run(bindir / "postgres", "--version")
-    except OSError as error:
-        return str(error)
-    return None if result.returncode == 0 else result.stderr.strip()
-
-
-def _copy_installation(bindir: Path, account: Account, target: Path) -> Path:
+def copy_installation(bindir: Path, target: Path) -> Path:
+    """Copy what a server needs of an installation, and return the copy's *bindir*."""
     # Programs find their libraries relative to themselves, and those of a wheel may
     # lie beside the package: so the copy keeps the names and the levels.
     root = bindir.parent
+    top = root.parent.parent
     parts = [root / name for name in (bindir.name, "lib", "share")]
-    parts.append(root.parent.parent / f"{root.parent.name}.libs")
+    parts.append(top / f"{root.parent.name}.libs")
     for part in parts:
         if part.is_dir():
-            inner = part.relative_to(root.parent.parent)
-            shutil.copytree(part, target / inner, symlinks=True)
-    account.own_tree(target)
-    return target / root.parent.name / root.name / bindir.name
+            shutil.copytree(part, target / part.relative_to(top), symlinks=True)
+    return target / bindir.relative_to(top)
+
+
+def _problem(bindir: Path, account: Account) -> str | None:
+    """Return None if *account* can run the programs, else why not."""
+    for name in PROGRAMS:
+        try:
+            result = account.run(bindir / name, "--version")
+        except OSError as error:
+            return str(error)
+        if result.returncode != 0:
+            return result.stderr.strip()
+    return None

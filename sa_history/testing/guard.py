@@ -6,6 +6,8 @@ import contextlib
 import subprocess
 from pathlib import Path
 
+from sa_history.testing.account import Account
+
 # The end of the input means that our owner has let go of us, or has died, however.
 # A server that stops by itself removes its postmaster.pid; one that has become a
 # zombie, because nobody reaps it, can still be signalled: hence both conditions.
@@ -32,6 +34,12 @@ done
 """
 
 
+# What we start tells the guard its process id itself, before it becomes the program.
+# Until then it holds the guard's pipe too, so that there is no moment in which our
+# death would leave a program behind that the guard does not know of.
+_LAUNCH = 'echo $$ && log=$1 && shift && exec "$@" >>"$log" 2>&1'
+
+
 class Guard:
     """A process that removes a directory, and the server in it, once we are gone.
 
@@ -39,12 +47,12 @@ class Guard:
     by ``kill -9``. It runs in a session of its own and so outlives a Ctrl-C.
 
     >>> guard = Guard(directory)
-    >>> guard.watch(server.pid)
+    >>> server = guard.launch(account, "postgres", log=log, environment={})
     >>> guard.release()  # stops what it watches, removes the directory
     """
 
     def __init__(self, directory: Path) -> None:
-        self.process = subprocess.Popen(
+        self._process = subprocess.Popen(
             ["/bin/sh", "-c", _SCRIPT, "sa-history-guard", str(directory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -53,16 +61,40 @@ class Guard:
             start_new_session=True,
             bufsize=0,
         )
+        assert self._process.stdin is not None
+        self._pipe = self._process.stdin
 
-    def watch(self, pid: int | None) -> None:
-        """Say which process, the leader of its group, to stop; None for no one."""
-        assert self.process.stdin is not None
+    def launch(
+        self,
+        account: Account,
+        *command: str | Path,
+        log: Path,
+        environment: dict[str, str],
+    ) -> subprocess.Popen[bytes]:
+        """Start a program as *account*, and watch it from its first moment.
+
+        It runs in a session of its own: a Ctrl-C in the terminal does not reach it.
+        """
+        return subprocess.Popen(
+            account.command("/bin/sh", "-c", _LAUNCH, "sh", log, *command),
+            stdin=subprocess.DEVNULL,
+            stdout=self._pipe,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env=environment,
+            user=account.uid,
+            group=account.gid,
+            extra_groups=account.extra_groups,
+            start_new_session=True,
+        )
+
+    def forget(self) -> None:
+        """Watch no program any more; say so when it has ended."""
         # Someone may have killed the guard: no reason for us to fail.
         with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(f"{pid or ''}\n".encode())
+            self._pipe.write(b"\n")
 
     def release(self) -> None:
         """Let the guard do its work now, and wait for its end."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+        self._pipe.close()
+        self._process.wait()

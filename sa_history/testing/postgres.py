@@ -157,7 +157,8 @@ class EmbeddedPostgres:
     def _initialise(
         self, bindir: Path, account: Account, guard: Guard, deadline: float
     ) -> None:
-        process = account.spawn(
+        process = guard.launch(
+            account,
             bindir / "initdb",
             "--pgdata",
             self._data,
@@ -169,14 +170,13 @@ class EmbeddedPostgres:
             log=self._log,
             environment=_environment(bindir),
         )
-        guard.watch(process.pid)
         try:
             process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             pass
         finally:
             _end(process, signal.SIGQUIT)
-            guard.watch(None)
+            guard.forget()
         if process.returncode != 0:
             raise self._failure(f"{str(bindir / 'initdb')!r} failed")
 
@@ -189,7 +189,8 @@ class EmbeddedPostgres:
         cleanup: contextlib.ExitStack,
     ) -> None:
         options = [f"--{name}={value}" for name, value in self._settings.items()]
-        process = account.spawn(
+        process = guard.launch(
+            account,
             bindir / "postgres",
             "-D",
             self._data,
@@ -199,10 +200,9 @@ class EmbeddedPostgres:
             log=self._log,
             environment=_environment(bindir),
         )
-        # Unwound from the last: first the end of the server, then the guard learns.
-        cleanup.callback(guard.watch, None)
+        # Unwound from the last: first the server ends, then the guard forgets it.
+        cleanup.callback(guard.forget)
         cleanup.callback(_end, process, signal.SIGINT)
-        guard.watch(process.pid)
         self._server = process
         while not self._is_ready():
             if process.poll() is not None or time.monotonic() > deadline:

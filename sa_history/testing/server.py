@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 from sa_history.testing.errors import EmbeddedPostgresError
 
@@ -32,7 +33,15 @@ class PgServer:
         >>> PgServer.from_url("postgres://user@host/db").url.drivername
         'postgresql+psycopg'
         """
-        parsed = make_url(url)
+        try:
+            parsed = make_url(url)
+        except ArgumentError:
+            # The value may hold a password, in a place we cannot tell.
+            raise EmbeddedPostgresError(
+                "the database URL cannot be parsed; set DATABASE_URL to one like"
+                " 'postgresql://user:password@host/database', or unset it to have a"
+                " server started"
+            ) from None
         if parsed.drivername.partition("+")[0] not in ("postgresql", "postgres"):
             raise EmbeddedPostgresError(
                 f"the database URL {str(parsed)!r} does not name a PostgreSQL; set"

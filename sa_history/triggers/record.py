@@ -209,7 +209,9 @@ def _source(capture: Capture, recording: Recording) -> Fragment:
 def _where(capture: Capture, recording: Recording) -> Fragment:
     if recording.condition is None:
         return Raw("")
-    by_row = capture.level is Level.ROW and recording.operation is not Operation.TRUNCATE
+    by_row = (
+        capture.level is Level.ROW and recording.operation is not Operation.TRUNCATE
+    )
     if by_row and len(capture.of(recording.operation)) == 1:
         return Raw("")  # the trigger's WHEN has looked already
     if recording.reads_both_rows and not by_row:

@@ -46,10 +46,13 @@ def is_running() -> Callable[[int], bool]:
         except PermissionError:
             pass
         # In some containers nobody reaps an orphan, which stays as a zombie then.
+        # Where there is no /proc, there are no such containers either.
+        if not Path("/proc/self/stat").exists():
+            return True
         try:
             status = Path(f"/proc/{pid}/stat").read_text()
         except OSError:
-            return Path("/proc/self/stat").exists() is False
+            return False
         return status.rpartition(")")[2].split()[0] != "Z"
 
     return check

@@ -1,0 +1,81 @@
+"""What can be done with a checkout: ``nox -l`` lists it, ``nox -s tests`` does one.
+
+All that is needed is Python and ``pip install nox``. The tests and the demo start a
+throw-away PostgreSQL from a wheel, unless ``DATABASE_URL`` names a server.
+"""
+
+from __future__ import annotations
+
+import os
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+# nox brings virtualenv along; the standard library's venv is a package of its own in
+# some distributions.
+nox.options.default_venv_backend = "virtualenv"
+nox.options.sessions = ["tests", "lint", "typing", "docs"]
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+WORKERS = str(min(4, os.cpu_count() or 1))
+
+PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+MATRIX = [(python, "2.0") for python in PYTHONS]
+MATRIX += [(python, "2.1") for python in PYTHONS if python != "3.10"]
+MATRIX += [("3.10", "lowest")]
+
+
+def group(name: str) -> tuple[str, ...]:
+    """Return the requirements of a dependency group."""
+    return nox.project.dependency_groups(PYPROJECT, name)
+
+
+def lowest() -> list[str]:
+    """Return the run-time dependencies, each in the oldest version we allow."""
+    requirements: list[str] = PYPROJECT["project"]["dependencies"]
+    return [requirement.replace(">=", "==") for requirement in requirements]
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests; what follows ``--`` goes to pytest."""
+    session.install(*group("tests"), "-e", ".[flask]")
+    session.run("pytest", "-n", WORKERS, *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Run the example of the README."""
+    session.install(".[demo]")
+    session.run("python", "examples/tracking/demo.py", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check the style of the code."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check the types of the library."""
+    session.install(*group("typing"), "-e", ".[flask]")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into docs/_build/html; warnings are errors."""
+    session.install(*group("docs"), "-e", ".[flask]")
+    session.run("sphinx-build", "-W", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+@nox.parametrize(["python", "sqlalchemy"], MATRIX)
+def matrix(session: nox.Session, sqlalchemy: str) -> None:
+    """Run the tests with each supported Python and SQLAlchemy, and the oldest."""
+    pins = lowest() if sqlalchemy == "lowest" else [f"SQLAlchemy=={sqlalchemy}.*"]
+    session.install(*group("tests"), *pins, "-e", ".[flask]")
+    session.run("pytest", "-n", WORKERS, *session.posargs)

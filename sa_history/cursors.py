@@ -1,0 +1,291 @@
+"""Cursors of psycopg that send the context together with the statement.
+
+The settings and the statement go in one pipeline, so the context costs no network
+round trip; psycopg puts its BEGIN into the same pipeline, which saves one. The hook
+is the driver's ``cursor_factory``, below SQLAlchemy, so that COPY and whatever else
+is done with the driver's own connection has its context too.
+https://www.psycopg.org/psycopg3/docs/advanced/pipeline.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import psycopg
+from psycopg.errors import ActiveSqlTransaction
+from psycopg.pq import TransactionStatus
+
+from sa_history.sql.settings import SET_CONFIG
+from sa_history.wire import News, Wire
+
+# psycopg's methods have many forms; what they are given is passed on as it is.
+# mypy: disable-error-code="override"
+
+
+class _Teller:
+    """What the cursors below have in common."""
+
+    wire: Wire
+    connection: Any
+    statusmessage: Any
+
+    def _news(self) -> News | None:
+        return self.wire.news(self.connection.pgconn.transaction_status)
+
+    def _noted(self) -> None:
+        # The command tag of ROLLBACK TO SAVEPOINT, which takes settings back.
+        if self.wire.was_told and self.statusmessage == "ROLLBACK":
+            self.wire.unsure()
+
+    def _told(self, news: News) -> None:
+        if not self._is_lone():
+            self.wire.told(news)
+
+    def _is_lone(self) -> bool:
+        """Whether the next statement is a transaction of its own."""
+        connection = self.connection
+        idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
+        return bool(connection.autocommit and idle)
+
+
+def _can_share(query: Any, params: Any) -> bool:
+    """Whether a query can go in a pipeline, where each message is one statement."""
+    if params:
+        return True
+    if isinstance(query, bytes):
+        query = query.decode(errors="replace")
+    return isinstance(query, str) and ";" not in query.rstrip("; \n\t")
+
+
+class ContextCursor(_Teller, psycopg.Cursor[Any]):
+    """A cursor that tells the context first."""
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        """Execute a query, in the context in force."""
+        news = self._news()
+        try:
+            if news is None:
+                super().execute(query, params, **options)
+            elif _can_share(query, params) and psycopg.Pipeline.is_supported():
+                self._execute_with(news, query, params, options)
+            else:
+                with self._told_apart(news):
+                    super().execute(query, params, **options)
+        except BaseException:
+            self.wire.unsure()
+            raise
+        self._noted()
+        return self
+
+    def _execute_with(
+        self, news: News, query: Any, params: Any, options: dict[str, Any]
+    ) -> None:
+        lone = self._is_lone()
+        try:
+            with self.connection.pipeline():
+                psycopg.Cursor(self.connection).execute(SET_CONFIG, news.values)
+                super().execute(query, params, **options)
+        except ActiveSqlTransaction:
+            if not lone:
+                raise
+            # VACUUM and its like refuse company; they write no tracked row.
+            super().execute(query, params, **options)
+        else:
+            if not lone:
+                self.wire.told(news)
+
+    def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
+        """Execute a query for each set of parameters, in the context in force."""
+        news = self._news()
+        try:
+            if news is None:
+                super().executemany(query, params_seq, **options)
+            elif psycopg.Pipeline.is_supported() and not self._is_lone():
+                with self.connection.pipeline():
+                    psycopg.Cursor(self.connection).execute(SET_CONFIG, news.values)
+                    super().executemany(query, params_seq, **options)
+                self.wire.told(news)
+            else:
+                with self._told_apart(news):
+                    super().executemany(query, params_seq, **options)
+        except BaseException:
+            self.wire.unsure()
+            raise
+
+    def stream(self, query: Any, params: Any = None, **options: Any) -> Iterator[Any]:
+        """Stream the rows of a query, in the context in force."""
+        with self._told_apart(self._news()):
+            yield from super().stream(query, params, **options)
+
+    @contextmanager
+    def copy(self, statement: Any, params: Any = None, **options: Any) -> Iterator[Any]:
+        """Begin a COPY, in the context in force."""
+        with (
+            self._told_apart(self._news()),
+            super().copy(statement, params, **options) as copy,
+        ):
+            yield copy
+
+    @contextmanager
+    def _told_apart(self, news: News | None) -> Iterator[None]:
+        """Send the settings by themselves, and have the block in their transaction."""
+        if news is None:
+            yield
+        elif self._is_lone():
+            with self.connection.transaction():
+                psycopg.Cursor(self.connection).execute(SET_CONFIG, news.values)
+                yield
+        else:
+            psycopg.Cursor(self.connection).execute(SET_CONFIG, news.values)
+            self.wire.told(news)
+            yield
+
+
+class ContextServerCursor(_Teller, psycopg.ServerCursor[Any]):
+    """A server-side cursor that tells the context first."""
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        """Declare the cursor, in the context in force."""
+        news = self._news()
+        if news is not None and not self._is_lone():
+            psycopg.Cursor(self.connection).execute(SET_CONFIG, news.values)
+            self.wire.told(news)
+        return super().execute(query, params, **options)
+
+
+class AsyncContextCursor(_Teller, psycopg.AsyncCursor[Any]):
+    """The async twin of :class:`ContextCursor`."""
+
+    async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        """Execute a query, in the context in force."""
+        news = self._news()
+        try:
+            if news is None:
+                await super().execute(query, params, **options)
+            elif _can_share(query, params) and psycopg.AsyncPipeline.is_supported():
+                await self._execute_with(news, query, params, options)
+            else:
+                async with self._told_apart(news):
+                    await super().execute(query, params, **options)
+        except BaseException:
+            self.wire.unsure()
+            raise
+        self._noted()
+        return self
+
+    async def _execute_with(
+        self, news: News, query: Any, params: Any, options: dict[str, Any]
+    ) -> None:
+        lone = self._is_lone()
+        try:
+            async with self.connection.pipeline():
+                await psycopg.AsyncCursor(self.connection).execute(
+                    SET_CONFIG, news.values
+                )
+                await super().execute(query, params, **options)
+        except ActiveSqlTransaction:
+            if not lone:
+                raise
+            await super().execute(query, params, **options)
+        else:
+            if not lone:
+                self.wire.told(news)
+
+    async def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
+        """Execute a query for each set of parameters, in the context in force."""
+        news = self._news()
+        try:
+            if news is None:
+                await super().executemany(query, params_seq, **options)
+            elif psycopg.AsyncPipeline.is_supported() and not self._is_lone():
+                async with self.connection.pipeline():
+                    await psycopg.AsyncCursor(self.connection).execute(
+                        SET_CONFIG, news.values
+                    )
+                    await super().executemany(query, params_seq, **options)
+                self.wire.told(news)
+            else:
+                async with self._told_apart(news):
+                    await super().executemany(query, params_seq, **options)
+        except BaseException:
+            self.wire.unsure()
+            raise
+
+    async def stream(
+        self, query: Any, params: Any = None, **options: Any
+    ) -> AsyncIterator[Any]:
+        """Stream the rows of a query, in the context in force."""
+        async with self._told_apart(self._news()):
+            async for row in super().stream(query, params, **options):
+                yield row
+
+    @asynccontextmanager
+    async def copy(
+        self, statement: Any, params: Any = None, **options: Any
+    ) -> AsyncIterator[Any]:
+        """Begin a COPY, in the context in force."""
+        async with (
+            self._told_apart(self._news()),
+            super().copy(statement, params, **options) as copy,
+        ):
+            yield copy
+
+    @asynccontextmanager
+    async def _told_apart(self, news: News | None) -> AsyncIterator[None]:
+        if news is None:
+            yield
+        elif self._is_lone():
+            async with self.connection.transaction():
+                await psycopg.AsyncCursor(self.connection).execute(
+                    SET_CONFIG, news.values
+                )
+                yield
+        else:
+            await psycopg.AsyncCursor(self.connection).execute(SET_CONFIG, news.values)
+            self.wire.told(news)
+            yield
+
+
+class AsyncContextServerCursor(_Teller, psycopg.AsyncServerCursor[Any]):
+    """The async twin of :class:`ContextServerCursor`."""
+
+    async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        """Declare the cursor, in the context in force."""
+        news = self._news()
+        if news is not None and not self._is_lone():
+            await psycopg.AsyncCursor(self.connection).execute(SET_CONFIG, news.values)
+            self.wire.told(news)
+        return await super().execute(query, params, **options)
+
+
+def give_cursors(connection: Any, wire: Wire) -> None:
+    """Have a psycopg connection make cursors that tell the context.
+
+    The connection's own cursor classes, an application's too, are their bases.
+
+    :param connection: the driver's connection; others than psycopg's stay as they are.
+    """
+    if isinstance(connection, psycopg.Connection):
+        client: type[Any] = ContextCursor
+        server: type[Any] = ContextServerCursor
+    elif isinstance(connection, psycopg.AsyncConnection):
+        client, server = AsyncContextCursor, AsyncContextServerCursor
+    else:
+        return
+    for attribute, telling in (
+        ("cursor_factory", client),
+        ("server_cursor_factory", server),
+    ):
+        base = getattr(connection, attribute)
+        if getattr(base, "wire", None) is not wire:
+            made = type(base.__name__, (telling, base), {"wire": wire})
+            setattr(connection, attribute, made)
+
+
+def has_cursors(connection: Any) -> bool:
+    """Return whether the driver's connection makes cursors that tell the context."""
+    return isinstance(getattr(connection, "cursor_factory", None), type) and issubclass(
+        connection.cursor_factory, _Teller
+    )
