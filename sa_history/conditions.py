@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeAlias, cast
 
 from sqlalchemy import (
+    BindParameter,
+    ClauseElement,
     Column,
     ColumnElement,
     FromClause,
@@ -402,7 +404,7 @@ def _equality_is_identity(type_: types.TypeEngine[Any]) -> bool:
 
 
 ConditionArgument: TypeAlias = (
-    Condition | ColumnElement[bool] | TextClause | Callable[[Any, Any], Any]
+    ColumnOperators | ColumnElement[bool] | TextClause | Callable[[Any, Any], Any]
 )
 """What a tracker takes as its condition."""
 
@@ -441,6 +443,13 @@ def bound(part: Any, scope: Scope) -> Any:
     return part
 
 
+def _refuse_missing_values(expression: ClauseElement) -> None:
+    # SQLAlchemy writes NULL for a parameter that was given no value.
+    for element in visitors.iterate(expression):
+        if isinstance(element, BindParameter) and element.required:
+            raise ValueError(f"the parameter :{element.key} has no value")
+
+
 def condition_sql(condition: ConditionArgument, scope: Scope) -> str:
     """Return a condition as SQL over ``OLD`` and ``NEW``.
 
@@ -464,6 +473,7 @@ def condition_sql(condition: ConditionArgument, scope: Scope) -> str:
                 f"AnyChange(...), text('...') or a function of old and new that "
                 f"returns one, got {condition!r}"
             )
+        _refuse_missing_values(expression)
         return expression_sql(expression)
     except ConditionError:
         raise

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Uuid,
     and_,
     func,
+    inspect,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -120,7 +121,7 @@ class History:
     :param metadata: the MetaData.
     :param shared: the objects that its event tables share.
     :param context_class: what the context table is mapped to.
-    :param mappers: maps the event classes, apart from the application's own.
+    :param mappers: maps what belongs to no model of the application.
     :param trackings: by tracked table and name.
     """
 
@@ -346,7 +347,9 @@ def _attribute_name(mappers: Sequence[Mapper[Any]], column: Column[Any]) -> str:
 
 
 def _mapper(model: type[Any]) -> Mapper[Any]:
-    mapper: Mapper[Any] = model.__mapper__
+    # Not __mapper__, which a class has only after it was mapped; the mixin is told
+    # before.
+    mapper: Mapper[Any] = inspect(model)
     return mapper
 
 
@@ -489,8 +492,10 @@ def make_event_class(
     )
     event_class: type[Event] = type(name, bases, {"__doc__": event_table.comment})
     event_class.__module__ = model.__module__ if model else __name__
+    # The model's own registry, so that disposing of it takes the event class along.
+    mappers = _mapper(model).registry if model else history.mappers
     try:
-        history.mappers.map_imperatively(
+        mappers.map_imperatively(
             event_class,
             event_table,
             properties=_properties(columns, event_table, model, options, history),

@@ -123,6 +123,11 @@ def track(
 
     def decorate(target: T) -> T:
         _track(target, chosen, options)
+        # The mixin listens already.
+        if not isinstance(target, Table) and not issubclass(target, HistoryMixin):
+            event.listen(
+                target, "after_mapper_constructed", _follow_subclass, propagate=True
+            )
         return target
 
     return decorate
@@ -183,7 +188,6 @@ def _track(
     _install_with_tables(tracking)
     if model is not None:
         setattr(model, options.events, EventsAttribute(tracking))
-        _follow_subclasses(model, tracking)
 
 
 def _target(target: Any) -> tuple[str, Table, type[Any] | None]:
@@ -201,7 +205,7 @@ def _target(target: Any) -> tuple[str, Table, type[Any] | None]:
             f"{target.__name__} is mapped to {table.description!r}, which is not a "
             "table; track the tables it is made of"
         )
-    if mapper.single and mapper.inherits is not None:
+    if mapper.inherits is not None and _shares_a_table(mapper):
         raise DefinitionError(
             f"{target.__name__} has no table of its own: its rows are in "
             f"{table.name!r}; track {mapper.inherits.class_.__name__}, with a "
@@ -211,10 +215,8 @@ def _target(target: Any) -> tuple[str, Table, type[Any] | None]:
 
 
 def _mapper_of(target: Any) -> Mapper[Any] | None:
-    # Not inspect(): that would configure mappers whose classes do not exist yet.
-    mapper = getattr(target, "__mapper__", None)
-    own = isinstance(mapper, Mapper) and mapper.class_ is target
-    return mapper if own else None
+    mapper = inspect(target, raiseerr=False) if isinstance(target, type) else None
+    return mapper if isinstance(mapper, Mapper) else None
 
 
 def _check_labels(subject: str, trackers: Sequence[Tracker]) -> None:
@@ -230,11 +232,17 @@ def _check_labels(subject: str, trackers: Sequence[Tracker]) -> None:
         seen[label] = tracker
 
 
-def _follow_subclasses(model: type[Any], tracking: Tracking) -> None:
-    @event.listens_for(model, "after_mapper_constructed", propagate=True)
-    def add_columns(mapper: Mapper[Any], _: type[Any]) -> None:
-        if mapper.class_ is not model and mapper.local_table is tracking.table:
+def _follow_subclass(mapper: Mapper[Any], class_: type[Any]) -> None:
+    """Record the columns that a subclass adds to its base's table."""
+    table = mapper.local_table
+    if isinstance(table, Table) and _shares_a_table(mapper):
+        history = history_of(table.metadata)
+        for tracking in history.of_table(table) if history else ():
             mirror_new_columns(tracking)
+
+
+def _shares_a_table(mapper: Mapper[Any]) -> bool:
+    return mapper.single and mapper.inherits is not None
 
 
 def _install_with_tables(tracking: Tracking) -> None:
@@ -339,11 +347,10 @@ class _EventsOfMixin:
 # classes that do not exist yet.
 @event.listens_for(HistoryMixin, "after_mapper_constructed", propagate=True)
 def _track_mixin_class(mapper: Mapper[Any], class_: type[HistoryMixin]) -> None:
-    trackers = class_.__history__
-    single = mapper.single and mapper.inherits is not None
-    if trackers is None or single:
-        return
-    track(*trackers, **class_.__history_options__)(class_)
+    if _shares_a_table(mapper):
+        _follow_subclass(mapper, class_)
+    elif class_.__history__ is not None:
+        track(*class_.__history__, **class_.__history_options__)(class_)
 
 
 def trackings_of(target: Any) -> list[Tracking]:

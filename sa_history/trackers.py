@@ -48,6 +48,11 @@ class Tracker:
     :param label: the label of its events, unique in the event table.
     :param columns: attribute names to store; the others are NULL in its events.
     :param exclude: attribute names not to store, instead of ``columns``.
+
+    Example::
+
+        def labels(trackers: Sequence[Tracker]) -> list[str]:
+            return [tracker.event_label for tracker in trackers]
     """
 
     label: str | Unset = UNSET

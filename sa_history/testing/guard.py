@@ -7,13 +7,18 @@ import subprocess
 from pathlib import Path
 
 from sa_history.testing.account import Account
+from sa_history.testing.errors import EmbeddedPostgresError
 
-# The end of the input means that our owner has let go of us, or has died, however.
-# A server that stops by itself removes its postmaster.pid; one that has become a
-# zombie, because nobody reaps it, can still be signalled: hence both conditions.
-# The removal is repeated because a dying initdb may still be adding files.
+# The guard itself makes the directory, hence there is none without a guard, and it
+# removes no other. The end of the input means that its owner has let go of it, or has
+# died, however. A server that stops removes its postmaster.pid; one that has become a
+# zombie, because nobody reaps it, can still be signalled: hence both conditions. The
+# removal is repeated because a dying initdb may still be adding files.
 _SCRIPT = """
 directory=$1 watched=
+trap '' PIPE
+mkdir -m 700 "$directory" || exit
+echo made
 while read -r line; do watched=$line; done
 if [ -n "$watched" ]; then
     kill -QUIT "-$watched"
@@ -33,7 +38,6 @@ until rm -rf "$directory" || [ $tries -ge 50 ]; do
 done
 """
 
-
 # What we start tells the guard its process id itself, before it becomes the program.
 # Until then it holds the guard's pipe too, so that there is no moment in which our
 # death would leave a program behind that the guard does not know of.
@@ -41,28 +45,40 @@ _LAUNCH = 'echo $$ && log=$1 && shift && exec "$@" >>"$log" 2>&1'
 
 
 class Guard:
-    """A process that removes a directory, and the server in it, once we are gone.
+    """A process that makes a private directory, and removes it once we are gone.
 
-    It waits on a pipe that only we hold, which the system closes when we end, be it
-    by ``kill -9``. It runs in a session of its own and so outlives a Ctrl-C.
+    A program that was started in it, say a server, is stopped before. The guard waits
+    on a pipe that only we hold, which the system closes when we end, be it by
+    ``kill -9``. It runs in a session of its own and so outlives a Ctrl-C.
 
     >>> guard = Guard(directory)
     >>> server = guard.launch(account, "postgres", log=log, environment={})
     >>> guard.release()  # stops what it watches, removes the directory
+
+    :param directory: what to make; it must not exist.
     """
 
     def __init__(self, directory: Path) -> None:
         self._process = subprocess.Popen(
             ["/bin/sh", "-c", _SCRIPT, "sa-history-guard", str(directory)],
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd="/",
             start_new_session=True,
             bufsize=0,
         )
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._pipe = self._process.stdin
+        with self._process.stdout as answer:
+            made = answer.readline()
+        if not made:
+            self.release()
+            raise EmbeddedPostgresError(
+                f"cannot make the directory {str(directory)!r}; set TMPDIR to a"
+                " directory that all users can write to"
+            )
 
     def launch(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -118,11 +119,11 @@ class EmbeddedPostgres:
         bindir = bindir or find_bindir()
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(self._forget)
-            self._directory = directory = private_directory(account)
-            cleanup.callback(shutil.rmtree, directory, ignore_errors=True)
-            guard = Guard(directory)
+            self._directory, guard = _private_directory(account)
+            # For the case that somebody has killed the guard.
+            cleanup.callback(shutil.rmtree, self._directory, ignore_errors=True)
             cleanup.callback(guard.release)
-            bindir = make_reachable(bindir, account, directory)
+            bindir = make_reachable(bindir, account, self._directory)
             self._initialise(bindir, account, guard, deadline)
             self._serve(bindir, account, guard, deadline, cleanup)
             self._cleanup = cleanup.pop_all()
@@ -218,25 +219,26 @@ class EmbeddedPostgres:
         return len(lines) >= 8 and lines[7].strip() == "ready"
 
     def _failure(self, what: str) -> EmbeddedPostgresError:
-        log = self._log.read_text(errors="replace").splitlines()
-        said = "\n".join(log[-20:]) or "(its log is empty)"
+        log = self._log.read_text(errors="replace") if self._log.exists() else ""
+        said = "\n".join(log.splitlines()[-20:]) or "(nothing)"
         return EmbeddedPostgresError(
             f"{what} within {self._timeout:g} s; check the settings given, or set"
             f" PG_BINDIR or DATABASE_URL to use another PostgreSQL; it said:\n{said}"
         )
 
 
-def private_directory(account: Account) -> Path:
-    """Make a directory that only *account* may enter, with a short enough path."""
+def _private_directory(account: Account) -> tuple[Path, Guard]:
+    """Make a guarded directory that only *account* may enter, with a short path."""
     tried = []
     # The second is for a TMPDIR that is long, or lies where the account cannot go.
     for parent in (tempfile.gettempdir(), "/tmp"):
-        directory = Path(tempfile.mkdtemp(prefix="sa-history-", dir=parent))
-        account.own(directory)
-        socket = os.fsencode(directory / ".s.PGSQL.5432")
-        if len(socket) <= _LONGEST_SOCKET and account.can_enter(directory):
-            return directory
-        directory.rmdir()
+        directory = Path(parent, f"sa-history-{secrets.token_hex(8)}")
+        if len(os.fsencode(directory / ".s.PGSQL.5432")) <= _LONGEST_SOCKET:
+            guard = Guard(directory)
+            account.own(directory)
+            if account.can_enter(directory):
+                return directory, guard
+            guard.release()
         tried.append(parent)
     raise EmbeddedPostgresError(
         f"account {account.name!r} can use none of the directories {tried!r} for a"

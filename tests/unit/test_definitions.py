@@ -1,0 +1,272 @@
+"""A mistake in a definition is an error when the class is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import (
+    Column,
+    Computed,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    func,
+    text,
+)
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    declarative_base,
+    mapped_column,
+    relationship,
+)
+
+import sa_history as history
+from sa_history import (
+    AfterDelete,
+    AfterInsert,
+    AfterUpdate,
+    AllChange,
+    AnyChange,
+    HistoryMixin,
+    Manual,
+    Snapshot,
+    new,
+    old,
+    track,
+)
+from sa_history.exc import ConditionError, DefinitionError, EventsError
+
+
+@pytest.fixture
+def make(base: type[DeclarativeBase]) -> Callable[..., Any]:
+    """Make a tracked class with the columns id, balance and email."""
+
+    def tracked(*trackers: Any, **options: Any) -> Any:
+        @track(*trackers, **options)
+        class Account(base):  # type: ignore[misc, valid-type]
+            __tablename__ = "account"
+            id: Mapped[int] = mapped_column(primary_key=True)
+            balance: Mapped[int]
+            email: Mapped[str]
+
+        return Account
+
+    return tracked
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        (new.balanse < 0, "no column attribute 'balanse' for new.balanse.*'balance'"),
+        (old.x == 1, "no column attribute 'x' for old.x; it has id, balance, email"),
+        (AnyChange("mail"), "no column attribute 'mail'.*did you mean 'email'"),
+        (func.lower(new.x) == "a", "no column attribute 'x'"),
+        (lambda old, new: new.nope > 0, "no column attribute 'nope'"),
+        (AnyChange(exclude=["nope"]), "no column attribute 'nope'"),
+        (AllChange(exclude=["id", "balance", "email"]), "leaves no column"),
+        (new.balance == object(), "cannot be written as SQL"),
+        (new.balance.nonsense(), "nonsense"),
+        (text("NEW.balance = :x"), "cannot be written as SQL"),
+        (lambda old, new: "NEW.x", "a function of old and new that returns one"),
+    ],
+)
+def test_a_condition_that_does_not_fit(
+    make: Callable[..., Any], condition: Any, message: str
+) -> None:
+    with pytest.raises(ConditionError, match=message) as caught:
+        make(AfterUpdate(condition))
+    assert str(caught.value).startswith("Account")
+
+
+@pytest.mark.parametrize(
+    ("tracker", "message"),
+    [
+        (AfterInsert(old.balance < 0), "INSERT uses old.balance, but there is no old"),
+        (AfterInsert(AnyChange()), "INSERT uses old.id, but there is no old row"),
+        (Snapshot(old.balance < 0), "INSERT uses old.balance, but there is no old"),
+        (AfterDelete(new.balance < 0), "DELETE uses new.balance, but there is no new"),
+    ],
+)
+def test_a_condition_over_a_row_that_is_not_there(
+    make: Callable[..., Any], tracker: Any, message: str
+) -> None:
+    with pytest.raises(ConditionError, match=message):
+        make(tracker)
+
+
+@pytest.mark.parametrize(
+    ("tracker", "arguments", "message"),
+    [
+        (AfterInsert, {"row": "old"}, "row='old' cannot be stored.*INSERT has no old"),
+        (Snapshot, {"row": "old"}, "INSERT has no old row"),
+        (AfterDelete, {"row": "new"}, "DELETE has no new row"),
+        (AfterUpdate, {"row": "both"}, 'row is "old" or "new", got \'both\''),
+        (AfterUpdate, {"columns": ["a"], "exclude": ["b"]}, "both columns and exclude"),
+        (AfterUpdate, {"columns": "a"}, r"got 'a'; write \['a'\]"),
+        (AfterUpdate, {"label": ""}, "needs a label, got ''"),
+        (Manual, {}, "Manual needs a label"),
+    ],
+)
+def test_a_tracker_that_cannot_be(
+    tracker: Any, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DefinitionError, match=message):
+        tracker(**arguments)
+
+
+def test_a_label_where_the_condition_stands() -> None:
+    with pytest.raises(DefinitionError, match="got the string 'low'.*give label="):
+        AfterUpdate("low")  # type: ignore[arg-type]
+
+
+def test_a_label_used_twice(make: Callable[..., Any]) -> None:
+    with pytest.raises(
+        DefinitionError,
+        match="Account: the label 'update' is used by AfterUpdate and AfterInsert",
+    ):
+        make(AfterUpdate, AfterInsert(label="update"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"columns": ["balanse"]}, "Account names 'balanse'.*did you mean 'balance'"),
+        ({"exclude": ["nope"]}, "Account names 'nope'.*it has id, balance, email"),
+        ({"level": "rows"}, 'level is "statement" or "row", got \'rows\''),
+        ({"context": "json"}, 'context is "reference", "inline" or None'),
+        ({"events": "not a name"}, "events is the name of an attribute"),
+        ({"events": "balance"}, "Account has an attribute 'balance' already"),
+        ({"event_table": "account"}, "would be 'account', which is a table already"),
+        ({"context_columns": ["user"]}, "columns with a name, got 'user'"),
+        ({"context_columns": [Column("email", String)]}, "context column 'email'"),
+        ({"base": 5}, "base is a plain class"),
+    ],
+)
+def test_an_option_that_does_not_fit(
+    make: Callable[..., Any], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DefinitionError, match=message):
+        make(Snapshot, **options)
+
+
+def test_something_that_is_not_a_tracker(make: Callable[..., Any]) -> None:
+    with pytest.raises(DefinitionError, match="is not a tracker.*AfterUpdate"):
+        make(new.balance < 0)
+
+
+def test_something_that_is_not_a_table() -> None:
+    with pytest.raises(DefinitionError, match="a mapped class or a Table, got <class"):
+        track(Snapshot)(int)
+
+
+def test_a_column_with_the_name_of_an_event_column(base: type[DeclarativeBase]) -> None:
+    table = Table("t", base.metadata, Column("pgh_id", Integer, primary_key=True))
+    with pytest.raises(DefinitionError, match=r"has columns \['pgh_id'\]"):
+        track(Snapshot)(table)
+
+
+def test_tracking_twice_under_one_name(make: Callable[..., Any]) -> None:
+    account = make(Snapshot)
+    with pytest.raises(DefinitionError, match="has an attribute 'events' already"):
+        track(AfterDelete)(account)
+
+
+def test_a_refused_definition_leaves_nothing_in_the_metadata(
+    make: Callable[..., Any], base: type[DeclarativeBase]
+) -> None:
+    with pytest.raises(ConditionError):
+        make(AfterUpdate(new.nope < 0))
+    assert "account_event" not in base.metadata.tables
+
+
+def test_a_condition_is_no_truth_value() -> None:
+    with pytest.raises(TypeError, match="combine conditions with & | ~"):
+        assert 0 < new.balance < 5
+
+
+def test_the_mixin_is_checked_as_well(base: type[DeclarativeBase]) -> None:
+    with pytest.raises(ConditionError, match="Account has no column attribute 'nope'"):
+
+        class Account(HistoryMixin, base):  # type: ignore[misc, valid-type]
+            __tablename__ = "account"
+            __history__ = (AfterUpdate(new.nope < 0),)
+            id: Mapped[int] = mapped_column(primary_key=True)
+
+
+def test_the_mixin_tracks_with_an_older_declarative_base() -> None:
+    old_base = declarative_base()
+
+    class Account(HistoryMixin, old_base):  # type: ignore[misc, valid-type]
+        __tablename__ = "account"
+        id = Column(Integer, primary_key=True)
+
+    assert Account.events.table.name == "account_event"
+
+
+def test_tracking_does_not_need_the_classes_that_relationships_name(
+    base: type[DeclarativeBase],
+) -> None:
+    @track()
+    class Order(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "order"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        items: Mapped[list[Item]] = relationship("Item")
+
+    @track()
+    class Item(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "item"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        order_id: Mapped[int] = mapped_column(ForeignKey("order.id"))
+
+    assert Order.events.model.__name__ == "OrderEvent"
+    assert Order(items=[Item()]).items
+
+
+def test_what_the_caller_passed_is_not_changed(make: Callable[..., Any]) -> None:
+    tracker = AfterUpdate(new.balance < 0)
+    before = dict(vars(tracker))
+    make(tracker, AfterDelete)
+    assert vars(tracker) == before
+
+
+def test_untracked_models_say_so(base: type[DeclarativeBase]) -> None:
+    class Plain(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "plain"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    with pytest.raises(EventsError, match="is not tracked; put @track"):
+        history.events(Plain)
+    with pytest.raises(EventsError, match="5 is not a mapped class"):
+        history.events(5)
+    with pytest.raises(EventsError, match="needs something whose events"):
+        history.AggregateEvent.select()
+
+
+def test_an_object_without_a_key_has_no_events(make: Callable[..., Any]) -> None:
+    with pytest.raises(EventsError, match="no key yet.*flush"):
+        make(Snapshot)(balance=1).events.select()
+
+
+def test_events_are_not_a_list(make: Callable[..., Any]) -> None:
+    with pytest.raises(TypeError, match=r"run session.scalars"):
+        list(make(Snapshot).events)
+
+
+def test_a_generated_column_is_stored_where_the_database_stores_it(
+    base: type[DeclarativeBase],
+) -> None:
+    table = Table(
+        "t",
+        MetaData(),
+        Column("id", Integer, primary_key=True),
+        Column("kept", Integer, Computed("id + 1", persisted=True)),
+        Column("virtual", Integer, Computed("id + 1", persisted=False)),
+    )
+    track(Snapshot)(table)
+    assert "kept" in history.events(table).table.c
+    assert "virtual" not in history.events(table).table.c
