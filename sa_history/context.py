@@ -25,7 +25,8 @@ from sa_history._types import UNSET, Unset
 from sa_history.cursors import give_cursors, has_cursors
 from sa_history.exc import ContextError, DialectError, refusal_for
 from sa_history.frames import Frame, ambient_frames, in_force
-from sa_history.wire import INFO_KEY, SETTINGS, wire_in
+from sa_history.sql.settings import SETTING_NAMES
+from sa_history.wire import INFO_KEY, wire_in
 
 Target: TypeAlias = (
     Session
@@ -284,7 +285,7 @@ def _tell(connection: Connection, cursor: Any, *_: Any) -> None:
         select(
             *(
                 func.set_config(name, value, True)
-                for name, value in zip(SETTINGS, news.values, strict=True)
+                for name, value in zip(SETTING_NAMES, news, strict=True)
             )
         )
     )

@@ -17,8 +17,9 @@ import psycopg
 from psycopg.errors import ActiveSqlTransaction
 from psycopg.pq import TransactionStatus
 
+from sa_history.frames import Settings
 from sa_history.sql.settings import SET_CONFIG
-from sa_history.wire import News, Wire
+from sa_history.wire import Wire
 
 # psycopg's methods have many forms; what they are given is passed on as it is.
 # mypy: disable-error-code="override"
@@ -31,17 +32,13 @@ class _Teller:
     connection: Any
     statusmessage: Any
 
-    def _news(self) -> News | None:
+    def _news(self) -> Settings | None:
         return self.wire.news(self.connection.pgconn.transaction_status)
 
     def _noted(self) -> None:
         # The command tag of ROLLBACK TO SAVEPOINT, which takes settings back.
         if self.wire.was_told and self.statusmessage == "ROLLBACK":
             self.wire.unsure()
-
-    def _told(self, news: News) -> None:
-        if not self._is_lone():
-            self.wire.told(news)
 
     def _is_lone(self) -> bool:
         """Whether the next statement is a transaction of its own."""
@@ -80,12 +77,12 @@ class ContextCursor(_Teller, psycopg.Cursor[Any]):
         return self
 
     def _execute_with(
-        self, news: News, query: Any, params: Any, options: dict[str, Any]
+        self, news: Settings, query: Any, params: Any, options: dict[str, Any]
     ) -> None:
         lone = self._is_lone()
         try:
             with self.connection.pipeline():
-                psycopg.Cursor(self.connection).execute(SET_CONFIG, news.values)
+                psycopg.Cursor(self.connection).execute(SET_CONFIG, news)
                 super().execute(query, params, **options)
         except ActiveSqlTransaction:
             if not lone:
@@ -104,7 +101,7 @@ class ContextCursor(_Teller, psycopg.Cursor[Any]):
                 super().executemany(query, params_seq, **options)
             elif psycopg.Pipeline.is_supported() and not self._is_lone():
                 with self.connection.pipeline():
-                    psycopg.Cursor(self.connection).execute(SET_CONFIG, news.values)
+                    psycopg.Cursor(self.connection).execute(SET_CONFIG, news)
                     super().executemany(query, params_seq, **options)
                 self.wire.told(news)
             else:
@@ -129,16 +126,16 @@ class ContextCursor(_Teller, psycopg.Cursor[Any]):
             yield copy
 
     @contextmanager
-    def _told_apart(self, news: News | None) -> Iterator[None]:
+    def _told_apart(self, news: Settings | None) -> Iterator[None]:
         """Send the settings by themselves, and have the block in their transaction."""
         if news is None:
             yield
         elif self._is_lone():
             with self.connection.transaction():
-                psycopg.Cursor(self.connection).execute(SET_CONFIG, news.values)
+                psycopg.Cursor(self.connection).execute(SET_CONFIG, news)
                 yield
         else:
-            psycopg.Cursor(self.connection).execute(SET_CONFIG, news.values)
+            psycopg.Cursor(self.connection).execute(SET_CONFIG, news)
             self.wire.told(news)
             yield
 
@@ -150,7 +147,7 @@ class ContextServerCursor(_Teller, psycopg.ServerCursor[Any]):
         """Declare the cursor, in the context in force."""
         news = self._news()
         if news is not None and not self._is_lone():
-            psycopg.Cursor(self.connection).execute(SET_CONFIG, news.values)
+            psycopg.Cursor(self.connection).execute(SET_CONFIG, news)
             self.wire.told(news)
         return super().execute(query, params, **options)
 
@@ -176,14 +173,12 @@ class AsyncContextCursor(_Teller, psycopg.AsyncCursor[Any]):
         return self
 
     async def _execute_with(
-        self, news: News, query: Any, params: Any, options: dict[str, Any]
+        self, news: Settings, query: Any, params: Any, options: dict[str, Any]
     ) -> None:
         lone = self._is_lone()
         try:
             async with self.connection.pipeline():
-                await psycopg.AsyncCursor(self.connection).execute(
-                    SET_CONFIG, news.values
-                )
+                await psycopg.AsyncCursor(self.connection).execute(SET_CONFIG, news)
                 await super().execute(query, params, **options)
         except ActiveSqlTransaction:
             if not lone:
@@ -201,9 +196,7 @@ class AsyncContextCursor(_Teller, psycopg.AsyncCursor[Any]):
                 await super().executemany(query, params_seq, **options)
             elif psycopg.AsyncPipeline.is_supported() and not self._is_lone():
                 async with self.connection.pipeline():
-                    await psycopg.AsyncCursor(self.connection).execute(
-                        SET_CONFIG, news.values
-                    )
+                    await psycopg.AsyncCursor(self.connection).execute(SET_CONFIG, news)
                     await super().executemany(query, params_seq, **options)
                 self.wire.told(news)
             else:
@@ -233,17 +226,15 @@ class AsyncContextCursor(_Teller, psycopg.AsyncCursor[Any]):
             yield copy
 
     @asynccontextmanager
-    async def _told_apart(self, news: News | None) -> AsyncIterator[None]:
+    async def _told_apart(self, news: Settings | None) -> AsyncIterator[None]:
         if news is None:
             yield
         elif self._is_lone():
             async with self.connection.transaction():
-                await psycopg.AsyncCursor(self.connection).execute(
-                    SET_CONFIG, news.values
-                )
+                await psycopg.AsyncCursor(self.connection).execute(SET_CONFIG, news)
                 yield
         else:
-            await psycopg.AsyncCursor(self.connection).execute(SET_CONFIG, news.values)
+            await psycopg.AsyncCursor(self.connection).execute(SET_CONFIG, news)
             self.wire.told(news)
             yield
 
@@ -255,7 +246,7 @@ class AsyncContextServerCursor(_Teller, psycopg.AsyncServerCursor[Any]):
         """Declare the cursor, in the context in force."""
         news = self._news()
         if news is not None and not self._is_lone():
-            await psycopg.AsyncCursor(self.connection).execute(SET_CONFIG, news.values)
+            await psycopg.AsyncCursor(self.connection).execute(SET_CONFIG, news)
             self.wire.told(news)
         return await super().execute(query, params, **options)
 

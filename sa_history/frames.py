@@ -15,11 +15,14 @@ import json
 import threading
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from sa_history.exc import ContextError
 
 _order = itertools.count()
+
+Settings: TypeAlias = tuple[str, str, str]
+"""A context as the database gets it: id, metadata as JSON, and the parent's id."""
 
 
 class Frame:
@@ -53,7 +56,11 @@ class Frame:
         stored = {key: _as_json(key, value) for key, value in values.items()}
         self.own.update(stored)
         self.metadata.update(stored)
-        self.json = json.dumps(self.metadata, ensure_ascii=False)
+        self.settings: Settings = (
+            str(self.id),
+            json.dumps(self.metadata, ensure_ascii=False),
+            str(self.parent.id) if self.parent else "",
+        )
         self._combined.clear()
 
     def inside(self, outer: Frame) -> Frame:

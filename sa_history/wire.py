@@ -15,20 +15,13 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from sa_history.frames import Frame, in_force
-from sa_history.sql.naming import CONTEXT_ID, CONTEXT_METADATA, CONTEXT_PARENT_ID
+from sa_history.frames import Frame, Settings, in_force
 
 INFO_KEY = "sa_history"
 """Where stacks and wires stand in ``info`` and in execution options."""
 
-SETTINGS = (CONTEXT_ID, CONTEXT_METADATA, CONTEXT_PARENT_ID)
-
-
-def settings_for(frame: Frame | None) -> tuple[str, str, str]:
-    """Return the values of :data:`SETTINGS` for a frame; empty ones for None."""
-    if frame is None:
-        return "", "", ""
-    return str(frame.id), frame.json, str(frame.parent.id) if frame.parent else ""
+NOTHING: Settings = ("", "", "")
+"""What a connection is told where no context is in force."""
 
 
 class Wire:
@@ -40,15 +33,16 @@ class Wire:
     def __init__(self) -> None:
         self._connection: weakref.ref[Connection] | None = None
         self._sessions: list[weakref.ref[Session]] = []
-        self._told: tuple[Frame, str] | None = None
-        self._certain = True
+        # What the connection has; None where that is not known.
+        self._told: Settings | None = NOTHING
+        self._was_told = False
 
     def begin(self, connection: Connection) -> None:
         """Note that a transaction begins, for this user."""
         if self._connection is None or self._connection() is not connection:
             self._connection = weakref.ref(connection)
         self._sessions.clear()
-        self._told, self._certain = None, True
+        self._forget()
 
     def used_by(self, session: Session) -> None:
         """Note that a session joins the transaction."""
@@ -72,50 +66,38 @@ class Wire:
                 break
         return in_force(stacks)
 
-    def news(self, status: TransactionStatus) -> News | None:
+    def news(self, status: TransactionStatus) -> Settings | None:
         """Return what the connection has to be told now, None for nothing.
 
         :param status: of the connection, before the statement.
         """
         if status == TransactionStatus.IDLE:
-            # A new transaction; local settings ended with the last one.
-            self._told, self._certain = None, True
+            self._forget()
         elif status == TransactionStatus.INERROR:
             # Only a rollback is possible, and it must not fail because of us.
             return None
         frame = self._in_force()
-        if frame is None:
-            return News(None) if self._told or not self._certain else None
-        if self._certain and self._told is not None:
-            told_frame, told_json = self._told
-            if told_frame is frame and told_json is frame.json:
-                return None
-        return News(frame)
+        wanted = frame.settings if frame else NOTHING
+        return None if wanted == self._told else wanted
 
-    def told(self, news: News) -> None:
+    def told(self, news: Settings) -> None:
         """Note that the connection has the settings."""
-        self._told = (news.frame, news.frame.json) if news.frame else None
-        self._certain = True
+        self._told = news
+        self._was_told = True
 
     def unsure(self) -> None:
         """Note that settings may have gone back to those at a savepoint."""
-        if self._told is not None:
-            self._certain = False
+        if self._was_told:
+            self._told = None
 
     @property
     def was_told(self) -> bool:
         """Whether settings were sent in this transaction."""
-        return self._told is not None or not self._certain
+        return self._was_told
 
-
-class News:
-    """What a connection has to be told: a frame, or that none is in force."""
-
-    __slots__ = ("frame", "values")
-
-    def __init__(self, frame: Frame | None) -> None:
-        self.frame = frame
-        self.values = settings_for(frame)
+    def _forget(self) -> None:
+        # Settings that are local to a transaction end with it.
+        self._told, self._was_told = NOTHING, False
 
 
 def wire_in(info: dict[Any, Any]) -> Wire:

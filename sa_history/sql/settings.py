@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sa_history.sql.naming import CONTEXT_ID, CONTEXT_METADATA, CONTEXT_PARENT_ID
 
-SET_CONFIG = (
-    f"SELECT set_config('{CONTEXT_ID}', %s, true),"
-    f" set_config('{CONTEXT_METADATA}', %s, true),"
-    f" set_config('{CONTEXT_PARENT_ID}', %s, true)"
+SETTING_NAMES = (CONTEXT_ID, CONTEXT_METADATA, CONTEXT_PARENT_ID)
+"""The settings, in the order in which their values are given."""
+
+SET_CONFIG = "SELECT " + ", ".join(
+    f"set_config('{name}', %s, true)" for name in SETTING_NAMES
 )
-"""For psycopg; the settings last until the transaction ends."""
+"""Sets them until the transaction ends, with the parameters of psycopg."""
