@@ -29,6 +29,7 @@ Example::
 from __future__ import annotations
 
 from sa_history import exc
+from sa_history import listeners as _listeners  # noqa: F401 (registers them)
 from sa_history._types import Level, Op
 from sa_history.aggregate import AggregateEvent
 from sa_history.conditions import (
@@ -41,9 +42,10 @@ from sa_history.conditions import (
     old,
 )
 from sa_history.context import annotate, context
-from sa_history.event_model import Context, Event
-from sa_history.events import Events
-from sa_history.track import HistoryMixin, create_event, events, track
+from sa_history.event_class import Context, Event
+from sa_history.events import Events, events
+from sa_history.manual import create_event
+from sa_history.track import HistoryMixin, track
 from sa_history.trackers import (
     AfterDelete,
     AfterInsert,

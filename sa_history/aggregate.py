@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -26,7 +26,6 @@ from sqlalchemy import (
     Text,
     Uuid,
     and_,
-    case,
     column,
     func,
     literal,
@@ -41,15 +40,12 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.expression import ColumnClause
 
-from sa_history._types import Op
-from sa_history.conditions import stored_differs
-from sa_history.event_model import Context, Tracking, history_of, key_columns
-from sa_history.events import Events
+from sa_history.event_class import Context
+from sa_history.event_data import event_details
+from sa_history.event_table import key_columns
+from sa_history.events import key_of, trackings_of
 from sa_history.exc import EventsError
-from sa_history.track import trackings_of
-
-_MAX_PAIRS = 50
-"""PostgreSQL passes 100 arguments to a function at most, two to a pair here."""
+from sa_history.tracking import Tracking, history_of
 
 
 class AggregateEvent:
@@ -195,12 +191,18 @@ class _Source:
     def criteria(self, events: FromClause) -> Iterable[ColumnElement[bool]]:
         if self.objects is None:
             return
-        of_tracking: Events[Any] = Events(self.tracking)
         keys = [events.c[c.name] for c in self._key_columns()]
         yield or_(
             *(
-                and_(*(key == value for key, value in zip(keys, values, strict=True)))
-                for values in map(of_tracking.key_of, self.objects)
+                and_(
+                    *(
+                        key == value
+                        for key, (_, value) in zip(
+                            keys, key_of(self.tracking, obj), strict=True
+                        )
+                    )
+                )
+                for obj in self.objects
             )
         )
 
@@ -309,7 +311,10 @@ def _object_id(tracking: Tracking) -> ColumnElement[Any]:
 def _with_details(page: Subquery, trackings: Sequence[Tracking]) -> Subquery:
     """Return the page with context, data and diff."""
     details = union_all(
-        *(_details(page, index, tracking) for index, tracking in enumerate(trackings))
+        *(
+            event_details(page, index, tracking)
+            for index, tracking in enumerate(trackings)
+        )
     ).lateral("details")
     contexts = trackings[0].history.shared.context_table
     context = func.coalesce(page.c.inline_context, contexts.c.metadata)
@@ -326,111 +331,4 @@ def _with_details(page: Subquery, trackings: Sequence[Tracking]) -> Subquery:
             )
         )
         .subquery("pgh_events")
-    )
-
-
-def _details(page: Subquery, index: int, tracking: Tracking) -> Select[Any]:
-    """Return data and diff of one row of the page, if it is of this table.
-
-    The test of ``source`` is constant for the row, so PostgreSQL does not run the
-    branches of the other tables.
-    """
-    event = tracking.event_table.alias("event")
-    keys = key_columns(tracking.tracked_columns, tracking.event_table)
-    data = _data(tracking, event)
-    diff: ColumnElement[Any] = sql_cast(null(), JSONB)
-    if keys:
-        previous = tracking.event_table.alias("previous")
-        before = (
-            select(_data(tracking, previous).label("data"))
-            .where(
-                *(previous.c[key.name] == event.c[key.name] for key in keys),
-                previous.c.pgh_id < event.c.pgh_id,
-                event.c.pgh_op.not_in([Op.INSERT.value, Op.BASELINE.value]),
-                *_not_siblings(tracking, event, previous),
-            )
-            .order_by(previous.c.pgh_id.desc())
-            .limit(1)
-            .correlate(event)
-            .scalar_subquery()
-        )
-        diff = _diff(event, before, data)
-    return select(data.label("pgh_data"), diff.label("pgh_diff")).where(
-        event.c.pgh_id == page.c.pgh_id, page.c.source == index
-    )
-
-
-def _not_siblings(
-    tracking: Tracking, event: FromClause, previous: FromClause
-) -> list[ColumnElement[bool]]:
-    """Leave out events of the same change under another label."""
-    operations = [r.operation for r in tracking.recordings()]
-    if len(operations) == len(set(operations)):
-        return []
-    columns = tracking.tracked_columns
-    names = [columns.columns[name].name for name in columns.stored]
-    same_row = and_(
-        *(~stored_differs(previous.c[name], event.c[name]) for name in names)
-    )
-    return [
-        ~and_(
-            previous.c.pgh_xact_id == event.c.pgh_xact_id,
-            previous.c.pgh_op == event.c.pgh_op,
-            previous.c.pgh_label != event.c.pgh_label,
-            same_row,
-        )
-    ]
-
-
-def _data(tracking: Tracking, events: FromClause) -> ColumnElement[Any]:
-    """Return the stored columns as a JSON object by attribute name."""
-    columns = tracking.tracked_columns
-    by_label: Mapping[str, tuple[str, ...]] = {
-        tracker.event_label: tracker.stored(columns) for tracker in tracking.trackers
-    }
-    if all(stored == columns.stored for stored in by_label.values()):
-        return _object(tracking, events, columns.stored)
-    return case(
-        {
-            label: _object(tracking, events, stored)
-            for label, stored in by_label.items()
-        },
-        value=events.c.pgh_label,
-        else_=_object(tracking, events, columns.stored),
-    )
-
-
-def _object(
-    tracking: Tracking, events: FromClause, stored: Sequence[str]
-) -> ColumnElement[Any]:
-    columns = tracking.tracked_columns.columns
-    pairs = [(literal(n, String), events.c[columns[n].name]) for n in stored]
-    chunks = [
-        func.jsonb_build_object(
-            *(part for pair in pairs[start : start + _MAX_PAIRS] for part in pair),
-            type_=JSONB,
-        )
-        for start in range(0, len(pairs), _MAX_PAIRS)
-    ]
-    whole: ColumnElement[Any] = chunks[0] if chunks else sql_cast("{}", JSONB)
-    for chunk in chunks[1:]:
-        whole = whole.op("||", return_type=JSONB())(chunk)
-    return whole
-
-
-def _diff(
-    event: FromClause, before: ColumnElement[Any], after: ColumnElement[Any]
-) -> ColumnElement[Any]:
-    was = func.jsonb_each(before).table_valued("key", "value", name="was")
-    now = func.jsonb_each(after).table_valued("key", "value", name="now")
-    pairs = func.jsonb_object_agg(
-        now.c.key, func.jsonb_build_array(was.c.value, now.c.value), type_=JSONB
-    ).filter(was.c.value.is_distinct_from(now.c.value))
-    changes = func.coalesce(pairs, sql_cast(literal("{}", Text), JSONB), type_=JSONB)
-    # Without an event before there is nothing to count, and so no diff.
-    return (
-        select(case((func.count() > 0, changes)))
-        .select_from(was.join(now, now.c.key == was.c.key))
-        .correlate(event)
-        .scalar_subquery()
     )

@@ -21,14 +21,11 @@ from sqlalchemy import (
     FromClause,
     Table,
     and_,
-    func,
     literal_column,
     not_,
     or_,
     types,
 )
-from sqlalchemy import cast as cast_sql
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import TextClause, quoted_name
@@ -36,6 +33,7 @@ from sqlalchemy.sql.operators import ColumnOperators, OperatorType
 
 from sa_history._types import Operation, Row
 from sa_history.exc import ConditionError
+from sa_history.sql.comparison import stored_differs
 from sa_history.sql.expressions import expression_sql
 
 
@@ -352,55 +350,6 @@ class AllDontChange(_Changes):
 def changed(scope: Scope, name: str) -> ColumnElement[bool]:
     """Return whether an attribute differs between the old and the new row."""
     return stored_differs(scope.column("old", name), scope.column("new", name))
-
-
-class _Record(types.UserDefinedType[Any]):
-    """The type of a row of any columns."""
-
-    cache_ok = True
-
-    def get_col_spec(self, **_: Any) -> str:
-        return "record"
-
-
-def stored_differs(
-    before: ColumnElement[Any], after: ColumnElement[Any]
-) -> ColumnElement[bool]:
-    """Return whether two values of one column differ in what is stored."""
-    if _equality_is_identity(after.type):
-        return before.is_distinct_from(after)
-    # record_image_ne looks at the stored bytes. It is the same for every type and
-    # every search_path; "=" is found through the path where an extension has it.
-    # Without the casts PostgreSQL would compare the rows member by member.
-    # https://www.postgresql.org/docs/current/functions-comparisons.html
-    differs = cast_sql(func.row(before), _Record).op(
-        "OPERATOR(pg_catalog.*<>)", is_comparison=True
-    )
-    return differs(cast_sql(func.row(after), _Record))
-
-
-_IDENTITY_TYPES = (
-    types.Integer,
-    types.Boolean,
-    types.Uuid,
-    types.Date,
-    types.DateTime,
-    types.LargeBinary,
-    types.Enum,
-    types.String,
-)
-
-
-def _equality_is_identity(type_: types.TypeEngine[Any]) -> bool:
-    """Whether values of the type that are equal are stored alike."""
-    actual = type_.dialect_impl(postgresql.dialect())  # type: ignore[no-untyped-call]
-    if isinstance(actual, types.TypeDecorator):
-        return _equality_is_identity(actual.impl_instance)
-    if isinstance(actual, types.String) and actual.collation:
-        return False  # it may be a nondeterministic one
-    if isinstance(actual, postgresql.CITEXT):
-        return False
-    return isinstance(actual, _IDENTITY_TYPES)
 
 
 ConditionArgument: TypeAlias = (

@@ -8,29 +8,18 @@ from typing import cast as cast_type
 from sqlalchemy import (
     Column,
     ColumnElement,
-    Insert,
     Select,
     Table,
-    Text,
-    Uuid,
-    cast,
-    func,
-    insert,
     inspect,
-    literal,
     select,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import NoInspectionAvailable
 from sqlalchemy.orm import Mapper
-from sqlalchemy.types import TypeEngine
 
-from sa_history._types import Op
-from sa_history.conditions import suggestion
-from sa_history.ddl import DEFAULT_SCHEMA
-from sa_history.event_model import Event, Tracking, key_columns
+from sa_history.event_class import Event
+from sa_history.event_table import key_columns
 from sa_history.exc import EventsError
-from sa_history.sql.compose import Qualified
-from sa_history.sql.naming import CONTEXT_METADATA
+from sa_history.tracking import History, Tracking, history_of
 
 E = TypeVar("E", bound=Event)
 
@@ -84,76 +73,9 @@ class Events(Generic[E]):
         """
         return self.select().where(*criteria)  # type: ignore[arg-type]
 
-    def create(self, obj: object, *, label: str) -> Insert:
-        """Return the INSERT of a manual event of ``obj``.
-
-        Its columns are read from the database, where the row has to be.
-
-        :param obj: a row of the model.
-        :param label: the label of a :class:`~sa_history.Manual` tracker.
-        :raises EventsError: there is no such tracker.
-
-        Example::
-
-            session.execute(User.events.create(user, label="user.login"))
-        """
-        tracking = self._tracking
-        tracker = tracking.tracker(label)
-        if tracker is None or tracker.operations:
-            manual = {t.event_label: t for t in tracking.trackers if not t.operations}
-            raise EventsError(
-                f"{tracking.subject} has no Manual tracker with the label {label!r}"
-                + (
-                    suggestion(label, manual)
-                    if manual
-                    else "; give Manual(label) to it"
-                )
-            )
-        table, columns = tracking.table, tracking.tracked_columns
-        values: dict[str, Any] = {
-            "pgh_label": literal(label),
-            "pgh_op": literal(Op.MANUAL.value),
-        }
-        if columns.object_id:
-            values[columns.object_id] = columns.columns[columns.key[0]]
-        for name in tracker.stored(columns):
-            values[columns.columns[name].name] = columns.columns[name]
-        values.update(self._context_values())
-        row = [table.c[column.key] == value for column, value in _key_of(tracking, obj)]
-        return insert(self.table).from_select(
-            list(values), select(*values.values()).where(*row)
-        )
-
-    def _context_values(self) -> dict[str, Any]:
-        options, shared = self._tracking.options, self._tracking.history.shared
-        values: dict[str, Any] = {}
-        if options.context == "reference":
-            values["pgh_context_id"] = _call(shared.attach_context, Uuid())
-        if options.context == "inline":
-            metadata = func.current_setting(CONTEXT_METADATA, True)
-            values["pgh_context"] = cast(func.nullif(metadata, ""), JSONB)
-        for column in options.context_columns:
-            value = _call(
-                shared.context_value,
-                Text(),
-                literal(column.name),
-                literal(not column.nullable),
-                cast(literal(self._tracking.table.schema or DEFAULT_SCHEMA), Text),
-                cast(literal(self._tracking.table.name), Text),
-            )
-            values[column.name] = cast(value, column.type)
-        return values
-
-    def key_of(self, obj: object) -> list[Any]:
-        """Return the key that the events of ``obj`` have.
-
-        :raises EventsError: it is not of this model, or has no key yet.
-        """
-        return [value for _, value in _key_of(self._tracking, obj)]
-
     def _is_of(self, obj: object) -> list[ColumnElement[bool]]:
         keys = key_columns(self._tracking.tracked_columns, self.table)
-        values = self.key_of(obj)
+        values = [value for _, value in key_of(self._tracking, obj)]
         return [key == value for key, value in zip(keys, values, strict=True)]
 
     def __iter__(self) -> NoReturn:
@@ -196,8 +118,11 @@ class EventsAttribute:
         return Events(self.tracking, obj)
 
 
-def _key_of(tracking: Tracking, obj: object) -> list[tuple[Column[Any], Any]]:
-    """Return the key columns of the tracked table with the object's values."""
+def key_of(tracking: Tracking, obj: object) -> list[tuple[Column[Any], Any]]:
+    """Return the key columns of the tracked table with the object's values.
+
+    :raises EventsError: the object is not of the tracked class, or has no key yet.
+    """
     if tracking.model is None or not isinstance(obj, tracking.model):
         raise EventsError(f"{obj!r} is not a {tracking.subject}; give one that is")
     columns = tracking.tracked_columns
@@ -221,10 +146,44 @@ def _primary_key(mapper: Mapper[Any]) -> tuple[Column[Any], ...]:
     return cast_type("tuple[Column[Any], ...]", mapper.primary_key)
 
 
-def _call(name: Qualified, type_: TypeEngine[Any], *arguments: Any) -> Any:
-    """Return a call of a function, once for the statement."""
-    package: Any = func
-    if name.schema:
-        package = getattr(func, name.schema)
-    call = getattr(package, name.name)(*arguments, type_=type_)
-    return select(call).scalar_subquery()
+def trackings_of(target: Any) -> list[Tracking]:
+    """Return the trackings of a mapped class, a Table or a mapped object.
+
+    An object of a joined subclass has rows in several tables; its own comes first.
+
+    :raises EventsError: it is not tracked.
+    """
+    tables: list[Table] = [target] if isinstance(target, Table) else []
+    if not tables:
+        try:
+            mapper = inspect(target).mapper
+        except (NoInspectionAvailable, AttributeError):
+            raise EventsError(
+                f"{target!r} is not a mapped class, an object of one, or a Table"
+            ) from None
+        tables = [t for t in reversed(mapper.tables) if isinstance(t, Table)]
+    found = []
+    for table in tables:
+        history: History | None = history_of(table.metadata)
+        found += history.of_table(table) if history else []
+    if not found:
+        raise EventsError(f"{target!r} is not tracked; put @track(...) on its class")
+    return found
+
+
+def events(target: Any, name: str = "events") -> Events[Event]:
+    """Return the events of a tracked class, object or Core table.
+
+    :param target: a mapped class, an object of one, or a Table.
+    :param name: the ``events`` option of :func:`track`.
+    :raises EventsError: it is not tracked, or not under that name.
+
+    Example::
+
+        session.scalars(history.events(group_members).select()).all()
+    """
+    for tracking in trackings_of(target):
+        if tracking.options.events == name:
+            whole = isinstance(target, (Table, type))
+            return Events(tracking, None if whole else target)
+    raise EventsError(f"{target!r} has no events named {name!r}; see track(events=...)")

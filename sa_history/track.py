@@ -1,49 +1,34 @@
-"""Tracking a model: ``@track(...)``, the mixin, and manual events."""
+"""Tracking a model: ``@track(...)``, and the mixin."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from inspect import getattr_static
-from typing import Any, ClassVar, TypeVar, cast, overload
+from typing import Any, ClassVar, TypeVar
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    CursorResult,
-    MetaData,
-    Table,
-    event,
-    inspect,
-)
-from sqlalchemy.engine.reflection import Inspector
-from sqlalchemy.exc import NoInspectionAvailable
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Mapper, Session, scoped_session
+from sqlalchemy import Column, MetaData, Table, event, inspect
+from sqlalchemy.orm import Mapper
 
 from sa_history._types import ContextStorage, Level
-from sa_history.ddl import CreateFunction, CreateTrigger, DropFunction
-from sa_history.event_model import (
-    Event,
-    History,
-    Tracking,
-    TrackingOptions,
-    ensure_history,
-    history_of,
-    make_event_class,
-    make_event_table,
-    mirror_new_columns,
-    tracked_columns,
-)
+from sa_history.columns import tracked_columns
+from sa_history.event_class import Event, make_event_class
+from sa_history.event_table import make_event_table
 from sa_history.events import Events, EventsAttribute
-from sa_history.exc import DefinitionError, EventsError
-from sa_history.tables import require_postgresql
+from sa_history.exc import DefinitionError
+from sa_history.lifecycle import install_with_tables
+from sa_history.options import TrackingOptions, checked_level
 from sa_history.trackers import (
     AfterDelete,
     Snapshot,
     Tracker,
     TrackerArgument,
-    check_names,
     resolved,
+)
+from sa_history.tracking import (
+    Tracking,
+    ensure_history,
+    history_of,
+    mirror_new_columns,
 )
 
 T = TypeVar("T", bound="type[Any] | Table")
@@ -107,7 +92,7 @@ def track(
     options = TrackingOptions(
         columns=columns,
         exclude=exclude,
-        level=_level(level),
+        level=checked_level(level),
         events=events,
         event_name=event_name,
         event_table=event_table,
@@ -118,8 +103,6 @@ def track(
         append_only=append_only,
         search_path=tuple(search_path),
     )
-    check_names("track", columns, exclude)
-    _check_options(options)
 
     def decorate(target: T) -> T:
         _track(target, chosen, options)
@@ -131,32 +114,6 @@ def track(
         return target
 
     return decorate
-
-
-def _level(level: Level | str) -> Level:
-    try:
-        return Level(level)
-    except ValueError:
-        raise DefinitionError(
-            f'track: level is "statement" or "row", got {level!r}'
-        ) from None
-
-
-def _check_options(options: TrackingOptions) -> None:
-    if options.context not in ("reference", "inline", None):
-        raise DefinitionError(
-            f'track: context is "reference", "inline" or None, got {options.context!r}'
-        )
-    for column in options.context_columns:
-        if not isinstance(column, Column) or not column.name:
-            raise DefinitionError(
-                f"track: context_columns are columns with a name, got {column!r}; "
-                'write Column("username", String)'
-            )
-    if not options.events.isidentifier() or options.events.startswith("_"):
-        raise DefinitionError(
-            f"track: events is the name of an attribute, got {options.events!r}"
-        )
 
 
 def _track(
@@ -174,18 +131,25 @@ def _track(
             f"{subject} has an attribute {options.events!r} already; give "
             "events='another_name' (and event_table=, where it is tracked twice)"
         )
-    columns = tracked_columns(subject, table, model, options)
+    columns = tracked_columns(subject, table, model, options.columns, options.exclude)
     for tracker in trackers:  # before anything is added to the MetaData
         tracker.stored(columns)
         tracker.recordings(columns)
-    event_table = make_event_table(table, columns, options, history)
-    event_class = make_event_class(columns, event_table, model, options, history)
+    event_table = make_event_table(table, columns, options, history.shared)
+    event_class = make_event_class(
+        columns,
+        event_table,
+        model,
+        options,
+        history.context_class,
+        history.mappers,
+    )
     tracking = Tracking(
         subject, table, model, trackers, options, history, event_table, event_class
     )
     history.trackings[table.key, options.events] = tracking
     table.add_is_dependent_on(event_table)
-    _install_with_tables(tracking)
+    install_with_tables(tracking)
     if model is not None:
         setattr(model, options.events, EventsAttribute(tracking))
 
@@ -245,72 +209,6 @@ def _shares_a_table(mapper: Mapper[Any]) -> bool:
     return mapper.single and mapper.inherits is not None
 
 
-def _install_with_tables(tracking: Tracking) -> None:
-    """Have the triggers come and go with the tables.
-
-    The tracked table depends on the event table, so ``create_all`` makes the event
-    table first, and the triggers are made after the tracked table. Where that one
-    stands already, they are made after the event table.
-    """
-    table, event_table = tracking.table, tracking.event_table
-    shared = tracking.history.shared.context_table
-
-    @event.listens_for(event_table, "before_create")
-    def create_shared(_: Table, connection: Connection, **__: Any) -> None:
-        require_postgresql(connection)
-        _create_if_missing(shared, connection)
-
-    @event.listens_for(event_table, "after_create")
-    def protect_events(_: Table, connection: Connection, **__: Any) -> None:
-        protection = tracking.append_only_trigger()
-        if protection is not None:
-            connection.execute(CreateTrigger(protection))
-        if _exists(table, connection):
-            install(tracking, connection)
-
-    @event.listens_for(table, "before_create")
-    def check_dialect(_: Table, connection: Connection, **__: Any) -> None:
-        require_postgresql(connection)
-
-    @event.listens_for(table, "after_create")
-    def create_triggers(_: Table, connection: Connection, **__: Any) -> None:
-        # Table.create() makes one table; a tracked one needs the others.
-        _create_if_missing(event_table, connection)
-        install(tracking, connection)
-
-    @event.listens_for(table, "after_drop")
-    @event.listens_for(event_table, "before_drop")
-    def drop_triggers(_: Table, connection: Connection, **__: Any) -> None:
-        function = tracking.function()
-        if function is not None:
-            connection.execute(DropFunction(function))
-
-
-def install(tracking: Tracking, connection: Connection) -> None:
-    """Create the function and the triggers of a tracked table."""
-    function = tracking.function()
-    if function is None:
-        return
-    connection.execute(CreateFunction(function))
-    for trigger in tracking.triggers():
-        connection.execute(CreateTrigger(trigger))
-
-
-def _create_if_missing(table: Table, connection: Connection) -> None:
-    if _exists(table, connection) is False:
-        table.create(connection)
-
-
-def _exists(table: Table, connection: Connection) -> bool | None:
-    """Whether a table is there; None on a mock connection, which only prints."""
-    if not isinstance(connection, Connection):
-        return None
-    # A new inspector each time: it remembers what it was told.
-    inspector: Inspector = inspect(connection)
-    schema = connection.schema_for_object(table)
-    return inspector.has_table(table.name, schema=schema)
-
-
 class HistoryMixin:
     """Track a model by its class body, in a form that type checkers understand.
 
@@ -351,91 +249,3 @@ def _track_mixin_class(mapper: Mapper[Any], class_: type[HistoryMixin]) -> None:
         _follow_subclass(mapper, class_)
     elif class_.__history__ is not None:
         track(*class_.__history__, **class_.__history_options__)(class_)
-
-
-def trackings_of(target: Any) -> list[Tracking]:
-    """Return the trackings of a mapped class, a Table or a mapped object.
-
-    An object of a joined subclass has rows in several tables; its own comes first.
-
-    :raises EventsError: it is not tracked.
-    """
-    tables: list[Table] = [target] if isinstance(target, Table) else []
-    if not tables:
-        try:
-            mapper = inspect(target).mapper
-        except (NoInspectionAvailable, AttributeError):
-            raise EventsError(
-                f"{target!r} is not a mapped class, an object of one, or a Table"
-            ) from None
-        tables = [t for t in reversed(mapper.tables) if isinstance(t, Table)]
-    found = []
-    for table in tables:
-        history: History | None = history_of(table.metadata)
-        found += history.of_table(table) if history else []
-    if not found:
-        raise EventsError(f"{target!r} is not tracked; put @track(...) on its class")
-    return found
-
-
-def events(target: Any, name: str = "events") -> Events[Event]:
-    """Return the events of a tracked class, object or Core table.
-
-    :param target: a mapped class, an object of one, or a Table.
-    :param name: the ``events`` option of :func:`track`.
-    :raises EventsError: it is not tracked, or not under that name.
-
-    Example::
-
-        session.scalars(history.events(group_members).select()).all()
-    """
-    for tracking in trackings_of(target):
-        if tracking.options.events == name:
-            whole = isinstance(target, (Table, type))
-            return Events(tracking, None if whole else target)
-    raise EventsError(f"{target!r} has no events named {name!r}; see track(events=...)")
-
-
-@overload
-def create_event(
-    session: Session | scoped_session[Any], obj: object, *, label: str
-) -> CursorResult[Any]: ...
-
-
-@overload
-def create_event(
-    session: AsyncSession, obj: object, *, label: str
-) -> Awaitable[CursorResult[Any]]: ...
-
-
-def create_event(
-    session: Session | scoped_session[Any] | AsyncSession, obj: object, *, label: str
-) -> CursorResult[Any] | Awaitable[CursorResult[Any]]:
-    """Record an event by hand, for a model with a :class:`Manual` tracker.
-
-    What the session holds is flushed first; the event stores what the row is then.
-
-    :param session: with an AsyncSession, await the result.
-    :param obj: the object that the event is about.
-    :param label: the label of a Manual tracker of its class.
-    :raises EventsError: the object's class has no such tracker.
-
-    Example::
-
-        history.create_event(session, user, label="user.login")
-        await history.create_event(async_session, user, label="user.login")
-    """
-    for tracking in trackings_of(obj):
-        if tracking.tracker(label) is not None:
-            break
-    statement = Events(tracking).create(obj, label=label)
-    if isinstance(session, AsyncSession):
-        return session.run_sync(_flush_and_execute, statement)
-    return _flush_and_execute(session, statement)
-
-
-def _flush_and_execute(
-    session: Session | scoped_session[Any], statement: Any
-) -> CursorResult[Any]:
-    session.flush()
-    return cast("CursorResult[Any]", session.execute(statement))

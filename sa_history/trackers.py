@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, TypeAlias
-
-from sqlalchemy import Column, Table
+from typing import ClassVar, TypeAlias
 
 from sa_history._types import UNSET, Operation, Row, Unset
+from sa_history.columns import TrackedColumns, check_names, chosen_names
 from sa_history.conditions import (
     AnyChange,
     Condition,
     ConditionArgument,
     Scope,
     condition_sql,
-    suggestion,
 )
 from sa_history.exc import DefinitionError
 from sa_history.triggers.record import Recording
-
-
-@dataclass(frozen=True, eq=False)
-class TrackedColumns:
-    """The columns of a tracked table, as its trackers see them.
-
-    :param subject: the model's name, for messages.
-    :param table: the tracked table.
-    :param columns: every column by attribute name.
-    :param stored: the attributes that the event table stores.
-    :param key: the attributes of the primary key, always stored.
-    :param object_id: the event column that repeats a key of one column, if any.
-    """
-
-    subject: str
-    table: Table
-    columns: Mapping[str, Column[Any]]
-    stored: tuple[str, ...]
-    key: tuple[str, ...]
-    object_id: str | None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -312,44 +290,6 @@ class Manual(Tracker):
         exclude: Sequence[str] | None = None,
     ) -> None:
         super().__init__(label=label, columns=columns, exclude=exclude)
-
-
-def check_names(
-    owner: str, columns: Sequence[str] | None, exclude: Sequence[str] | None
-) -> None:
-    """Refuse ``columns`` and ``exclude`` together, or a string for a list.
-
-    :raises DefinitionError: says which.
-    """
-    if columns is not None and exclude is not None:
-        raise DefinitionError(f"{owner} got both columns and exclude; give one of them")
-    for argument, names in (("columns", columns), ("exclude", exclude)):
-        if isinstance(names, str):
-            raise DefinitionError(
-                f"{owner}: {argument} is a list of attribute names, got {names!r}; "
-                f"write [{names!r}]"
-            )
-
-
-def chosen_names(
-    owner: str,
-    known: Mapping[str, Any],
-    columns: Sequence[str] | None,
-    exclude: Sequence[str] | None,
-) -> tuple[str, ...]:
-    """Return the names of ``known`` that ``columns`` and ``exclude`` leave.
-
-    :raises DefinitionError: a name is not known; the message lists the right ones.
-    """
-    for name in (*(columns or ()), *(exclude or ())):
-        if name not in known:
-            raise DefinitionError(
-                f"{owner} names {name!r}, which is not a column attribute it can store"
-                f"{suggestion(name, known)}"
-            )
-    if columns is not None:
-        return tuple(name for name in known if name in columns)
-    return tuple(name for name in known if name not in (exclude or ()))
 
 
 def resolved(argument: TrackerArgument) -> Tracker:

@@ -1,0 +1,179 @@
+"""The classes that event tables and the context table are mapped to."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Table, and_, inspect
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.orm import Mapped, Mapper, foreign, registry, relationship, remote
+
+from sa_history.columns import TrackedColumns
+from sa_history.event_table import key_columns
+from sa_history.exc import DefinitionError
+from sa_history.options import TrackingOptions
+
+
+class Event:
+    """The base of every event class.
+
+    An event is one row of an event table: what a row of the tracked table was, after
+    or before a change, and the change. It has the tracked model's attributes beside
+    those below.
+
+    Example::
+
+        event = session.scalars(account.events.select()).first()
+        event.pgh_label, event.pgh_created_at, event.balance
+    """
+
+    pgh_id: Mapped[int]
+    """Its number; events of all tables of a MetaData have one order."""
+    pgh_created_at: Mapped[datetime.datetime]
+    """When the transaction began that made the change."""
+    pgh_label: Mapped[str]
+    """The label of the tracker that wrote it."""
+    pgh_op: Mapped[str]
+    """What happened; a value of :class:`sa_history.Op`."""
+    pgh_xact_id: Mapped[int]
+    """The transaction; the same for all that was changed together."""
+    pgh_context_id: Mapped[uuid.UUID | None]
+    """The id of the context that the change was made in."""
+    pgh_context: Mapped[Any]
+    """The :class:`Context`, or its metadata where it is stored inline."""
+    pgh_obj: Mapped[Any]
+    """The tracked object as it is now, None once it is deleted."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def __repr__(self) -> str:
+        identity = f"pgh_id={self.pgh_id!r}, pgh_label={self.pgh_label!r}"
+        return f"<{type(self).__name__} {identity}>"
+
+
+class Context:
+    """The base of the class that the context table is mapped to.
+
+    Example::
+
+        event.pgh_context.metadata  # {"user": 7, "url": "/x"}
+    """
+
+    id: Mapped[uuid.UUID]
+    """Its id."""
+    created_at: Mapped[datetime.datetime]
+    """When the first transaction began that made a change in it."""
+    updated_at: Mapped[datetime.datetime]
+    """When its keys last changed."""
+    metadata: Mapped[dict[str, Any]]
+    """Its keys and values, those of the contexts around it included."""
+    parent_id: Mapped[uuid.UUID | None]
+    """The id of the context around it; that one has a row if it made changes."""
+    parent: Mapped[Context | None]
+    """The context around it."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.metadata!r}>"
+
+
+def make_context_class(table: Table, mappers: registry) -> type[Context]:
+    """Map the context table to a class of its own."""
+    context_class = type("Context", (Context,), {})
+    mappers.map_imperatively(
+        context_class,
+        table,
+        properties={
+            "parent": relationship(
+                context_class,
+                primaryjoin=foreign(table.c.parent_id) == remote(table.c.id),
+                viewonly=True,
+            )
+        },
+    )
+    return context_class
+
+
+def make_event_class(
+    columns: TrackedColumns,
+    event_table: Table,
+    model: type[Any] | None,
+    options: TrackingOptions,
+    context_class: type[Context],
+    mappers: registry,
+) -> type[Event]:
+    """Map the event table to a class of its own.
+
+    The class is plain and mapped imperatively: a base that makes dataclasses of its
+    subclasses refuses a ready ``__table__``.
+
+    :raises DefinitionError: ``base`` cannot be the base of an event class.
+    """
+    name = options.event_name or f"{_class_name(columns.subject)}Event"
+    if not isinstance(options.base, type) or hasattr(options.base, "__mapper__"):
+        raise DefinitionError(
+            f"{columns.subject}: base is a plain class for the event class to inherit, "
+            f"got {options.base!r}; leave mapping to sa_history"
+        )
+    bases = (
+        (options.base,) if issubclass(options.base, Event) else (options.base, Event)
+    )
+    event_class: type[Event] = type(name, bases, {"__doc__": event_table.comment})
+    event_class.__module__ = model.__module__ if model else __name__
+    # The model's own registry, so that disposing of it takes the event class along.
+    if model is not None:
+        mapper: Mapper[Any] = inspect(model)
+        mappers = mapper.registry
+    try:
+        mappers.map_imperatively(
+            event_class,
+            event_table,
+            properties=_properties(columns, event_table, model, options, context_class),
+        )
+    except InvalidRequestError as error:
+        raise DefinitionError(
+            f"{columns.subject}: its events cannot be mapped to {name}: {error}"
+        ) from error
+    return event_class
+
+
+def _class_name(subject: str) -> str:
+    return "".join(part[:1].upper() + part[1:] for part in subject.split("_"))
+
+
+def _properties(
+    columns: TrackedColumns,
+    event_table: Table,
+    model: type[Any] | None,
+    options: TrackingOptions,
+    context_class: type[Context],
+) -> dict[str, Any]:
+    properties: dict[str, Any] = {
+        name: event_table.columns[columns.columns[name].name] for name in columns.stored
+    }
+    if options.context == "reference":
+        context_mapper: Mapper[Any] = inspect(context_class)
+        properties["pgh_context"] = relationship(
+            context_class,
+            primaryjoin=foreign(event_table.c.pgh_context_id) == context_mapper.c.id,
+            viewonly=True,
+        )
+    if model is not None and columns.key:
+        key = [columns.columns[name] for name in columns.key]
+        properties["pgh_obj"] = relationship(
+            model,
+            primaryjoin=and_(
+                *(
+                    foreign(event_column) == column
+                    for event_column, column in zip(
+                        key_columns(columns, event_table), key, strict=True
+                    )
+                )
+            ),
+            viewonly=True,
+            uselist=False,
+        )
+    return properties

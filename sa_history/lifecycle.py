@@ -1,0 +1,78 @@
+"""The triggers come and go with the tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Table, event, inspect
+from sqlalchemy.engine.reflection import Inspector
+
+from sa_history.ddl import CreateFunction, CreateTrigger, DropFunction
+from sa_history.tables import require_postgresql
+from sa_history.tracking import Tracking
+
+
+def install_with_tables(tracking: Tracking) -> None:
+    """Have the triggers come and go with the tables.
+
+    The tracked table depends on the event table, so ``create_all`` makes the event
+    table first, and the triggers are made after the tracked table. Where that one
+    stands already, they are made after the event table.
+    """
+    table, event_table = tracking.table, tracking.event_table
+    shared = tracking.history.shared.context_table
+
+    @event.listens_for(event_table, "before_create")
+    def create_shared(_: Table, connection: Connection, **__: Any) -> None:
+        require_postgresql(connection)
+        _create_if_missing(shared, connection)
+
+    @event.listens_for(event_table, "after_create")
+    def protect_events(_: Table, connection: Connection, **__: Any) -> None:
+        protection = tracking.append_only_trigger()
+        if protection is not None:
+            connection.execute(CreateTrigger(protection))
+        if _exists(table, connection):
+            install(tracking, connection)
+
+    @event.listens_for(table, "before_create")
+    def check_dialect(_: Table, connection: Connection, **__: Any) -> None:
+        require_postgresql(connection)
+
+    @event.listens_for(table, "after_create")
+    def create_triggers(_: Table, connection: Connection, **__: Any) -> None:
+        # Table.create() makes one table; a tracked one needs the others.
+        _create_if_missing(event_table, connection)
+        install(tracking, connection)
+
+    @event.listens_for(table, "after_drop")
+    @event.listens_for(event_table, "before_drop")
+    def drop_triggers(_: Table, connection: Connection, **__: Any) -> None:
+        function = tracking.function()
+        if function is not None:
+            connection.execute(DropFunction(function))
+
+
+def install(tracking: Tracking, connection: Connection) -> None:
+    """Create the function and the triggers of a tracked table."""
+    function = tracking.function()
+    if function is None:
+        return
+    connection.execute(CreateFunction(function))
+    for trigger in tracking.triggers():
+        connection.execute(CreateTrigger(trigger))
+
+
+def _create_if_missing(table: Table, connection: Connection) -> None:
+    if _exists(table, connection) is False:
+        table.create(connection)
+
+
+def _exists(table: Table, connection: Connection) -> bool | None:
+    """Whether a table is there; None on a mock connection, which only prints."""
+    if not isinstance(connection, Connection):
+        return None
+    # A new inspector each time: it remembers what it was told.
+    inspector: Inspector = inspect(connection)
+    schema = connection.schema_for_object(table)
+    return inspector.has_table(table.name, schema=schema)

@@ -1,0 +1,104 @@
+"""What sa_history does on every PostgreSQL connection of the process.
+
+The listeners are for the whole process, because a context without a target names no
+engine, and because a session meets its connections by itself. Importing sa_history
+registers them, so that no transaction is missed; connections to other databases are
+left alone.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Connection, Engine, event, func, select
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
+
+from sa_history.cursors import give_cursors, has_cursors
+from sa_history.exc import refusal_for
+from sa_history.sql.settings import SETTING_NAMES
+from sa_history.wire import wire_in
+
+
+@event.listens_for(Pool, "checkout")
+def _check_out(_: Any, record: ConnectionPoolEntry, __: PoolProxiedConnection) -> None:
+    # Not in "begin": a Connection makes the cursor of its first statement before.
+    give_cursors(record.driver_connection, wire_in(record.info))
+
+
+@event.listens_for(Engine, "begin")
+def _begin(connection: Connection) -> None:
+    if connection.dialect.name != "postgresql":
+        return
+    wire_in(connection.info).begin(connection)
+    if not has_cursors(connection.connection.driver_connection):
+        _tell_by_events(connection)
+
+
+@event.listens_for(Engine, "begin_twophase")
+def _begin_twophase(connection: Connection, xid: Any) -> None:
+    _begin(connection)
+
+
+@event.listens_for(Session, "after_begin")
+def _session_begins(
+    session: Session, transaction: SessionTransaction, connection: Connection
+) -> None:
+    if connection.dialect.name == "postgresql":
+        wire_in(connection.info).used_by(session)
+
+
+@event.listens_for(Engine, "handle_error", retval=True)
+def _as_refusal(error: ExceptionContext) -> BaseException | None:
+    original: Any = error.original_exception
+    sqlstate = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
+    refusal = refusal_for(sqlstate)
+    if refusal is None:
+        return None
+    return refusal(
+        error.statement,
+        error.parameters,
+        original,
+        hide_parameters=bool(error.engine and error.engine.hide_parameters),
+    )
+
+
+def _tell_by_events(connection: Connection) -> None:
+    """Have a connection of another driver than psycopg tell the context.
+
+    It costs a round trip more in each transaction that has one.
+    """
+    if event.contains(connection, "before_cursor_execute", _tell):
+        return
+    event.listen(connection, "before_cursor_execute", _tell)
+    event.listen(connection, "rollback_savepoint", _rolled_back)
+
+
+def _tell(connection: Connection, cursor: Any, *_: Any) -> None:
+    wire = wire_in(connection.info)
+    news = wire.news(TransactionStatus.INTRANS)
+    if news is None:
+        return
+    if getattr(connection.connection.dbapi_connection, "autocommit", False):
+        warnings.warn(
+            "the context in force is not recorded: in AUTOCOMMIT only the psycopg "
+            "driver can send it together with the statement",
+            stacklevel=2,
+        )
+        return
+    wire.told(news)  # first: the next line comes here again
+    connection.execute(
+        select(
+            *(
+                func.set_config(name, value, True)
+                for name, value in zip(SETTING_NAMES, news, strict=True)
+            )
+        )
+    )
+
+
+def _rolled_back(connection: Connection, name: str, _: None) -> None:
+    wire_in(connection.info).unsure()

@@ -1,0 +1,142 @@
+"""Events that the program makes itself."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, cast, overload
+
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    Insert,
+    Text,
+    Uuid,
+    func,
+    insert,
+    literal,
+    select,
+)
+from sqlalchemy import cast as cast_sql
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.types import TypeEngine
+
+from sa_history._types import Op
+from sa_history.conditions import suggestion
+from sa_history.ddl import DEFAULT_SCHEMA
+from sa_history.events import key_of, trackings_of
+from sa_history.exc import EventsError
+from sa_history.sql.compose import Qualified
+from sa_history.sql.naming import CONTEXT_METADATA
+from sa_history.tracking import Tracking
+
+
+@overload
+def create_event(
+    session: Session | scoped_session[Any], obj: object, *, label: str
+) -> CursorResult[Any]: ...
+
+
+@overload
+def create_event(
+    session: AsyncSession, obj: object, *, label: str
+) -> Awaitable[CursorResult[Any]]: ...
+
+
+def create_event(
+    session: Session | scoped_session[Any] | AsyncSession, obj: object, *, label: str
+) -> CursorResult[Any] | Awaitable[CursorResult[Any]]:
+    """Record an event by hand, for a model with a :class:`Manual` tracker.
+
+    What the session holds is flushed first; the event stores what the row is then.
+
+    :param session: with an AsyncSession, await the result.
+    :param obj: the object that the event is about.
+    :param label: the label of a Manual tracker of its class.
+    :raises EventsError: the object's class has no such tracker.
+
+    Example::
+
+        history.create_event(session, user, label="user.login")
+        await history.create_event(async_session, user, label="user.login")
+    """
+    statement = _insert(obj, label)
+    if isinstance(session, AsyncSession):
+        return session.run_sync(_flush_and_execute, statement)
+    return _flush_and_execute(session, statement)
+
+
+def _flush_and_execute(
+    session: Session | scoped_session[Any], statement: Any
+) -> CursorResult[Any]:
+    session.flush()
+    return cast("CursorResult[Any]", session.execute(statement))
+
+
+def _insert(obj: object, label: str) -> Insert:
+    """Return the INSERT of an event, with the row as it is in the database."""
+    tracking = _tracking_with(label, obj)
+    tracker = tracking.tracker(label)
+    assert tracker is not None
+    columns = tracking.tracked_columns
+    values: dict[str, Any] = {
+        "pgh_label": literal(label),
+        "pgh_op": literal(Op.MANUAL.value),
+    }
+    if columns.object_id:
+        values[columns.object_id] = columns.columns[columns.key[0]]
+    for name in tracker.stored(columns):
+        values[columns.columns[name].name] = columns.columns[name]
+    values.update(_context_values(tracking))
+    row = select(*values.values()).where(
+        *(column == value for column, value in key_of(tracking, obj))
+    )
+    return insert(tracking.event_table).from_select(list(values), row)
+
+
+def _tracking_with(label: str, obj: object) -> Tracking:
+    manual: dict[str, Tracking] = {}
+    for tracking in trackings_of(obj):
+        for tracker in tracking.trackers:
+            if not tracker.operations:
+                manual.setdefault(tracker.event_label, tracking)
+    if label not in manual:
+        raise EventsError(
+            f"{type(obj).__name__} has no Manual tracker with the label {label!r}"
+            + (suggestion(label, manual) if manual else "; give it Manual(label)")
+        )
+    return manual[label]
+
+
+def _context_values(tracking: Tracking) -> dict[str, ColumnElement[Any]]:
+    """Return what the triggers would store of the context."""
+    options, shared = tracking.options, tracking.history.shared
+    values: dict[str, ColumnElement[Any]] = {}
+    if options.context == "reference":
+        values["pgh_context_id"] = _call(shared.attach_context, Uuid())
+    if options.context == "inline":
+        metadata = func.current_setting(CONTEXT_METADATA, True)
+        values["pgh_context"] = cast_sql(func.nullif(metadata, ""), JSONB)
+    for column in options.context_columns:
+        value = _call(
+            shared.context_value,
+            Text(),
+            literal(column.name),
+            literal(not column.nullable),
+            cast_sql(literal(tracking.table.schema or DEFAULT_SCHEMA), Text),
+            cast_sql(literal(tracking.table.name), Text),
+        )
+        values[column.name] = cast_sql(value, column.type)
+    return values
+
+
+def _call(
+    name: Qualified, type_: TypeEngine[Any], *arguments: Any
+) -> ColumnElement[Any]:
+    """Return a call of a function, once for the statement."""
+    package: Any = func
+    if name.schema:
+        package = getattr(func, name.schema)
+    call = getattr(package, name.name)(*arguments, type_=type_)
+    return cast("ColumnElement[Any]", select(call).scalar_subquery())

@@ -1,0 +1,57 @@
+"""Whether two values of a column differ in what is stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, cast, func, types
+from sqlalchemy.dialects import postgresql
+
+
+class _Record(types.UserDefinedType[Any]):
+    """The type of a row of any columns."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "record"
+
+
+def stored_differs(
+    before: ColumnElement[Any], after: ColumnElement[Any]
+) -> ColumnElement[bool]:
+    """Return whether two values of one column differ in what is stored."""
+    if _equality_is_identity(after.type):
+        return before.is_distinct_from(after)
+    # record_image_ne looks at the stored bytes. It is the same for every type and
+    # every search_path; "=" is found through the path where an extension has it.
+    # Without the casts PostgreSQL would compare the rows member by member.
+    # https://www.postgresql.org/docs/current/functions-comparisons.html
+    differs = cast(func.row(before), _Record).op(
+        "OPERATOR(pg_catalog.*<>)", is_comparison=True
+    )
+    return differs(cast(func.row(after), _Record))
+
+
+_IDENTITY_TYPES = (
+    types.Integer,
+    types.Boolean,
+    types.Uuid,
+    types.Date,
+    types.DateTime,
+    types.LargeBinary,
+    types.Enum,
+    types.String,
+)
+
+
+def _equality_is_identity(type_: types.TypeEngine[Any]) -> bool:
+    """Whether values of the type that are equal are stored alike."""
+    actual = type_.dialect_impl(postgresql.dialect())  # type: ignore[no-untyped-call]
+    if isinstance(actual, types.TypeDecorator):
+        return _equality_is_identity(actual.impl_instance)
+    if isinstance(actual, types.String) and actual.collation:
+        return False  # it may be a nondeterministic one
+    if isinstance(actual, postgresql.CITEXT):
+        return False
+    return isinstance(actual, _IDENTITY_TYPES)
