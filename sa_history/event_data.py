@@ -70,7 +70,10 @@ def _not_siblings(
     if len(operations) == len(set(operations)):
         return []
     columns = tracking.tracked_columns
-    names = [columns.columns[name].name for name in columns.stored]
+    common = set(columns.stored).intersection(
+        *(tracker.stored(columns) for tracker in tracking.trackers)
+    )
+    names = [columns.columns[name].name for name in columns.stored if name in common]
     same_row = and_(
         *(~stored_differs(previous.c[name], event.c[name]) for name in names)
     )
