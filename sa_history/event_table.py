@@ -13,7 +13,6 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
-    func,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -103,7 +102,7 @@ def _event_columns(
             "pgh_created_at",
             DateTime(timezone=True),
             nullable=False,
-            server_default=func.now(),
+            server_default=options.created_at,
         ),
         Column(
             "pgh_xact_id",

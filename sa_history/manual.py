@@ -20,14 +20,13 @@ from sqlalchemy import cast as cast_sql
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, scoped_session
-from sqlalchemy.types import TypeEngine
 
 from sa_history._types import Op
 from sa_history.conditions import suggestion
 from sa_history.ddl import DEFAULT_SCHEMA
 from sa_history.events import key_of, trackings_of
 from sa_history.exc import EventsError
-from sa_history.sql.compose import Qualified
+from sa_history.sql.expressions import call_once
 from sa_history.sql.naming import CONTEXT_METADATA
 from sa_history.tracking import Tracking
 
@@ -114,12 +113,12 @@ def _context_values(tracking: Tracking) -> dict[str, ColumnElement[Any]]:
     options, shared = tracking.options, tracking.history.shared
     values: dict[str, ColumnElement[Any]] = {}
     if options.context == "reference":
-        values["pgh_context_id"] = _call(shared.attach_context, Uuid())
+        values["pgh_context_id"] = call_once(shared.attach_context, Uuid())
     if options.context == "inline":
         metadata = func.current_setting(CONTEXT_METADATA, True)
         values["pgh_context"] = cast_sql(func.nullif(metadata, ""), JSONB)
     for column in options.context_columns:
-        value = _call(
+        value = call_once(
             shared.context_value,
             Text(),
             literal(column.name),
@@ -129,14 +128,3 @@ def _context_values(tracking: Tracking) -> dict[str, ColumnElement[Any]]:
         )
         values[column.name] = cast_sql(value, column.type)
     return values
-
-
-def _call(
-    name: Qualified, type_: TypeEngine[Any], *arguments: Any
-) -> ColumnElement[Any]:
-    """Return a call of a function, once for the statement."""
-    package: Any = func
-    if name.schema:
-        package = getattr(func, name.schema)
-    call = getattr(package, name.name)(*arguments, type_=type_)
-    return cast("ColumnElement[Any]", select(call).scalar_subquery())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column
+from sqlalchemy import Column, ColumnElement
 
 from sa_history._types import ContextStorage, Level
 from sa_history.columns import check_names
@@ -28,6 +29,7 @@ class TrackingOptions:
     :param context: where the context is stored, None for nowhere.
     :param context_columns: keys of the context stored in columns.
     :param append_only: whether events are protected from change.
+    :param created_at: the time of an event.
     :param search_path: schemas in which conditions find operators.
     """
 
@@ -42,6 +44,7 @@ class TrackingOptions:
     context: ContextStorage | None
     context_columns: tuple[Column[Any], ...]
     append_only: bool
+    created_at: ColumnElement[datetime.datetime]
     search_path: tuple[str, ...]
 
     def __post_init__(self) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Sequence
 from inspect import getattr_static
 from typing import Any, ClassVar, TypeVar
 
-from sqlalchemy import Column, MetaData, Table, event, inspect
+from sqlalchemy import Column, ColumnElement, MetaData, Table, event, func, inspect
 from sqlalchemy.orm import Mapper
 
 from sa_history._types import ContextStorage, Level
@@ -31,6 +32,8 @@ from sa_history.tracking import (
     mirror_new_columns,
 )
 
+_TRANSACTION_TIME: ColumnElement[datetime.datetime] = func.now()
+
 T = TypeVar("T", bound="type[Any] | Table")
 
 
@@ -47,6 +50,7 @@ def track(
     context: ContextStorage | None = "reference",
     context_columns: Sequence[Column[Any]] = (),
     append_only: bool = False,
+    created_at: ColumnElement[datetime.datetime] = _TRANSACTION_TIME,
     search_path: Sequence[str] = (),
 ) -> Callable[[T], T]:
     """Track a mapped class or a table: each change becomes an event.
@@ -72,6 +76,8 @@ def track(
     :param context_columns: keys of the context that are stored in columns of their
         own. One that is not nullable makes a change without it fail.
     :param append_only: refuse to update, delete or truncate events.
+    :param created_at: the time of an event, ``func.now()`` if left out: when its
+        transaction began. ``func.clock_timestamp()`` is when it was written.
     :param search_path: schemas in which conditions find operators, such as that of
         an extension; write access to them is a way into the trigger.
     :return: a decorator that returns the class or table.
@@ -101,6 +107,7 @@ def track(
         context=context,
         context_columns=tuple(context_columns),
         append_only=append_only,
+        created_at=created_at,
         search_path=tuple(search_path),
     )
 

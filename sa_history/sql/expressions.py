@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import types
+from sqlalchemy import ColumnElement, Sequence, select, types
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql.base import PGCompiler, PGDialect
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement
+from sqlalchemy.sql.functions import Function
 
 from sa_history.sql.compose import Fragment, Qualified, Raw, quote_literal
 
@@ -63,3 +66,27 @@ def type_sql(type_: types.TypeEngine[Any]) -> Fragment:
     if isinstance(actual, (postgresql.ENUM, postgresql.DOMAIN)) and actual.name:
         return Qualified(actual.schema, actual.name)
     return Raw(actual.compile(dialect=_dialect()))
+
+
+class _Call(Function[Any]):
+    """A call of a function of ours, in the schema that the connection has for it."""
+
+    inherit_cache = True
+
+
+@compiles(_Call, "postgresql")
+def _compile_call(element: _Call, compiler: SQLCompiler, **kw: Any) -> str:
+    # func.schema.name knows no schema_translate_map, takes a last underscore for its
+    # own, and doubles no percent sign; what SQLAlchemy does for a sequence is right.
+    schema = element.packagenames[0] if element.packagenames else None
+    name = compiler.preparer.format_sequence(Sequence(element.name, schema=schema))
+    return name + compiler.function_argspec(element, **kw)
+
+
+def call_once(
+    name: Qualified, type_: types.TypeEngine[Any], *arguments: Any
+) -> ColumnElement[Any]:
+    """Return a call of a function that runs once for the statement."""
+    schema = (name.schema,) if name.schema else ()
+    call = _Call(name.name, *arguments, type_=type_, packagenames=schema)
+    return select(call).scalar_subquery()
