@@ -19,7 +19,7 @@ from psycopg.pq import TransactionStatus
 
 from sa_history.frames import Settings
 from sa_history.sql.settings import SET_CONFIG
-from sa_history.wire import Wire
+from sa_history.wire import Wire, wire_in
 
 # psycopg's methods have many forms; what they are given is passed on as it is.
 # mypy: disable-error-code="override"
@@ -251,12 +251,13 @@ class AsyncContextServerCursor(_Teller, psycopg.AsyncServerCursor[Any]):
         return await super().execute(query, params, **options)
 
 
-def give_cursors(connection: Any, wire: Wire) -> None:
+def give_cursors(connection: Any, info: dict[Any, Any]) -> None:
     """Have a psycopg connection make cursors that tell the context.
 
     The connection's own cursor classes, an application's too, are their bases.
 
     :param connection: the driver's connection; others than psycopg's stay as they are.
+    :param info: what SQLAlchemy keeps with it.
     """
     if isinstance(connection, psycopg.Connection):
         client: type[Any] = ContextCursor
@@ -265,6 +266,7 @@ def give_cursors(connection: Any, wire: Wire) -> None:
         client, server = AsyncContextCursor, AsyncContextServerCursor
     else:
         return
+    wire = wire_in(info)
     for attribute, telling in (
         ("cursor_factory", client),
         ("server_cursor_factory", server),

@@ -65,7 +65,8 @@ def install(tracking: Tracking, connection: Connection) -> None:
 
 def _create_if_missing(table: Table, connection: Connection) -> None:
     if _exists(table, connection) is False:
-        table.create(connection)
+        # checkfirst is for an ENUM that the tracked table has made already.
+        table.create(connection, checkfirst=True)
 
 
 def _exists(table: Table, connection: Connection) -> bool | None:

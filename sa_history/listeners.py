@@ -26,7 +26,7 @@ from sa_history.wire import wire_in
 @event.listens_for(Pool, "checkout")
 def _check_out(_: Any, record: ConnectionPoolEntry, __: PoolProxiedConnection) -> None:
     # Not in "begin": a Connection makes the cursor of its first statement before.
-    give_cursors(record.driver_connection, wire_in(record.info))
+    give_cursors(record.driver_connection, record.info)
 
 
 @event.listens_for(Engine, "begin")
