@@ -71,14 +71,19 @@ class ContextBlock:
     def __init__(self, target: Any, metadata: dict[str, Any]) -> None:
         self._target = target
         self._metadata = metadata
-        self._entered: list[tuple[list[Frame], Frame]] = []
+        self._entered: tuple[list[Frame], Frame] | None = None
 
     def __enter__(self) -> Frame:
+        if self._entered is not None:
+            raise ContextError(
+                "this block is entered already, perhaps by another thread; call "
+                "history.context(...) for each"
+            )
         stack = _stack(self._target)
         around = in_force() if stack is ambient_frames() else in_force([stack])
         frame = Frame(self._metadata, around)
         stack.append(frame)
-        self._entered.append((stack, frame))
+        self._entered = (stack, frame)
         return frame
 
     def __exit__(
@@ -87,7 +92,9 @@ class ContextBlock:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        stack, frame = self._entered.pop()
+        assert self._entered is not None
+        stack, frame = self._entered
+        self._entered = None
         stack.remove(frame)
 
     async def __aenter__(self) -> Frame:
@@ -146,7 +153,8 @@ def annotate(target: Target | Unset = UNSET, /, **metadata: Any) -> None:
             history.annotate(session, reason="chargeback")
             session.commit()
     """
-    frame = in_force([] if target is UNSET else [_stack(target)])
+    stack = _stack(target)
+    frame = in_force() if stack is ambient_frames() else in_force([stack])
     if frame is None:
         raise ContextError(
             "there is no context to annotate; enter one with history.context(...) "
@@ -196,7 +204,7 @@ def _refuse_event_loop() -> None:
     except RuntimeError:
         return
     raise ContextError(
-        "a context for the whole thread cannot be entered inside a running event loop, "
-        "where other tasks would get it too; pass the session: "
+        "a context for the whole thread cannot be entered or changed inside a running "
+        "event loop, where other tasks would get it too; pass the session: "
         "history.context(session, ...)"
     )

@@ -9,13 +9,16 @@ https://www.psycopg.org/psycopg3/docs/advanced/pipeline.html
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
+from weakref import ref
 
 import psycopg
 from psycopg.errors import ActiveSqlTransaction
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 
 from sa_history.frames import Settings
 from sa_history.sql.settings import SET_CONFIG
@@ -23,6 +26,8 @@ from sa_history.wire import Wire, wire_in
 
 # psycopg's methods have many forms; what they are given is passed on as it is.
 # mypy: disable-error-code="override"
+
+_CLIENT_CURSORS = (psycopg.ClientCursor, psycopg.AsyncClientCursor)
 
 
 class _Teller:
@@ -35,9 +40,17 @@ class _Teller:
     def _news(self) -> Settings | None:
         return self.wire.news(self.connection.pgconn.transaction_status)
 
-    def _noted(self) -> None:
-        # The command tag of ROLLBACK TO SAVEPOINT, which takes settings back.
-        if self.wire.was_told and self.statusmessage == "ROLLBACK":
+    def _noted(self, query: Any, params: Any) -> None:
+        """Note what the statement may have done to the settings.
+
+        ROLLBACK TO SAVEPOINT takes them back; COMMIT AND CHAIN begins anew. Of a
+        script and in a pipeline of the application, the command tags are not known.
+        """
+        if self.wire.was_told and (
+            self.statusmessage in ("COMMIT", "ROLLBACK")
+            or self.connection.pgconn.pipeline_status
+            or not self._can_share(query, params)
+        ):
             self.wire.unsure()
 
     def _is_lone(self) -> bool:
@@ -46,14 +59,24 @@ class _Teller:
         idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
         return bool(connection.autocommit and idle)
 
+    def _can_share(self, query: Any, params: Any) -> bool:
+        """Whether a query can go in a pipeline, where each message is one statement."""
+        # With parameters it has to be one anyway, unless they are put into its text.
+        if params and not isinstance(self, _CLIENT_CURSORS):
+            return True
+        if isinstance(query, bytes):
+            query = query.decode(errors="replace")
+        return isinstance(query, str) and ";" not in query.rstrip("; \n\t")
 
-def _can_share(query: Any, params: Any) -> bool:
-    """Whether a query can go in a pipeline, where each message is one statement."""
-    if params:
-        return True
-    if isinstance(query, bytes):
-        query = query.decode(errors="replace")
-    return isinstance(query, str) and ";" not in query.rstrip("; \n\t")
+
+def _set_config(connection: Any, news: Settings) -> None:
+    # By a plain cursor: the application's own may do anything with rows.
+    psycopg.Cursor(connection, row_factory=tuple_row).execute(SET_CONFIG, news)
+
+
+async def _set_config_async(connection: Any, news: Settings) -> None:
+    cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
+    await cursor.execute(SET_CONFIG, news)
 
 
 class ContextCursor(_Teller, psycopg.Cursor[Any]):
@@ -65,7 +88,7 @@ class ContextCursor(_Teller, psycopg.Cursor[Any]):
         try:
             if news is None:
                 super().execute(query, params, **options)
-            elif _can_share(query, params) and psycopg.Pipeline.is_supported():
+            elif self._can_share(query, params) and psycopg.Pipeline.is_supported():
                 self._execute_with(news, query, params, options)
             else:
                 with self._told_apart(news):
@@ -73,7 +96,7 @@ class ContextCursor(_Teller, psycopg.Cursor[Any]):
         except BaseException:
             self.wire.unsure()
             raise
-        self._noted()
+        self._noted(query, params)
         return self
 
     def _execute_with(
@@ -82,7 +105,7 @@ class ContextCursor(_Teller, psycopg.Cursor[Any]):
         lone = self._is_lone()
         try:
             with self.connection.pipeline():
-                psycopg.Cursor(self.connection).execute(SET_CONFIG, news)
+                _set_config(self.connection, news)
                 super().execute(query, params, **options)
         except ActiveSqlTransaction:
             if not lone:
@@ -101,7 +124,7 @@ class ContextCursor(_Teller, psycopg.Cursor[Any]):
                 super().executemany(query, params_seq, **options)
             elif psycopg.Pipeline.is_supported() and not self._is_lone():
                 with self.connection.pipeline():
-                    psycopg.Cursor(self.connection).execute(SET_CONFIG, news)
+                    _set_config(self.connection, news)
                     super().executemany(query, params_seq, **options)
                 self.wire.told(news)
             else:
@@ -132,10 +155,10 @@ class ContextCursor(_Teller, psycopg.Cursor[Any]):
             yield
         elif self._is_lone():
             with self.connection.transaction():
-                psycopg.Cursor(self.connection).execute(SET_CONFIG, news)
+                _set_config(self.connection, news)
                 yield
         else:
-            psycopg.Cursor(self.connection).execute(SET_CONFIG, news)
+            _set_config(self.connection, news)
             self.wire.told(news)
             yield
 
@@ -147,7 +170,7 @@ class ContextServerCursor(_Teller, psycopg.ServerCursor[Any]):
         """Declare the cursor, in the context in force."""
         news = self._news()
         if news is not None and not self._is_lone():
-            psycopg.Cursor(self.connection).execute(SET_CONFIG, news)
+            _set_config(self.connection, news)
             self.wire.told(news)
         return super().execute(query, params, **options)
 
@@ -161,7 +184,7 @@ class AsyncContextCursor(_Teller, psycopg.AsyncCursor[Any]):
         try:
             if news is None:
                 await super().execute(query, params, **options)
-            elif _can_share(query, params) and psycopg.AsyncPipeline.is_supported():
+            elif self._can_share(query, params) and psycopg.AsyncPipeline.is_supported():
                 await self._execute_with(news, query, params, options)
             else:
                 async with self._told_apart(news):
@@ -169,7 +192,7 @@ class AsyncContextCursor(_Teller, psycopg.AsyncCursor[Any]):
         except BaseException:
             self.wire.unsure()
             raise
-        self._noted()
+        self._noted(query, params)
         return self
 
     async def _execute_with(
@@ -178,7 +201,7 @@ class AsyncContextCursor(_Teller, psycopg.AsyncCursor[Any]):
         lone = self._is_lone()
         try:
             async with self.connection.pipeline():
-                await psycopg.AsyncCursor(self.connection).execute(SET_CONFIG, news)
+                await _set_config_async(self.connection, news)
                 await super().execute(query, params, **options)
         except ActiveSqlTransaction:
             if not lone:
@@ -196,7 +219,7 @@ class AsyncContextCursor(_Teller, psycopg.AsyncCursor[Any]):
                 await super().executemany(query, params_seq, **options)
             elif psycopg.AsyncPipeline.is_supported() and not self._is_lone():
                 async with self.connection.pipeline():
-                    await psycopg.AsyncCursor(self.connection).execute(SET_CONFIG, news)
+                    await _set_config_async(self.connection, news)
                     await super().executemany(query, params_seq, **options)
                 self.wire.told(news)
             else:
@@ -231,10 +254,10 @@ class AsyncContextCursor(_Teller, psycopg.AsyncCursor[Any]):
             yield
         elif self._is_lone():
             async with self.connection.transaction():
-                await psycopg.AsyncCursor(self.connection).execute(SET_CONFIG, news)
+                await _set_config_async(self.connection, news)
                 yield
         else:
-            await psycopg.AsyncCursor(self.connection).execute(SET_CONFIG, news)
+            await _set_config_async(self.connection, news)
             self.wire.told(news)
             yield
 
@@ -246,7 +269,7 @@ class AsyncContextServerCursor(_Teller, psycopg.AsyncServerCursor[Any]):
         """Declare the cursor, in the context in force."""
         news = self._news()
         if news is not None and not self._is_lone():
-            await psycopg.AsyncCursor(self.connection).execute(SET_CONFIG, news)
+            await _set_config_async(self.connection, news)
             self.wire.told(news)
         return await super().execute(query, params, **options)
 
@@ -262,19 +285,60 @@ def give_cursors(connection: Any, info: dict[Any, Any]) -> None:
     if isinstance(connection, psycopg.Connection):
         client: type[Any] = ContextCursor
         server: type[Any] = ContextServerCursor
+        transaction: Any = _noting_transaction
     elif isinstance(connection, psycopg.AsyncConnection):
         client, server = AsyncContextCursor, AsyncContextServerCursor
+        transaction = _noting_async_transaction
     else:
         return
     wire = wire_in(info)
+    wire.change_hands()
     for attribute, telling in (
         ("cursor_factory", client),
         ("server_cursor_factory", server),
     ):
         base = getattr(connection, attribute)
         if getattr(base, "wire", None) is not wire:
+            if issubclass(base, _Teller):  # of another pool, which had it before
+                base = base.__bases__[1]
             made = type(base.__name__, (telling, base), {"wire": wire})
             setattr(connection, attribute, made)
+    if "transaction" not in vars(connection):
+        # Weakly, so that the connection is not part of a cycle.
+        connection.transaction = functools.partial(transaction, ref(connection))
+
+
+@contextmanager
+def _noting_transaction(
+    reference: ref[psycopg.Connection[Any]], *args: Any, **options: Any
+) -> Iterator[Any]:
+    """Do as ``Connection.transaction``, whose statements need no cursor, and note it."""
+    connection: Any = reference()
+    idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
+    try:
+        with type(connection).transaction(connection, *args, **options) as transaction:
+            if idle:
+                connection.cursor_factory.wire.forget()
+            yield transaction
+    finally:
+        connection.cursor_factory.wire.unsure()
+
+
+@asynccontextmanager
+async def _noting_async_transaction(
+    reference: ref[psycopg.AsyncConnection[Any]], *args: Any, **options: Any
+) -> AsyncIterator[Any]:
+    """The async twin of :func:`_noting_transaction`."""
+    connection: Any = reference()
+    idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
+    own = type(connection).transaction
+    try:
+        async with own(connection, *args, **options) as transaction:
+            if idle:
+                connection.cursor_factory.wire.forget()
+            yield transaction
+    finally:
+        connection.cursor_factory.wire.unsure()
 
 
 def has_cursors(connection: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import (
     CHAR,
     BigInteger,
+    CheckConstraint,
     Column,
     DateTime,
     Index,
@@ -16,6 +17,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import NullType, TypeEngine
 
 from sa_history.columns import TrackedColumns
 from sa_history.exc import DefinitionError
@@ -62,6 +64,7 @@ def make_event_table(
         schema=schema,
         comment=f"Events of {table.fullname}",
     )
+    leave_out_checks(event_table)
     lookup = [columns.object_id] if columns.object_id else []
     lookup = lookup or [columns.columns[name].name for name in columns.key]
     if lookup:
@@ -115,7 +118,7 @@ def _event_columns(
         event_columns.append(Column("pgh_context_id", Uuid))
     if columns.object_id is not None:
         key = columns.columns[columns.key[0]]
-        event_columns.append(Column("pgh_obj_id", key.type, nullable=False))
+        event_columns.append(mirrored(key, is_key=True, name="pgh_obj_id"))
     event_columns += [
         Column("pgh_op", CHAR(1), nullable=False),
         Column("pgh_label", Text, nullable=False),
@@ -135,13 +138,47 @@ def _event_columns(
     return event_columns
 
 
-def mirrored(column: Column[Any], is_key: bool) -> Column[Any]:
+def mirrored(column: Column[Any], is_key: bool, name: str | None = None) -> Column[Any]:
     """Return the event table's column for a tracked one: its name and type only.
 
     The type object is the same, because a type with a name (ENUM, DOMAIN) is one
     object in the database.
+
+    :param name: a name of its own.
     """
-    return Column(column.name, column.type, nullable=not is_key)
+    if isinstance(column.type, NullType) and column.foreign_keys:
+        return _Following(name or column.name, column, nullable=not is_key)
+    return Column(name or column.name, column.type, nullable=not is_key)
+
+
+def leave_out_checks(event_table: Table) -> None:
+    """Take away the CHECK constraints that types such as Enum brought along."""
+    for constraint in list(event_table.constraints):
+        if isinstance(constraint, CheckConstraint):
+            event_table.constraints.discard(constraint)
+
+
+class _Following(Column[Any]):
+    """A column that has the type of another one, at any time.
+
+    A column that is declared without a type has its foreign key's, and has none
+    before the table that the key refers to exists.
+    """
+
+    inherit_cache = True
+    _constructor = Column
+
+    def __init__(self, name: str, followed: Column[Any], **options: Any) -> None:
+        self._followed = followed
+        super().__init__(name, **options)
+
+    @property
+    def type(self) -> TypeEngine[Any]:
+        return self._followed.type
+
+    @type.setter
+    def type(self, _: TypeEngine[Any]) -> None:
+        pass  # set by Column(), which is given none
 
 
 def key_columns(columns: TrackedColumns, event_table: Table) -> list[Column[Any]]:

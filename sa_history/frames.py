@@ -12,6 +12,7 @@ import decimal
 import enum
 import itertools
 import json
+import re
 import threading
 import uuid
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,8 @@ from typing import Any, TypeAlias
 from sa_history.exc import ContextError
 
 _order = itertools.count()
+
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # and not a backslash before "u0000"
 
 Settings: TypeAlias = tuple[str, str, str]
 """A context as the database gets it: id, metadata as JSON, and the parent's id."""
@@ -30,7 +33,7 @@ class Frame:
 
     :param values: its own keys and values.
     :param parent: the frame around it.
-    :param entered: its place in the order of entering, None for the next.
+    :param of: the frame that this one is in the place of, see :meth:`inside`.
     :raises ContextError: a value cannot be stored as JSON; names its key.
     """
 
@@ -38,30 +41,48 @@ class Frame:
         self,
         values: Mapping[str, Any],
         parent: Frame | None = None,
-        entered: int | None = None,
+        of: Frame | None = None,
     ) -> None:
         self.id = uuid.uuid4()
         self.parent = parent
-        self.entered = next(_order) if entered is None else entered
-        self.own: dict[str, Any] = {}
-        self.metadata: dict[str, Any] = dict(parent.metadata) if parent else {}
-        self._combined: dict[uuid.UUID, Frame] = {}
+        self.entered = next(_order) if of is None else of.entered
+        self._of = of
+        self._own: dict[str, Any] = {}
+        self._inside: dict[uuid.UUID, Frame] = {}
+        self._settings: tuple[int, Settings] | None = None
         self.annotate(values)
 
     def annotate(self, values: Mapping[str, Any]) -> None:
-        """Add keys and values.
+        """Add keys and values, which frames inside of this one have as well.
 
         :raises ContextError: a value cannot be stored as JSON; nothing is added.
         """
-        stored = {key: _as_json(key, value) for key, value in values.items()}
-        self.own.update(stored)
-        self.metadata.update(stored)
-        self.settings: Settings = (
-            str(self.id),
-            json.dumps(self.metadata, ensure_ascii=False),
-            str(self.parent.id) if self.parent else "",
-        )
-        self._combined.clear()
+        self._own.update({key: _as_json(key, value) for key, value in values.items()})
+        self._changed = next(_order)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Its keys and values, with those of the frames around it."""
+        around = self.parent.metadata if self.parent else {}
+        return {**around, **(self._of._own if self._of else {}), **self._own}
+
+    @property
+    def settings(self) -> Settings:
+        """What the database gets."""
+        changed = self._last_change()
+        if self._settings is None or self._settings[0] != changed:
+            metadata = json.dumps(self.metadata, ensure_ascii=False)
+            parent = str(self.parent.id) if self.parent else ""
+            self._settings = changed, (str(self.id), metadata, parent)
+        return self._settings[1]
+
+    def _last_change(self) -> int:
+        changes = [self._changed]
+        if self._of is not None:
+            changes.append(self._of._changed)
+        if self.parent is not None:
+            changes.append(self.parent._last_change())
+        return max(changes)
 
     def inside(self, outer: Frame) -> Frame:
         """Return this frame as if it had been entered inside ``outer``.
@@ -74,9 +95,9 @@ class Frame:
             if frame is outer:
                 return self
             frame = frame.parent
-        if outer.id not in self._combined:
-            self._combined[outer.id] = Frame(self.own, outer, self.entered)
-        return self._combined[outer.id]
+        if outer.id not in self._inside:
+            self._inside[outer.id] = Frame({}, outer, of=self)
+        return self._inside[outer.id]
 
     def __repr__(self) -> str:
         return f"<context {self.metadata!r}>"
@@ -103,11 +124,10 @@ def in_force(stacks: Iterable[list[Frame]] = ()) -> Frame | None:
 
     The innermost block counts, with the keys of all around it.
     """
-    tops = [stack[-1] for stack in (_ambient.frames, *stacks) if stack]
-    if len(tops) > 1:
-        tops.sort(key=lambda frame: frame.entered)
+    frames = [frame for stack in (_ambient.frames, *stacks) for frame in stack]
+    frames.sort(key=lambda frame: frame.entered)
     result: Frame | None = None
-    for frame in tops:
+    for frame in frames:
         result = frame if result is None else frame.inside(result)
     return result
 
@@ -115,19 +135,21 @@ def in_force(stacks: Iterable[list[Frame]] = ()) -> Frame | None:
 def _as_json(key: str, value: Any) -> Any:
     """Return a value as JSON has it, or refuse it by its key."""
     try:
-        text = json.dumps(value, default=_encode, allow_nan=False, ensure_ascii=False)
+        text = json.dumps(
+            {key: value}, default=_encode, allow_nan=False, ensure_ascii=False
+        )
         text.encode()  # refuses half a surrogate pair, as PostgreSQL would
     except (TypeError, ValueError) as error:
         raise ContextError(
             f"context value {key!r} is {value!r}, which cannot be stored as JSON: "
             f"{error}; give a string, a number, a list or a dict of such"
         ) from error
-    if r"\u0000" in text:
+    if _NUL.search(text):
         raise ContextError(
             f"context value {key!r} is {value!r}, which contains NUL; PostgreSQL "
             "cannot store it in JSON, so remove it"
         )
-    return json.loads(text)
+    return json.loads(text)[key]
 
 
 def _encode(value: Any) -> Any:

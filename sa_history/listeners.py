@@ -79,15 +79,16 @@ def _tell_by_events(connection: Connection) -> None:
 
 def _tell(connection: Connection, cursor: Any, *_: Any) -> None:
     wire = wire_in(connection.info)
+    if getattr(connection.connection.dbapi_connection, "autocommit", False):
+        if wire.in_force() is not None:
+            warnings.warn(
+                "the context in force is not recorded: in AUTOCOMMIT only the psycopg "
+                "driver can send it together with the statement",
+                stacklevel=2,
+            )
+        return
     news = wire.news(TransactionStatus.INTRANS)
     if news is None:
-        return
-    if getattr(connection.connection.dbapi_connection, "autocommit", False):
-        warnings.warn(
-            "the context in force is not recorded: in AUTOCOMMIT only the psycopg "
-            "driver can send it together with the statement",
-            stacklevel=2,
-        )
         return
     wire.told(news)  # first: the next line comes here again
     connection.execute(

@@ -60,22 +60,21 @@ def create_event(
         history.create_event(session, user, label="user.login")
         await history.create_event(async_session, user, label="user.login")
     """
-    statement = _insert(obj, label)
-    if isinstance(session, AsyncSession):
-        return session.run_sync(_flush_and_execute, statement)
-    return _flush_and_execute(session, statement)
-
-
-def _flush_and_execute(
-    session: Session | scoped_session[Any], statement: Any
-) -> CursorResult[Any]:
-    session.flush()
-    return cast("CursorResult[Any]", session.execute(statement))
-
-
-def _insert(obj: object, label: str) -> Insert:
-    """Return the INSERT of an event, with the row as it is in the database."""
     tracking = _tracking_with(label, obj)
+    if isinstance(session, AsyncSession):
+        return session.run_sync(_flush_and_insert, tracking, obj, label)
+    return _flush_and_insert(session, tracking, obj, label)
+
+
+def _flush_and_insert(
+    session: Session | scoped_session[Any], tracking: Tracking, obj: object, label: str
+) -> CursorResult[Any]:
+    session.flush()  # first: it may be what gives the object its key
+    return cast("CursorResult[Any]", session.execute(_insert(tracking, obj, label)))
+
+
+def _insert(tracking: Tracking, obj: object, label: str) -> Insert:
+    """Return the INSERT of an event, with the row as it is in the database."""
     tracker = tracking.tracker(label)
     assert tracker is not None
     columns = tracking.tracked_columns

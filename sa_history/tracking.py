@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapper, registry
 from sa_history.columns import TrackedColumns, tracked_columns
 from sa_history.ddl import Function, Trigger
 from sa_history.event_class import Context, Event, make_context_class
-from sa_history.event_table import mirrored
+from sa_history.event_table import leave_out_checks, mirrored
 from sa_history.options import TrackingOptions
 from sa_history.sql.compose import Qualified
 from sa_history.sql.expressions import type_sql
@@ -184,5 +184,6 @@ def mirror_new_columns(tracking: Tracking) -> None:
         if column.name not in event_table.columns:
             event_column = mirrored(column, is_key=False)
             event_table.append_column(event_column)
+            leave_out_checks(event_table)
             mapper: Mapper[Any] = inspect(tracking.event_class)
             mapper.add_property(name, event_column)

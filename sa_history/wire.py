@@ -37,18 +37,24 @@ class Wire:
         self._told: Settings | None = NOTHING
         self._was_told = False
 
+    def change_hands(self) -> None:
+        """Note that its last user has given it back to the pool."""
+        self._connection = None
+        self._sessions.clear()
+
     def begin(self, connection: Connection) -> None:
         """Note that a transaction begins, for this user."""
         if self._connection is None or self._connection() is not connection:
             self._connection = weakref.ref(connection)
         self._sessions.clear()
-        self._forget()
+        self.forget()
 
     def used_by(self, session: Session) -> None:
         """Note that a session joins the transaction."""
         self._sessions.append(weakref.ref(session))
 
-    def _in_force(self) -> Frame | None:
+    def in_force(self) -> Frame | None:
+        """Return the context in force for who uses it now, in this thread."""
         stacks: list[list[Frame]] = []
         connection = self._connection() if self._connection else None
         if connection is not None:
@@ -72,18 +78,21 @@ class Wire:
         :param status: of the connection, before the statement.
         """
         if status == TransactionStatus.IDLE:
-            self._forget()
+            self.forget()
         elif status == TransactionStatus.INERROR:
             # Only a rollback is possible, and it must not fail because of us.
             return None
-        frame = self._in_force()
+        frame = self.in_force()
         wanted = frame.settings if frame else NOTHING
-        return None if wanted == self._told else wanted
+        if wanted == self._told:
+            return None
+        # Until told() says that they have arrived; the statement may fail.
+        self._told, self._was_told = None, True
+        return wanted
 
     def told(self, news: Settings) -> None:
         """Note that the connection has the settings."""
         self._told = news
-        self._was_told = True
 
     def unsure(self) -> None:
         """Note that settings may have gone back to those at a savepoint."""
@@ -95,8 +104,8 @@ class Wire:
         """Whether settings were sent in this transaction."""
         return self._was_told
 
-    def _forget(self) -> None:
-        # Settings that are local to a transaction end with it.
+    def forget(self) -> None:
+        """Note that a transaction begins; settings end with the one before."""
         self._told, self._was_told = NOTHING, False
 
 

@@ -19,7 +19,16 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
-from sa_history import AfterDelete, AfterInsert, AfterUpdate, Op, Snapshot, new, track
+from sa_history import (
+    AfterDelete,
+    AfterInsert,
+    AfterUpdate,
+    Op,
+    Snapshot,
+    new,
+    old,
+    track,
+)
 
 Recorded = Callable[..., list[tuple[Any, ...]]]
 Contexts = Callable[[], list[object]]
@@ -216,8 +225,7 @@ def update_by_executemany(session: Session, account: Any) -> None:
 def update_by_driver_cursor(session: Session, account: Any) -> None:
     driver_cursor(session).execute(
         "WITH first AS (UPDATE account SET balance = 11 WHERE id = 1)"
-        " UPDATE account SET balance = least(balance, 50 - 17 * id - 17)"
-        " WHERE id = 2"
+        " UPDATE account SET balance = -1 WHERE id = 2"
     )
 
 
@@ -226,7 +234,9 @@ def update_on_conflict(session: Session, account: Any) -> None:
         [{"id": i, "balance": b} for i, b in ((1, 11), (2, -1), (3, 30))]
     )
     becomes = {"balance": statement.excluded.balance}
-    session.execute(statement.on_conflict_do_update(index_elements=["id"], set_=becomes))
+    session.execute(
+        statement.on_conflict_do_update(index_elements=["id"], set_=becomes)
+    )
 
 
 def update_by_merge(session: Session, account: Any) -> None:
@@ -633,3 +643,69 @@ def test_failed_statement_leaves_no_event_and_no_context(
         pg_session.commit()
     assert events_by_row() == []
     assert contexts() == []
+
+
+# What a tracker says about which rows, and which side of a change
+
+
+@pytest.fixture
+def narrowed(
+    base: type[DeclarativeBase], create_all: Callable[[], None], level: str
+) -> Any:
+    """A model whose trackers narrow what they record, in every way."""
+
+    @track(
+        AfterInsert(new.balance > 15, label="rich", columns=["id"]),
+        AfterUpdate(None, label="touched", exclude=["balance"]),
+        AfterUpdate(label="was", row="old"),
+        AfterDelete(old.balance > 15, label="left"),
+        level=level,
+    )
+    class Account(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        balance: Mapped[int]
+
+    create_all()
+    return Account
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM account", "TRUNCATE account"])
+def test_tracker_records_the_rows_it_is_narrowed_to(
+    narrowed: Any, pg_session: Session, recorded: Recorded, statement: str
+) -> None:
+    pg_session.execute(text("INSERT INTO account VALUES (1, 10), (2, 20)"))
+    pg_session.execute(text(statement))
+    pg_session.commit()
+    op = "D" if statement.startswith("DELETE") else "T"
+    assert recorded(narrowed, "id", "balance") == [
+        ("rich", "I", 2, None, None),
+        ("left", op, 2, 20, None),
+    ]
+
+
+def test_tracker_stores_the_side_and_the_columns_it_asks_for(
+    narrowed: Any, pg_session: Session, recorded: Recorded
+) -> None:
+    pg_session.execute(text("INSERT INTO account VALUES (1, 10)"))
+    pg_session.execute(text("UPDATE account SET balance = balance"))
+    pg_session.execute(text("UPDATE account SET id = 2, balance = 11"))
+    pg_session.commit()
+    assert recorded(narrowed, "pgh_obj_id", "id", "balance") == [
+        ("touched", "U", 1, 1, None, None),
+        ("touched", "U", 2, 2, None, None),
+        ("was", "U", 1, 1, 10, None),
+    ]
+
+
+def test_statements_of_one_transaction_share_its_number(
+    account: Any, psql: Callable[[str], str], pg_session: Session
+) -> None:
+    insert_by_flush(pg_session, account)
+    pg_session.execute(text("DELETE FROM account WHERE id = 1"))
+    pg_session.commit()
+    psql("DELETE FROM account")
+    event = account.events.model
+    numbers = select(event.pgh_label, event.pgh_xact_id).order_by(event.pgh_id)
+    found = pg_session.execute(numbers).all()
+    assert [number == found[0][1] for _, number in found] == [True] * 5 + [False]

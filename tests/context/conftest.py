@@ -1,0 +1,110 @@
+"""A tracked model, what was recorded of it, and ways to use a session, sync or not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, select
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+import sa_history as history
+from sa_history import AfterDelete, Snapshot, track
+
+
+@pytest.fixture
+def note(base: type[DeclarativeBase], create_all: Callable[[], None]) -> Any:
+    """A tracked model; a test writes notes to see which context they get."""
+
+    @track(Snapshot, AfterDelete)
+    class Note(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "note"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        body: Mapped[str]
+
+        def __init__(self, body: str, id: int | None = None) -> None:
+            self.id, self.body = id, body
+
+    create_all()
+    return Note
+
+
+@pytest.fixture
+def add(note: Any) -> Callable[[Session, str], None]:
+    """Write a note, and nothing else, through a session."""
+
+    def write(session: Session, body: str) -> None:
+        session.add(note(body))
+        session.flush()
+
+    return write
+
+
+@pytest.fixture
+def seen(
+    note: Any, recorded: Callable[..., list[tuple[Any, ...]]]
+) -> Callable[[], list[tuple[str, Any]]]:
+    """Return the body and the context of each committed event, oldest first."""
+    return lambda: [(body, context) for _, _, body, context in recorded(note, "body")]
+
+
+@pytest.fixture
+def contexts(pg_engine: Engine, note: Any) -> Callable[[], list[history.Context]]:
+    """Return the committed contexts in the order of their first events."""
+
+    def read() -> list[history.Context]:
+        events = history.events(note)
+        with Session(pg_engine, expire_on_commit=False) as session:
+            mapped = events.model.pgh_context.property.mapper.class_
+            rows = {row.id: row for row in session.scalars(select(mapped))}
+            used = session.scalars(
+                select(events.model.pgh_context_id).order_by(events.model.pgh_id)
+            )
+            order = [id_ for id_ in dict.fromkeys(used) if id_ is not None]
+        assert set(order) <= rows.keys()
+        return [rows.pop(id_) for id_ in order] + list(rows.values())
+
+    return read
+
+
+@pytest.fixture(params=["sync", "async"])
+def in_session(
+    request: pytest.FixtureRequest, pg_engine: Engine, pg_async_engine: AsyncEngine
+) -> Callable[[Callable[[Session], Any]], Any]:
+    """Run a function with a session: of the sync driver, or of the async one."""
+
+    def run_sync(function: Callable[[Session], Any]) -> Any:
+        with Session(pg_engine) as session:
+            return function(session)
+
+    def run_async(function: Callable[[Session], Any]) -> Any:
+        async def main() -> Any:
+            async with AsyncSession(pg_async_engine) as session:
+                return await session.run_sync(function)
+
+        return asyncio.run(main())
+
+    return run_sync if request.param == "sync" else run_async
+
+
+@pytest.fixture(params=["sync", "async"])
+def in_connection(
+    request: pytest.FixtureRequest, pg_engine: Engine, pg_async_engine: AsyncEngine
+) -> Callable[[Callable[[Connection], Any]], Any]:
+    """Run a function with a connection: of the sync driver, or of the async one."""
+
+    def run_sync(function: Callable[[Connection], Any]) -> Any:
+        with pg_engine.connect() as connection:
+            return function(connection)
+
+    def run_async(function: Callable[[Connection], Any]) -> Any:
+        async def main() -> Any:
+            async with pg_async_engine.connect() as connection:
+                return await connection.run_sync(function)
+
+        return asyncio.run(main())
+
+    return run_sync if request.param == "sync" else run_async

@@ -1,0 +1,824 @@
+"""The context travels with whatever writes, and with every driver."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.rows import args_row, namedtuple_row
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    NullPool,
+    create_engine,
+    insert,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
+    AsyncEngine,
+    AsyncSession,
+    create_async_engine,
+)
+from sqlalchemy.orm import Session
+
+import sa_history as history
+
+Add = Callable[[Session, str], None]
+Seen = Callable[[], list[tuple[str, Any]]]
+InConnection = Callable[[Callable[[Connection], Any]], Any]
+InSession = Callable[[Callable[[Session], Any]], Any]
+
+USER = {"user": 7}
+
+
+@pytest.fixture
+def engine_with(pg_url: URL) -> Iterator[Callable[..., Engine]]:
+    """Make an engine on the test's database, with options; it is disposed of."""
+    engines = []
+
+    def make(**options: Any) -> Engine:
+        engines.append(create_engine(options.pop("url", pg_url), **options))
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.dispose()
+
+
+@pytest.fixture
+def writing_function(pg_engine: Engine, note: Any) -> None:
+    """A function and a procedure of the application that write notes."""
+    with pg_engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE FUNCTION write_note(text) RETURNS bigint LANGUAGE sql AS"
+            " 'INSERT INTO note (body) VALUES ($1) RETURNING id'"
+        )
+
+
+# Each way writes the notes "a" and "b".
+
+
+def by_values(connection: Connection, note: Any) -> None:
+    connection.execute(insert(note).values([{"body": "a"}, {"body": "b"}]))
+
+
+def by_executemany(connection: Connection, note: Any) -> None:
+    connection.execute(insert(note), [{"body": "a"}, {"body": "b"}])
+
+
+def by_insertmanyvalues(connection: Connection, note: Any) -> None:
+    statement = insert(note).returning(note.id, sort_by_parameter_order=True)
+    connection.execution_options(insertmanyvalues_page_size=1)
+    assert len(connection.execute(statement, [{"body": "a"}, {"body": "b"}]).all()) == 2
+
+
+def by_text_without_parameters(connection: Connection, note: Any) -> None:
+    connection.execute(text("INSERT INTO note (body) VALUES ('a'), ('b')"))
+
+
+def by_driver_sql(connection: Connection, note: Any) -> None:
+    connection.exec_driver_sql("INSERT INTO note (body) VALUES (%s)", ("a",))
+    connection.exec_driver_sql("INSERT INTO note (body) VALUES ('b') ;\n")
+
+
+def by_driver_sql_for_many(connection: Connection, note: Any) -> None:
+    sql = "INSERT INTO note (body) VALUES (%s)"
+    connection.exec_driver_sql(sql, [("a",), ("b",)])
+
+
+def by_script(connection: Connection, note: Any) -> None:
+    connection.exec_driver_sql(
+        "INSERT INTO note (body) VALUES ('a'); INSERT INTO note (body) VALUES ('b')"
+    )
+
+
+def by_block_of_plpgsql(connection: Connection, note: Any) -> None:
+    connection.exec_driver_sql(
+        "DO $$ BEGIN FOR n IN 97..98 LOOP"
+        " INSERT INTO note (body) VALUES (chr(n)); END LOOP; END $$"
+    )
+
+
+def by_common_table_expression(connection: Connection, note: Any) -> None:
+    cte = insert(note).values(body="a").returning(note.id).cte()
+    connection.execute(select(cte))
+    connection.execute(insert(note).values(body="b"))
+
+
+def by_function(connection: Connection, note: Any) -> None:
+    for body in "ab":
+        connection.execute(text("SELECT write_note(:body)"), {"body": body})
+
+
+def by_server_side_cursor(connection: Connection, note: Any) -> None:
+    rows = connection.execution_options(stream_results=True, max_row_buffer=1).execute(
+        text("SELECT write_note(chr(n)) FROM generate_series(97, 98) AS n")
+    )
+    assert len(rows.all()) == 2
+
+
+def by_stream_then_write(connection: Connection, note: Any) -> None:
+    rows = connection.execute(
+        text("SELECT chr(n) FROM generate_series(97, 98) AS n"),
+        execution_options={"stream_results": True, "max_row_buffer": 1},
+    )
+    for body in rows.scalars():
+        connection.execute(insert(note).values(body=body))
+
+
+WAYS = [
+    by_values,
+    by_executemany,
+    by_insertmanyvalues,
+    by_text_without_parameters,
+    by_driver_sql,
+    by_driver_sql_for_many,
+    by_script,
+    by_block_of_plpgsql,
+    by_common_table_expression,
+    by_function,
+    by_server_side_cursor,
+    by_stream_then_write,
+]
+Way = Callable[[Connection, Any], None]
+
+
+@pytest.mark.usefixtures("writing_function")
+@pytest.mark.parametrize("way", WAYS)
+def test_each_way_to_write(
+    way: Way, in_connection: InConnection, note: Any, seen: Seen
+) -> None:
+    def work(connection: Connection) -> None:
+        with history.context(connection, user=7):
+            way(connection, note)
+        connection.execute(insert(note).values(body="after"))
+        connection.commit()
+
+    in_connection(work)
+    assert seen() == [("a", USER), ("b", USER), ("after", None)]
+
+
+@pytest.mark.usefixtures("writing_function")
+@pytest.mark.parametrize("way", WAYS)
+def test_each_way_to_write_once_the_context_was_told(
+    way: Way, in_connection: InConnection, note: Any, seen: Seen
+) -> None:
+    def work(connection: Connection) -> None:
+        with history.context(connection, user=7):
+            connection.execute(insert(note).values(body="first"))
+            way(connection, note)
+            with history.context(connection, inner=True):
+                way(connection, note)
+            way(connection, note)
+        connection.commit()
+
+    in_connection(work)
+    inner = {**USER, "inner": True}
+    assert seen() == [
+        ("first", USER),
+        *[("a", USER), ("b", USER)],
+        *[("a", inner), ("b", inner)],
+        *[("a", USER), ("b", USER)],
+    ]
+
+
+# The driver's own cursors.
+
+
+def test_cursor_of_the_driver(in_connection: InConnection, seen: Seen) -> None:
+    def work(connection: Connection) -> None:
+        cursor = connection.connection.cursor()  # SQLAlchemy's, for the async driver
+        with history.context(connection, user=7):
+            connection.execute(text("SELECT 1"))
+            with history.context(connection, raw=True):
+                cursor.execute("INSERT INTO note (body) VALUES (%s)", ("a",))
+        cursor.execute("INSERT INTO note (body) VALUES ('b')")
+        cursor.close()
+        connection.commit()
+
+    in_connection(work)
+    assert seen() == [("a", {**USER, "raw": True}), ("b", None)]
+
+
+def test_copy(pg_session: Session, note: Any, seen: Seen) -> None:
+    driver: Any = pg_session.connection().connection.driver_connection
+    cursor = driver.cursor()
+    with history.context(pg_session, user=7):
+        with cursor.copy("COPY note (body) FROM STDIN") as copy:
+            copy.write_row(("a",))
+        with history.context(pg_session, user=8):
+            with cursor.copy("COPY note (body) FROM STDIN") as copy:
+                copy.write_row(("b",))
+    with cursor.copy("COPY note (body) FROM STDIN") as copy:
+        copy.write_row(("c",))
+    pg_session.commit()
+    assert seen() == [("a", USER), ("b", {"user": 8}), ("c", None)]
+
+
+def test_copy_of_the_async_driver(
+    pg_async_engine: AsyncEngine, note: Any, seen: Seen
+) -> None:
+    async def main() -> None:
+        async with AsyncSession(pg_async_engine) as session:
+            fairy = await (await session.connection()).get_raw_connection()
+            driver: Any = fairy.driver_connection
+            with history.context(session, user=7):
+                async with driver.cursor().copy("COPY note (body) FROM STDIN") as copy:
+                    await copy.write_row(("a",))
+            async with driver.cursor().copy("COPY note (body) FROM STDIN") as copy:
+                await copy.write_row(("b",))
+            await session.commit()
+
+    asyncio.run(main())
+    assert seen() == [("a", USER), ("b", None)]
+
+
+def test_copy_that_fails(pg_session: Session, add: Add, seen: Seen) -> None:
+    driver: Any = pg_session.connection().connection.driver_connection
+    point = pg_session.begin_nested()
+    with (
+        history.context(pg_session, user=7),
+        pytest.raises(psycopg.errors.NotNullViolation),
+        driver.cursor().copy("COPY note (body) FROM STDIN") as copy,
+    ):
+        copy.write_row((None,))
+    point.rollback()
+    add(pg_session, "after")
+    pg_session.commit()
+    assert seen() == [("after", None)]
+
+
+@pytest.mark.usefixtures("writing_function")
+def test_stream_of_the_driver(pg_session: Session, note: Any, seen: Seen) -> None:
+    driver: Any = pg_session.connection().connection.driver_connection
+    with history.context(pg_session, user=7):
+        sql = "SELECT write_note(chr(n)) FROM generate_series(97, 98) AS n"
+        assert len(list(driver.cursor().stream(sql))) == 2
+    assert len(list(driver.cursor().stream("SELECT write_note('c')"))) == 1
+    pg_session.commit()
+    assert seen() == [("a", USER), ("b", USER), ("c", None)]
+
+
+@pytest.mark.usefixtures("writing_function")
+def test_stream_of_the_async_driver(
+    pg_async_engine: AsyncEngine, note: Any, seen: Seen
+) -> None:
+    async def main() -> None:
+        async with AsyncSession(pg_async_engine) as session:
+            fairy = await (await session.connection()).get_raw_connection()
+            driver: Any = fairy.driver_connection
+            with history.context(session, user=7):
+                sql = "SELECT write_note(chr(n)) FROM generate_series(97, 98) AS n"
+                assert len([row async for row in driver.cursor().stream(sql)]) == 2
+            await session.commit()
+
+    asyncio.run(main())
+    assert seen() == [("a", USER), ("b", USER)]
+
+
+def test_composed_statement_of_the_driver(
+    pg_session: Session, note: Any, seen: Seen
+) -> None:
+    driver: Any = pg_session.connection().connection.driver_connection
+    with history.context(pg_session, user=7):
+        for body in "ab":
+            driver.execute(
+                psycopg.sql.SQL("INSERT INTO {} (body) VALUES ({})").format(
+                    psycopg.sql.Identifier("note"), body
+                )
+            )
+    pg_session.commit()
+    assert seen() == [("a", USER), ("b", USER)]
+
+
+# AUTOCOMMIT: each statement is a transaction of its own.
+
+
+@pytest.fixture(params=["sync", "async"])
+def in_autocommit(request: pytest.FixtureRequest, pg_url: URL) -> InConnection:
+    """Run a function with a connection in AUTOCOMMIT."""
+    options: Any = {"isolation_level": "AUTOCOMMIT", "poolclass": NullPool}
+
+    def run_sync(function: Callable[[Connection], Any]) -> Any:
+        with create_engine(pg_url, **options).connect() as connection:
+            return function(connection)
+
+    def run_async(function: Callable[[Connection], Any]) -> Any:
+        async def main() -> Any:
+            async with create_async_engine(pg_url, **options).connect() as connection:
+                return await connection.run_sync(function)
+
+        return asyncio.run(main())
+
+    return run_sync if request.param == "sync" else run_async
+
+
+@pytest.mark.usefixtures("writing_function")
+@pytest.mark.parametrize(
+    "way",
+    # A server-side cursor needs a transaction.
+    [way for way in WAYS if way not in (by_server_side_cursor, by_stream_then_write)],
+)
+def test_each_way_to_write_in_autocommit(
+    way: Way, in_autocommit: InConnection, note: Any, seen: Seen
+) -> None:
+    def work(connection: Connection) -> None:
+        with history.context(connection, user=7):
+            way(connection, note)
+            way(connection, note)
+        connection.execute(insert(note).values(body="after"))
+
+    in_autocommit(work)
+    assert seen() == [("a", USER), ("b", USER)] * 2 + [("after", None)]
+
+
+def test_statement_that_fails_in_autocommit(
+    in_autocommit: InConnection, note: Any, seen: Seen
+) -> None:
+    def work(connection: Connection) -> None:
+        with history.context(connection, user=7):
+            connection.execute(insert(note).values(body="a"))
+            with pytest.raises(IntegrityError):
+                connection.execute(text("INSERT INTO note (body) VALUES (NULL)"))
+            connection.execute(insert(note).values(body="b"))
+
+    in_autocommit(work)
+    assert seen() == [("a", USER), ("b", USER)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "VACUUM note",
+        "VACUUM note;",
+        "VACUUM /* now; not later */ note",
+        "CREATE INDEX CONCURRENTLY note_body ON note (body)",
+        "CREATE DATABASE {database}_other",
+    ],
+)
+def test_what_cannot_be_in_a_transaction_works_in_a_block(
+    statement: str, in_autocommit: InConnection, pg_url: URL, note: Any, seen: Seen
+) -> None:
+    def work(connection: Connection) -> None:
+        with history.context(connection, user=7):
+            connection.execute(insert(note).values(body="a"))
+            connection.execute(text(statement.format(database=pg_url.database)))
+            connection.execute(insert(note).values(body="b"))
+        connection.execute(text(f"DROP DATABASE IF EXISTS {pg_url.database}_other"))
+
+    in_autocommit(work)
+    assert seen() == [("a", USER), ("b", USER)]
+
+
+def test_transaction_by_sql_in_autocommit(
+    in_autocommit: InConnection, note: Any, seen: Seen
+) -> None:
+    def work(connection: Connection) -> None:
+        with history.context(connection, user=7):
+            connection.execute(text("BEGIN"))
+            connection.execute(insert(note).values(body="a"))
+        connection.execute(insert(note).values(body="b"))
+        connection.execute(text("COMMIT"))
+        with history.context(connection, user=8):
+            connection.execute(insert(note).values(body="c"))
+
+    in_autocommit(work)
+    assert seen() == [("a", USER), ("b", None), ("c", {"user": 8})]
+
+
+COMMITTING = """
+CREATE PROCEDURE write_and_commit() LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO note (body) VALUES ('a');
+  COMMIT;
+  INSERT INTO note (body) VALUES ('b');
+END $$
+"""
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CALL write_and_commit()",
+        "DO $$ BEGIN CALL write_and_commit(); COMMIT; END $$",
+    ],
+)
+def test_procedure_that_commits_works_in_autocommit(
+    statement: str, in_autocommit: InConnection, note: Any, seen: Seen
+) -> None:
+    def work(connection: Connection) -> None:
+        connection.execute(text(COMMITTING))
+        with (
+            history.context(connection, user=7),
+            pytest.warns(UserWarning, match="commits"),
+        ):
+            connection.execute(text(statement))
+
+    in_autocommit(work)
+    assert seen() == [("a", None), ("b", None)]
+
+
+def test_autocommit_of_one_connection(
+    pg_engine: Engine, note: Any, seen: Seen
+) -> None:
+    with pg_engine.connect() as connection, history.context(connection, user=7):
+        connection.execute(insert(note).values(body="a"))
+        connection.commit()
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.execute(insert(note).values(body="b"))
+    with pg_engine.begin() as connection:
+        connection.execute(insert(note).values(body="c"))
+    assert seen() == [("a", USER), ("b", USER), ("c", None)]
+
+
+# Two-phase commit.
+
+
+def test_two_phase_commit(
+    pg_engine: Engine, pg_async_engine: AsyncEngine, note: Any, seen: Seen
+) -> None:
+    def work(session: Session) -> None:
+        for user in (7, 8):
+            with history.context(session, user=user):
+                session.add(note(str(user)))
+                session.flush()
+                session.prepare()
+                session.commit()
+        session.add(note("after"))
+        session.commit()
+
+    with Session(pg_engine, twophase=True) as session:
+        work(session)
+
+    async def main() -> None:
+        async with AsyncSession(pg_async_engine, twophase=True) as session:
+            await session.run_sync(work)
+
+    asyncio.run(main())
+    assert seen() == [("7", USER), ("8", {"user": 8}), ("after", None)] * 2
+
+
+# Connections that break.
+
+
+def test_connection_that_breaks_in_a_block_and_reconnects(
+    in_connection: InConnection, pg_engine: Engine, note: Any, seen: Seen
+) -> None:
+    def work(connection: Connection) -> None:
+        with history.context(connection, user=7):
+            connection.execute(insert(note).values(body="lost"))
+            pid = connection.scalar(text("SELECT pg_backend_pid()"))
+            with pg_engine.connect() as other:
+                other.execute(text("SELECT pg_terminate_backend(:p, 5000)"), {"p": pid})
+            with pytest.raises(Exception, match="terminat"):
+                connection.execute(text("SELECT 1"))
+            assert connection.invalidated
+            connection.rollback()
+            connection.execute(insert(note).values(body="a"))
+        connection.execute(insert(note).values(body="b"))
+        connection.commit()
+
+    in_connection(work)
+    assert seen() == [("a", USER), ("b", None)]
+
+
+def test_pool_that_pings(
+    engine_with: Callable[..., Engine], note: Any, seen: Seen
+) -> None:
+    engine = engine_with(pool_pre_ping=True, pool_size=1)
+    with Session(engine) as session, history.context(session, user=7):
+        for _ in range(3):
+            session.execute(insert(note).values(body="a"))
+            session.commit()
+    with history.context(ambient=True), Session(engine) as session:
+        session.execute(insert(note).values(body="b"))
+        session.commit()
+    assert seen() == [("a", USER)] * 3 + [("b", {"ambient": True})]
+
+
+# What the application makes of the driver.
+
+
+class CountingCursor(psycopg.Cursor[Any]):
+    """A cursor of an application."""
+
+    executed = 0
+
+    def execute(self, *args: Any, **options: Any) -> Any:
+        type(self).executed += 1
+        CountingCursor.executed += 1
+        return super().execute(*args, **options)
+
+    def shout(self) -> str:
+        return "!"
+
+
+class OwnServerCursor(psycopg.ServerCursor[Any]):
+    """A server-side cursor of an application."""
+
+    def shout(self) -> str:
+        return "?"
+
+
+@pytest.mark.usefixtures("writing_function")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "connect_args",
+    [
+        {"cursor_factory": psycopg.ClientCursor},
+        {"cursor_factory": CountingCursor},
+        {"row_factory": namedtuple_row},
+        {"prepare_threshold": None},
+        {"prepare_threshold": 0},
+    ],
+    ids=["ClientCursor", "own cursor", "row_factory", "never prepared", "prepared"],
+)
+def test_each_way_to_write_with_options_of_the_driver(
+    connect_args: dict[str, Any],
+    way: Way,
+    engine_with: Callable[..., Engine],
+    note: Any,
+    seen: Seen,
+) -> None:
+    engine = engine_with(connect_args=connect_args)
+    for _ in range(2):
+        with engine.connect() as connection:
+            with history.context(connection, user=7):
+                way(connection, note)
+            connection.execute(insert(note).values(body="after"))
+            connection.commit()
+    assert seen() == [("a", USER), ("b", USER), ("after", None)] * 2
+
+
+def test_cursors_of_the_application_stay_what_they_are(
+    engine_with: Callable[..., Engine], note: Any, seen: Seen
+) -> None:
+    engine = engine_with(connect_args={"cursor_factory": CountingCursor}, pool_size=1)
+    CountingCursor.executed = 0
+    for _ in range(3):
+        with engine.connect() as connection, history.context(connection, user=7):
+            driver: Any = connection.connection.driver_connection
+            driver.server_cursor_factory = OwnServerCursor
+            connection.execute(insert(note).values(body="a"))
+            connection.commit()
+    with engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        cursor = driver.cursor()
+        assert isinstance(cursor, CountingCursor)
+        assert cursor.shout() == "!"
+        assert type(cursor).__name__ == "CountingCursor"
+        named = driver.cursor("name")
+        assert isinstance(named, OwnServerCursor)
+        assert named.shout() == "?"
+    assert CountingCursor.executed == 3  # those of the application, and no other
+    assert seen() == [("a", USER)] * 3
+
+
+def test_rows_of_the_application_are_made_of_its_own_rows_only(
+    engine_with: Callable[..., Engine], note: Any, seen: Seen
+) -> None:
+    made = []
+
+    def one_value(value: Any) -> tuple[Any]:
+        made.append(value)
+        return (value,)
+
+    engine = engine_with(connect_args={"row_factory": args_row(one_value)})
+    made.clear()
+    with Session(engine) as session, history.context(session, user=7):
+        assert session.scalar(text("SELECT 5")) == 5
+        session.execute(insert(note).values(body="a"))
+        session.commit()
+    assert 5 in made
+    assert not any(isinstance(value, str) and "user" in value for value in made)
+    assert seen() == [("a", USER)]
+
+
+def test_script_with_parameters_of_a_client_cursor(
+    engine_with: Callable[..., Engine], note: Any, seen: Seen
+) -> None:
+    engine = engine_with(connect_args={"cursor_factory": psycopg.ClientCursor})
+    sql = "INSERT INTO note (body) VALUES (%s); INSERT INTO note (body) VALUES (%s)"
+    with engine.connect() as connection:
+        connection.exec_driver_sql(sql, ("x", "y"))
+        with history.context(connection, user=7):
+            connection.exec_driver_sql(sql, ("a", "b"))
+            connection.exec_driver_sql(sql, ("c", "d"))
+        connection.commit()
+    assert seen() == [("x", None), ("y", None), *((body, USER) for body in "abcd")]
+
+
+def test_client_cursor_of_the_async_driver(pg_url: URL, note: Any, seen: Seen) -> None:
+    async def main() -> None:
+        engine = create_async_engine(
+            pg_url,
+            poolclass=NullPool,
+            connect_args={"cursor_factory": psycopg.AsyncClientCursor},
+        )
+        async with AsyncSession(engine) as session, history.context(session, user=7):
+            session.add(note("a"))
+            await session.commit()
+
+    asyncio.run(main())
+    assert seen() == [("a", USER)]
+
+
+def test_row_counts_and_results_are_those_of_the_statement(
+    in_connection: InConnection, note: Any
+) -> None:
+    def work(connection: Connection) -> None:
+        for user in range(3):
+            with history.context(connection, user=user):
+                rows = [{"body": body} for body in "abc"]
+                assert connection.execute(insert(note), rows).rowcount in (3, -1)
+            with history.context(connection, user=user):
+                changed = connection.execute(update(note).values(body="d"))
+                assert changed.rowcount == 3 * (user + 1)
+            with history.context(connection, user=user):
+                made = connection.execute(insert(note).values(body="e"))
+                connection.execute(text("DELETE FROM note WHERE body = 'e'"))
+                assert made.inserted_primary_key is not None
+        connection.rollback()
+
+    in_connection(work)
+
+
+# Other drivers.
+
+
+@pytest.fixture
+def psycopg2_engine(engine_with: Callable[..., Engine], pg_url: URL) -> Engine:
+    return engine_with(url=pg_url.set(drivername="postgresql+psycopg2"))
+
+
+@pytest.fixture
+def asyncpg_engine(pg_url: URL) -> AsyncEngine:
+    url = pg_url.set(drivername="postgresql+asyncpg")
+    return create_async_engine(url, poolclass=NullPool)
+
+
+@pytest.fixture(params=["psycopg2", "asyncpg"])
+def in_other_session(
+    request: pytest.FixtureRequest, psycopg2_engine: Engine, asyncpg_engine: AsyncEngine
+) -> InSession:
+    """Run a function with a session of another driver than psycopg."""
+
+    def run_sync(function: Callable[[Session], Any]) -> Any:
+        with Session(psycopg2_engine) as session:
+            return function(session)
+
+    def run_async(function: Callable[[Session], Any]) -> Any:
+        async def main() -> Any:
+            async with AsyncSession(asyncpg_engine) as session:
+                return await session.run_sync(function)
+
+        return asyncio.run(main())
+
+    return run_sync if request.param == "psycopg2" else run_async
+
+
+def test_other_drivers_nest_restore_and_annotate(
+    in_other_session: InSession, add: Add, seen: Seen
+) -> None:
+    def work(session: Session) -> None:
+        for _ in range(2):
+            add(session, "before")
+            with history.context(session, a="O'Reilly %s :x"):
+                add(session, "outer")
+                with history.context(session, b=2):
+                    add(session, "inner")
+                add(session, "outer")
+                history.annotate(session, c=3)
+                add(session, "outer")
+            add(session, "after")
+            session.commit()
+
+    in_other_session(work)
+    outer = {"a": "O'Reilly %s :x", "c": 3}
+    assert seen() == [
+        ("before", None),
+        ("outer", outer),
+        ("inner", {"a": "O'Reilly %s :x", "b": 2}),
+        ("outer", outer),
+        ("outer", outer),
+        ("after", None),
+    ] * 2
+
+
+def test_other_drivers_have_the_ambient_context(
+    in_other_session: InSession, add: Add, seen: Seen
+) -> None:
+    def work(session: Session) -> None:
+        add(session, "a")
+        with history.context(session, user=7):
+            add(session, "b")
+        session.commit()
+
+    with history.context(job="nightly"):
+        in_other_session(work)
+    assert seen() == [("a", {"job": "nightly"}), ("b", {"job": "nightly", **USER})]
+
+
+@pytest.mark.parametrize("kind", ["sqlalchemy", "text"])
+def test_other_drivers_go_back_to_savepoints(
+    kind: str, in_other_session: InSession, add: Add, seen: Seen
+) -> None:
+    def work(session: Session) -> None:
+        points: list[Any] = []
+
+        def begin() -> None:
+            if kind == "sqlalchemy":
+                points.append(session.begin_nested())
+            else:
+                session.execute(text("SAVEPOINT point"))
+
+        def go_back() -> None:
+            if kind == "sqlalchemy":
+                points.pop().rollback()
+            else:
+                session.execute(text("ROLLBACK TO SAVEPOINT point"))
+
+        with history.context(session, user=7):
+            begin()
+            add(session, "lost")
+            go_back()
+            add(session, "inside")
+        begin()
+        add(session, "lost")
+        go_back()
+        add(session, "after")
+        begin()
+        with history.context(session, user=8), pytest.raises(IntegrityError):
+            session.execute(text("INSERT INTO note (body) VALUES (NULL)"))
+        go_back()  # with another context in force than when it failed
+        add(session, "after the error")
+        session.commit()
+
+    in_other_session(work)
+    assert seen() == [("inside", USER), ("after", None), ("after the error", None)]
+
+
+def test_other_drivers_tell_the_context_before_a_server_side_cursor(
+    in_other_session: InSession, writing_function: None, seen: Seen
+) -> None:
+    def work(session: Session) -> None:
+        connection = session.connection(execution_options={"stream_results": True})
+        with history.context(session, user=7):
+            assert connection.execute(text("SELECT write_note('a')")).all()
+        assert connection.execute(text("SELECT write_note('b')")).all()
+        session.commit()
+
+    in_other_session(work)
+    assert seen() == [("a", USER), ("b", None)]
+
+
+def test_other_drivers_leave_nothing_to_the_next_user(
+    engine_with: Callable[..., Engine], pg_url: URL, add: Add, seen: Seen
+) -> None:
+    url = pg_url.set(drivername="postgresql+psycopg2")
+    engine = engine_with(url=url, pool_size=1, max_overflow=0)
+    with Session(engine) as first:
+        block = history.context(first, user=7)
+        block.__enter__()
+        add(first, "lost")
+    with Session(engine) as second:
+        add(second, "next")
+        second.commit()
+    block.__exit__(None, None, None)
+    assert seen() == [("next", None)]
+
+
+def test_other_drivers_warn_in_autocommit(
+    psycopg2_engine: Engine, asyncpg_engine: AsyncEngine, note: Any, seen: Seen
+) -> None:
+    def work(connection: Connection) -> None:
+        connection.execute(insert(note).values(body="before"))
+        with (
+            history.context(connection, user=7),
+            pytest.warns(UserWarning, match="in AUTOCOMMIT only the psycopg driver"),
+        ):
+            connection.execute(insert(note).values(body="inside"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            connection.execute(insert(note).values(body="after"))
+
+    with psycopg2_engine.connect() as connection:
+        work(connection.execution_options(isolation_level="AUTOCOMMIT"))
+
+    async def main() -> None:
+        connection: AsyncConnection
+        async with asyncpg_engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            await connection.run_sync(work)
+
+    asyncio.run(main())
+    assert seen() == [("before", None), ("inside", None), ("after", None)] * 2

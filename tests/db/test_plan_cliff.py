@@ -1,0 +1,89 @@
+"""A connection that has changed single rows goes on to change many at full speed.
+
+PL/pgSQL keeps the plan of a statement that it made first. One that was made while a
+transition table held one row, and that joins by a nested loop, takes minutes for
+20,000 rows: hence this test, the only one of time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import URL, Connection, NullPool, create_engine, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from sa_history import AfterDelete, AfterUpdate, Snapshot, new, old, track
+
+ROWS = 20_000
+WARMING = 50
+ROUNDS = 3
+
+
+@pytest.fixture
+def connect(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    level: str,
+    pg_url: URL,
+) -> Callable[[], Connection]:
+    """Open new connections to a database with a tracked table of many rows."""
+
+    @track(
+        Snapshot,
+        AfterUpdate(new.balance < old.balance - 1, label="dropped"),  # compares only
+        AfterDelete,
+        level=level,
+    )
+    class Account(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str]
+        balance: Mapped[int]
+
+    create_all()
+    engine = create_engine(pg_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        rows = f"SELECT n, 'x', n FROM generate_series(1, {ROWS}) n"
+        connection.execute(text(f"INSERT INTO account {rows}"))
+    return engine.connect
+
+
+def clean(connection: Connection) -> None:
+    # On a connection of its own, before the others: it makes them plan anew.
+    connection.execute(text("TRUNCATE account_event"))
+    connection.execute(text("VACUUM ANALYZE account"))
+
+
+def warm(connection: Connection) -> None:
+    driver: Any = connection.connection.driver_connection
+    for number in range(WARMING):
+        driver.execute(
+            "UPDATE account SET balance = balance + 1 WHERE id = %s",
+            (number + 1,),
+            prepare=True,
+        )
+
+
+def seconds_for_all_rows(connection: Connection) -> float:
+    connection.execute(text("SET statement_timeout = '10s'"))  # fail, do not hang
+    start = time.perf_counter()
+    connection.execute(text("UPDATE account SET balance = balance - 1"))
+    return time.perf_counter() - start
+
+
+def test_bulk_update_is_as_fast_after_single_rows_as_on_a_fresh_connection(
+    connect: Callable[[], Connection],
+) -> None:
+    fresh, warmed = [], []
+    for _ in range(ROUNDS):
+        for seconds in (fresh, warmed):
+            with connect() as connection:
+                clean(connection)
+            with connect() as connection:
+                if seconds is warmed:
+                    warm(connection)
+                seconds.append(seconds_for_all_rows(connection))
+    assert min(warmed) <= 3 * min(fresh)
