@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any, cast, overload
+from typing import Any, overload
 
 from sqlalchemy import (
     ColumnElement,
-    CursorResult,
-    Insert,
     Text,
     Uuid,
     func,
@@ -18,12 +16,14 @@ from sqlalchemy import (
 )
 from sqlalchemy import cast as cast_sql
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.sql.dml import ReturningInsert
 
 from sa_history._types import Op
 from sa_history.conditions import suggestion
 from sa_history.ddl import DEFAULT_SCHEMA
+from sa_history.event_class import Event
 from sa_history.events import key_of, trackings_of
 from sa_history.exc import EventsError
 from sa_history.sql.expressions import call_once
@@ -34,26 +34,37 @@ from sa_history.tracking import Tracking
 @overload
 def create_event(
     session: Session | scoped_session[Any], obj: object, *, label: str
-) -> CursorResult[Any]: ...
+) -> Event: ...
 
 
 @overload
 def create_event(
-    session: AsyncSession, obj: object, *, label: str
-) -> Awaitable[CursorResult[Any]]: ...
+    session: AsyncSession | async_scoped_session[AsyncSession],
+    obj: object,
+    *,
+    label: str,
+) -> Awaitable[Event]: ...
 
 
 def create_event(
-    session: Session | scoped_session[Any] | AsyncSession, obj: object, *, label: str
-) -> CursorResult[Any] | Awaitable[CursorResult[Any]]:
+    session: Session
+    | scoped_session[Any]
+    | AsyncSession
+    | async_scoped_session[AsyncSession],
+    obj: object,
+    *,
+    label: str,
+) -> Event | Awaitable[Event]:
     """Record an event by hand, for a model with a :class:`Manual` tracker.
 
     What the session holds is flushed first; the event stores what the row is then.
 
-    :param session: with an AsyncSession, await the result.
+    :param session: with an async session, await the result.
     :param obj: the object that the event is about.
     :param label: the label of a Manual tracker of its class.
-    :raises EventsError: the object's class has no such tracker.
+    :return: the event.
+    :raises EventsError: the object's class has no such tracker, or its row is not in
+        the database.
 
     Example::
 
@@ -61,19 +72,28 @@ def create_event(
         await history.create_event(async_session, user, label="user.login")
     """
     tracking = _tracking_with(label, obj)
+    if isinstance(session, async_scoped_session):
+        return create_event(session(), obj, label=label)
     if isinstance(session, AsyncSession):
-        return session.run_sync(_flush_and_insert, tracking, obj, label)
-    return _flush_and_insert(session, tracking, obj, label)
+        return session.run_sync(_create, tracking, obj, label)
+    return _create(session, tracking, obj, label)
 
 
-def _flush_and_insert(
+def _create(
     session: Session | scoped_session[Any], tracking: Tracking, obj: object, label: str
-) -> CursorResult[Any]:
+) -> Event:
     session.flush()  # first: it may be what gives the object its key
-    return cast("CursorResult[Any]", session.execute(_insert(tracking, obj, label)))
+    event_id = session.scalar(_insert(tracking, obj, label))
+    event = None if event_id is None else session.get(tracking.event_class, event_id)
+    if event is None:
+        raise EventsError(
+            f"this {tracking.subject} has no row in the database, so its event "
+            f"{label!r} has nothing to store; record it before the row is deleted"
+        )
+    return event
 
 
-def _insert(tracking: Tracking, obj: object, label: str) -> Insert:
+def _insert(tracking: Tracking, obj: object, label: str) -> ReturningInsert[Any]:
     """Return the INSERT of an event, with the row as it is in the database."""
     tracker = tracking.tracker(label)
     assert tracker is not None
@@ -90,7 +110,8 @@ def _insert(tracking: Tracking, obj: object, label: str) -> Insert:
     row = select(*values.values()).where(
         *(column == value for column, value in key_of(tracking, obj))
     )
-    return insert(tracking.event_table).from_select(list(values), row)
+    events = tracking.event_table
+    return insert(events).from_select(list(values), row).returning(events.c.pgh_id)
 
 
 def _tracking_with(label: str, obj: object) -> Tracking:

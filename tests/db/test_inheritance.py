@@ -1027,14 +1027,22 @@ def test_manual_event_needs_a_manual_tracker(
         history.create_event(pg_session, ann, label=label)
 
 
-def test_manual_event_of_a_row_that_is_gone_is_none(
+def test_manual_event_is_returned(user: Any, pg_session: Session) -> None:
+    ann = user(id=1, name="Ann")
+    pg_session.add(ann)
+    event = history.create_event(pg_session, ann, label="login")
+    assert (event.pgh_label, event.name, event.pgh_obj) == ("login", "Ann", ann)
+
+
+def test_manual_event_of_a_row_that_is_gone_is_refused(
     user: Any, pg_session: Session, recorded: Recorded
 ) -> None:
     ann = user(id=1, name="Ann")
     pg_session.add(ann)
     pg_session.commit()
     pg_session.execute(delete(user).execution_options(synchronize_session=False))
-    history.create_event(pg_session, ann, label="login")
+    with pytest.raises(EventsError, match="User has no row in the database"):
+        history.create_event(pg_session, ann, label="login")
     pg_session.commit()
     assert [event[0] for event in recorded(user)] == ["snapshot"]
 
