@@ -16,6 +16,7 @@ exclude_patterns = ["_build", "conftest.py"]
 html_theme = "furo"
 html_title = "sa_history"
 
+myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"

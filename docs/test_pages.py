@@ -1,8 +1,7 @@
 """Runs the pages of this directory, and the README, as tests.
 
-What they show is what happens.
-A page is one test, with a database of its own. Its blocks run from top to bottom in
-one namespace:
+What they show is what happens. A page is one test, with a database of its own. Its
+blocks run from top to bottom in one namespace:
 
 - ``python``: run as they are; what a block prints has to stand in the ``text``
   block after it, where ``...`` stands for anything.
@@ -31,7 +30,6 @@ import io
 import os
 import re
 import sys
-import traceback
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -124,7 +122,9 @@ class Page:
         return printed.getvalue()
 
     def _run_sql(self, block: Block) -> str:
-        url = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        url = self.url.set(drivername="postgresql").render_as_string(
+            hide_password=False
+        )
         tables = []
         with psycopg.connect(url, autocommit=True) as connection:
             cursor = connection.execute(block.code.encode())
