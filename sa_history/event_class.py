@@ -112,7 +112,7 @@ def make_event_class(
 
     :raises DefinitionError: ``base`` cannot be the base of an event class.
     """
-    name = options.event_name or f"{_class_name(columns.subject)}Event"
+    name = options.event_name or _class_name(columns.subject, options.events)
     if not isinstance(options.base, type) or hasattr(options.base, "__mapper__"):
         raise DefinitionError(
             f"{columns.subject}: base is a plain class for the event class to inherit, "
@@ -140,8 +140,10 @@ def make_event_class(
     return event_class
 
 
-def _class_name(subject: str) -> str:
-    return "".join(part[:1].upper() + part[1:] for part in subject.split("_"))
+def _class_name(subject: str, events: str) -> str:
+    """Return AccountEvent, or with ``events="prices"`` AccountPrices."""
+    ending = "event" if events == "events" else events
+    return "".join(p[:1].upper() + p[1:] for p in f"{subject}_{ending}".split("_"))
 
 
 def _properties(

@@ -27,7 +27,7 @@ from sa_history.event_class import Event
 from sa_history.events import key_of, trackings_of
 from sa_history.exc import EventsError
 from sa_history.sql.expressions import call_once
-from sa_history.sql.naming import CONTEXT_METADATA
+from sa_history.sql.naming import CONTEXT_ID, CONTEXT_METADATA
 from sa_history.tracking import Tracking
 
 
@@ -135,6 +135,8 @@ def _context_values(tracking: Tracking) -> dict[str, ColumnElement[Any]]:
     if options.context == "reference":
         values["pgh_context_id"] = call_once(shared.attach_context, Uuid())
     if options.context == "inline":
+        context_id = func.current_setting(CONTEXT_ID, True)
+        values["pgh_context_id"] = cast_sql(func.nullif(context_id, ""), Uuid)
         metadata = func.current_setting(CONTEXT_METADATA, True)
         values["pgh_context"] = cast_sql(func.nullif(metadata, ""), JSONB)
     for column in options.context_columns:

@@ -64,8 +64,9 @@ def track(
     :param columns: attribute names to store, all if left out. The key always is.
     :param exclude: attribute names not to store, instead of ``columns``.
     :param level: ``"statement"`` runs a trigger once for a statement, ``"row"`` once
-        for each row: slower for many rows, and needed on a table that is written by
-        logical replication, or directly in a leaf partition.
+        for each row: slower for many rows, and needed on a table that is written
+        directly in a leaf partition, or by logical replication (there with ``ALTER
+        TABLE ... ENABLE ALWAYS TRIGGER``).
     :param events: the attribute that reads the events.
     :param event_name: the name of the event class.
     :param event_table: the name of the event table.

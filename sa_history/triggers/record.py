@@ -21,7 +21,7 @@ from sa_history.sql.compose import (
     Raw,
     join,
 )
-from sa_history.sql.naming import CONTEXT_METADATA
+from sa_history.sql.naming import CONTEXT_ID, CONTEXT_METADATA
 
 OPS = {
     Operation.INSERT: Op.INSERT,
@@ -81,7 +81,7 @@ class Capture:
     :param level: statement or row.
     :param attach_context: the function that stores the context, None without one.
     :param context_value: the function that reads a key of the context.
-    :param inline_context: whether the context's metadata is stored in the event.
+    :param inline_context: whether the context is stored in the event.
     :param context_columns: keys of the context with columns of their own.
     :param search_path: schemas in which conditions find operators.
     """
@@ -164,10 +164,12 @@ def _context_values(capture: Capture) -> Iterable[tuple[str, Fragment]]:
         yield "pgh_context_id", attach
     if capture.inline_context:
         # A local setting reads '' and not NULL in later transactions.
-        metadata = Raw(
-            f"(SELECT NULLIF(current_setting('{CONTEXT_METADATA}', true), '')::jsonb)"
-        )
-        yield "pgh_context", metadata
+        for event_column, name, type_ in (
+            ("pgh_context_id", CONTEXT_ID, "uuid"),
+            ("pgh_context", CONTEXT_METADATA, "jsonb"),
+        ):
+            value = f"NULLIF(current_setting('{name}', true), '')::{type_}"
+            yield event_column, Raw(f"(SELECT {value})")
     for column in capture.context_columns:
         yield (
             column.name,

@@ -219,6 +219,18 @@ def test_context_is_read_wherever_it_is_stored(
     assert session.execute(statement.where(by_user == 8)).all() == []
 
 
+def test_the_events_of_a_context_are_found_wherever_it_is_stored(
+    session: Session, account: Any, order: Any
+) -> None:
+    with history.context(session, user=7) as context:
+        session.add(account(balance=1, owner="a"))
+        session.add(order(shop="a", number=1))
+        session.commit()
+    statement = AggregateEvent.select(account, order, context=context.id)
+    models = {model for (model,) in read(session, statement, "pgh_obj_model")}
+    assert models == {"Account", "Order"}
+
+
 def test_all_models_of_a_base_have_one_order(
     session: Session, account: Any, order: Any, base: type[DeclarativeBase]
 ) -> None:

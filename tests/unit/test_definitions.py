@@ -176,6 +176,13 @@ def test_tracking_twice_under_one_name(make: Callable[..., Any]) -> None:
         track(AfterDelete)(account)
 
 
+def test_a_second_history_has_a_class_of_its_own(make: Callable[..., Any]) -> None:
+    account = make(Snapshot)
+    track(AfterDelete, events="past_deletions", event_table="deletion")(account)
+    assert account.events.model.__name__ == "AccountEvent"
+    assert account.past_deletions.model.__name__ == "AccountPastDeletions"
+
+
 def test_a_refused_definition_leaves_nothing_in_the_metadata(
     make: Callable[..., Any], base: type[DeclarativeBase]
 ) -> None:
