@@ -1,22 +1,22 @@
 """Cursors of psycopg that send the context together with the statement.
 
 The settings and the statement go in one pipeline, so the context costs no network
-round trip; psycopg puts its BEGIN into the same pipeline, which saves one. The hook
-is the driver's ``cursor_factory``, below SQLAlchemy, so that COPY and whatever else
-is done with the driver's own connection has its context too.
+round trip. The hook is the driver's ``cursor_factory``, below SQLAlchemy, so that
+COPY and whatever else is done with the driver's own connection has its context too.
 https://www.psycopg.org/psycopg3/docs/advanced/pipeline.html
 """
 
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from weakref import ref
 
 import psycopg
-from psycopg.errors import ActiveSqlTransaction
+from psycopg.errors import ActiveSqlTransaction, InvalidTransactionTermination
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
@@ -28,6 +28,10 @@ from sa_history.wire import Wire, wire_in
 # mypy: disable-error-code="override"
 
 _CLIENT_CURSORS = (psycopg.ClientCursor, psycopg.AsyncClientCursor)
+
+# What VACUUM, and a procedure that commits, raise in company of our statement. They
+# have done nothing then, and can be executed alone.
+_REFUSE_COMPANY = (ActiveSqlTransaction, InvalidTransactionTermination)
 
 
 class _Teller:
@@ -69,6 +73,15 @@ class _Teller:
         return isinstance(query, str) and ";" not in query.rstrip("; \n\t")
 
 
+def _warn_if_it_may_write(error: psycopg.Error) -> None:
+    if isinstance(error, InvalidTransactionTermination):
+        warnings.warn(
+            "the context in force is not recorded for a procedure that commits: its "
+            "COMMIT ends the transaction that has the context",
+            stacklevel=2,
+        )
+
+
 def _set_config(connection: Any, news: Settings) -> None:
     # By a plain cursor: the application's own may do anything with rows.
     psycopg.Cursor(connection, row_factory=tuple_row).execute(SET_CONFIG, news)
@@ -84,7 +97,7 @@ class ContextCursor(_Teller, psycopg.Cursor[Any]):
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """Execute a query, in the context in force."""
-        news = self._news()
+        news, lone = self._news(), self._is_lone()
         try:
             if news is None:
                 super().execute(query, params, **options)
@@ -93,6 +106,12 @@ class ContextCursor(_Teller, psycopg.Cursor[Any]):
             else:
                 with self._told_apart(news):
                     super().execute(query, params, **options)
+        except _REFUSE_COMPANY as error:
+            if not lone or news is None:
+                self.wire.unsure()
+                raise
+            _warn_if_it_may_write(error)
+            super().execute(query, params, **options)
         except BaseException:
             self.wire.unsure()
             raise
@@ -103,18 +122,11 @@ class ContextCursor(_Teller, psycopg.Cursor[Any]):
         self, news: Settings, query: Any, params: Any, options: dict[str, Any]
     ) -> None:
         lone = self._is_lone()
-        try:
-            with self.connection.pipeline():
-                _set_config(self.connection, news)
-                super().execute(query, params, **options)
-        except ActiveSqlTransaction:
-            if not lone:
-                raise
-            # VACUUM and its like refuse company; they write no tracked row.
+        with self.connection.pipeline():
+            _set_config(self.connection, news)
             super().execute(query, params, **options)
-        else:
-            if not lone:
-                self.wire.told(news)
+        if not lone:
+            self.wire.told(news)
 
     def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
         """Execute a query for each set of parameters, in the context in force."""
@@ -180,15 +192,23 @@ class AsyncContextCursor(_Teller, psycopg.AsyncCursor[Any]):
 
     async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """Execute a query, in the context in force."""
-        news = self._news()
+        news, lone = self._news(), self._is_lone()
         try:
             if news is None:
                 await super().execute(query, params, **options)
-            elif self._can_share(query, params) and psycopg.AsyncPipeline.is_supported():
+            elif (
+                self._can_share(query, params) and psycopg.AsyncPipeline.is_supported()
+            ):
                 await self._execute_with(news, query, params, options)
             else:
                 async with self._told_apart(news):
                     await super().execute(query, params, **options)
+        except _REFUSE_COMPANY as error:
+            if not lone or news is None:
+                self.wire.unsure()
+                raise
+            _warn_if_it_may_write(error)
+            await super().execute(query, params, **options)
         except BaseException:
             self.wire.unsure()
             raise
@@ -199,17 +219,11 @@ class AsyncContextCursor(_Teller, psycopg.AsyncCursor[Any]):
         self, news: Settings, query: Any, params: Any, options: dict[str, Any]
     ) -> None:
         lone = self._is_lone()
-        try:
-            async with self.connection.pipeline():
-                await _set_config_async(self.connection, news)
-                await super().execute(query, params, **options)
-        except ActiveSqlTransaction:
-            if not lone:
-                raise
+        async with self.connection.pipeline():
+            await _set_config_async(self.connection, news)
             await super().execute(query, params, **options)
-        else:
-            if not lone:
-                self.wire.told(news)
+        if not lone:
+            self.wire.told(news)
 
     async def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
         """Execute a query for each set of parameters, in the context in force."""
@@ -312,7 +326,7 @@ def give_cursors(connection: Any, info: dict[Any, Any]) -> None:
 def _noting_transaction(
     reference: ref[psycopg.Connection[Any]], *args: Any, **options: Any
 ) -> Iterator[Any]:
-    """Do as ``Connection.transaction``, whose statements need no cursor, and note it."""
+    """Do as ``Connection.transaction``, which needs no cursor, and note it."""
     connection: Any = reference()
     idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
     try:

@@ -45,7 +45,7 @@ class Frame:
     ) -> None:
         self.id = uuid.uuid4()
         self.parent = parent
-        self.entered = next(_order) if of is None else of.entered
+        self.entered: int = next(_order) if of is None else of.entered
         self._of = of
         self._own: dict[str, Any] = {}
         self._inside: dict[uuid.UUID, Frame] = {}

@@ -55,6 +55,8 @@ def _session_begins(
 def _as_refusal(error: ExceptionContext) -> BaseException | None:
     original: Any = error.original_exception
     sqlstate = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
+    if sqlstate and error.connection is not None and not error.is_disconnect:
+        wire_in(error.connection.info).failed = True
     refusal = refusal_for(sqlstate)
     if refusal is None:
         return None
@@ -74,6 +76,7 @@ def _tell_by_events(connection: Connection) -> None:
     if event.contains(connection, "before_cursor_execute", _tell):
         return
     event.listen(connection, "before_cursor_execute", _tell)
+    event.listen(connection, "after_cursor_execute", _executed)
     event.listen(connection, "rollback_savepoint", _rolled_back)
 
 
@@ -87,18 +90,30 @@ def _tell(connection: Connection, cursor: Any, *_: Any) -> None:
                 stacklevel=2,
             )
         return
-    news = wire.news(TransactionStatus.INTRANS)
+    in_error = wire.failed  # and only a rollback to a savepoint helps
+    news = wire.news(
+        TransactionStatus.INERROR if in_error else TransactionStatus.INTRANS
+    )
     if news is None:
         return
     wire.told(news)  # first: the next line comes here again
+    settings = zip(SETTING_NAMES, news, strict=True)
     connection.execute(
-        select(
-            *(
-                func.set_config(name, value, True)
-                for name, value in zip(SETTING_NAMES, news, strict=True)
-            )
-        )
+        select(*(func.set_config(name, value, True) for name, value in settings)),
+        execution_options={"stream_results": False},  # or nothing would be executed
     )
+
+
+def _executed(
+    connection: Connection, cursor: Any, _: str, __: Any, context: Any, ___: bool
+) -> None:
+    wire = wire_in(connection.info)
+    # It may have been a rollback to a savepoint, by text; not all drivers give the
+    # command tag. In a failed transaction it can have been nothing else.
+    by_text = context.compiled is None or context.is_text
+    if wire.failed or (by_text and not cursor.description and cursor.rowcount < 0):
+        wire.unsure()
+    wire.failed = False
 
 
 def _rolled_back(connection: Connection, name: str, _: None) -> None:

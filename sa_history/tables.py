@@ -120,11 +120,16 @@ def create_shared_objects(metadata: MetaData) -> SharedObjects:
         for function in shared.functions():
             connection.execute(CreateFunction(function))
 
+    @event.listens_for(table, "before_drop")
+    def drop_sequence(_: Table, connection: Connection, **__: Any) -> None:
+        # First: it is refused, and all else stays, while an event table of another
+        # MetaData uses these objects too.
+        connection.execute(DropSequence(sequence, if_exists=True))
+
     @event.listens_for(table, "after_drop")
-    def drop_all(_: Table, connection: Connection, **__: Any) -> None:
+    def drop_functions(_: Table, connection: Connection, **__: Any) -> None:
         for function in shared.functions():
             connection.execute(DropFunction(function))
-        connection.execute(DropSequence(sequence, if_exists=True))
 
     return shared
 

@@ -36,6 +36,8 @@ class Wire:
         # What the connection has; None where that is not known.
         self._told: Settings | None = NOTHING
         self._was_told = False
+        self.failed = False
+        """Whether the transaction has failed; for drivers that do not know it."""
 
     def change_hands(self) -> None:
         """Note that its last user has given it back to the pool."""
@@ -106,7 +108,7 @@ class Wire:
 
     def forget(self) -> None:
         """Note that a transaction begins; settings end with the one before."""
-        self._told, self._was_told = NOTHING, False
+        self._told, self._was_told, self.failed = NOTHING, False, False
 
 
 def wire_in(info: dict[Any, Any]) -> Wire:

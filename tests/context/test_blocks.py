@@ -116,9 +116,14 @@ def test_exception_that_leaves_a_block_leaves_its_context(
             with pytest.raises(KeyError), history.context(session, b=2):
                 raise KeyError
             add(session, "outer")
-        with pytest.raises(KeyError), history.context(session, c=3):
+
+        @history.context(session, c=3)
+        def fail() -> None:
             add(session, "failing")
             raise KeyError
+
+        with pytest.raises(KeyError):
+            fail()
         add(session, "after")
         session.commit()
 
@@ -245,20 +250,23 @@ def test_empty_context_is_one(
 def test_transactions_that_share_a_block_do_not_wait_for_each_other(
     pg_engine: Engine, add: Add, seen: Seen, contexts: Contexts
 ) -> None:
-    with Session(pg_engine) as one, Session(pg_engine) as other:
-        with history.context(user=7):
-            for body in "ab":
-                add(one, body)
-                add(other, body)
-            history.annotate(reason="r")
-            add(one, "c")
-            add(other, "c")
-            one.commit()
-            add(one, "d")
-            other.commit()
-            add(other, "d")
-            one.commit()
-            other.commit()
+    with (
+        Session(pg_engine) as one,
+        Session(pg_engine) as other,
+        history.context(user=7),
+    ):
+        for body in "ab":
+            add(one, body)
+            add(other, body)
+        history.annotate(reason="r")
+        add(one, "c")
+        add(other, "c")
+        one.commit()
+        add(one, "d")
+        other.commit()
+        add(other, "d")
+        one.commit()
+        other.commit()
     assert [context for _, context in seen()] == [{"user": 7, "reason": "r"}] * 8
     assert len(contexts()) <= 3
 
@@ -762,7 +770,7 @@ def test_values_are_stored_as_json(
     "value",
     [
         "",
-        "O'Reilly said \"no\"",
+        'O\'Reilly said "no"',
         "100 % %s %(user)s %%",
         ":user ::text {user} $1 $$ ;--",
         r"back\slash \n \\ \' \u0041",
@@ -799,9 +807,10 @@ def test_strings_survive_exactly(
         {"NUL in a key \0": 1},
         {(1, 2): 3},
     ],
-    ids=(
-        "object nan infinity NUL surrogate set bytes nested NUL-key tuple-key".split()
-    ),
+    ids=[
+        *("object", "nan", "infinity", "NUL", "surrogate", "set", "bytes"),
+        *("nested", "NUL in a key", "tuple as a key"),
+    ],
 )
 def test_other_values_are_refused_on_entering_by_their_key(
     value: Any, pg_session: Session, add: Add, seen: Seen

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import URL, Connection, Engine, create_engine, insert, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
@@ -566,8 +567,8 @@ def test_first_statement_of_a_block_fails_in_the_driver(
 def test_script_that_rolls_back_to_a_savepoint(
     pg_session: Session, add: Add, seen: Seen
 ) -> None:
+    pg_session.execute(text("SAVEPOINT point"))
     with history.context(pg_session, user=7):
-        pg_session.execute(text("SAVEPOINT point"))
         add(pg_session, "lost")
         connection = pg_session.connection()
         connection.exec_driver_sql("SELECT 1; ROLLBACK TO SAVEPOINT point")
@@ -603,19 +604,31 @@ def raw(session: Session) -> Any:
 
 
 def test_savepoints_of_the_driver(pg_session: Session, add: Add, seen: Seen) -> None:
-    with history.context(pg_session, user=7):
-        with pytest.raises(KeyError), raw(pg_session).transaction():
+    def fail() -> None:
+        with raw(pg_session).transaction():
             add(pg_session, "lost")
             raise KeyError
+
+    add(pg_session, "before")
+    with history.context(pg_session, user=7):
+        with pytest.raises(KeyError):
+            fail()
         add(pg_session, "kept")
         with raw(pg_session).transaction():
             add(pg_session, "kept too")
-    with pytest.raises(KeyError), raw(pg_session).transaction():
-        add(pg_session, "lost")
-        raise KeyError
+        with raw(pg_session).transaction() as transaction:
+            add(pg_session, "lost")
+            raise psycopg.Rollback(transaction)
+    with pytest.raises(KeyError):
+        fail()
     add(pg_session, "after")
     pg_session.commit()
-    assert seen() == [("kept", {"user": 7}), ("kept too", {"user": 7}), ("after", None)]
+    assert seen() == [
+        ("before", None),
+        ("kept", {"user": 7}),
+        ("kept too", {"user": 7}),
+        ("after", None),
+    ]
 
 
 def test_savepoints_of_the_async_driver(
@@ -624,20 +637,20 @@ def test_savepoints_of_the_async_driver(
     async def main() -> None:
         async with AsyncSession(pg_async_engine) as session:
             fairy = await (await session.connection()).get_raw_connection()
-            driver = fairy.driver_connection
-            assert driver is not None
+            driver: Any = fairy.driver_connection
+            session.add(note("before"))
+            await session.flush()
             with history.context(session, user=7):
-                with pytest.raises(KeyError):
-                    async with driver.transaction():
-                        session.add(note("lost"))
-                        await session.flush()
-                        raise KeyError
+                async with driver.transaction() as transaction:
+                    session.add(note("lost"))
+                    await session.flush()
+                    raise psycopg.Rollback(transaction)
                 session.add(note("kept"))
                 await session.flush()
             await session.commit()
 
     asyncio.run(main())
-    assert seen() == [("kept", {"user": 7})]
+    assert seen() == [("before", None), ("kept", {"user": 7})]
 
 
 def test_transactions_of_the_driver(pg_url: URL, note: Any, seen: Seen) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 import pytest
@@ -120,8 +120,9 @@ def by_function(connection: Connection, note: Any) -> None:
 
 
 def by_server_side_cursor(connection: Connection, note: Any) -> None:
-    rows = connection.execution_options(stream_results=True, max_row_buffer=1).execute(
-        text("SELECT write_note(chr(n)) FROM generate_series(97, 98) AS n")
+    rows = connection.execute(
+        text("SELECT write_note(chr(n)) FROM generate_series(97, 98) AS n"),
+        execution_options={"stream_results": True, "max_row_buffer": 1},
     )
     assert len(rows.all()) == 2
 
@@ -160,34 +161,19 @@ def test_each_way_to_write(
     def work(connection: Connection) -> None:
         with history.context(connection, user=7):
             way(connection, note)
-        connection.execute(insert(note).values(body="after"))
-        connection.commit()
-
-    in_connection(work)
-    assert seen() == [("a", USER), ("b", USER), ("after", None)]
-
-
-@pytest.mark.usefixtures("writing_function")
-@pytest.mark.parametrize("way", WAYS)
-def test_each_way_to_write_once_the_context_was_told(
-    way: Way, in_connection: InConnection, note: Any, seen: Seen
-) -> None:
-    def work(connection: Connection) -> None:
-        with history.context(connection, user=7):
-            connection.execute(insert(note).values(body="first"))
-            way(connection, note)
             with history.context(connection, inner=True):
                 way(connection, note)
             way(connection, note)
+            way(connection, note)
+        way(connection, note)
         connection.commit()
 
     in_connection(work)
-    inner = {**USER, "inner": True}
     assert seen() == [
-        ("first", USER),
         *[("a", USER), ("b", USER)],
-        *[("a", inner), ("b", inner)],
-        *[("a", USER), ("b", USER)],
+        *[("a", {**USER, "inner": True}), ("b", {**USER, "inner": True})],
+        *[("a", USER), ("b", USER)] * 2,
+        *[("a", None), ("b", None)],
     ]
 
 
@@ -215,9 +201,11 @@ def test_copy(pg_session: Session, note: Any, seen: Seen) -> None:
     with history.context(pg_session, user=7):
         with cursor.copy("COPY note (body) FROM STDIN") as copy:
             copy.write_row(("a",))
-        with history.context(pg_session, user=8):
-            with cursor.copy("COPY note (body) FROM STDIN") as copy:
-                copy.write_row(("b",))
+        with (
+            history.context(pg_session, user=8),
+            cursor.copy("COPY note (body) FROM STDIN") as copy,
+        ):
+            copy.write_row(("b",))
     with cursor.copy("COPY note (body) FROM STDIN") as copy:
         copy.write_row(("c",))
     pg_session.commit()
@@ -243,8 +231,8 @@ def test_copy_of_the_async_driver(
 
 
 def test_copy_that_fails(pg_session: Session, add: Add, seen: Seen) -> None:
-    driver: Any = pg_session.connection().connection.driver_connection
     point = pg_session.begin_nested()
+    driver: Any = pg_session.connection().connection.driver_connection
     with (
         history.context(pg_session, user=7),
         pytest.raises(psycopg.errors.NotNullViolation),
@@ -323,22 +311,25 @@ def in_autocommit(request: pytest.FixtureRequest, pg_url: URL) -> InConnection:
 
 
 @pytest.mark.usefixtures("writing_function")
-@pytest.mark.parametrize(
-    "way",
-    # A server-side cursor needs a transaction.
-    [way for way in WAYS if way not in (by_server_side_cursor, by_stream_then_write)],
-)
 def test_each_way_to_write_in_autocommit(
-    way: Way, in_autocommit: InConnection, note: Any, seen: Seen
+    in_autocommit: InConnection, note: Any, seen: Seen
 ) -> None:
+    # A server-side cursor needs a transaction.
+    ways = [w for w in WAYS if w not in (by_server_side_cursor, by_stream_then_write)]
+
     def work(connection: Connection) -> None:
-        with history.context(connection, user=7):
-            way(connection, note)
-            way(connection, note)
-        connection.execute(insert(note).values(body="after"))
+        for number, way in enumerate(ways):
+            with history.context(connection, way=number):
+                way(connection, note)
+                way(connection, note)
+            connection.execute(insert(note).values(body="after"))
 
     in_autocommit(work)
-    assert seen() == [("a", USER), ("b", USER)] * 2 + [("after", None)]
+    expected: list[tuple[str, Any]] = []
+    for number in range(len(ways)):
+        expected += [("a", {"way": number}), ("b", {"way": number})] * 2
+        expected += [("after", None)]
+    assert seen() == expected
 
 
 def test_statement_that_fails_in_autocommit(
@@ -427,9 +418,7 @@ def test_procedure_that_commits_works_in_autocommit(
     assert seen() == [("a", None), ("b", None)]
 
 
-def test_autocommit_of_one_connection(
-    pg_engine: Engine, note: Any, seen: Seen
-) -> None:
+def test_autocommit_of_one_connection(pg_engine: Engine, note: Any, seen: Seen) -> None:
     with pg_engine.connect() as connection, history.context(connection, user=7):
         connection.execute(insert(note).values(body="a"))
         connection.commit()
@@ -511,12 +500,11 @@ def test_pool_that_pings(
 class CountingCursor(psycopg.Cursor[Any]):
     """A cursor of an application."""
 
-    executed = 0
+    executed: ClassVar[list[str]] = []
 
-    def execute(self, *args: Any, **options: Any) -> Any:
-        type(self).executed += 1
-        CountingCursor.executed += 1
-        return super().execute(*args, **options)
+    def execute(self, query: Any, *args: Any, **options: Any) -> Any:
+        self.executed.append(query)
+        return super().execute(query, *args, **options)
 
     def shout(self) -> str:
         return "!"
@@ -530,7 +518,6 @@ class OwnServerCursor(psycopg.ServerCursor[Any]):
 
 
 @pytest.mark.usefixtures("writing_function")
-@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     "connect_args",
     [
@@ -542,28 +529,34 @@ class OwnServerCursor(psycopg.ServerCursor[Any]):
     ],
     ids=["ClientCursor", "own cursor", "row_factory", "never prepared", "prepared"],
 )
-def test_each_way_to_write_with_options_of_the_driver(
+def test_options_of_the_driver(
     connect_args: dict[str, Any],
-    way: Way,
     engine_with: Callable[..., Engine],
     note: Any,
     seen: Seen,
 ) -> None:
+    # A script cannot be prepared.
+    prepared = connect_args.get("prepare_threshold") == 0
+    ways = [way for way in WAYS if way is not by_script or not prepared] * 2
     engine = engine_with(connect_args=connect_args)
-    for _ in range(2):
+    for number, way in enumerate(ways):
         with engine.connect() as connection:
-            with history.context(connection, user=7):
+            with history.context(connection, way=number):
                 way(connection, note)
             connection.execute(insert(note).values(body="after"))
             connection.commit()
-    assert seen() == [("a", USER), ("b", USER), ("after", None)] * 2
+    expected: list[tuple[str, Any]] = []
+    for number in range(len(ways)):
+        expected += [("a", {"way": number}), ("b", {"way": number}), ("after", None)]
+    assert seen() == expected
 
 
 def test_cursors_of_the_application_stay_what_they_are(
     engine_with: Callable[..., Engine], note: Any, seen: Seen
 ) -> None:
     engine = engine_with(connect_args={"cursor_factory": CountingCursor}, pool_size=1)
-    CountingCursor.executed = 0
+    engine.connect().close()  # SQLAlchemy asks some things at first
+    CountingCursor.executed.clear()
     for _ in range(3):
         with engine.connect() as connection, history.context(connection, user=7):
             driver: Any = connection.connection.driver_connection
@@ -576,10 +569,10 @@ def test_cursors_of_the_application_stay_what_they_are(
         assert isinstance(cursor, CountingCursor)
         assert cursor.shout() == "!"
         assert type(cursor).__name__ == "CountingCursor"
-        named = driver.cursor("name")
-        assert isinstance(named, OwnServerCursor)
-        assert named.shout() == "?"
-    assert CountingCursor.executed == 3  # those of the application, and no other
+        with driver.cursor("name") as named:
+            assert isinstance(named, OwnServerCursor)
+            assert named.shout() == "?"
+    assert len(CountingCursor.executed) == 3  # those of the application, and no other
     assert seen() == [("a", USER)] * 3
 
 
@@ -704,14 +697,18 @@ def test_other_drivers_nest_restore_and_annotate(
 
     in_other_session(work)
     outer = {"a": "O'Reilly %s :x", "c": 3}
-    assert seen() == [
-        ("before", None),
-        ("outer", outer),
-        ("inner", {"a": "O'Reilly %s :x", "b": 2}),
-        ("outer", outer),
-        ("outer", outer),
-        ("after", None),
-    ] * 2
+    assert (
+        seen()
+        == [
+            ("before", None),
+            ("outer", outer),
+            ("inner", {"a": "O'Reilly %s :x", "b": 2}),
+            ("outer", outer),
+            ("outer", outer),
+            ("after", None),
+        ]
+        * 2
+    )
 
 
 def test_other_drivers_have_the_ambient_context(
@@ -747,8 +744,9 @@ def test_other_drivers_go_back_to_savepoints(
             else:
                 session.execute(text("ROLLBACK TO SAVEPOINT point"))
 
+        add(session, "before")
+        begin()
         with history.context(session, user=7):
-            begin()
             add(session, "lost")
             go_back()
             add(session, "inside")
@@ -764,7 +762,12 @@ def test_other_drivers_go_back_to_savepoints(
         session.commit()
 
     in_other_session(work)
-    assert seen() == [("inside", USER), ("after", None), ("after the error", None)]
+    assert seen() == [
+        ("before", None),
+        ("inside", USER),
+        ("after", None),
+        ("after the error", None),
+    ]
 
 
 def test_other_drivers_tell_the_context_before_a_server_side_cursor(
