@@ -1,19 +1,16 @@
 """Cursors of psycopg that send the context together with the statement.
 
 The settings and the statement go in one pipeline, so the context costs no network
-round trip. The hook is the driver's ``cursor_factory``, below SQLAlchemy, so that
-COPY and whatever else is done with the driver's own connection has its context too.
+round trip.
 https://www.psycopg.org/psycopg3/docs/advanced/pipeline.html
 """
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
-from weakref import ref
 
 import psycopg
 from psycopg.errors import ActiveSqlTransaction, InvalidTransactionTermination
@@ -22,7 +19,7 @@ from psycopg.rows import tuple_row
 
 from sa_history.frames import Settings
 from sa_history.sql.settings import SET_CONFIG
-from sa_history.wire import Wire, wire_in
+from sa_history.wire import Wire
 
 # psycopg's methods have many forms; what they are given is passed on as it is.
 # mypy: disable-error-code="override"
@@ -34,7 +31,7 @@ _CLIENT_CURSORS = (psycopg.ClientCursor, psycopg.AsyncClientCursor)
 _REFUSE_COMPANY = (ActiveSqlTransaction, InvalidTransactionTermination)
 
 
-class _Teller:
+class Teller:
     """What the cursors below have in common."""
 
     wire: Wire
@@ -92,7 +89,7 @@ async def _set_config_async(connection: Any, news: Settings) -> None:
     await cursor.execute(SET_CONFIG, news)
 
 
-class ContextCursor(_Teller, psycopg.Cursor[Any]):
+class ContextCursor(Teller, psycopg.Cursor[Any]):
     """A cursor that tells the context first."""
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
@@ -175,7 +172,7 @@ class ContextCursor(_Teller, psycopg.Cursor[Any]):
             yield
 
 
-class ContextServerCursor(_Teller, psycopg.ServerCursor[Any]):
+class ContextServerCursor(Teller, psycopg.ServerCursor[Any]):
     """A server-side cursor that tells the context first."""
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
@@ -187,7 +184,7 @@ class ContextServerCursor(_Teller, psycopg.ServerCursor[Any]):
         return super().execute(query, params, **options)
 
 
-class AsyncContextCursor(_Teller, psycopg.AsyncCursor[Any]):
+class AsyncContextCursor(Teller, psycopg.AsyncCursor[Any]):
     """The async twin of :class:`ContextCursor`."""
 
     async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
@@ -276,7 +273,7 @@ class AsyncContextCursor(_Teller, psycopg.AsyncCursor[Any]):
             yield
 
 
-class AsyncContextServerCursor(_Teller, psycopg.AsyncServerCursor[Any]):
+class AsyncContextServerCursor(Teller, psycopg.AsyncServerCursor[Any]):
     """The async twin of :class:`ContextServerCursor`."""
 
     async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
@@ -286,77 +283,3 @@ class AsyncContextServerCursor(_Teller, psycopg.AsyncServerCursor[Any]):
             await _set_config_async(self.connection, news)
             self.wire.told(news)
         return await super().execute(query, params, **options)
-
-
-def give_cursors(connection: Any, info: dict[Any, Any]) -> None:
-    """Have a psycopg connection make cursors that tell the context.
-
-    The connection's own cursor classes, an application's too, are their bases.
-
-    :param connection: the driver's connection; others than psycopg's stay as they are.
-    :param info: what SQLAlchemy keeps with it.
-    """
-    if isinstance(connection, psycopg.Connection):
-        client: type[Any] = ContextCursor
-        server: type[Any] = ContextServerCursor
-        transaction: Any = _noting_transaction
-    elif isinstance(connection, psycopg.AsyncConnection):
-        client, server = AsyncContextCursor, AsyncContextServerCursor
-        transaction = _noting_async_transaction
-    else:
-        return
-    wire = wire_in(info)
-    wire.change_hands()
-    for attribute, telling in (
-        ("cursor_factory", client),
-        ("server_cursor_factory", server),
-    ):
-        base = getattr(connection, attribute)
-        if getattr(base, "wire", None) is not wire:
-            if issubclass(base, _Teller):  # of another pool, which had it before
-                base = base.__bases__[1]
-            made = type(base.__name__, (telling, base), {"wire": wire})
-            setattr(connection, attribute, made)
-    if "transaction" not in vars(connection):
-        # Weakly, so that the connection is not part of a cycle.
-        connection.transaction = functools.partial(transaction, ref(connection))
-
-
-@contextmanager
-def _noting_transaction(
-    reference: ref[psycopg.Connection[Any]], *args: Any, **options: Any
-) -> Iterator[Any]:
-    """Do as ``Connection.transaction``, which needs no cursor, and note it."""
-    connection: Any = reference()
-    idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
-    try:
-        with type(connection).transaction(connection, *args, **options) as transaction:
-            if idle:
-                connection.cursor_factory.wire.forget()
-            yield transaction
-    finally:
-        connection.cursor_factory.wire.unsure()
-
-
-@asynccontextmanager
-async def _noting_async_transaction(
-    reference: ref[psycopg.AsyncConnection[Any]], *args: Any, **options: Any
-) -> AsyncIterator[Any]:
-    """The async twin of :func:`_noting_transaction`."""
-    connection: Any = reference()
-    idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
-    own = type(connection).transaction
-    try:
-        async with own(connection, *args, **options) as transaction:
-            if idle:
-                connection.cursor_factory.wire.forget()
-            yield transaction
-    finally:
-        connection.cursor_factory.wire.unsure()
-
-
-def has_cursors(connection: Any) -> bool:
-    """Return whether the driver's connection makes cursors that tell the context."""
-    return isinstance(getattr(connection, "cursor_factory", None), type) and issubclass(
-        connection.cursor_factory, _Teller
-    )

@@ -17,7 +17,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 
-from sa_history.cursors import give_cursors, has_cursors
+from sa_history.driver import give_cursors, has_cursors
 from sa_history.exc import refusal_for
 from sa_history.sql.settings import SETTING_NAMES
 from sa_history.wire import wire_in

@@ -31,6 +31,7 @@ FLOORS = [
     ["frames"],
     ["wire"],
     ["cursors"],
+    ["driver"],
     ["context", "listeners"],
     ["__init__"],
 ]
