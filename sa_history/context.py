@@ -7,30 +7,16 @@ import functools
 import inspect
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import (
-    AsyncConnection,
-    AsyncSession,
-    async_scoped_session,
-)
-from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.orm import Session
 
 from sa_history._types import UNSET, Unset
 from sa_history.exc import ContextError, DialectError
 from sa_history.frames import Frame, ambient_frames, in_force
+from sa_history.targets import Target, sync_side
 from sa_history.wire import INFO_KEY
-
-Target: TypeAlias = (
-    Session
-    | AsyncSession
-    | scoped_session[Any]
-    | async_scoped_session[Any]
-    | Connection
-    | AsyncConnection
-)
-"""What a context can be bound to."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -168,17 +154,12 @@ def _stack(target: Any) -> list[Frame]:
     if target is UNSET:
         _refuse_event_loop()
         return ambient_frames()
-    if isinstance(target, (scoped_session, async_scoped_session)):
-        target = target()
-    if isinstance(target, AsyncSession):
-        target = target.sync_session
-    if isinstance(target, AsyncConnection):
-        target = target.sync_connection
-    if isinstance(target, Session):
-        stack: list[Frame] = target.info.setdefault(INFO_KEY, [])
+    bound_to = sync_side(target)
+    if isinstance(bound_to, Session):
+        stack: list[Frame] = bound_to.info.setdefault(INFO_KEY, [])
         return stack
-    if isinstance(target, Connection):
-        return _connection_stack(target)
+    if isinstance(bound_to, Connection):
+        return _connection_stack(bound_to)
     raise ContextError(
         f"a context is bound to a session or a connection, got {target!r}; give one, "
         "or only keyword arguments for a context of the thread"

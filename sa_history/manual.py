@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from sqlalchemy import (
     ColumnElement,
@@ -16,7 +16,6 @@ from sqlalchemy import (
 )
 from sqlalchemy import cast as cast_sql
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.sql.dml import ReturningInsert
 
@@ -28,7 +27,11 @@ from sa_history.events import key_of, trackings_of
 from sa_history.exc import EventsError
 from sa_history.sql.expressions import call_once
 from sa_history.sql.naming import CONTEXT_ID, CONTEXT_METADATA
+from sa_history.targets import is_async_session, unscoped
 from sa_history.tracking import Tracking
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 
 
 @overload
@@ -72,16 +75,14 @@ def create_event(
         await history.create_event(async_session, user, label="user.login")
     """
     tracking = _tracking_with(label, obj)
-    if isinstance(session, async_scoped_session):
-        return create_event(session(), obj, label=label)
-    if isinstance(session, AsyncSession):
-        return session.run_sync(_create, tracking, obj, label)
-    return _create(session, tracking, obj, label)
+    target: Any = unscoped(session)
+    if is_async_session(target):
+        awaitable: Awaitable[Event] = target.run_sync(_create, tracking, obj, label)
+        return awaitable
+    return _create(target, tracking, obj, label)
 
 
-def _create(
-    session: Session | scoped_session[Any], tracking: Tracking, obj: object, label: str
-) -> Event:
+def _create(session: Session, tracking: Tracking, obj: object, label: str) -> Event:
     session.flush()  # first: it may be what gives the object its key
     event_id = session.scalar(_insert(tracking, obj, label))
     event = None if event_id is None else session.get(tracking.event_class, event_id)

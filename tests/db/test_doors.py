@@ -188,9 +188,9 @@ def test_insert_is_recorded_by_each_of_its_trackers(
 
 
 def update_by_flush(session: Session, account: Any) -> None:
-    session.get_one(account, 1).balance = 11
-    session.get_one(account, 2).balance = -1
-    session.get_one(account, 3).balance = 30
+    session.get(account, 1).balance = 11
+    session.get(account, 2).balance = -1
+    session.get(account, 3).balance = 30
     session.flush()
 
 
@@ -285,7 +285,7 @@ def test_update_is_recorded_where_it_changes_the_row_and_meets_the_condition(
 
 def delete_by_flush(session: Session, account: Any) -> None:
     for key in (1, 2):
-        session.delete(session.get_one(account, key))
+        session.delete(session.get(account, key))
     session.flush()
 
 
@@ -487,7 +487,7 @@ def test_bulk_insert_of_10_000_rows_is_recorded_row_by_row(
         ("create", 10_000, 10_000, 10_000, 10_000, 1),
         ("snapshot", 10_000, 10_000, 10_000, 10_000, 1),
     ]
-    last = pg_session.get_one(account, 9_999)
+    last = pg_session.get(account, 9_999)
     events = pg_session.scalars(last.events.select()).all()
     assert [e.pgh_label for e in events] == ["snapshot", "create"]
     assert contexts() == [BY]
