@@ -22,6 +22,7 @@ from sqlalchemy.types import NullType, TypeEngine
 from sa_history.columns import TrackedColumns
 from sa_history.exc import DefinitionError
 from sa_history.options import TrackingOptions
+from sa_history.sql.expressions import NextValue
 from sa_history.sql.naming import generated_name
 from sa_history.tables import SharedObjects
 
@@ -99,7 +100,7 @@ def _event_columns(
             BigInteger,
             primary_key=True,
             autoincrement=False,
-            server_default=shared.sequence.next_value(),
+            server_default=NextValue(shared.sequence),
         ),
         Column(
             "pgh_created_at",

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql.base import PGCompiler, PGDialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement
-from sqlalchemy.sql.functions import Function
+from sqlalchemy.sql.functions import Function, FunctionElement
 
 from sa_history.sql.compose import Fragment, Qualified, Raw, quote_literal
 
@@ -81,6 +81,27 @@ def _compile_call(element: _Call, compiler: SQLCompiler, **kw: Any) -> str:
     schema = element.packagenames[0] if element.packagenames else None
     name = compiler.preparer.format_sequence(Sequence(element.name, schema=schema))
     return name + compiler.function_argspec(element, **kw)
+
+
+class NextValue(FunctionElement[int]):
+    """The next value of a sequence, for a column's default.
+
+    ``Sequence.next_value()`` leaves a single quote in a name as it is: always in
+    SQLAlchemy 2.0.50 and older, under a ``schema_translate_map`` in newer ones.
+    """
+
+    inherit_cache = True
+    type = types.BigInteger()
+
+    def __init__(self, sequence: Sequence) -> None:
+        super().__init__()
+        self.sequence = sequence
+
+
+@compiles(NextValue, "postgresql")
+def _compile_next_value(element: NextValue, compiler: SQLCompiler, **kw: Any) -> str:
+    name = compiler.preparer.format_sequence(element.sequence)
+    return f"nextval({quote_literal(name)})"
 
 
 def call_once(
