@@ -40,6 +40,7 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.expression import ColumnClause
 
+from sa_history.conditions import suggestion
 from sa_history.event_class import Context
 from sa_history.event_data import event_details
 from sa_history.event_table import key_columns
@@ -102,7 +103,7 @@ class AggregateEvent:
         labels: Iterable[str] | None = None,
         since: datetime.datetime | None = None,
         until: datetime.datetime | None = None,
-        context: uuid.UUID | Context | None = None,
+        context: uuid.UUID | Context | Any = None,
         before: int | None = None,
         limit: int | None = None,
         newest_first: bool = False,
@@ -118,11 +119,13 @@ class AggregateEvent:
         :param labels: keep only events with these labels.
         :param since: keep only events from then on.
         :param until: keep only events before then.
-        :param context: a context or its id; keep only its events.
+        :param context: a context, as ``history.context`` or ``pgh_context`` give it, or
+            its id; keep only its events.
         :param before: keep only events with a smaller ``pgh_id``, to page.
         :param limit: how many events at most.
         :param newest_first: turn the order around; the limit follows it.
-        :raises EventsError: a target is not tracked, or there is none.
+        :raises EventsError: a target is not tracked, or there is none; no tracker has
+            a label.
 
         Example::
 
@@ -138,9 +141,10 @@ class AggregateEvent:
             labels=None if labels is None else tuple(labels),
             since=since,
             until=until,
-            context_id=context.id if isinstance(context, Context) else context,
+            context_id=_context_id(context),
             before=before,
         )
+        _check_labels(sources, filters.labels)
         page = _page(sources, filters, limit, newest_first)
         rows = _with_details(page, [source.tracking for source in sources])
         order = cls.pgh_id.desc() if newest_first else cls.pgh_id
@@ -149,6 +153,11 @@ class AggregateEvent:
     @classmethod
     def _columns(cls) -> list[ColumnClause[Any]]:
         return [c for c in vars(cls).values() if isinstance(c, ColumnClause)]
+
+
+def _context_id(context: Any) -> uuid.UUID | None:
+    found: uuid.UUID | None = getattr(context, "id", context)
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,6 +219,19 @@ class _Source:
         return key_columns(self.tracking.tracked_columns, self.tracking.event_table)
 
 
+def _check_labels(sources: Sequence[_Source], labels: tuple[str, ...] | None) -> None:
+    known = {
+        tracker.event_label: tracker
+        for source in sources
+        for tracker in source.tracking.trackers
+    }
+    for label in labels or ():
+        if label not in known:
+            raise EventsError(
+                f"no tracker has the label {label!r}{suggestion(str(label), known)}"
+            )
+
+
 def _sources(targets: Sequence[Any], across: Any) -> list[_Source]:
     sources: dict[Tracking, _Source] = {}
     for target in targets:
@@ -222,6 +244,12 @@ def _sources(targets: Sequence[Any], across: Any) -> list[_Source]:
                 source.objects.append(target)
     if across is not None:
         models = across if isinstance(across, (list, tuple, set)) else [across]
+        for model in models:
+            if not _is_whole(model):
+                raise EventsError(
+                    f"across takes tracked classes and tables, got {model!r}; give an "
+                    "object as a target"
+                )
         kept = [tracking for model in models for tracking in _trackings(model)]
         if targets:
             sources = {t: source for t, source in sources.items() if t in kept}
@@ -231,6 +259,11 @@ def _sources(targets: Sequence[Any], across: Any) -> list[_Source]:
         raise EventsError(
             "AggregateEvent.select needs something whose events to select; give "
             "objects, tracked classes, or a declarative base for all it tracks"
+        )
+    if len({source.tracking.history for source in sources.values()}) > 1:
+        raise EventsError(
+            "AggregateEvent.select got models of several MetaData, whose events have "
+            "no common order; select from each"
         )
     return list(sources.values())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +72,12 @@ def _columns_by_attribute(
         return {column.key: column for column in table.columns}
     mapper: Mapper[Any] = inspect(model)
     mappers = [m for m in mapper.self_and_descendants if m.local_table is table]
-    return {_attribute_name(mappers, column): column for column in table.columns}
+    columns: dict[str, Column[Any]] = {}
+    for column in table.columns:
+        name = _attribute_name(mappers, column)
+        # Subclasses that share a table may use one name for different columns.
+        columns[column.key if name in columns else name] = column
+    return columns
 
 
 def _attribute_name(mappers: Sequence[Mapper[Any]], column: Column[Any]) -> str:
@@ -87,21 +92,33 @@ def _attribute_name(mappers: Sequence[Mapper[Any]], column: Column[Any]) -> str:
     return column.key
 
 
+def as_names(argument: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Return names as a tuple.
+
+    :raises DefinitionError: it is one string, or holds something else than strings.
+    """
+    if isinstance(names, str):
+        raise DefinitionError(
+            f"{argument} is a list of names, got {names!r}; write [{names!r}]"
+        )
+    result = tuple(names)
+    for name in result:
+        if not isinstance(name, str):
+            raise DefinitionError(
+                f"{argument} is a list of names, got {name!r} in it; write its name"
+            )
+    return result
+
+
 def check_names(
     owner: str, columns: Sequence[str] | None, exclude: Sequence[str] | None
 ) -> None:
-    """Refuse ``columns`` and ``exclude`` together, or a string for a list.
+    """Refuse ``columns`` and ``exclude`` together.
 
-    :raises DefinitionError: says which.
+    :raises DefinitionError: says whose.
     """
     if columns is not None and exclude is not None:
         raise DefinitionError(f"{owner} got both columns and exclude; give one of them")
-    for argument, names in (("columns", columns), ("exclude", exclude)):
-        if isinstance(names, str):
-            raise DefinitionError(
-                f"{owner}: {argument} is a list of attribute names, got {names!r}; "
-                f"write [{names!r}]"
-            )
 
 
 def chosen_names(

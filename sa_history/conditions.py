@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 
 from sqlalchemy import (
     BindParameter,
@@ -19,6 +19,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     FromClause,
+    SelectBase,
     Table,
     and_,
     literal_column,
@@ -85,6 +86,10 @@ class Scope:
         assert found is not None
         return found
 
+    def has(self, column: Column[Any]) -> bool:
+        """Return whether a column is one of the old or the new row."""
+        return column.table in self._rows.values()
+
 
 def suggestion(name: str, known: Mapping[str, object]) -> str:
     """Return the end of a message about an unknown name: the ones that exist."""
@@ -121,6 +126,20 @@ class Condition(ColumnOperators):
     ) -> ColumnOperators:
         """Remember an operator whose left side is a plain value."""
         return _Operation(op, (other, self), kwargs)
+
+    if TYPE_CHECKING:
+        # Of ColumnOperators these give what has no operators of its own.
+        def __and__(self, other: Any) -> Condition: ...
+        def __rand__(self, other: Any) -> Condition: ...
+        def __or__(self, other: Any) -> Condition: ...
+        def __ror__(self, other: Any) -> Condition: ...
+        def __invert__(self) -> Condition: ...
+        def __lt__(self, other: Any) -> Condition: ...
+        def __le__(self, other: Any) -> Condition: ...
+        def __gt__(self, other: Any) -> Condition: ...
+        def __ge__(self, other: Any) -> Condition: ...
+        def __eq__(self, other: Any) -> Condition: ...  # type: ignore[override]
+        def __ne__(self, other: Any) -> Condition: ...  # type: ignore[override]
 
     def __getattr__(self, name: str) -> _Attribute:
         if name.startswith("_"):
@@ -255,6 +274,12 @@ class _Changes(Condition):
     def __init__(self, *names: str, exclude: tuple[str, ...] | list[str] = ()) -> None:
         if isinstance(exclude, str):
             raise ConditionError(f"exclude is a list of names, got {exclude!r}")
+        for name in (*names, *exclude):
+            if not isinstance(name, str):
+                raise ConditionError(
+                    f"{type(self).__name__} takes attribute names, got {name!r}; write "
+                    f'{type(self).__name__}("name")'
+                )
         if names and exclude:
             raise ConditionError(
                 f"{type(self).__name__} got both names and exclude; give one of them"
@@ -392,11 +417,20 @@ def bound(part: Any, scope: Scope) -> Any:
     return part
 
 
-def _refuse_missing_values(expression: ClauseElement) -> None:
-    # SQLAlchemy writes NULL for a parameter that was given no value.
+def _refuse_what_a_trigger_cannot_mean(expression: ClauseElement, scope: Scope) -> None:
     for element in visitors.iterate(expression):
         if isinstance(element, BindParameter) and element.required:
+            # SQLAlchemy would write NULL.
             raise ValueError(f"the parameter :{element.key} has no value")
+        if isinstance(element, SelectBase):
+            # NEW and OLD would be tables of the subquery's own.
+            raise ValueError("it has a subquery")
+        if isinstance(element, Column) and not scope.has(element):
+            raise ConditionError(
+                f"{scope.subject}: a condition names the column {element}, which is "
+                f"neither of the old nor of the new row; write new.{element.key} or "
+                f"old.{element.key}"
+            )
 
 
 def condition_sql(condition: ConditionArgument, scope: Scope) -> str:
@@ -422,11 +456,17 @@ def condition_sql(condition: ConditionArgument, scope: Scope) -> str:
                 f"AnyChange(...), text('...') or a function of old and new that "
                 f"returns one, got {condition!r}"
             )
-        _refuse_missing_values(expression)
+        _refuse_what_a_trigger_cannot_mean(expression, scope)
         return expression_sql(expression)
     except ConditionError:
         raise
-    except (SQLAlchemyError, AttributeError, NotImplementedError, ValueError) as error:
+    except (
+        SQLAlchemyError,
+        AttributeError,
+        NotImplementedError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise ConditionError(
             f"{scope.subject}: the condition {condition!r} cannot be written as SQL: "
             f"{error}; write that part with text('...')"

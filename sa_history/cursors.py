@@ -7,6 +7,7 @@ https://www.psycopg.org/psycopg3/docs/advanced/pipeline.html
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -31,6 +32,18 @@ _CLIENT_CURSORS = (psycopg.ClientCursor, psycopg.AsyncClientCursor)
 _REFUSE_COMPANY = (ActiveSqlTransaction, InvalidTransactionTermination)
 
 
+_FIRST = re.compile(r"\s*(SET|LOCK)\b[^;]*;?\s*$", re.IGNORECASE)
+
+
+def must_come_first(query: Any) -> bool:
+    """Return whether a query may have to come before any other of its transaction.
+
+    SET TRANSACTION has to, and LOCK before what sees a snapshot. Neither writes; the
+    statement after it carries the context.
+    """
+    return isinstance(query, str) and _FIRST.match(query) is not None
+
+
 class Teller:
     """What the cursors below have in common."""
 
@@ -38,7 +51,9 @@ class Teller:
     connection: Any
     statusmessage: Any
 
-    def _news(self) -> Settings | None:
+    def _news(self, query: Any = None) -> Settings | None:
+        if must_come_first(query):
+            return None
         return self.wire.news(self.connection.pgconn.transaction_status)
 
     def _noted(self, query: Any, params: Any) -> None:
@@ -94,7 +109,7 @@ class ContextCursor(Teller, psycopg.Cursor[Any]):
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """Execute a query, in the context in force."""
-        news, lone = self._news(), self._is_lone()
+        news, lone = self._news(query), self._is_lone()
         try:
             if news is None:
                 super().execute(query, params, **options)
@@ -189,7 +204,7 @@ class AsyncContextCursor(Teller, psycopg.AsyncCursor[Any]):
 
     async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """Execute a query, in the context in force."""
-        news, lone = self._news(), self._is_lone()
+        news, lone = self._news(query), self._is_lone()
         try:
             if news is None:
                 await super().execute(query, params, **options)

@@ -137,10 +137,17 @@ class Trigger:
 
 
 class _Statement(ExecutableDDLElement):
-    """A statement made of one fragment."""
+    """A statement made of one fragment.
+
+    :param current_schema: where a schema of None is; without it, where the dialect
+        found it when it connected first.
+    """
 
     stringify_dialect = "postgresql"
-    fragment: Fragment
+
+    def __init__(self, fragment: Fragment, current_schema: str | None = None) -> None:
+        self.fragment = fragment
+        self.current_schema = current_schema
 
 
 class CreateFunction(_Statement):
@@ -151,8 +158,8 @@ class CreateFunction(_Statement):
         connection.execute(CreateFunction(function))
     """
 
-    def __init__(self, function: Function) -> None:
-        self.fragment = function.create()
+    def __init__(self, function: Function, current_schema: str | None = None) -> None:
+        super().__init__(function.create(), current_schema)
 
 
 class DropFunction(_Statement):
@@ -163,8 +170,8 @@ class DropFunction(_Statement):
         connection.execute(DropFunction(function))
     """
 
-    def __init__(self, function: Function) -> None:
-        self.fragment = function.drop()
+    def __init__(self, function: Function, current_schema: str | None = None) -> None:
+        super().__init__(function.drop(), current_schema)
 
 
 class CreateTrigger(_Statement):
@@ -175,14 +182,16 @@ class CreateTrigger(_Statement):
         connection.execute(CreateTrigger(trigger))
     """
 
-    def __init__(self, trigger: Trigger) -> None:
-        self.fragment = trigger.create()
+    def __init__(self, trigger: Trigger, current_schema: str | None = None) -> None:
+        super().__init__(trigger.create(), current_schema)
 
 
 @compiles(_Statement, "postgresql")
 def _compile_statement(element: _Statement, compiler: DDLCompiler, **_: Any) -> str:
     translate = compiler.schema_translate_map or {}
-    default = compiler.dialect.default_schema_name or DEFAULT_SCHEMA
+    default = (
+        element.current_schema or compiler.dialect.default_schema_name or DEFAULT_SCHEMA
+    )
 
     def schema_name(schema: str | None) -> str:
         return translate.get(schema, schema) or default

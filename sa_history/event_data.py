@@ -66,7 +66,7 @@ def _not_siblings(
     tracking: Tracking, event: FromClause, previous: FromClause
 ) -> list[ColumnElement[bool]]:
     """Leave out events of the same change under another label."""
-    operations = [r.operation for r in tracking.recordings()]
+    operations = [o for t in tracking.trackers for o in t.operations]
     if len(operations) == len(set(operations)):
         return []
     columns = tracking.tracked_columns

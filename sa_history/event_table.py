@@ -51,7 +51,12 @@ def make_event_table(
             f"{columns.subject}: the event table would be {key!r}, which is a table "
             "already; give event_table='another_name'"
         )
-    reserved = [c.name for c in columns.columns.values() if c.name.startswith(PREFIX)]
+    reserved = [
+        name
+        for attribute, column in columns.columns.items()
+        for name in {attribute, column.name}
+        if name.startswith(PREFIX)
+    ]
     if reserved:
         raise DefinitionError(
             f"{columns.subject} has columns {reserved}, whose names start with "
@@ -126,7 +131,7 @@ def _event_columns(
     ]
     if options.context == "inline":
         event_columns.append(Column("pgh_context", JSONB))
-    taken = {column.name for column in columns.columns.values()}
+    taken = {column.name for column in columns.columns.values()} | {*columns.columns}
     for column in options.context_columns:
         if column.name in taken or column.name.startswith(PREFIX):
             raise DefinitionError(

@@ -64,14 +64,25 @@ class Events(Generic[E]):
             statement = statement.where(*self._is_of(self._obj))
         return statement
 
-    def where(self, *criteria: ColumnElement[bool] | bool) -> Select[Any]:
+    def where(self, *criteria: ColumnElement[bool]) -> Select[Any]:
         """Return a SELECT of the events that meet the criteria, oldest first.
+
+        An attribute of the model that has the name of one of this object's, such as
+        ``model``, is ``Account.events.model.model`` here.
+
+        :raises EventsError: a criterion is True or False, which such a name makes of a
+            comparison.
 
         Example::
 
             session.scalars(Account.events.where(Account.events.pgh_label == "create"))
         """
-        return self.select().where(*criteria)  # type: ignore[arg-type]
+        if any(isinstance(criterion, bool) for criterion in criteria):
+            raise EventsError(
+                f"{self!r}.where got {criteria!r}; compare attributes of the event "
+                "class, as in where(x.events.model.balance < 0)"
+            )
+        return self.select().where(*criteria)
 
     def _is_of(self, obj: object) -> list[ColumnElement[bool]]:
         keys = key_columns(self._tracking.tracked_columns, self.table)

@@ -8,8 +8,8 @@ from sqlalchemy import Connection, Table, event, inspect
 from sqlalchemy.engine.reflection import Inspector
 
 from sa_history.ddl import CreateFunction, CreateTrigger, DropFunction
-from sa_history.tables import require_postgresql
-from sa_history.tracking import Tracking
+from sa_history.tables import current_schema, require_postgresql
+from sa_history.tracking import Tracking, mirror_new_columns
 
 
 def install_with_tables(tracking: Tracking) -> None:
@@ -25,13 +25,14 @@ def install_with_tables(tracking: Tracking) -> None:
     @event.listens_for(event_table, "before_create")
     def create_shared(_: Table, connection: Connection, **__: Any) -> None:
         require_postgresql(connection)
+        mirror_new_columns(tracking)
         _create_if_missing(shared, connection)
 
     @event.listens_for(event_table, "after_create")
     def protect_events(_: Table, connection: Connection, **__: Any) -> None:
         protection = tracking.append_only_trigger()
         if protection is not None:
-            connection.execute(CreateTrigger(protection))
+            connection.execute(CreateTrigger(protection, current_schema(connection)))
         if _exists(table, connection):
             install(tracking, connection)
 
@@ -50,7 +51,7 @@ def install_with_tables(tracking: Tracking) -> None:
     def drop_triggers(_: Table, connection: Connection, **__: Any) -> None:
         function = tracking.function()
         if function is not None:
-            connection.execute(DropFunction(function))
+            connection.execute(DropFunction(function, current_schema(connection)))
 
 
 def install(tracking: Tracking, connection: Connection) -> None:
@@ -58,9 +59,10 @@ def install(tracking: Tracking, connection: Connection) -> None:
     function = tracking.function()
     if function is None:
         return
-    connection.execute(CreateFunction(function))
+    schema = current_schema(connection)
+    connection.execute(CreateFunction(function, schema))
     for trigger in tracking.triggers():
-        connection.execute(CreateTrigger(trigger))
+        connection.execute(CreateTrigger(trigger, schema))
 
 
 def _create_if_missing(table: Table, connection: Connection) -> None:

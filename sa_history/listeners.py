@@ -17,6 +17,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 
+from sa_history.cursors import must_come_first
 from sa_history.driver import give_cursors, has_cursors
 from sa_history.exc import refusal_for
 from sa_history.sql.settings import SETTING_NAMES
@@ -53,6 +54,8 @@ def _session_begins(
 
 @event.listens_for(Engine, "handle_error", retval=True)
 def _as_refusal(error: ExceptionContext) -> BaseException | None:
+    if error.dialect.name != "postgresql":
+        return None
     original: Any = error.original_exception
     sqlstate = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
     if sqlstate and error.connection is not None and not error.is_disconnect:
@@ -80,7 +83,9 @@ def _tell_by_events(connection: Connection) -> None:
     event.listen(connection, "rollback_savepoint", _rolled_back)
 
 
-def _tell(connection: Connection, cursor: Any, *_: Any) -> None:
+def _tell(connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
+    if must_come_first(statement):
+        return
     wire = wire_in(connection.info)
     if getattr(connection.connection.dbapi_connection, "autocommit", False):
         if wire.in_force() is not None:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     insert,
     literal,
     select,
+    types,
 )
 from sqlalchemy import cast as cast_sql
 from sqlalchemy.dialects.postgresql import JSONB
@@ -146,6 +147,7 @@ def _context_values(tracking: Tracking) -> dict[str, ColumnElement[Any]]:
             Text(),
             literal(column.name),
             literal(not column.nullable),
+            literal(isinstance(column.type, types.JSON)),
             cast_sql(literal(tracking.table.schema or DEFAULT_SCHEMA), Text),
             cast_sql(literal(tracking.table.name), Text),
         )

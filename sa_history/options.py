@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement
+from sqlalchemy import Column, ColumnElement, types
 
 from sa_history._types import ContextStorage, Level
 from sa_history.columns import check_names
@@ -55,15 +55,45 @@ class TrackingOptions:
                 f'track: context is "reference", "inline" or None, got {self.context!r}'
             )
         for column in self.context_columns:
-            if not isinstance(column, Column) or not column.name:
-                raise DefinitionError(
-                    f"track: context_columns are columns with a name, got {column!r}; "
-                    'write Column("username", String)'
-                )
+            _check_context_column(column)
+        for argument in ("events", "event_name", "event_table", "schema"):
+            name = getattr(self, argument)
+            if not isinstance(name, str) and (name is not None or argument == "events"):
+                raise DefinitionError(f"track: {argument} is a name, got {name!r}")
+        if not isinstance(self.created_at, ColumnElement):
+            raise DefinitionError(
+                f"track: created_at is an expression, got {self.created_at!r}; write "
+                "func.now() or func.clock_timestamp()"
+            )
         if not self.events.isidentifier() or self.events.startswith("_"):
             raise DefinitionError(
                 f"track: events is the name of an attribute, got {self.events!r}"
             )
+
+
+def _check_context_column(column: Any) -> None:
+    if not isinstance(column, Column) or not column.name:
+        raise DefinitionError(
+            f"track: context_columns are columns with a name, got {column!r}; "
+            'write Column("username", String)'
+        )
+    owner = f"track: context column {column.name!r}"
+    if column.foreign_keys or column.primary_key:
+        raise DefinitionError(
+            f"{owner} has a key; an event keeps what the context said, so leave it out"
+        )
+    if isinstance(column.type, (types.ARRAY, types.NullType)):
+        raise DefinitionError(
+            f"{owner} has the type {column.type!r}; give another, such as JSONB for a "
+            "list"
+        )
+    enum_class = getattr(column.type, "enum_class", None)
+    stored = getattr(column.type, "enums", [])
+    if enum_class is not None and stored != [m.value for m in enum_class]:
+        raise DefinitionError(
+            f"{owner} stores the names of {enum_class.__name__}, but a context has its "
+            "values; write Enum(..., values_callable=lambda e: [m.value for m in e])"
+        )
 
 
 def checked_level(level: Level | str) -> Level:

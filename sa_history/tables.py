@@ -20,6 +20,7 @@ from sqlalchemy import (
     Uuid,
     event,
     func,
+    select,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.schema import CreateSequence, DropSequence
@@ -28,6 +29,7 @@ from sa_history.ddl import CreateFunction, DropFunction, Function
 from sa_history.exc import (
     AppendOnlyError,
     ContextRequiredError,
+    DefinitionError,
     DialectError,
 )
 from sa_history.sql import bodies
@@ -80,7 +82,8 @@ class SharedObjects:
             Function(
                 self.context_value,
                 bodies.context_value(ContextRequiredError.sqlstate),
-                arguments="key text, required boolean, in_schema name, in_table name",
+                arguments="key text, required boolean, as_json boolean,"
+                " in_schema name, in_table name",
                 returns="text",
             ),
             Function(self.append_only, bodies.append_only(AppendOnlyError.sqlstate)),
@@ -90,6 +93,12 @@ class SharedObjects:
 def create_shared_objects(metadata: MetaData) -> SharedObjects:
     """Add the context table to ``metadata`` and return what belongs to it."""
     name = generated_name(metadata, "history_context_table")
+    key = f"{metadata.schema}.{name}" if metadata.schema else name
+    if key in metadata.tables:
+        raise DefinitionError(
+            f"the MetaData has a table {key!r} already, which is to be the context "
+            "table; leave it and the event tables out where tables are reflected"
+        )
     timestamp = DateTime(timezone=True)
     table = Table(
         name,
@@ -117,8 +126,9 @@ def create_shared_objects(metadata: MetaData) -> SharedObjects:
 
     @event.listens_for(table, "after_create")
     def create_functions(_: Table, connection: Connection, **__: Any) -> None:
+        schema = current_schema(connection)
         for function in shared.functions():
-            connection.execute(CreateFunction(function))
+            connection.execute(CreateFunction(function, schema))
 
     @event.listens_for(table, "before_drop")
     def drop_sequence(_: Table, connection: Connection, **__: Any) -> None:
@@ -128,10 +138,21 @@ def create_shared_objects(metadata: MetaData) -> SharedObjects:
 
     @event.listens_for(table, "after_drop")
     def drop_functions(_: Table, connection: Connection, **__: Any) -> None:
+        schema = current_schema(connection)
         for function in shared.functions():
-            connection.execute(DropFunction(function))
+            connection.execute(DropFunction(function, schema))
 
     return shared
+
+
+def current_schema(connection: Connection) -> str | None:
+    """Return where the connection creates objects now; None on a mock connection.
+
+    The dialect knows it from its first connection, before a ``SET search_path``.
+    """
+    if not isinstance(connection, Connection):
+        return None
+    return connection.scalar(select(func.current_schema()))
 
 
 def require_postgresql(connection: Connection) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import Column, ColumnElement, MetaData, Table, event, func, insp
 from sqlalchemy.orm import Mapper
 
 from sa_history._types import ContextStorage, Level
-from sa_history.columns import tracked_columns
+from sa_history.columns import as_names, tracked_columns
 from sa_history.event_class import Event, make_event_class
 from sa_history.event_table import make_event_table
 from sa_history.events import Events, EventsAttribute
@@ -97,8 +97,8 @@ def track(
         raise DefinitionError("track takes trackers; write track(...)(table)")
     chosen = tuple(resolved(t) for t in trackers or (Snapshot, AfterDelete))
     options = TrackingOptions(
-        columns=columns,
-        exclude=exclude,
+        columns=None if columns is None else as_names("columns", columns),
+        exclude=None if exclude is None else as_names("exclude", exclude),
         level=checked_level(level),
         events=events,
         event_name=event_name,
@@ -109,7 +109,7 @@ def track(
         context_columns=tuple(context_columns),
         append_only=append_only,
         created_at=created_at,
-        search_path=tuple(search_path),
+        search_path=as_names("search_path", search_path),
     )
 
     def decorate(target: T) -> T:
@@ -253,7 +253,13 @@ class _EventsOfMixin:
 # classes that do not exist yet.
 @event.listens_for(HistoryMixin, "after_mapper_constructed", propagate=True)
 def _track_mixin_class(mapper: Mapper[Any], class_: type[HistoryMixin]) -> None:
-    if _shares_a_table(mapper):
+    trackers = class_.__history__
+    if _shares_a_table(mapper) and not vars(class_).get("__history__"):
         _follow_subclass(mapper, class_)
-    elif class_.__history__ is not None:
-        track(*class_.__history__, **class_.__history_options__)(class_)
+    elif trackers is not None and isinstance(mapper.local_table, Table):
+        if not isinstance(trackers, (tuple, list)):
+            raise DefinitionError(
+                f"{class_.__name__}: __history__ is a tuple of trackers, got "
+                f"{trackers!r}; write __history__ = (Snapshot, AfterDelete)"
+            )
+        track(*trackers, **class_.__history_options__)(class_)

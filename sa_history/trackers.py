@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, TypeAlias
 
 from sa_history._types import UNSET, Operation, Row, Unset
-from sa_history.columns import TrackedColumns, check_names, chosen_names
+from sa_history.columns import TrackedColumns, as_names, check_names, chosen_names
 from sa_history.conditions import (
     AnyChange,
     Condition,
@@ -42,7 +42,13 @@ class Tracker:
 
     def __post_init__(self) -> None:
         """Check the arguments, without knowing the model."""
-        check_names(type(self).__name__, self.columns, self.exclude)
+        owner = type(self).__name__
+        check_names(owner, self.columns, self.exclude)
+        for argument in ("columns", "exclude"):
+            names = getattr(self, argument)
+            if names is not None:
+                chosen = as_names(f"{owner}: {argument}", names)
+                object.__setattr__(self, argument, chosen)
         if not isinstance(self.event_label, str) or not self.event_label:
             raise DefinitionError(
                 f"{type(self).__name__} needs a label, got {self.label!r}; give a name "
@@ -297,9 +303,13 @@ def resolved(argument: TrackerArgument) -> Tracker:
 
     :raises DefinitionError: it is neither.
     """
-    if isinstance(argument, type) and issubclass(argument, Tracker):
+    if (
+        isinstance(argument, type)
+        and issubclass(argument, Tracker)
+        and argument is not Tracker
+    ):
         return argument()
-    if isinstance(argument, Tracker):
+    if isinstance(argument, Tracker) and type(argument) is not Tracker:
         return argument
     if isinstance(argument, Condition) or callable(argument):
         hint = "; give a condition to a tracker, as in AfterUpdate(condition)"

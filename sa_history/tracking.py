@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import MetaData, Table, inspect
+from sqlalchemy import MetaData, Table, inspect, types
 from sqlalchemy.orm import Mapper, registry
 
 from sa_history.columns import TrackedColumns, tracked_columns
@@ -142,7 +142,12 @@ class Tracking:
             context_value=shared.context_value,
             inline_context=self.options.context == "inline",
             context_columns=tuple(
-                ContextColumn(column.name, type_sql(column.type), not column.nullable)
+                ContextColumn(
+                    column.name,
+                    type_sql(column.type),
+                    required=not column.nullable,
+                    as_json=isinstance(column.type, types.JSON),
+                )
                 for column in self.options.context_columns
             ),
             search_path=self.options.search_path,

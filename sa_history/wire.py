@@ -53,7 +53,10 @@ class Wire:
 
     def used_by(self, session: Session) -> None:
         """Note that a session joins the transaction."""
-        self._sessions.append(weakref.ref(session))
+        reference = weakref.ref(session)
+        if reference in self._sessions:  # with a savepoint
+            self._sessions.remove(reference)
+        self._sessions.append(reference)
 
     def in_force(self) -> Frame | None:
         """Return the context in force for who uses it now, in this thread."""

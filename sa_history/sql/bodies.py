@@ -78,7 +78,10 @@ def context_value(sqlstate: str) -> Fragment:
         (
             Raw(
                 "\nDECLARE\n"
-                f"  value text := {_setting(CONTEXT_METADATA)}::jsonb ->> key;\n"
+                f"  metadata jsonb := {_setting(CONTEXT_METADATA)};\n"
+                "  value text := CASE WHEN as_json"
+                " THEN NULLIF(metadata -> key, 'null')::text"
+                " ELSE metadata ->> key END;\n"
                 "BEGIN\n"
                 "  IF value IS NULL AND required THEN\n"
                 "    RAISE EXCEPTION"

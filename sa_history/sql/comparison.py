@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, cast, func, types
+from sqlalchemy import BinaryExpression, ColumnElement, cast, func, types
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.sql import operators
+
+from sa_history.sql.expressions import POSTGRESQL
 
 
 class _Record(types.UserDefinedType[Any]):
@@ -22,7 +25,15 @@ def stored_differs(
 ) -> ColumnElement[bool]:
     """Return whether two values of one column differ in what is stored."""
     if _equality_is_identity(after.type):
-        return before.is_distinct_from(after)
+        # Not before.is_distinct_from(after), which a type may have made to mean
+        # something else, such as a comparison in lower case.
+        return BinaryExpression(
+            before,
+            after,
+            operators.is_distinct_from,
+            types.Boolean(),
+            negate=operators.is_not_distinct_from,
+        )
     # record_image_ne looks at the stored bytes. It is the same for every type and
     # every search_path; "=" is found through the path where an extension has it.
     # Without the casts PostgreSQL would compare the rows member by member.
@@ -47,7 +58,7 @@ _IDENTITY_TYPES = (
 
 def _equality_is_identity(type_: types.TypeEngine[Any]) -> bool:
     """Whether values of the type that are equal are stored alike."""
-    actual = type_.dialect_impl(postgresql.dialect())  # type: ignore[no-untyped-call]
+    actual = type_.dialect_impl(POSTGRESQL)
     if isinstance(actual, types.TypeDecorator):
         return _equality_is_identity(actual.impl_instance)
     if isinstance(actual, types.String) and actual.collation:

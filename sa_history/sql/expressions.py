@@ -7,7 +7,7 @@ when the statement is sent).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Sequence, select, types
 from sqlalchemy.dialects import postgresql
@@ -18,6 +18,9 @@ from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.sql.functions import Function, FunctionElement
 
 from sa_history.sql.compose import Fragment, Qualified, Raw, quote_literal
+
+POSTGRESQL: Final[PGDialect] = postgresql.dialect()  # type: ignore[no-untyped-call]
+"""Knows how types are on PostgreSQL."""
 
 
 class _LiteralCompiler(PGCompiler):
@@ -59,12 +62,18 @@ def expression_sql(expression: ClauseElement) -> str:
 
 
 def type_sql(type_: types.TypeEngine[Any]) -> Fragment:
-    """Return the name of a type, qualified where it is a user's ENUM or DOMAIN."""
-    actual = type_.dialect_impl(postgresql.dialect())  # type: ignore[no-untyped-call]
+    """Return the name of a type, qualified where it is a user's ENUM or DOMAIN.
+
+    A string's length is left out: a cast would cut the value, where storing it in the
+    column is an error.
+    """
+    actual = type_.dialect_impl(POSTGRESQL)
     if isinstance(actual, types.TypeDecorator):
-        actual = actual.impl_instance.dialect_impl(postgresql.dialect())  # type: ignore[no-untyped-call]
+        actual = actual.impl_instance.dialect_impl(POSTGRESQL)
     if isinstance(actual, (postgresql.ENUM, postgresql.DOMAIN)) and actual.name:
         return Qualified(actual.schema, actual.name)
+    if isinstance(actual, types.String) and not isinstance(actual, postgresql.CITEXT):
+        return Raw("text")
     return Raw(actual.compile(dialect=_dialect()))
 
 
@@ -98,7 +107,7 @@ class NextValue(FunctionElement[int]):
         self.sequence = sequence
 
 
-@compiles(NextValue, "postgresql")
+@compiles(NextValue)
 def _compile_next_value(element: NextValue, compiler: SQLCompiler, **kw: Any) -> str:
     name = compiler.preparer.format_sequence(element.sequence)
     return f"nextval({quote_literal(name)})"

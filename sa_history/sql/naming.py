@@ -49,12 +49,23 @@ CONTEXT_PARENT_ID = "pghistory.context_parent_id"
 """The setting that holds the id of the context around the one in force."""
 
 
+# Without these, one object would replace another of the same name.
+_REQUIRED = {
+    "history_event_table": ("table_name",),
+    "history_function": ("event_table_name",),
+    "history_trigger": ("event_table_name", "operation"),
+    "history_index": ("event_table_name", "column_name"),
+    "history_shared_function": ("context_table_name", "function"),
+}
+
+
 def generated_name(metadata: MetaData, convention: str, **tokens: str) -> str:
     """Return the name that ``convention`` gives for ``tokens``, within 63 bytes.
 
     :param metadata: its ``naming_convention`` may hold the convention.
     :param convention: a key of the table above, such as ``"history_trigger"``.
-    :raises DefinitionError: the convention uses a token that does not exist.
+    :raises DefinitionError: the convention uses a token that does not exist, or
+        leaves one out that tells names apart.
     """
     template = metadata.naming_convention.get(convention, _DEFAULTS[convention])
     try:
@@ -64,6 +75,12 @@ def generated_name(metadata: MetaData, convention: str, **tokens: str) -> str:
             f"naming convention {convention!r} is {template!r}, which cannot be "
             f"filled: {error}; it may use {sorted(tokens)} as %(name)s"
         ) from error
+    for token in _REQUIRED.get(convention, ()):
+        if f"%({token})s" not in str(template):
+            raise DefinitionError(
+                f"naming convention {convention!r} is {template!r}, which gives "
+                f"different objects the same name; use %({token})s in it"
+            )
     return shortened(name)
 
 

@@ -63,11 +63,13 @@ class ContextColumn:
     :param name: the column, and the key.
     :param type: the column's type.
     :param required: whether a change without the key is refused.
+    :param as_json: whether the type is a JSON one.
     """
 
     name: str
     type: Fragment
     required: bool
+    as_json: bool
 
 
 @dataclass(frozen=True)
@@ -179,13 +181,17 @@ def _context_values(capture: Capture) -> Iterable[tuple[str, Fragment]]:
                     capture.context_value,
                     Raw("("),
                     Literal(column.name),
-                    Raw(f", {'true' if column.required else 'false'}, "),
+                    Raw(f", {_boolean(column.required)}, {_boolean(column.as_json)}, "),
                     Raw("TG_TABLE_SCHEMA, TG_TABLE_NAME) AS "),
                     column.type,
                     Raw("))"),
                 )
             ),
         )
+
+
+def _boolean(value: bool) -> str:
+    return "true" if value else "false"
 
 
 def _source(capture: Capture, recording: Recording) -> Fragment:

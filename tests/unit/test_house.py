@@ -18,7 +18,8 @@ PACKAGE = Path(sa_history.__file__).parent
 FLOORS = [
     ["exc", "_types", "targets"],
     ["sql", "sql.compose", "sql.naming"],
-    ["sql.bodies", "sql.comparison", "sql.expressions", "sql.settings"],
+    ["sql.bodies", "sql.expressions", "sql.settings"],
+    ["sql.comparison"],
     ["conditions", "ddl"],
     ["triggers", "triggers.append_only", "triggers.record"],
     ["columns", "tables"],
