@@ -16,7 +16,7 @@ from sa_history.event_table import leave_out_checks, mirrored
 from sa_history.options import TrackingOptions
 from sa_history.sql.compose import Qualified
 from sa_history.sql.expressions import type_sql
-from sa_history.sql.naming import generated_name
+from sa_history.sql.naming import check_conventions, generated_name
 from sa_history.tables import SharedObjects, create_shared_objects
 from sa_history.trackers import Tracker
 from sa_history.triggers.append_only import append_only_trigger
@@ -66,6 +66,7 @@ def ensure_history(metadata: MetaData) -> History:
     found = history_of(metadata)
     if found is not None and found.shared.context_table.key in metadata.tables:
         return found
+    check_conventions(metadata)
     shared = create_shared_objects(metadata)
     mappers = registry(metadata=metadata)
     context_class = make_context_class(shared.context_table, mappers)

@@ -49,14 +49,36 @@ CONTEXT_PARENT_ID = "pghistory.context_parent_id"
 """The setting that holds the id of the context around the one in force."""
 
 
-# Without these, one object would replace another of the same name.
-_REQUIRED = {
+_TOKENS = {
     "history_event_table": ("table_name",),
     "history_function": ("event_table_name",),
     "history_trigger": ("event_table_name", "operation"),
     "history_index": ("event_table_name", "column_name"),
+    "history_context_table": (),
+    "history_sequence": ("context_table_name",),
     "history_shared_function": ("context_table_name", "function"),
 }
+
+# There is one sequence; of the others one would replace another of the same name.
+_MAY_LEAVE_OUT = {"history_sequence"}
+
+
+def check_conventions(metadata: MetaData) -> None:
+    """Refuse naming conventions that cannot be filled, or name two things alike.
+
+    :raises DefinitionError: names the convention.
+    """
+    for convention, tokens in _TOKENS.items():
+        generated_name(metadata, convention, **dict.fromkeys(tokens, "x"))
+        template = str(
+            metadata.naming_convention.get(convention, _DEFAULTS[convention])
+        )
+        for token in tokens:
+            if f"%({token})s" not in template and convention not in _MAY_LEAVE_OUT:
+                raise DefinitionError(
+                    f"naming convention {convention!r} is {template!r}, which gives "
+                    f"different objects the same name; use %({token})s in it"
+                )
 
 
 def generated_name(metadata: MetaData, convention: str, **tokens: str) -> str:
@@ -64,8 +86,7 @@ def generated_name(metadata: MetaData, convention: str, **tokens: str) -> str:
 
     :param metadata: its ``naming_convention`` may hold the convention.
     :param convention: a key of the table above, such as ``"history_trigger"``.
-    :raises DefinitionError: the convention uses a token that does not exist, or
-        leaves one out that tells names apart.
+    :raises DefinitionError: the convention uses a token that does not exist.
     """
     template = metadata.naming_convention.get(convention, _DEFAULTS[convention])
     try:
@@ -75,12 +96,6 @@ def generated_name(metadata: MetaData, convention: str, **tokens: str) -> str:
             f"naming convention {convention!r} is {template!r}, which cannot be "
             f"filled: {error}; it may use {sorted(tokens)} as %(name)s"
         ) from error
-    for token in _REQUIRED.get(convention, ()):
-        if f"%({token})s" not in str(template):
-            raise DefinitionError(
-                f"naming convention {convention!r} is {template!r}, which gives "
-                f"different objects the same name; use %({token})s in it"
-            )
     return shortened(name)
 
 

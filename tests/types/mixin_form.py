@@ -5,11 +5,22 @@ from __future__ import annotations
 import datetime
 import uuid
 
+from sqlalchemy import and_, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from typing_extensions import assert_type
 
 import sa_history as history
-from sa_history import AfterUpdate, Event, Events, HistoryMixin, Snapshot, new, track
+from sa_history import (
+    AfterUpdate,
+    AnyChange,
+    Event,
+    Events,
+    HistoryMixin,
+    Snapshot,
+    new,
+    old,
+    track,
+)
 
 
 class Base(DeclarativeBase):
@@ -23,7 +34,13 @@ class Account(HistoryMixin, Base):
     balance: Mapped[int]
 
 
-@track(Snapshot)
+@track(
+    AfterUpdate((new.id > 1) & ~AnyChange("id") | (old.id == 1), label="combined"),
+    AfterUpdate(and_(new.id > 1, new.id < 9), label="by function"),
+    AfterUpdate(lambda old, new: new.id > old.id, label="callable"),
+    AfterUpdate(text("NEW.id > 1"), label="text"),
+    Snapshot,
+)
 class Order(Base):
     __tablename__ = "order"
     id: Mapped[int] = mapped_column(primary_key=True)

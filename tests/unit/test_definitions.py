@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from sqlalchemy import (
+    ARRAY,
     Column,
     Computed,
+    Enum,
     ForeignKey,
     Integer,
     MetaData,
     String,
     Table,
+    column,
+    exists,
     func,
+    literal,
+    select,
     text,
 )
 from sqlalchemy.orm import (
@@ -35,11 +42,16 @@ from sa_history import (
     HistoryMixin,
     Manual,
     Snapshot,
+    Tracker,
     new,
     old,
     track,
 )
 from sa_history.exc import ConditionError, DefinitionError, EventsError
+
+
+class Role(enum.Enum):
+    ADMIN = "admin"
 
 
 @pytest.fixture
@@ -72,6 +84,8 @@ def make(base: type[DeclarativeBase]) -> Callable[..., Any]:
         (new.balance == object(), "cannot be written as SQL"),
         (new.balance.nonsense(), "nonsense"),
         (text("NEW.balance = :x"), "cannot be written as SQL"),
+        (new.balance == select(literal(1)).scalar_subquery(), "it has a subquery"),
+        (column("x").in_([1]) & exists().where(new.balance == 1), "it has a subquery"),
         (lambda old, new: "NEW.x", "a function of old and new that returns one"),
     ],
 )
@@ -124,6 +138,22 @@ def test_a_label_where_the_condition_stands() -> None:
         AfterUpdate("low")  # type: ignore[arg-type]
 
 
+def test_a_condition_over_the_class_itself(make: Callable[..., Any]) -> None:
+    account = make(Snapshot)
+    with pytest.raises(ConditionError, match="write new.balance or old.balance"):
+        track(AfterUpdate(account.balance < 0), events="low", event_table="low")(
+            account
+        )
+
+
+def test_names_may_come_from_a_generator(make: Callable[..., Any]) -> None:
+    account = make(
+        Snapshot(columns=(n for n in ["balance"])), columns=iter(["balance"])
+    )
+    assert {"id", "balance"} < set(account.events.table.c.keys())
+    assert "email" not in account.events.table.c
+
+
 def test_a_label_used_twice(make: Callable[..., Any]) -> None:
     with pytest.raises(
         DefinitionError,
@@ -145,6 +175,16 @@ def test_a_label_used_twice(make: Callable[..., Any]) -> None:
         ({"context_columns": ["user"]}, "columns with a name, got 'user'"),
         ({"context_columns": [Column("email", String)]}, "context column 'email'"),
         ({"base": 5}, "base is a plain class"),
+        ({"search_path": "public"}, "search_path is a list of names, got 'public'"),
+        ({"columns": [5]}, "columns is a list of names, got 5 in it"),
+        ({"event_table": 5}, "event_table is a name, got 5"),
+        ({"created_at": "now"}, "created_at is an expression, got 'now'"),
+        (
+            {"context_columns": [Column("tags", ARRAY(Integer))]},
+            "give another, such as",
+        ),
+        ({"context_columns": [Column("a", ForeignKey("account.id"))]}, "has a key"),
+        ({"context_columns": [Column("role", Enum(Role))]}, "stores the names of Role"),
     ],
 )
 def test_an_option_that_does_not_fit(
@@ -159,6 +199,11 @@ def test_something_that_is_not_a_tracker(make: Callable[..., Any]) -> None:
         make(new.balance < 0)
 
 
+def test_the_base_of_all_trackers_is_none() -> None:
+    with pytest.raises(DefinitionError, match="is not a tracker"):
+        track(Tracker(label="x"))
+
+
 def test_something_that_is_not_a_table() -> None:
     with pytest.raises(DefinitionError, match="a mapped class or a Table, got <class"):
         track(Snapshot)(int)
@@ -167,6 +212,43 @@ def test_something_that_is_not_a_table() -> None:
 def test_a_column_with_the_name_of_an_event_column(base: type[DeclarativeBase]) -> None:
     table = Table("t", base.metadata, Column("pgh_id", Integer, primary_key=True))
     with pytest.raises(DefinitionError, match=r"has columns \['pgh_id'\]"):
+        track(Snapshot)(table)
+
+
+def test_an_attribute_with_the_name_of_one_of_events(
+    base: type[DeclarativeBase],
+) -> None:
+    with pytest.raises(DefinitionError, match=r"has columns \['pgh_label'\]"):
+
+        @track(Snapshot)
+        class Account(base):  # type: ignore[misc, valid-type]
+            __tablename__ = "account"
+            id: Mapped[int] = mapped_column(primary_key=True)
+            pgh_label: Mapped[str] = mapped_column("label")
+
+
+@pytest.mark.parametrize(
+    "convention",
+    [
+        {"history_trigger": "trigger_%(event_table_name)s"},
+        {"history_function": "record"},
+        {"history_event_table": "events"},
+    ],
+)
+def test_a_convention_that_gives_two_objects_one_name(
+    convention: dict[str, str],
+) -> None:
+    metadata = MetaData(naming_convention=convention)
+    table = Table("t", metadata, Column("id", Integer, primary_key=True))
+    with pytest.raises(DefinitionError, match="the same name; use %"):
+        track(Snapshot)(table)
+
+
+def test_a_context_table_that_was_reflected() -> None:
+    metadata = MetaData()
+    Table("pghistory_context", metadata, Column("id", Integer, primary_key=True))
+    table = Table("t", metadata, Column("id", Integer, primary_key=True))
+    with pytest.raises(DefinitionError, match="leave it and the event tables out"):
         track(Snapshot)(table)
 
 
@@ -203,6 +285,29 @@ def test_the_mixin_is_checked_as_well(base: type[DeclarativeBase]) -> None:
             __tablename__ = "account"
             __history__ = (AfterUpdate(new.nope < 0),)
             id: Mapped[int] = mapped_column(primary_key=True)
+
+
+def test_the_mixin_takes_a_tuple_of_trackers(base: type[DeclarativeBase]) -> None:
+    with pytest.raises(DefinitionError, match="Account: __history__ is a tuple"):
+
+        class Account(HistoryMixin, base):  # type: ignore[misc, valid-type]
+            __tablename__ = "account"
+            __history__ = Snapshot
+            id: Mapped[int] = mapped_column(primary_key=True)
+
+
+def test_the_mixin_on_a_subclass_without_a_table(base: type[DeclarativeBase]) -> None:
+    class Account(HistoryMixin, base):  # type: ignore[misc, valid-type]
+        __tablename__ = "account"
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "a"}
+        id: Mapped[int] = mapped_column(primary_key=True)
+        kind: Mapped[str]
+
+    with pytest.raises(DefinitionError, match="Saving has no table of its own"):
+
+        class Saving(Account):
+            __mapper_args__ = {"polymorphic_identity": "s"}
+            __history__ = (AfterDelete,)
 
 
 def test_the_mixin_tracks_with_an_older_declarative_base() -> None:
@@ -252,6 +357,20 @@ def test_untracked_models_say_so(base: type[DeclarativeBase]) -> None:
         history.events(5)
     with pytest.raises(EventsError, match="needs something whose events"):
         history.AggregateEvent.select()
+
+
+def test_questions_to_history_that_cannot_be_answered(make: Callable[..., Any]) -> None:
+    account = make(Snapshot)
+    other = Table("t", MetaData(), Column("id", Integer, primary_key=True))
+    track(Snapshot)(other)
+    with pytest.raises(EventsError, match="the label 'snapshto'; did you"):
+        history.AggregateEvent.select(account, labels=["snapshto"])
+    with pytest.raises(EventsError, match="across takes tracked classes"):
+        history.AggregateEvent.select(across=account(id=1))
+    with pytest.raises(EventsError, match="no common order"):
+        history.AggregateEvent.select(account, other)
+    with pytest.raises(EventsError, match=r"got \(False,\); compare attributes"):
+        account.events.where(account.events.model == "T")
 
 
 def test_an_object_without_a_key_has_no_events(make: Callable[..., Any]) -> None:
