@@ -224,9 +224,12 @@ def _where(capture: Capture, recording: Recording) -> Fragment:
         return Raw("")  # the trigger's WHEN has looked already
     if recording.reads_both_rows and not by_row:
         # CASE keeps the planner from seeing a strict condition, by which it would
-        # turn the full join back into an inner one.
+        # turn the full join back into an inner one. A row without its other half means
+        # that the rows after it are paired wrongly (a trigger of a partition left one
+        # out): it has no key, so that the statement fails.
         return Raw(
-            f"\n    WHERE CASE WHEN {recording.condition} THEN true ELSE false END"
+            f"\n    WHERE CASE WHEN ({recording.condition})"
+            " OR NEW.pgh_row IS NULL OR OLD.pgh_row IS NULL THEN true ELSE false END"
         )
     return Raw(f"\n    WHERE {recording.condition}")
 

@@ -1,0 +1,212 @@
+"""Corners where history could be lost without a word."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import (
+    Column,
+    Engine,
+    Enum,
+    Integer,
+    String,
+    TypeDecorator,
+    func,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import DataError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+import sa_history as history
+from sa_history import Snapshot, track
+
+
+class Role(enum.Enum):
+    ADMIN = "admin"
+
+
+class IgnoringCase(TypeDecorator[str]):
+    """Strings that compare in lower case."""
+
+    impl = String
+    cache_ok = True
+
+    class comparator_factory(TypeDecorator.Comparator[str]):
+        def operate(self, op: Any, *other: Any, **kwargs: Any) -> Any:
+            lowered = [func.lower(value) for value in other]
+            return op(func.lower(self.expr), *lowered, **kwargs)
+
+
+def test_tables_are_tracked_where_the_connection_creates_them(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_engine: Engine,
+    level: str,
+) -> None:
+    @track(level=level)
+    class Account(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    create_all()
+    with pg_engine.begin() as connection:
+        connection.execute(text("CREATE SCHEMA tenant"))
+        connection.execute(text("SET LOCAL search_path = tenant"))
+        base.metadata.create_all(connection)
+        connection.execute(Account.__table__.insert().values(id=7))
+    count = "SELECT count(*) FROM {}.account_event"
+    with pg_engine.begin() as connection:
+        connection.execute(Account.__table__.insert().values(id=8))
+        assert connection.scalar(text(count.format("tenant"))) == 1
+        assert connection.scalar(text(count.format("public"))) == 1
+        connection.execute(text("SET LOCAL search_path = tenant"))
+        base.metadata.drop_all(connection)
+        left = (
+            "SELECT count(*) FROM pg_proc WHERE pronamespace = 'tenant'::regnamespace"
+        )
+        assert connection.scalar(text(left)) == 0
+
+
+def test_a_type_that_compares_in_its_own_way_hides_no_change(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_session: Session,
+    recorded: Callable[..., list[Any]],
+    level: str,
+) -> None:
+    @track(level=level)
+    class Account(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        owner: Mapped[str] = mapped_column(IgnoringCase)
+
+    create_all()
+    pg_session.add(Account(id=1, owner="ann"))
+    pg_session.flush()
+    pg_session.execute(update(Account).values(owner="Ann"))
+    pg_session.commit()
+    assert [e[2] for e in recorded(Account, "owner")] == ["ann", "Ann"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_subclasses_may_use_one_name_for_different_columns(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_session: Session,
+    recorded: Callable[..., list[Any]],
+    when: str,
+) -> None:
+    class Pet(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "pet"
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "pet"}
+        id: Mapped[int] = mapped_column(primary_key=True)
+        kind: Mapped[str]
+
+    if when == "before":
+        track()(Pet)
+
+    class Cat(Pet):
+        __mapper_args__ = {"polymorphic_identity": "cat"}
+        name: Mapped[str] = mapped_column("cat_name", nullable=True)
+
+    class Dog(Pet):
+        __mapper_args__ = {"polymorphic_identity": "dog"}
+        name: Mapped[str] = mapped_column("dog_name", nullable=True)
+
+    if when == "after":
+        track()(Pet)
+    create_all()
+    pg_session.add_all([Cat(id=1, name="Tom"), Dog(id=2, name="Rex")])
+    pg_session.commit()
+    found = recorded(Pet, "id", "name", "dog_name")
+    assert [event[2:5] for event in found] == [(1, "Tom", None), (2, None, "Rex")]
+
+
+def test_a_column_that_is_added_after_track_is_recorded(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_session: Session,
+    recorded: Callable[..., list[Any]],
+) -> None:
+    @track()
+    class Account(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    Account.note = mapped_column(String)
+    create_all()
+    pg_session.add(Account(id=1, note="late"))
+    pg_session.commit()
+    assert [event[2] for event in recorded(Account, "note")] == ["late"]
+
+
+@pytest.fixture
+def signed(base: type[DeclarativeBase], create_all: Callable[[], None]) -> Any:
+    """A model whose events have columns for keys of the context."""
+    values = Enum(Role, values_callable=lambda e: [member.value for member in e])
+
+    @track(
+        context_columns=[
+            Column("who", String(5)),
+            Column("role", values),
+            Column("extra", JSONB),
+            Column("number", Integer),
+        ]
+    )
+    class Account(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    create_all()
+    return Account
+
+
+@pytest.mark.parametrize("extra", ["a string", ["a", 1], {"a": None}, None])
+def test_context_columns_hold_what_the_context_has(
+    signed: Any,
+    pg_session: Session,
+    recorded: Callable[..., list[Any]],
+    extra: Any,
+) -> None:
+    with history.context(pg_session, who="ann", role=Role.ADMIN, extra=extra, number=5):
+        pg_session.add(signed(id=1))
+        pg_session.commit()
+    ((_, _, *found, _),) = recorded(signed, "who", "role", "extra", "number")
+    assert found == ["ann", Role.ADMIN, extra, 5]
+
+
+def test_a_value_that_is_too_long_for_its_context_column_is_refused(
+    signed: Any, pg_session: Session
+) -> None:
+    pg_session.add(signed(id=1))
+    with (
+        history.context(pg_session, who="administrator"),
+        pytest.raises(DataError, match="too long for type character varying"),
+    ):
+        pg_session.flush()
+
+
+def test_what_must_come_first_in_a_transaction_does(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_engine: Engine,
+    recorded: Callable[..., list[Any]],
+) -> None:
+    @track(Snapshot)
+    class Account(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    create_all()
+    with history.context(user=7), Session(pg_engine) as session:
+        session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        session.execute(text("LOCK TABLE account IN EXCLUSIVE MODE"))
+        assert session.scalar(text("SHOW transaction_isolation")) == "repeatable read"
+        session.add(Account(id=1))
+        session.commit()
+    assert recorded(Account, "id") == [("snapshot", "I", 1, {"user": 7})]
