@@ -19,11 +19,11 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
-from sa_history import Snapshot, track
+from sa_history import AfterUpdate, Snapshot, new, track
 
 
 class Role(enum.Enum):
@@ -210,3 +210,47 @@ def test_what_must_come_first_in_a_transaction_does(
         session.add(Account(id=1))
         session.commit()
     assert recorded(Account, "id") == [("snapshot", "I", 1, {"user": 7})]
+
+
+def test_rows_that_cannot_be_paired_fail_the_statement(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_session: Session,
+    recorded: Callable[..., list[Any]],
+    level: str,
+) -> None:
+    """A trigger of a partition leaves out a row that an UPDATE moves there."""
+
+    @track(Snapshot, AfterUpdate(new.value > 100, label="high"), level=level)
+    class Reading(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "reading"
+        __table_args__ = {"postgresql_partition_by": "LIST (place)"}
+        id: Mapped[int] = mapped_column(primary_key=True)
+        place: Mapped[str] = mapped_column(primary_key=True)
+        value: Mapped[int]
+
+    create_all()
+    for statement in (
+        "CREATE TABLE here PARTITION OF reading FOR VALUES IN ('here')",
+        "CREATE TABLE there PARTITION OF reading FOR VALUES IN ('there')",
+        "CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RETURN NULL; END $$",
+        "CREATE TRIGGER leave_out BEFORE INSERT ON there FOR EACH ROW"
+        " EXECUTE FUNCTION leave_out()",
+    ):
+        pg_session.execute(text(statement))
+    pg_session.add_all([Reading(id=n, place="here", value=n) for n in (1, 2, 3)])
+    pg_session.commit()
+    move = text(
+        "UPDATE reading SET value = value + 100,"
+        " place = CASE id WHEN 2 THEN 'there' ELSE place END"
+    )
+    if level == "statement":
+        with pytest.raises(IntegrityError, match="null value in column"):
+            pg_session.execute(move)
+        return
+    pg_session.execute(move)
+    pg_session.commit()
+    found = recorded(Reading, "id", "value")
+    high = [event[2:4] for event in found if event[0] == "high"]
+    assert high == [(1, 101), (3, 103)]
