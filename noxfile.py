@@ -51,6 +51,13 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def idioms(session: nox.Session) -> None:
+    """Run nine things that triggers are good for."""
+    session.install(".[demo]")
+    session.run("python", "examples/idioms.py", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check the style of the code."""
     session.install(*group("lint"))

@@ -32,6 +32,7 @@ from sa_history import exc
 from sa_history import listeners as _listeners  # noqa: F401 (registers them)
 from sa_history._types import Level, Op
 from sa_history.aggregate import AggregateEvent
+from sa_history.attach import attach
 from sa_history.conditions import (
     AllChange,
     AllDontChange,
@@ -42,9 +43,19 @@ from sa_history.conditions import (
     old,
 )
 from sa_history.context import annotate, context
+from sa_history.ddl import Referencing
 from sa_history.event_class import Context, Event
 from sa_history.events import Events, events
+from sa_history.ignore import ignore
 from sa_history.manual import create_event
+from sa_history.operations import (
+    Delete,
+    Insert,
+    Operations,
+    Truncate,
+    Update,
+    UpdateOf,
+)
 from sa_history.track import HistoryMixin, track
 from sa_history.trackers import (
     AfterDelete,
@@ -54,8 +65,19 @@ from sa_history.trackers import (
     Snapshot,
     Tracker,
 )
+from sa_history.triggers.audit import Audit, audit_table
+from sa_history.triggers.base import TableTrigger
+from sa_history.triggers.free import Trigger
+from sa_history.triggers.fsm import FSM
+from sa_history.triggers.protect import Protect
+from sa_history.triggers.read_only import ReadOnly
+from sa_history.triggers.soft_delete import SoftDelete
+from sa_history.triggers.touch import Touch
+from sa_history.triggers.versioned import Versioned
+from sa_history.views import view
 
 __all__ = [
+    "FSM",
     "AfterDelete",
     "AfterInsert",
     "AfterUpdate",
@@ -64,22 +86,41 @@ __all__ = [
     "AllDontChange",
     "AnyChange",
     "AnyDontChange",
+    "Audit",
     "Condition",
     "Context",
+    "Delete",
     "Event",
     "Events",
     "HistoryMixin",
+    "Insert",
     "Level",
     "Manual",
     "Op",
+    "Operations",
+    "Protect",
+    "ReadOnly",
+    "Referencing",
     "Snapshot",
+    "SoftDelete",
+    "TableTrigger",
+    "Touch",
     "Tracker",
+    "Trigger",
+    "Truncate",
+    "Update",
+    "UpdateOf",
+    "Versioned",
     "annotate",
+    "attach",
+    "audit_table",
     "context",
     "create_event",
     "events",
     "exc",
+    "ignore",
     "new",
     "old",
     "track",
+    "view",
 ]

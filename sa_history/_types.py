@@ -12,6 +12,13 @@ ContextStorage = Literal["reference", "inline"]
 """Where the context of an event is kept: in its own row, or in the event's."""
 
 
+When = Literal["before", "after", "instead of"]
+"""When a trigger runs: before or after the change, or instead of it, on a view."""
+
+Deferrable = Literal["immediate", "deferred"]
+"""Whether a trigger that can be deferred to the end of the transaction begins so."""
+
+
 class Unset(enum.Enum):
     """The type of :data:`UNSET`; an enum, so that type checkers can narrow it."""
 

@@ -1,8 +1,8 @@
-"""The columns of a tracked table, and which of them are stored."""
+"""The columns of a table by attribute name, and which of them are tracked."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,23 +15,65 @@ from sa_history.exc import DefinitionError
 
 
 @dataclass(frozen=True, eq=False)
-class TrackedColumns:
-    """The columns of a tracked table, as its trackers see them.
+class TableColumns:
+    """The columns of a table, as its triggers see them.
 
     :param subject: the model's name, for messages.
-    :param table: the tracked table.
-    :param columns: every column by attribute name.
-    :param stored: the attributes that the event table stores.
-    :param key: the attributes of the primary key, always stored.
-    :param object_id: the event column that repeats a key of one column, if any.
+    :param table: the table.
+    :param columns: every column with a value, by attribute name.
+    :param key: the attributes of the primary key.
     """
 
     subject: str
     table: Table
     columns: Mapping[str, Column[Any]]
-    stored: tuple[str, ...]
     key: tuple[str, ...]
+
+    def named(self, owner: str, name: Any) -> Column[Any]:
+        """Return the column of an attribute.
+
+        :param owner: who names it, for messages.
+        :raises DefinitionError: there is none; the message lists the right ones.
+        """
+        if not isinstance(name, str) or name not in self.columns:
+            raise DefinitionError(
+                f"{self.subject}: {owner} names {name!r}, which is not a column "
+                f"attribute{suggestion(str(name), self.columns)}"
+            )
+        return self.columns[name]
+
+    @property
+    def generated(self) -> frozenset[str]:
+        """The attributes whose columns are computed from others."""
+        return frozenset(n for n, c in self.columns.items() if c.computed is not None)
+
+
+@dataclass(frozen=True, eq=False)
+class TrackedColumns(TableColumns):
+    """The columns of a tracked table, as its trackers see them.
+
+    :param stored: the attributes that the event table stores; the key always is.
+    :param object_id: the event column that repeats a key of one column, if any.
+    """
+
+    stored: tuple[str, ...]
     object_id: str | None
+
+
+def table_columns(subject: str, table: Table, model: type[Any] | None) -> TableColumns:
+    """Return the columns of a table by attribute name."""
+    known = _columns_by_attribute(table, model)
+    return TableColumns(
+        subject=subject,
+        table=table,
+        # A generated column that is not stored has no value when a trigger runs.
+        columns={
+            name: column
+            for name, column in known.items()
+            if column.computed is None or column.computed.persisted
+        },
+        key=tuple(name for name, column in known.items() if column.primary_key),
+    )
 
 
 def tracked_columns(
@@ -45,23 +87,15 @@ def tracked_columns(
 
     :raises DefinitionError: an option names a column that is not there.
     """
-    known = _columns_by_attribute(table, model)
-    key = tuple(name for name, column in known.items() if column.primary_key)
-    # A generated column that is not stored has no value when a trigger runs.
-    storable = {
-        name: column
-        for name, column in known.items()
-        if column.computed is None or column.computed.persisted
-    }
-    chosen = chosen_names(subject, storable, columns, exclude)
-    stored = tuple(name for name in storable if name in chosen or name in key)
+    known = table_columns(subject, table, model)
+    chosen = chosen_names(subject, known.columns, columns, exclude)
     return TrackedColumns(
         subject=subject,
         table=table,
-        columns=storable,
-        stored=stored,
-        key=key,
-        object_id="pgh_obj_id" if len(key) == 1 else None,
+        columns=known.columns,
+        key=known.key,
+        stored=tuple(n for n in known.columns if n in chosen or n in known.key),
+        object_id="pgh_obj_id" if len(known.key) == 1 else None,
     )
 
 
@@ -90,35 +124,6 @@ def _attribute_name(mappers: Sequence[Mapper[Any]], column: Column[Any]) -> str:
         except UnmappedColumnError:
             continue
     return column.key
-
-
-def as_names(argument: str, names: Iterable[str]) -> tuple[str, ...]:
-    """Return names as a tuple.
-
-    :raises DefinitionError: it is one string, or holds something else than strings.
-    """
-    if isinstance(names, str):
-        raise DefinitionError(
-            f"{argument} is a list of names, got {names!r}; write [{names!r}]"
-        )
-    result = tuple(names)
-    for name in result:
-        if not isinstance(name, str):
-            raise DefinitionError(
-                f"{argument} is a list of names, got {name!r} in it; write its name"
-            )
-    return result
-
-
-def check_names(
-    owner: str, columns: Sequence[str] | None, exclude: Sequence[str] | None
-) -> None:
-    """Refuse ``columns`` and ``exclude`` together.
-
-    :raises DefinitionError: says whose.
-    """
-    if columns is not None and exclude is not None:
-        raise DefinitionError(f"{owner} got both columns and exclude; give one of them")
 
 
 def chosen_names(

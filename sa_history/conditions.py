@@ -34,7 +34,7 @@ from sqlalchemy.sql.operators import ColumnOperators, OperatorType
 
 from sa_history._types import Operation, Row
 from sa_history.exc import ConditionError
-from sa_history.sql.comparison import stored_differs
+from sa_history.sql.comparison import image_differs, stored_differs
 from sa_history.sql.expressions import expression_sql
 
 
@@ -47,6 +47,7 @@ class Scope:
     :param columns: its columns by attribute name.
     :param watched: the attributes that ``AnyChange()`` looks at by default.
     :param operation: what fires; an insert has no old row, a delete no new one.
+    :param generated: attributes that have no value yet in the new row.
     """
 
     subject: str
@@ -54,6 +55,7 @@ class Scope:
     columns: Mapping[str, Column[Any]]
     watched: tuple[str, ...]
     operation: Operation
+    generated: frozenset[str] = frozenset()
     _rows: Mapping[str, FromClause] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -81,6 +83,11 @@ class Scope:
             raise ConditionError(
                 f"{self.subject} has no column attribute {name!r} for {row}.{name}"
                 f"{suggestion(name, self.columns)}"
+            )
+        if row == "new" and name in self.generated:
+            raise ConditionError(
+                f"{self.subject}: new.{name} is generated, and has no value yet when a "
+                "trigger runs before the change; use the columns it is made of"
             )
         found = self._rows[row].corresponding_column(self.columns[name])
         assert found is not None
@@ -372,9 +379,13 @@ class AllDontChange(_Changes):
         return not_(or_(*self._changes(scope)))
 
 
-def changed(scope: Scope, name: str) -> ColumnElement[bool]:
-    """Return whether an attribute differs between the old and the new row."""
-    return stored_differs(scope.column("old", name), scope.column("new", name))
+def changed(scope: Scope, name: str, by_image: bool = False) -> ColumnElement[bool]:
+    """Return whether an attribute differs between the old and the new row.
+
+    :param by_image: compare without an operator that a ``search_path`` could replace.
+    """
+    differs = image_differs if by_image else stored_differs
+    return differs(scope.column("old", name), scope.column("new", name))
 
 
 ConditionArgument: TypeAlias = (

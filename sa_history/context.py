@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
-import inspect
-from collections.abc import Callable
-from types import TracebackType
-from typing import Any, TypeVar
-
-from sqlalchemy import Connection
-from sqlalchemy.orm import Session
+from typing import Any
 
 from sa_history._types import UNSET, Unset
-from sa_history.exc import ContextError, DialectError
-from sa_history.frames import Frame, ambient_frames, in_force
-from sa_history.targets import Target, sync_side
-from sa_history.wire import INFO_KEY
-
-F = TypeVar("F", bound=Callable[..., Any])
+from sa_history.blocks import Block, blocks_of
+from sa_history.exc import ContextError
+from sa_history.frames import Blocks, Frame, ambient_blocks, in_force
+from sa_history.targets import Target
 
 
 def context(target: Target | Unset = UNSET, /, **metadata: Any) -> ContextBlock:
@@ -51,75 +41,29 @@ def context(target: Target | Unset = UNSET, /, **metadata: Any) -> ContextBlock:
     return ContextBlock(target, metadata)
 
 
-class ContextBlock:
+class ContextBlock(Block[Frame]):
     """What :func:`context` returns."""
 
+    error = ContextError
+    function = "history.context"
+
     def __init__(self, target: Any, metadata: dict[str, Any]) -> None:
-        self._target = target
+        super().__init__(target)
         self._metadata = metadata
-        self._entered: tuple[list[Frame], Frame] | None = None
 
-    def __enter__(self) -> Frame:
-        if self._entered is not None:
-            raise ContextError(
-                "this block is entered already, perhaps by another thread; call "
-                "history.context(...) for each"
-            )
-        stack = _stack(self._target)
-        around = in_force() if stack is ambient_frames() else in_force([stack])
-        frame = Frame(self._metadata, around)
-        stack.append(frame)
-        self._entered = (stack, frame)
-        return frame
+    def anew(self) -> ContextBlock:
+        """Return another block like this one."""
+        return ContextBlock(self._target, self._metadata)
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        assert self._entered is not None
-        stack, frame = self._entered
-        self._entered = None
-        stack.remove(frame)
+    def push(self, blocks: Blocks) -> tuple[list[Frame], Frame]:
+        """Put a new frame on the stack."""
+        frame = Frame(self._metadata, _around(blocks))
+        blocks.contexts.append(frame)
+        return blocks.contexts, frame
 
-    async def __aenter__(self) -> Frame:
-        return self.__enter__()
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.__exit__(exc_type, exc, traceback)
-
-    def __call__(self, function: F) -> F:
-        """Return the function with the block around each of its calls."""
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(
-            function
-        ):
-            raise ContextError(
-                f"history.context cannot decorate the generator {function.__name__}: "
-                "its body runs after the call; write 'with history.context(...)' in it"
-            )
-        wrapper: Any
-        if inspect.iscoroutinefunction(function):
-
-            @functools.wraps(function)
-            async def wrapper(*args: Any, **kwargs: Any) -> Any:
-                with ContextBlock(self._target, self._metadata):
-                    return await function(*args, **kwargs)
-
-        else:
-
-            @functools.wraps(function)
-            def wrapper(*args: Any, **kwargs: Any) -> Any:
-                with ContextBlock(self._target, self._metadata):
-                    return function(*args, **kwargs)
-
-        result: F = wrapper
-        return result
+def _around(blocks: Blocks) -> Frame | None:
+    return in_force() if blocks is ambient_blocks() else in_force([blocks])
 
 
 def annotate(target: Target | Unset = UNSET, /, **metadata: Any) -> None:
@@ -139,53 +83,11 @@ def annotate(target: Target | Unset = UNSET, /, **metadata: Any) -> None:
             history.annotate(session, reason="chargeback")
             session.commit()
     """
-    stack = _stack(target)
-    frame = in_force() if stack is ambient_frames() else in_force([stack])
+    blocks = blocks_of(target, ContextBlock.function, ContextError)
+    frame = _around(blocks)
     if frame is None:
         raise ContextError(
             "there is no context to annotate; enter one with history.context(...) "
             "around this call"
         )
     frame.annotate(metadata)
-
-
-def _stack(target: Any) -> list[Frame]:
-    """Return the stack of a target, which lives as long as the target does."""
-    if target is UNSET:
-        _refuse_event_loop()
-        return ambient_frames()
-    bound_to = sync_side(target)
-    if isinstance(bound_to, Session):
-        stack: list[Frame] = bound_to.info.setdefault(INFO_KEY, [])
-        return stack
-    if isinstance(bound_to, Connection):
-        return _connection_stack(bound_to)
-    raise ContextError(
-        f"a context is bound to a session or a connection, got {target!r}; give one, "
-        "or only keyword arguments for a context of the thread"
-    )
-
-
-def _connection_stack(connection: Connection) -> list[Frame]:
-    if connection.dialect.name != "postgresql":
-        raise DialectError(
-            f"a context needs PostgreSQL, got a connection to {connection.dialect.name}"
-        )
-    stack: list[Frame] | None = connection.get_execution_options().get(INFO_KEY)
-    if stack is None:
-        stack = []
-        # Connection.info outlives the Connection, in the pool; its options do not.
-        connection.execution_options(**{INFO_KEY: stack})
-    return stack
-
-
-def _refuse_event_loop() -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise ContextError(
-        "a context for the whole thread cannot be entered or changed inside a running "
-        "event loop, where other tasks would get it too; pass the session: "
-        "history.context(session, ...)"
-    )

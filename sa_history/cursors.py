@@ -18,9 +18,8 @@ from psycopg.errors import ActiveSqlTransaction, InvalidTransactionTermination
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from sa_history.frames import Settings
 from sa_history.sql.settings import SET_CONFIG
-from sa_history.wire import Wire
+from sa_history.wire import Settings, Wire
 
 # psycopg's methods have many forms; what they are given is passed on as it is.
 # mypy: disable-error-code="override"

@@ -1,4 +1,4 @@
-"""Functions and triggers as frozen values, and the statements that make them.
+"""Functions, triggers and views as frozen values, and the statements that make them.
 
 A value says what an object is; an element such as :class:`CreateTrigger` is a
 SQLAlchemy DDL element that any connection executes, with the connection's
@@ -39,46 +39,49 @@ NEW_ROWS = "new_rows"
 class Function:
     """A PL/pgSQL function.
 
-    It is SECURITY DEFINER, so that a role that may write a tracked table needs no
-    right on its history and cannot forge it; and its path is pinned, ``pg_temp``
-    last, so that no caller's object is taken for one of PostgreSQL's.
+    Where it is SECURITY DEFINER, a role that may write a table needs no right on what
+    the function writes, and cannot forge it. Where its path is pinned, ``pg_temp``
+    last, no caller's object is taken for one of PostgreSQL's.
     https://www.postgresql.org/docs/current/sql-createfunction.html
 
     :param name: with its schema.
     :param body: the text between the dollar quotes.
     :param arguments: as in CREATE FUNCTION, without the parentheses.
     :param returns: the name of the result's type.
+    :param definer: whether it has the rights of its owner, and not of its caller.
     :param search_path: schemas to search for operators, between ``pg_catalog`` and
-        ``pg_temp``.
+        ``pg_temp``; None leaves the path as the caller has it, which a function that
+        runs for each row is faster with.
     """
 
     name: Qualified
     body: Fragment
     arguments: str = ""
     returns: str = "trigger"
-    search_path: tuple[str, ...] = ()
+    definer: bool = True
+    search_path: tuple[str, ...] | None = ()
 
     def create(self) -> Fragment:
         """Return the CREATE statement."""
-        path = join(
-            ", ",
-            [
-                Raw("pg_catalog"),
-                *(Ident(schema) for schema in self.search_path),
-                Raw("pg_temp"),
-            ],
-        )
         return Joined(
             (
                 Raw("CREATE OR REPLACE FUNCTION "),
                 self.name,
                 Raw(f"({self.arguments}) RETURNS {self.returns}\n"),
-                Raw("LANGUAGE plpgsql SECURITY DEFINER SET search_path = "),
-                path,
+                Raw("LANGUAGE plpgsql"),
+                Raw(" SECURITY DEFINER" if self.definer else ""),
+                self._path(),
                 Raw("\nAS "),
                 DollarQuoted(self.body),
             )
         )
+
+    def _path(self) -> Fragment:
+        if self.search_path is None:
+            return Raw("")
+        schemas = [Ident(schema) for schema in self.search_path]
+        path = join(", ", [Raw("pg_catalog"), *schemas, Raw("pg_temp")])
+        return Raw(" SET search_path = ") + path
 
     def drop(self) -> Fragment:
         """Return the DROP statement; triggers that call the function go with it."""
@@ -92,16 +95,59 @@ class Function:
 
 
 @dataclass(frozen=True)
+class Referencing:
+    """The names of the transition tables, in the body of a statement-level trigger.
+
+    :param old: the table of the rows before the statement.
+    :param new: the table of the rows after it.
+
+    Example::
+
+        Trigger(
+            "count",
+            "after",
+            Insert,
+            level="statement",
+            referencing=Referencing(new="added"),
+            body="PERFORM count(*) FROM added; RETURN NULL;",
+        )
+    """
+
+    old: str | None = None
+    new: str | None = None
+
+    def clause(self) -> Fragment:
+        """Return the REFERENCING clause."""
+        tables = [
+            Raw(f" {row} TABLE AS ") + Ident(name)
+            for row, name in (("OLD", self.old), ("NEW", self.new))
+            if name is not None
+        ]
+        return Joined((Raw("REFERENCING"), *tables, Raw(" ")))
+
+
+def transition_tables(operation: Operation) -> Referencing:
+    """Return all transition tables of an operation, with our names for them."""
+    return Referencing(
+        old=OLD_ROWS if operation.has_old else None,
+        new=NEW_ROWS if operation.has_new else None,
+    )
+
+
+@dataclass(frozen=True)
 class Trigger:
-    """A trigger on a table.
+    """A trigger on a table or a view.
 
     :param name: unique on the table; triggers run in the order of their names.
     :param table: the table it stands on.
     :param function: what it runs.
-    :param timing: ``"AFTER"`` or ``"BEFORE"``.
+    :param timing: ``"AFTER"``, ``"BEFORE"`` or ``"INSTEAD OF"``.
     :param operations: what fires it; exactly one, where it has transition tables.
     :param level: once for the statement or once for each row.
-    :param transition_tables: whether the function reads old_rows and new_rows.
+    :param columns: those that an update has to set, all if there are none.
+    :param referencing: the transition tables that the function reads.
+    :param deferrable: ``"IMMEDIATE"`` or ``"DEFERRED"``, where it is a constraint
+        trigger, which can be deferred.
     :param when: the condition in WHEN.
     """
 
@@ -111,32 +157,81 @@ class Trigger:
     timing: str
     operations: tuple[Operation, ...]
     level: Level
-    transition_tables: bool = False
+    columns: tuple[str, ...] = ()
+    referencing: Referencing | None = None
+    deferrable: str | None = None
     when: Fragment | None = None
 
     def create(self) -> Fragment:
         """Return the CREATE statement."""
-        operations = " OR ".join(operation.value for operation in self.operations)
+        # PostgreSQL replaces no constraint triggers.
+        kind = "OR REPLACE" if self.deferrable is None else "CONSTRAINT"
         parts: list[Fragment] = [
-            Raw("CREATE OR REPLACE TRIGGER "),
+            Raw(f"CREATE {kind} TRIGGER "),
             Ident(self.name),
-            Raw(f" {self.timing} {operations} ON "),
+            Raw(f" {self.timing} "),
+            join(" OR ", (self._event(operation) for operation in self.operations)),
+            Raw(" ON "),
             self.table,
             Raw("\n"),
         ]
-        if self.transition_tables:
-            (operation,) = self.operations
-            old = f" OLD TABLE AS {OLD_ROWS}" if operation.has_old else ""
-            new = f" NEW TABLE AS {NEW_ROWS}" if operation.has_new else ""
-            parts.append(Raw(f"REFERENCING{old}{new} "))
+        if self.deferrable is not None:
+            parts.append(Raw(f"DEFERRABLE INITIALLY {self.deferrable} "))
+        if self.referencing is not None:
+            parts.append(self.referencing.clause())
         parts.append(Raw(f"FOR EACH {self.level.value.upper()} "))
         if self.when is not None:
             parts += [Raw("WHEN ("), self.when, Raw(")\n")]
         parts += [Raw("EXECUTE FUNCTION "), self.function, Raw("()")]
         return Joined(tuple(parts))
 
+    def drop(self) -> Fragment:
+        """Return the DROP statement."""
+        return (
+            Raw("DROP TRIGGER IF EXISTS ")
+            + Ident(self.name)
+            + Raw(" ON ")
+            + (self.table)
+        )
 
-class _Statement(ExecutableDDLElement):
+    def _event(self, operation: Operation) -> Fragment:
+        if operation is Operation.UPDATE and self.columns:
+            return Raw("UPDATE OF ") + join(", ", map(Ident, self.columns))
+        return Raw(operation.value)
+
+
+@dataclass(frozen=True)
+class View:
+    """A view.
+
+    :param name: with its schema.
+    :param columns: their names, in order.
+    :param definition: the query.
+    """
+
+    name: Qualified
+    columns: tuple[str, ...]
+    definition: Fragment
+
+    def create(self) -> Fragment:
+        """Return the CREATE statement."""
+        return Joined(
+            (
+                Raw("CREATE VIEW "),
+                self.name,
+                Raw(" ("),
+                join(", ", map(Ident, self.columns)),
+                Raw(") AS\n"),
+                self.definition,
+            )
+        )
+
+    def drop(self) -> Fragment:
+        """Return the DROP statement; triggers on the view go with it."""
+        return Raw("DROP VIEW IF EXISTS ") + self.name
+
+
+class Statement(ExecutableDDLElement):
     """A statement made of one fragment.
 
     :param current_schema: where a schema of None is; without it, where the dialect
@@ -150,7 +245,7 @@ class _Statement(ExecutableDDLElement):
         self.current_schema = current_schema
 
 
-class CreateFunction(_Statement):
+class CreateFunction(Statement):
     """Creates a function, or replaces it.
 
     Example::
@@ -162,7 +257,7 @@ class CreateFunction(_Statement):
         super().__init__(function.create(), current_schema)
 
 
-class DropFunction(_Statement):
+class DropFunction(Statement):
     """Drops a function and the triggers that call it, if it exists.
 
     Example::
@@ -174,8 +269,8 @@ class DropFunction(_Statement):
         super().__init__(function.drop(), current_schema)
 
 
-class CreateTrigger(_Statement):
-    """Creates a trigger, or replaces it.
+class CreateTrigger(Statement):
+    """Creates a trigger, or replaces one that is not deferrable.
 
     Example::
 
@@ -186,8 +281,44 @@ class CreateTrigger(_Statement):
         super().__init__(trigger.create(), current_schema)
 
 
-@compiles(_Statement, "postgresql")
-def _compile_statement(element: _Statement, compiler: DDLCompiler, **_: Any) -> str:
+class DropTrigger(Statement):
+    """Drops a trigger, if it exists.
+
+    Example::
+
+        connection.execute(DropTrigger(trigger))
+    """
+
+    def __init__(self, trigger: Trigger, current_schema: str | None = None) -> None:
+        super().__init__(trigger.drop(), current_schema)
+
+
+class CreateView(Statement):
+    """Creates a view.
+
+    Example::
+
+        connection.execute(CreateView(view))
+    """
+
+    def __init__(self, view: View, current_schema: str | None = None) -> None:
+        super().__init__(view.create(), current_schema)
+
+
+class DropView(Statement):
+    """Drops a view and its triggers, if it exists.
+
+    Example::
+
+        connection.execute(DropView(view))
+    """
+
+    def __init__(self, view: View, current_schema: str | None = None) -> None:
+        super().__init__(view.drop(), current_schema)
+
+
+@compiles(Statement, "postgresql")
+def _compile_statement(element: Statement, compiler: DDLCompiler, **_: Any) -> str:
     translate = compiler.schema_translate_map or {}
     default = (
         element.current_schema or compiler.dialect.default_schema_name or DEFAULT_SCHEMA

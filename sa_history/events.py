@@ -19,7 +19,7 @@ from sqlalchemy.orm import Mapper
 from sa_history.event_class import Event
 from sa_history.event_table import key_columns
 from sa_history.exc import EventsError
-from sa_history.tracking import History, Tracking, history_of
+from sa_history.tracking import Tracking, trackings_of_table
 
 E = TypeVar("E", bound=Event)
 
@@ -175,8 +175,7 @@ def trackings_of(target: Any) -> list[Tracking]:
         tables = [t for t in reversed(mapper.tables) if isinstance(t, Table)]
     found = []
     for table in tables:
-        history: History | None = history_of(table.metadata)
-        found += history.of_table(table) if history else []
+        found += trackings_of_table(table)
     if not found:
         raise EventsError(f"{target!r} is not tracked; put @track(...) on its class")
     return found

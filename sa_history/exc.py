@@ -3,14 +3,18 @@
 ::
 
     HistoryError
-     +-- DefinitionError        a model is tracked in a way that cannot work
+     +-- DefinitionError        something is defined in a way that cannot work
      |    +-- ConditionError    a condition names or compares what is not there
      +-- DialectError           the engine is not PostgreSQL
      +-- ContextError           a context cannot be entered, changed or sent
      +-- EventsError            history was asked for in a way that cannot work
+     +-- IgnoreError            triggers cannot be ignored as asked
      +-- RefusedError           a trigger refused the statement
           +-- AppendOnlyError
           +-- ContextRequiredError
+          +-- ProtectedError
+          +-- ReadOnlyError
+          +-- TransitionError
 
 Mistakes in a definition are raised when the class is made. A
 :class:`RefusedError` comes from the database, by the SQLSTATE of the trigger
@@ -38,7 +42,7 @@ class HistoryError(Exception):
 
 
 class DefinitionError(HistoryError, ValueError):
-    """A model is tracked in a way that cannot work; raised as the class is made."""
+    """A model is defined in a way that cannot work; raised as the class is made."""
 
 
 class ConditionError(DefinitionError):
@@ -55,6 +59,10 @@ class ContextError(HistoryError):
 
 class EventsError(HistoryError):
     """History was asked for in a way that cannot be answered."""
+
+
+class IgnoreError(HistoryError):
+    """Triggers cannot be ignored as asked."""
 
 
 class RefusedError(HistoryError, DBAPIError):
@@ -77,6 +85,24 @@ class ContextRequiredError(RefusedError):
     """A change was made outside a context that holds a required key."""
 
     sqlstate = "SH002"
+
+
+class ProtectedError(RefusedError):
+    """The operation is not allowed on the table, or not on such rows."""
+
+    sqlstate = "SH003"
+
+
+class ReadOnlyError(RefusedError):
+    """A column, or a view, that may only be read was written."""
+
+    sqlstate = "SH004"
+
+
+class TransitionError(RefusedError):
+    """A column may not go from the one state to the other, or begin with this one."""
+
+    sqlstate = "SH005"
 
 
 def refusal_for(sqlstate: str | None) -> type[RefusedError] | None:

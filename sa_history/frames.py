@@ -1,8 +1,8 @@
-"""What a context holds, and which contexts are in force where.
+"""What a context holds, and which blocks are in force where.
 
-A *frame* is one entered ``history.context(...)`` block. Frames stand on stacks: one
-for each session or connection that a block was given, one for each thread for blocks
-without a target.
+A *frame* is one entered ``history.context(...)`` block. Frames, and the names that
+``history.ignore(...)`` blocks were given, stand on stacks: on those of each session or
+connection that a block was given, and of each thread for blocks without a target.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _order = itertools.count()
 
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # and not a backslash before "u0000"
 
-Settings: TypeAlias = tuple[str, str, str]
+ContextSettings: TypeAlias = tuple[str, str, str]
 """A context as the database gets it: id, metadata as JSON, and the parent's id."""
 
 
@@ -49,7 +49,7 @@ class Frame:
         self._of = of
         self._own: dict[str, Any] = {}
         self._inside: dict[uuid.UUID, Frame] = {}
-        self._settings: tuple[int, Settings] | None = None
+        self._settings: tuple[int, ContextSettings] | None = None
         self.annotate(values)
 
     def annotate(self, values: Mapping[str, Any]) -> None:
@@ -67,7 +67,7 @@ class Frame:
         return {**around, **(self._of._own if self._of else {}), **self._own}
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> ContextSettings:
         """What the database gets."""
         changed = self._last_change()
         if self._settings is None or self._settings[0] != changed:
@@ -103,33 +103,51 @@ class Frame:
         return f"<context {self.metadata!r}>"
 
 
-class _Ambient(threading.local):
-    """The stack of the blocks without a target."""
+class Blocks:
+    """The blocks that are entered for one session, connection or thread."""
 
     def __init__(self) -> None:
-        self.frames: list[Frame] = []
+        self.contexts: list[Frame] = []
+        self.ignored: list[frozenset[str]] = []
+
+
+class _Ambient(threading.local):
+    """The blocks without a target."""
+
+    def __init__(self) -> None:
+        self.blocks = Blocks()
 
 
 # Global by its nature: a block without a target is for whatever the thread does.
 _ambient = _Ambient()
 
 
-def ambient_frames() -> list[Frame]:
-    """Return the stack of this thread."""
-    return _ambient.frames
+def ambient_blocks() -> Blocks:
+    """Return the blocks of this thread."""
+    return _ambient.blocks
 
 
-def in_force(stacks: Iterable[list[Frame]] = ()) -> Frame | None:
-    """Return the frame in force for what has these stacks, in this thread.
+def in_force(bound: Iterable[Blocks] = ()) -> Frame | None:
+    """Return the frame in force for what has these blocks, in this thread.
 
     The innermost block counts, with the keys of all around it.
     """
-    frames = [frame for stack in (_ambient.frames, *stacks) for frame in stack]
+    frames = [
+        frame for blocks in (_ambient.blocks, *bound) for frame in blocks.contexts
+    ]
     frames.sort(key=lambda frame: frame.entered)
     result: Frame | None = None
     for frame in frames:
         result = frame if result is None else frame.inside(result)
     return result
+
+
+def ignored(bound: Iterable[Blocks] = ()) -> frozenset[str]:
+    """Return what is ignored by what has these blocks, in this thread."""
+    names: frozenset[str] = frozenset()
+    for blocks in (_ambient.blocks, *bound):
+        names = names.union(*blocks.ignored)
+    return names
 
 
 def _as_json(key: str, value: Any) -> Any:

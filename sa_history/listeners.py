@@ -14,12 +14,13 @@ from typing import Any
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, event, func, select
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.orm import Session, SessionTransaction, UOWTransaction
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 
 from sa_history.cursors import must_come_first
 from sa_history.driver import give_cursors, has_cursors
 from sa_history.exc import refusal_for
+from sa_history.soft_deletion import mark_deleted
 from sa_history.sql.settings import SETTING_NAMES
 from sa_history.wire import wire_in
 
@@ -50,6 +51,11 @@ def _session_begins(
 ) -> None:
     if connection.dialect.name == "postgresql":
         wire_in(connection.info).used_by(session)
+
+
+@event.listens_for(Session, "before_flush")
+def _before_flush(session: Session, _: UOWTransaction, __: Any) -> None:
+    mark_deleted(session)
 
 
 @event.listens_for(Engine, "handle_error", retval=True)

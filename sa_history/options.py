@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, types
 
 from sa_history._types import ContextStorage, Level
-from sa_history.columns import check_names
+from sa_history.arguments import check_names
 from sa_history.exc import DefinitionError
 
 
@@ -94,16 +94,3 @@ def _check_context_column(column: Any) -> None:
             f"{owner} stores the names of {enum_class.__name__}, but a context has its "
             "values; write Enum(..., values_callable=lambda e: [m.value for m in e])"
         )
-
-
-def checked_level(level: Level | str) -> Level:
-    """Return a level given by its name or as itself.
-
-    :raises DefinitionError: there is no such level.
-    """
-    try:
-        return Level(level)
-    except ValueError:
-        raise DefinitionError(
-            f'track: level is "statement" or "row", got {level!r}'
-        ) from None

@@ -9,16 +9,15 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sqlalchemy.orm import scoped_session
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session, scoped_session
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import (
         AsyncConnection,
         AsyncSession,
         async_scoped_session,
     )
-    from sqlalchemy.orm import Session
 
 Target: TypeAlias = (
     "Session | scoped_session[Any] | Connection"
@@ -41,6 +40,11 @@ def sync_side(target: Any) -> Any:
     if _is(target, "AsyncConnection"):
         return target.sync_connection
     return target
+
+
+def is_target(value: Any) -> bool:
+    """Return whether it is a session or a connection of any kind."""
+    return isinstance(sync_side(value), (Session, Connection))
 
 
 def is_async_session(target: Any) -> bool:

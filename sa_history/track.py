@@ -7,17 +7,21 @@ from collections.abc import Callable, Sequence
 from inspect import getattr_static
 from typing import Any, ClassVar, TypeVar
 
-from sqlalchemy import Column, ColumnElement, MetaData, Table, event, func, inspect
+from sqlalchemy import Column, ColumnElement, MetaData, Table, event, func
 from sqlalchemy.orm import Mapper
 
 from sa_history._types import ContextStorage, Level
-from sa_history.columns import as_names, tracked_columns
+from sa_history.arguments import as_names, checked_level
+from sa_history.attach import attach
+from sa_history.claims import claims_of
+from sa_history.columns import tracked_columns
 from sa_history.event_class import Event, make_event_class
 from sa_history.event_table import make_event_table
 from sa_history.events import Events, EventsAttribute
 from sa_history.exc import DefinitionError
 from sa_history.lifecycle import install_with_tables
-from sa_history.options import TrackingOptions, checked_level
+from sa_history.models import definition_target, is_view, shares_a_table
+from sa_history.options import TrackingOptions
 from sa_history.trackers import (
     AfterDelete,
     Snapshot,
@@ -28,9 +32,10 @@ from sa_history.trackers import (
 from sa_history.tracking import (
     Tracking,
     ensure_history,
-    history_of,
     mirror_new_columns,
+    trackings_of_table,
 )
+from sa_history.triggers.base import TableTrigger
 
 _TRANSACTION_TIME: ColumnElement[datetime.datetime] = func.now()
 
@@ -99,7 +104,7 @@ def track(
     options = TrackingOptions(
         columns=None if columns is None else as_names("columns", columns),
         exclude=None if exclude is None else as_names("exclude", exclude),
-        level=checked_level(level),
+        level=checked_level("track", level),
         events=events,
         event_name=event_name,
         event_table=event_table,
@@ -127,7 +132,9 @@ def track(
 def _track(
     target: Any, trackers: tuple[Tracker, ...], options: TrackingOptions
 ) -> None:
-    subject, table, model = _target(target)
+    subject, table, model = definition_target(target, "track")
+    if is_view(table):
+        raise DefinitionError(f"{subject} is a view; track the tables that it reads")
     _check_labels(subject, trackers)
     history = ensure_history(table.metadata)
     taken = getattr_static(model, options.events, None) if model else None
@@ -155,40 +162,17 @@ def _track(
     tracking = Tracking(
         subject, table, model, trackers, options, history, event_table, event_class
     )
+    claims = claims_of(table.metadata)
+    function = tracking.function()
+    if function is not None:
+        claims.function(function, table, f"tracking of {subject}")
+    for trigger in tracking.triggers():
+        claims.trigger(trigger, table, f"tracking of {subject}")
     history.trackings[table.key, options.events] = tracking
     table.add_is_dependent_on(event_table)
     install_with_tables(tracking)
     if model is not None:
         setattr(model, options.events, EventsAttribute(tracking))
-
-
-def _target(target: Any) -> tuple[str, Table, type[Any] | None]:
-    if isinstance(target, Table):
-        return target.name, target, None
-    mapper = _mapper_of(target)
-    if mapper is None:
-        raise DefinitionError(
-            f"track takes a mapped class or a Table, got {target!r}; give a class with "
-            "__tablename__, and put @track above other decorators that map it"
-        )
-    table = mapper.local_table
-    if not isinstance(table, Table):
-        raise DefinitionError(
-            f"{target.__name__} is mapped to {table.description!r}, which is not a "
-            "table; track the tables it is made of"
-        )
-    if mapper.inherits is not None and _shares_a_table(mapper):
-        raise DefinitionError(
-            f"{target.__name__} has no table of its own: its rows are in "
-            f"{table.name!r}; track {mapper.inherits.class_.__name__}, with a "
-            "condition on the discriminator where only some rows matter"
-        )
-    return target.__name__, table, target
-
-
-def _mapper_of(target: Any) -> Mapper[Any] | None:
-    mapper = inspect(target, raiseerr=False) if isinstance(target, type) else None
-    return mapper if isinstance(mapper, Mapper) else None
 
 
 def _check_labels(subject: str, trackers: Sequence[Tracker]) -> None:
@@ -207,22 +191,18 @@ def _check_labels(subject: str, trackers: Sequence[Tracker]) -> None:
 def _follow_subclass(mapper: Mapper[Any], class_: type[Any]) -> None:
     """Record the columns that a subclass adds to its base's table."""
     table = mapper.local_table
-    if isinstance(table, Table) and _shares_a_table(mapper):
-        history = history_of(table.metadata)
-        for tracking in history.of_table(table) if history else ():
+    if isinstance(table, Table) and shares_a_table(mapper):
+        for tracking in trackings_of_table(table):
             mirror_new_columns(tracking)
-
-
-def _shares_a_table(mapper: Mapper[Any]) -> bool:
-    return mapper.single and mapper.inherits is not None
 
 
 class HistoryMixin:
     """Track a model by its class body, in a form that type checkers understand.
 
     ``__history__`` holds the trackers, ``__history_options__`` the options of
-    :func:`track`. A subclass with a table of its own is tracked as its base is,
-    unless it says otherwise; ``__history__ = None`` turns tracking off.
+    :func:`track`, ``__triggers__`` what :func:`attach` takes. A subclass with a table
+    of its own is tracked as its base is, and has its triggers, unless it says
+    otherwise; ``__history__ = None`` turns tracking off.
 
     Example::
 
@@ -238,6 +218,7 @@ class HistoryMixin:
 
     __history__: ClassVar[Sequence[TrackerArgument] | None] = (Snapshot, AfterDelete)
     __history_options__: ClassVar[dict[str, Any]] = {}
+    __triggers__: ClassVar[Sequence[TableTrigger]] = ()
 
     events: ClassVar[_EventsOfMixin]
 
@@ -254,12 +235,24 @@ class _EventsOfMixin:
 @event.listens_for(HistoryMixin, "after_mapper_constructed", propagate=True)
 def _track_mixin_class(mapper: Mapper[Any], class_: type[HistoryMixin]) -> None:
     trackers = class_.__history__
-    if _shares_a_table(mapper) and not vars(class_).get("__history__"):
+    if shares_a_table(mapper) and not vars(class_).get("__history__"):
         _follow_subclass(mapper, class_)
     elif trackers is not None and isinstance(mapper.local_table, Table):
-        if not isinstance(trackers, (tuple, list)):
-            raise DefinitionError(
-                f"{class_.__name__}: __history__ is a tuple of trackers, got "
-                f"{trackers!r}; write __history__ = (Snapshot, AfterDelete)"
-            )
+        _check_sequence(class_, "__history__", trackers, "(Snapshot, AfterDelete)")
         track(*trackers, **class_.__history_options__)(class_)
+    inherited = shares_a_table(mapper) and "__triggers__" not in vars(class_)
+    if class_.__triggers__ and not inherited:
+        _check_sequence(
+            class_, "__triggers__", class_.__triggers__, "(Protect(Delete),)"
+        )
+        attach(*class_.__triggers__)(class_)
+
+
+def _check_sequence(
+    class_: type[Any], attribute: str, value: object, example: str
+) -> None:
+    if not isinstance(value, (tuple, list)):
+        raise DefinitionError(
+            f"{class_.__name__}: {attribute} is a tuple, got {value!r}; write "
+            f"{attribute} = {example}"
+        )

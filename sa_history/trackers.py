@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, TypeAlias
 
 from sa_history._types import UNSET, Operation, Row, Unset
-from sa_history.columns import TrackedColumns, as_names, check_names, chosen_names
+from sa_history.arguments import as_names, check_names
+from sa_history.columns import TrackedColumns, chosen_names
 from sa_history.conditions import (
     AnyChange,
     Condition,

@@ -17,6 +17,7 @@ from sa_history.options import TrackingOptions
 from sa_history.sql.compose import Qualified
 from sa_history.sql.expressions import type_sql
 from sa_history.sql.naming import check_conventions, generated_name
+from sa_history.sql.switch import switch
 from sa_history.tables import SharedObjects, create_shared_objects
 from sa_history.trackers import Tracker
 from sa_history.triggers.append_only import append_only_trigger
@@ -59,6 +60,12 @@ def history_of(metadata: MetaData) -> History | None:
     """Return what is known of a MetaData, None where nothing is tracked."""
     found: History | None = metadata.info.get(INFO_KEY)
     return found
+
+
+def trackings_of_table(table: Table) -> list[Tracking]:
+    """Return the trackings of a table, in the order they were made."""
+    history = history_of(table.metadata)
+    return history.of_table(table) if history else []
 
 
 def ensure_history(metadata: MetaData) -> History:
@@ -151,6 +158,7 @@ class Tracking:
                 )
                 for column in self.options.context_columns
             ),
+            switch=switch(self.table.key, self.options.events),
             search_path=self.options.search_path,
         )
 

@@ -1,27 +1,32 @@
-"""What a database connection was told of the context in force.
+"""What a database connection was told of the blocks in force.
 
-The context travels in transaction-local settings. Just before a statement it is
-compared with what the connection was told last; where it differs, the settings are
-sent with the statement. So the user's SQL is never read or changed, whatever writes
-has its context, and a transaction that stays in one context is told once.
+The context, and what is ignored, travel in transaction-local settings. Just before a
+statement they are compared with what the connection was told last; where they differ,
+the settings are sent with the statement. So the user's SQL is never read or changed,
+whatever writes has its context, and a transaction that stays in one context is told
+once.
 """
 
 from __future__ import annotations
 
+import json
 import weakref
-from typing import Any
+from typing import Any, TypeAlias
 
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from sa_history.frames import Frame, Settings, in_force
+from sa_history.frames import Blocks, Frame, ignored, in_force
 
 INFO_KEY = "sa_history"
 """Where stacks and wires stand in ``info`` and in execution options."""
 
-NOTHING: Settings = ("", "", "")
-"""What a connection is told where no context is in force."""
+Settings: TypeAlias = tuple[str, str, str, str]
+"""What a connection is told: the context's settings, and what is ignored as JSON."""
+
+NOTHING: Settings = ("", "", "", "")
+"""What a connection is told where no block is in force."""
 
 
 class Wire:
@@ -60,22 +65,33 @@ class Wire:
 
     def in_force(self) -> Frame | None:
         """Return the context in force for who uses it now, in this thread."""
-        stacks: list[list[Frame]] = []
+        return in_force(self._blocks())
+
+    def _blocks(self) -> list[Blocks]:
+        blocks: list[Blocks] = []
         connection = self._connection() if self._connection else None
         if connection is not None:
-            stack = connection.get_execution_options().get(INFO_KEY)
-            if stack:
-                stacks.append(stack)
+            of_connection = connection.get_execution_options().get(INFO_KEY)
+            if of_connection:
+                blocks.append(of_connection)
         # Of sessions that share the connection the one that joined last; a session
         # that has ended its transaction does not use it any more.
         for reference in reversed(self._sessions):
             session = reference()
             if session is not None and session.in_transaction():
-                stack = session.info.get(INFO_KEY)
-                if stack:
-                    stacks.append(stack)
+                of_session = session.info.get(INFO_KEY)
+                if of_session:
+                    blocks.append(of_session)
                 break
-        return in_force(stacks)
+        return blocks
+
+    def _settings(self) -> Settings:
+        blocks = self._blocks()
+        frame, names = in_force(blocks), ignored(blocks)
+        if frame is None and not names:
+            return NOTHING
+        context = frame.settings if frame else ("", "", "")
+        return *context, json.dumps(sorted(names)) if names else ""
 
     def news(self, status: TransactionStatus) -> Settings | None:
         """Return what the connection has to be told now, None for nothing.
@@ -87,8 +103,7 @@ class Wire:
         elif status == TransactionStatus.INERROR:
             # Only a rollback is possible, and it must not fail because of us.
             return None
-        frame = self.in_force()
-        wanted = frame.settings if frame else NOTHING
+        wanted = self._settings()
         if wanted == self._told:
             return None
         # Until told() says that they have arrived; the statement may fail.

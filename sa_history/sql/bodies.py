@@ -1,8 +1,8 @@
-"""The bodies of the functions that all event tables share."""
+"""The bodies of the functions that all event tables share, and what refuses."""
 
 from __future__ import annotations
 
-from sa_history.sql.compose import Fragment, Joined, Literal, Qualified, Raw
+from sa_history.sql.compose import Fragment, Joined, Literal, Qualified, Raw, join
 from sa_history.sql.naming import CONTEXT_ID, CONTEXT_METADATA, CONTEXT_PARENT_ID
 
 
@@ -108,17 +108,53 @@ def append_only(sqlstate: str) -> Fragment:
     """
     return Joined(
         (
-            Raw(
-                "\nBEGIN\n"
-                "  RAISE EXCEPTION '% of %.% is refused: its events are append-only',\n"
-                "    TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME USING ERRCODE = "
+            Raw("\nBEGIN\n"),
+            refuse(
+                Literal("% of %.% is refused: its events are append-only"),
+                (Raw("TG_OP"), Raw("TG_TABLE_SCHEMA"), Raw("TG_TABLE_NAME")),
+                sqlstate,
+                Literal("Events tell what happened; make a new change instead."),
+                indent="  ",
             ),
+            Raw("END\n"),
+        )
+    )
+
+
+def refuse(
+    message: Literal,
+    values: tuple[Fragment, ...],
+    sqlstate: str,
+    hint: Literal,
+    indent: str,
+    column: str | None = None,
+) -> Fragment:
+    """Return the statement by which a trigger refuses a change.
+
+    It has no operator and calls no function, so it means the same whatever the
+    caller's ``search_path`` is.
+
+    :param message: with a percent sign for each value.
+    :param values: expressions of PL/pgSQL.
+    :param sqlstate: the SQLSTATE of the refusal.
+    :param hint: what to do instead.
+    :param indent: what the lines begin with.
+    :param column: the one that it is about.
+    """
+    more = () if column is None else (Raw(", COLUMN = "), Literal(column))
+    return Joined(
+        (
+            Raw(f"{indent}RAISE EXCEPTION "),
+            join(", ", (message, *values)),
+            Raw(f" USING\n{indent}  ERRCODE = "),
             Literal(sqlstate),
             Raw(
-                ",\n    SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,"
-                " CONSTRAINT = TG_NAME,\n"
-                "    HINT = 'Events tell what happened; make a new change instead.';\n"
-                "END\n"
+                f",\n{indent}  SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,"
+                " CONSTRAINT = TG_NAME"
             ),
+            *more,
+            Raw(f",\n{indent}  HINT = "),
+            hint,
+            Raw(";\n"),
         )
     )

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BinaryExpression, ColumnElement, cast, func, types
+from sqlalchemy import (
+    BinaryExpression,
+    ColumnElement,
+    cast,
+    func,
+    literal,
+    not_,
+    null,
+    types,
+)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql import operators
 
@@ -34,14 +43,36 @@ def stored_differs(
             types.Boolean(),
             negate=operators.is_not_distinct_from,
         )
-    # record_image_ne looks at the stored bytes. It is the same for every type and
-    # every search_path; "=" is found through the path where an extension has it.
+    return image_differs(before, after)
+
+
+def image_differs(
+    before: ColumnElement[Any], after: ColumnElement[Any]
+) -> ColumnElement[bool]:
+    """Return whether the stored bytes of two values differ.
+
+    It is the same for every type and every search_path; "=" is found through the path
+    where an extension has it.
+    """
     # Without the casts PostgreSQL would compare the rows member by member.
     # https://www.postgresql.org/docs/current/functions-comparisons.html
     differs = cast(func.row(before), _Record).op(
         "OPERATOR(pg_catalog.*<>)", is_comparison=True
     )
     return differs(cast(func.row(after), _Record))
+
+
+def stored_equals(column: ColumnElement[Any], value: Any) -> ColumnElement[bool]:
+    """Return whether what is stored in a column is a value, which may be None."""
+    if value is None:
+        # Not column.is_(None), see above.
+        return BinaryExpression(
+            column, null(), operators.is_, types.Boolean(), negate=operators.is_not
+        )
+    wanted: ColumnElement[Any] = literal(value, column.type)
+    if not _equality_is_identity(column.type):
+        wanted = cast(wanted, column.type)
+    return not_(stored_differs(column, wanted))
 
 
 _IDENTITY_TYPES = (

@@ -7,9 +7,10 @@ when the statement is sent).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Sequence, select, types
+from sqlalchemy import ColumnElement, Select, Sequence, Table, select, types
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql.base import PGCompiler, PGDialect
 from sqlalchemy.ext.compiler import compiles
@@ -17,7 +18,13 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.sql.functions import Function, FunctionElement
 
-from sa_history.sql.compose import Fragment, Qualified, Raw, quote_literal
+from sa_history.sql.compose import (
+    Fragment,
+    Qualified,
+    Raw,
+    SchemaNames,
+    quote_literal,
+)
 
 POSTGRESQL: Final[PGDialect] = postgresql.dialect()  # type: ignore[no-untyped-call]
 """Knows how types are on PostgreSQL."""
@@ -59,6 +66,26 @@ def expression_sql(expression: ClauseElement) -> str:
         dialect=_dialect(), compile_kwargs={"literal_binds": True}
     )
     return str(compiled)
+
+
+@dataclass(frozen=True, eq=False)
+class Query(Fragment):
+    """A SELECT, its values as literals and its tables with their schemas."""
+
+    select: Select[Any]
+
+    def render(self, schemas: SchemaNames) -> str:
+        """Return the text of the query."""
+        dialect = _dialect()
+        # As under a schema_translate_map, but for a schema of None too. Aliases and
+        # common table expressions have none.
+        preparer: Any = dialect.identifier_preparer
+        preparer.schema_for_object = lambda named: (
+            schemas(named.schema) if isinstance(named, Table) else None
+        )
+        return str(
+            self.select.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
+        )
 
 
 def type_sql(type_: types.TypeEngine[Any]) -> Fragment:

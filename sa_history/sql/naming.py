@@ -15,6 +15,7 @@ key                          default
 ``history_context_table``    ``pghistory_context``
 ``history_sequence``         ``pghistory_id_seq``
 ``history_shared_function``  ``%(context_table_name)s_%(function)s``
+``history_attached``         ``%(table_name)s_%(trigger_name)s``
 ===========================  ===================================================
 """
 
@@ -37,6 +38,7 @@ _DEFAULTS = {
     "history_context_table": "pghistory_context",
     "history_sequence": "pghistory_id_seq",
     "history_shared_function": "%(context_table_name)s_%(function)s",
+    "history_attached": "%(table_name)s_%(trigger_name)s",
 }
 
 CONTEXT_ID = "pghistory.context_id"
@@ -48,6 +50,9 @@ CONTEXT_METADATA = "pghistory.context_metadata"
 CONTEXT_PARENT_ID = "pghistory.context_parent_id"
 """The setting that holds the id of the context around the one in force."""
 
+IGNORED = "pghistory.ignore"
+"""The setting that holds what is ignored, as a JSON list; see :mod:`.switch`."""
+
 
 _TOKENS = {
     "history_event_table": ("table_name",),
@@ -57,6 +62,7 @@ _TOKENS = {
     "history_context_table": (),
     "history_sequence": ("context_table_name",),
     "history_shared_function": ("context_table_name", "function"),
+    "history_attached": ("table_name", "trigger_name"),
 }
 
 # There is one sequence; of the others one would replace another of the same name.

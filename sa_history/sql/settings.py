@@ -1,10 +1,15 @@
-"""The statement that tells a connection the context in force."""
+"""The statement that tells a connection the blocks in force."""
 
 from __future__ import annotations
 
-from sa_history.sql.naming import CONTEXT_ID, CONTEXT_METADATA, CONTEXT_PARENT_ID
+from sa_history.sql.naming import (
+    CONTEXT_ID,
+    CONTEXT_METADATA,
+    CONTEXT_PARENT_ID,
+    IGNORED,
+)
 
-SETTING_NAMES = (CONTEXT_ID, CONTEXT_METADATA, CONTEXT_PARENT_ID)
+SETTING_NAMES = (CONTEXT_ID, CONTEXT_METADATA, CONTEXT_PARENT_ID, IGNORED)
 """The settings, in the order in which their values are given."""
 
 SET_CONFIG = "SELECT " + ", ".join(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from sa_history._types import Level, Op, Operation, Row
-from sa_history.ddl import NEW_ROWS, OLD_ROWS, Function, Trigger
+from sa_history.ddl import Function, Trigger, transition_tables
 from sa_history.sql.compose import (
     Fragment,
     Ident,
@@ -22,6 +22,8 @@ from sa_history.sql.compose import (
     join,
 )
 from sa_history.sql.naming import CONTEXT_ID, CONTEXT_METADATA
+from sa_history.sql.switch import switched
+from sa_history.triggers.rows import PAIRS, USE_COLUMN, holds_for_pair, rows_of
 
 OPS = {
     Operation.INSERT: Op.INSERT,
@@ -85,6 +87,7 @@ class Capture:
     :param context_value: the function that reads a key of the context.
     :param inline_context: whether the context is stored in the event.
     :param context_columns: keys of the context with columns of their own.
+    :param switch: what stands in WHEN to have the triggers ignored.
     :param search_path: schemas in which conditions find operators.
     """
 
@@ -97,6 +100,7 @@ class Capture:
     context_value: Qualified
     inline_context: bool
     context_columns: tuple[ContextColumn, ...]
+    switch: Fragment | None = None
     search_path: tuple[str, ...] = ()
 
     def of(self, operation: Operation) -> list[Recording]:
@@ -110,12 +114,7 @@ class Capture:
 
 
 def record_function(capture: Capture) -> Function:
-    """Return the trigger function: one branch per operation.
-
-    In the body ``NEW`` is both the record of PL/pgSQL and, at statement level, the
-    alias of a transition table; ``use_column`` takes the alias, so one text of a
-    condition serves both levels.
-    """
+    """Return the trigger function: one branch per operation."""
     branches: list[Fragment] = []
     for operation in capture.operations:
         keyword = "ELSIF" if branches else "IF"
@@ -125,7 +124,7 @@ def record_function(capture: Capture) -> Function:
         )
     body = Joined(
         (
-            Raw("\n#variable_conflict use_column\nBEGIN\n"),
+            Raw(f"{USE_COLUMN}BEGIN\n"),
             *branches,
             Raw("  END IF;\n  RETURN NULL;\nEND\n"),
         )
@@ -195,23 +194,14 @@ def _boolean(value: bool) -> str:
 
 
 def _source(capture: Capture, recording: Recording) -> Fragment:
-    if recording.operation is Operation.TRUNCATE:
-        return Raw("\n    FROM ") + capture.tracked + Raw(" AS OLD")
-    if capture.level is Level.ROW:
+    truncate = recording.operation is Operation.TRUNCATE
+    if capture.level is Level.ROW and not truncate:
         return Raw("")
     if recording.reads_both_rows:
-        # The rows are paired by position: both tables are filled together, row by
-        # row, and a changed key is paired as well. PL/pgSQL keeps the plan that was
-        # made for one row; an inner join would then be a nested loop, 100 times
-        # slower for 20,000 rows. A full join on a merge-joinable clause cannot be
-        # one, whatever the plan was made for.
-        return Raw(
-            f"\n    FROM (SELECT row_number() OVER () AS pgh_row, * FROM {NEW_ROWS})"
-            f" AS NEW\n    FULL JOIN (SELECT row_number() OVER () AS pgh_row, * FROM"
-            f" {OLD_ROWS}) AS OLD ON NEW.pgh_row = OLD.pgh_row"
-        )
-    rows = NEW_ROWS if recording.row == "new" else OLD_ROWS
-    return Raw(f"\n    FROM {rows} AS {recording.row.upper()}")
+        return Raw(f"\n    FROM {PAIRS}")
+    return Raw("\n    FROM ") + rows_of(
+        recording.operation, capture.tracked, recording.row
+    )
 
 
 def _where(capture: Capture, recording: Recording) -> Fragment:
@@ -223,14 +213,7 @@ def _where(capture: Capture, recording: Recording) -> Fragment:
     if by_row and len(capture.of(recording.operation)) == 1:
         return Raw("")  # the trigger's WHEN has looked already
     if recording.reads_both_rows and not by_row:
-        # CASE keeps the planner from seeing a strict condition, by which it would
-        # turn the full join back into an inner one. A row without its other half means
-        # that the rows after it are paired wrongly (a trigger of a partition left one
-        # out): it has no key, so that the statement fails.
-        return Raw(
-            f"\n    WHERE CASE WHEN ({recording.condition})"
-            " OR NEW.pgh_row IS NULL OR OLD.pgh_row IS NULL THEN true ELSE false END"
-        )
+        return Raw(f"\n    WHERE {holds_for_pair(recording.condition)}")
     return Raw(f"\n    WHERE {recording.condition}")
 
 
@@ -253,8 +236,12 @@ def record_triggers(
                 timing="BEFORE" if truncate else "AFTER",
                 operations=operations,
                 level=Level.STATEMENT if truncate else capture.level,
-                transition_tables=capture.level is Level.STATEMENT and not truncate,
-                when=when,
+                referencing=(
+                    transition_tables(operations[0])
+                    if capture.level is Level.STATEMENT and not truncate
+                    else None
+                ),
+                when=switched(when, capture.switch),
             )
         )
     return triggers

@@ -1,0 +1,85 @@
+"""What a trigger fires on, as users write it: ``Insert``, ``Update | Delete``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from sa_history._types import Operation
+from sa_history.exc import DefinitionError
+
+
+@dataclass(frozen=True)
+class Operations:
+    """One operation or several; combine them with ``|``.
+
+    :param members: in the order of SQL's documentation.
+    :param columns: attribute names, where only an update that sets one of them counts.
+
+    Example::
+
+        Protect(Update | Delete)
+    """
+
+    members: tuple[Operation, ...]
+    columns: tuple[str, ...] = ()
+
+    def __or__(self, other: object) -> Operations:
+        """Return the operations of both."""
+        if not isinstance(other, Operations):
+            return NotImplemented
+        plain_update = any(
+            Operation.UPDATE in side.members and not side.columns
+            for side in (self, other)
+        )
+        members = {*self.members, *other.members}
+        columns = dict.fromkeys((*self.columns, *other.columns))
+        return Operations(
+            tuple(operation for operation in Operation if operation in members),
+            () if plain_update else tuple(columns),
+        )
+
+    def only(self, operation: Operation) -> Operations:
+        """Return one of them, with the columns where it is the update."""
+        update = operation is Operation.UPDATE
+        return replace(
+            self, members=(operation,), columns=self.columns if update else ()
+        )
+
+    def __repr__(self) -> str:
+        return " | ".join(
+            f"UpdateOf({', '.join(map(repr, self.columns))})"
+            if self.columns and operation is Operation.UPDATE
+            else operation.value.capitalize()
+            for operation in self.members
+        )
+
+
+Insert = Operations((Operation.INSERT,))
+"""New rows, in ``Protect(Insert)`` and the like."""
+
+Update = Operations((Operation.UPDATE,))
+"""Changes of rows."""
+
+Delete = Operations((Operation.DELETE,))
+"""Deletions of rows."""
+
+Truncate = Operations((Operation.TRUNCATE,))
+"""The deletion of all rows at once."""
+
+
+def UpdateOf(*columns: str) -> Operations:
+    """Updates whose SET names one of these columns, also where it changes nothing.
+
+    :param columns: attribute names. A change that another trigger makes in one of
+        them does not count: ``AnyChange(...)`` as condition sees that too.
+    :raises DefinitionError: there is none, or one is not a name.
+
+    Example::
+
+        Trigger("notify", "after", UpdateOf("status"), body="...")
+    """
+    if not columns or not all(isinstance(column, str) for column in columns):
+        raise DefinitionError(
+            f'UpdateOf takes attribute names, got {columns!r}; write UpdateOf("status")'
+        )
+    return Operations((Operation.UPDATE,), columns)

@@ -1,0 +1,50 @@
+"""The switch in a trigger's WHEN, by which ``history.ignore`` turns it off.
+
+The setting holds a JSON list of keys, ``"table:trigger"`` with a star for any. The
+switch stands in WHEN and not in the function, which is not called then; while nothing
+is ignored it costs one look at a setting.
+"""
+
+from __future__ import annotations
+
+from sa_history.sql.compose import Fragment, Joined, Literal, Raw, join
+from sa_history.sql.naming import IGNORED
+
+ANY = "*"
+"""In a key: any table, or any trigger."""
+
+
+def switch_key(table: str, trigger: str) -> str:
+    """Return what ignores a trigger of a table; either may be :data:`ANY`."""
+    return f"{table}:{trigger}"
+
+
+def switch_keys(table: str, trigger: str) -> tuple[str, ...]:
+    """Return each key that ignores a trigger.
+
+    :param table: the table's key in its MetaData, whatever schema it is mapped to.
+    :param trigger: the name it was given, not that in the database.
+    """
+    return (
+        switch_key(table, trigger),
+        switch_key(table, ANY),
+        switch_key(ANY, trigger),
+    )
+
+
+def switch(table: str, trigger: str) -> Fragment:
+    """Return the condition that is true unless the trigger is ignored.
+
+    Parameters are as for :func:`switch_keys`.
+    """
+    # Where it was local to an earlier transaction it reads '' and not NULL.
+    setting = f"NULLIF(current_setting('{IGNORED}', true), '')"
+    keys = join(", ", (Literal(key) for key in switch_keys(table, trigger)))
+    return Joined((Raw(f"({setting}::jsonb ?| ARRAY["), keys, Raw("]) IS NOT TRUE")))
+
+
+def switched(condition: Fragment | None, by: Fragment | None) -> Fragment | None:
+    """Return a condition for WHEN with the switch before it; either may be missing."""
+    if condition is None or by is None:
+        return by if condition is None else condition
+    return Joined((Raw("("), by, Raw(") AND ("), condition, Raw(")")))

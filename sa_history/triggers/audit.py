@@ -1,0 +1,317 @@
+"""One log for the changes of many tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Identity,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+    func,
+    inspect,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from sa_history._types import Level, Operation
+from sa_history.arguments import as_names, check_names
+from sa_history.columns import chosen_names
+from sa_history.conditions import AnyChange, condition_sql
+from sa_history.ddl import Function, Trigger, transition_tables
+from sa_history.exc import DefinitionError
+from sa_history.operations import Delete, Insert, Operations, Update
+from sa_history.sql.compose import (
+    Fragment,
+    Ident,
+    Joined,
+    Literal,
+    Qualified,
+    Raw,
+    join,
+)
+from sa_history.sql.naming import CONTEXT_ID, CONTEXT_METADATA
+from sa_history.sql.switch import switched
+from sa_history.triggers.base import Place, TableTrigger
+from sa_history.triggers.refusing import check_operations, covered
+from sa_history.triggers.rows import PAIRS, USE_COLUMN, holds_for_pair, rows_of
+
+ALL = Insert | Update | Delete
+REQUIRED = ("operation", "table_name", "key", "old_row", "new_row")
+OPTIONAL = ("table_schema", "context_id", "context")
+
+
+def audit_table(
+    name: str, metadata: MetaData, *columns: Column[Any], schema: str | None = None
+) -> Table:
+    """Return a table that :class:`Audit` can write into.
+
+    It has the columns ``id``, ``created_at``, ``xact_id``, ``operation``,
+    ``table_schema``, ``table_name``, ``key``, ``old_row``, ``new_row``,
+    ``context_id`` and ``context``. A table of your own needs ``operation``,
+    ``table_name``, ``key``, ``old_row`` and ``new_row``.
+
+    :param name: of the table.
+    :param metadata: that it is added to.
+    :param columns: more columns; nullable, or with a server default.
+    :param schema: of the table.
+
+    Example::
+
+        class AuditLog(Base):
+            __table__ = audit_table("audit_log", Base.metadata)
+    """
+    return Table(
+        name,
+        metadata,
+        Column("id", BigInteger, Identity(always=True), primary_key=True),
+        Column(
+            "created_at",
+            DateTime(timezone=True),
+            nullable=False,
+            server_default=func.now(),
+        ),
+        Column(
+            "xact_id",
+            BigInteger,
+            nullable=False,
+            server_default=text("pg_current_xact_id()::text::bigint"),
+        ),
+        Column("context_id", Uuid),
+        Column("operation", Text, nullable=False),
+        Column("table_schema", Text, nullable=False),
+        Column("table_name", Text, nullable=False),
+        Column("key", JSONB, nullable=False),
+        Column("old_row", JSONB),
+        Column("new_row", JSONB),
+        Column("context", JSONB),
+        *columns,
+        schema=schema,
+    )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Audit(TableTrigger):
+    """Writes each change of a row into a log that many tables share, as JSON.
+
+    A row of the log has the operation, the table, the row's key, the row before and
+    after, and the context. An update that changes nothing leaves none; TRUNCATE counts
+    as a deletion, and leaves one for each row. :func:`track` stores typed columns
+    instead, has the diffs and the queries, and takes less room.
+
+    :param into: the log: a table such as :func:`audit_table` makes, or a class that is
+        mapped to one.
+    :param operation: what is written: ``Insert | Update | Delete``, if left out.
+    :param columns: attribute names to store, all if left out.
+    :param exclude: attribute names not to store, instead of ``columns``.
+    :param name: of the trigger; ``"audit"`` if left out.
+    :param condition: which rows, as an expression over ``old`` and ``new``: what each
+        of the operations has.
+    :param level: ``"statement"`` writes all rows of a statement at once.
+    :param ignorable: whether ``history.ignore`` turns it off.
+    :param search_path: schemas in which a condition finds operators.
+    :raises DefinitionError: the log lacks a column.
+
+    Example::
+
+        @attach(Audit(into=AuditLog, exclude=["password"]))
+        class User(Base): ...
+    """
+
+    into: Any
+    operation: Operations = ALL
+    columns: Sequence[str] | None = None
+    exclude: Sequence[str] | None = None
+    level: Level | str = Level.STATEMENT
+    search_path: Sequence[str] = ()
+    log: Table = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the arguments, without knowing the model."""
+        super().__post_init__()
+        check_names("Audit", self.columns, self.exclude)
+        if check_operations("Audit", self.operation).columns:
+            raise DefinitionError(
+                "Audit takes no UpdateOf; give Update, and a condition such as "
+                'AnyChange("name")'
+            )
+        for argument in ("columns", "exclude", "search_path"):
+            names = getattr(self, argument)
+            if names is not None:
+                object.__setattr__(
+                    self, argument, as_names(f"Audit: {argument}", names)
+                )
+        object.__setattr__(self, "log", _log_table(self.into))
+
+    @property
+    def default_name(self) -> str:
+        """The name without ``name=``."""
+        return "audit"
+
+    def function_at(self, place: Place) -> Function:
+        """Return the function: one branch for each operation."""
+        branches: list[Fragment] = []
+        for operation in covered(self.operation):
+            keyword = "ELSIF" if branches else "IF"
+            branches.append(
+                Raw(f"  {keyword} TG_OP = '{operation.value}' THEN\n")
+                + self._insert(place, operation)
+            )
+        body = Joined(
+            (
+                Raw(f"{USE_COLUMN}BEGIN\n"),
+                *branches,
+                Raw("  END IF;\n  RETURN NULL;\nEND\n"),
+            )
+        )
+        return Function(place.function, body, search_path=tuple(self.search_path))
+
+    def triggers_at(self, place: Place) -> list[Trigger]:
+        """Return a trigger for each operation."""
+        if place.is_view or self.log is place.columns.table:
+            raise DefinitionError(
+                f"{place.subject}: Audit needs a table, other than the log"
+            )
+        return [
+            self._trigger(place, operation) for operation in covered(self.operation)
+        ]
+
+    def _trigger(self, place: Place, operation: Operation) -> Trigger:
+        truncate = operation is Operation.TRUNCATE
+        by_row = self.level is Level.ROW and not truncate
+        condition = self._where(place, operation) if by_row else None
+        return Trigger(
+            name=place.trigger_name(operation.value.lower()),
+            table=place.relation,
+            function=place.function,
+            timing="BEFORE" if truncate else "AFTER",  # after it the rows are gone
+            operations=(operation,),
+            level=Level.ROW if by_row else Level.STATEMENT,
+            referencing=None if by_row or truncate else transition_tables(operation),
+            when=switched(Raw(condition) if condition else None, place.switch),
+        )
+
+    def _stored(self, place: Place) -> tuple[str, ...]:
+        known = place.columns.columns
+        owner = f"{place.subject}: Audit"
+        return chosen_names(owner, known, self.columns, self.exclude)
+
+    def _where(self, place: Place, operation: Operation) -> str | None:
+        condition = self._condition_sql(place, operation, before=False)
+        if operation is not Operation.UPDATE:
+            return condition
+        scope = self._scope(place, operation, before=False)
+        changed = condition_sql(AnyChange(*self._stored(place)), scope)
+        return f"({condition}) AND ({changed})" if condition else changed
+
+    def _insert(self, place: Place, operation: Operation) -> Fragment:
+        row = Raw("NEW." if operation.has_new else "OLD.")
+        names = [place.columns.columns[name].name for name in place.columns.key]
+        key: Fragment = Joined(
+            (
+                Raw("jsonb_build_object("),
+                join(
+                    ", ",
+                    (Literal(n) + Raw("::text, ") + row + Ident(n) for n in names),
+                ),
+                Raw(")"),
+            )
+        )
+        paired = self.level is Level.STATEMENT and operation is Operation.UPDATE
+        if paired:
+            # See holds_for_pair: without a key the statement fails.
+            lone = "NEW.pgh_row IS NULL OR OLD.pgh_row IS NULL"
+            key = Raw(f"CASE WHEN {lone} THEN NULL ELSE ") + key + Raw(" END")
+        values: dict[str, Fragment] = {
+            "operation": Raw("TG_OP"),
+            "table_schema": Raw("TG_TABLE_SCHEMA"),
+            "table_name": Raw("TG_TABLE_NAME"),
+            "key": key,
+            "old_row": self._row(place, "OLD", operation.has_old),
+            "new_row": self._row(place, "NEW", operation.has_new),
+            # A local setting reads '' and not NULL in later transactions.
+            "context_id": Raw(
+                f"NULLIF(current_setting('{CONTEXT_ID}', true), '')::uuid"
+            ),
+            "context": Raw(
+                f"NULLIF(current_setting('{CONTEXT_METADATA}', true), '')::jsonb"
+            ),
+        }
+        columns = [c for c in self.log.columns if c.name in (*REQUIRED, *OPTIONAL)]
+        return Joined(
+            (
+                Raw("    INSERT INTO "),
+                Qualified(self.log.schema, self.log.name),
+                Raw(" ("),
+                join(", ", (Ident(column.name) for column in columns)),
+                Raw(")\n    SELECT "),
+                join(", ", (values[column.name] for column in columns)),
+                *self._source(place, operation),
+                Raw(";\n"),
+            )
+        )
+
+    def _row(self, place: Place, row: str, there: bool) -> Fragment:
+        if not there:
+            return Raw("NULL::jsonb")
+        stored = self._stored(place)
+        left_out = [
+            Literal(column.name)
+            for name, column in place.columns.columns.items()
+            if name not in stored
+        ]
+        return Joined(
+            (
+                Raw(f"to_jsonb({row}) - ARRAY["),
+                join(", ", [Literal("pgh_row"), *left_out]),
+                Raw("]"),
+            )
+        )
+
+    def _source(self, place: Place, operation: Operation) -> list[Fragment]:
+        truncate = operation is Operation.TRUNCATE
+        if self.level is Level.ROW and not truncate:
+            return []  # the trigger's WHEN has looked already
+        condition = self._where(place, operation)
+        if operation is Operation.UPDATE:
+            assert condition is not None
+            return [Raw(f"\n    FROM {PAIRS}\n    WHERE {holds_for_pair(condition)}")]
+        row = "new" if operation.has_new else "old"
+        where = f"\n    WHERE {condition}" if condition else ""
+        return [
+            Raw("\n    FROM "),
+            rows_of(operation, place.relation, row),
+            Raw(where),
+        ]
+
+
+def _log_table(into: Any) -> Table:
+    table = into
+    if isinstance(into, type):
+        mapper: Any = inspect(into, raiseerr=False)
+        table = getattr(mapper, "local_table", None)
+    if not isinstance(table, Table):
+        raise DefinitionError(
+            f"Audit: into is a table or a mapped class, got {into!r}; make one with "
+            'audit_table("audit_log", metadata)'
+        )
+    names = {column.name for column in table.columns}
+    missing = [name for name in REQUIRED if name not in names]
+    if missing:
+        raise DefinitionError(
+            f"Audit: {table.name!r} has no column {', '.join(missing)}; it needs "
+            f"{', '.join(REQUIRED)}, as audit_table() makes them"
+        )
+    if table.columns["key"].nullable:
+        raise DefinitionError(
+            f"Audit: {table.name!r}.key is nullable; make it NOT NULL, so that nothing "
+            "is logged without its key"
+        )
+    return table

@@ -1,0 +1,177 @@
+"""What all triggers that can be attached have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sa_history._types import UNSET, Level, Operation, Unset
+from sa_history.arguments import checked_level
+from sa_history.columns import TableColumns
+from sa_history.conditions import ConditionArgument, Scope, condition_sql
+from sa_history.ddl import Function, Trigger
+from sa_history.exc import DefinitionError
+from sa_history.sql.compose import Fragment, Qualified, quote_ident
+from sa_history.sql.naming import MAX_BYTES, generated_name
+from sa_history.sql.switch import switch
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where a trigger is attached: the table, and the names it has there.
+
+    :param columns: the columns of the table, or of the view.
+    :param is_view: whether it is a view.
+    :param name: the trigger's name, as it was given.
+    :param ignorable: whether it can be ignored.
+    """
+
+    columns: TableColumns
+    is_view: bool
+    name: str
+    ignorable: bool
+
+    @property
+    def subject(self) -> str:
+        """The model's name with the trigger's, for messages."""
+        return f"{self.columns.subject}: trigger {self.name!r}"
+
+    @property
+    def relation(self) -> Qualified:
+        """The table or the view."""
+        return Qualified(self.columns.table.schema, self.columns.table.name)
+
+    def trigger_name(self, part: str = "") -> str:
+        """Return the name in the database.
+
+        :param part: which one, where there is more than one.
+        """
+        return generated_name(
+            self.columns.table.metadata,
+            "history_attached",
+            table_name=self.columns.table.name,
+            trigger_name=f"{self.name}_{part}" if part else self.name,
+        )
+
+    @property
+    def function(self) -> Qualified:
+        """The function's name, with its schema."""
+        return Qualified(self.columns.table.schema, self.trigger_name())
+
+    @property
+    def switch(self) -> Fragment | None:
+        """What stands in WHEN to have it ignored."""
+        key = self.columns.table.key
+        return switch(key, self.name) if self.ignorable else None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TableTrigger(ABC):
+    """The base of all triggers that :func:`attach` takes.
+
+    :param name: unique on the model; without one, each kind has its own.
+    :param condition: which rows, as an expression over ``old`` and ``new``.
+    :param level: ``"row"`` or ``"statement"``.
+    :param ignorable: whether ``history.ignore`` turns it off.
+
+    Example::
+
+        def names(triggers: Sequence[TableTrigger]) -> list[str]:
+            return [trigger.given_name for trigger in triggers]
+    """
+
+    name: str | Unset = UNSET
+    condition: ConditionArgument | None = None
+    level: Level | str = Level.ROW
+    ignorable: bool = True
+
+    levels: ClassVar[tuple[Level, ...]] = (Level.ROW, Level.STATEMENT)
+
+    def __post_init__(self) -> None:
+        """Check the arguments, without knowing the model."""
+        owner = type(self).__name__
+        level = checked_level(owner, self.level)
+        object.__setattr__(self, "level", level)
+        if level not in self.levels:
+            raise DefinitionError(
+                f"{owner} changes the row before it is written, so its level is "
+                f'"row", got {level.value!r}'
+            )
+        if isinstance(self.condition, str):
+            raise DefinitionError(
+                f"{owner} got the string {self.condition!r} as its condition; give an "
+                "expression over old and new, or text(...) for SQL"
+            )
+        self._check_name(owner)
+
+    def _check_name(self, owner: str) -> None:
+        name = self.given_name
+        if not isinstance(name, str) or not name:
+            raise DefinitionError(
+                f'{owner} needs a name, got {name!r}; give one such as name="guard"'
+            )
+        if len(name.encode()) > MAX_BYTES:
+            raise DefinitionError(
+                f"{owner}: the name {name!r} has {len(name.encode())} bytes, and "
+                f"PostgreSQL's limit is {MAX_BYTES}; give a shorter name=..."
+            )
+        try:
+            quote_ident(name)
+        except ValueError as error:
+            raise DefinitionError(f"{owner}: {error}") from error
+
+    @property
+    def given_name(self) -> str:
+        """The name, or the default one of its kind."""
+        return self.default_name if self.name is UNSET else self.name
+
+    @property
+    @abstractmethod
+    def default_name(self) -> str:
+        """The name without ``name=``."""
+
+    @abstractmethod
+    def function_at(self, place: Place) -> Function:
+        """Return the function for a table.
+
+        :raises DefinitionError: it does not fit the table.
+        """
+
+    @abstractmethod
+    def triggers_at(self, place: Place) -> list[Trigger]:
+        """Return the triggers for a table.
+
+        :raises DefinitionError: it does not fit the table.
+        """
+
+    def written_on_insert(self) -> tuple[str, ...]:
+        """Return the attributes that it sets in a new row."""
+        return ()
+
+    def written_on_update(self) -> tuple[str, ...]:
+        """Return the attributes that it sets in a changed row."""
+        return ()
+
+    def _scope(self, place: Place, operation: Operation, before: bool) -> Scope:
+        """Return what conditions are bound to.
+
+        :param before: whether the trigger runs before the row is written.
+        """
+        columns = place.columns
+        generated = columns.generated if before else frozenset()
+        return Scope(
+            subject=place.subject,
+            table=columns.table,
+            columns=columns.columns,
+            watched=tuple(n for n in columns.columns if n not in columns.generated),
+            operation=operation,
+            generated=generated,
+        )
+
+    def _condition_sql(
+        self, place: Place, operation: Operation, before: bool
+    ) -> str | None:
+        if self.condition is None:
+            return None
+        return condition_sql(self.condition, self._scope(place, operation, before))

@@ -1,0 +1,153 @@
+"""A state machine: which states a column may go through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, false, not_, or_
+
+from sa_history._types import Operation
+from sa_history.conditions import Scope, changed
+from sa_history.exc import DefinitionError, TransitionError
+from sa_history.sql.comparison import stored_equals
+from sa_history.sql.compose import Fragment, Ident, Literal, Raw
+from sa_history.sql.expressions import expression_sql
+from sa_history.triggers.base import Place
+from sa_history.triggers.refusing import Refusal, RefusingTrigger
+from sa_history.triggers.values import check_value, shown
+
+
+@dataclass(frozen=True, eq=False)
+class FSM(RefusingTrigger):
+    """Refuses other changes of a column than these, with a ``TransitionError``.
+
+    States are strings, members of an enum, integers, whatever the column holds, and
+    None for NULL. An update that leaves the state as it is passes.
+
+    :param column: the attribute name of the column.
+    :param transitions: pairs of a state and one that it may go to.
+    :param initial: the states that a new row may have; any, if left out.
+    :param name: of the trigger; ``"fsm_"`` with the column's name if left out.
+    :param condition: which changes it looks at, as an expression over ``new``, and
+        ``old`` where there is no ``initial``; all, if left out.
+    :param level: as for :class:`Protect`, and so are the others.
+    :raises DefinitionError: a state is not one of the column's, or the arguments
+        cannot work together.
+
+    Example::
+
+        @attach(
+            FSM(
+                "status",
+                transitions=[("draft", "published"), ("published", "archived")],
+                initial=["draft"],
+            )
+        )
+        class Article(Base): ...
+    """
+
+    column: str
+    transitions: Sequence[tuple[Any, Any]] = field(kw_only=True)
+    initial: Sequence[Any] | None = field(kw_only=True, default=None)
+
+    error = TransitionError
+
+    def __post_init__(self) -> None:
+        """Check the arguments, without knowing the model."""
+        super().__post_init__()
+        transitions = [tuple(_states("transitions", t)) for t in self.transitions]
+        if not transitions or any(len(transition) != 2 for transition in transitions):
+            raise DefinitionError(
+                "FSM: transitions are pairs of states, such as "
+                f'[("draft", "published")], got {self.transitions!r}'
+            )
+        object.__setattr__(self, "transitions", tuple(transitions))
+        if self.initial is not None:
+            initial = tuple(_states("initial", self.initial))
+            if not initial:
+                raise DefinitionError(
+                    "FSM: initial is empty, so no row could be inserted; leave it out "
+                    "to allow any state"
+                )
+            object.__setattr__(self, "initial", initial)
+
+    @property
+    def default_name(self) -> str:
+        """The name without ``name=``."""
+        return f"fsm_{self.column}"
+
+    def refusals(self, place: Place) -> list[Refusal]:
+        """Return what it refuses of inserts and updates, on a table."""
+        column = place.columns.named("FSM", self.column)
+        for state in self._all_states():
+            check_value(place.subject, column, state)
+        refusals = [self._refusal(place, Operation.UPDATE)]
+        if self.initial is not None:
+            refusals.insert(0, self._refusal(place, Operation.INSERT))
+        return refusals
+
+    def _all_states(self) -> list[Any]:
+        pairs = [state for transition in self.transitions for state in transition]
+        return [*pairs, *(self.initial or ())]
+
+    def _refusal(self, place: Place, operation: Operation) -> Refusal:
+        scope = self._scope(place, operation, self.before)
+        wrong = (
+            self._wrong_beginning(scope)
+            if operation is Operation.INSERT
+            else self._wrong_transition(scope)
+        )
+        sql = expression_sql(wrong)
+        condition = self._condition_sql(place, operation, before=self.before)
+        if condition is not None:
+            sql = f"({condition}) AND ({sql})"
+        column = place.columns.columns[self.column].name
+        before, after = Raw("OLD.") + Ident(column), Raw("NEW.") + Ident(column)
+        if operation is Operation.INSERT:
+            states = ", ".join(shown(state) for state in self.initial or ())
+            reason = "% may not begin as %"
+            values: tuple[Fragment, ...] = (after,)
+            hint = f"It begins as {states}."
+        else:
+            ways = ", ".join(f"{shown(a)} to {shown(b)}" for a, b in self.transitions)
+            reason, values = "% may not go from % to %", (before, after)
+            hint = f"It goes from {ways}."
+        return Refusal(
+            operation,
+            sql,
+            reason,
+            names=(Literal(column),),
+            values=values,
+            hint=self.the_hint(hint, place),
+            column=column,
+        )
+
+    def _wrong_beginning(self, scope: Scope) -> ColumnElement[bool]:
+        state = scope.column("new", self.column)
+        return not_(or_(*(stored_equals(state, value) for value in self.initial or ())))
+
+    def _wrong_transition(self, scope: Scope) -> ColumnElement[bool]:
+        before = scope.column("old", self.column)
+        after = scope.column("new", self.column)
+        # By source, so that each is compared once: (old = a AND (new = b OR new = c)).
+        ends: dict[Any, list[Any]] = {}
+        for source, end in self.transitions:
+            ends.setdefault(source, []).append(end)
+        allowed = [
+            and_(
+                stored_equals(before, source),
+                or_(*(stored_equals(after, value) for value in values)),
+            )
+            for source, values in ends.items()
+        ]
+        return and_(changed(scope, self.column), not_(or_(false(), *allowed)))
+
+
+def _states(argument: str, states: Any) -> Iterable[Any]:
+    if isinstance(states, (str, bytes)) or not isinstance(states, Iterable):
+        raise DefinitionError(
+            f"FSM: {argument} holds lists of states, got {states!r}; write a list"
+        )
+    return states

@@ -1,0 +1,108 @@
+"""Columns that keep the value they were inserted with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sa_history._types import UNSET, Deferrable, Level, Operation, Unset
+from sa_history.arguments import as_names
+from sa_history.conditions import AnyChange, ConditionArgument, condition_sql
+from sa_history.exc import DefinitionError, ReadOnlyError
+from sa_history.sql.compose import Literal
+from sa_history.triggers.base import Place
+from sa_history.triggers.refusing import Refusal, RefusingTrigger
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class ReadOnly(RefusingTrigger):
+    """Refuses updates that change a column, with a ``ReadOnlyError``.
+
+    An update that sets the column to what it is already passes.
+
+    :param columns: attribute names; without any, all columns.
+    :param exclude: attribute names that may change, instead of ``columns``.
+    :param name: of the trigger; ``"read_only"`` if left out.
+    :param condition: which updates it looks at, as an expression over ``old`` and
+        ``new``; all, if left out.
+    :param level: as for :class:`Protect`, and so are the others.
+    :raises DefinitionError: the arguments cannot work together.
+
+    Example::
+
+        @attach(ReadOnly("created_at", "owner_id"))
+        class Account(Base): ...
+    """
+
+    columns: tuple[str, ...]
+    exclude: tuple[str, ...]
+
+    error = ReadOnlyError
+
+    def __init__(
+        self,
+        *columns: str,
+        exclude: Sequence[str] = (),
+        name: str | Unset = UNSET,
+        condition: ConditionArgument | None = None,
+        level: Level | str = Level.ROW,
+        deferrable: Deferrable | None = None,
+        hint: str | None = None,
+        ignorable: bool = True,
+        search_path: Sequence[str] = (),
+    ) -> None:
+        for field, value in (
+            ("columns", as_names("ReadOnly: columns", columns)),
+            ("exclude", as_names("ReadOnly: exclude", exclude)),
+            ("name", name),
+            ("condition", condition),
+            ("level", level),
+            ("deferrable", deferrable),
+            ("hint", hint),
+            ("ignorable", ignorable),
+            ("search_path", search_path),
+        ):
+            object.__setattr__(self, field, value)
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        """Check the arguments, without knowing the model."""
+        super().__post_init__()
+        if self.columns and self.exclude:
+            raise DefinitionError(
+                "ReadOnly got both columns and exclude; give one of them"
+            )
+
+    @property
+    def default_name(self) -> str:
+        """The name without ``name=``."""
+        return "read_only"
+
+    def refusals(self, place: Place) -> list[Refusal]:
+        """Return what it refuses of updates, on a table."""
+        columns = place.columns
+        for name in (*self.columns, *self.exclude):
+            columns.named("ReadOnly", name)
+        scope = self._scope(place, Operation.UPDATE, self.before)
+        names = self.columns or tuple(
+            name for name in scope.watched if name not in self.exclude
+        )
+        if not names:
+            raise DefinitionError(
+                f"{place.subject}: ReadOnly excludes every column; leave one"
+            )
+        changed = condition_sql(AnyChange(*names), scope)
+        condition = self._condition_sql(place, Operation.UPDATE, before=self.before)
+        if condition is not None:
+            changed = f"({condition}) AND ({changed})"
+        read_only = ", ".join(columns.columns[name].name for name in names)
+        return [
+            Refusal(
+                Operation.UPDATE,
+                changed,
+                reason="% may only be read",
+                names=(Literal(read_only),),
+                hint=self.the_hint("Leave the column as it is.", place),
+                column=columns.columns[names[0]].name if len(names) == 1 else None,
+            )
+        ]

@@ -1,0 +1,267 @@
+"""Views that come and go with the tables they read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Column, Connection, MetaData, Select, Table, event
+from sqlalchemy.sql import visitors
+
+from sa_history._types import Level, Operation
+from sa_history.arguments import as_names
+from sa_history.attachments import attachments_of
+from sa_history.claims import claims_of
+from sa_history.columns import table_columns
+from sa_history.conditions import suggestion
+from sa_history.ddl import (
+    CreateView,
+    DropFunction,
+    DropView,
+    Function,
+    Trigger,
+    View,
+)
+from sa_history.exc import DefinitionError, ReadOnlyError
+from sa_history.lifecycle import create_objects, exists
+from sa_history.models import VIEWS_OF
+from sa_history.sql.bodies import refuse
+from sa_history.sql.compose import Joined, Literal, Qualified, Raw
+from sa_history.sql.expressions import Query
+from sa_history.tables import current_schema, require_postgresql
+from sa_history.triggers.base import Place
+from sa_history.triggers.free import Trigger as AttachedTrigger
+
+INFO_KEY = "sa_history.views"
+
+WRITES = (Operation.INSERT, Operation.UPDATE, Operation.DELETE)
+
+
+def view(
+    name: str,
+    metadata: MetaData,
+    definition: Select[Any],
+    *,
+    schema: str | None = None,
+    primary_key: Sequence[str] = (),
+) -> Table:
+    """Return a table that stands for a view, for a class to be mapped to.
+
+    ``create_all`` creates the view after the tables it reads, and ``drop_all`` drops it
+    before them. It refuses to be written with a ``ReadOnlyError``; attach a
+    :class:`Trigger` with ``when="instead of"`` for each operation that it shall take.
+
+    :param name: of the view.
+    :param metadata: of the tables that it reads. The view is not among its tables, so
+        that nothing takes it for one.
+    :param definition: the query; values in it become literals.
+    :param schema: of the view; the MetaData's, if left out.
+    :param primary_key: names of the columns that identify a row; those that are
+        primary keys in the definition, if left out.
+    :return: the table.
+    :raises DefinitionError: a column has no name, or the name of another.
+
+    Example::
+
+        class ActiveUser(Base):
+            __table__ = view(
+                "active_user",
+                Base.metadata,
+                select(User.id, User.email).where(User.is_active),
+            )
+    """
+    if not isinstance(definition, Select):
+        raise DefinitionError(f"view {name!r} is a select(...), got {definition!r}")
+    views = _views_of(metadata)
+    table = Table(
+        name,
+        views.tables,
+        *_columns(name, definition, as_names("primary_key", primary_key)),
+        schema=schema,
+    )
+    made = DefinedView(table, definition)
+    claims_of(views.tables).function(made.refusal_function(), table, f"view {name}")
+    views.defined.append(made)
+    return table
+
+
+def _columns(
+    view_name: str, definition: Select[Any], key: tuple[str, ...]
+) -> list[Column[Any]]:
+    columns: dict[str, Column[Any]] = {}
+    for selected in definition.selected_columns:
+        name = getattr(selected, "name", None)
+        if not isinstance(name, str) or name in columns:
+            raise DefinitionError(
+                f"view {view_name!r}: the column {str(selected)!r} has "
+                f"{'the name of another' if name in columns else 'no name'}; give it "
+                'one with .label("name")'
+            )
+        columns[name] = Column(
+            name,
+            selected.type,
+            primary_key=name in key or (not key and _is_key(selected)),
+            key=getattr(selected, "key", None) or name,
+            autoincrement=False,
+        )
+    for name in key:
+        if name not in columns:
+            raise DefinitionError(
+                f"view {view_name!r}: primary_key names {name!r}, which it has not"
+                f"{suggestion(name, columns)}"
+            )
+    return list(columns.values())
+
+
+def _is_key(selected: Any) -> bool:
+    return bool(getattr(selected, "primary_key", False))
+
+
+@dataclass(frozen=True, eq=False)
+class DefinedView:
+    """A view, with what it reads.
+
+    :param table: the table that stands for it.
+    :param definition: the query.
+    """
+
+    table: Table
+    definition: Select[Any]
+
+    def view(self) -> View:
+        """Return it as a value."""
+        return View(
+            Qualified(self.table.schema, self.table.name),
+            tuple(column.name for column in self.table.columns),
+            Query(self.definition),
+        )
+
+    def reads(self) -> set[Table]:
+        """Return the tables and views that its query names."""
+        found: set[Table] = set()
+        for element in visitors.iterate(self.definition):
+            table = getattr(element, "table", element)
+            if isinstance(table, Table):
+                # Of an ORM class it is an annotated copy.
+                found.add(table.metadata.tables.get(table.key, table))
+        return found
+
+    def refusal_function(self) -> Function:
+        """Return the function that refuses to write it."""
+        body = Joined(
+            (
+                Raw("\nBEGIN\n"),
+                refuse(
+                    Literal("% of %.% is refused: the view may only be read"),
+                    (Raw("TG_OP"), Raw("TG_TABLE_SCHEMA"), Raw("TG_TABLE_NAME")),
+                    ReadOnlyError.sqlstate,
+                    Literal("Write the tables that it reads."),
+                    indent="  ",
+                ),
+                Raw("END\n"),
+            )
+        )
+        return Function(self._place.function, body, definer=False, search_path=None)
+
+    def refusals(self) -> list[Trigger]:
+        """Return the trigger that refuses what no other trigger takes."""
+        taken = {
+            operation
+            for attachment in attachments_of(self.table.metadata).of_table(self.table)
+            if isinstance(attachment.trigger, AttachedTrigger)
+            and attachment.trigger.when == "instead of"
+            for operation in attachment.trigger.operation.members
+        }
+        refused = tuple(operation for operation in WRITES if operation not in taken)
+        if not refused:
+            return []
+        return [
+            Trigger(
+                name=self._place.trigger_name(),
+                table=self._place.relation,
+                function=self._place.function,
+                timing="INSTEAD OF",
+                operations=refused,
+                level=Level.ROW,
+            )
+        ]
+
+    @property
+    def _place(self) -> Place:
+        columns = table_columns(self.table.name, self.table, None)
+        return Place(columns, is_view=True, name="read_only", ignorable=False)
+
+    def create(self, connection: Connection) -> None:
+        """Create the view and its triggers."""
+        connection.execute(CreateView(self.view(), current_schema(connection)))
+        if refusals := self.refusals():
+            create_objects(connection, self.refusal_function(), refusals)
+        for attachment in attachments_of(self.table.metadata).of_table(self.table):
+            create_objects(connection, attachment.function(), attachment.triggers())
+
+    def drop(self, connection: Connection) -> None:
+        """Drop the view and its triggers."""
+        schema = current_schema(connection)
+        connection.execute(DropView(self.view(), schema))
+        functions = [self.refusal_function()]
+        for attachment in attachments_of(self.table.metadata).of_table(self.table):
+            functions.append(attachment.function())
+        for function in functions:
+            connection.execute(DropFunction(function, schema))
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """The views of one MetaData.
+
+    :param tables: what the tables that stand for them are in.
+    :param defined: the views, each after those that it reads.
+    """
+
+    tables: MetaData
+    defined: list[DefinedView] = field(default_factory=list)
+
+
+def _views_of(metadata: MetaData) -> Views:
+    found: Views | None = metadata.info.get(INFO_KEY)
+    if found is not None:
+        return found
+    tables = MetaData(
+        schema=metadata.schema,
+        naming_convention=metadata.naming_convention,
+        info={VIEWS_OF: metadata},
+    )
+    views = metadata.info[INFO_KEY] = Views(tables)
+
+    @event.listens_for(metadata, "before_create")
+    def check_dialect(_: MetaData, connection: Connection, **__: Any) -> None:
+        require_postgresql(connection)
+
+    @event.listens_for(metadata, "after_create")
+    def create_views(_: MetaData, connection: Connection, **__: Any) -> None:
+        for defined in views.defined:
+            if _can_be_created(defined, connection):
+                defined.create(connection)
+
+    @event.listens_for(metadata, "before_drop")
+    def drop_views(
+        _: MetaData, connection: Connection, tables: Iterable[Table], **__: Any
+    ) -> None:
+        going = set(tables)
+        dropped = []
+        for defined in views.defined:
+            if not going.isdisjoint(defined.reads()):
+                going.add(defined.table)
+                dropped.append(defined)
+        for defined in reversed(dropped):
+            defined.drop(connection)
+
+    return views
+
+
+def _can_be_created(defined: DefinedView, connection: Connection) -> bool:
+    """Whether the view is not there, and all that it reads is; None is unknown."""
+    if exists(defined.table, connection):
+        return False
+    return all(exists(table, connection) is not False for table in defined.reads())
