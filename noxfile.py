@@ -81,6 +81,13 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """Measure: all benchmarks, or those that are named after ``--``."""
+    session.install(*group("bench"), "-e", ".[demo]")
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
 @nox.parametrize(["python", "sqlalchemy"], MATRIX)
 def matrix(session: nox.Session, sqlalchemy: str) -> None:
     """Run the tests with each supported Python and SQLAlchemy, and the oldest."""

@@ -1,4 +1,4 @@
-"""Runs the pages of this directory, and the README, as tests.
+"""Runs the pages of this directory and those below, and the README, as tests.
 
 What they show is what happens. A page is one test, with a database of its own. Its
 blocks run from top to bottom in one namespace:
@@ -45,7 +45,12 @@ from sqlalchemy.orm import DeclarativeBase, close_all_sessions
 DATABASE_URL = "postgresql+psycopg://localhost/shop"
 HERE = Path(__file__).parent
 
-PAGES = [HERE.parent / "README.md", *sorted(HERE.glob("*.md"))]
+BUILT = HERE / "_build"
+
+PAGES = [
+    HERE.parent / "README.md",
+    *(path for path in sorted(HERE.rglob("*.md")) if BUILT not in path.parents),
+]
 REWRITE = os.environ.get("PAGES") == "rewrite"
 
 _FILE = re.compile(r"# (\w+\.py)\n")
@@ -144,7 +149,7 @@ class Page:
             diff = difflib.unified_diff(
                 block.code.splitlines(), self.printed.splitlines(), "page", "printed"
             )
-            where = f"{self.path.name}:{block.line}"
+            where = f"{name_of(self.path)}:{block.line}"
             raise PageError("\n".join([f"{where}: other output", *diff]))
         self.printed = ""
 
@@ -157,7 +162,7 @@ class Page:
 
     def _nothing_printed(self) -> None:
         if self.printed:
-            where = f"{self.path.name}:{self.printed_at}"
+            where = f"{name_of(self.path)}:{self.printed_at}"
             raise PageError(f"{where}: its output is not shown:\n{self.printed}")
 
     def _clean_up(self) -> None:
@@ -195,7 +200,12 @@ def _as_text(value: Any) -> str:
     return str(value)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def name_of(page: Path) -> str:
+    """Return the path of a page from the checkout, in short."""
+    return page.relative_to(HERE.parent).with_suffix("").as_posix()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_page(page: Path, pg_url: URL, tmp_path: Path) -> None:
     """The page shows what happens."""
     Page(page, pg_url, tmp_path).run()

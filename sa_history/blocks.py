@@ -8,7 +8,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
@@ -17,9 +17,9 @@ from sa_history._types import UNSET
 from sa_history.exc import DialectError, HistoryError
 from sa_history.frames import Blocks, ambient_blocks
 from sa_history.targets import sync_side
-from sa_history.wire import INFO_KEY
+from sa_history.wire import INFO_KEY, wire_in
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, Any, Any]")
 Entered = TypeVar("Entered")
 
 
@@ -77,14 +77,17 @@ class Block(ABC, Generic[Entered]):
 
     def __call__(self, function: F) -> F:
         """Return the function with the block around each of its calls."""
+        wrapper: Any
+        if isinstance(function, (classmethod, staticmethod)):
+            wrapper = type(function)(self(function.__func__))
+            return cast("F", wrapper)
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(
             function
         ):
             raise self.error(
-                f"{self.function} cannot decorate the generator {function.__name__}: "
+                f"{self.function} cannot decorate the generator {_name(function)}: "
                 f"its body runs after the call; write 'with {self.function}(...)' in it"
             )
-        wrapper: Any
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
@@ -99,8 +102,11 @@ class Block(ABC, Generic[Entered]):
                 with self.anew():
                     return function(*args, **kwargs)
 
-        result: F = wrapper
-        return result
+        return cast("F", wrapper)
+
+
+def _name(function: Any) -> str:
+    return getattr(function, "__name__", None) or repr(function)
 
 
 def blocks_of(target: Any, function: str, error: type[HistoryError]) -> Blocks:
@@ -136,6 +142,9 @@ def _blocks_of_connection(connection: Connection, function: str) -> Blocks:
         blocks = Blocks()
         # Connection.info outlives the Connection, in the pool; its options do not.
         connection.execution_options(**{INFO_KEY: blocks})
+    if not connection.closed and not connection.invalidated:
+        # A COPY by the driver may come before any statement of SQLAlchemy.
+        wire_in(connection.info).belongs_to(connection)
     return blocks
 
 

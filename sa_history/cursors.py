@@ -31,7 +31,8 @@ _CLIENT_CURSORS = (psycopg.ClientCursor, psycopg.AsyncClientCursor)
 _REFUSE_COMPANY = (ActiveSqlTransaction, InvalidTransactionTermination)
 
 
-_FIRST = re.compile(r"\s*(SET|LOCK)\b[^;]*;?\s*$", re.IGNORECASE)
+# Not SET CONSTRAINTS: it runs what was deferred.
+_FIRST = re.compile(r"\s*(SET(?!\s+CONSTRAINTS)|LOCK)\b[^;]*;?\s*$", re.IGNORECASE)
 
 
 def must_come_first(query: Any) -> bool:
@@ -58,11 +59,12 @@ class Teller:
     def _noted(self, query: Any, params: Any) -> None:
         """Note what the statement may have done to the settings.
 
-        ROLLBACK TO SAVEPOINT takes them back; COMMIT AND CHAIN begins anew. Of a
-        script and in a pipeline of the application, the command tags are not known.
+        ROLLBACK TO SAVEPOINT takes them back, as RESET ALL does; COMMIT AND CHAIN
+        begins anew. Of a script and in a pipeline of the application, the command tags
+        are not known.
         """
         if self.wire.was_told and (
-            self.statusmessage in ("COMMIT", "ROLLBACK")
+            self.statusmessage in ("COMMIT", "ROLLBACK", "RESET")
             or self.connection.pgconn.pipeline_status
             or not self._can_share(query, params)
         ):
@@ -87,18 +89,20 @@ class Teller:
 def _warn_if_it_may_write(error: psycopg.Error) -> None:
     if isinstance(error, InvalidTransactionTermination):
         warnings.warn(
-            "the context in force is not recorded for a procedure that commits: its "
-            "COMMIT ends the transaction that has the context",
+            "the context in force is not recorded, and nothing is ignored, for a "
+            "procedure that commits: its COMMIT ends the transaction that has them",
             stacklevel=2,
         )
 
 
-def _set_config(connection: Any, news: Settings) -> None:
+def set_config(connection: Any, news: Settings) -> None:
+    """Tell a connection what it has to be told."""
     # By a plain cursor: the application's own may do anything with rows.
     psycopg.Cursor(connection, row_factory=tuple_row).execute(SET_CONFIG, news)
 
 
-async def _set_config_async(connection: Any, news: Settings) -> None:
+async def set_config_async(connection: Any, news: Settings) -> None:
+    """Tell an async connection what it has to be told."""
     cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
     await cursor.execute(SET_CONFIG, news)
 
@@ -134,7 +138,7 @@ class ContextCursor(Teller, psycopg.Cursor[Any]):
     ) -> None:
         lone = self._is_lone()
         with self.connection.pipeline():
-            _set_config(self.connection, news)
+            set_config(self.connection, news)
             super().execute(query, params, **options)
         if not lone:
             self.wire.told(news)
@@ -147,7 +151,7 @@ class ContextCursor(Teller, psycopg.Cursor[Any]):
                 super().executemany(query, params_seq, **options)
             elif psycopg.Pipeline.is_supported() and not self._is_lone():
                 with self.connection.pipeline():
-                    _set_config(self.connection, news)
+                    set_config(self.connection, news)
                     super().executemany(query, params_seq, **options)
                 self.wire.told(news)
             else:
@@ -178,10 +182,10 @@ class ContextCursor(Teller, psycopg.Cursor[Any]):
             yield
         elif self._is_lone():
             with self.connection.transaction():
-                _set_config(self.connection, news)
+                set_config(self.connection, news)
                 yield
         else:
-            _set_config(self.connection, news)
+            set_config(self.connection, news)
             self.wire.told(news)
             yield
 
@@ -193,7 +197,7 @@ class ContextServerCursor(Teller, psycopg.ServerCursor[Any]):
         """Declare the cursor, in the context in force."""
         news = self._news()
         if news is not None and not self._is_lone():
-            _set_config(self.connection, news)
+            set_config(self.connection, news)
             self.wire.told(news)
         return super().execute(query, params, **options)
 
@@ -231,7 +235,7 @@ class AsyncContextCursor(Teller, psycopg.AsyncCursor[Any]):
     ) -> None:
         lone = self._is_lone()
         async with self.connection.pipeline():
-            await _set_config_async(self.connection, news)
+            await set_config_async(self.connection, news)
             await super().execute(query, params, **options)
         if not lone:
             self.wire.told(news)
@@ -244,7 +248,7 @@ class AsyncContextCursor(Teller, psycopg.AsyncCursor[Any]):
                 await super().executemany(query, params_seq, **options)
             elif psycopg.AsyncPipeline.is_supported() and not self._is_lone():
                 async with self.connection.pipeline():
-                    await _set_config_async(self.connection, news)
+                    await set_config_async(self.connection, news)
                     await super().executemany(query, params_seq, **options)
                 self.wire.told(news)
             else:
@@ -279,10 +283,10 @@ class AsyncContextCursor(Teller, psycopg.AsyncCursor[Any]):
             yield
         elif self._is_lone():
             async with self.connection.transaction():
-                await _set_config_async(self.connection, news)
+                await set_config_async(self.connection, news)
                 yield
         else:
-            await _set_config_async(self.connection, news)
+            await set_config_async(self.connection, news)
             self.wire.told(news)
             yield
 
@@ -294,6 +298,6 @@ class AsyncContextServerCursor(Teller, psycopg.AsyncServerCursor[Any]):
         """Declare the cursor, in the context in force."""
         news = self._news()
         if news is not None and not self._is_lone():
-            await _set_config_async(self.connection, news)
+            await set_config_async(self.connection, news)
             self.wire.told(news)
         return await super().execute(query, params, **options)

@@ -15,6 +15,7 @@ from sqlalchemy.schema import ExecutableDDLElement
 from sqlalchemy.sql.compiler import DDLCompiler
 
 from sa_history._types import Level, Operation
+from sa_history.exc import DefinitionError
 from sa_history.sql.compose import (
     DollarQuoted,
     Fragment,
@@ -23,7 +24,9 @@ from sa_history.sql.compose import (
     Qualified,
     Raw,
     join,
+    quote_ident,
 )
+from sa_history.sql.naming import MAX_BYTES
 
 DEFAULT_SCHEMA = "public"
 """Where a schema of None is, when SQL is made without a connection."""
@@ -100,6 +103,7 @@ class Referencing:
 
     :param old: the table of the rows before the statement.
     :param new: the table of the rows after it.
+    :raises DefinitionError: they cannot have the names.
 
     Example::
 
@@ -115,6 +119,29 @@ class Referencing:
 
     old: str | None = None
     new: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the names.
+
+        :raises DefinitionError: they are none, or the same.
+        """
+        for name in (self.old, self.new):
+            if name is None:
+                continue
+            if not isinstance(name, str) or not 0 < len(name.encode()) <= MAX_BYTES:
+                raise DefinitionError(
+                    f"Referencing: a transition table has a name of up to {MAX_BYTES} "
+                    f"bytes, got {name!r}"
+                )
+            try:
+                quote_ident(name)
+            except ValueError as error:
+                raise DefinitionError(f"Referencing: {error}") from error
+        if self.old is not None and self.old == self.new:
+            raise DefinitionError(
+                f"Referencing: both transition tables are named {self.old!r}; rename "
+                "one of them"
+            )
 
     def clause(self) -> Fragment:
         """Return the REFERENCING clause."""

@@ -14,6 +14,7 @@ from weakref import ref
 
 import psycopg
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 
 from sa_history.cursors import (
     AsyncContextCursor,
@@ -21,8 +22,11 @@ from sa_history.cursors import (
     ContextCursor,
     ContextServerCursor,
     Teller,
+    set_config,
+    set_config_async,
 )
-from sa_history.wire import wire_in
+from sa_history.sql.settings import SET_CONFIG
+from sa_history.wire import Settings, Wire, wire_in
 
 
 def give_cursors(connection: Any, info: dict[Any, Any]) -> None:
@@ -36,10 +40,16 @@ def give_cursors(connection: Any, info: dict[Any, Any]) -> None:
     if isinstance(connection, psycopg.Connection):
         client: type[Any] = ContextCursor
         server: type[Any] = ContextServerCursor
-        transaction: Any = _noting_transaction
+        methods: dict[str, Any] = {
+            "transaction": _noting_transaction,
+            "commit": _telling_commit,
+        }
     elif isinstance(connection, psycopg.AsyncConnection):
         client, server = AsyncContextCursor, AsyncContextServerCursor
-        transaction = _noting_async_transaction
+        methods = {
+            "transaction": _noting_async_transaction,
+            "commit": _telling_async_commit,
+        }
     else:
         return
     wire = wire_in(info)
@@ -54,9 +64,10 @@ def give_cursors(connection: Any, info: dict[Any, Any]) -> None:
                 base = base.__bases__[1]
             made = type(base.__name__, (telling, base), {"wire": wire})
             setattr(connection, attribute, made)
-    if "transaction" not in vars(connection):
-        # Weakly, so that the connection is not part of a cycle.
-        connection.transaction = functools.partial(transaction, ref(connection))
+    for name, method in methods.items():
+        if name not in vars(connection):
+            # Weakly, so that the connection is not part of a cycle.
+            setattr(connection, name, functools.partial(method, ref(connection)))
 
 
 @contextmanager
@@ -65,14 +76,19 @@ def _noting_transaction(
 ) -> Iterator[Any]:
     """Do as ``Connection.transaction``, which needs no cursor, and note it."""
     connection: Any = reference()
+    wire: Wire = connection.cursor_factory.wire
     idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
+    wire.blocks_of_driver += 1
     try:
         with type(connection).transaction(connection, *args, **options) as transaction:
             if idle:
-                connection.cursor_factory.wire.forget()
+                wire.forget()
             yield transaction
+            if idle and (news := _last_news(connection)):
+                set_config(connection, news)
     finally:
-        connection.cursor_factory.wire.unsure()
+        wire.blocks_of_driver -= 1
+        wire.unsure()
 
 
 @asynccontextmanager
@@ -81,15 +97,52 @@ async def _noting_async_transaction(
 ) -> AsyncIterator[Any]:
     """The async twin of :func:`_noting_transaction`."""
     connection: Any = reference()
+    wire: Wire = connection.cursor_factory.wire
     idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
     own = type(connection).transaction
+    wire.blocks_of_driver += 1
     try:
         async with own(connection, *args, **options) as transaction:
             if idle:
-                connection.cursor_factory.wire.forget()
+                wire.forget()
             yield transaction
+            if idle and (news := _last_news(connection)):
+                await set_config_async(connection, news)
     finally:
-        connection.cursor_factory.wire.unsure()
+        wire.blocks_of_driver -= 1
+        wire.unsure()
+
+
+def _last_news(connection: Any) -> Settings | None:
+    news: Settings | None = connection.cursor_factory.wire.last_news(
+        connection.pgconn.transaction_status
+    )
+    return news
+
+
+def _telling_commit(reference: ref[psycopg.Connection[Any]]) -> None:
+    """Do as ``Connection.commit``, and tell what it has to know before."""
+    connection: Any = reference()
+    news = _last_news(connection)
+    if news is not None and connection.pgconn.pipeline_status:
+        set_config(connection, news)
+    elif news is not None and not connection.cursor_factory.wire.blocks_of_driver:
+        # In one message, so that it costs no round trip.
+        cursor = psycopg.ClientCursor(connection, row_factory=tuple_row)
+        cursor.execute(f"{SET_CONFIG}; COMMIT", news)
+    type(connection).commit(connection)
+
+
+async def _telling_async_commit(reference: ref[psycopg.AsyncConnection[Any]]) -> None:
+    """The async twin of :func:`_telling_commit`."""
+    connection: Any = reference()
+    news = _last_news(connection)
+    if news is not None and connection.pgconn.pipeline_status:
+        await set_config_async(connection, news)
+    elif news is not None and not connection.cursor_factory.wire.blocks_of_driver:
+        cursor = psycopg.AsyncClientCursor(connection, row_factory=tuple_row)
+        await cursor.execute(f"{SET_CONFIG}; COMMIT", news)
+    await type(connection).commit(connection)
 
 
 def has_cursors(connection: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import Table, inspect
 from sqlalchemy.orm import Mapper
@@ -13,8 +13,8 @@ from sa_history.blocks import Block
 from sa_history.conditions import suggestion
 from sa_history.exc import IgnoreError
 from sa_history.frames import Blocks
-from sa_history.sql.switch import ANY, switch_key
-from sa_history.targets import Target, is_target
+from sa_history.sql.switch import switch_key
+from sa_history.targets import Target
 from sa_history.tracking import trackings_of_table
 
 
@@ -39,6 +39,9 @@ def ignore(
     :raises IgnoreError: nothing is named, or a model has no such trigger; on entering:
         the target cannot have a block.
 
+    A trigger that is deferred is ignored where its statement is executed; what it
+    writes, where it runs.
+
     A trigger with ``ignorable=False`` runs all the same, and append-only protection
     of events cannot be ignored.
 
@@ -52,9 +55,10 @@ def ignore(
         @history.ignore("protect_insert")
         def official_create(session): ...
     """
-    if is_target(target):
-        return IgnoreBlock(cast("Target", target), _keys(what))
-    return IgnoreBlock(UNSET, _keys((target, *what)))
+    if isinstance(target, (str, type, Table)):
+        return IgnoreBlock(UNSET, _keys((target, *what)))
+    # It is looked at when the block is entered: a scoped session may not exist before.
+    return IgnoreBlock(target, _keys(what))
 
 
 class IgnoreBlock(Block[frozenset[str]]):
@@ -86,7 +90,7 @@ def _keys(what: tuple[Any, ...]) -> frozenset[str]:
             'history.ignore(session, "protect_delete")'
         )
     if not models:
-        return frozenset(switch_key(ANY, name) for name in names)
+        return frozenset(switch_key(None, name) for name in names)
     known = {name: table for model in models for name, table in _triggers(model)}
     for name in names:
         if name not in known:
@@ -96,7 +100,7 @@ def _keys(what: tuple[Any, ...]) -> frozenset[str]:
                 f"{suggestion(name, known)}"
             )
     return frozenset(
-        switch_key(table.key, name if names else ANY)
+        switch_key(table.key, name if names else None)
         for model in models
         for name, table in _triggers(model)
         if not names or name in names
@@ -118,8 +122,10 @@ def _triggers(model: Any) -> list[tuple[str, Table]]:
 
 def _ignorable_names(table: Table) -> list[str]:
     attached = attachments_of(table.metadata).of_table(table)
-    tracked = [t.options.events for t in trackings_of_table(table)]
-    return [a.name for a in attached if a.trigger.ignorable] + tracked
+    tracked = trackings_of_table(table)
+    return [a.name for a in attached if a.trigger.ignorable] + [
+        t.options.events for t in tracked if t.options.ignorable
+    ]
 
 
 def _tables(model: Any) -> list[Table]:

@@ -22,7 +22,7 @@ from sa_history.driver import give_cursors, has_cursors
 from sa_history.exc import refusal_for
 from sa_history.soft_deletion import mark_deleted
 from sa_history.sql.settings import SETTING_NAMES
-from sa_history.wire import wire_in
+from sa_history.wire import Settings, wire_in
 
 
 @event.listens_for(Pool, "checkout")
@@ -35,14 +35,28 @@ def _check_out(_: Any, record: ConnectionPoolEntry, __: PoolProxiedConnection) -
 def _begin(connection: Connection) -> None:
     if connection.dialect.name != "postgresql":
         return
-    wire_in(connection.info).begin(connection)
-    if not has_cursors(connection.connection.driver_connection):
+    driver: Any = connection.connection.driver_connection
+    tells = has_cursors(driver)
+    in_one = tells and driver.pgconn.transaction_status != TransactionStatus.IDLE
+    wire_in(connection.info).begin(connection, anew=not in_one)
+    if not tells:
         _tell_by_events(connection)
 
 
 @event.listens_for(Engine, "begin_twophase")
 def _begin_twophase(connection: Connection, xid: Any) -> None:
     _begin(connection)
+
+
+@event.listens_for(Engine, "prepare_twophase")
+def _prepare(connection: Connection, xid: Any) -> None:
+    _tell_before_the_end(connection)
+
+
+@event.listens_for(Engine, "commit_twophase")
+def _commit_twophase(connection: Connection, xid: Any, is_prepared: bool) -> None:
+    if not is_prepared:
+        _tell_before_the_end(connection)
 
 
 @event.listens_for(Session, "after_begin")
@@ -85,6 +99,7 @@ def _tell_by_events(connection: Connection) -> None:
     if event.contains(connection, "before_cursor_execute", _tell):
         return
     event.listen(connection, "before_cursor_execute", _tell)
+    event.listen(connection, "commit", _tell_before_the_end)
     event.listen(connection, "after_cursor_execute", _executed)
     event.listen(connection, "rollback_savepoint", _rolled_back)
 
@@ -93,13 +108,17 @@ def _tell(connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
     if must_come_first(statement):
         return
     wire = wire_in(connection.info)
-    if getattr(connection.connection.dbapi_connection, "autocommit", False):
-        if wire.in_force() is not None:
-            warnings.warn(
-                "the context in force is not recorded: in AUTOCOMMIT only the psycopg "
-                "driver can send it together with the statement",
-                stacklevel=2,
-            )
+    if _is_autocommit(connection):
+        for in_force, lost in (
+            (wire.in_force() is not None, "the context in force is not recorded"),
+            (wire.ignores(), "triggers that are ignored run all the same"),
+        ):
+            if in_force:
+                warnings.warn(
+                    f"{lost}: in AUTOCOMMIT only the psycopg driver can send it "
+                    "together with the statement",
+                    stacklevel=2,
+                )
         return
     in_error = wire.failed  # and only a rollback to a savepoint helps
     news = wire.news(
@@ -108,11 +127,32 @@ def _tell(connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
     if news is None:
         return
     wire.told(news)  # first: the next line comes here again
+    _set_config(connection, news)
+
+
+def _set_config(connection: Connection, news: Settings) -> None:
     settings = zip(SETTING_NAMES, news, strict=True)
     connection.execute(
         select(*(func.set_config(name, value, True) for name, value in settings)),
         execution_options={"stream_results": False},  # or nothing would be executed
     )
+
+
+def _tell_before_the_end(connection: Connection) -> None:
+    """Tell what is ignored now; psycopg's own COMMIT does it by itself."""
+    if connection.dialect.name != "postgresql" or _is_autocommit(connection):
+        return
+    wire = wire_in(connection.info)
+    status = TransactionStatus.INERROR if wire.failed else TransactionStatus.INTRANS
+    news = wire.last_news(status)
+    if news is not None:
+        wire.told(news)
+        _set_config(connection, news)
+
+
+def _is_autocommit(connection: Connection) -> bool:
+    dbapi_connection = connection.connection.dbapi_connection
+    return bool(getattr(dbapi_connection, "autocommit", False))
 
 
 def _executed(

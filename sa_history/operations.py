@@ -82,4 +82,4 @@ def UpdateOf(*columns: str) -> Operations:
         raise DefinitionError(
             f'UpdateOf takes attribute names, got {columns!r}; write UpdateOf("status")'
         )
-    return Operations((Operation.UPDATE,), columns)
+    return Operations((Operation.UPDATE,), tuple(dict.fromkeys(columns)))

@@ -31,6 +31,7 @@ class TrackingOptions:
     :param append_only: whether events are protected from change.
     :param created_at: the time of an event.
     :param search_path: schemas in which conditions find operators.
+    :param ignorable: whether ``history.ignore`` turns it off.
     """
 
     columns: Sequence[str] | None
@@ -46,6 +47,7 @@ class TrackingOptions:
     append_only: bool
     created_at: ColumnElement[datetime.datetime]
     search_path: tuple[str, ...]
+    ignorable: bool
 
     def __post_init__(self) -> None:
         """Check what can be checked without knowing the model."""

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapper
 
 from sa_history._types import ContextStorage, Level
 from sa_history.arguments import as_names, checked_level
-from sa_history.attach import attach
+from sa_history.attach import attach, fits
 from sa_history.claims import claims_of
 from sa_history.columns import tracked_columns
 from sa_history.event_class import Event, make_event_class
@@ -57,6 +57,7 @@ def track(
     append_only: bool = False,
     created_at: ColumnElement[datetime.datetime] = _TRANSACTION_TIME,
     search_path: Sequence[str] = (),
+    ignorable: bool = True,
 ) -> Callable[[T], T]:
     """Track a mapped class or a table: each change becomes an event.
 
@@ -86,6 +87,9 @@ def track(
         transaction began. ``func.clock_timestamp()`` is when it was written.
     :param search_path: schemas in which conditions find operators, such as that of
         an extension; write access to them is a way into the trigger.
+    :param ignorable: whether ``history.ignore`` turns it off. What it does any client
+        can do that may write the table; give False where history has to be complete
+        whoever writes.
     :return: a decorator that returns the class or table.
     :raises DefinitionError: something in the definition cannot work; the message
         says what, and what to write.
@@ -115,6 +119,7 @@ def track(
         append_only=append_only,
         created_at=created_at,
         search_path=as_names("search_path", search_path),
+        ignorable=ignorable,
     )
 
     def decorate(target: T) -> T:
@@ -201,8 +206,9 @@ class HistoryMixin:
 
     ``__history__`` holds the trackers, ``__history_options__`` the options of
     :func:`track`, ``__triggers__`` what :func:`attach` takes. A subclass with a table
-    of its own is tracked as its base is, and has its triggers, unless it says
-    otherwise; ``__history__ = None`` turns tracking off.
+    of its own is tracked as its base is, unless it says otherwise; ``__history__ =
+    None`` turns tracking off. It has the triggers of its base as well, but for those
+    that name columns of the base's table.
 
     Example::
 
@@ -240,12 +246,14 @@ def _track_mixin_class(mapper: Mapper[Any], class_: type[HistoryMixin]) -> None:
     elif trackers is not None and isinstance(mapper.local_table, Table):
         _check_sequence(class_, "__history__", trackers, "(Snapshot, AfterDelete)")
         track(*trackers, **class_.__history_options__)(class_)
-    inherited = shares_a_table(mapper) and "__triggers__" not in vars(class_)
-    if class_.__triggers__ and not inherited:
-        _check_sequence(
-            class_, "__triggers__", class_.__triggers__, "(Protect(Delete),)"
-        )
-        attach(*class_.__triggers__)(class_)
+    triggers = class_.__triggers__
+    _check_sequence(class_, "__triggers__", triggers, "(Protect(Delete),)")
+    if mapper.inherits is not None and "__triggers__" not in vars(class_):
+        # A row has those that name columns of the base by its part in that table.
+        shared = shares_a_table(mapper)
+        triggers = [t for t in triggers if not shared and fits(t, class_)]
+    if triggers:
+        attach(*triggers)(class_)
 
 
 def _check_sequence(

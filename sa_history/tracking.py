@@ -158,7 +158,11 @@ class Tracking:
                 )
                 for column in self.options.context_columns
             ),
-            switch=switch(self.table.key, self.options.events),
+            switch=(
+                switch(self.table.key, self.options.events)
+                if self.options.ignorable
+                else None
+            ),
             search_path=self.options.search_path,
         )
 

@@ -6,8 +6,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Column, Connection, MetaData, Select, Table, event
+from sqlalchemy import (
+    BindParameter,
+    Column,
+    ColumnElement,
+    Connection,
+    FetchedValue,
+    MetaData,
+    Select,
+    Table,
+    event,
+)
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import visitors
+from sqlalchemy.sql.elements import TextClause, _anonymous_label
 
 from sa_history._types import Level, Operation
 from sa_history.arguments import as_names
@@ -28,7 +40,7 @@ from sa_history.lifecycle import create_objects, exists
 from sa_history.models import VIEWS_OF
 from sa_history.sql.bodies import refuse
 from sa_history.sql.compose import Joined, Literal, Qualified, Raw
-from sa_history.sql.expressions import Query
+from sa_history.sql.expressions import Query, expression_sql
 from sa_history.tables import current_schema, require_postgresql
 from sa_history.triggers.base import Place
 from sa_history.triggers.free import Trigger as AttachedTrigger
@@ -60,7 +72,8 @@ def view(
     :param primary_key: names of the columns that identify a row; those that are
         primary keys in the definition, if left out.
     :return: the table.
-    :raises DefinitionError: a column has no name, or the name of another.
+    :raises DefinitionError: the name is taken, a column has no name or that of another,
+        or a value cannot be a literal.
 
     Example::
 
@@ -73,37 +86,75 @@ def view(
     """
     if not isinstance(definition, Select):
         raise DefinitionError(f"view {name!r} is a select(...), got {definition!r}")
+    _check_values(name, definition)
     views = _views_of(metadata)
-    table = Table(
-        name,
-        views.tables,
-        *_columns(name, definition, as_names("primary_key", primary_key)),
-        schema=schema,
-    )
+    columns = _columns(name, definition, as_names("primary_key", primary_key))
+    key = ".".join(filter(None, (schema or metadata.schema, name)))
+    if key in metadata.tables or key in views.tables.tables:
+        raise DefinitionError(
+            f"view {key!r}: the MetaData has a table or a view of this name; give it "
+            "another"
+        )
+    table = Table(name, views.tables, *columns, schema=schema)
     made = DefinedView(table, definition)
     claims_of(views.tables).function(made.refusal_function(), table, f"view {name}")
     views.defined.append(made)
     return table
 
 
+def _check_values(view_name: str, definition: Select[Any]) -> None:
+    for element in visitors.iterate(definition):
+        if not isinstance(element, BindParameter):
+            continue
+        if element.required:  # SQLAlchemy would write NULL
+            raise DefinitionError(
+                f"view {view_name!r}: the parameter :{element.key} has no value; give "
+                "it one"
+            )
+        try:
+            if not element.expanding:
+                expression_sql(element)
+        except (SQLAlchemyError, NotImplementedError, TypeError, ValueError) as error:
+            raise DefinitionError(
+                f"view {view_name!r}: the value {element.value!r} cannot be written as "
+                f"SQL: {error}; give an SQL expression"
+            ) from error
+
+
 def _columns(
     view_name: str, definition: Select[Any], key: tuple[str, ...]
 ) -> list[Column[Any]]:
+    # Not column_descriptions: that would configure all mappers, while classes that
+    # they name may not exist yet.
+    for raw in definition._raw_columns:
+        if isinstance(raw, TextClause):
+            raise DefinitionError(
+                f"view {view_name!r}: the column {str(raw)!r} has no name; write "
+                'literal_column(...), and .label("name") where it is more than a name'
+            )
     columns: dict[str, Column[Any]] = {}
-    for selected in definition.selected_columns:
+    for attribute, selected in definition.selected_columns.items():
         name = getattr(selected, "name", None)
+        if isinstance(name, _anonymous_label):  # of a column_property
+            name = attribute
         if not isinstance(name, str) or name in columns:
             raise DefinitionError(
                 f"view {view_name!r}: the column {str(selected)!r} has "
                 f"{'the name of another' if name in columns else 'no name'}; give it "
                 'one with .label("name")'
             )
+        base = _base_column(selected)
         columns[name] = Column(
             name,
             selected.type,
-            primary_key=name in key or (not key and _is_key(selected)),
-            key=getattr(selected, "key", None) or name,
+            primary_key=name in key
+            or (not key and base is not None and base.primary_key),
+            key=attribute,
             autoincrement=False,
+            # Where the table would make a value, the view may return one.
+            server_default=(
+                FetchedValue() if base is not None and _is_generated(base) else None
+            ),
         )
     for name in key:
         if name not in columns:
@@ -114,8 +165,17 @@ def _columns(
     return list(columns.values())
 
 
-def _is_key(selected: Any) -> bool:
-    return bool(getattr(selected, "primary_key", False))
+def _base_column(selected: ColumnElement[Any]) -> Column[Any] | None:
+    """Return the column of a table that a selected column is, maybe by a label."""
+    bases = [base for base in selected.base_columns if isinstance(base, Column)]
+    return bases[0] if bases else None
+
+
+def _is_generated(column: Column[Any]) -> bool:
+    table = column.table
+    return column.server_default is not None or (
+        isinstance(table, Table) and table.autoincrement_column is column
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +194,9 @@ class DefinedView:
         return View(
             Qualified(self.table.schema, self.table.name),
             tuple(column.name for column in self.table.columns),
-            Query(self.definition),
+            # By its columns: an entity leaves out what is deferred, and adds what its
+            # relationships load.
+            Query(self.definition.with_only_columns(*self.definition.selected_columns)),
         )
 
     def reads(self) -> set[Table]:
@@ -235,8 +297,14 @@ def _views_of(metadata: MetaData) -> Views:
     views = metadata.info[INFO_KEY] = Views(tables)
 
     @event.listens_for(metadata, "before_create")
-    def check_dialect(_: MetaData, connection: Connection, **__: Any) -> None:
+    def check(_: MetaData, connection: Connection, **__: Any) -> None:
         require_postgresql(connection)
+        for defined in views.defined:
+            if defined.table.key in metadata.tables:
+                raise DefinitionError(
+                    f"view {defined.table.key!r}: the MetaData has a table of this "
+                    "name as well; rename one of them"
+                )
 
     @event.listens_for(metadata, "after_create")
     def create_views(_: MetaData, connection: Connection, **__: Any) -> None:
@@ -248,10 +316,13 @@ def _views_of(metadata: MetaData) -> Views:
     def drop_views(
         _: MetaData, connection: Connection, tables: Iterable[Table], **__: Any
     ) -> None:
+        require_postgresql(connection)
         going = set(tables)
+        rest = [table for table in metadata.tables.values() if table not in going]
+        all_go = all(exists(table, connection) is False for table in rest)
         dropped = []
         for defined in views.defined:
-            if not going.isdisjoint(defined.reads()):
+            if all_go or not going.isdisjoint(defined.reads()):
                 going.add(defined.table)
                 dropped.append(defined)
         for defined in reversed(dropped):

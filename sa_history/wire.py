@@ -43,18 +43,30 @@ class Wire:
         self._was_told = False
         self.failed = False
         """Whether the transaction has failed; for drivers that do not know it."""
+        self.blocks_of_driver = 0
+        """How many blocks of ``transaction()`` are open, where COMMIT is refused."""
 
     def change_hands(self) -> None:
         """Note that its last user has given it back to the pool."""
         self._connection = None
         self._sessions.clear()
 
-    def begin(self, connection: Connection) -> None:
-        """Note that a transaction begins, for this user."""
+    def belongs_to(self, connection: Connection) -> None:
+        """Note who uses it."""
         if self._connection is None or self._connection() is not connection:
             self._connection = weakref.ref(connection)
+
+    def begin(self, connection: Connection, anew: bool) -> None:
+        """Note that SQLAlchemy begins a transaction, for this user.
+
+        :param anew: whether there is none yet; the driver may have begun it.
+        """
+        self.belongs_to(connection)
         self._sessions.clear()
-        self.forget()
+        if anew:
+            self.forget()
+        else:
+            self.unsure()
 
     def used_by(self, session: Session) -> None:
         """Note that a session joins the transaction."""
@@ -66,6 +78,10 @@ class Wire:
     def in_force(self) -> Frame | None:
         """Return the context in force for who uses it now, in this thread."""
         return in_force(self._blocks())
+
+    def ignores(self) -> bool:
+        """Return whether who uses it now ignores anything, in this thread."""
+        return bool(ignored(self._blocks()))
 
     def _blocks(self) -> list[Blocks]:
         blocks: list[Blocks] = []
@@ -109,6 +125,21 @@ class Wire:
         # Until told() says that they have arrived; the statement may fail.
         self._told, self._was_told = None, True
         return wanted
+
+    def last_news(self, status: TransactionStatus) -> Settings | None:
+        """Return what the connection has to be told before COMMIT, None for nothing.
+
+        Triggers that were deferred run in it, and what they write is ignored if it is
+        ignored now. Their context is that of the last statement.
+
+        :param status: of the connection.
+        """
+        if status in (TransactionStatus.IDLE, TransactionStatus.INERROR):
+            return None
+        wanted = self._settings()
+        if self._told is None:
+            return wanted
+        return None if wanted[3] == self._told[3] else (*self._told[:3], wanted[3])
 
     def told(self, news: Settings) -> None:
         """Note that the connection has the settings."""

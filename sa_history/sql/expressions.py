@@ -30,6 +30,14 @@ POSTGRESQL: Final[PGDialect] = postgresql.dialect()  # type: ignore[no-untyped-c
 """Knows how types are on PostgreSQL."""
 
 
+def postgresql_type(type_: types.TypeEngine[Any]) -> types.TypeEngine[Any]:
+    """Return what a type is on PostgreSQL, without a decorator around it."""
+    actual = type_.dialect_impl(POSTGRESQL)
+    if isinstance(actual, types.TypeDecorator):
+        return postgresql_type(actual.impl_instance)
+    return actual
+
+
 class _LiteralCompiler(PGCompiler):
     """Writes each value as a literal."""
 
@@ -42,6 +50,27 @@ class _LiteralCompiler(PGCompiler):
             return quote_literal(rf"\x{value.hex()}") + "::bytea"
         text: str = super().render_literal_value(value, type_)  # type: ignore[no-untyped-call]
         return text
+
+    def visit_now_func(self, fn: Any, **kw: Any) -> str:
+        # The same, and nothing that a search_path could replace.
+        return "CURRENT_TIMESTAMP"
+
+
+class _QueryCompiler(_LiteralCompiler):
+    """Writes a literal with its type, where it would be a text in a list of columns."""
+
+    def render_literal_value(self, value: Any, type_: types.TypeEngine[Any]) -> str:
+        text = super().render_literal_value(value, type_)
+        actual = postgresql_type(type_)
+        if value is None or not isinstance(actual, _WRITTEN_AS_TEXT):
+            return text
+        name = self.dialect.type_compiler_instance.process(
+            actual, identifier_preparer=self.preparer
+        )
+        return f"CAST({text} AS {name})"
+
+
+_WRITTEN_AS_TEXT = (types.Date, types.DateTime, types.Enum, types.Time, types.Uuid)
 
 
 class _LiteralDialect(PGDialect):
@@ -77,15 +106,52 @@ class Query(Fragment):
     def render(self, schemas: SchemaNames) -> str:
         """Return the text of the query."""
         dialect = _dialect()
+        dialect.statement_compiler = _QueryCompiler
         # As under a schema_translate_map, but for a schema of None too. Aliases and
         # common table expressions have none.
         preparer: Any = dialect.identifier_preparer
         preparer.schema_for_object = lambda named: (
-            schemas(named.schema) if isinstance(named, Table) else None
+            schemas(named.schema)
+            if isinstance(named, (Table, types.SchemaType, Sequence))
+            else None
         )
         return str(
             self.select.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
         )
+
+
+_EQUAL_BY_PG_CATALOG = (
+    types.Boolean,
+    types.Date,
+    types.DateTime,
+    types.Enum,
+    types.Integer,
+    types.Interval,
+    types.LargeBinary,
+    types.Numeric,
+    types.String,
+    types.Time,
+    types.Uuid,
+    postgresql.BIT,
+    postgresql.CIDR,
+    postgresql.INET,
+    postgresql.INTERVAL,
+    postgresql.MACADDR,
+    postgresql.OID,
+)
+
+
+def equality(type_: types.TypeEngine[Any]) -> str:
+    """Return the operator by which values of a type are equal.
+
+    It has its schema where that is known, and then no ``search_path`` can replace it;
+    that of a type which comes with an extension may be anywhere.
+    """
+    actual = postgresql_type(type_)
+    known = isinstance(actual, _EQUAL_BY_PG_CATALOG)
+    if known and not isinstance(actual, postgresql.CITEXT):
+        return "OPERATOR(pg_catalog.=)"
+    return "="
 
 
 def type_sql(type_: types.TypeEngine[Any]) -> Fragment:
@@ -94,9 +160,7 @@ def type_sql(type_: types.TypeEngine[Any]) -> Fragment:
     A string's length is left out: a cast would cut the value, where storing it in the
     column is an error.
     """
-    actual = type_.dialect_impl(POSTGRESQL)
-    if isinstance(actual, types.TypeDecorator):
-        actual = actual.impl_instance.dialect_impl(POSTGRESQL)
+    actual = postgresql_type(type_)
     if isinstance(actual, (postgresql.ENUM, postgresql.DOMAIN)) and actual.name:
         return Qualified(actual.schema, actual.name)
     if isinstance(actual, types.String) and not isinstance(actual, postgresql.CITEXT):

@@ -1,22 +1,26 @@
 """The switch in a trigger's WHEN, by which ``history.ignore`` turns it off.
 
-The setting holds a JSON list of keys, ``"table:trigger"`` with a star for any. The
-switch stands in WHEN and not in the function, which is not called then; while nothing
-is ignored it costs one look at a setting.
+The setting holds a JSON list of keys, ``"table:trigger"`` with a star for any. In a
+name, a backslash stands before a star, a colon and a backslash.
+
+The switch stands in WHEN and not in the function, which is not called then; while
+nothing is ignored it costs one look at a setting.
 """
 
 from __future__ import annotations
 
+import re
+
 from sa_history.sql.compose import Fragment, Joined, Literal, Raw, join
 from sa_history.sql.naming import IGNORED
 
-ANY = "*"
-"""In a key: any table, or any trigger."""
 
-
-def switch_key(table: str, trigger: str) -> str:
-    """Return what ignores a trigger of a table; either may be :data:`ANY`."""
-    return f"{table}:{trigger}"
+def switch_key(table: str | None, trigger: str | None) -> str:
+    """Return what ignores a trigger of a table; None is any table, or any trigger."""
+    return ":".join(
+        "*" if name is None else re.sub(r"[\\:*]", r"\\\g<0>", name)
+        for name in (table, trigger)
+    )
 
 
 def switch_keys(table: str, trigger: str) -> tuple[str, ...]:
@@ -27,8 +31,8 @@ def switch_keys(table: str, trigger: str) -> tuple[str, ...]:
     """
     return (
         switch_key(table, trigger),
-        switch_key(table, ANY),
-        switch_key(ANY, trigger),
+        switch_key(table, None),
+        switch_key(None, trigger),
     )
 
 

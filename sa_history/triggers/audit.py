@@ -35,7 +35,9 @@ from sa_history.sql.compose import (
     Literal,
     Qualified,
     Raw,
+    SchemaNames,
     join,
+    quote_literal,
 )
 from sa_history.sql.naming import CONTEXT_ID, CONTEXT_METADATA
 from sa_history.sql.switch import switched
@@ -46,6 +48,9 @@ from sa_history.triggers.rows import PAIRS, USE_COLUMN, holds_for_pair, rows_of
 ALL = Insert | Update | Delete
 REQUIRED = ("operation", "table_name", "key", "old_row", "new_row")
 OPTIONAL = ("table_schema", "context_id", "context")
+
+ROW_NUMBER = "pgh_row"
+"""What :data:`PAIRS` adds to the rows."""
 
 
 def audit_table(
@@ -102,22 +107,28 @@ class Audit(TableTrigger):
     """Writes each change of a row into a log that many tables share, as JSON.
 
     A row of the log has the operation, the table, the row's key, the row before and
-    after, and the context. An update that changes nothing leaves none; TRUNCATE counts
-    as a deletion, and leaves one for each row. :func:`track` stores typed columns
-    instead, has the diffs and the queries, and takes less room.
+    after, and the context. Where an update changes the key, ``key`` is the new one. An
+    update that changes nothing leaves none; TRUNCATE counts as a deletion, and leaves
+    one for each row. A generated column that is not stored is left out.
+
+    :func:`track` stores typed columns instead, has the diffs and the queries, and takes
+    less room.
 
     :param into: the log: a table such as :func:`audit_table` makes, or a class that is
         mapped to one.
     :param operation: what is written: ``Insert | Update | Delete``, if left out.
-    :param columns: attribute names to store, all if left out.
-    :param exclude: attribute names not to store, instead of ``columns``.
+    :param columns: attribute names to store, with those of the key. If left out, the
+        whole row is stored, with columns that the model does not know; a change of
+        these alone leaves no row.
+    :param exclude: attribute names not to store, instead of ``columns``; none of the
+        key.
     :param name: of the trigger; ``"audit"`` if left out.
     :param condition: which rows, as an expression over ``old`` and ``new``: what each
         of the operations has.
     :param level: ``"statement"`` writes all rows of a statement at once.
     :param ignorable: whether ``history.ignore`` turns it off.
     :param search_path: schemas in which a condition finds operators.
-    :raises DefinitionError: the log lacks a column.
+    :raises DefinitionError: the log lacks a column, or has one that cannot be filled.
 
     Example::
 
@@ -175,9 +186,15 @@ class Audit(TableTrigger):
 
     def triggers_at(self, place: Place) -> list[Trigger]:
         """Return a trigger for each operation."""
-        if place.is_view or self.log is place.columns.table:
+        table = place.columns.table
+        if place.is_view or self.log is table:
             raise DefinitionError(
                 f"{place.subject}: Audit needs a table, other than the log"
+            )
+        if self._pairs(Operation.UPDATE) and ROW_NUMBER in _names(table):
+            raise DefinitionError(
+                f"{place.subject}: the column {ROW_NUMBER!r} has a name that Audit "
+                'needs for updates; give level="row"'
             )
         return [
             self._trigger(place, operation) for operation in covered(self.operation)
@@ -201,7 +218,15 @@ class Audit(TableTrigger):
     def _stored(self, place: Place) -> tuple[str, ...]:
         known = place.columns.columns
         owner = f"{place.subject}: Audit"
-        return chosen_names(owner, known, self.columns, self.exclude)
+        chosen = chosen_names(owner, known, self.columns, self.exclude)
+        if self.columns is None:
+            for name in place.columns.key:
+                if name not in chosen:
+                    raise DefinitionError(
+                        f"{owner} leaves out {name!r}, which is of the primary key; "
+                        "the log has the key of each row"
+                    )
+        return tuple(n for n in known if n in chosen or n in place.columns.key)
 
     def _where(self, place: Place, operation: Operation) -> str | None:
         condition = self._condition_sql(place, operation, before=False)
@@ -212,30 +237,21 @@ class Audit(TableTrigger):
         return f"({condition}) AND ({changed})" if condition else changed
 
     def _insert(self, place: Place, operation: Operation) -> Fragment:
-        row = Raw("NEW." if operation.has_new else "OLD.")
         names = [place.columns.columns[name].name for name in place.columns.key]
-        key: Fragment = Joined(
-            (
-                Raw("jsonb_build_object("),
-                join(
-                    ", ",
-                    (Literal(n) + Raw("::text, ") + row + Ident(n) for n in names),
-                ),
-                Raw(")"),
-            )
-        )
-        paired = self.level is Level.STATEMENT and operation is Operation.UPDATE
-        if paired:
+        key = _object("NEW" if operation.has_new else "OLD", names)
+        if self._pairs(operation):
             # See holds_for_pair: without a key the statement fails.
             lone = "NEW.pgh_row IS NULL OR OLD.pgh_row IS NULL"
             key = Raw(f"CASE WHEN {lone} THEN NULL ELSE ") + key + Raw(" END")
         values: dict[str, Fragment] = {
-            "operation": Raw("TG_OP"),
-            "table_schema": Raw("TG_TABLE_SCHEMA"),
-            "table_name": Raw("TG_TABLE_NAME"),
+            # Not TG_OP and TG_TABLE_NAME: the table may have such columns, and at row
+            # level the name would be that of a partition.
+            "operation": Literal(operation.value),
+            "table_schema": _SchemaName(place.columns.table.schema),
+            "table_name": Literal(place.columns.table.name),
             "key": key,
-            "old_row": self._row(place, "OLD", operation.has_old),
-            "new_row": self._row(place, "NEW", operation.has_new),
+            "old_row": self._row(place, operation, "OLD", operation.has_old),
+            "new_row": self._row(place, operation, "NEW", operation.has_new),
             # A local setting reads '' and not NULL in later transactions.
             "context_id": Raw(
                 f"NULLIF(current_setting('{CONTEXT_ID}', true), '')::uuid"
@@ -258,28 +274,36 @@ class Audit(TableTrigger):
             )
         )
 
-    def _row(self, place: Place, row: str, there: bool) -> Fragment:
+    def _pairs(self, operation: Operation) -> bool:
+        """Whether the old and the new rows of a statement have to be paired."""
+        return self.level is Level.STATEMENT and operation is Operation.UPDATE
+
+    def _row(
+        self, place: Place, operation: Operation, row: str, there: bool
+    ) -> Fragment:
         if not there:
             return Raw("NULL::jsonb")
-        stored = self._stored(place)
-        left_out = [
-            Literal(column.name)
-            for name, column in place.columns.columns.items()
-            if name not in stored
-        ]
+        stored = [place.columns.columns[name].name for name in self._stored(place)]
+        if self.columns is not None:
+            # And not the row without the others: the table may have more columns than
+            # the model knows.
+            return _object(row, stored)
+        left_out = [n for n in _names(place.columns.table) if n not in stored]
+        if self._pairs(operation):
+            left_out.append(ROW_NUMBER)
+        # With the star it cannot be a column that is named "old" or "new".
+        whole = Raw(f"to_jsonb({row}.*)")
+        if not left_out:
+            return whole
         return Joined(
-            (
-                Raw(f"to_jsonb({row}) - ARRAY["),
-                join(", ", [Literal("pgh_row"), *left_out]),
-                Raw("]"),
-            )
+            (whole, Raw(" - ARRAY["), join(", ", map(Literal, left_out)), Raw("]"))
         )
 
     def _source(self, place: Place, operation: Operation) -> list[Fragment]:
         truncate = operation is Operation.TRUNCATE
+        condition = self._where(place, operation)
         if self.level is Level.ROW and not truncate:
             return []  # the trigger's WHEN has looked already
-        condition = self._where(place, operation)
         if operation is Operation.UPDATE:
             assert condition is not None
             return [Raw(f"\n    FROM {PAIRS}\n    WHERE {holds_for_pair(condition)}")]
@@ -292,6 +316,38 @@ class Audit(TableTrigger):
         ]
 
 
+@dataclass(frozen=True)
+class _SchemaName(Fragment):
+    """The name of a schema, as a value."""
+
+    schema: str | None
+
+    def render(self, schemas: SchemaNames) -> str:
+        return quote_literal(schemas(self.schema))
+
+
+def _object(row: str, names: Sequence[str]) -> Fragment:
+    """Return the columns of a row as a JSON object."""
+    # A function has a hundred arguments at most.
+    parts = [names[start : start + 50] for start in range(0, len(names), 50)] or [()]
+    return join(
+        " || ",
+        (
+            Raw("jsonb_build_object(")
+            + join(
+                ", ",
+                (Literal(n) + Raw(f"::text, {row}.") + Ident(n) for n in part),
+            )
+            + Raw(")")
+            for part in parts
+        ),
+    )
+
+
+def _names(table: Table) -> list[str]:
+    return [column.name for column in table.columns]
+
+
 def _log_table(into: Any) -> Table:
     table = into
     if isinstance(into, type):
@@ -302,16 +358,31 @@ def _log_table(into: Any) -> Table:
             f"Audit: into is a table or a mapped class, got {into!r}; make one with "
             'audit_table("audit_log", metadata)'
         )
-    names = {column.name for column in table.columns}
-    missing = [name for name in REQUIRED if name not in names]
+    columns = {column.name: column for column in table.columns}
+    missing = [name for name in REQUIRED if name not in columns]
     if missing:
         raise DefinitionError(
             f"Audit: {table.name!r} has no column {', '.join(missing)}; it needs "
             f"{', '.join(REQUIRED)}, as audit_table() makes them"
         )
-    if table.columns["key"].nullable:
+    if columns["key"].nullable:
         raise DefinitionError(
             f"Audit: {table.name!r}.key is nullable; make it NOT NULL, so that nothing "
             "is logged without its key"
         )
+    for name, column in columns.items():
+        if name not in (*REQUIRED, *OPTIONAL) and not _fills_itself(column):
+            raise DefinitionError(
+                f"Audit: {table.name!r}.{name} is NOT NULL without a server default, "
+                "and the trigger does not fill it; give it a server_default=..., or "
+                "make it nullable"
+            )
     return table
+
+
+def _fills_itself(column: Column[Any]) -> bool:
+    return (
+        column.nullable
+        or column.server_default is not None  # Identity and Computed are such, too
+        or column is column.table.autoincrement_column
+    )

@@ -174,4 +174,6 @@ class TableTrigger(ABC):
     ) -> str | None:
         if self.condition is None:
             return None
-        return condition_sql(self.condition, self._scope(place, operation, before))
+        sql = condition_sql(self.condition, self._scope(place, operation, before))
+        # A comment at the end of text() must not have what comes after it.
+        return f"{sql}\n" if "--" in sql else sql

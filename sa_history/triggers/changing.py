@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement
+from sqlalchemy.exc import SQLAlchemyError
 
 from sa_history._types import Level, Operation
 from sa_history.conditions import AnyChange, condition_sql
 from sa_history.ddl import Function, Trigger
 from sa_history.exc import DefinitionError
-from sa_history.operations import Operations
+from sa_history.operations import Insert, Operations
 from sa_history.sql.compose import Fragment, Joined, Raw
+from sa_history.sql.expressions import expression_sql
 from sa_history.sql.switch import switched
 from sa_history.triggers.base import Place, TableTrigger
 
@@ -37,18 +42,45 @@ class ChangingTrigger(TableTrigger):
         :raises DefinitionError: it does not fit the table.
         """
 
+    def _written(self, place: Place, name: str) -> Column[Any]:
+        """Return a column that it sets.
+
+        :raises DefinitionError: there is none, or it cannot be set.
+        """
+        owner = type(self).__name__
+        column = place.columns.named(owner, name)
+        for wrong, reason in (
+            (column.primary_key and self.firing() != Insert, "of the primary key"),
+            (column.computed is not None, "generated"),
+        ):
+            if wrong:
+                raise DefinitionError(
+                    f"{place.subject}: {name!r} is {reason}; give {owner} another "
+                    "column"
+                )
+        return column
+
+    def _value_sql(self, place: Place, value: ColumnElement[Any]) -> str:
+        try:
+            return expression_sql(value)
+        except (SQLAlchemyError, TypeError, ValueError) as error:
+            raise DefinitionError(
+                f"{place.subject}: the value {value!r} cannot be written in a trigger: "
+                f"{error}; give an SQL expression"
+            ) from error
+
     def function_at(self, place: Place) -> Function:
         """Return the function for a table."""
-        body = Joined((Raw("\nBEGIN\n"), self.code(place), Raw("END\n")))
-        return Function(place.function, body, definer=False, search_path=None)
-
-    def triggers_at(self, place: Place) -> list[Trigger]:
-        """Return a trigger for each condition."""
         if place.is_view:
             raise DefinitionError(
                 f"{place.subject}: {type(self).__name__} needs a table; attach it to "
                 "those of the view"
             )
+        body = Joined((Raw("\nBEGIN\n"), self.code(place), Raw("END\n")))
+        return Function(place.function, body, definer=False, search_path=None)
+
+    def triggers_at(self, place: Place) -> list[Trigger]:
+        """Return a trigger for each condition."""
         members = self.firing().members
         return [
             Trigger(

@@ -88,9 +88,10 @@ class Trigger(TableTrigger):
         search_path: Sequence[str] | None = None,
         ignorable: bool = True,
     ) -> None:
+        moment = when.lower() if isinstance(when, str) else when
         for field, value in (
             ("name", name),
-            ("when", when.lower() if isinstance(when, str) else when),
+            ("when", moment),
             ("operation", operation),
             ("body", body),
             ("condition", condition),
@@ -107,7 +108,7 @@ class Trigger(TableTrigger):
                 else as_names("Trigger: search_path", search_path),
             ),
             # PostgreSQL has no WHEN for a trigger on a view.
-            ("ignorable", ignorable and when != "instead of"),
+            ("ignorable", ignorable and moment != "instead of"),
         ):
             object.__setattr__(self, field, value)
         self.__post_init__()
@@ -126,6 +127,15 @@ class Trigger(TableTrigger):
             text = getattr(self, argument)
             if not isinstance(text, str) or (argument == "body" and not text.strip()):
                 raise DefinitionError(f"{owner}: {argument} is PL/pgSQL, got {text!r}")
+            if "\0" in text:
+                raise DefinitionError(
+                    f"{owner}: {argument} cannot contain NUL, got {text!r}; remove it"
+                )
+        if not isinstance(self.referencing, (Referencing, type(None))):
+            raise DefinitionError(
+                f"{owner}: referencing is Referencing(new=...) or the like, got "
+                f"{self.referencing!r}"
+            )
         for wrong, reason in self._contradictions():
             if wrong:
                 raise DefinitionError(f"{owner}: {reason}")
@@ -165,9 +175,18 @@ class Trigger(TableTrigger):
                 'transition tables need when="after"',
             ),
             (
+                referencing is not None and self.deferrable is not None,
+                "a deferrable trigger has no transition tables; leave one out",
+            ),
+            (
                 referencing is not None
                 and (len(members) != 1 or bool(self.operation.columns)),
                 "transition tables need one operation, and no UpdateOf",
+            ),
+            (
+                referencing is not None and members == (Operation.TRUNCATE,),
+                "TRUNCATE has no transition tables; read the table in a trigger with "
+                'when="before"',
             ),
             (
                 referencing is not None
@@ -181,6 +200,10 @@ class Trigger(TableTrigger):
             (
                 bool(self.writes) and not (by_row and self.when == "before"),
                 'writes is for when="before" and level="row"',
+            ),
+            (
+                bool(self.writes) and not any(m.has_new for m in members),
+                "writes is for Insert or Update; a deletion has no new row",
             ),
         ]
 
@@ -232,6 +255,23 @@ class Trigger(TableTrigger):
             raise DefinitionError(
                 f"{place.subject}: instead of an operation a trigger runs on a view "
                 'only; give when="before", and RETURN NULL in the body'
+            )
+        if place.is_view and Operation.TRUNCATE in self.operation.members:
+            raise DefinitionError(f"{place.subject}: a view has no TRUNCATE")
+        if place.is_view and self.referencing is not None:
+            raise DefinitionError(
+                f"{place.subject}: a view has no transition tables; attach it to the "
+                "table"
+            )
+        options = place.columns.table.dialect_options["postgresql"]
+        if (
+            self.referencing is not None
+            and self.level is Level.ROW
+            and (options["partition_by"] or options["inherits"])
+        ):
+            raise DefinitionError(
+                f"{place.subject}: on a table with partitions, or one that inherits, "
+                'transition tables need level="statement"'
             )
 
     def _trigger(

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, false, not_, or_
+from sqlalchemy import Column, ColumnElement, and_, false, not_, or_
 
 from sa_history._types import Operation
 from sa_history.conditions import Scope, changed
 from sa_history.exc import DefinitionError, TransitionError
 from sa_history.sql.comparison import stored_equals
-from sa_history.sql.compose import Fragment, Ident, Literal, Raw
+from sa_history.sql.compose import Fragment, Ident, Joined, Literal, Raw
 from sa_history.sql.expressions import expression_sql
 from sa_history.triggers.base import Place
 from sa_history.triggers.refusing import Refusal, RefusingTrigger
@@ -57,11 +57,16 @@ class FSM(RefusingTrigger):
     def __post_init__(self) -> None:
         """Check the arguments, without knowing the model."""
         super().__post_init__()
-        transitions = [tuple(_states("transitions", t)) for t in self.transitions]
+        if not isinstance(self.column, str):
+            raise DefinitionError(
+                f'FSM takes the name of an attribute, got {self.column!r}; write "status"'
+            )
+        given = tuple(_states("transitions", self.transitions))
+        transitions = [tuple(_states("transitions", pair)) for pair in given]
         if not transitions or any(len(transition) != 2 for transition in transitions):
             raise DefinitionError(
                 "FSM: transitions are pairs of states, such as "
-                f'[("draft", "published")], got {self.transitions!r}'
+                f'[("draft", "published")], got {given!r}'
             )
         object.__setattr__(self, "transitions", tuple(transitions))
         if self.initial is not None:
@@ -103,25 +108,28 @@ class FSM(RefusingTrigger):
         condition = self._condition_sql(place, operation, before=self.before)
         if condition is not None:
             sql = f"({condition}) AND ({sql})"
-        column = place.columns.columns[self.column].name
-        before, after = Raw("OLD.") + Ident(column), Raw("NEW.") + Ident(column)
+        column = place.columns.columns[self.column]
+        before, after = _as_text("OLD", column), _as_text("NEW", column)
         if operation is Operation.INSERT:
-            states = ", ".join(shown(state) for state in self.initial or ())
+            states = ", ".join(shown(column, state) for state in self.initial or ())
             reason = "% may not begin as %"
             values: tuple[Fragment, ...] = (after,)
             hint = f"It begins as {states}."
         else:
-            ways = ", ".join(f"{shown(a)} to {shown(b)}" for a, b in self.transitions)
+            ways = ", ".join(
+                f"{shown(column, start)} to {shown(column, end)}"
+                for start, end in self.transitions
+            )
             reason, values = "% may not go from % to %", (before, after)
             hint = f"It goes from {ways}."
         return Refusal(
             operation,
             sql,
             reason,
-            names=(Literal(column),),
+            names=(Literal(column.name),),
             values=values,
             hint=self.the_hint(hint, place),
-            column=column,
+            column=column.name,
         )
 
     def _wrong_beginning(self, scope: Scope) -> ColumnElement[bool]:
@@ -131,22 +139,27 @@ class FSM(RefusingTrigger):
     def _wrong_transition(self, scope: Scope) -> ColumnElement[bool]:
         before = scope.column("old", self.column)
         after = scope.column("new", self.column)
-        # By source, so that each is compared once: (old = a AND (new = b OR new = c)).
-        ends: dict[Any, list[Any]] = {}
-        for source, end in self.transitions:
-            ends.setdefault(source, []).append(end)
-        allowed = [
-            and_(
-                stored_equals(before, source),
-                or_(*(stored_equals(after, value) for value in values)),
-            )
-            for source, values in ends.items()
-        ]
+        # By start, so that each is compared once: (old = a AND (new = b OR new = c)).
+        # Found by their SQL: states may be unhashable, or equal and stored otherwise.
+        starts: dict[str, ColumnElement[bool]] = {}
+        ends: dict[str, list[ColumnElement[bool]]] = {}
+        for start, end in self.transitions:
+            from_start = stored_equals(before, start)
+            key = expression_sql(from_start)
+            starts[key] = from_start
+            ends.setdefault(key, []).append(stored_equals(after, end))
+        allowed = [and_(starts[key], or_(*ends[key])) for key in starts]
         return and_(changed(scope, self.column), not_(or_(false(), *allowed)))
 
 
+def _as_text(row: str, column: Column[Any]) -> Fragment:
+    # With the schema, as a function that reads no rows has the caller's path.
+    value = Raw(f"{row}.") + Ident(column.name) + Raw("::pg_catalog.text")
+    return Joined((Raw("COALESCE("), value, Raw(", 'NULL')")))
+
+
 def _states(argument: str, states: Any) -> Iterable[Any]:
-    if isinstance(states, (str, bytes)) or not isinstance(states, Iterable):
+    if isinstance(states, (str, bytes, dict)) or not isinstance(states, Iterable):
         raise DefinitionError(
             f"FSM: {argument} holds lists of states, got {states!r}; write a list"
         )

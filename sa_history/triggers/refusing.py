@@ -16,7 +16,13 @@ from sa_history.sql.bodies import refuse
 from sa_history.sql.compose import Fragment, Joined, Literal, Raw, join
 from sa_history.sql.switch import switched
 from sa_history.triggers.base import Place, TableTrigger
-from sa_history.triggers.rows import PAIRS, USE_COLUMN, holds_for_pair, rows_of
+from sa_history.triggers.rows import (
+    PAIRS,
+    ROW_NUMBER,
+    USE_COLUMN,
+    holds_for_pair,
+    rows_of,
+)
 
 FOUND = "pgh_found"
 """The variable with the values of a row that is refused."""
@@ -30,7 +36,7 @@ class Refusal:
     :param condition: SQL over ``OLD`` and ``NEW``, None for every row.
     :param reason: why, with a percent sign for each name and each value.
     :param names: the names in it.
-    :param values: the values in it, as SQL over ``OLD`` and ``NEW``.
+    :param values: the values in it, as SQL of type text over ``OLD`` and ``NEW``.
     :param hint: what to do instead.
     :param column: the one that it is about.
     """
@@ -77,6 +83,11 @@ class RefusingTrigger(TableTrigger):
             )
         if self.hint is not None and not isinstance(self.hint, str):
             raise DefinitionError(f"{owner}: hint is a text, got {self.hint!r}")
+        if self.hint is not None and "\0" in self.hint:
+            raise DefinitionError(
+                f"{owner}: PostgreSQL text cannot contain NUL, got the hint "
+                f"{self.hint!r}; remove it"
+            )
 
     @abstractmethod
     def refusals(self, place: Place) -> list[Refusal]:
@@ -115,12 +126,8 @@ class RefusingTrigger(TableTrigger):
 
     def triggers_at(self, place: Place) -> list[Trigger]:
         """Return one trigger for all operations that have no condition, or several."""
-        if place.is_view:
-            raise DefinitionError(
-                f"{place.subject}: {type(self).__name__} needs a table; attach it to "
-                "those of the view"
-            )
         refusals = self.refusals(place)
+        self._check_place(place, [refusal.operation for refusal in refusals])
         triggers: list[Trigger] = []
         plain: list[Operation] = []
         for refusal in refusals:
@@ -151,6 +158,30 @@ class RefusingTrigger(TableTrigger):
             )
         return named
 
+    def _check_place(self, place: Place, operations: list[Operation]) -> None:
+        owner, table = type(self).__name__, place.columns.table
+        if place.is_view:
+            raise DefinitionError(
+                f"{place.subject}: {owner} needs a table; attach it to those of the "
+                "view"
+            )
+        if Operation.UPDATE not in operations:
+            return
+        if self.deferrable and table.dialect_options["postgresql"]["partition_by"]:
+            # https://www.postgresql.org/docs/current/trigger-definition.html
+            raise DefinitionError(
+                f"{place.subject}: {table.name!r} is partitioned, and for triggers "
+                "that can be deferred an update that moves a row to another partition "
+                "is none; leave deferrable out"
+            )
+        names = {column.name for column in table.columns}
+        if self.level is Level.STATEMENT and ROW_NUMBER in names:
+            raise DefinitionError(
+                f"{place.subject}: {table.name!r} has a column {ROW_NUMBER!r}, which "
+                "is what the rows of a statement are paired by; rename it, or give "
+                'level="row"'
+            )
+
     def _trigger(
         self, place: Place, operations: tuple[Operation, ...], refusal: Refusal | None
     ) -> Trigger:
@@ -165,7 +196,7 @@ class RefusingTrigger(TableTrigger):
             operations=operations,
             level=Level.ROW if by_row else Level.STATEMENT,
             columns=tuple(
-                place.columns.named(place.subject, name).name for name in columns
+                place.columns.named("UpdateOf", name).name for name in columns
             ),
             referencing=None if by_row else transition_tables(operations[0]),
             deferrable=self.deferrable.upper() if self.deferrable else None,
@@ -197,7 +228,7 @@ class RefusingTrigger(TableTrigger):
         return Joined(
             (
                 Raw("  SELECT ARRAY["),
-                join(", ", (value + Raw("::text") for value in refusal.values)),
+                join(", ", refusal.values),
                 Raw(f"]::text[] INTO {FOUND}\n    FROM "),
                 rows,
                 Raw(f"\n    WHERE {condition}" if condition else ""),

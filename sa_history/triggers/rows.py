@@ -13,10 +13,13 @@ from sa_history.sql.compose import Fragment, Qualified, Raw
 USE_COLUMN = "\n#variable_conflict use_column\n"
 """What the body of such a function begins with."""
 
+ROW_NUMBER = "pgh_row"
+"""The column by which the old and the new rows are paired; theirs has another name."""
+
 PAIRS = (
-    f"(SELECT row_number() OVER () AS pgh_row, * FROM {NEW_ROWS}) AS NEW\n"
-    f"    FULL JOIN (SELECT row_number() OVER () AS pgh_row, * FROM {OLD_ROWS}) AS OLD"
-    " ON NEW.pgh_row = OLD.pgh_row"
+    f"(SELECT row_number() OVER () AS {ROW_NUMBER}, * FROM {NEW_ROWS}) AS NEW\n"
+    f"    FULL JOIN (SELECT row_number() OVER () AS {ROW_NUMBER}, * FROM {OLD_ROWS})"
+    f" AS OLD ON NEW.{ROW_NUMBER} = OLD.{ROW_NUMBER}"
 )
 """The old and the new rows of an update, paired by position.
 
@@ -48,6 +51,7 @@ def holds_for_pair(condition: str) -> str:
     a trigger that records then writes a row without a key, and one that refuses does.
     """
     return (
-        f"CASE WHEN ({condition}) OR NEW.pgh_row IS NULL OR OLD.pgh_row IS NULL"
+        f"CASE WHEN ({condition}) OR NEW.{ROW_NUMBER} IS NULL"
+        f" OR OLD.{ROW_NUMBER} IS NULL"
         " THEN true ELSE false END"
     )

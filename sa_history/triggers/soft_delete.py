@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, ForeignKeyConstraint, literal, not_
+from sqlalchemy import (
+    BinaryExpression,
+    Column,
+    ColumnElement,
+    ForeignKeyConstraint,
+    not_,
+    types,
+)
 from sqlalchemy.exc import NoReferencedTableError
+from sqlalchemy.sql.operators import custom_op
 
-from sa_history._types import Operation
+from sa_history._types import Level, Operation
+from sa_history.conditions import AnyChange, condition_sql
+from sa_history.ddl import Trigger
 from sa_history.exc import DefinitionError
 from sa_history.operations import Delete, Operations
 from sa_history.sql.bodies import refuse
-from sa_history.sql.comparison import stored_equals
+from sa_history.sql.comparison import stored_equals, value_of
 from sa_history.sql.compose import (
     Fragment,
     Ident,
@@ -22,12 +33,14 @@ from sa_history.sql.compose import (
     Raw,
     join,
 )
-from sa_history.sql.expressions import expression_sql
+from sa_history.sql.expressions import equality
+from sa_history.sql.switch import switched
 from sa_history.triggers.base import Place
 from sa_history.triggers.changing import ChangingTrigger
 from sa_history.triggers.values import check_value
 
 FOREIGN_KEY_VIOLATION = "23503"
+FEATURE_NOT_SUPPORTED = "0A000"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +50,8 @@ class SoftDelete(ChangingTrigger):
     A row that is marked already stays as it is: one whose column has the value, or,
     with an SQL expression as value, one whose nullable column is not NULL. TRUNCATE
     deletes for good. Where a foreign key has ``ON DELETE CASCADE``, a row that it
-    refers to cannot be deleted while marked rows do.
+    refers to cannot be deleted while marked rows do. In a partitioned table, the
+    columns of the partition key cannot be updated.
 
     :param column: the attribute name of the column.
     :param value: what marks the row, a value of the column or an SQL expression such
@@ -73,33 +87,67 @@ class SoftDelete(ChangingTrigger):
     def code(self, place: Place) -> Fragment:
         """Return the statements of its body."""
         columns = place.columns
-        column = columns.named("SoftDelete", self.column)
+        column = self._written(place, self.column)
         if not columns.key:
             raise DefinitionError(
                 f"{place.subject}: SoftDelete needs a primary key to find the row by"
-            )
-        if column.primary_key:
-            raise DefinitionError(
-                f"{place.subject}: {self.column!r} is of the primary key; mark another"
             )
         if isinstance(self.value, ColumnElement):
             value = self.value
         else:
             check_value(place.subject, column, self.value)
-            value = literal(self.value, column.type)
-        key = (columns.columns[name].name for name in columns.key)
+            value = value_of(column.type, self.value)
+        partition_key = self._partition_key(place)
+        if self.column in partition_key:
+            raise DefinitionError(
+                f"{place.subject}: {self.column!r} is of the partition key, so a mark "
+                "would move the row; mark another column"
+            )
+        key = (columns.columns[name] for name in columns.key)
         return Joined(
             (
+                *([_refuse_move()] if partition_key else ()),
                 *self._orphaned(place),
                 Raw(f"  IF {self._unmarked(place)} THEN\n    UPDATE "),
                 place.relation,
                 Raw(" SET "),
                 Ident(column.name),
-                Raw(f" = {expression_sql(value)}\n    WHERE "),
-                join(" AND ", (Ident(n) + Raw(" = OLD.") + Ident(n) for n in key)),
+                Raw(f" = {self._value_sql(place, value)}\n    WHERE "),
+                join(" AND ", (_equal(Ident(c.name), c) for c in key)),
                 Raw(";\n  END IF;\n  RETURN NULL;\n"),
             )
         )
+
+    def triggers_at(self, place: Place) -> list[Trigger]:
+        """Return the trigger, and one that keeps rows in their partitions."""
+        triggers = super().triggers_at(place)
+        partition_key = self._partition_key(place)
+        if partition_key:
+            # PostgreSQL moves a row by a DELETE, which is not to be told from others.
+            scope = self._scope(place, Operation.UPDATE, before=True)
+            moved = condition_sql(AnyChange(*partition_key), scope)
+            triggers.append(
+                Trigger(
+                    name=place.trigger_name("move"),
+                    table=place.relation,
+                    function=place.function,
+                    timing="BEFORE",
+                    operations=(Operation.UPDATE,),
+                    level=Level.ROW,
+                    when=switched(Raw(moved), place.switch),
+                )
+            )
+        return triggers
+
+    def _partition_key(self, place: Place) -> tuple[str, ...]:
+        """Return the attributes whose columns are named in the partition key."""
+        options = place.columns.table.dialect_options["postgresql"]
+        key = str(options["partition_by"] or "")
+        words = {
+            quoted.replace('""', '"') or word.lower()
+            for quoted, word in re.findall(r'"((?:[^"]|"")+)"|(\w+)', key)
+        }
+        return tuple(n for n, c in place.columns.columns.items() if c.name in words)
 
     def marks(self, place: Place) -> str | None:
         """Return which rows a DELETE marks, as SQL over ``OLD``; None for all."""
@@ -109,10 +157,20 @@ class SoftDelete(ChangingTrigger):
         column = self._scope(place, Operation.DELETE, before=True).column(
             "old", self.column
         )
-        if not isinstance(self.value, ColumnElement):
-            return expression_sql(not_(stored_equals(column, self.value)))
-        nullable = place.columns.columns[self.column].nullable
-        return expression_sql(stored_equals(column, None)) if nullable else "true"
+        if isinstance(self.value, ColumnElement):
+            nullable = place.columns.columns[self.column].nullable
+            marked = stored_equals(column, None) if nullable else None
+            return "true" if marked is None else self._value_sql(place, marked)
+        operator = equality(column.type)
+        if self.value is None or operator == "=":
+            return self._value_sql(place, not_(stored_equals(column, self.value)))
+        marked = BinaryExpression(
+            column,
+            value_of(column.type, self.value),
+            custom_op(operator, is_comparison=True),
+            types.Boolean(),
+        )
+        return f"({self._value_sql(place, marked)}) IS NOT TRUE"
 
     def _orphaned(self, place: Place) -> list[Fragment]:
         """Return what refuses that a row is left without the row it refers to.
@@ -122,7 +180,10 @@ class SoftDelete(ChangingTrigger):
         """
         return [
             _refuse_orphan(constraint)
-            for constraint in place.columns.table.foreign_key_constraints
+            for constraint in sorted(
+                place.columns.table.foreign_key_constraints,
+                key=lambda c: [(e.parent.name, e.target_fullname) for e in c.elements],
+            )
             if (constraint.ondelete or "").upper() == "CASCADE"
             and _is_resolved(constraint)
         ]
@@ -137,18 +198,23 @@ def _is_resolved(constraint: ForeignKeyConstraint) -> bool:
 
 def _refuse_orphan(constraint: ForeignKeyConstraint) -> Fragment:
     referred = constraint.referred_table
-    pairs = [
-        (Raw("OLD.") + Ident(element.parent.name), Ident(element.column.name))
-        for element in constraint.elements
-    ]
     return Joined(
         (
             Raw("  IF "),
-            join(" AND ", (old + Raw(" IS NOT NULL") for old, _ in pairs)),
+            join(
+                " AND ",
+                (
+                    Raw("OLD.") + Ident(e.parent.name) + Raw(" IS NOT NULL")
+                    for e in constraint.elements
+                ),
+            ),
             Raw(" AND NOT EXISTS (SELECT FROM "),
             Qualified(referred.schema, referred.name),
             Raw(" WHERE "),
-            join(" AND ", (column + Raw(" = ") + old for old, column in pairs)),
+            join(
+                " AND ",
+                (_equal(Ident(e.column.name), e.parent) for e in constraint.elements),
+            ),
             Raw(") THEN\n"),
             refuse(
                 Literal("DELETE of %.% is refused: its row in % is deleted"),
@@ -159,6 +225,34 @@ def _refuse_orphan(constraint: ForeignKeyConstraint) -> Fragment:
                 ),
                 FOREIGN_KEY_VIOLATION,
                 Literal("The row stays, marked; mark what it refers to as well."),
+                indent="    ",
+            ),
+            Raw("  END IF;\n"),
+        )
+    )
+
+
+def _equal(name: Fragment, column: Column[Any]) -> Fragment:
+    """Return whether a column is what ``OLD`` has in another.
+
+    In a cascade the function has the rights of the table's owner, so what the caller
+    has put into the path must not run.
+    """
+    return name + Raw(f" {equality(column.type)} OLD.") + Ident(column.name)
+
+
+def _refuse_move() -> Fragment:
+    return Joined(
+        (
+            Raw("  IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN\n"),
+            refuse(
+                Literal("UPDATE of %.% is refused: it may move the row"),
+                (Raw("TG_TABLE_SCHEMA"), Raw("TG_TABLE_NAME")),
+                FEATURE_NOT_SUPPORTED,
+                Literal(
+                    "To move a row to another partition is to delete it, and that"
+                    " marks it; insert another row."
+                ),
                 indent="    ",
             ),
             Raw("  END IF;\n"),

@@ -12,7 +12,6 @@ from sa_history._types import Operation
 from sa_history.exc import DefinitionError
 from sa_history.operations import Operations, Update
 from sa_history.sql.compose import Fragment, Ident, Joined, Raw
-from sa_history.sql.expressions import expression_sql
 from sa_history.triggers.base import Place
 from sa_history.triggers.changing import ChangingTrigger
 
@@ -81,7 +80,7 @@ class Touch(ChangingTrigger):
 
     def code(self, place: Place) -> Fragment:
         """Return the statements of its body."""
-        column = place.columns.named("Touch", self.column)
+        column = self._written(place, self.column)
         times = (types.DateTime, types.Date, types.Time)
         if self.value is _NOW and not isinstance(column.type, times):
             raise DefinitionError(
@@ -92,6 +91,6 @@ class Touch(ChangingTrigger):
             (
                 Raw("  NEW."),
                 Ident(column.name),
-                Raw(f" := {expression_sql(self.value)};\n  RETURN NEW;\n"),
+                Raw(f" := {self._value_sql(place, self.value)};\n  RETURN NEW;\n"),
             )
         )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Column, types
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import SQLAlchemyError
 
 from sa_history.exc import DefinitionError
+from sa_history.sql.comparison import value_of
+from sa_history.sql.expressions import POSTGRESQL, expression_sql
 
 
 def check_value(subject: str, column: Column[Any], value: Any) -> None:
@@ -29,16 +32,35 @@ def check_value(subject: str, column: Column[Any], value: Any) -> None:
         raise DefinitionError(
             f"{subject}: the column {column.name!r} cannot be {value!r}: {wrong}"
         )
+    try:
+        expression_sql(value_of(column.type, value)).encode()
+    except (SQLAlchemyError, *_OF_A_DECORATOR) as error:
+        # SQLAlchemy's own says only that there was one.
+        reason = error.__cause__ or error
+        raise DefinitionError(
+            f"{subject}: the column {column.name!r} cannot be {value!r}, which cannot "
+            f"be written as SQL: {reason}"
+        ) from error
 
 
-def shown(value: Any) -> str:
-    """Return a value as messages of the database show it."""
+# What a TypeDecorator may raise of a value that is not one of its own.
+_OF_A_DECORATOR = (AttributeError, LookupError, TypeError, ValueError)
+
+
+def shown(column: Column[Any], value: Any) -> str:
+    """Return a value as a column that is cast to text shows it, NULL for None."""
     if value is None:
         return "NULL"
-    return str(value.value if isinstance(value, enum.Enum) else value)
+    processor = column.type.dialect_impl(POSTGRESQL).bind_processor(POSTGRESQL)
+    stored = processor(value) if processor else value
+    return str(stored).lower() if isinstance(stored, bool) else str(stored)
 
 
 def _wrong(type_: types.TypeEngine[Any], value: Any) -> str | None:
+    if isinstance(type_, types.JSON):
+        return None  # any value that JSON has, whatever its python_type says
+    if isinstance(type_, postgresql.DOMAIN):
+        return _wrong(type_.data_type, value)
     if isinstance(type_, types.Enum):
         # By name or by member, as SQLAlchemy takes it.
         members: Sequence[Any] = [*(type_.enum_class or ())]

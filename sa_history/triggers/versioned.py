@@ -66,7 +66,7 @@ class Versioned(ChangingTrigger):
 
     def code(self, place: Place) -> Fragment:
         """Return the statements of its body."""
-        column = place.columns.named("Versioned", self.column)
+        column = self._written(place, self.column)
         if not isinstance(column.type, types.Integer):
             raise DefinitionError(
                 f"{place.subject}: Versioned counts in an integer column, and "
