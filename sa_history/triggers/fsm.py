@@ -59,7 +59,8 @@ class FSM(RefusingTrigger):
         super().__post_init__()
         if not isinstance(self.column, str):
             raise DefinitionError(
-                f'FSM takes the name of an attribute, got {self.column!r}; write "status"'
+                f"FSM takes the name of an attribute, got {self.column!r}; "
+                'write "status"'
             )
         given = tuple(_states("transitions", self.transitions))
         transitions = [tuple(_states("transitions", pair)) for pair in given]

@@ -1342,6 +1342,31 @@ def test_append_only_and_what_is_not_ignorable_hold_whatever_a_client_sets(
     assert counts(pg_session) == (1, 1)
 
 
+def test_tracking_that_is_not_ignorable_holds_whatever_a_client_sets(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_session: Session,
+    level: str,
+) -> None:
+    @attach(Protect(Delete))
+    @track(level=level, ignorable=False)
+    class Account(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    create_all()
+    with pytest.raises(IgnoreError, match="Account has no trigger 'events'"):
+        history.ignore(pg_session, Account, "events")
+    with history.ignore(pg_session, Account):
+        pg_session.execute(insert(Account).values(id=1))
+        pg_session.execute(delete(Account))
+    setting = {"s": '["account:*", "account:events", "*:events"]'}
+    pg_session.execute(text("SELECT set_config('pghistory.ignore', :s, true)"), setting)
+    pg_session.execute(insert(Account).values(id=2))
+    events = pg_session.execute(text("SELECT pgh_op, id FROM account_event")).all()
+    assert [tuple(event) for event in events] == [("I", 1), ("D", 1), ("I", 2)]
+
+
 def test_name_that_is_not_ignorable_is_not_offered(
     account: Any, pg_session: Session
 ) -> None:

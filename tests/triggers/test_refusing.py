@@ -64,6 +64,7 @@ from sa_history import (
     Truncate,
     Update,
     UpdateOf,
+    Versioned,
     attach,
     new,
     old,
@@ -1465,6 +1466,32 @@ def test_mixin_protects_subclasses_unless_they_say_otherwise(
         "More": ["update", "delete"],
         "Free": [],
     }
+
+
+def test_mixin_gives_a_joined_table_the_triggers_that_it_has_columns_for(
+    base: type[DeclarativeBase], create_all: CreateAll, attempt: Attempt
+) -> None:
+    class Person(HistoryMixin, base):  # type: ignore[misc, valid-type]
+        __tablename__ = "person"
+        __history__ = None
+        __triggers__ = (Protect(Delete), ReadOnly("kind"), Versioned("version"))
+        id: Mapped[int] = mapped_column(primary_key=True)
+        kind: Mapped[str]
+        version: Mapped[int] = mapped_column(server_default="1")
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "person"}
+
+    class Guard(Person):
+        __tablename__ = "guard"
+        id: Mapped[int] = mapped_column(ForeignKey(Person.id), primary_key=True)
+        badge: Mapped[int]
+        __mapper_args__ = {"polymorphic_identity": "guard"}
+
+    create_all()
+    assert attempt("INSERT INTO person (id, kind) VALUES (1, 'guard')") is None
+    assert attempt("INSERT INTO guard (id, badge) VALUES (1, 7)") is None
+    assert attempt("UPDATE guard SET badge = 8") is None
+    assert attempt("DELETE FROM guard") is ProtectedError
+    assert attempt("UPDATE person SET kind = 'person'") is ReadOnlyError
 
 
 def test_mixin_protects_joined_tables_and_shared_ones_once(

@@ -41,7 +41,7 @@ FLOORS = [
     ["event_table"],
     ["event_class"],
     ["tracking"],
-    ["event_data", "events", "lifecycle"],
+    ["event_data", "events", "lifecycle", "written"],
     ["attach", "views"],
     ["aggregate", "manual", "track"],
     ["frames"],
