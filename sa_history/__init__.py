@@ -33,6 +33,7 @@ from sa_history import listeners as _listeners  # noqa: F401 (registers them)
 from sa_history._types import Level, Op
 from sa_history.aggregate import AggregateEvent
 from sa_history.attach import attach
+from sa_history.baseline import baseline
 from sa_history.conditions import (
     AllChange,
     AllDontChange,
@@ -114,6 +115,7 @@ __all__ = [
     "annotate",
     "attach",
     "audit_table",
+    "baseline",
     "context",
     "create_event",
     "events",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,10 @@ class Attachment:
         """Return the triggers in the database; one definition may need several."""
         return self.trigger.triggers_at(self.place)
 
+    def objects(self) -> tuple[Function | Trigger, ...]:
+        """Return the function and its triggers."""
+        return (self.function(), *self.triggers())
+
     def is_ignored(self, names: frozenset[str]) -> bool:
         """Return whether it is among the names that blocks ignore."""
         return self.trigger.ignorable and not names.isdisjoint(
@@ -74,6 +79,9 @@ class Attachments:
     def of_table(self, table: Table) -> list[Attachment]:
         """Return the triggers of a table, in the order they were attached."""
         return [a for a in self._attached.values() if a.table is table]
+
+    def __iter__(self) -> Iterator[Attachment]:
+        return iter(self._attached.values())
 
     def __bool__(self) -> bool:
         return bool(self._attached)

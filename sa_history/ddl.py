@@ -1,14 +1,14 @@
 """Functions, triggers and views as frozen values, and the statements that make them.
 
-A value says what an object is; an element such as :class:`CreateTrigger` is a
-SQLAlchemy DDL element that any connection executes, with the connection's
-``schema_translate_map`` and default schema in force.
+A value says what an object is; a :class:`Statement` is a SQLAlchemy DDL element that
+any connection executes, with the connection's ``schema_translate_map`` and default
+schema in force.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import ExecutableDDLElement
@@ -64,11 +64,14 @@ class Function:
     definer: bool = True
     search_path: tuple[str, ...] | None = ()
 
-    def create(self) -> Fragment:
-        """Return the CREATE statement."""
+    def create(self, replace: bool = True) -> Fragment:
+        """Return the CREATE statement.
+
+        :param replace: what has its name already.
+        """
         return Joined(
             (
-                Raw("CREATE OR REPLACE FUNCTION "),
+                Raw("CREATE OR REPLACE FUNCTION " if replace else "CREATE FUNCTION "),
                 self.name,
                 Raw(f"({self.arguments}) RETURNS {self.returns}\n"),
                 Raw("LANGUAGE plpgsql"),
@@ -79,12 +82,21 @@ class Function:
             )
         )
 
-    def _path(self) -> Fragment:
+    @property
+    def path(self) -> tuple[str, ...] | None:
+        """The schemas that it searches, None where the caller's path stays."""
         if self.search_path is None:
+            return None
+        return ("pg_catalog", *self.search_path, "pg_temp")
+
+    def _path(self) -> Fragment:
+        if self.path is None:
             return Raw("")
-        schemas = [Ident(schema) for schema in self.search_path]
-        path = join(", ", [Raw("pg_catalog"), *schemas, Raw("pg_temp")])
-        return Raw(" SET search_path = ") + path
+        return Raw(" SET search_path = ") + join(", ", map(Ident, self.path))
+
+    def target(self) -> Fragment:
+        """Return how DROP and COMMENT ON call it."""
+        return Joined((Raw("FUNCTION "), self.name, Raw(f"({self.arguments})")))
 
     def drop(self) -> Fragment:
         """Return the DROP statement; triggers that call the function go with it."""
@@ -189,12 +201,17 @@ class Trigger:
     deferrable: str | None = None
     when: Fragment | None = None
 
-    def create(self) -> Fragment:
-        """Return the CREATE statement."""
-        # PostgreSQL replaces no constraint triggers.
-        kind = "OR REPLACE" if self.deferrable is None else "CONSTRAINT"
+    def create(self, replace: bool = True) -> Fragment:
+        """Return the CREATE statement.
+
+        :param replace: what has its name already; PostgreSQL replaces no constraint
+            triggers.
+        """
+        kind = "CREATE OR REPLACE TRIGGER " if replace else "CREATE TRIGGER "
+        if self.deferrable is not None:
+            kind = "CREATE CONSTRAINT TRIGGER "
         parts: list[Fragment] = [
-            Raw(f"CREATE {kind} TRIGGER "),
+            Raw(kind),
             Ident(self.name),
             Raw(f" {self.timing} "),
             join(" OR ", (self._event(operation) for operation in self.operations)),
@@ -211,6 +228,10 @@ class Trigger:
             parts += [Raw("WHEN ("), self.when, Raw(")\n")]
         parts += [Raw("EXECUTE FUNCTION "), self.function, Raw("()")]
         return Joined(tuple(parts))
+
+    def target(self) -> Fragment:
+        """Return how DROP and COMMENT ON call it."""
+        return Joined((Raw("TRIGGER "), Ident(self.name), Raw(" ON "), self.table))
 
     def drop(self) -> Fragment:
         """Return the DROP statement."""
@@ -253,9 +274,39 @@ class View:
             )
         )
 
+    def target(self) -> Fragment:
+        """Return how DROP and COMMENT ON call it."""
+        return Raw("VIEW ") + self.name
+
     def drop(self) -> Fragment:
         """Return the DROP statement; triggers on the view go with it."""
         return Raw("DROP VIEW IF EXISTS ") + self.name
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """A sequence of big integers.
+
+    :param name: with its schema.
+    """
+
+    name: Qualified
+
+    def create(self) -> Fragment:
+        """Return the CREATE statement."""
+        return Raw("CREATE SEQUENCE IF NOT EXISTS ") + self.name + Raw(" AS bigint")
+
+    def target(self) -> Fragment:
+        """Return how DROP and COMMENT ON call it."""
+        return Raw("SEQUENCE ") + self.name
+
+    def drop(self) -> Fragment:
+        """Return the DROP statement."""
+        return Raw("DROP SEQUENCE IF EXISTS ") + self.name
+
+
+DatabaseObject: TypeAlias = Sequence | Function | View | Trigger
+"""What is made in the database beside tables."""
 
 
 class Statement(ExecutableDDLElement):
@@ -270,78 +321,6 @@ class Statement(ExecutableDDLElement):
     def __init__(self, fragment: Fragment, current_schema: str | None = None) -> None:
         self.fragment = fragment
         self.current_schema = current_schema
-
-
-class CreateFunction(Statement):
-    """Creates a function, or replaces it.
-
-    Example::
-
-        connection.execute(CreateFunction(function))
-    """
-
-    def __init__(self, function: Function, current_schema: str | None = None) -> None:
-        super().__init__(function.create(), current_schema)
-
-
-class DropFunction(Statement):
-    """Drops a function and the triggers that call it, if it exists.
-
-    Example::
-
-        connection.execute(DropFunction(function))
-    """
-
-    def __init__(self, function: Function, current_schema: str | None = None) -> None:
-        super().__init__(function.drop(), current_schema)
-
-
-class CreateTrigger(Statement):
-    """Creates a trigger, or replaces one that is not deferrable.
-
-    Example::
-
-        connection.execute(CreateTrigger(trigger))
-    """
-
-    def __init__(self, trigger: Trigger, current_schema: str | None = None) -> None:
-        super().__init__(trigger.create(), current_schema)
-
-
-class DropTrigger(Statement):
-    """Drops a trigger, if it exists.
-
-    Example::
-
-        connection.execute(DropTrigger(trigger))
-    """
-
-    def __init__(self, trigger: Trigger, current_schema: str | None = None) -> None:
-        super().__init__(trigger.drop(), current_schema)
-
-
-class CreateView(Statement):
-    """Creates a view.
-
-    Example::
-
-        connection.execute(CreateView(view))
-    """
-
-    def __init__(self, view: View, current_schema: str | None = None) -> None:
-        super().__init__(view.create(), current_schema)
-
-
-class DropView(Statement):
-    """Drops a view and its triggers, if it exists.
-
-    Example::
-
-        connection.execute(DropView(view))
-    """
-
-    def __init__(self, view: View, current_schema: str | None = None) -> None:
-        super().__init__(view.drop(), current_schema)
 
 
 @compiles(Statement, "postgresql")

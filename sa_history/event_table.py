@@ -117,7 +117,7 @@ def _event_columns(
             "pgh_xact_id",
             BigInteger,
             nullable=False,
-            server_default=text("pg_current_xact_id()::text::bigint"),
+            server_default=text("((pg_current_xact_id())::text)::bigint"),
         ),
     ]
     if options.context is not None:
@@ -185,6 +185,13 @@ class _Following(Column[Any]):
     @type.setter
     def type(self, _: TypeEngine[Any]) -> None:
         pass  # set by Column(), which is given none
+
+
+def is_event_table(table: Table) -> bool:
+    """Return whether a table, maybe a reflected one, is the event table of another."""
+    return {"pgh_id", "pgh_created_at", "pgh_op", "pgh_label"} <= set(
+        table.columns.keys()
+    )
 
 
 def key_columns(columns: TrackedColumns, event_table: Table) -> list[Column[Any]]:

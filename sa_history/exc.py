@@ -7,8 +7,10 @@
      |    +-- ConditionError    a condition names or compares what is not there
      +-- DialectError           the engine is not PostgreSQL
      +-- ContextError           a context cannot be entered, changed or sent
+     +-- CommandError           a command was given what it cannot use
      +-- EventsError            history was asked for in a way that cannot work
      +-- IgnoreError            triggers cannot be ignored as asked
+     +-- InstallError           triggers cannot be installed, or read, as asked
      +-- RefusedError           a trigger refused the statement
           +-- AppendOnlyError
           +-- ContextRequiredError
@@ -57,12 +59,20 @@ class ContextError(HistoryError):
     """A context cannot be entered, changed or sent as asked."""
 
 
+class CommandError(HistoryError):
+    """A command, or an option of a migration, was given what it cannot use."""
+
+
 class EventsError(HistoryError):
     """History was asked for in a way that cannot be answered."""
 
 
 class IgnoreError(HistoryError):
     """Triggers cannot be ignored as asked."""
+
+
+class InstallError(HistoryError):
+    """What is installed cannot be read or changed as asked; nothing was done."""
 
 
 class RefusedError(HistoryError, DBAPIError):

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, Table, event, inspect
-from sqlalchemy.engine.reflection import Inspector
+from sqlalchemy import Connection, Table, event
 
 from sa_history.attachments import Attachment
-from sa_history.ddl import (
-    CreateFunction,
-    CreateTrigger,
-    DropFunction,
-    DropTrigger,
-    Function,
-    Trigger,
+from sa_history.creation import (
+    create_objects,
+    drop_objects,
+    exists,
+    require_postgresql,
 )
-from sa_history.tables import current_schema, require_postgresql
 from sa_history.tracking import Tracking, mirror_new_columns
 
 
@@ -41,7 +36,7 @@ def install_with_tables(tracking: Tracking) -> None:
     def protect_events(_: Table, connection: Connection, **__: Any) -> None:
         protection = tracking.append_only_trigger()
         if protection is not None:
-            connection.execute(CreateTrigger(protection, current_schema(connection)))
+            create_objects(connection, protection)
         if exists(table, connection):
             install(tracking, connection)
 
@@ -60,14 +55,14 @@ def install_with_tables(tracking: Tracking) -> None:
     def drop_triggers(_: Table, connection: Connection, **__: Any) -> None:
         function = tracking.function()
         if function is not None:
-            connection.execute(DropFunction(function, current_schema(connection)))
+            drop_objects(connection, function)
 
 
 def install(tracking: Tracking, connection: Connection) -> None:
     """Create the function and the triggers of a tracked table."""
     function = tracking.function()
     if function is not None:
-        create_objects(connection, function, tracking.triggers())
+        create_objects(connection, function, *tracking.triggers())
 
 
 def install_attached_with_table(attachment: Attachment) -> None:
@@ -79,37 +74,14 @@ def install_attached_with_table(attachment: Attachment) -> None:
 
     @event.listens_for(attachment.table, "after_create")
     def create_trigger(_: Table, connection: Connection, **__: Any) -> None:
-        create_objects(connection, attachment.function(), attachment.triggers())
+        create_objects(connection, *attachment.objects())
 
     @event.listens_for(attachment.table, "after_drop")
     def drop_function(_: Table, connection: Connection, **__: Any) -> None:
-        schema = current_schema(connection)
-        connection.execute(DropFunction(attachment.function(), schema))
-
-
-def create_objects(
-    connection: Connection, function: Function, triggers: Iterable[Trigger]
-) -> None:
-    """Create a function and its triggers, or replace them."""
-    schema = current_schema(connection)
-    connection.execute(CreateFunction(function, schema))
-    for trigger in triggers:
-        if trigger.deferrable is not None:
-            connection.execute(DropTrigger(trigger, schema))
-        connection.execute(CreateTrigger(trigger, schema))
+        drop_objects(connection, attachment.function())
 
 
 def _create_if_missing(table: Table, connection: Connection) -> None:
     if exists(table, connection) is False:
         # checkfirst is for an ENUM that the tracked table has made already.
         table.create(connection, checkfirst=True)
-
-
-def exists(table: Table, connection: Connection) -> bool | None:
-    """Whether a table is there; None on a mock connection, which only prints."""
-    if not isinstance(connection, Connection):
-        return None
-    # A new inspector each time: it remembers what it was told.
-    inspector: Inspector = inspect(connection)
-    schema = connection.schema_for_object(table)
-    return inspector.has_table(table.name, schema=schema)

@@ -108,7 +108,7 @@ def _insert(tracking: Tracking, obj: object, label: str) -> ReturningInsert[Any]
         values[columns.object_id] = columns.columns[columns.key[0]]
     for name in tracker.stored(columns):
         values[columns.columns[name].name] = columns.columns[name]
-    values.update(_context_values(tracking))
+    values.update(context_values(tracking))
     row = select(*values.values()).where(
         *(column == value for column, value in key_of(tracking, obj))
     )
@@ -130,7 +130,7 @@ def _tracking_with(label: str, obj: object) -> Tracking:
     return manual[label]
 
 
-def _context_values(tracking: Tracking) -> dict[str, ColumnElement[Any]]:
+def context_values(tracking: Tracking) -> dict[str, ColumnElement[Any]]:
     """Return what the triggers would store of the context."""
     options, shared = tracking.options, tracking.history.shared
     values: dict[str, ColumnElement[Any]] = {}

@@ -20,21 +20,19 @@ from sqlalchemy import (
     Uuid,
     event,
     func,
-    select,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.schema import CreateSequence, DropSequence
 
-from sa_history.ddl import CreateFunction, DropFunction, Function
-from sa_history.exc import (
-    AppendOnlyError,
-    ContextRequiredError,
-    DefinitionError,
-    DialectError,
-)
+from sa_history import ddl
+from sa_history.creation import create_objects, drop_objects, require_postgresql
+from sa_history.ddl import Function
+from sa_history.exc import AppendOnlyError, ContextRequiredError, DefinitionError
 from sa_history.sql import bodies
 from sa_history.sql.compose import Qualified
 from sa_history.sql.naming import generated_name
+
+CONTEXT_COMMENT = "Who made changes, and why: one row per context that made one"
+"""The comment on a context table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +72,10 @@ class SharedObjects:
         """The trigger function of append-only event tables."""
         return self.function_name("append_only")
 
+    def numbers(self) -> ddl.Sequence:
+        """Return the sequence as a value."""
+        return ddl.Sequence(Qualified(self.sequence.schema, self.sequence.name))
+
     def functions(self) -> tuple[Function, ...]:
         """Return the shared functions."""
         table = Qualified(self.context_table.schema, self.context_table.name)
@@ -88,6 +90,11 @@ class SharedObjects:
             ),
             Function(self.append_only, bodies.append_only(AppendOnlyError.sqlstate)),
         )
+
+
+def is_context_table(table: Table) -> bool:
+    """Return whether a table, maybe a reflected one, is a context table."""
+    return table.comment == CONTEXT_COMMENT
 
 
 def create_shared_objects(metadata: MetaData) -> SharedObjects:
@@ -108,7 +115,7 @@ def create_shared_objects(metadata: MetaData) -> SharedObjects:
         Column("updated_at", timestamp, nullable=False, server_default=func.now()),
         Column("metadata", JSONB, nullable=False),
         Column("parent_id", Uuid),
-        comment="Who made changes, and why: one row per context that made one",
+        comment=CONTEXT_COMMENT,
     )
     sequence = Sequence(
         generated_name(metadata, "history_sequence", context_table_name=name),
@@ -122,46 +129,20 @@ def create_shared_objects(metadata: MetaData) -> SharedObjects:
     @event.listens_for(table, "before_create")
     def create_sequence(_: Table, connection: Connection, **__: Any) -> None:
         require_postgresql(connection)
-        connection.execute(CreateSequence(sequence, if_not_exists=True))
+        create_objects(connection, shared.numbers())
 
     @event.listens_for(table, "after_create")
     def create_functions(_: Table, connection: Connection, **__: Any) -> None:
-        schema = current_schema(connection)
-        for function in shared.functions():
-            connection.execute(CreateFunction(function, schema))
+        create_objects(connection, *shared.functions())
 
     @event.listens_for(table, "before_drop")
     def drop_sequence(_: Table, connection: Connection, **__: Any) -> None:
         # First: it is refused, and all else stays, while an event table of another
         # MetaData uses these objects too.
-        connection.execute(DropSequence(sequence, if_exists=True))
+        drop_objects(connection, shared.numbers())
 
     @event.listens_for(table, "after_drop")
     def drop_functions(_: Table, connection: Connection, **__: Any) -> None:
-        schema = current_schema(connection)
-        for function in shared.functions():
-            connection.execute(DropFunction(function, schema))
+        drop_objects(connection, *shared.functions())
 
     return shared
-
-
-def current_schema(connection: Connection) -> str | None:
-    """Return where the connection creates objects now; None on a mock connection.
-
-    The dialect knows it from its first connection, before a ``SET search_path``.
-    """
-    if not isinstance(connection, Connection):
-        return None
-    return connection.scalar(select(func.current_schema()))
-
-
-def require_postgresql(connection: Connection) -> None:
-    """Refuse a connection to anything but PostgreSQL.
-
-    :raises DialectError: names the dialect.
-    """
-    if connection.dialect.name != "postgresql":
-        raise DialectError(
-            "sa_history needs PostgreSQL for its triggers and event tables, got an "
-            f"engine for {connection.dialect.name}; use a postgresql:// URL"
-        )

@@ -27,21 +27,18 @@ from sa_history.attachments import attachments_of
 from sa_history.claims import claims_of
 from sa_history.columns import table_columns
 from sa_history.conditions import suggestion
-from sa_history.ddl import (
-    CreateView,
-    DropFunction,
-    DropView,
-    Function,
-    Trigger,
-    View,
+from sa_history.creation import (
+    create_objects,
+    drop_objects,
+    exists,
+    require_postgresql,
 )
+from sa_history.ddl import DatabaseObject, Function, Trigger, View
 from sa_history.exc import DefinitionError, ReadOnlyError
-from sa_history.lifecycle import create_objects, exists
 from sa_history.models import VIEWS_OF
 from sa_history.sql.bodies import refuse
 from sa_history.sql.compose import Joined, Literal, Qualified, Raw
 from sa_history.sql.expressions import Query, expression_sql
-from sa_history.tables import current_schema, require_postgresql
 from sa_history.triggers.base import Place
 from sa_history.triggers.free import Trigger as AttachedTrigger
 
@@ -87,7 +84,7 @@ def view(
     if not isinstance(definition, Select):
         raise DefinitionError(f"view {name!r} is a select(...), got {definition!r}")
     _check_values(name, definition)
-    views = _views_of(metadata)
+    views = _ensure_views(metadata)
     columns = _columns(name, definition, as_names("primary_key", primary_key))
     key = ".".join(filter(None, (schema or metadata.schema, name)))
     if key in metadata.tables or key in views.tables.tables:
@@ -254,23 +251,20 @@ class DefinedView:
         columns = table_columns(self.table.name, self.table, None)
         return Place(columns, is_view=True, name="read_only", ignorable=False)
 
-    def create(self, connection: Connection) -> None:
-        """Create the view and its triggers."""
-        connection.execute(CreateView(self.view(), current_schema(connection)))
+    def objects(self) -> list[DatabaseObject]:
+        """Return the view, its functions and its triggers."""
+        objects: list[DatabaseObject] = [self.view()]
         if refusals := self.refusals():
-            create_objects(connection, self.refusal_function(), refusals)
+            objects += [self.refusal_function(), *refusals]
         for attachment in attachments_of(self.table.metadata).of_table(self.table):
-            create_objects(connection, attachment.function(), attachment.triggers())
+            objects += attachment.objects()
+        return objects
 
     def drop(self, connection: Connection) -> None:
-        """Drop the view and its triggers."""
-        schema = current_schema(connection)
-        connection.execute(DropView(self.view(), schema))
-        functions = [self.refusal_function()]
-        for attachment in attachments_of(self.table.metadata).of_table(self.table):
-            functions.append(attachment.function())
-        for function in functions:
-            connection.execute(DropFunction(function, schema))
+        """Drop the view, and the functions of its triggers, which go with it."""
+        attached = attachments_of(self.table.metadata).of_table(self.table)
+        functions = [attachment.function() for attachment in attached]
+        drop_objects(connection, self.view(), self.refusal_function(), *functions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,7 +279,13 @@ class Views:
     defined: list[DefinedView] = field(default_factory=list)
 
 
-def _views_of(metadata: MetaData) -> Views:
+def views_of(metadata: MetaData) -> list[DefinedView]:
+    """Return the views of a MetaData, each after those that it reads."""
+    found: Views | None = metadata.info.get(INFO_KEY)
+    return found.defined if found else []
+
+
+def _ensure_views(metadata: MetaData) -> Views:
     found: Views | None = metadata.info.get(INFO_KEY)
     if found is not None:
         return found
@@ -310,7 +310,7 @@ def _views_of(metadata: MetaData) -> Views:
     def create_views(_: MetaData, connection: Connection, **__: Any) -> None:
         for defined in views.defined:
             if _can_be_created(defined, connection):
-                defined.create(connection)
+                create_objects(connection, *defined.objects())
 
     @event.listens_for(metadata, "before_drop")
     def drop_views(

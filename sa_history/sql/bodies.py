@@ -5,6 +5,15 @@ from __future__ import annotations
 from sa_history.sql.compose import Fragment, Joined, Literal, Qualified, Raw, join
 from sa_history.sql.naming import CONTEXT_ID, CONTEXT_METADATA, CONTEXT_PARENT_ID
 
+VERSION = 1
+"""The version of the functions that stay the same whatever is tracked.
+
+It stands in their bodies, so that an older library leaves alone what a newer one has
+installed.
+"""
+
+_HEADER = f"\n-- sa_history: version {VERSION}\n"
+
 
 def _setting(name: str) -> str:
     # A setting that was local to an earlier transaction reads '' and not NULL.
@@ -25,7 +34,7 @@ def attach_context(context_table: Qualified) -> Fragment:
     return Joined(
         (
             Raw(
-                "\nDECLARE\n"
+                f"{_HEADER}DECLARE\n"
                 f"  context_id uuid := {_setting(CONTEXT_ID)};\n"
                 f"  context_parent uuid := {_setting(CONTEXT_PARENT_ID)};\n"
                 f"  context_metadata jsonb := {_setting(CONTEXT_METADATA)};\n"
@@ -77,7 +86,7 @@ def context_value(sqlstate: str) -> Fragment:
     return Joined(
         (
             Raw(
-                "\nDECLARE\n"
+                f"{_HEADER}DECLARE\n"
                 f"  metadata jsonb := {_setting(CONTEXT_METADATA)};\n"
                 "  value text := CASE WHEN as_json"
                 " THEN NULLIF(metadata -> key, 'null')::text"
@@ -108,7 +117,7 @@ def append_only(sqlstate: str) -> Fragment:
     """
     return Joined(
         (
-            Raw("\nBEGIN\n"),
+            Raw(f"{_HEADER}BEGIN\n"),
             refuse(
                 Literal("% of %.% is refused: its events are append-only"),
                 (Raw("TG_OP"), Raw("TG_TABLE_SCHEMA"), Raw("TG_TABLE_NAME")),

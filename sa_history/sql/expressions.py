@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, Sequence, Table, select, types
+from sqlalchemy import ColumnElement, Insert, Select, Sequence, Table, select, types
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql.base import PGCompiler, PGDialect
 from sqlalchemy.ext.compiler import compiles
@@ -99,9 +99,9 @@ def expression_sql(expression: ClauseElement) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Query(Fragment):
-    """A SELECT, its values as literals and its tables with their schemas."""
+    """A query, its values as literals and its tables with their schemas."""
 
-    select: Select[Any]
+    query: Select[Any] | Insert
 
     def render(self, schemas: SchemaNames) -> str:
         """Return the text of the query."""
@@ -116,7 +116,7 @@ class Query(Fragment):
             else None
         )
         return str(
-            self.select.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
+            self.query.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
         )
 
 
@@ -188,6 +188,11 @@ class NextValue(FunctionElement[int]):
 
     ``Sequence.next_value()`` leaves a single quote in a name as it is: always in
     SQLAlchemy 2.0.50 and older, under a ``schema_translate_map`` in newer ones.
+
+    It is written as PostgreSQL gives it back, so that Alembic sees no difference, and
+    does not ask the database to compare two numbers, which would take them. COALESCE
+    does nothing; without it SQLAlchemy's reflection takes the sequence for one in the
+    schema of the table, and Alembic asks about each such column.
     """
 
     inherit_cache = True
@@ -201,7 +206,7 @@ class NextValue(FunctionElement[int]):
 @compiles(NextValue)
 def _compile_next_value(element: NextValue, compiler: SQLCompiler, **kw: Any) -> str:
     name = compiler.preparer.format_sequence(element.sequence)
-    return f"nextval({quote_literal(name)})"
+    return f"nextval(COALESCE({quote_literal(name)}::regclass))"
 
 
 def call_once(

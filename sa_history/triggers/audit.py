@@ -87,7 +87,7 @@ def audit_table(
             "xact_id",
             BigInteger,
             nullable=False,
-            server_default=text("pg_current_xact_id()::text::bigint"),
+            server_default=text("((pg_current_xact_id())::text)::bigint"),
         ),
         Column("context_id", Uuid),
         Column("operation", Text, nullable=False),

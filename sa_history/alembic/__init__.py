@@ -1,0 +1,18 @@
+"""Migrations: functions, triggers, views and event tables in Alembic's revisions.
+
+One line in ``env.py`` switches it on::
+
+    import sa_history.alembic
+
+From then on ``alembic revision --autogenerate`` and ``alembic check`` see what the
+models track and what is attached to them. A revision holds the SQL as it is run, and
+what it replaces, so that a downgrade brings back exactly what was there.
+"""
+
+from __future__ import annotations
+
+from sa_history.alembic import compare as _compare  # noqa: F401 (registers it)
+from sa_history.alembic.lock import lock
+from sa_history.alembic.operations import HistoryOp
+
+__all__ = ["HistoryOp", "lock"]

@@ -1,0 +1,171 @@
+"""Autogenerate: what differs between the models and the database, as operations.
+
+The comparator runs after Alembic's own, so it sees what happens to the tables, and puts
+its operations before and after them. Since Alembic 1.18 comparators of others run first
+unless they say otherwise. The downgrade is the same backwards.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Container, Iterable, Sequence
+from typing import Any
+
+from alembic.autogenerate import comparators
+from alembic.autogenerate.api import AutogenContext
+from alembic.operations import ops
+from alembic.util import DispatchPriority, PriorityDispatchResult
+from sqlalchemy import Connection, MetaData
+
+from sa_history.alembic.arguments import x_arguments
+from sa_history.alembic.event_tables import arrange_tables, changed_columns, keeps
+from sa_history.alembic.first_events import baselines
+from sa_history.alembic.operations import HistoryOp
+from sa_history.alembic.renames import rename
+from sa_history.catalog import Catalog, InstalledTrigger, read_catalog
+from sa_history.creation import current_schema
+from sa_history.ddl import DEFAULT_SCHEMA, Trigger
+from sa_history.ddl import Sequence as NumberSequence
+from sa_history.drift import Difference, Problem, differences, in_database
+from sa_history.objects import Owned, objects_of
+from sa_history.plan import Step, plan_for
+from sa_history.sql.compose import Qualified, SchemaNames
+
+log = logging.getLogger(__name__)
+
+
+@comparators.dispatch_for("schema", priority=DispatchPriority.LAST)
+def compare_history(
+    autogen_context: AutogenContext,
+    upgrade_ops: ops.UpgradeOps,
+    schemas: Iterable[str | None],
+) -> PriorityDispatchResult:
+    """Add what has to be done about functions, triggers, views and the sequence."""
+    connection, metadata = autogen_context.connection, autogen_context.metadata
+    if connection is not None and connection.dialect.name == "postgresql":
+        listed = metadata if isinstance(metadata, Sequence) else [metadata]
+        metadatas = [m for m in listed if m is not None]
+        _Comparison(autogen_context, connection, metadatas, schemas).add_to(upgrade_ops)
+    return PriorityDispatchResult.CONTINUE
+
+
+class _Comparison:
+    """One comparison of the models with a database."""
+
+    def __init__(
+        self,
+        autogen_context: AutogenContext,
+        connection: Connection,
+        metadatas: list[MetaData],
+        schemas: Iterable[str | None],
+    ) -> None:
+        self.autogen_context = autogen_context
+        self.metadatas = metadatas
+        self.default = current_schema(connection) or DEFAULT_SCHEMA
+        self.schemas: SchemaNames = lambda schema: schema or self.default
+        looked_at = sorted({self.schemas(schema) for schema in schemas})
+        self.catalog: Catalog = read_catalog(connection, looked_at)
+        self.expected: list[Owned] = [
+            owned
+            for metadata in metadatas
+            for owned in objects_of(metadata)
+            if self.schemas(owned.table.schema) in looked_at
+        ]
+
+    def add_to(self, upgrade_ops: ops.UpgradeOps) -> None:
+        """Change the operations of the revision."""
+        arguments = x_arguments(self.autogen_context)
+        renames = rename(arguments, upgrade_ops, self.metadatas, self.schemas)
+        first_events = (
+            baselines(upgrade_ops, self.metadatas, self.schemas)
+            if "baseline" in arguments
+            else []
+        )
+        arrange_tables(self.autogen_context, upgrade_ops, self.metadatas)
+        plan = plan_for(
+            [
+                difference
+                for difference in self._differences(upgrade_ops, renames.tables)
+                if self._is_included(difference, renames.sequences)
+            ],
+            self.expected,
+            self.catalog,
+            self.schemas,
+            changed_columns(upgrade_ops, self.schemas),
+        )
+        upgrade_ops.ops[:0] = [
+            *map(_operation, plan.first),
+            *renames.operations,
+        ]
+        upgrade_ops.ops += [*map(_operation, plan.last), *first_events]
+
+    def _differences(
+        self, upgrade_ops: ops.UpgradeOps, renamed: set[Qualified]
+    ) -> list[Difference]:
+        tables = renamed | {
+            Qualified(self.schemas(table.schema), table.name)
+            for metadata in self.metadatas
+            for table in metadata.tables.values()
+        }
+        if not keeps(self.autogen_context):
+            # What stands on them goes with them.
+            tables |= {
+                Qualified(self.schemas(operation.schema), operation.table_name)
+                for operation in upgrade_ops.ops
+                if isinstance(operation, ops.DropTableOp)
+            }
+        return differences(self.expected, self.catalog, tables, self.schemas)
+
+    def _is_included(
+        self, difference: Difference, renamed: Container[Qualified]
+    ) -> bool:
+        """Ask the filters of ``env.py``, and leave alone what is not ours to mend."""
+        made = difference.expected.made if difference.expected else None
+        if (
+            isinstance(made, NumberSequence)
+            and in_database(made.name, self.schemas) in renamed
+        ):
+            return False
+        if difference.problem is Problem.NEWER:
+            log.warning(
+                "%s %s was made by a newer sa_history, and stays; upgrade the library",
+                difference.kind,
+                difference.name,
+            )
+        return difference.is_mendable and self._is_wanted(difference)
+
+    def _is_wanted(self, difference: Difference) -> bool:
+        object_filters: Any = self.autogen_context.run_object_filters
+        owned, installed = difference.expected, difference.installed
+        if owned is None:
+            return self._is_named(difference)
+        made, table = owned.made, owned.table
+        name = made.name if isinstance(made, Trigger) else made.name.name
+        reflected = installed is not None
+        return bool(
+            object_filters(table, table.name, "table", reflected, None)
+            and object_filters(table, name, difference.kind, reflected, None)
+        )
+
+    def _is_named(self, difference: Difference) -> bool:
+        name_filters: Any = self.autogen_context.run_name_filters
+        installed = difference.installed
+        if isinstance(installed, InstalledTrigger):
+            parents = {"schema_name": self._schema_or_none(installed.relation.schema)}
+            table = installed.relation.name
+            of_table = {**parents, "table_name": table}
+            return bool(
+                name_filters(table, "table", parents)
+                and name_filters(installed.name, "trigger", of_table)
+            )
+        assert installed is not None
+        parents = {"schema_name": self._schema_or_none(installed.name.schema)}
+        return bool(name_filters(installed.name.name, installed.kind, parents))
+
+    def _schema_or_none(self, schema: str | None) -> str | None:
+        return None if schema == self.default else schema
+
+
+def _operation(step: Step) -> HistoryOp:
+    undo = (step.undo, step.undo_statements)
+    return HistoryOp(step.what, step.statements, undo)

@@ -1,0 +1,94 @@
+"""The operation in a revision: final SQL, and what it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from alembic.autogenerate import renderers
+from alembic.autogenerate.api import AutogenContext
+from alembic.operations import MigrateOperation, Operations
+
+from sa_history.ddl import Statement
+from sa_history.sql.compose import Raw
+
+
+@Operations.register_operation("history_ddl")
+class HistoryOp(MigrateOperation):
+    """Runs statements about functions, triggers, views and sequences.
+
+    :param what: what it does, in words.
+    :param statements: the final SQL.
+    :param undo: what takes it back, in words and in SQL; autogenerate puts it into the
+        downgrade.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        statements: Sequence[str],
+        undo: tuple[str, Sequence[str]] | None = None,
+    ) -> None:
+        self.what = what
+        self.statements = tuple(statements)
+        self.undo = undo
+
+    @classmethod
+    def history_ddl(
+        cls, operations: Operations, what: str, *statements: str
+    ) -> HistoryOp:
+        """Run statements as they are, one after the other.
+
+        :param what: what they do, for whoever reads the revision.
+        :param statements: SQL; nothing in it is taken for a parameter.
+
+        Example::
+
+            op.history_ddl(
+                "drop trigger account_event_insert on public.account",
+                'DROP TRIGGER "account_event_insert" ON "public"."account"',
+            )
+        """
+        operation = cls(what, statements)
+        operations.invoke(operation)
+        return operation
+
+    def reverse(self) -> HistoryOp:
+        """Return the operation for the downgrade."""
+        if self.undo is None:
+            raise NotImplementedError(f"{self.what!r} cannot be taken back")
+        what, statements = self.undo
+        return HistoryOp(what, statements, (self.what, self.statements))
+
+    def to_diff_tuple(self) -> tuple[str, str]:
+        """Return what ``alembic check`` shows."""
+        return ("history_ddl", self.what)
+
+
+@Operations.implementation_for(HistoryOp)
+def run_history_op(operations: Operations, operation: HistoryOp) -> None:
+    """Run the statements, or print them where there is no connection."""
+    context = operations.get_context()
+    for statement in operation.statements:
+        if context.as_sql:
+            # Not by execute(), which replaces tabs, in the bodies of functions too.
+            terminator = context.impl.command_terminator
+            context.impl.static_output(f"{statement}{terminator}")
+        else:
+            context.impl.execute(Statement(Raw(statement)))
+
+
+@renderers.dispatch_for(HistoryOp)
+def render_history_op(autogen_context: AutogenContext, operation: HistoryOp) -> str:
+    """Return the operation as it stands in a revision.
+
+    Each line of SQL is a string of its own: Alembic indents what it is given, which
+    would change a text of many lines.
+    """
+    prefix: Any = autogen_context.opts["alembic_module_prefix"] or ""
+    lines = [f"{prefix}history_ddl(", f"    {operation.what!r},"]
+    for statement in operation.statements:
+        parts = statement.splitlines(keepends=True)
+        lines += [f"    {part!r}" for part in parts]
+        lines[-1] += ","
+    return "\n".join([*lines, ")"])

@@ -1,0 +1,347 @@
+"""Renames, which autogenerate cannot see: it is told on the command line.
+
+::
+
+    alembic revision --autogenerate -x rename_column=account.name:title
+    alembic revision --autogenerate -x rename_table=account:customer
+    alembic revision --autogenerate -x rename_table=account:crm.account
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from alembic.operations import ops
+from alembic.util import CommandError
+from sqlalchemy import Index, MetaData
+
+from sa_history.alembic.operations import HistoryOp
+from sa_history.ddl import Sequence as NumberSequence
+from sa_history.drift import in_database
+from sa_history.marks import Mark
+from sa_history.sql.compose import (
+    Fragment,
+    Ident,
+    Joined,
+    Literal,
+    Qualified,
+    Raw,
+    SchemaNames,
+)
+from sa_history.sql.naming import generated_name
+from sa_history.tracking import history_of, trackings_of_table
+
+
+@dataclass(frozen=True)
+class Renames:
+    """What is renamed.
+
+    :param operations: that do it.
+    :param tables: the names that tables had.
+    :param sequences: the names that sequences have then.
+    """
+
+    operations: list[HistoryOp]
+    tables: set[Qualified]
+    sequences: set[Qualified]
+
+
+@dataclass(frozen=True)
+class TableName:
+    """A table as the models name it."""
+
+    schema: str | None
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}" if self.schema else self.name
+
+
+def rename(
+    arguments: Mapping[str, list[str]],
+    upgrade_ops: ops.UpgradeOps,
+    metadatas: list[MetaData],
+    schemas: SchemaNames,
+) -> Renames:
+    """Return the renames that are asked for, and take away what they replace.
+
+    The event tables of a table are renamed with it, and their columns with its columns;
+    with a context table goes the sequence, which shall go on counting.
+
+    :param arguments: what is asked for, by ``-x``.
+    """
+    operations: list[HistoryOp] = []
+    tables: set[Qualified] = set()
+    sequences: set[Qualified] = set()
+    for names in _pairs(arguments, "rename_table"):
+        before, after = map(_table, names)
+        pairs = _renamed_tables(upgrade_ops, metadatas, before, after)
+        for old, new in pairs:
+            tables.add(Qualified(schemas(old.schema), old.name))
+            operations.append(_renamed(upgrade_ops, old, new, schemas))
+        for source, target in _sequences(metadatas, before, after, schemas):
+            operations.append(_renamed_sequence(source, target, schemas))
+            sequences.add(target)
+    for before_name, after_name in _pairs(arguments, "rename_column"):
+        table, _, column = before_name.rpartition(".")
+        operations += _rename_column(
+            upgrade_ops, metadatas, _table(table), column, after_name, schemas
+        )
+    return Renames(operations, tables, sequences)
+
+
+def _sequences(
+    metadatas: list[MetaData], before: TableName, after: TableName, schemas: SchemaNames
+) -> Iterator[tuple[Qualified, Qualified]]:
+    """Return the names of the sequence that belongs to a context table."""
+    for metadata in metadatas:
+        history = history_of(metadata)
+        if history is None:
+            continue
+        context_table = history.shared.context_table
+        if TableName(context_table.schema, context_table.name) == after:
+            name = generated_name(
+                metadata, "history_sequence", context_table_name=before.name
+            )
+            source = Qualified(schemas(before.schema), name)
+            target = in_database(history.shared.numbers().name, schemas)
+            if source != target:
+                yield source, target
+
+
+def _renamed_sequence(
+    source: Qualified, target: Qualified, schemas: SchemaNames
+) -> HistoryOp:
+    def statements(old: Qualified, new: Qualified) -> list[str]:
+        mark = Mark(NumberSequence(new))
+        moves = (*_moves("SEQUENCE", old, new), mark)
+        return [statement.render(schemas) for statement in moves]
+
+    names = [f"{name.schema}.{name.name}" for name in (source, target)]
+    return HistoryOp(
+        f"rename sequence {names[0]} to {names[1]}",
+        statements(source, target),
+        (f"rename sequence {names[1]} to {names[0]}", statements(target, source)),
+    )
+
+
+def _pairs(arguments: Mapping[str, list[str]], name: str) -> Iterable[tuple[str, str]]:
+    for value in arguments.get(name, ()):
+        before, colon, after = value.partition(":")
+        if not (before and colon and after):
+            raise CommandError(f"-x {name}={value}: write -x {name}=old:new")
+        yield before, after
+
+
+def _table(name: str) -> TableName:
+    schema, _, table = name.rpartition(".")
+    return TableName(schema or None, table)
+
+
+def _rename_column(
+    upgrade_ops: ops.UpgradeOps,
+    metadatas: list[MetaData],
+    table: TableName,
+    before: str,
+    after: str,
+    schemas: SchemaNames,
+) -> list[HistoryOp]:
+    renames = []
+    for name in (table, *_event_tables(metadatas, table)):
+        taken = _take(
+            upgrade_ops,
+            name,
+            lambda op: (
+                (isinstance(op, ops.DropColumnOp) and op.column_name == before)
+                or (isinstance(op, ops.AddColumnOp) and op.column.name == after)
+            ),
+        )
+        if taken != 2 and name == table:
+            raise CommandError(
+                f"-x rename_column={table}.{before}:{after}: the models do not drop "
+                f"{before!r} and add {after!r} in {table}"
+            )
+        if taken == 2:
+            renames.append(_renamed_column(name, before, after, schemas))
+    return renames
+
+
+def _renamed_column(
+    table: TableName, before: str, after: str, schemas: SchemaNames
+) -> HistoryOp:
+    def statement(old: str, new: str) -> list[str]:
+        relation = Qualified(schemas(table.schema), table.name)
+        parts = (
+            Raw("ALTER TABLE "),
+            relation,
+            Raw(" RENAME COLUMN "),
+            Ident(old),
+            Raw(" TO "),
+            Ident(new),
+        )
+        return [Joined(parts).render(schemas)]
+
+    return HistoryOp(
+        f"rename column {table}.{before} to {after}",
+        statement(before, after),
+        (f"rename column {table}.{after} to {before}", statement(after, before)),
+    )
+
+
+def _renamed_tables(
+    upgrade_ops: ops.UpgradeOps,
+    metadatas: list[MetaData],
+    before: TableName,
+    after: TableName,
+) -> list[tuple[TableName, TableName]]:
+    """Return the names before and after, of the table and of its event tables."""
+    if not _is_replaced(upgrade_ops, before, after):
+        raise CommandError(
+            f"-x rename_table={before}:{after}: the models do not drop {before} and "
+            f"create {after}"
+        )
+    pairs = [(before, after)]
+    for metadata in metadatas:
+        for events in _event_tables([metadata], after):
+            # It is named after the table, or by the model.
+            name = generated_name(
+                metadata, "history_event_table", table_name=before.name
+            )
+            schema = before.schema if events.schema == after.schema else events.schema
+            for old_name in (name, events.name):
+                old = TableName(schema, old_name)
+                if _is_replaced(upgrade_ops, old, events):
+                    pairs.append((old, events))
+                    break
+    return pairs
+
+
+def _is_replaced(
+    upgrade_ops: ops.UpgradeOps, before: TableName, after: TableName
+) -> bool:
+    return any(
+        isinstance(op, ops.DropTableOp) and _name_of(op) == before
+        for op in upgrade_ops.ops
+    ) and any(
+        isinstance(op, ops.CreateTableOp) and _name_of(op) == after
+        for op in upgrade_ops.ops
+    )
+
+
+def _renamed(
+    upgrade_ops: ops.UpgradeOps,
+    before: TableName,
+    after: TableName,
+    schemas: SchemaNames,
+) -> HistoryOp:
+    """Return what renames a table, its indexes and its comment."""
+    dropped = next(
+        op.to_table()
+        for op in upgrade_ops.ops
+        if isinstance(op, ops.DropTableOp) and _name_of(op) == before
+    )
+    created = next(
+        op.to_table()
+        for op in upgrade_ops.ops
+        if isinstance(op, ops.CreateTableOp) and _name_of(op) == after
+    )
+    indexes = _index_renames(upgrade_ops, before, after)
+    upgrade_ops.ops[:] = [
+        op for op in upgrade_ops.ops if _name_of(op) not in (before, after)
+    ]
+    comments = (dropped.comment, created.comment)
+
+    def statements(
+        old: TableName,
+        new: TableName,
+        names: list[tuple[str, str]],
+        comment: str | None,
+    ) -> list[str]:
+        target = Qualified(schemas(new.schema), new.name)
+        result = _moves("TABLE", Qualified(schemas(old.schema), old.name), target)
+        for old_index, new_index in names:
+            index = Qualified(target.schema, old_index)
+            result += _moves("INDEX", index, Qualified(target.schema, new_index))
+        if comments[0] != comments[1]:
+            text = Raw("NULL") if comment is None else Literal(comment)
+            result.append(Raw("COMMENT ON TABLE ") + target + Raw(" IS ") + text)
+        return [statement.render(schemas) for statement in result]
+
+    back = [(new, old) for old, new in indexes]
+    return HistoryOp(
+        f"rename table {before} to {after}",
+        statements(before, after, indexes, comments[1]),
+        (
+            f"rename table {after} to {before}",
+            statements(after, before, back, comments[0]),
+        ),
+    )
+
+
+def _moves(kind: str, source: Qualified, target: Qualified) -> list[Fragment]:
+    """Return what gives a table, an index or a sequence another schema and name."""
+    assert target.schema is not None
+    result: list[Fragment] = []
+    alter = Raw(f"ALTER {kind} ")
+    if source.schema != target.schema:
+        result.append(alter + source + Raw(" SET SCHEMA ") + Ident(target.schema))
+    if source.name != target.name:
+        moved = Qualified(target.schema, source.name)
+        result.append(alter + moved + Raw(" RENAME TO ") + Ident(target.name))
+    return result
+
+
+def _index_renames(
+    upgrade_ops: ops.UpgradeOps, before: TableName, after: TableName
+) -> list[tuple[str, str]]:
+    """Return the names of indexes that are on the same columns before and after."""
+    dropped: dict[tuple[str, ...], str] = {}
+    created: dict[tuple[str, ...], str] = {}
+    for modify in upgrade_ops.ops:
+        if isinstance(modify, ops.ModifyTableOps):
+            for op in modify.ops:
+                if isinstance(op, ops.DropIndexOp) and _name_of(modify) == before:
+                    dropped[_columns(op.to_index())] = str(op.index_name)
+                if isinstance(op, ops.CreateIndexOp) and _name_of(modify) == after:
+                    created[_columns(op.to_index())] = str(op.index_name)
+    return [
+        (name, created[columns])
+        for columns, name in dropped.items()
+        if columns in created and created[columns] != name
+    ]
+
+
+def _columns(index: Index) -> tuple[str, ...]:
+    return tuple(str(getattr(c, "name", c)) for c in index.expressions)
+
+
+def _take(
+    upgrade_ops: ops.UpgradeOps, table: TableName, wanted: Callable[[Any], bool]
+) -> int:
+    """Take operations on a table's columns away, and return how many there were."""
+    taken = 0
+    for modify in list(upgrade_ops.ops):
+        if isinstance(modify, ops.ModifyTableOps) and _name_of(modify) == table:
+            kept = [op for op in modify.ops if not wanted(op)]
+            taken += len(modify.ops) - len(kept)
+            modify.ops[:] = kept
+            if not kept:
+                upgrade_ops.ops.remove(modify)
+    return taken
+
+
+def _event_tables(metadatas: list[MetaData], table: TableName) -> list[TableName]:
+    return [
+        TableName(tracking.event_table.schema, tracking.event_table.name)
+        for metadata in metadatas
+        for tracked in metadata.tables.values()
+        if TableName(tracked.schema, tracked.name) == table
+        for tracking in trackings_of_table(tracked)
+    ]
+
+
+def _name_of(operation: Any) -> TableName | None:
+    name = getattr(operation, "table_name", None)
+    return TableName(operation.schema, name) if name else None

@@ -1,0 +1,336 @@
+"""What is installed in a database, as it stands in PostgreSQL's catalog."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sqlalchemy import ARRAY, Connection, Text, bindparam, text
+
+from sa_history.marks import PREFIX
+from sa_history.sql import catalog
+from sa_history.sql.compose import (
+    Fragment,
+    Ident,
+    Joined,
+    Literal,
+    Qualified,
+    Raw,
+    join,
+)
+
+ENABLED = {"O": "ENABLE", "D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}
+"""How ALTER TABLE calls what ``pg_trigger.tgenabled`` says."""
+
+
+@dataclass(frozen=True)
+class InstalledFunction:
+    """A function that is marked as ours.
+
+    :param name: with its schema.
+    :param source: its body.
+    :param definer: whether it has the rights of its owner.
+    :param path: the schemas that it searches, None where it has the caller's path.
+    :param arguments: as in CREATE FUNCTION.
+    :param definition: the statement that makes it.
+    :param mark: the comment on it.
+    """
+
+    name: Qualified
+    source: str
+    definer: bool
+    path: tuple[str, ...] | None
+    arguments: str
+    definition: str
+    mark: str
+
+    kind = "function"
+
+    def target(self) -> Fragment:
+        """Return how DROP and COMMENT ON call it."""
+        return Joined((Raw("FUNCTION "), self.name, Raw(f"({self.arguments})")))
+
+    def restore(self) -> list[Fragment]:
+        """Return the statements that make it as it is."""
+        return [Raw(self.definition.rstrip()), _comment(self)]
+
+
+@dataclass(frozen=True)
+class InstalledTrigger:
+    """A trigger that is marked as ours, or calls a function that is.
+
+    :param name: of the trigger.
+    :param relation: the table or view it stands on.
+    :param function: what it runs.
+    :param type: the bits of ``pg_trigger.tgtype``.
+    :param enabled: a key of :data:`ENABLED`.
+    :param has_condition: whether it has a WHEN.
+    :param deferrable: None, ``"IMMEDIATE"`` or ``"DEFERRED"``.
+    :param old_rows: the name of the transition table of old rows.
+    :param new_rows: the name of the transition table of new rows.
+    :param columns: those that an update has to set.
+    :param depends_on: those that PostgreSQL keeps as long as it stands.
+    :param is_on_events: whether it stands on an event table.
+    :param definition: the statement that makes it.
+    :param mark: the comment on it, None where somebody else made it.
+    """
+
+    name: str
+    relation: Qualified
+    function: Qualified
+    type: int
+    enabled: str
+    has_condition: bool
+    deferrable: str | None
+    old_rows: str | None
+    new_rows: str | None
+    columns: tuple[str, ...]
+    depends_on: tuple[str, ...]
+    is_on_events: bool
+    definition: str
+    mark: str | None
+
+    kind = "trigger"
+
+    def target(self) -> Fragment:
+        """Return how DROP and COMMENT ON call it."""
+        return Joined((Raw("TRIGGER "), Ident(self.name), Raw(" ON "), self.relation))
+
+    def restore(self) -> list[Fragment]:
+        """Return the statements that make it as it is."""
+        statements: list[Fragment] = [Raw(self.definition)]
+        if self.enabled != "O":
+            statements.append(self.enable(self.enabled))
+        return [*statements, _comment(self)] if self.mark else statements
+
+    def enable(self, state: str) -> Fragment:
+        """Return the statement that enables or disables it.
+
+        :param state: a key of :data:`ENABLED`.
+        """
+        return Joined(
+            (
+                Raw("ALTER TABLE "),
+                self.relation,
+                Raw(f" {ENABLED[state]} TRIGGER "),
+                Ident(self.name),
+            )
+        )
+
+
+@dataclass(frozen=True)
+class InstalledView:
+    """A view that is marked as ours.
+
+    :param name: with its schema.
+    :param columns: their names.
+    :param definition: the query.
+    :param mark: the comment on it.
+    """
+
+    name: Qualified
+    columns: tuple[str, ...]
+    definition: str
+    mark: str
+
+    kind = "view"
+
+    def target(self) -> Fragment:
+        """Return how DROP and COMMENT ON call it."""
+        return Raw("VIEW ") + self.name
+
+    def restore(self) -> list[Fragment]:
+        """Return the statements that make it as it is."""
+        create = Joined(
+            (
+                Raw("CREATE VIEW "),
+                self.name,
+                Raw(" ("),
+                join(", ", map(Ident, self.columns)),
+                Raw(") AS\n"),
+                Raw(self.definition.rstrip().removesuffix(";")),
+            )
+        )
+        return [create, _comment(self)]
+
+
+@dataclass(frozen=True)
+class InstalledSequence:
+    """A sequence that is marked as ours.
+
+    :param name: with its schema.
+    :param is_a_default: whether a column has its numbers by default.
+    :param mark: the comment on it.
+    """
+
+    name: Qualified
+    is_a_default: bool
+    mark: str
+
+    kind = "sequence"
+
+    def target(self) -> Fragment:
+        """Return how DROP and COMMENT ON call it."""
+        return Raw("SEQUENCE ") + self.name
+
+    def restore(self) -> list[Fragment]:
+        """Return the statements that make one like it."""
+        return [Raw("CREATE SEQUENCE ") + self.name + Raw(" AS bigint"), _comment(self)]
+
+
+Installed: TypeAlias = (
+    InstalledFunction | InstalledTrigger | InstalledView | InstalledSequence
+)
+"""An object that is installed."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition that holds rows.
+
+    :param table: the partitioned table.
+    :param name: of the partition.
+    :param disabled: triggers of ours that are disabled on it.
+    """
+
+    table: Qualified
+    name: Qualified
+    disabled: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All of ours in some schemas of a database, in the order it was made.
+
+    :param functions: by name and arguments.
+    :param triggers: by relation and name.
+    :param views: by name.
+    :param sequences: by name.
+    """
+
+    functions: dict[tuple[Qualified, str], InstalledFunction]
+    triggers: dict[tuple[Qualified, str], InstalledTrigger]
+    views: dict[Qualified, InstalledView]
+    sequences: dict[Qualified, InstalledSequence]
+
+    def all(self) -> list[Installed]:
+        """Return everything."""
+        return [
+            *self.triggers.values(),
+            *self.views.values(),
+            *self.functions.values(),
+            *self.sequences.values(),
+        ]
+
+
+def read_catalog(connection: Connection, schemas: Sequence[str]) -> Catalog:
+    """Read what is installed, by three queries.
+
+    :param schemas: where to look.
+    """
+    relations = _rows(connection, catalog.RELATIONS, schemas)
+    functions = map(_function, _rows(connection, catalog.FUNCTIONS, schemas))
+    triggers = map(_trigger, _rows(connection, catalog.TRIGGERS, schemas))
+    views = [
+        InstalledView(
+            Qualified(row.schema, row.name),
+            tuple(row.columns),
+            row.definition,
+            row.mark,
+        )
+        for row in relations
+        if _text(row.kind) == "v"
+    ]
+    sequences = [
+        InstalledSequence(Qualified(row.schema, row.name), row.is_a_default, row.mark)
+        for row in relations
+        if _text(row.kind) == "S"
+    ]
+    return Catalog(
+        {(f.name, f.arguments): f for f in functions},
+        {(t.relation, t.name): t for t in triggers},
+        {v.name: v for v in views},
+        {s.name: s for s in sequences},
+    )
+
+
+def read_partitions(connection: Connection, schemas: Sequence[str]) -> list[Partition]:
+    """Read which partitions there are.
+
+    :param schemas: of the partitioned tables.
+    """
+    return [
+        Partition(
+            Qualified(row.schema, row.name),
+            Qualified(row.leaf_schema, row.leaf),
+            tuple(row.disabled),
+        )
+        for row in _rows(connection, catalog.PARTITIONS, schemas)
+    ]
+
+
+def _rows(connection: Connection, query: str, schemas: Iterable[str]) -> list[Any]:
+    statement = text(query).bindparams(bindparam("schemas", type_=ARRAY(Text)))
+    parameters = {"schemas": list(schemas), "mark": PREFIX + "%"}
+    return list(connection.execute(statement, parameters))
+
+
+def _function(row: Any) -> InstalledFunction:
+    return InstalledFunction(
+        name=Qualified(row.schema, row.name),
+        source=row.source,
+        definer=row.definer,
+        path=_path(row.settings or ()),
+        arguments=row.arguments,
+        definition=row.definition,
+        mark=row.mark,
+    )
+
+
+_NAME = re.compile(r'"((?:[^"]|"")*)"|([^",\s]+)')
+
+
+def _path(settings: Iterable[str]) -> tuple[str, ...] | None:
+    """Return the schemas of a function's ``search_path``, quoted only where needed."""
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        if name == "search_path":
+            return tuple(
+                quoted.replace('""', '"') if quoted else plain
+                for quoted, plain in _NAME.findall(value)
+            )
+    return None
+
+
+def _trigger(row: Any) -> InstalledTrigger:
+    deferrable = "DEFERRED" if row.deferred else "IMMEDIATE"
+    return InstalledTrigger(
+        name=row.name,
+        relation=Qualified(row.schema, row.relation),
+        function=Qualified(row.function_schema, row.function),
+        type=row.type,
+        enabled=_text(row.enabled),
+        has_condition=row.has_condition,
+        deferrable=deferrable if row.deferrable else None,
+        old_rows=row.old_rows,
+        new_rows=row.new_rows,
+        columns=tuple(row.columns),
+        depends_on=tuple(row.depends_on),
+        is_on_events=row.is_on_events,
+        definition=row.definition,
+        mark=row.mark,
+    )
+
+
+def _text(value: Any) -> str:
+    # The type "char" comes as bytes from some drivers.
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _comment(
+    installed: InstalledFunction | InstalledTrigger | InstalledView | InstalledSequence,
+) -> Fragment:
+    mark = Literal(installed.mark or "")
+    return Joined((Raw("COMMENT ON "), installed.target(), Raw(" IS "), mark))
