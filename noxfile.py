@@ -82,8 +82,9 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure: all benchmarks, or those that are named after ``--``."""
-    session.install(*group("bench"), "-e", ".[demo]")
+    """Measure, beside the peers: all workloads, or those named after ``--``."""
+    session.install(*group("bench"), *group("bench-peers"), "-e", ".")
+    session.install("--no-deps", *group("bench-peers-without-dependencies"))
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 

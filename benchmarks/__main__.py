@@ -2,42 +2,121 @@
 
 from __future__ import annotations
 
-import importlib
+import argparse
+import contextlib
 import os
-import pkgutil
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
-from sqlalchemy import create_engine, make_url
+import psycopg
 
-import benchmarks
-from sa_history.testing import EmbeddedPostgres
+from benchmarks.measures import Scale
+from benchmarks.report import Report
+from benchmarks.runner import STARTUP, Runner
+from benchmarks.subjects import PEERS, SUBJECTS
+from benchmarks.workloads import WORKLOADS
+from sa_history.testing import EmbeddedPostgres, PgServer
 
-NOT_BENCHMARKS = {"__main__", "harness"}
+NAMES = [*WORKLOADS, STARTUP]
+SETTINGS = ("server_version", "fsync", "synchronous_commit", "shared_buffers", "jit")
 
 
-def main(names: list[str]) -> None:
-    """Run benchmarks by their modules' names, and print the results."""
-    known = sorted(
-        module.name
-        for module in pkgutil.iter_modules(benchmarks.__path__)
-        if module.name not in NOT_BENCHMARKS
-    )
-    unknown = [name for name in names if name not in known]
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run benchmarks by their names, and print and save the results."""
+    options = _options(arguments)
+    unknown = [name for name in options.names if name not in NAMES]
+    everything = SUBJECTS | PEERS
+    unknown += [name for name in options.subjects if name not in everything]
     if unknown:
-        sys.exit(f"no benchmark {', '.join(unknown)}; there is {', '.join(known)}")
+        sys.exit(
+            f"there is no {', '.join(unknown)}; there are the workloads"
+            f" {', '.join(NAMES)}, and the subjects {', '.join(everything)}"
+        )
     if url := os.environ.get("DATABASE_URL"):
-        _run(names or known, url)
-    else:
-        with EmbeddedPostgres() as server:
-            _run(names or known, server.url())
+        _run(options, PgServer.from_url(url))
+        return
+    # The server of the tests, with room for what is measured, and with nothing that
+    # happens in the background.
+    with EmbeddedPostgres(
+        shared_buffers="512MB",
+        max_wal_size="4GB",
+        checkpoint_timeout="1h",
+        autovacuum="off",
+    ) as server:
+        _run(options, PgServer.from_url(server.url(), embedded=True))
 
 
-def _run(names: list[str], url: object) -> None:
-    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))  # type: ignore[arg-type]
-    for name in names:
-        print(importlib.import_module(f"benchmarks.{name}").run(engine), flush=True)
-    engine.dispose()
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(NAMES)}")
+    parser.add_argument(
+        "--rows", type=int, default=100_000, help="of bulk statements; scales the rest"
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--models", type=int, nargs="+", default=[10, 100, 500])
+    parser.add_argument(
+        "--subjects", nargs="+", default=[], help="what to measure, instead of all"
+    )
+    parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument(
+        "--timeout", type=int, default=60, help="of a statement, in seconds"
+    )
+    parser.add_argument(
+        "--prefix", default="bench", help="of the names of the databases"
+    )
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
+    return parser.parse_args(arguments)
+
+
+def _run(options: argparse.Namespace, server: PgServer) -> None:
+    subjects = SUBJECTS if options.no_peers else SUBJECTS | PEERS
+    if options.subjects:
+        wanted = {"untracked", *options.subjects}
+        subjects = {k: v for k, v in (SUBJECTS | PEERS).items() if k in wanted}
+    for entry in subjects.values():
+        if entry.version is None:
+            _progress(f"{entry.label} is left out: {entry.distribution} is missing")
+    options.output.mkdir(parents=True, exist_ok=True)
+    with (options.output / "log.txt").open("w") as log:
+        runner = Runner(
+            server,
+            {name: entry for name, entry in subjects.items() if entry.version},
+            Scale(options.rows, options.timeout),
+            options.rounds,
+            options.models,
+            options.prefix,
+            log,
+            _progress,
+        )
+        asked = {key: str(value) for key, value in vars(options).items()}
+        settings = _settings(server)
+        for series in runner.run(options.names or NAMES):
+            # After each workload, so that a run can be ended before its time.
+            report = Report(series, runner.subjects, settings, asked)
+            _save(report, options.output)
+    print(report.table())
+    _progress(f"the results are in {options.output}")
+
+
+def _save(report: Report, directory: Path) -> None:
+    (directory / "results.txt").write_text(report.table(), encoding="utf-8")
+    (directory / "results.json").write_text(report.json(), encoding="utf-8")
+    with contextlib.suppress(ImportError):  # matplotlib may be missing
+        report.pictures(directory)
+
+
+def _settings(server: PgServer) -> dict[str, str]:
+    url = server.url.set(drivername="postgresql").render_as_string(False)
+    with psycopg.connect(url) as connection:
+        return {
+            name: connection.execute(f"SHOW {name}").fetchone()[0] for name in SETTINGS
+        }
+
+
+def _progress(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -34,6 +34,7 @@ from sa_history._types import Level, Op
 from sa_history.aggregate import AggregateEvent
 from sa_history.attach import attach
 from sa_history.baseline import baseline
+from sa_history.changes import changes
 from sa_history.conditions import (
     AllChange,
     AllDontChange,
@@ -45,8 +46,10 @@ from sa_history.conditions import (
 )
 from sa_history.context import annotate, context
 from sa_history.ddl import Referencing
+from sa_history.differences import Diff
 from sa_history.event_class import Context, Event
 from sa_history.events import Events, events
+from sa_history.feed import Cursor, cursor_of, feed
 from sa_history.ignore import ignore
 from sa_history.manual import create_event
 from sa_history.operations import (
@@ -57,6 +60,7 @@ from sa_history.operations import (
     Update,
     UpdateOf,
 )
+from sa_history.time_travel import as_of
 from sa_history.track import HistoryMixin, track
 from sa_history.trackers import (
     AfterDelete,
@@ -75,6 +79,8 @@ from sa_history.triggers.read_only import ReadOnly
 from sa_history.triggers.soft_delete import SoftDelete
 from sa_history.triggers.touch import Touch
 from sa_history.triggers.versioned import Versioned
+from sa_history.undo import Undo, undo
+from sa_history.versions import diff, steps
 from sa_history.views import view
 
 __all__ = [
@@ -90,7 +96,9 @@ __all__ = [
     "Audit",
     "Condition",
     "Context",
+    "Cursor",
     "Delete",
+    "Diff",
     "Event",
     "Events",
     "HistoryMixin",
@@ -109,20 +117,28 @@ __all__ = [
     "Tracker",
     "Trigger",
     "Truncate",
+    "Undo",
     "Update",
     "UpdateOf",
     "Versioned",
     "annotate",
+    "as_of",
     "attach",
     "audit_table",
     "baseline",
+    "changes",
     "context",
     "create_event",
+    "cursor_of",
+    "diff",
     "events",
     "exc",
+    "feed",
     "ignore",
     "new",
     "old",
+    "steps",
     "track",
+    "undo",
     "view",
 ]

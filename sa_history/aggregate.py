@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -16,22 +16,17 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     DateTime,
-    FromClause,
     Integer,
-    MetaData,
     Select,
     String,
     Subquery,
-    Table,
     Text,
     Uuid,
-    and_,
     column,
     func,
     literal,
     literal_column,
     null,
-    or_,
     select,
     true,
     union_all,
@@ -44,9 +39,9 @@ from sa_history.conditions import suggestion
 from sa_history.event_class import Context
 from sa_history.event_data import event_details
 from sa_history.event_table import key_columns
-from sa_history.events import key_of, trackings_of
 from sa_history.exc import EventsError
-from sa_history.tracking import Tracking, history_of
+from sa_history.sources import Source, sources_of
+from sa_history.tracking import Tracking
 
 
 class AggregateEvent:
@@ -100,10 +95,12 @@ class AggregateEvent:
         cls,
         *targets: Any,
         across: Any = None,
+        references: bool | int = False,
         labels: Iterable[str] | None = None,
         since: datetime.datetime | None = None,
         until: datetime.datetime | None = None,
         context: uuid.UUID | Context | Any = None,
+        transaction: int | None = None,
         before: int | None = None,
         limit: int | None = None,
         newest_first: bool = False,
@@ -113,14 +110,18 @@ class AggregateEvent:
         A diff is against the row's previous event in the same table. Events that one
         change left under several labels have the same diff.
 
-        :param targets: objects, for their events; mapped classes and tables, for
-            all of theirs; a declarative base or a MetaData, for all that it tracks.
-        :param across: the same, to keep only events of these.
+        :param targets: objects, for their events; pairs of a class or table and a key,
+            or a SELECT of keys, since the row may be gone; mapped classes and tables,
+            for all of theirs; a declarative base or a MetaData, for all that it tracks.
+        :param across: classes and tables, to keep only events of these.
+        :param references: add the events of rows that had a foreign key to a target,
+            association tables included; a number for more hops than one.
         :param labels: keep only events with these labels.
         :param since: keep only events from then on.
         :param until: keep only events before then.
         :param context: a context, as ``history.context`` or ``pgh_context`` give it, or
-            its id; keep only its events.
+            its id: keep only its events; or keys and values that contexts have.
+        :param transaction: a number, as ``pgh_xact_id`` gives it; keep only its events.
         :param before: keep only events with a smaller ``pgh_id``, to page.
         :param limit: how many events at most.
         :param newest_first: turn the order around; the limit follows it.
@@ -134,30 +135,37 @@ class AggregateEvent:
                 AggregateEvent.pgh_context["user"].as_integer() == 7
             ))
         """
-        sources = _sources(targets, across)
+        sources = sources_of(targets, across, int(references))
         if isinstance(labels, str):
             raise EventsError(f"labels is a list of labels, got {labels!r}")
         filters = _Filters(
             labels=None if labels is None else tuple(labels),
             since=since,
             until=until,
-            context_id=_context_id(context),
+            context=_context_filter(context),
+            transaction=transaction,
             before=before,
         )
         _check_labels(sources, filters.labels)
-        page = _page(sources, filters, limit, newest_first)
-        rows = _with_details(page, [source.tracking for source in sources])
         order = cls.pgh_id.desc() if newest_first else cls.pgh_id
-        return select(*cls._columns()).select_from(rows).order_by(order)
-
-    @classmethod
-    def _columns(cls) -> list[ColumnClause[Any]]:
-        return [c for c in vars(cls).values() if isinstance(c, ColumnClause)]
+        return aggregate(sources, filters.criteria, [order], limit)
 
 
-def _context_id(context: Any) -> uuid.UUID | None:
-    found: uuid.UUID | None = getattr(context, "id", context)
-    return found
+def aggregate(
+    sources: Sequence[Source],
+    criteria: Callable[[Source], Iterable[ColumnElement[bool]]],
+    order: Sequence[ColumnElement[Any]],
+    limit: int | None,
+) -> Select[Any]:
+    """Return a SELECT of events of several tables, as :class:`AggregateEvent` rows.
+
+    :param criteria: gives what events of a table have to meet beside being wanted.
+    :param order: columns of AggregateEvent that event tables have as well.
+    """
+    page = _page(sources, criteria, order, limit)
+    rows = _with_details(page, [source.tracking for source in sources])
+    columns = [c for c in vars(AggregateEvent).values() if isinstance(c, ColumnClause)]
+    return select(*columns).select_from(rows).order_by(*order)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,59 +175,51 @@ class _Filters:
     labels: tuple[str, ...] | None
     since: datetime.datetime | None
     until: datetime.datetime | None
-    context_id: uuid.UUID | None
+    context: uuid.UUID | Mapping[str, Any] | None
+    transaction: int | None
     before: int | None
 
-    def criteria(self, events: FromClause) -> Iterable[ColumnElement[bool]]:
-        columns = events.c
+    def criteria(self, source: Source) -> Iterable[ColumnElement[bool]]:
+        columns = source.tracking.event_table.c
         if self.labels is not None:
             yield columns.pgh_label.in_(self.labels)
         if self.since is not None:
             yield columns.pgh_created_at >= self.since
         if self.until is not None:
             yield columns.pgh_created_at < self.until
-        if self.context_id is not None:
-            # A table that stores no context has no events of one.
-            has_context = "pgh_context_id" in columns
-            yield (
-                columns.pgh_context_id == self.context_id
-                if has_context
-                else literal_column("false")
-            )
+        if self.context is not None:
+            yield _has_context(source.tracking, self.context)
+        if self.transaction is not None:
+            yield columns.pgh_xact_id == self.transaction
         if self.before is not None:
             yield columns.pgh_id < self.before
 
 
-@dataclass(eq=False)
-class _Source:
-    """An event table, and the objects whose events are wanted; None for all."""
-
-    tracking: Tracking
-    objects: list[object] | None
-
-    def criteria(self, events: FromClause) -> Iterable[ColumnElement[bool]]:
-        if self.objects is None:
-            return
-        keys = [events.c[c.name] for c in self._key_columns()]
-        yield or_(
-            *(
-                and_(
-                    *(
-                        key == value
-                        for key, (_, value) in zip(
-                            keys, key_of(self.tracking, obj), strict=True
-                        )
-                    )
-                )
-                for obj in self.objects
-            )
-        )
-
-    def _key_columns(self) -> Sequence[Any]:
-        return key_columns(self.tracking.tracked_columns, self.tracking.event_table)
+def _context_filter(context: Any) -> uuid.UUID | Mapping[str, Any] | None:
+    if isinstance(context, Mapping):
+        return context
+    found: uuid.UUID | None = getattr(context, "id", context)
+    return found
 
 
-def _check_labels(sources: Sequence[_Source], labels: tuple[str, ...] | None) -> None:
+def _has_context(
+    tracking: Tracking, context: uuid.UUID | Mapping[str, Any]
+) -> ColumnElement[bool]:
+    columns, storage = tracking.event_table.c, tracking.options.context
+    if storage is None:
+        # A table that stores no context has no events of one.
+        return literal_column("false")
+    if not isinstance(context, Mapping):
+        return columns.pgh_context_id == context
+    if storage == "inline":
+        return columns.pgh_context.contains(context)
+    contexts = tracking.history.shared.context_table
+    return columns.pgh_context_id.in_(
+        select(contexts.c.id).where(contexts.c.metadata.contains(context))
+    )
+
+
+def _check_labels(sources: Sequence[Source], labels: tuple[str, ...] | None) -> None:
     known = {
         tracker.event_label: tracker
         for source in sources
@@ -232,74 +232,22 @@ def _check_labels(sources: Sequence[_Source], labels: tuple[str, ...] | None) ->
             )
 
 
-def _sources(targets: Sequence[Any], across: Any) -> list[_Source]:
-    sources: dict[Tracking, _Source] = {}
-    for target in targets:
-        whole = _is_whole(target)
-        for tracking in _trackings(target):
-            source = sources.setdefault(tracking, _Source(tracking, []))
-            if whole:
-                source.objects = None
-            elif source.objects is not None:
-                source.objects.append(target)
-    if across is not None:
-        models = across if isinstance(across, (list, tuple, set)) else [across]
-        for model in models:
-            if not _is_whole(model):
-                raise EventsError(
-                    f"across takes tracked classes and tables, got {model!r}; give an "
-                    "object as a target"
-                )
-        kept = [tracking for model in models for tracking in _trackings(model)]
-        if targets:
-            sources = {t: source for t, source in sources.items() if t in kept}
-        else:
-            sources = {tracking: _Source(tracking, None) for tracking in kept}
-    if not sources:
-        raise EventsError(
-            "AggregateEvent.select needs something whose events to select; give "
-            "objects, tracked classes, or a declarative base for all it tracks"
-        )
-    if len({source.tracking.history for source in sources.values()}) > 1:
-        raise EventsError(
-            "AggregateEvent.select got models of several MetaData, whose events have "
-            "no common order; select from each"
-        )
-    return list(sources.values())
-
-
-def _is_whole(target: Any) -> bool:
-    return isinstance(target, (type, Table, MetaData))
-
-
-def _trackings(target: Any) -> list[Tracking]:
-    metadata = target
-    if isinstance(target, type) and not hasattr(target, "__mapper__"):
-        metadata = getattr(target, "metadata", None)
-    if isinstance(metadata, MetaData):
-        history = history_of(metadata)
-        return list(history.trackings.values()) if history else []
-    return trackings_of(target)
-
-
 def _page(
-    sources: Sequence[_Source],
-    filters: _Filters,
+    sources: Sequence[Source],
+    criteria: Callable[[Source], Iterable[ColumnElement[bool]]],
+    order: Sequence[ColumnElement[Any]],
     limit: int | None,
-    newest_first: bool,
 ) -> Subquery:
     """Return the rows to show, without their data: the cheap part, cut early."""
 
     def ordered(statement: Any) -> Any:
-        key: ColumnElement[Any] = literal_column("pgh_id")
-        statement = statement.order_by(key.desc() if newest_first else key)
+        statement = statement.order_by(*order)
         return statement if limit is None else statement.limit(limit)
 
     branches = []
     for index, source in enumerate(sources):
-        events = source.tracking.event_table
         statement = select(*_page_columns(index, source.tracking)).where(
-            *source.criteria(events), *filters.criteria(events)
+            *source.criteria(), *criteria(source)
         )
         if limit is not None and len(sources) > 1:
             statement = select(ordered(statement).subquery())

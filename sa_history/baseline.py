@@ -14,13 +14,16 @@ from sqlalchemy import (
     Select,
     Table,
     exists,
+    func,
     insert,
     literal,
+    literal_column,
     select,
     tuple_,
 )
 
 from sa_history._types import Op
+from sa_history.creation import require_postgresql
 from sa_history.event_table import key_columns
 from sa_history.events import trackings_of
 from sa_history.exc import EventsError
@@ -45,7 +48,7 @@ def baseline(
     It goes through the table by its key, a batch of rows at a time. With an engine each
     batch is a transaction of its own, and after an interruption the next call goes on
     where it was. A row that has an event of any kind is left out. Writers of the rows
-    of a batch wait until it is done.
+    of a batch wait until it is done, and it waits for them.
 
     :param bind: an engine, or a connection, whose transaction stays open.
     :param target: a tracked class or table.
@@ -63,7 +66,8 @@ def baseline(
     if batch < 1:
         raise EventsError(f"a batch has one row at least, got batch={batch!r}")
     tracking = _tracking(target, events)
-    key = [tracking.table.c[column.name] for column in tracking.table.primary_key]
+    columns = tracking.tracked_columns
+    key = [columns.columns[name] for name in columns.key]
     written = 0
     after: tuple[Any, ...] | None = None
     while True:
@@ -71,7 +75,10 @@ def baseline(
             row = connection.execute(_end_of_batch(key, after, batch)).first()
             last = None if row is None else tuple(row)
             statement = baseline_insert(tracking, label, *_between(key, after, last))
-            written += connection.execute(statement).rowcount
+            # SQLAlchemy keeps no rowcount of an INSERT.
+            made = statement.returning(literal_column("1")).cte()
+            made_now = connection.scalar(select(func.count()).select_from(made))
+            written += made_now or 0
         if progress is not None:
             progress(written)
         if last is None:
@@ -126,23 +133,40 @@ def _tracking(target: Any, events: str) -> Tracking:
 @contextmanager
 def _transaction(bind: Engine | Connection) -> Iterator[Connection]:
     if isinstance(bind, Connection):
+        require_postgresql(bind)
         yield bind
+    elif isinstance(bind, Engine):
+        # Each statement shall see what others have committed before it.
+        with bind.connect() as connection:
+            require_postgresql(connection)
+            connection.execution_options(isolation_level="READ COMMITTED")
+            with connection.begin():
+                yield connection
     else:
-        with bind.begin() as connection:
-            yield connection
+        raise EventsError(
+            f"bind is an engine or a connection, got {bind!r}; of an async engine, "
+            "await connection.run_sync(...)"
+        )
 
 
 def _end_of_batch(
     key: list[Any], after: tuple[Any, ...] | None, batch: int
 ) -> Select[Any]:
-    """Return the query of the key that a batch ends with; none for the last one."""
-    return (
+    """Return the query of the key that a batch ends with; none for the last one.
+
+    It locks the rows, so that the next statement sees the events of all who have
+    written them: one that locks while it looks does not.
+    """
+    table = key[0].table
+    rows = (
         select(*key)
         .where(*_between(key, after, None))
         .order_by(*key)
-        .offset(batch - 1)
-        .limit(1)
+        .limit(batch)
+        .with_for_update(read=True, of=table)
+        .subquery()
     )
+    return select(rows).order_by(*rows.c).offset(batch - 1).limit(1)
 
 
 def _between(

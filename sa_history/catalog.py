@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -161,12 +161,12 @@ class InstalledSequence:
     """A sequence that is marked as ours.
 
     :param name: with its schema.
-    :param is_a_default: whether a column has its numbers by default.
+    :param used_by: the tables that have a column with its numbers by default.
     :param mark: the comment on it.
     """
 
     name: Qualified
-    is_a_default: bool
+    used_by: tuple[Qualified, ...]
     mark: str
 
     kind = "sequence"
@@ -225,26 +225,35 @@ class Catalog:
         ]
 
 
-def read_catalog(connection: Connection, schemas: Sequence[str]) -> Catalog:
+def read_catalog(
+    connection: Connection, schemas: Sequence[str], definitions: bool = True
+) -> Catalog:
     """Read what is installed, by three queries.
 
     :param schemas: where to look.
+    :param definitions: whether to read how triggers and views are made, for
+        ``restore()``; without them nothing is locked.
     """
-    relations = _rows(connection, catalog.RELATIONS, schemas)
+    how = {"definitions": definitions}
+    relations = _rows(connection, catalog.RELATIONS, schemas, how)
     functions = map(_function, _rows(connection, catalog.FUNCTIONS, schemas))
-    triggers = map(_trigger, _rows(connection, catalog.TRIGGERS, schemas))
+    triggers = map(_trigger, _rows(connection, catalog.TRIGGERS, schemas, how))
     views = [
         InstalledView(
             Qualified(row.schema, row.name),
             tuple(row.columns),
-            row.definition,
+            row.definition or "",
             row.mark,
         )
         for row in relations
         if _text(row.kind) == "v"
     ]
     sequences = [
-        InstalledSequence(Qualified(row.schema, row.name), row.is_a_default, row.mark)
+        InstalledSequence(
+            Qualified(row.schema, row.name),
+            tuple(Qualified(*name) for name in row.used_by),
+            row.mark,
+        )
         for row in relations
         if _text(row.kind) == "S"
     ]
@@ -271,10 +280,33 @@ def read_partitions(connection: Connection, schemas: Sequence[str]) -> list[Part
     ]
 
 
-def _rows(connection: Connection, query: str, schemas: Iterable[str]) -> list[Any]:
+def read_columns(
+    connection: Connection, schemas: Sequence[str]
+) -> dict[Qualified, set[str]]:
+    """Read which tables there are, and the names of their columns.
+
+    :param schemas: where to look.
+    """
+    return {
+        Qualified(row.schema, row.name): set(row.columns)
+        for row in _rows(connection, catalog.COLUMNS, schemas)
+    }
+
+
+def read_schemas(connection: Connection) -> list[str]:
+    """Read the names of all schemas but those of PostgreSQL."""
+    return list(connection.scalars(text(catalog.SCHEMAS)))
+
+
+def _rows(
+    connection: Connection,
+    query: str,
+    schemas: Iterable[str],
+    parameters: Mapping[str, Any] | None = None,
+) -> list[Any]:
     statement = text(query).bindparams(bindparam("schemas", type_=ARRAY(Text)))
-    parameters = {"schemas": list(schemas), "mark": PREFIX + "%"}
-    return list(connection.execute(statement, parameters))
+    known = {"schemas": list(schemas), "mark": PREFIX + "%", **(parameters or {})}
+    return list(connection.execute(statement, known))
 
 
 def _function(row: Any) -> InstalledFunction:
@@ -319,7 +351,7 @@ def _trigger(row: Any) -> InstalledTrigger:
         columns=tuple(row.columns),
         depends_on=tuple(row.depends_on),
         is_on_events=row.is_on_events,
-        definition=row.definition,
+        definition=row.definition or "",
         mark=row.mark,
     )
 

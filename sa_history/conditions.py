@@ -37,6 +37,25 @@ from sa_history.exc import ConditionError
 from sa_history.sql.comparison import image_differs, stored_differs
 from sa_history.sql.expressions import expression_sql
 
+_ROWS = "_sa_history_rows"
+
+
+def _rows_of(table: Table) -> Mapping[str, FromClause]:
+    """Return the old and the new row, as aliases of the table.
+
+    They stay with the table, since an alias copies all of its columns; for a table
+    that has got more columns there are new ones.
+    """
+    rows: dict[int, Mapping[str, FromClause]] = vars(table).setdefault(_ROWS, {})
+    if len(table.columns) not in rows:
+        # PL/pgSQL's own names for the rows; at statement level the transition
+        # tables are aliased to them, so one text serves both levels.
+        rows[len(table.columns)] = {
+            row: table.alias(quoted_name(row.upper(), quote=False))
+            for row in ("old", "new")
+        }
+    return rows[len(table.columns)]
+
 
 @dataclass(frozen=True, eq=False)
 class Scope:
@@ -59,13 +78,7 @@ class Scope:
     _rows: Mapping[str, FromClause] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        # PL/pgSQL's own names for the rows; at statement level the transition
-        # tables are aliased to them, so one text serves both levels.
-        rows = {
-            row: self.table.alias(quoted_name(row.upper(), quote=False))
-            for row in ("old", "new")
-        }
-        object.__setattr__(self, "_rows", rows)
+        object.__setattr__(self, "_rows", _rows_of(self.table))
 
     def column(self, row: Row, name: str) -> ColumnElement[Any]:
         """Return the column of an attribute in the old or the new row.

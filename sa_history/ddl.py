@@ -261,8 +261,8 @@ class View:
     columns: tuple[str, ...]
     definition: Fragment
 
-    def create(self) -> Fragment:
-        """Return the CREATE statement."""
+    def create(self, replace: bool = False) -> Fragment:
+        """Return the CREATE statement; PostgreSQL replaces no view by just any."""
         return Joined(
             (
                 Raw("CREATE VIEW "),
@@ -292,9 +292,13 @@ class Sequence:
 
     name: Qualified
 
-    def create(self) -> Fragment:
-        """Return the CREATE statement."""
-        return Raw("CREATE SEQUENCE IF NOT EXISTS ") + self.name + Raw(" AS bigint")
+    def create(self, replace: bool = True) -> Fragment:
+        """Return the CREATE statement.
+
+        :param replace: take what has its name already, which goes on counting.
+        """
+        kind = "CREATE SEQUENCE IF NOT EXISTS " if replace else "CREATE SEQUENCE "
+        return Raw(kind) + self.name + Raw(" AS bigint")
 
     def target(self) -> Fragment:
         """Return how DROP and COMMENT ON call it."""

@@ -72,6 +72,7 @@ def differences(
     catalog: Catalog,
     tables: Container[Qualified],
     schemas: SchemaNames,
+    going: Container[Qualified] = (),
 ) -> list[Difference]:
     """Return the differences, those of what should be there first.
 
@@ -80,6 +81,7 @@ def differences(
 
     :param tables: of the models, as they are named in the database.
     :param schemas: gives the name in the database of a schema of the models.
+    :param going: tables that are dropped, with all that is there for them.
     """
     found: list[Difference] = []
     known: set[int] = set()
@@ -95,7 +97,7 @@ def differences(
         for owned in expected
         if isinstance(owned.made, Function)
     }
-    kept = _kept(catalog, tables)
+    kept = _kept(catalog, tables, going)
     for stray in catalog.all():
         if id(stray) in known or id(stray) in kept:
             continue
@@ -134,17 +136,40 @@ def _dotted(name: Qualified) -> str:
     return f"{name.schema}.{name.name}"
 
 
-def _kept(catalog: Catalog, tables: Container[Qualified]) -> set[int]:
+def _kept(
+    catalog: Catalog, tables: Container[Qualified], going: Container[Qualified]
+) -> set[int]:
     """Return what serves event tables that the models do not have."""
     triggers = [
         trigger
         for trigger in catalog.triggers.values()
-        if trigger.is_on_events and trigger.relation not in tables
+        if trigger.is_on_events
+        and trigger.relation not in tables
+        and trigger.relation not in going
     ]
     called = {trigger.function for trigger in triggers}
     functions = [f for f in catalog.functions.values() if f.name in called]
-    sequences = [s for s in catalog.sequences.values() if s.is_a_default]
+    sequences = [
+        sequence
+        for sequence in catalog.sequences.values()
+        if any(table not in going for table in sequence.used_by)
+    ]
     return {id(kept) for kept in (*triggers, *functions, *sequences)}
+
+
+def needed_by(
+    triggers: Sequence[InstalledTrigger], catalog: Catalog
+) -> list[InstalledFunction]:
+    """Return the functions that triggers need: theirs, and those that these call.
+
+    Of the latter PostgreSQL knows nothing. They are the fixed functions.
+    """
+    called = {trigger.function for trigger in triggers}
+    return [
+        function
+        for function in catalog.functions.values()
+        if function.name in called or (triggers and _version(function.source))
+    ]
 
 
 def installed_as(

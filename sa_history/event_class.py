@@ -4,16 +4,37 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
-from sqlalchemy import Table, and_, inspect
+from sqlalchemy import (
+    Table,
+    and_,
+    inspect,
+)
 from sqlalchemy.exc import InvalidRequestError
-from sqlalchemy.orm import Mapped, Mapper, foreign, registry, relationship, remote
+from sqlalchemy.orm import (
+    Mapped,
+    Mapper,
+    Session,
+    foreign,
+    registry,
+    relationship,
+    remote,
+    scoped_session,
+)
 
 from sa_history.columns import TrackedColumns
+from sa_history.differences import Diff
 from sa_history.event_table import key_columns
 from sa_history.exc import DefinitionError
 from sa_history.options import TrackingOptions
+from sa_history.restoring import restore
+from sa_history.targets import is_async_session, unscoped
+from sa_history.versions import Recorded, diff, previous_version
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
 
 
 class Event:
@@ -39,12 +60,67 @@ class Event:
     """What happened; a value of :class:`sa_history.Op`."""
     pgh_xact_id: Mapped[int]
     """The transaction; the same for all that was changed together."""
+    pgh_old_key: Mapped[list[Any] | None]
+    """The key that the row had before, in a list, if the change gave it another."""
     pgh_context_id: Mapped[uuid.UUID | None]
     """The id of the context that the change was made in."""
     pgh_context: Mapped[Any]
     """The :class:`Context`, or its metadata where it is stored inline."""
     pgh_obj: Mapped[Any]
     """The tracked object as it is now, None once it is deleted."""
+
+    pgh_recorded: ClassVar[Recorded]
+    """What events of this class record."""
+
+    @property
+    def diff(self) -> Diff | None:
+        """What changed since the row's previous event, None for its first one.
+
+        It asks the database through the event's session; of an async one, call it in
+        ``await session.run_sync(lambda _: event.diff)``.
+
+        :raises EventsError: the event is in no session.
+
+        Example::
+
+            print(event.diff.text())
+        """
+        previous = previous_version(self)
+        return None if previous is None else diff(previous, self)
+
+    @overload
+    def revert(
+        self,
+        session: Session | scoped_session[Any],
+        *,
+        columns: Sequence[str] | None = ...,
+    ) -> Any: ...
+
+    @overload
+    def revert(
+        self, session: AsyncSession, *, columns: Sequence[str] | None = ...
+    ) -> Awaitable[Any]: ...
+
+    def revert(self, session: Any, *, columns: Sequence[str] | None = None) -> Any:
+        """Make the row what it was in this event, and flush.
+
+        A row that was deleted comes back with its key. It is a change as any other,
+        and recorded as one.
+
+        :param session: with an async session, await the result.
+        :param columns: the attributes to restore; all, if left out.
+        :return: the object, None of a Core table.
+        :raises EventsError: the event does not store an attribute.
+
+        Example::
+
+            account = event.revert(session)
+            await event.revert(async_session, columns=["balance"])
+        """
+        target: Any = unscoped(session)
+        if is_async_session(target):
+            return target.run_sync(restore, self, columns)
+        return restore(target, self, columns)
 
     if TYPE_CHECKING:
 
@@ -104,6 +180,7 @@ def make_event_class(
     options: TrackingOptions,
     context_class: type[Context],
     mappers: registry,
+    by_label: Mapping[str, tuple[str, ...]],
 ) -> type[Event]:
     """Map the event table to a class of its own.
 
@@ -123,6 +200,7 @@ def make_event_class(
     )
     event_class: type[Event] = type(name, bases, {"__doc__": event_table.comment})
     event_class.__module__ = model.__module__ if model else __name__
+    event_class.pgh_recorded = Recorded(columns, event_table, model, by_label)
     # The model's own registry, so that disposing of it takes the event class along.
     if model is not None:
         mapper: Mapper[Any] = inspect(model)

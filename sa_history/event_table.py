@@ -20,11 +20,13 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import NullType, TypeEngine
 
 from sa_history.columns import TrackedColumns
+from sa_history.conditions import suggestion
 from sa_history.exc import DefinitionError
 from sa_history.options import TrackingOptions
 from sa_history.sql.expressions import NextValue
 from sa_history.sql.naming import generated_name
 from sa_history.tables import SharedObjects
+from sa_history.triggers.record import OLD_KEY
 
 PREFIX = "pgh_"
 """What the columns of an event start with that are not a tracked column's."""
@@ -75,12 +77,19 @@ def make_event_table(
     lookup = lookup or [columns.columns[name].name for name in columns.key]
     if lookup:
         _index(event_table, [*lookup, "pgh_id"])
-    if options.context is not None:
-        _index(
-            event_table,
-            ["pgh_context_id"],
-            postgresql_where=text("pgh_context_id IS NOT NULL"),
-        )
+    _index(event_table, ["pgh_xact_id"])
+    for name in options.index:
+        if name not in columns.stored:
+            known = dict.fromkeys(columns.stored)
+            raise DefinitionError(
+                f"{columns.subject}: index names {name!r}, which is not tracked"
+                f"{suggestion(name, known)}"
+            )
+        _index(event_table, [columns.columns[name].name, "pgh_id"])
+    sparse = [OLD_KEY] if columns.key else []
+    sparse += ["pgh_context_id"] if options.context is not None else []
+    for name in sparse:
+        _index(event_table, [name], postgresql_where=text(f"{name} IS NOT NULL"))
     event_table.add_is_dependent_on(shared.context_table)
     return event_table
 
@@ -129,6 +138,8 @@ def _event_columns(
         Column("pgh_op", CHAR(1), nullable=False),
         Column("pgh_label", Text, nullable=False),
     ]
+    if columns.key:
+        event_columns.append(Column(OLD_KEY, JSONB))
     if options.context == "inline":
         event_columns.append(Column("pgh_context", JSONB))
     taken = {column.name for column in columns.columns.values()} | {*columns.columns}

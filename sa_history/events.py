@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 from typing import cast as cast_type
 
@@ -16,6 +17,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import NoInspectionAvailable
 from sqlalchemy.orm import Mapper
 
+from sa_history._types import UNSET, Unset
 from sa_history.event_class import Event
 from sa_history.event_table import key_columns
 from sa_history.exc import EventsError
@@ -36,9 +38,23 @@ class Events(Generic[E]):
         session.scalars(Account.events.where(Account.events.balance < 0)).all()
     """
 
-    def __init__(self, tracking: Tracking, obj: object | None = None) -> None:
+    def __init__(
+        self, tracking: Tracking, obj: object | None = None, key: Any = UNSET
+    ) -> None:
         self._tracking = tracking
         self._obj = obj
+        self._key = key
+
+    def of(self, key: Any) -> Events[E]:
+        """Return the events of the row with a key, also if there is no such row now.
+
+        :param key: its value, or a tuple where it has several columns.
+
+        Example::
+
+            session.scalars(Account.events.of(7).select()).all()
+        """
+        return Events(self._tracking, key=key)
 
     @property
     def model(self) -> type[E]:
@@ -60,9 +76,7 @@ class Events(Generic[E]):
             session.scalars(account.events.select().limit(10))
         """
         statement = select(self.model).order_by(self.table.c.pgh_id)
-        if self._obj is not None:
-            statement = statement.where(*self._is_of(self._obj))
-        return statement
+        return statement.where(*self._is_of_row())
 
     def where(self, *criteria: ColumnElement[bool]) -> Select[Any]:
         """Return a SELECT of the events that meet the criteria, oldest first.
@@ -84,9 +98,77 @@ class Events(Generic[E]):
             )
         return self.select().where(*criteria)
 
-    def _is_of(self, obj: object) -> list[ColumnElement[bool]]:
+    def first(self) -> Select[Any]:
+        """Return a SELECT of the first event.
+
+        Example::
+
+            created = session.scalar(account.events.first())
+        """
+        return self.select().limit(1)
+
+    def last(self) -> Select[Any]:
+        """Return a SELECT of the last event.
+
+        Example::
+
+            newest = session.scalar(account.events.last())
+        """
+        return self.select().order_by(None).order_by(self._newest).limit(1)
+
+    def at(self, key: Any, when: datetime.datetime | Unset = UNSET) -> Select[Any]:
+        """Return a SELECT of the event that tells what a row was at a time.
+
+        It is the last one whose transaction had begun by then. A row that was deleted
+        by then has one that says so, if deletes are recorded.
+
+        :param key: of the row; left out of the events of one row.
+        :param when: the time.
+        :raises EventsError: of which row, or when, is not told.
+
+        Example::
+
+            session.scalar(Account.events.at(7, yesterday))
+            session.scalar(account.events.at(yesterday))
+        """
+        of_row = self if when is UNSET else self.of(key)
+        moment = key if when is UNSET else when
+        if of_row._is_of_all or not isinstance(moment, datetime.datetime):
+            raise EventsError(
+                f"{self!r}.at got {key!r}, {when!r}; write Model.events.at(key, "
+                "datetime) or object.events.at(datetime)"
+            )
+        return of_row.last().where(self.table.c.pgh_created_at <= moment)
+
+    def between(
+        self, since: datetime.datetime, until: datetime.datetime
+    ) -> Select[Any]:
+        """Return a SELECT of the events from a time on, and before another.
+
+        Example::
+
+            session.scalars(account.events.between(monday, friday)).all()
+        """
+        created_at = self.table.c.pgh_created_at
+        return self.select().where(created_at >= since, created_at < until)
+
+    @property
+    def _newest(self) -> ColumnElement[Any]:
+        return self.table.c.pgh_id.desc()
+
+    @property
+    def _is_of_all(self) -> bool:
+        return self._obj is None and self._key is UNSET
+
+    def _is_of_row(self) -> list[ColumnElement[bool]]:
+        if self._is_of_all:
+            return []
         keys = key_columns(self._tracking.tracked_columns, self.table)
-        values = [value for _, value in key_of(self._tracking, obj)]
+        values = (
+            key_values(self._tracking, self._key)
+            if self._obj is None
+            else [value for _, value in key_of(self._tracking, self._obj)]
+        )
         return [key == value for key, value in zip(keys, values, strict=True)]
 
     def __iter__(self) -> NoReturn:
@@ -95,7 +177,8 @@ class Events(Generic[E]):
         )
 
     def __repr__(self) -> str:
-        of = f" of {self._obj!r}" if self._obj is not None else ""
+        row = self._key if self._obj is None else self._obj
+        of = "" if self._is_of_all else f" of {row!r}"
         return f"<Events {self.model.__name__}{of}>"
 
     if TYPE_CHECKING:
@@ -151,6 +234,20 @@ def key_of(tracking: Tracking, obj: object) -> list[tuple[Column[Any], Any]]:
             "session first"
         )
     return [(columns.columns[name], values[name]) for name in columns.key]
+
+
+def key_values(tracking: Tracking, key: Any) -> list[Any]:
+    """Return the values of a key that was given as one value or as a tuple.
+
+    :raises EventsError: it has another number of values.
+    """
+    values = list(key) if isinstance(key, (tuple, list)) else [key]
+    names = tracking.tracked_columns.key
+    if len(values) != len(names) or not names:
+        raise EventsError(
+            f"the key of {tracking.subject} is ({', '.join(names)}), got {key!r}"
+        )
+    return values
 
 
 def _primary_key(mapper: Mapper[Any]) -> tuple[Column[Any], ...]:

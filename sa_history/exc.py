@@ -11,6 +11,9 @@
      +-- EventsError            history was asked for in a way that cannot work
      +-- IgnoreError            triggers cannot be ignored as asked
      +-- InstallError           triggers cannot be installed, or read, as asked
+     +-- PastError              the past cannot be seen, or written, as asked
+     +-- UndoError              what was changed cannot be undone as asked
+     |    +-- ConflictError     it has been changed again since
      +-- RefusedError           a trigger refused the statement
           +-- AppendOnlyError
           +-- ContextRequiredError
@@ -73,6 +76,18 @@ class IgnoreError(HistoryError):
 
 class InstallError(HistoryError):
     """What is installed cannot be read or changed as asked; nothing was done."""
+
+
+class PastError(HistoryError):
+    """The past cannot be seen, or is not to be written, as asked."""
+
+
+class UndoError(HistoryError):
+    """What was changed cannot be undone as asked; nothing was done."""
+
+
+class ConflictError(UndoError):
+    """What is to be undone has been changed again since; nothing was done."""
 
 
 class RefusedError(HistoryError, DBAPIError):

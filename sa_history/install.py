@@ -8,20 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Engine, MetaData, Table, inspect
+from sqlalchemy import Connection, Engine, MetaData, Table
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from sa_history._types import Level
 from sa_history.catalog import (
     Catalog,
+    Installed,
+    InstalledFunction,
+    InstalledTrigger,
     read_catalog,
+    read_columns,
     read_partitions,
+    read_schemas,
 )
 from sa_history.creation import current_schema, require_postgresql
-from sa_history.ddl import DEFAULT_SCHEMA, Function, Statement, Trigger
+from sa_history.ddl import DEFAULT_SCHEMA, Statement
 from sa_history.drift import (
     Difference,
     Problem,
@@ -32,9 +37,11 @@ from sa_history.drift import (
 )
 from sa_history.exc import InstallError
 from sa_history.locks import wait_for_turn
+from sa_history.marks import PREFIX
 from sa_history.objects import Owned, objects_of, trackings_in
 from sa_history.plan import Step, drop_step, plan_for
 from sa_history.sql.compose import Qualified, Raw, SchemaNames
+from sa_history.tracking import history_of
 
 Models: TypeAlias = "MetaData | type[Any]"
 """A MetaData, or a declarative base."""
@@ -118,11 +125,17 @@ def check(bind: Engine | Connection, *models: Models) -> list[Finding]:
         assert not check(engine, Base)
     """
     with _survey(bind, models) as survey:
-        return [
-            *survey.missing(),
-            *(_finding(difference) for difference in survey.differences()),
-            *survey.bypassed(),
-        ]
+        missing = survey.missing()
+        found = [_finding(difference) for difference in survey.differences()]
+        if missing:
+            # They come with the tables, and cannot be installed before.
+            found = [
+                replace(finding, command=None, advice=_MIGRATE)
+                if finding.problem is Problem.MISSING
+                else finding
+                for finding in found
+            ]
+        return [*missing, *found, *survey.bypassed()]
 
 
 def install(
@@ -154,6 +167,8 @@ def install(
 
 def uninstall(bind: Engine | Connection, *models: Models) -> list[str]:
     """Drop the triggers and their functions; tables, events and views stay.
+
+    Shared functions stay as well, as long as other models call them.
 
     :param bind: as for :func:`status`; a connection's transaction stays open.
     :param models: declarative bases, or MetaData.
@@ -193,19 +208,31 @@ def _finding(difference: Difference) -> Finding:
 class _Survey:
     """What the models say, beside what a database has."""
 
-    def __init__(self, connection: Connection, metadatas: list[MetaData]) -> None:
+    def __init__(
+        self, connection: Connection, metadatas: list[MetaData], write: bool
+    ) -> None:
         self._connection = connection
         self._metadatas = metadatas
         default = current_schema(connection) or DEFAULT_SCHEMA
         options = connection.get_execution_options()
         translate = options.get("schema_translate_map") or {}
         self.schemas: SchemaNames = lambda s: translate.get(s, s) or default
-        self.expected: list[Owned] = [o for m in metadatas for o in objects_of(m)]
+        # By their names, since several MetaData may share functions.
+        expected = {
+            (kind_of(o.made), name_of(o.made, self.schemas)): o
+            for m in metadatas
+            for o in objects_of(m)
+        }
+        self.expected: list[Owned] = list(expected.values())
+        histories = filter(None, map(history_of, metadatas))
+        self._contexts = {history.shared.context_table for history in histories}
         tables = {t: None for m in metadatas for t in m.tables.values()}
         self._tables = {self._name(table): table for table in tables}
         views = {owned.table: None for owned in self.expected}
         self._looked_at = sorted({self.schemas(t.schema) for t in (*tables, *views)})
-        self._catalog: Catalog = read_catalog(connection, self._looked_at)
+        self._catalog: Catalog = read_catalog(
+            connection, self._looked_at, definitions=write
+        )
 
     def _name(self, table: Table) -> Qualified:
         return Qualified(self.schemas(table.schema), table.name)
@@ -216,32 +243,21 @@ class _Survey:
 
     def missing(self) -> list[Finding]:
         """Return the tables and columns without which nothing works."""
-        inspector = inspect(self._connection)
+        there = read_columns(self._connection, self._looked_at)
         found: list[Finding] = []
-        for schema in self._looked_at:
-            there = {
-                name: {column["name"] for column in columns}
-                for (_, name), columns in inspector.get_multi_columns(schema).items()
-            }
-            for table in self._needed():
-                if self.schemas(table.schema) != schema:
-                    continue
-                name = f"{schema}.{table.name}"
-                if table.name not in there:
-                    found.append(
-                        Finding(Problem.MISSING, "table", name, advice=_MIGRATE)
-                    )
-                    continue
-                found += [
-                    Finding(
-                        Problem.MISSING,
-                        "column",
-                        f"{name}.{column.name}",
-                        advice=_MIGRATE,
-                    )
-                    for column in table.columns
-                    if column.name not in there[table.name]
-                ]
+        for table in self._needed():
+            qualified = self._name(table)
+            name = f"{qualified.schema}.{qualified.name}"
+            if qualified not in there:
+                found.append(Finding(Problem.MISSING, "table", name, advice=_MIGRATE))
+                continue
+            found += [
+                Finding(
+                    Problem.MISSING, "column", f"{name}.{column.name}", advice=_MIGRATE
+                )
+                for column in table.columns
+                if column.name not in there[qualified]
+            ]
         return found
 
     def _needed(self) -> list[Table]:
@@ -262,7 +278,7 @@ class _Survey:
             self._name(tracking.table)
             for metadata in self._metadatas
             for tracking in trackings_in(metadata)
-            if tracking.options.level is Level.STATEMENT
+            if tracking.options.level is Level.STATEMENT and tracking.recordings()
         }
         found = []
         for partition in read_partitions(self._connection, self._looked_at):
@@ -300,13 +316,35 @@ class _Survey:
 
     def uninstall(self) -> list[str]:
         """Drop triggers and functions, and return what was done."""
-        there = [
-            installed_as(owned.made, self._catalog, self.schemas)
-            for kind in (Trigger, Function)
-            for owned in self.expected
-            if isinstance(owned.made, kind)
-        ]
-        steps = [drop_step(found, self.schemas) for found in there if found]
+        # In all schemas, since shared functions may be called from any.
+        catalog = read_catalog(self._connection, read_schemas(self._connection))
+        shared: list[InstalledFunction] = []
+        functions: list[InstalledFunction] = []
+        known: set[int] = set()
+        for owned in self.expected:
+            found = installed_as(owned.made, catalog, self.schemas)
+            known.add(id(found))
+            if isinstance(found, InstalledFunction):
+                (shared if owned.table in self._contexts else functions).append(found)
+        called = {function.name for function in functions}
+        triggers: list[InstalledTrigger] = []
+        other_triggers: list[InstalledTrigger] = []
+        for trigger in catalog.triggers.values():
+            if trigger.mark is not None:
+                ours = id(trigger) in known or trigger.function in called
+                (triggers if ours else other_triggers).append(trigger)
+        others = [f for f in catalog.functions.values() if id(f) not in known]
+        # Other models, and tables that are no longer tracked, go on working.
+        if not any(
+            function.name.render(self.schemas) in other.source
+            for function in shared
+            for other in others
+        ) and {function.name for function in shared}.isdisjoint(
+            trigger.function for trigger in other_triggers
+        ):
+            functions += shared
+        going: list[Installed] = [*triggers, *functions]
+        steps = [drop_step(found, self.schemas) for found in going]
         self._run(steps)
         return [step.what for step in steps]
 
@@ -325,10 +363,9 @@ def _survey(
         raise InstallError("no models; give a declarative base, or a MetaData")
     try:
         with _transaction(bind) as connection:
-            require_postgresql(connection)
             if write:
                 wait_for_turn(connection)
-            yield _Survey(connection, metadatas)
+            yield _Survey(connection, metadatas, write)
     except DBAPIError as error:
         done = "nothing was changed: " if write else ""
         raise InstallError(done + explained(error)) from error
@@ -336,12 +373,23 @@ def _survey(
 
 _INSUFFICIENT_PRIVILEGE = "42501"
 
+# A function, a trigger, and a view or a table.
+_TAKEN = ("42723", "42710", "42P07")
+
 
 def explained(error: DBAPIError) -> str:
     """Return what the database or the driver said, and what to do about it."""
-    said = str(error.orig).strip()
-    if getattr(error.orig, "sqlstate", None) == _INSUFFICIENT_PRIVILEGE:
+    # Not where in our functions it was raised.
+    said = str(error.orig).partition("\nCONTEXT:")[0].strip()
+    # psycopg2 has another name for it.
+    code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    if code == _INSUFFICIENT_PRIVILEGE:
         return f"{said}; do it as the role that owns the tables"
+    if code in _TAKEN:
+        return (
+            f"{said}; it has no comment of sa_history, so it may be somebody else's: "
+            f"rename or drop it, or give it the comment {PREFIX!r}"
+        )
     if isinstance(error, OperationalError) and error.statement is None:
         return f"the database cannot be reached: {said}; check its URL"
     return said
@@ -357,11 +405,20 @@ def _metadata(model: Any) -> MetaData:
 @contextmanager
 def _transaction(bind: Engine | Connection) -> Iterator[Connection]:
     if isinstance(bind, Engine):
-        with bind.begin() as connection:
-            yield connection
+        # All or nothing, whatever the engine's own level. Not with one snapshot for
+        # all: who has waited has to see what was done meanwhile.
+        with bind.connect() as connection:
+            require_postgresql(connection)
+            connection.execution_options(isolation_level="READ COMMITTED")
+            with connection.begin():
+                yield connection
     elif isinstance(bind, Connection):
         # So that a failure takes back what was done, and nothing else.
+        require_postgresql(bind)
         with bind.begin_nested():
             yield bind
     else:
-        raise InstallError(f"bind is an engine or a connection, got {bind!r}")
+        raise InstallError(
+            f"bind is an engine or a connection, got {bind!r}; of an async engine, "
+            "await connection.run_sync(...)"
+        )

@@ -60,9 +60,7 @@ def install_with_tables(tracking: Tracking) -> None:
 
 def install(tracking: Tracking, connection: Connection) -> None:
     """Create the function and the triggers of a tracked table."""
-    function = tracking.function()
-    if function is not None:
-        create_objects(connection, function, *tracking.triggers())
+    create_objects(connection, *tracking.objects())
 
 
 def install_attached_with_table(attachment: Attachment) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import MetaData, Table
 
 from sa_history.attachments import attachments_of
-from sa_history.ddl import DatabaseObject
+from sa_history.ddl import DatabaseObject, Function
 from sa_history.tracking import Tracking, history_of
 from sa_history.views import views_of
 
@@ -55,11 +55,10 @@ def _of_tracking(metadata: MetaData) -> Iterator[Owned]:
     for made in shared.functions():
         yield Owned(made, shared.context_table)
     for tracking in trackings_in(metadata):
-        function, protection = tracking.function(), tracking.append_only_trigger()
-        if function is not None:
-            yield Owned(function, tracking.event_table)
-            for trigger in tracking.triggers():
-                yield Owned(trigger, tracking.table)
+        for recorder in tracking.objects():
+            of_events = isinstance(recorder, Function)
+            yield Owned(recorder, tracking.event_table if of_events else tracking.table)
+        protection = tracking.append_only_trigger()
         if protection is not None:
             yield Owned(protection, tracking.event_table)
 

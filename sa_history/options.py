@@ -12,6 +12,7 @@ from sqlalchemy import Column, ColumnElement, types
 from sa_history._types import ContextStorage, Level
 from sa_history.arguments import check_names
 from sa_history.exc import DefinitionError
+from sa_history.sql.naming import MAX_BYTES
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -32,6 +33,8 @@ class TrackingOptions:
     :param created_at: the time of an event.
     :param search_path: schemas in which conditions find operators.
     :param ignorable: whether ``history.ignore`` turns it off.
+    :param index: attributes by which events are looked for.
+    :param notify: the channel that is told of new events, None for none.
     """
 
     columns: Sequence[str] | None
@@ -48,6 +51,8 @@ class TrackingOptions:
     created_at: ColumnElement[datetime.datetime]
     search_path: tuple[str, ...]
     ignorable: bool
+    index: tuple[str, ...]
+    notify: str | None
 
     def __post_init__(self) -> None:
         """Check what can be checked without knowing the model."""
@@ -55,6 +60,14 @@ class TrackingOptions:
         if self.context not in ("reference", "inline", None):
             raise DefinitionError(
                 f'track: context is "reference", "inline" or None, got {self.context!r}'
+            )
+        if self.notify is not None and (
+            not isinstance(self.notify, str)
+            or not 0 < len(self.notify.encode()) <= MAX_BYTES
+        ):
+            raise DefinitionError(
+                f"track: notify is the name of a channel, of up to {MAX_BYTES} bytes, "
+                f"got {self.notify!r}"
             )
         for column in self.context_columns:
             _check_context_column(column)

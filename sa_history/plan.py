@@ -105,7 +105,7 @@ class _Planner:
         return Plan(
             first=(
                 *map(self._drop, renewed),
-                *(self._create(made) for made in self._missing(NumberSequence)),
+                *map(self._create, self._missing_sequences()),
             ),
             last=(
                 *self._functions(),
@@ -150,14 +150,16 @@ class _Planner:
             )
         ]
 
-    def _missing(self, kind: type[DatabaseObject]) -> list[DatabaseObject]:
-        return [
-            difference.expected.made
+    def _missing_sequences(self) -> list[NumberSequence]:
+        missing = {
+            # Two MetaData may have one together.
+            difference.name: difference.expected.made
             for difference in self.found
             if difference.problem is Problem.MISSING
             and difference.expected is not None
-            and isinstance(difference.expected.made, kind)
-        ]
+            and isinstance(difference.expected.made, NumberSequence)
+        }
+        return list(missing.values())
 
     def _functions(self) -> list[Step]:
         steps = []
@@ -220,12 +222,7 @@ class _Planner:
     def _create(self, made: DatabaseObject, before: Installed | None = None) -> Step:
         target = f"{kind_of(made)} {name_of(made, self.schemas)}"
         # Not OR REPLACE: what has the name and is not ours shall stay.
-        create = (
-            made.create(replace=False)
-            if isinstance(made, (Function, Trigger))
-            else made.create()
-        )
-        statements: list[Fragment] = [create, Mark(made)]
+        statements: list[Fragment] = [made.create(replace=False), Mark(made)]
         if isinstance(before, InstalledTrigger) and before.enabled in ("A", "R"):
             # Whoever made it fire on a replica meant it.
             statements.append(before.enable(before.enabled))

@@ -58,6 +58,8 @@ def track(
     created_at: ColumnElement[datetime.datetime] = _TRANSACTION_TIME,
     search_path: Sequence[str] = (),
     ignorable: bool = True,
+    index: Sequence[str] = (),
+    notify: str | None = None,
 ) -> Callable[[T], T]:
     """Track a mapped class or a table: each change becomes an event.
 
@@ -90,6 +92,10 @@ def track(
     :param ignorable: whether ``history.ignore`` turns it off. What it does any client
         can do that may write the table; give False where history has to be complete
         whoever writes.
+    :param index: attribute names by which events are looked for, such as foreign keys:
+        each gives the event table an index, which every event pays for.
+    :param notify: the name of a channel to NOTIFY when there are new events, once for
+        a transaction at most, for readers of :func:`feed`.
     :return: a decorator that returns the class or table.
     :raises DefinitionError: something in the definition cannot work; the message
         says what, and what to write.
@@ -120,6 +126,8 @@ def track(
         created_at=created_at,
         search_path=as_names("search_path", search_path),
         ignorable=ignorable,
+        index=as_names("index", index),
+        notify=notify,
     )
 
     def decorate(target: T) -> T:
@@ -163,6 +171,7 @@ def _track(
         options,
         history.context_class,
         history.mappers,
+        {tracker.event_label: tracker.stored(columns) for tracker in trackers},
     )
     tracking = Tracking(
         subject, table, model, trackers, options, history, event_table, event_class

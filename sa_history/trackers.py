@@ -76,6 +76,18 @@ class Tracker:
         """
         return [self._recording(table, operation) for operation in self.operations]
 
+    def records_every_change(self, operation: Operation) -> bool:
+        """Return whether it records all that an operation does, as it is after it.
+
+        An update that changes nothing tells nothing; a deleted row is recorded as it
+        was.
+        """
+        row = "new" if operation.has_new else "old"
+        return self._is_unconditional() and self._stored_row(operation) == row
+
+    def _is_unconditional(self) -> bool:
+        return True
+
     def _stored_row(self, operation: Operation) -> Row:
         return "new" if operation.has_new else "old"
 
@@ -91,13 +103,19 @@ class Tracker:
             pairs.insert(0, (table.object_id, table.columns[table.key[0]].name))
         condition = self._condition(operation)
         scope = Scope(table.subject, table.table, table.columns, stored, operation)
+        row = self._stored_row(operation)
+        follows_key = table.key and operation is Operation.UPDATE and row == "new"
         return Recording(
             operation=operation,
             label=self.event_label,
-            row=self._stored_row(operation),
+            row=row,
             columns=tuple(pairs),
             condition=None if condition is None else condition_sql(condition, scope),
             compares=condition is not None,
+            key=tuple(table.columns[name].name for name in table.key),
+            key_changes=(
+                condition_sql(AnyChange(*table.key), scope) if follows_key else None
+            ),
         )
 
 
@@ -130,6 +148,9 @@ class _ConditionTracker(Tracker):
         ):
             object.__setattr__(self, name, value)
         self.__post_init__()
+
+    def _is_unconditional(self) -> bool:
+        return self.condition is UNSET or self.condition is None
 
     def __post_init__(self) -> None:
         """Check the arguments, without knowing the model."""

@@ -164,6 +164,7 @@ class Tracking:
                 else None
             ),
             search_path=self.options.search_path,
+            notify=self.options.notify,
         )
 
     def function(self) -> Function | None:
@@ -174,6 +175,16 @@ class Tracking:
     def triggers(self) -> list[Trigger]:
         """Return the triggers on the tracked table."""
         return record_triggers(self.capture(), self._trigger_name)
+
+    def objects(self) -> list[Function | Trigger]:
+        """Return the trigger function and the triggers; together they cost less."""
+        capture = self.capture()
+        if not capture.recordings:
+            return []
+        return [
+            record_function(capture),
+            *record_triggers(capture, self._trigger_name),
+        ]
 
     def append_only_trigger(self) -> Trigger | None:
         """Return the trigger on the event table, None where it is not protected."""

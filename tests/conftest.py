@@ -1,15 +1,18 @@
-"""What all tests share: a PostgreSQL, new declarative bases, and a reader of events."""
+"""What all tests share: a PostgreSQL, new declarative bases, and readers of both."""
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, MetaData, inspect
+from sqlalchemy import URL, Engine, MetaData, inspect
 from sqlalchemy.orm import DeclarativeBase, Session, joinedload
 
 import sa_history as history
+from sa_history.testing.binaries import find_bindir
 
 pytest_plugins = ["sa_history.testing.plugin", "pytester"]
 
@@ -59,3 +62,29 @@ def recorded(pg_engine: Engine) -> Callable[..., list[tuple[Any, ...]]]:
             return rows
 
     return read
+
+
+# Of what pg_dump prints: who wrote it, and a random token of newer versions.
+_NOISE = re.compile(r"^(--.*|\\(un)?restrict .*|)\n", re.MULTILINE)
+
+
+@pytest.fixture
+def dump() -> Callable[[URL], str]:
+    """Return the schema of a database, but for Alembic's own table."""
+
+    def run(url: URL) -> str:
+        printed = subprocess.run(
+            [
+                find_bindir() / "pg_dump",
+                "--schema-only",
+                "--no-owner",
+                "--exclude-table=alembic_version",
+                url.set(drivername="postgresql").render_as_string(hide_password=False),
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return _NOISE.sub("", printed.stdout)
+
+    return run

@@ -18,7 +18,7 @@ from alembic.util import DispatchPriority, PriorityDispatchResult
 from sqlalchemy import Connection, MetaData
 
 from sa_history.alembic.arguments import x_arguments
-from sa_history.alembic.event_tables import arrange_tables, changed_columns, keeps
+from sa_history.alembic.event_tables import arrange_tables, changed_columns
 from sa_history.alembic.first_events import baselines
 from sa_history.alembic.operations import HistoryOp
 from sa_history.alembic.renames import rename
@@ -26,7 +26,13 @@ from sa_history.catalog import Catalog, InstalledTrigger, read_catalog
 from sa_history.creation import current_schema
 from sa_history.ddl import DEFAULT_SCHEMA, Trigger
 from sa_history.ddl import Sequence as NumberSequence
-from sa_history.drift import Difference, Problem, differences, in_database
+from sa_history.drift import (
+    Difference,
+    Problem,
+    differences,
+    in_database,
+    needed_by,
+)
 from sa_history.objects import Owned, objects_of
 from sa_history.plan import Step, plan_for
 from sa_history.sql.compose import Qualified, SchemaNames
@@ -63,14 +69,16 @@ class _Comparison:
         self.metadatas = metadatas
         self.default = current_schema(connection) or DEFAULT_SCHEMA
         self.schemas: SchemaNames = lambda schema: schema or self.default
-        looked_at = sorted({self.schemas(schema) for schema in schemas})
-        self.catalog: Catalog = read_catalog(connection, looked_at)
         self.expected: list[Owned] = [
-            owned
-            for metadata in metadatas
-            for owned in objects_of(metadata)
-            if self.schemas(owned.table.schema) in looked_at
+            owned for metadata in metadatas for owned in objects_of(metadata)
         ]
+        # What is to be there is, in any schema, as tables are for Alembic; what is not
+        # is looked for in those that Alembic looks at.
+        self.looked_at = {self.schemas(schema) for schema in schemas}
+        of_models = {self.schemas(owned.table.schema) for owned in self.expected}
+        self.catalog: Catalog = read_catalog(
+            connection, sorted(self.looked_at | of_models)
+        )
 
     def add_to(self, upgrade_ops: ops.UpgradeOps) -> None:
         """Change the operations of the revision."""
@@ -83,11 +91,9 @@ class _Comparison:
         )
         arrange_tables(self.autogen_context, upgrade_ops, self.metadatas)
         plan = plan_for(
-            [
-                difference
-                for difference in self._differences(upgrade_ops, renames.tables)
-                if self._is_included(difference, renames.sequences)
-            ],
+            self._included(
+                self._differences(upgrade_ops, renames.tables), renames.sequences
+            ),
             self.expected,
             self.catalog,
             self.schemas,
@@ -107,14 +113,27 @@ class _Comparison:
             for metadata in self.metadatas
             for table in metadata.tables.values()
         }
-        if not keeps(self.autogen_context):
-            # What stands on them goes with them.
-            tables |= {
-                Qualified(self.schemas(operation.schema), operation.table_name)
-                for operation in upgrade_ops.ops
-                if isinstance(operation, ops.DropTableOp)
-            }
-        return differences(self.expected, self.catalog, tables, self.schemas)
+        going = {
+            Qualified(self.schemas(operation.schema), operation.table_name)
+            for operation in upgrade_ops.ops
+            if isinstance(operation, ops.DropTableOp)
+        }
+        return differences(self.expected, self.catalog, tables, self.schemas, going)
+
+    def _included(
+        self, found: list[Difference], renamed: Container[Qualified]
+    ) -> list[Difference]:
+        included = [d for d in found if self._is_included(d, renamed)]
+        excluded = [d.installed for d in found if d.expected is None]
+        mended = {id(d.installed) for d in included}
+        staying = [
+            stray
+            for stray in excluded
+            if isinstance(stray, InstalledTrigger) and id(stray) not in mended
+        ]
+        # Those of another application, whose tables the filters leave out.
+        needed = {id(function) for function in needed_by(staying, self.catalog)}
+        return [d for d in included if d.expected or id(d.installed) not in needed]
 
     def _is_included(
         self, difference: Difference, renamed: Container[Qualified]
@@ -150,20 +169,23 @@ class _Comparison:
     def _is_named(self, difference: Difference) -> bool:
         name_filters: Any = self.autogen_context.run_name_filters
         installed = difference.installed
-        if isinstance(installed, InstalledTrigger):
-            parents = {"schema_name": self._schema_or_none(installed.relation.schema)}
-            table = installed.relation.name
-            of_table = {**parents, "table_name": table}
-            return bool(
-                name_filters(table, "table", parents)
-                and name_filters(installed.name, "trigger", of_table)
-            )
         assert installed is not None
-        parents = {"schema_name": self._schema_or_none(installed.name.schema)}
-        return bool(name_filters(installed.name.name, installed.kind, parents))
-
-    def _schema_or_none(self, schema: str | None) -> str | None:
-        return None if schema == self.default else schema
+        if isinstance(installed, InstalledTrigger):
+            named, kinds = installed.relation, ["table"]
+        else:
+            named, kinds = installed.name, [installed.kind]
+        if named.schema not in self.looked_at:
+            return False
+        if named in self.catalog.views:
+            kinds = ["table", "view"]  # in the models it is a Table
+        schema = None if named.schema == self.default else named.schema
+        parents = {"schema_name": schema}
+        if not all(name_filters(named.name, kind, {**parents}) for kind in kinds):
+            return False
+        of_table = {**parents, "table_name": named.name}
+        return not isinstance(installed, InstalledTrigger) or bool(
+            name_filters(installed.name, "trigger", of_table)
+        )
 
 
 def _operation(step: Step) -> HistoryOp:

@@ -9,17 +9,28 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import ops
-from sqlalchemy import Column, Enum, MetaData, Table
+from sqlalchemy import (
+    ARRAY,
+    Column,
+    Enum,
+    ForeignKeyConstraint,
+    MetaData,
+    Table,
+    TypeDecorator,
+)
 from sqlalchemy.dialects.postgresql import DOMAIN, ENUM
 
 from sa_history.event_table import is_event_table
 from sa_history.objects import trackings_in
 from sa_history.sql.compose import Qualified, SchemaNames
 from sa_history.tables import is_context_table
+from sa_history.tracking import Tracking
+
+_Key: TypeAlias = "tuple[str | None, str]"
 
 
 def arrange_tables(
@@ -56,13 +67,12 @@ def changed_columns(
     return changed
 
 
-def _event_tables(metadatas: list[MetaData]) -> dict[tuple[str | None, str], Table]:
-    tables = [
-        tracking.event_table
+def _event_tables(metadatas: list[MetaData]) -> dict[_Key, Tracking]:
+    return {
+        (tracking.event_table.schema, tracking.event_table.name): tracking
         for metadata in metadatas
         for tracking in trackings_in(metadata)
-    ]
-    return {(table.schema, table.name): table for table in tables}
+    }
 
 
 def _modifications(upgrade_ops: ops.UpgradeOps) -> Iterator[ops.ModifyTableOps]:
@@ -89,9 +99,7 @@ def _is_history(table: Table) -> bool:
     return is_event_table(table) or is_context_table(table)
 
 
-def _keep_columns(
-    upgrade_ops: ops.UpgradeOps, events: dict[tuple[str | None, str], Table]
-) -> None:
+def _keep_columns(upgrade_ops: ops.UpgradeOps, events: dict[_Key, Tracking]) -> None:
     for modify in list(_modifications(upgrade_ops)):
         if (modify.schema, modify.table_name) not in events:
             continue
@@ -120,40 +128,95 @@ def _kept(operation: Any) -> list[Any]:
 
 
 def _create_after_tracked(
-    upgrade_ops: ops.UpgradeOps, events: dict[tuple[str | None, str], Table]
+    upgrade_ops: ops.UpgradeOps, events: dict[_Key, Tracking]
 ) -> None:
-    """Move new event tables behind the others, whose types they share."""
+    """Move new event tables behind the others, whose types they share.
+
+    What refers to events, and what refers to that, comes behind them.
+    """
     created = {
-        (operation.schema, operation.table_name)
+        _key(operation): operation.to_table()
         for operation in upgrade_ops.ops
         if isinstance(operation, ops.CreateTableOp)
     }
-    late = created & events.keys()
+    place: dict[Any, int] = {key: 1 for key in created if key in events}
+    # Alembic has sorted them by what they refer to.
+    for key, table in created.items():
+        if any(_target(constraint) in place for constraint in _foreign_keys(table)):
+            place.setdefault(key, 2)
+    upgrade_ops.ops.sort(key=lambda operation: place.get(_key(operation), 0))
+    shared = {
+        _name(type_)
+        for key, tracking in events.items()
+        if key in created
+        and (tracking.table.schema, tracking.table.name) not in created
+        for type_ in _named_types(tracking.table)
+    }
     for operation in upgrade_ops.ops:
-        if isinstance(operation, ops.CreateTableOp) and _key(operation) in late:
-            operation.columns = [_sharing_type(item) for item in operation.columns]
-    upgrade_ops.ops.sort(key=lambda operation: _key(operation) in late)
+        if isinstance(operation, ops.CreateTableOp):
+            if _key(operation) in events:
+                columns = operation.columns
+                operation.columns = [_sharing(item, shared) for item in columns]
+            shared |= {_name(type_) for type_ in _named_types(created[_key(operation)])}
 
 
-def _key(operation: Any) -> tuple[str | None, str | None]:
+def _key(operation: Any) -> Any:
     return (
         getattr(operation, "schema", None),
         getattr(operation, "table_name", None),
     )
 
 
-def _sharing_type(item: Any) -> Any:
+def _foreign_keys(table: Table) -> Iterator[ForeignKeyConstraint]:
+    return (c for c in table.constraints if isinstance(c, ForeignKeyConstraint))
+
+
+def _target(constraint: ForeignKeyConstraint) -> _Key:
+    table, _, _ = constraint.elements[0].target_fullname.rpartition(".")
+    schema, _, name = table.rpartition(".")
+    return schema or None, name
+
+
+def _named_types(table: Table) -> list[Any]:
+    types = (_named_type(column.type) for column in table.columns)
+    return [type_ for type_ in types if type_ is not None]
+
+
+def _named_type(type_: Any) -> Any:
+    """Return the ENUM or DOMAIN that a type is, or has; None if there is none."""
+    if isinstance(type_, TypeDecorator):
+        return _named_type(type_.impl_instance)
+    if isinstance(type_, ARRAY):
+        return _named_type(type_.item_type)
+    if isinstance(type_, Enum) and type_.native_enum and type_.name:
+        return type_
+    return type_ if isinstance(type_, DOMAIN) else None
+
+
+def _name(type_: Any) -> tuple[str | None, str]:
+    return type_.schema, type_.name
+
+
+def _sharing(item: Any, shared: set[tuple[str | None, str]]) -> Any:
     """Return a column that does not create its ENUM or DOMAIN, which is there."""
     if not isinstance(item, Column):
         return item
-    type_: Any = item.type
-    if isinstance(type_, Enum) and type_.native_enum and type_.name:
-        shared: Any = ENUM(
+    named = _named_type(item.type)
+    if named is None or _name(named) not in shared:
+        return item
+    return Column(item.name, _sharing_type(item.type), nullable=item.nullable)
+
+
+def _sharing_type(type_: Any) -> Any:
+    if isinstance(type_, TypeDecorator):
+        return _sharing_type(type_.impl_instance)
+    if isinstance(type_, Enum):
+        return ENUM(
             *type_.enums, name=type_.name, schema=type_.schema, create_type=False
         )
-    elif isinstance(type_, DOMAIN):
-        shared = copy.copy(type_)
-        shared.create_type = False
+    again = copy.copy(type_)
+    if isinstance(again, ARRAY):
+        again.item_type = _sharing_type(again.item_type)
     else:
-        return item
-    return Column(item.name, shared, nullable=item.nullable)
+        again.create_type = False
+    return again

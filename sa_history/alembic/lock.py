@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from alembic.util import CommandError
+
 from sa_history.locks import wait_for_turn
 
 
@@ -12,6 +14,7 @@ def lock(context: Any) -> None:
 
     :param context: ``alembic.context``, or a MigrationContext. The turn ends with the
         transaction; without a connection, in offline mode, nothing is done.
+    :raises CommandError: there is no transaction around all migrations.
 
     Example::
 
@@ -20,5 +23,12 @@ def lock(context: Any) -> None:
             context.run_migrations()
     """
     migration = context.get_context() if hasattr(context, "get_context") else context
-    if not migration.as_sql and migration.dialect.name == "postgresql":
-        wait_for_turn(migration.connection)
+    if migration.as_sql or migration.dialect.name != "postgresql":
+        return
+    if not migration.connection.in_transaction():
+        raise CommandError(
+            "sa_history.alembic.lock(context) has no transaction to hold the lock: "
+            "call it within context.begin_transaction(), and not with "
+            "transaction_per_migration"
+        )
+    wait_for_turn(migration.connection)

@@ -2,9 +2,9 @@
 
 ::
 
-    alembic revision --autogenerate -x rename_column=account.name:title
-    alembic revision --autogenerate -x rename_table=account:customer
-    alembic revision --autogenerate -x rename_table=account:crm.account
+    alembic -x rename_column=account.name:title revision --autogenerate
+    alembic -x rename_table=account:customer revision --autogenerate
+    alembic -x rename_table=account:crm.account revision --autogenerate
 """
 
 from __future__ import annotations
@@ -127,11 +127,15 @@ def _renamed_sequence(
     )
 
 
+_HOW = {"rename_table": "old:new", "rename_column": "table.old:new"}
+
+
 def _pairs(arguments: Mapping[str, list[str]], name: str) -> Iterable[tuple[str, str]]:
     for value in arguments.get(name, ()):
         before, colon, after = value.partition(":")
-        if not (before and colon and after):
-            raise CommandError(f"-x {name}={value}: write -x {name}=old:new")
+        qualifies = "." in before.strip(".") or name == "rename_table"
+        if not (before and colon and after and qualifies):
+            raise CommandError(f"-x {name}={value}: write -x {name}={_HOW[name]}")
         yield before, after
 
 
@@ -247,6 +251,13 @@ def _renamed(
         for op in upgrade_ops.ops
         if isinstance(op, ops.CreateTableOp) and _name_of(op) == after
     )
+    added = [c.name for c in created.columns if c.name not in dropped.columns]
+    if added:
+        raise CommandError(
+            f"-x rename_table={before}:{after}: {after} has columns that {before} has "
+            f"not: {', '.join(added)}; rename the table first, and add them in a "
+            "revision of their own"
+        )
     indexes = _index_renames(upgrade_ops, before, after)
     upgrade_ops.ops[:] = [
         op for op in upgrade_ops.ops if _name_of(op) not in (before, after)

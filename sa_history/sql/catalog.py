@@ -1,7 +1,9 @@
-"""Queries that read what is installed; they lock nothing and write nothing.
+"""Queries that read what is installed; they write nothing.
 
 What is marked as ours is told by the parameter ``mark``, a pattern of the comment on
-it; where to look, by ``schemas``.
+it; where to look, by ``schemas``. They lock nothing, unless ``definitions`` is true:
+the functions of PostgreSQL that give a definition back lock the table like a SELECT,
+and so wait for who changes it.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ SELECT n.nspname AS schema, c.relname AS relation, t.tgname AS name,
     SELECT FROM pg_catalog.pg_attribute AS a
     WHERE a.attrelid = c.oid AND a.attname = 'pgh_label' AND NOT a.attisdropped
   ) AS is_on_events,
-  pg_get_triggerdef(t.oid) AS definition, d.description AS mark
+  CASE WHEN :definitions THEN pg_get_triggerdef(t.oid) END AS definition,
+  d.description AS mark
 FROM pg_catalog.pg_trigger AS t
 JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
@@ -67,17 +70,22 @@ the parent.
 
 RELATIONS = """
 SELECT n.nspname AS schema, c.relname AS name, c.relkind AS kind,
-  CASE WHEN c.relkind = 'v' THEN pg_get_viewdef(c.oid) END AS definition,
+  CASE WHEN c.relkind = 'v' AND :definitions THEN pg_get_viewdef(c.oid) END
+    AS definition,
   ARRAY(
     SELECT a.attname::text FROM pg_catalog.pg_attribute AS a
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     ORDER BY a.attnum
   ) AS columns,
-  EXISTS (
-    SELECT FROM pg_catalog.pg_depend AS dep
+  ARRAY(
+    SELECT ARRAY[un.nspname, u.relname]::text[]
+    FROM pg_catalog.pg_depend AS dep
+    JOIN pg_catalog.pg_attrdef AS def ON def.oid = dep.objid
+    JOIN pg_catalog.pg_class AS u ON u.oid = def.adrelid
+    JOIN pg_catalog.pg_namespace AS un ON un.oid = u.relnamespace
     WHERE dep.refclassid = 'pg_catalog.pg_class'::regclass AND dep.refobjid = c.oid
       AND dep.classid = 'pg_catalog.pg_attrdef'::regclass
-  ) AS is_a_default,
+  ) AS used_by,
   d.description AS mark
 FROM pg_catalog.pg_class AS c
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
@@ -91,6 +99,12 @@ ORDER BY c.oid
 """Views and sequences; a view comes after those that it reads."""
 
 PARTITIONS = """
+WITH RECURSIVE parts (root, part) AS (
+  SELECT i.inhparent, i.inhrelid FROM pg_catalog.pg_inherits AS i
+  UNION ALL
+  SELECT parts.root, i.inhrelid
+  FROM parts JOIN pg_catalog.pg_inherits AS i ON i.inhparent = parts.part
+)
 SELECT n.nspname AS schema, c.relname AS name,
   leaf_schema.nspname AS leaf_schema, leaf.relname AS leaf,
   ARRAY(
@@ -104,11 +118,33 @@ SELECT n.nspname AS schema, c.relname AS name,
   ) AS disabled
 FROM pg_catalog.pg_class AS c
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-CROSS JOIN LATERAL pg_partition_tree(c.oid) AS tree
-JOIN pg_catalog.pg_class AS leaf ON leaf.oid = tree.relid
+JOIN parts ON parts.root = c.oid
+JOIN pg_catalog.pg_class AS leaf ON leaf.oid = parts.part
 JOIN pg_catalog.pg_namespace AS leaf_schema ON leaf_schema.oid = leaf.relnamespace
 WHERE n.nspname = ANY (:schemas) AND c.relkind = 'p' AND NOT c.relispartition
-  AND tree.isleaf AND tree.level > 0
+  AND leaf.relkind <> 'p'
 ORDER BY n.nspname, c.relname, leaf_schema.nspname, leaf.relname
 """
-"""The partitions that hold rows, with the triggers of ours that are disabled there."""
+"""The partitions that hold rows, with the triggers of ours that are disabled there.
+
+Not by ``pg_partition_tree``, which locks them.
+"""
+
+COLUMNS = """
+SELECT n.nspname AS schema, c.relname AS name,
+  ARRAY(
+    SELECT a.attname::text FROM pg_catalog.pg_attribute AS a
+    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+  ) AS columns
+FROM pg_catalog.pg_class AS c
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = ANY (:schemas) AND c.relkind IN ('r', 'p', 'f', 'v', 'm')
+"""
+"""The tables and views, with the names of their columns."""
+
+SCHEMAS = """
+SELECT nspname::text FROM pg_catalog.pg_namespace
+WHERE nspname <> 'information_schema' AND NOT nspname LIKE 'pg\\_%'
+ORDER BY nspname
+"""
+"""Where objects of ours may be."""

@@ -50,6 +50,9 @@ CONTEXT_METADATA = "pghistory.context_metadata"
 CONTEXT_PARENT_ID = "pghistory.context_parent_id"
 """The setting that holds the id of the context around the one in force."""
 
+AS_OF = "pghistory.as_of"
+"""The setting that holds the moment that a session sees the past of."""
+
 IGNORED = "pghistory.ignore"
 """The setting that holds what is ignored, as a JSON list; see :mod:`.switch`."""
 

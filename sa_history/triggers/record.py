@@ -33,6 +33,10 @@ OPS = {
 }
 
 
+OLD_KEY = "pgh_old_key"
+"""The column that says which key the row had before, if its key has changed."""
+
+
 @dataclass(frozen=True)
 class Recording:
     """What one tracker writes for one operation.
@@ -43,6 +47,9 @@ class Recording:
     :param columns: pairs of event column and tracked column.
     :param condition: SQL over ``OLD`` and ``NEW``, None for every row.
     :param compares: whether the condition reads both rows of an update.
+    :param key: the columns of the primary key.
+    :param key_changes: SQL over ``OLD`` and ``NEW`` that tells whether an update has
+        changed the key, None for other operations.
     """
 
     operation: Operation
@@ -51,11 +58,15 @@ class Recording:
     columns: tuple[tuple[str, str], ...]
     condition: str | None = None
     compares: bool = False
+    key: tuple[str, ...] = ()
+    key_changes: str | None = None
 
     @property
     def reads_both_rows(self) -> bool:
         """Whether the old and the new row of an update have to be paired."""
-        return self.operation is Operation.UPDATE and self.compares
+        return self.operation is Operation.UPDATE and (
+            self.compares or self.key_changes is not None
+        )
 
 
 @dataclass(frozen=True)
@@ -89,6 +100,7 @@ class Capture:
     :param context_columns: keys of the context with columns of their own.
     :param switch: what stands in WHEN to have the triggers ignored.
     :param search_path: schemas in which conditions find operators.
+    :param notify: the channel that is told of new events, None for none.
     """
 
     tracked: Qualified
@@ -102,6 +114,7 @@ class Capture:
     context_columns: tuple[ContextColumn, ...]
     switch: Fragment | None = None
     search_path: tuple[str, ...] = ()
+    notify: str | None = None
 
     def of(self, operation: Operation) -> list[Recording]:
         """Return the recordings of one operation, in order."""
@@ -126,10 +139,20 @@ def record_function(capture: Capture) -> Function:
         (
             Raw(f"{USE_COLUMN}BEGIN\n"),
             *branches,
-            Raw("  END IF;\n  RETURN NULL;\nEND\n"),
+            Raw("  END IF;\n"),
+            _notify(capture),
+            Raw("  RETURN NULL;\nEND\n"),
         )
     )
     return Function(capture.function, body, search_path=capture.search_path)
+
+
+def _notify(capture: Capture) -> Fragment:
+    if capture.notify is None:
+        return Raw("")
+    # PostgreSQL sends what is the same once for a transaction, after its commit.
+    channel = Literal(capture.notify)
+    return Joined((Raw("  PERFORM pg_notify("), channel, Raw(", '');\n")))
 
 
 def _insert(capture: Capture, recording: Recording) -> Fragment:
@@ -142,6 +165,8 @@ def _insert(capture: Capture, recording: Recording) -> Fragment:
         ("pgh_xact_id", Raw("(SELECT pg_current_xact_id()::text::bigint)")),
         *_context_values(capture),
     ]
+    if recording.key_changes is not None:
+        values.append((OLD_KEY, _old_key(recording.key, recording.key_changes)))
     row = Raw(f"{recording.row.upper()}.")
     values += [(event, row + Ident(name)) for event, name in recording.columns]
     return Joined(
@@ -156,6 +181,14 @@ def _insert(capture: Capture, recording: Recording) -> Fragment:
             _where(capture, recording),
             Raw(";\n"),
         )
+    )
+
+
+def _old_key(key: Sequence[str], changes: str) -> Fragment:
+    """Return the key that the row had before, where it has another now."""
+    columns = join(", ", (Raw("OLD.") + Ident(name) for name in key))
+    return Joined(
+        (Raw(f"CASE WHEN {changes} THEN jsonb_build_array("), columns, Raw(") END"))
     )
 
 
@@ -205,11 +238,13 @@ def _source(capture: Capture, recording: Recording) -> Fragment:
 
 
 def _where(capture: Capture, recording: Recording) -> Fragment:
-    if recording.condition is None:
-        return Raw("")
     by_row = (
         capture.level is Level.ROW and recording.operation is not Operation.TRUNCATE
     )
+    if recording.condition is None:
+        if recording.reads_both_rows and not by_row:
+            return Raw(f"\n    WHERE {holds_for_pair('true')}")
+        return Raw("")
     if by_row and len(capture.of(recording.operation)) == 1:
         return Raw("")  # the trigger's WHEN has looked already
     if recording.reads_both_rows and not by_row:

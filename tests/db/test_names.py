@@ -407,6 +407,8 @@ def test_names_follow_the_naming_convention(
                 "account_log",
                 "account_log__pgh_context_id",
                 "account_log__pgh_obj_id",
+                "account_log__pgh_old_key",
+                "account_log__pgh_xact_id",
                 "account_log_key",
                 "who",
                 "who_key",

@@ -625,6 +625,8 @@ def test_columns_of_the_event_table_have_no_constraint_and_no_default(
     assert sorted(pg_session.scalars(indexes)) == [
         "ix_row_event_pgh_context_id",
         "ix_row_event_pgh_obj_id",
+        "ix_row_event_pgh_old_key",
+        "ix_row_event_pgh_xact_id",
         "row_event_pkey",
     ]
 

@@ -1,0 +1,107 @@
+"""The history of one attribute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, case, cast, func, null, or_, select
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import InstrumentedAttribute
+
+from sa_history._types import Op
+from sa_history.conditions import suggestion
+from sa_history.event_table import key_columns
+from sa_history.events import key_of, key_values, trackings_of
+from sa_history.exc import EventsError
+from sa_history.past import GONE
+from sa_history.sql.comparison import stored_differs
+from sa_history.tracking import Tracking
+
+
+def changes(target: Any, attribute: str | InstrumentedAttribute[Any]) -> Select[Any]:
+    """Return a SELECT of the values that an attribute had, oldest first.
+
+    Its rows have ``before`` and ``after``, with ``pgh_id``, ``pgh_created_at``,
+    ``pgh_xact_id``, ``pgh_op``, ``pgh_label`` and the metadata of the context as
+    ``pgh_context``. The first is what the attribute was in the row's first event, and
+    a row that is gone has None after.
+
+    :param target: an object, or a pair of a class or table and a key.
+    :param attribute: the name of a tracked attribute, or the attribute itself.
+    :raises EventsError: it is not tracked.
+
+    Example::
+
+        for row in session.execute(history.changes(tea, "price")):
+            print(row.pgh_created_at, row.pgh_context, row.before, row.after)
+    """
+    is_pair = isinstance(target, tuple) and len(target) == 2
+    name = attribute if isinstance(attribute, str) else attribute.key
+    tracking = _tracking(target[0] if is_pair else target, name)
+    values = (
+        key_values(tracking, target[1])
+        if is_pair
+        else [value for _, value in key_of(tracking, target)]
+    )
+    columns, events = tracking.tracked_columns, tracking.event_table
+    column = events.c[columns.columns[name].name]
+    labels = [
+        tracker.event_label
+        for tracker in tracking.trackers
+        if name in tracker.stored(columns)
+    ]
+    gone = events.c.pgh_op.in_(GONE)
+    begins = events.c.pgh_op.in_([Op.INSERT.value, Op.BASELINE.value])
+    order = events.c.pgh_id
+    is_row = zip(key_columns(columns, events), values, strict=True)
+    life = (
+        select(
+            *(events.c[n] for n in _COLUMNS),
+            _context(tracking).label("pgh_context"),
+            or_(gone, begins, func.lag(order).over(order_by=order).is_(None)).label(
+                "always"
+            ),
+            case((~begins, func.lag(column).over(order_by=order))).label("before"),
+            case((~gone, column)).label("after"),
+        )
+        .where(
+            *(key == value for key, value in is_row),
+            or_(events.c.pgh_label.in_(labels), gone, begins),
+        )
+        .subquery("life")
+    )
+    return (
+        select(*(c for c in life.c if c.name != "always"))
+        .where(or_(life.c.always, stored_differs(life.c.before, life.c.after)))
+        .order_by(life.c.pgh_id)
+    )
+
+
+_COLUMNS = ("pgh_id", "pgh_created_at", "pgh_xact_id", "pgh_op", "pgh_label")
+
+
+def _tracking(target: Any, name: str) -> Tracking:
+    trackings = trackings_of(target)
+    for tracking in trackings:
+        if name in tracking.tracked_columns.stored:
+            return tracking
+    tracking = trackings[0]
+    known = dict.fromkeys(tracking.tracked_columns.stored)
+    raise EventsError(
+        f"{tracking.subject} tracks no attribute {name!r}{suggestion(name, known)}"
+    )
+
+
+def _context(tracking: Tracking) -> ColumnElement[Any]:
+    """Return the metadata of an event's context."""
+    storage, events = tracking.options.context, tracking.event_table
+    if storage is None:
+        return cast(null(), JSONB)
+    if storage == "inline":
+        return events.c.pgh_context
+    contexts = tracking.history.shared.context_table
+    return (
+        select(contexts.c.metadata)
+        .where(contexts.c.id == events.c.pgh_context_id)
+        .scalar_subquery()
+    )

@@ -1,0 +1,152 @@
+"""The rows of a tracked table as they were, from its events."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Select,
+    Table,
+    and_,
+    exists,
+    func,
+    null,
+    or_,
+    select,
+)
+from sqlalchemy import cast as sql_cast
+
+from sa_history._types import Op, Operation
+from sa_history.event_table import key_columns
+from sa_history.sql.naming import AS_OF
+from sa_history.trackers import Tracker
+from sa_history.tracking import Tracking, trackings_of_table
+from sa_history.triggers.record import OLD_KEY
+
+GONE = (Op.DELETE.value, Op.TRUNCATE.value)
+"""What an event says of a row that is not there any more."""
+
+
+class Moment(enum.Enum):
+    """The column that tells a moment; the moment itself stands in a setting."""
+
+    EVENT = "pgh_id"
+    TIME = "pgh_created_at"
+    TRANSACTION = "pgh_xact_id"
+
+    def has(self, events: FromClause) -> ColumnElement[bool]:
+        """Return whether an event had happened by then."""
+        column = events.c[self.value]
+        return column <= sql_cast(func.current_setting(AS_OF), column.type)
+
+
+def tells_all(tracker: Tracker, tracking: Tracking, operation: Operation) -> bool:
+    """Return whether a tracker records every row of an operation, as it is then."""
+    columns = tracking.tracked_columns
+    return (
+        operation in tracker.operations
+        and tracker.stored(columns) == columns.stored
+        and tracker.records_every_change(operation)
+    )
+
+
+def gaps(tracking: Tracking) -> list[str]:
+    """Return what of a table's life its events do not tell, in words."""
+    known = {
+        operation
+        for tracker in tracking.trackers
+        for operation in tracker.operations
+        if tells_all(tracker, tracking, operation)
+    }
+    missing = [
+        f"every {operation.value}"
+        for operation in (Operation.INSERT, Operation.UPDATE, Operation.DELETE)
+        if operation not in known
+    ]
+    return missing if tracking.tracked_columns.key else ["a primary key"]
+
+
+def complete_tracking(table: Table) -> Tracking | None:
+    """Return the tracking whose events tell all of a table's life, None without one."""
+    return next((t for t in trackings_of_table(table) if not gaps(t)), None)
+
+
+def states(tracking: Tracking, events: FromClause) -> Iterator[ColumnElement[bool]]:
+    """Yield what events meet that tell the whole row, or that it is gone."""
+    whole = [
+        tracker.event_label
+        for tracker in tracking.trackers
+        if any(tells_all(tracker, tracking, o) for o in tracker.operations)
+    ]
+    if len(whole) < len(tracking.trackers):
+        yield or_(
+            events.c.pgh_label.in_(whole),
+            events.c.pgh_op.in_([*GONE, Op.BASELINE.value]),
+        )
+
+
+def rows_as_of(tracking: Tracking, moment: Moment) -> Select[object]:
+    """Return the rows of a table as they were, as columns of the table.
+
+    The last event of each row, by then, is the one that no other comes after. Said so,
+    and not by DISTINCT ON, PostgreSQL can look for rows by any column. What is not
+    tracked is NULL.
+    """
+    event, later = _aliases(tracking, "then", "later")
+    stored = {column.name for column in event.c if not _is_own(column.name)}
+    columns = [
+        (event.c[c.name] if c.name in stored else sql_cast(null(), c.type)).label(
+            c.name
+        )
+        for c in tracking.table.columns
+    ]
+    return select(*columns).where(
+        moment.has(event),
+        event.c.pgh_op.not_in(GONE),
+        *states(tracking, event),
+        ~exists().where(
+            *same_row(tracking, later, event),
+            later.c.pgh_id > event.c.pgh_id,
+            moment.has(later),
+            *states(tracking, later),
+        ),
+        ~_has_another_key(tracking, event, moment),
+    )
+
+
+def same_row(
+    tracking: Tracking, one: FromClause, other: FromClause
+) -> list[ColumnElement[bool]]:
+    """Return whether two events are of rows with the same key."""
+    keys = key_columns(tracking.tracked_columns, tracking.event_table)
+    return [one.c[key.name] == other.c[key.name] for key in keys]
+
+
+def key_list(tracking: Tracking, events: FromClause) -> ColumnElement[object]:
+    """Return the key of an event's row as the JSON list that ``pgh_old_key`` holds."""
+    keys = key_columns(tracking.tracked_columns, tracking.event_table)
+    return func.jsonb_build_array(*(events.c[key.name] for key in keys))
+
+
+def _has_another_key(
+    tracking: Tracking, event: FromClause, moment: Moment
+) -> ColumnElement[bool]:
+    (moved,) = _aliases(tracking, "moved")
+    return exists().where(
+        and_(
+            moved.c[OLD_KEY] == key_list(tracking, event),
+            moved.c.pgh_id > event.c.pgh_id,
+            moment.has(moved),
+        )
+    )
+
+
+def _aliases(tracking: Tracking, *names: str) -> list[FromClause]:
+    return [tracking.event_table.alias(f"pgh_{name}") for name in names]
+
+
+def _is_own(name: str) -> bool:
+    return name.startswith("pgh_")

@@ -1,0 +1,56 @@
+"""A row, made what it was in an event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import insert, inspect, select, update
+from sqlalchemy.orm import Mapper, Session
+
+from sa_history.exc import EventsError
+
+
+def restore(session: Session, event: Any, columns: Sequence[str] | None) -> Any:
+    """Restore the row of an event, and return its object, None of a Core table.
+
+    :param columns: the attributes to restore; None for all.
+    :raises EventsError: the event does not store an attribute, or its row has no key.
+    """
+    recorded = event.pgh_recorded
+    wanted = recorded.columns.stored if columns is None else tuple(columns)
+    missing = [name for name in wanted if name not in recorded.stored(event)]
+    if missing:
+        raise EventsError(
+            f"{event!r} does not store {', '.join(missing)}; give columns=[...] of "
+            f"{', '.join(recorded.stored(event))}"
+        )
+    if not recorded.columns.key:
+        raise EventsError(
+            f"{recorded.columns.subject} has no primary key, so the row of {event!r} "
+            "cannot be told from others"
+        )
+    columns_of = recorded.columns.columns
+    unwritten = {*recorded.columns.generated, *recorded.columns.key}
+    values = {columns_of[n]: getattr(event, n) for n in wanted if n not in unwritten}
+    key = {name: getattr(event, name) for name in recorded.columns.key}
+    by_key = {columns_of[name]: value for name, value in key.items()}
+    table = recorded.columns.table
+    is_row = [column == value for column, value in by_key.items()]
+    session.flush()
+    there = session.execute(select(*by_key).where(*is_row).with_for_update()).first()
+    if there is None:
+        session.execute(insert(table).values({**by_key, **values}))
+    elif values:
+        session.execute(update(table).where(*is_row).values(values))
+    if recorded.model is None:
+        return None
+    obj = session.get(recorded.model, _identity(recorded.model, key))
+    if obj is not None:
+        session.refresh(obj)
+    return obj
+
+
+def _identity(model: type[Any], key: Mapping[str, Any]) -> tuple[Any, ...]:
+    mapper: Mapper[Any] = inspect(model)
+    return tuple(key[mapper.get_property_by_column(c).key] for c in mapper.primary_key)

@@ -1,0 +1,367 @@
+"""``sa-history`` and ``python -m sa_history``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL, Engine, MetaData, text
+
+from sa_history.cli import main
+from sa_history.testing.binaries import find_bindir
+
+MODELS = """
+from sqlalchemy import CheckConstraint, Column, Integer, MetaData, Table, Text, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from sa_history import AfterUpdate, Delete, Protect, Snapshot, attach, new, track, view
+from sa_history.triggers.free import Trigger
+from sa_history.operations import Update
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+@track(Snapshot, AfterUpdate(new.name.like("50% :off\\\\n'x'"), label="100%"))
+@attach(Protect(Delete), Trigger("late", "after", Update, deferrable="deferred",
+    body="RAISE NOTICE '%', ':x'; RETURN NULL;"))
+class Account(Base):
+    __tablename__ = "account"
+    __table_args__ = (CheckConstraint("name <> '5%' AND '1:00'::time > '0:00'"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(server_default="100% 'free' :x", comment="5%")
+
+
+short = view("short", Base.metadata, select(Account.id).where(Account.name != "5%"))
+
+metadata = MetaData()
+odd = track(Snapshot, append_only=True)(Table(
+    'O\\'dd "Täble" 100% :x',
+    metadata,
+    Column('I"d %s', Integer, primary_key=True),
+    Column("Größe %(x)s", Text),
+    comment="a 5% : comment",
+))
+
+tenant = MetaData()
+track(Snapshot, context_columns=[Column("tenant", Integer, nullable=False)])(
+    Table("visit", tenant, Column("id", Integer, primary_key=True))
+)
+
+nothing = 5
+"""
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with models, in which the commands run."""
+    (tmp_path / "shop.py").write_text(MODELS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.delitem(sys.modules, "shop", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def pg_engine(
+    pg_engine: Engine, pg_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> Engine:
+    """The test's own database, which the environment names."""
+    monkeypatch.setenv("DATABASE_URL", pg_url.render_as_string(hide_password=False))
+    return pg_engine
+
+
+def metadata_of(name: str) -> MetaData:
+    import shop
+
+    found = getattr(shop, name)
+    return found if isinstance(found, MetaData) else found.metadata
+
+
+def create(name: str, engine: Engine) -> None:
+    metadata_of(name).create_all(engine)
+
+
+Run = Callable[..., None]
+Capture = pytest.CaptureFixture[str]
+
+
+def test_drift_is_told_with_the_command_that_mends_it(
+    pg_engine: Engine, run: Run, capsys: Capture
+) -> None:
+    create("Base", pg_engine)
+
+    assert main(["check", "shop:Base"]) == 0
+    assert capsys.readouterr().out == "all is as the models say\n"
+
+    run(
+        "DROP TRIGGER account_event_insert ON account",
+        "CREATE TRIGGER again AFTER INSERT ON account FOR EACH ROW"
+        " EXECUTE FUNCTION account_protect_delete()",
+        "COMMENT ON TRIGGER again ON account IS 'sa_history:'",
+    )
+    assert main(["check", "shop:Base"]) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert told == [
+        "missing trigger account_event_insert on public.account: "
+        "run sa-history install shop:Base",
+        "duplicated trigger again on public.account: "
+        "run sa-history install --prune shop:Base",
+    ]
+    assert main(["check", "shop:Base", "--allow", "missing"]) == 1
+    allowed = ["--allow", "missing", "--allow", "duplicated"]
+    assert main(["check", "shop:Base", *allowed]) == 0
+    capsys.readouterr()
+
+    for finding in told:
+        assert main(finding.rpartition("run sa-history ")[2].split()) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "create trigger account_event_insert on public.account",
+        "drop trigger again on public.account",
+    ]
+    assert main(["check", "shop:Base"]) == 0
+    assert main(["install", "shop:Base"]) == 0
+    assert capsys.readouterr().out == "all is as the models say\nnothing to do\n"
+
+
+def test_everything_is_listed_and_taken_away(
+    pg_engine: Engine, capsys: Capture
+) -> None:
+    create("metadata", pg_engine)
+    assert main(["ls", "shop:metadata"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in listed} == {"installed"}
+    assert 'installed  function public.O\'dd "Täble" 100% :x_event_record' in listed
+
+    assert main(["uninstall", "shop:metadata"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(listed) - 1
+    assert main(["uninstall", "shop:metadata"]) == 0
+    assert capsys.readouterr().out == "nothing to do\n"
+    assert main(["ls", "shop:metadata"]) == 0
+    states = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+    assert [kind for state, kind in states if state == "installed"] == ["sequence"]
+
+
+def test_several_models_are_separated_by_commas(
+    pg_engine: Engine, capsys: Capture
+) -> None:
+    create("Base", pg_engine)
+    create("metadata", pg_engine)
+    # What belongs to the other models is not told from what nobody needs.
+    assert main(["check", "shop:metadata"]) == 1
+    assert main(["check", "shop:Base,shop:metadata"]) == 0
+
+
+def psql(url: URL, sql: str) -> None:
+    subprocess.run(
+        [
+            find_bindir() / "psql",
+            "--no-psqlrc",
+            "--quiet",
+            "--single-transaction",
+            "--set=ON_ERROR_STOP=1",
+            url.set(drivername="postgresql").render_as_string(hide_password=False),
+        ],
+        input=sql,
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+
+
+@pytest.mark.parametrize("name", ["Base", "metadata"])
+def test_ddl_is_what_create_all_runs(
+    name: str,
+    pg_engine: Engine,
+    pg_url: URL,
+    capsys: Capture,
+    run: Run,
+    dump: Callable[[URL], str],
+) -> None:
+    create(name, pg_engine)
+    expected = dump(pg_url)
+    assert main(["uninstall", f"shop:{name}"]) == 0
+    run("DROP VIEW IF EXISTS short")
+    assert dump(pg_url) != expected
+    capsys.readouterr()
+
+    assert main(["ddl", f"shop:{name}", "--without-tables"]) == 0
+    psql(pg_url, capsys.readouterr().out)
+    assert dump(pg_url) == expected
+
+    metadata_of(name).drop_all(pg_engine)
+    assert main(["ddl", f"shop:{name}"]) == 0
+    psql(pg_url, capsys.readouterr().out)
+    assert dump(pg_url) == expected
+
+
+def test_ddl_needs_no_database(capsys: Capture) -> None:
+    assert main(["ddl", "shop:Base", "--without-tables"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(
+        'CREATE SEQUENCE IF NOT EXISTS "public"."pghistory_id_seq"'
+    )
+    assert "CREATE TABLE" not in printed
+
+
+def test_baseline_tells_how_far_it_is(
+    pg_engine: Engine, run: Run, capsys: Capture
+) -> None:
+    create("Base", pg_engine)
+    create("metadata", pg_engine)
+    rows = "SELECT n FROM generate_series(1, 5) AS n"
+    run(
+        "ALTER TABLE account DISABLE TRIGGER USER",
+        f"INSERT INTO account (id) {rows}",
+        "ALTER TABLE account ENABLE TRIGGER USER",
+    )
+
+    assert main(["baseline", "shop:Base,shop:metadata", "account", "--batch", "2"]) == 0
+    told = capsys.readouterr()
+    assert told.out == "account_event: 5 first events\n"
+    assert told.err.splitlines() == [
+        "account_event: 2 so far",
+        "account_event: 4 so far",
+        "account_event: 5 so far",
+    ]
+    assert main(["baseline", "shop:Base,shop:metadata"]) == 0
+    assert capsys.readouterr().out == (
+        'account_event: 0 first events\nO\'dd "Täble" 100% :x_event: 0 first events\n'
+    )
+
+
+def test_baseline_of_what_it_cannot_do(
+    pg_engine: Engine, run: Run, capsys: Capture
+) -> None:
+    assert main(["baseline", "shop:Base", "acount"]) == 2
+    assert capsys.readouterr().err == (
+        "sa-history: there is no tracked table acount; there is account\n"
+    )
+    create("tenant", pg_engine)
+    run(
+        "ALTER TABLE visit DISABLE TRIGGER USER",
+        "INSERT INTO visit VALUES (1)",
+        "ALTER TABLE visit ENABLE TRIGGER USER",
+    )
+    assert main(["baseline", "shop:tenant"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("sa-history: ")
+    assert "tenant" in told
+    assert "Traceback" not in told
+    assert "[SQL" not in told
+
+
+WRONG_MODELS = {
+    "shop": "'shop' names no models; write module:Base or module:metadata",
+    ":Base": "':Base' names no models; write module:Base or module:metadata",
+    ".shop:Base": "'.shop:Base' cannot be imported: TypeError: the 'package' argument",
+    "shopp:Base": "'shopp:Base' cannot be imported: ModuleNotFoundError: No module "
+    "named 'shopp'",
+    "shop:Bass": "'shop:Bass' cannot be imported: AttributeError: module 'shop' has no "
+    "attribute 'Bass'",
+    "shop:nothing": "'shop:nothing' is 5, which is no declarative base and no MetaData",
+    "shop:Base,": "'' names no models; write module:Base or module:metadata",
+    "raising:Base": "'raising:Base' cannot be imported: ZeroDivisionError: division by "
+    "zero (",
+    "broken:Base": "'broken:Base' cannot be imported: SyntaxError: '(' was never",
+}
+
+
+@pytest.mark.parametrize("models", WRONG_MODELS)
+def test_wrong_models(models: str, directory: Path, capsys: Capture) -> None:
+    (directory / "raising.py").write_text("import shop\n1 / 0\n")
+    (directory / "broken.py").write_text("x = (\n")
+
+    assert main(["check", models, "--url", "postgresql://"]) == 2
+
+    told = capsys.readouterr()
+    assert told.err.startswith(f"sa-history: {WRONG_MODELS[models]}")
+    assert told.out == ""
+    assert len(told.err.splitlines()) == 1
+
+
+WRONG_URLS = {
+    "": "no database; give --url, or set DATABASE_URL",
+    "nonsense": "the URL of the database cannot be used: Could not parse",
+    "mydb://x/y": "the URL of the database cannot be used: Can't load plugin",
+    "sqlite://": "event tables, got an engine for sqlite; use a postgresql:// URL",
+    "postgresql://nobody@/x?host=/nowhere": "the database cannot be reached: ",
+}
+
+
+@pytest.mark.parametrize("url", WRONG_URLS)
+def test_wrong_urls(url: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    for command in ("check", "install", "baseline"):
+        assert main([command, "shop:Base"]) == 2
+        told = capsys.readouterr()
+        assert told.err.startswith("sa-history: ")
+        assert WRONG_URLS[url] in told.err
+        assert "Traceback" not in told.err
+        assert told.out == ""
+
+
+@pytest.mark.parametrize("driver", ["postgres", "postgresql", "postgresql+asyncpg"])
+def test_any_url_of_the_application_will_do(
+    driver: str, pg_engine: Engine, pg_url: URL
+) -> None:
+    create("Base", pg_engine)
+    url = pg_url.render_as_string(hide_password=False)
+    url = url.replace("postgresql+psycopg", driver)
+    assert main(["check", "shop:Base", "--url", url]) == 0
+
+
+def test_a_missing_right(pg_engine: Engine, pg_url: URL, capsys: Capture) -> None:
+    create("Base", pg_engine)
+    assert main(["uninstall", "shop:Base"]) == 0
+    role = f"reader_{pg_url.database}"
+    with pg_engine.begin() as connection:
+        connection.execute(text(f"CREATE ROLE {role} LOGIN"))
+    url = pg_url.set(username=role).render_as_string(hide_password=False)
+    capsys.readouterr()
+    try:
+        assert main(["install", "shop:Base", "--url", url]) == 2
+        assert capsys.readouterr().err == (
+            "sa-history: nothing was changed: permission denied for schema public; do "
+            "it as the role that owns the tables\n"
+        )
+        assert main(["check", "shop:Base", "--url", url]) == 1
+        assert main(["install", "shop:Base"]) == 0
+    finally:
+        with pg_engine.begin() as connection:
+            connection.execute(text(f"DROP ROLE {role}"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["mend", "shop:Base"],
+        ["check"],
+        ["check", "shop:Base", "--allow", "rain"],
+        ["baseline", "shop:Base", "--batch", "0"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_arguments(arguments: list[str], capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: sa-history")
+
+
+def test_it_runs_as_a_module(pg_engine: Engine) -> None:
+    create("Base", pg_engine)
+    done = subprocess.run(
+        [sys.executable, "-m", "sa_history", "check", "shop:Base"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert (done.returncode, done.stdout) == (0, "all is as the models say\n")
