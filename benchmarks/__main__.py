@@ -63,6 +63,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--timeout", type=int, default=60, help="of a statement, in seconds"
     )
     parser.add_argument(
+        "--delay", type=int, default=10, help="of a distant server, in milliseconds"
+    )
+    parser.add_argument(
         "--prefix", default="bench", help="of the names of the databases"
     )
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
@@ -82,7 +85,7 @@ def _run(options: argparse.Namespace, server: PgServer) -> None:
         runner = Runner(
             server,
             {name: entry for name, entry in subjects.items() if entry.version},
-            Scale(options.rows, options.timeout),
+            Scale(options.rows, options.timeout, options.delay),
             options.rounds,
             options.models,
             options.prefix,

@@ -13,10 +13,13 @@ class Scale:
 
     :param rows: of a bulk statement.
     :param timeout: the seconds after which a statement is given up.
+    :param delay: the milliseconds by which a round trip to a distant server takes
+        longer.
     """
 
     rows: int = 100_000
     timeout: int = 60
+    delay: int = 10
 
     @property
     def some(self) -> int:

@@ -75,13 +75,13 @@ class Report:
                 1,
                 figsize=(8, height),
                 squeeze=False,
+                layout="constrained",
                 gridspec_kw={"height_ratios": [len(m) + 2 for _, m in steps]},
             )
             for axes, (step, members) in zip(all_axes[:, 0], steps, strict=True):
                 self._draw(axes, f"{workload}: {step}", members)
-            figure.tight_layout()
             paths.append(directory / f"{workload}.svg")
-            figure.savefig(paths[-1], metadata={"Date": None})
+            figure.savefig(paths[-1], metadata={"Date": None}, bbox_inches="tight")
             pyplot.close(figure)
         return paths
 
@@ -89,7 +89,10 @@ class Report:
         medians = [self._numbers(each)["median"] or 0 for each in members]
         known = [median for median in medians if median]
         places = range(len(members))
-        axes.barh(places, medians, color=[self._color(each) for each in members])
+        bars = axes.barh(places, medians, color=[self._color(m) for m in members])
+        for bar, each in zip(bars, members, strict=True):
+            if _remark(each):  # its time is not the time of the same work
+                bar.set_alpha(0.4)
         for place, each, median in zip(places, members, medians, strict=True):
             if len(each.values) > 1:
                 axes.plot(
@@ -103,12 +106,14 @@ class Report:
                 said = f"{_shown(median, each.unit)}   {said}"
             largest = max([median, *each.values])
             axes.text(largest, place, f" {said}", va="center", fontsize=7)
+        unit = members[0].unit
         if known and max(known) > 20 * min(known):
             axes.set_xscale("log")
+            unit += ", logarithmic"
         axes.set_yticks(places, [self._label(each) for each in members], fontsize=8)
         axes.invert_yaxis()
-        axes.margins(x=0.35)
-        axes.set_title(f"{title} ({members[0].unit})", fontsize=9, loc="left")
+        axes.margins(x=0.35, y=0.01)
+        axes.set_title(f"{title} ({unit})", fontsize=9, loc="left")
         axes.tick_params(axis="x", labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, NullPool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -20,7 +21,6 @@ from benchmarks.subject import Subject, Write
 
 Workload = Callable[[Subject, Scale, bool], Iterator[Measure]]
 
-DELAY = 0.010
 QUERY_CANCELED = "57014"
 
 
@@ -146,14 +146,14 @@ def single(subject: Subject, scale: Scale, context: bool) -> Iterator[Measure]:
 
 
 def remote(subject: Subject, scale: Scale, context: bool) -> Iterator[Measure]:
-    """Transactions through a proxy that adds 10 ms: round trips, and time."""
+    """Transactions through a proxy that adds latency: round trips, and time."""
     subject.clear()
     with subject.transaction(False) as target:
         subject.perform(target, insert_of(scale.few))
     drivers = {"": _through}
     if subject.asynchronous:
         drivers[", async"] = _through_async
-    with Proxy(subject.url, DELAY) as proxy:
+    with Proxy(subject.url, scale.delay / 1000) as proxy:
         for driver, through in drivers.items():
             for way, work in subject.ways().items():
                 before = subject.count("item")
@@ -170,21 +170,30 @@ def remote(subject: Subject, scale: Scale, context: bool) -> Iterator[Measure]:
 
 
 def statement(subject: Subject, scale: Scale, context: bool) -> Iterator[Measure]:
-    """What the listeners cost a statement that writes nothing: SELECT 1."""
+    """What the listeners cost a statement that writes nothing: SELECT 1.
+
+    The cost is less than what differs between two processes, so the same connection
+    takes turns with psycopg's own cursors.
+    """
     subject.fresh()
     select = text("SELECT 1")
     with subject.engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        cursors = {"as it is": driver.cursor_factory, "psycopg's": psycopg.Cursor}
         for step, end in (
             ("in a transaction", lambda: None),
             ("each in its own transaction", connection.rollback),
         ):
-            seconds = []
+            seconds: dict[str, list[float]] = {name: [] for name in cursors}
             for _ in range(scale.few):
-                begun = time.perf_counter()
-                connection.execute(select)
-                end()
-                seconds.append(time.perf_counter() - begun)
-            yield Measure(step, statistics.median(seconds), "s")
+                for name, cursor in cursors.items():
+                    driver.cursor_factory = cursor
+                    begun = time.perf_counter()
+                    connection.execute(select)
+                    end()
+                    seconds[name].append(time.perf_counter() - begun)
+            for name, values in seconds.items():
+                yield Measure(f"{step}, cursor {name}", statistics.median(values), "s")
 
 
 def attached(subject: Subject, scale: Scale, context: bool) -> Iterator[Measure]:

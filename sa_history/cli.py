@@ -15,7 +15,6 @@ from sqlalchemy import (
     MetaData,
     NullPool,
     create_engine,
-    create_mock_engine,
     make_url,
 )
 from sqlalchemy.exc import (
@@ -25,16 +24,11 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
-from sa_history.baseline import baseline
-from sa_history.ddl import Statement
+from sa_history import commands
+from sa_history.commands import FAILURE
 from sa_history.drift import Problem
 from sa_history.exc import CommandError, HistoryError
-from sa_history.install import check, explained, install, status, uninstall
-from sa_history.marks import Mark
-from sa_history.objects import objects_of, trackings_in
-
-DRIFT, FAILURE = 1, 2
-"""Exit statuses: something is not as the models say; it could not be done."""
+from sa_history.install import explained
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,12 +71,12 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0, done; 1, check has found something; 2, it could not be "
         "done.",
     )
-    commands = parser.add_subparsers(required=True, metavar="command")
+    subparsers = parser.add_subparsers(required=True, metavar="command")
 
     def command(
         run: Callable[[argparse.Namespace], int], name: str, text: str
     ) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=text, description=text)
+        added = subparsers.add_parser(name, help=text, description=text)
         added.set_defaults(run=run)
         added.add_argument(
             "models",
@@ -134,77 +128,32 @@ def _positive(text: str) -> int:
 
 
 def _ls(options: argparse.Namespace) -> int:
-    for state in status(_engine(options), *_metadatas(options)):
-        print(state)
-    return 0
+    return commands.ls(_engine(options), _metadatas(options))
 
 
 def _ddl(options: argparse.Namespace) -> int:
-    def show(statement: Any, *_: Any, **__: Any) -> None:
-        print(f"{str(statement.compile(dialect=engine.dialect)).strip()};\n")
-
-    engine = create_mock_engine("postgresql+psycopg://", show)
-    # Nothing is sent by the driver, so no percent sign is to be doubled for it.
-    engine.dialect.paramstyle = "named"
-    engine.dialect.identifier_preparer._double_percents = False
-    for metadata in _metadatas(options):
-        if not options.without_tables:
-            metadata.create_all(engine, checkfirst=False)
-            continue
-        for owned in objects_of(metadata):
-            show(Statement(owned.made.create()))
-            show(Statement(Mark(owned.made)))
-    return 0
+    return commands.ddl(_metadatas(options), options.without_tables)
 
 
 def _install(options: argparse.Namespace) -> int:
-    done = install(_engine(options), *_metadatas(options), prune=options.prune)
-    print("\n".join(done) or "nothing to do")
-    return 0
+    return commands.install(_engine(options), _metadatas(options), options.prune)
 
 
 def _uninstall(options: argparse.Namespace) -> int:
-    done = uninstall(_engine(options), *_metadatas(options))
-    print("\n".join(done) or "nothing to do")
-    return 0
+    return commands.uninstall(_engine(options), _metadatas(options))
 
 
 def _check(options: argparse.Namespace) -> int:
-    found = check(_engine(options), *_metadatas(options))
-    if not found:
-        print("all is as the models say")
-    for finding in found:
-        print(f"{finding} {options.models}" if finding.command else finding)
-    return DRIFT if any(f.problem not in options.allow for f in found) else 0
+    metadatas = _metadatas(options)
+    return commands.check(
+        _engine(options), metadatas, options.allow, f"sa-history {{}} {options.models}"
+    )
 
 
 def _baseline(options: argparse.Namespace) -> int:
-    engine = _engine(options)
-    trackings = [t for m in _metadatas(options) for t in trackings_in(m)]
-    known = {tracking.table.fullname for tracking in trackings}
-    unknown = [name for name in options.tables if name not in known]
-    if unknown:
-        raise CommandError(
-            f"there is no tracked table {', '.join(unknown)}; there is "
-            f"{', '.join(sorted(known)) or 'none at all'}"
-        )
-    for tracking in trackings:
-        name = tracking.event_table.fullname
-        if options.tables and tracking.table.fullname not in options.tables:
-            continue
-
-        def report(events: int, name: str = name) -> None:
-            print(f"{name}: {events} so far", file=sys.stderr)
-
-        written = baseline(
-            engine,
-            tracking.table,
-            events=tracking.options.events,
-            batch=options.batch,
-            progress=report,
-        )
-        print(f"{name}: {written} first events")
-    return 0
+    return commands.baseline(
+        _engine(options), _metadatas(options), options.tables, options.batch
+    )
 
 
 def _metadatas(options: argparse.Namespace) -> list[MetaData]:

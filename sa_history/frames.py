@@ -15,7 +15,7 @@ import json
 import re
 import threading
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from sa_history.exc import ContextError
@@ -101,6 +101,42 @@ class Frame:
 
     def __repr__(self) -> str:
         return f"<context {self.metadata!r}>"
+
+
+class LateFrame(Frame):
+    """A frame whose values are asked for when something is written.
+
+    What is known later is added to it. Where a value is replaced by another, what was
+    written before stays as it is: the frame begins anew, with another id.
+
+    :param values: gives the values there are now; it must not use the database.
+    """
+
+    def __init__(self, values: Callable[[], Mapping[str, Any]]) -> None:
+        self._values = values
+        self._known: dict[str, Any] = {}
+        self._is_asking = False
+        super().__init__({})
+
+    def _last_change(self) -> int:
+        if not self._is_asking:
+            self._is_asking = True
+            try:
+                self._ask()
+            finally:
+                self._is_asking = False
+        return super()._last_change()
+
+    def _ask(self) -> None:
+        values = dict(self._values())
+        if values == self._known:
+            return
+        if any(values.get(key) != value for key, value in self._known.items()):
+            self.id = uuid.uuid4()
+            for key in self._known:
+                self._own.pop(key, None)
+        self._known = values
+        self.annotate(values)
 
 
 class Blocks:

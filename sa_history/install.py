@@ -70,7 +70,14 @@ class Finding:
     advice: str = ""
 
     def __str__(self) -> str:
-        remedy = f"run sa-history {self.command}" if self.command else self.advice
+        return self.told("sa-history {}")
+
+    def told(self, command: str) -> str:
+        """Return it in words.
+
+        :param command: how a command is called, with braces for its name.
+        """
+        remedy = f"run {command.format(self.command)}" if self.command else self.advice
         return f"{self.problem} {self.kind} {self.name}: {remedy}"
 
 

@@ -20,6 +20,7 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 
 from sa_history._types import Op, Operation
+from sa_history.columns import TrackedColumns
 from sa_history.event_table import key_columns
 from sa_history.sql.naming import AS_OF
 from sa_history.trackers import Tracker
@@ -43,9 +44,8 @@ class Moment(enum.Enum):
         return column <= sql_cast(func.current_setting(AS_OF), column.type)
 
 
-def tells_all(tracker: Tracker, tracking: Tracking, operation: Operation) -> bool:
+def tells_all(tracker: Tracker, columns: TrackedColumns, operation: Operation) -> bool:
     """Return whether a tracker records every row of an operation, as it is then."""
-    columns = tracking.tracked_columns
     return (
         operation in tracker.operations
         and tracker.stored(columns) == columns.stored
@@ -59,7 +59,7 @@ def gaps(tracking: Tracking) -> list[str]:
         operation
         for tracker in tracking.trackers
         for operation in tracker.operations
-        if tells_all(tracker, tracking, operation)
+        if tells_all(tracker, tracking.tracked_columns, operation)
     }
     missing = [
         f"every {operation.value}"
@@ -76,10 +76,11 @@ def complete_tracking(table: Table) -> Tracking | None:
 
 def states(tracking: Tracking, events: FromClause) -> Iterator[ColumnElement[bool]]:
     """Yield what events meet that tell the whole row, or that it is gone."""
+    columns = tracking.tracked_columns
     whole = [
         tracker.event_label
         for tracker in tracking.trackers
-        if any(tells_all(tracker, tracking, o) for o in tracker.operations)
+        if any(tells_all(tracker, columns, o) for o in tracker.operations)
     ]
     if len(whole) < len(tracking.trackers):
         yield or_(
@@ -135,12 +136,43 @@ def _has_another_key(
     tracking: Tracking, event: FromClause, moment: Moment
 ) -> ColumnElement[bool]:
     (moved,) = _aliases(tracking, "moved")
-    return exists().where(
-        and_(
-            moved.c[OLD_KEY] == key_list(tracking, event),
-            moved.c.pgh_id > event.c.pgh_id,
-            moment.has(moved),
-        )
+    left = [
+        moved.c[OLD_KEY] == key_list(tracking, event),
+        moved.c.pgh_id > event.c.pgh_id,
+        moment.has(moved),
+    ]
+    if tracking.table.primary_key.deferrable:
+        # One statement may give a row the key of another that gets one itself.
+        left.append(~_was_that_of_another(tracking, event, moved))
+    return exists().where(*left)
+
+
+def _was_that_of_another(
+    tracking: Tracking, event: FromClause, moved: FromClause
+) -> ColumnElement[bool]:
+    """Return whether the row that left a key had it before the event's row took it."""
+    owner, between, gone = _aliases(tracking, "owner", "between", "gone")
+    is_other = owner.c[OLD_KEY].is_distinct_from(event.c[OLD_KEY])
+    return and_(
+        event.c[OLD_KEY].is_not(None),
+        event.c.pgh_xact_id == moved.c.pgh_xact_id,
+        exists().where(
+            *same_row(tracking, owner, event),
+            owner.c.pgh_id < event.c.pgh_id,
+            owner.c.pgh_op.not_in(GONE),
+            is_other,
+            ~exists().where(
+                *same_row(tracking, between, owner),
+                between.c.pgh_id > owner.c.pgh_id,
+                between.c.pgh_id < event.c.pgh_id,
+                between.c.pgh_op.in_(GONE),
+            ),
+            ~exists().where(
+                gone.c[OLD_KEY] == key_list(tracking, owner),
+                gone.c.pgh_id > owner.c.pgh_id,
+                gone.c.pgh_id < event.c.pgh_id,
+            ),
+        ),
     )
 
 

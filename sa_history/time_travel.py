@@ -58,8 +58,8 @@ def as_of(
         as ``pgh_xact_id`` gives it.
     :param allow: classes and tables that are not tracked in full, to be seen as they
         are now.
-    :raises PastError: it is not told when; on entering: the transaction left no event;
-        in the block: a table is not tracked in full, a statement writes, or is text.
+    :raises PastError: it is not told when, or of which database; in the block: a table
+        is not tracked in full, a statement writes, or is text.
 
     Example::
 
@@ -170,6 +170,7 @@ class AsOf:
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
         connection.dialect = _dialect_for(connection, self._moment, self._allowed)
+        event.listen(connection, "before_cursor_execute", _refuse_text)
 
     def _tell(self, _: Session, __: SessionTransaction, connection: Connection) -> None:
         connection.execute(select(func.set_config(AS_OF, self._value, True)))
@@ -227,17 +228,24 @@ class _Past(PGCompiler):
 
     def visit_table(self, table: Any, asfrom: bool = False, **kw: Any) -> str:
         """Write a table, or its rows as they were."""
+        if not isinstance(table, Table):
+            raise PastError(
+                f"{table.name!r} is not a Table of a MetaData, so its past is not "
+                "known; give the class or table that is tracked"
+            )
         tracking = self._tracking(table)
         if tracking is None or not asfrom:
             written: str = super().visit_table(table, asfrom=asfrom, **kw)
             return written
         if kw.get("from_linter"):
             kw["from_linter"].froms[table] = table.fullname
-        rows = f"({self.process(rows_as_of(tracking, self.moment), asfrom=True)})"
+        then = rows_as_of(tracking, self.moment)
+        literal_binds = kw.get("literal_binds", False)
+        rows = f"({self.process(then, asfrom=True, literal_binds=literal_binds)})"
         alias = kw.get("enclosing_alias")
         if alias is not None and alias.element is table:
             return rows
-        return f"{rows} AS {self.preparer.quote(table.name)}"
+        return f"{rows} AS {self.preparer.quote(_name_of(table))}"
 
     def visit_column(self, column: Any, *args: Any, **kw: Any) -> str:
         """Write a column; a subquery has no schema, as its table has."""
@@ -247,7 +255,7 @@ class _Past(PGCompiler):
             return written
         kw["include_table"] = False
         name = super().visit_column(column, *args, **kw)
-        return f"{self.preparer.quote(table.name)}.{name}"
+        return f"{self.preparer.quote(_name_of(table))}.{name}"
 
     def _tracking(self, table: Any) -> Tracking | None:
         """Return the tracking of a table, None for one that is seen as it is now.
@@ -268,11 +276,17 @@ class _Past(PGCompiler):
     def visit_textclause(self, textclause: Any, **kw: Any) -> str:
         """Refuse a statement of text, in which no table can be told."""
         if not self.stack:
-            raise PastError(
-                f"text sees no past: {textclause.text!r}; write it as a select(...)"
-            )
+            raise _text_refused(textclause.text)
         written: str = super().visit_textclause(textclause, **kw)
         return written
+
+    def visit_textual_select(self, taf: Any, *_: Any, **__: Any) -> str:
+        """Refuse a statement of text of which the columns are told."""
+        raise _text_refused(taf.element.text)
+
+    def for_update_clause(self, *_: Any, **__: Any) -> str:
+        """Refuse to lock rows, which is writing to PostgreSQL."""
+        raise PastError("the past is not written: FOR UPDATE; leave the lock out")
 
     def visit_insert(self, *_: Any, **__: Any) -> str:
         """Refuse to write."""
@@ -285,6 +299,23 @@ class _Past(PGCompiler):
     def visit_delete(self, *_: Any, **__: Any) -> str:
         """Refuse to write."""
         raise PastError("the past is not written: DELETE; use a session of its own")
+
+
+def _name_of(table: Table) -> str:
+    """Return what the rows of a table are called: tables of two schemas may meet."""
+    name: str = table.fullname
+    return name
+
+
+def _text_refused(statement: str) -> PastError:
+    return PastError(f"text sees no past: {statement!r}; write it as a select(...)")
+
+
+def _refuse_text(*arguments: Any) -> None:
+    """Refuse a statement that was given to the driver as it is."""
+    _, _, statement, _, context, _ = arguments
+    if context.compiled is None:
+        raise _text_refused(statement)
 
 
 def _not_in_full(table: Table) -> str:

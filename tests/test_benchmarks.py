@@ -36,7 +36,8 @@ def results(pg_url: URL, tmp_path: Path) -> dict[str, list[dict[str, object]]]:
         [
             *(sys.executable, "-m", "benchmarks", "--rows", "100"),
             *("--subjects", "by_hand", "statement"),
-            *("--rounds", "1", "--models", "2", "--output", str(tmp_path)),
+            *("--rounds", "1", "--models", "2", "--delay", "1"),
+            *("--output", str(tmp_path)),
             *("--prefix", f"bench_{pg_url.database}"),
         ],
         env={

@@ -58,9 +58,12 @@ FLOORS = [
     ["plan"],
     ["install"],
     ["__init__"],
-    ["cli", "alembic.arguments", "alembic.lock", "alembic.operations"],
-    ["__main__", "alembic.event_tables", "alembic.first_events", "alembic.renames"],
-    ["alembic.compare"],
+    ["commands", "alembic.arguments", "alembic.lock", "alembic.operations"],
+    ["cli", "alembic.event_tables", "alembic.first_events", "alembic.renames"],
+    ["__main__", "alembic.compare", "flask.entries", "flask.requests"],
+    ["flask.commands", "flask.queries"],
+    ["flask.extension", "flask.timeline"],
+    ["flask"],
     ["alembic"],
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
