@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from sqlalchemy import (
@@ -180,7 +180,6 @@ def make_event_class(
     options: TrackingOptions,
     context_class: type[Context],
     mappers: registry,
-    by_label: Mapping[str, tuple[str, ...]],
 ) -> type[Event]:
     """Map the event table to a class of its own.
 
@@ -200,7 +199,6 @@ def make_event_class(
     )
     event_class: type[Event] = type(name, bases, {"__doc__": event_table.comment})
     event_class.__module__ = model.__module__ if model else __name__
-    event_class.pgh_recorded = Recorded(columns, event_table, model, by_label)
     # The model's own registry, so that disposing of it takes the event class along.
     if model is not None:
         mapper: Mapper[Any] = inspect(model)

@@ -24,6 +24,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from sa_history._types import Op
 from sa_history.event_table import key_columns
+from sa_history.past import compared
 from sa_history.sql.comparison import stored_differs
 from sa_history.tracking import Tracking
 
@@ -49,6 +50,7 @@ def event_details(page: Subquery, index: int, tracking: Tracking) -> Select[Any]
                 *(previous.c[key.name] == event.c[key.name] for key in keys),
                 previous.c.pgh_id < event.c.pgh_id,
                 event.c.pgh_op.not_in([Op.INSERT.value, Op.BASELINE.value]),
+                *compared(tracking, previous),
                 *_not_siblings(tracking, event, previous),
             )
             .order_by(previous.c.pgh_id.desc())

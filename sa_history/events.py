@@ -21,6 +21,7 @@ from sa_history._types import UNSET, Unset
 from sa_history.event_class import Event
 from sa_history.event_table import key_columns
 from sa_history.exc import EventsError
+from sa_history.past import compared
 from sa_history.tracking import Tracking, trackings_of_table
 
 E = TypeVar("E", bound=Event)
@@ -119,8 +120,10 @@ class Events(Generic[E]):
     def at(self, key: Any, when: datetime.datetime | Unset = UNSET) -> Select[Any]:
         """Return a SELECT of the event that tells what a row was at a time.
 
-        It is the last one whose transaction had begun by then. A row that was deleted
-        by then has one that says so, if deletes are recorded.
+        It is the last one whose transaction had begun by then, and, where there are
+        such, that stores the whole row. A row that was deleted by then has one that
+        says so, if deletes are recorded. A row that got another key by then is found
+        by that one.
 
         :param key: of the row; left out of the events of one row.
         :param when: the time.
@@ -138,7 +141,10 @@ class Events(Generic[E]):
                 f"{self!r}.at got {key!r}, {when!r}; write Model.events.at(key, "
                 "datetime) or object.events.at(datetime)"
             )
-        return of_row.last().where(self.table.c.pgh_created_at <= moment)
+        return of_row.last().where(
+            self.table.c.pgh_created_at <= moment,
+            *compared(self._tracking, self.table),
+        )
 
     def between(
         self, since: datetime.datetime, until: datetime.datetime

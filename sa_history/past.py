@@ -20,10 +20,8 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 
 from sa_history._types import Op, Operation
-from sa_history.columns import TrackedColumns
 from sa_history.event_table import key_columns
 from sa_history.sql.naming import AS_OF
-from sa_history.trackers import Tracker
 from sa_history.tracking import Tracking, trackings_of_table
 from sa_history.triggers.record import OLD_KEY
 
@@ -44,27 +42,12 @@ class Moment(enum.Enum):
         return column <= sql_cast(func.current_setting(AS_OF), column.type)
 
 
-def tells_all(tracker: Tracker, columns: TrackedColumns, operation: Operation) -> bool:
-    """Return whether a tracker records every row of an operation, as it is then."""
-    return (
-        operation in tracker.operations
-        and tracker.stored(columns) == columns.stored
-        and tracker.records_every_change(operation)
-    )
-
-
 def gaps(tracking: Tracking) -> list[str]:
     """Return what of a table's life its events do not tell, in words."""
-    known = {
-        operation
-        for tracker in tracking.trackers
-        for operation in tracker.operations
-        if tells_all(tracker, tracking.tracked_columns, operation)
-    }
     missing = [
         f"every {operation.value}"
         for operation in (Operation.INSERT, Operation.UPDATE, Operation.DELETE)
-        if operation not in known
+        if not tracking.tells_all(operation)
     ]
     return missing if tracking.tracked_columns.key else ["a primary key"]
 
@@ -76,17 +59,22 @@ def complete_tracking(table: Table) -> Tracking | None:
 
 def states(tracking: Tracking, events: FromClause) -> Iterator[ColumnElement[bool]]:
     """Yield what events meet that tell the whole row, or that it is gone."""
-    columns = tracking.tracked_columns
-    whole = [
-        tracker.event_label
-        for tracker in tracking.trackers
-        if any(tells_all(tracker, columns, o) for o in tracker.operations)
-    ]
+    whole = tracking.whole_labels
     if len(whole) < len(tracking.trackers):
         yield or_(
             events.c.pgh_label.in_(whole),
             events.c.pgh_op.in_([*GONE, Op.BASELINE.value]),
         )
+
+
+def compared(tracking: Tracking, events: FromClause) -> Iterator[ColumnElement[bool]]:
+    """Yield what events meet that later ones of the same row are compared with.
+
+    Where each change has an event with the whole row, those with less of it are passed
+    over, which would hide what changed.
+    """
+    if tracking.tells_all(Operation.INSERT, Operation.UPDATE):
+        yield from states(tracking, events)
 
 
 def rows_as_of(tracking: Tracking, moment: Moment) -> Select[object]:

@@ -36,6 +36,7 @@ from sa_history.tracking import (
     trackings_of_table,
 )
 from sa_history.triggers.base import TableTrigger
+from sa_history.versions import Recorded
 
 _TRANSACTION_TIME: ColumnElement[datetime.datetime] = func.now()
 
@@ -171,11 +172,11 @@ def _track(
         options,
         history.context_class,
         history.mappers,
-        {tracker.event_label: tracker.stored(columns) for tracker in trackers},
     )
     tracking = Tracking(
         subject, table, model, trackers, options, history, event_table, event_class
     )
+    event_class.pgh_recorded = Recorded(tracking)
     claims = claims_of(table.metadata)
     function = tracking.function()
     if function is not None:

@@ -85,6 +85,14 @@ class Tracker:
         row = "new" if operation.has_new else "old"
         return self._is_unconditional() and self._stored_row(operation) == row
 
+    def tells_all(self, columns: TrackedColumns, operation: Operation) -> bool:
+        """Return whether it records every row of an operation, whole, as it is then."""
+        return (
+            operation in self.operations
+            and self.stored(columns) == columns.stored
+            and self.records_every_change(operation)
+        )
+
     def _is_unconditional(self) -> bool:
         return True
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import MetaData, Table, inspect, types
 from sqlalchemy.orm import Mapper, registry
 
+from sa_history._types import Operation
 from sa_history.columns import TrackedColumns, tracked_columns
 from sa_history.ddl import Function, Trigger
 from sa_history.event_class import Context, Event, make_context_class
@@ -115,6 +116,21 @@ class Tracking:
             self.options.columns,
             self.options.exclude,
         )
+
+    @property
+    def whole_labels(self) -> list[str]:
+        """The labels of the events that tell what all of a row is then."""
+        columns = self.tracked_columns
+        return [
+            tracker.event_label
+            for tracker in self.trackers
+            if any(tracker.tells_all(columns, o) for o in tracker.operations)
+        ]
+
+    def tells_all(self, *operations: Operation) -> bool:
+        """Return whether its events tell each row of these operations, whole."""
+        columns = self.tracked_columns
+        return all(any(t.tells_all(columns, o) for t in self.trackers) for o in operations)
 
     def tracker(self, label: str) -> Tracker | None:
         """Return the tracker with a label, None where there is none."""

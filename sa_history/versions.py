@@ -2,39 +2,110 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import ColumnElement, Table, func, select
+from sqlalchemy import ColumnElement, Table, func, or_, select
 from sqlalchemy.orm import object_session
 
-from sa_history._types import Op
+from sa_history._types import Op, Operation
 from sa_history.columns import TrackedColumns
 from sa_history.differences import Diff
 from sa_history.event_table import key_columns
 from sa_history.exc import EventsError
 
+if TYPE_CHECKING:
+    from sa_history.tracking import Tracking
 
-@dataclass(frozen=True, eq=False)
+
 class Recorded:
-    """What an event class records.
+    """What an event class records, as it is now: a subclass may have added columns.
 
-    :param columns: the tracked columns.
-    :param table: the event table.
-    :param model: the tracked class, None for a Core table.
-    :param by_label: the attributes that each tracker stores; others store all.
+    :param tracking: of the event class.
     """
 
-    columns: TrackedColumns
-    table: Table
-    model: type[Any] | None
-    by_label: Mapping[str, tuple[str, ...]]
+    def __init__(self, tracking: Tracking) -> None:
+        self._tracking = tracking
+        self._known: _Known | None = None
+
+    @property
+    def columns(self) -> TrackedColumns:
+        """The tracked columns."""
+        return self._now().columns
+
+    @property
+    def table(self) -> Table:
+        """The event table."""
+        return self._tracking.event_table
+
+    @property
+    def model(self) -> type[Any] | None:
+        """The tracked class, None for a Core table."""
+        return self._tracking.model
 
     def stored(self, event: Any) -> tuple[str, ...]:
         """Return the attributes that an event stores."""
-        by_label = self.by_label.get(event.pgh_label, self.columns.stored)
-        return self.columns.stored if event.pgh_op == Op.BASELINE else by_label
+        known = self._now()
+        if event.pgh_op == Op.BASELINE:
+            return known.columns.stored
+        return known.by_label.get(event.pgh_label, known.columns.stored)
+
+    def is_compared(self, event: Any) -> bool:
+        """Return whether later events of the row are compared with this one.
+
+        Where each change has an event with the whole row, those with less of it are
+        passed over, which would hide what changed.
+        """
+        whole = self._now().whole
+        return (
+            whole is None
+            or event.pgh_label in whole
+            or event.pgh_op in (Op.DELETE, Op.TRUNCATE, Op.BASELINE)
+        )
+
+    def compared(self) -> list[ColumnElement[bool]]:
+        """Return the same for events in the database."""
+        whole, events = self._now().whole, self.table.c
+        if whole is None or len(whole) == len(self._tracking.trackers):
+            return []
+        told = [Op.DELETE.value, Op.TRUNCATE.value, Op.BASELINE.value]
+        return [or_(events.pgh_label.in_(whole), events.pgh_op.in_(told))]
+
+    @property
+    def siblings(self) -> int:
+        """How many events one change may leave of a row."""
+        return len(self._tracking.trackers)
+
+    def _now(self) -> _Known:
+        width = len(self._tracking.table.columns)
+        if self._known is None or self._known.width != width:
+            tracking, columns = self._tracking, self._tracking.tracked_columns
+            tells_all = tracking.tells_all(Operation.INSERT, Operation.UPDATE)
+            self._known = _Known(
+                width,
+                columns,
+                {t.event_label: t.stored(columns) for t in tracking.trackers},
+                tracking.whole_labels if tells_all else None,
+            )
+        return self._known
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """What is computed once for as many columns as there are.
+
+    :param width: how many.
+    :param by_label: the attributes that each tracker stores.
+    :param whole: the labels of events with the whole row, None where not each change
+        has one.
+    """
+
+    width: int
+    columns: TrackedColumns
+    by_label: Mapping[str, tuple[str, ...]]
+    whole: list[str] | None
 
 
 def diff(before: Any, after: Any) -> Diff:
@@ -77,12 +148,19 @@ def steps(events: Iterable[E]) -> Iterator[tuple[E, Diff | None]]:
         for event, changed in history.steps(session.scalars(tea.events.select())):
             print(event.pgh_created_at, changed)
     """
-    previous: Any = None
+    before: deque[Any] = deque()
     for event in events:
         version: Any = event
-        begins = previous is None or version.pgh_op in (Op.INSERT, Op.BASELINE)
-        yield event, None if begins else diff(previous, version)
-        previous = version
+        recorded = version.pgh_recorded
+        begins = version.pgh_op in (Op.INSERT, Op.BASELINE)
+        earlier = (e for e in reversed(before) if not _is_sibling(e, version))
+        previous = None if begins else next(earlier, None)
+        yield event, None if previous is None else diff(previous, version)
+        if recorded.is_compared(version):
+            before.append(version)
+            # One change may have left an event of each tracker.
+            if len(before) > recorded.siblings:
+                before.popleft()
 
 
 def previous_version(event: Any) -> Any:
@@ -110,10 +188,12 @@ def previous_version(event: Any) -> Any:
     )
     before = (
         select(type(event))
-        .where(*of_row, recorded.table.c.pgh_id < event.pgh_id)
+        .where(
+            *of_row, recorded.table.c.pgh_id < event.pgh_id, *recorded.compared()
+        )
         .order_by(recorded.table.c.pgh_id.desc())
         # One change may have left an event of each tracker.
-        .limit(len(recorded.by_label) + 1)
+        .limit(recorded.siblings + 1)
     )
     return next((e for e in session.scalars(before) if not _is_sibling(e, event)), None)
 

@@ -191,7 +191,8 @@ class _State:
                 "History does not know the models; give History(..., models=Base)"
             )
         listed = models if isinstance(models, (list, tuple)) else [models]
-        return [(self._engine(), getattr(m, "metadata", m)) for m in listed]
+        metadatas: list[Any] = [getattr(model, "metadata", model) for model in listed]
+        return [(self._engine(), metadata) for metadata in metadatas]
 
     def tracked(self) -> tuple[Engine, MetaData]:
         """Return the first MetaData that tracks anything, with its engine.
