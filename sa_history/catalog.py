@@ -366,3 +366,25 @@ def _comment(
 ) -> Fragment:
     mark = Literal(installed.mark or "")
     return Joined((Raw("COMMENT ON "), installed.target(), Raw(" IS "), mark))
+
+
+def role_problem(
+    connection: Connection, role: str, tables: Sequence[str]
+) -> str | None:
+    """Return why a role cannot be kept from tables, None where it can.
+
+    :param tables: their names, with their schemas.
+    """
+    statement = text(catalog.ROLE).bindparams(bindparam("tables", type_=ARRAY(Text)))
+    parameters = {"role": role, "tables": list(tables)}
+    found = connection.execute(statement, parameters).first()
+    if found is None:
+        return "does not exist; create it first"
+    if found.is_superuser:
+        return "is a superuser, which may do anything; give the application another"
+    if found.owns:
+        return (
+            f"owns {', '.join(found.owns)}, and an owner may do anything; give the "
+            "application another role"
+        )
+    return None

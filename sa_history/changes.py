@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, case, cast, func, null, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, cast, func, null, or_, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -24,7 +24,8 @@ def changes(target: Any, attribute: str | InstrumentedAttribute[Any]) -> Select[
     Its rows have ``before`` and ``after``, with ``pgh_id``, ``pgh_created_at``,
     ``pgh_xact_id``, ``pgh_op``, ``pgh_label`` and the metadata of the context as
     ``pgh_context``. The first is what the attribute was in the row's first event, and
-    a row that is gone has None after.
+    a row that is gone has None after. A row that got its key from an update begins
+    there.
 
     :param target: an object, or a pair of a class or table and a key.
     :param attribute: the name of a tracked attribute, or the attribute itself.
@@ -50,23 +51,31 @@ def changes(target: Any, attribute: str | InstrumentedAttribute[Any]) -> Select[
         for tracker in tracking.trackers
         if name in tracker.stored(columns)
     ]
-    gone = events.c.pgh_op.in_(GONE)
-    begins = events.c.pgh_op.in_([Op.INSERT.value, Op.BASELINE.value])
-    order = events.c.pgh_id
+    order, op = events.c.pgh_id, events.c.pgh_op
     is_row = zip(key_columns(columns, events), values, strict=True)
+
+    def last(of: ColumnElement[Any]) -> ColumnElement[Any]:
+        return func.lag(of).over(order_by=order)
+
+    # One change may have left an event of each tracker.
+    is_sibling = and_(
+        last(op) == op, last(events.c.pgh_xact_id) == events.c.pgh_xact_id
+    )
+    begins = and_(op.in_(_BEGINS), is_sibling.is_not(True))
+    gone, was_gone = op.in_(GONE), last(op).in_(GONE)
     life = (
         select(
             *(events.c[n] for n in _COLUMNS),
             _context(tracking).label("pgh_context"),
-            or_(gone, begins, func.lag(order).over(order_by=order).is_(None)).label(
+            or_(begins, last(order).is_(None), and_(gone, was_gone.is_not(True))).label(
                 "always"
             ),
-            case((~begins, func.lag(column).over(order_by=order))).label("before"),
+            case((or_(begins, was_gone), null()), else_=last(column)).label("before"),
             case((~gone, column)).label("after"),
         )
         .where(
             *(key == value for key, value in is_row),
-            or_(events.c.pgh_label.in_(labels), gone, begins),
+            or_(events.c.pgh_label.in_(labels), gone, op == Op.BASELINE.value),
         )
         .subquery("life")
     )
@@ -77,6 +86,7 @@ def changes(target: Any, attribute: str | InstrumentedAttribute[Any]) -> Select[
     )
 
 
+_BEGINS = (Op.INSERT.value, Op.BASELINE.value)
 _COLUMNS = ("pgh_id", "pgh_created_at", "pgh_xact_id", "pgh_op", "pgh_label")
 
 

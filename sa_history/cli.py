@@ -113,6 +113,15 @@ def _parser() -> argparse.ArgumentParser:
         help="do not exit with 1 for this problem, one of "
         f"{', '.join(Problem)}; may be repeated",
     )
+    hardening = command(
+        _harden, "harden", "Leave a role no way to its history but to read it."
+    )
+    hardening.add_argument(
+        "--app-role", required=True, metavar="ROLE", help="the application's role"
+    )
+    hardening.add_argument(
+        "--dry-run", action="store_true", help="only print the statements"
+    )
     first = command(_baseline, "baseline", "Give rows without an event their first.")
     first.add_argument("tables", nargs="*", help="names of tables; all, if left out")
     first.add_argument(
@@ -141,6 +150,12 @@ def _install(options: argparse.Namespace) -> int:
 
 def _uninstall(options: argparse.Namespace) -> int:
     return commands.uninstall(_engine(options), _metadatas(options))
+
+
+def _harden(options: argparse.Namespace) -> int:
+    return commands.harden(
+        _engine(options), _metadatas(options), options.app_role, options.dry_run
+    )
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -66,6 +66,17 @@ def uninstall(engine: Engine, metadatas: Sequence[MetaData]) -> int:
     return 0
 
 
+def harden(
+    engine: Engine, metadatas: Sequence[MetaData], role: str, dry_run: bool
+) -> int:
+    """Take from a role what it could touch its history with, and print how."""
+    for statement in installation.harden(
+        engine, *metadatas, role=role, dry_run=dry_run
+    ):
+        print(f"{statement};")
+    return 0
+
+
 def check(
     engine: Engine,
     metadatas: Sequence[MetaData],

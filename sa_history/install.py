@@ -24,6 +24,7 @@ from sa_history.catalog import (
     read_columns,
     read_partitions,
     read_schemas,
+    role_problem,
 )
 from sa_history.creation import current_schema, require_postgresql
 from sa_history.ddl import DEFAULT_SCHEMA, Statement
@@ -36,6 +37,7 @@ from sa_history.drift import (
     name_of,
 )
 from sa_history.exc import InstallError
+from sa_history.hardening import harden_statements, ignorable
 from sa_history.locks import wait_for_turn
 from sa_history.marks import PREFIX
 from sa_history.objects import Owned, objects_of, trackings_in
@@ -188,6 +190,31 @@ def uninstall(bind: Engine | Connection, *models: Models) -> list[str]:
     """
     with _survey(bind, models, write=True) as survey:
         return survey.uninstall()
+
+
+def harden(
+    bind: Engine | Connection, *models: Models, role: str, dry_run: bool = False
+) -> list[str]:
+    """Leave the application's role no way to its history but to read it.
+
+    The role keeps its rights to write tracked tables, and what it writes is recorded.
+    It can neither write events nor contexts, nor disable a trigger. The owner of the
+    tables and superusers can still do anything.
+
+    :param bind: as for :func:`status`; of the owner of the tables.
+    :param models: declarative bases, or MetaData.
+    :param role: the application's role.
+    :param dry_run: change nothing.
+    :return: the statements, for a migration or a DBA.
+    :raises InstallError: the role owns a table, is a superuser, or does not exist; the
+        tracking of a table can be ignored by any client.
+
+    Example::
+
+        harden(engine, Base, role="app")
+    """
+    with _survey(bind, models, write=not dry_run) as survey:
+        return survey.harden(role, dry_run)
 
 
 _MIGRATE = "run the migrations, or create_all()"
@@ -354,6 +381,28 @@ class _Survey:
         steps = [drop_step(found, self.schemas) for found in going]
         self._run(steps)
         return [step.what for step in steps]
+
+    def harden(self, role: str, dry_run: bool) -> list[str]:
+        """Revoke what a role does not need, and return the statements."""
+        loose = [name for m in self._metadatas for name in ignorable(m)]
+        if loose:
+            raise InstallError(
+                f"any client may have the tracking of {', '.join(loose)} ignored; give "
+                "track(..., ignorable=False), and migrate"
+            )
+        names = [f"{name.schema}.{name.name}" for name in self._tables]
+        problem = role_problem(self._connection, role, names)
+        if problem is not None:
+            raise InstallError(f"role {role!r} {problem}")
+        statements = [
+            statement.render(self.schemas)
+            for metadata in self._metadatas
+            for statement in harden_statements(metadata, role)
+        ]
+        if not dry_run:
+            for statement in statements:
+                self._connection.execute(Statement(Raw(statement)))
+        return statements
 
     def _run(self, steps: Iterable[Step]) -> None:
         for step in steps:

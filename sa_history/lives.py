@@ -61,9 +61,18 @@ def lives_of(
     key_names = [columns.columns[name].name for name in columns.key]
     by_key: dict[tuple[Any, ...], Life] = {}
     replaced: list[Life] = []
+    taken: dict[tuple[Any, ...], Any] = {}
     for event in session.execute(_with_previous(tracking, criterion)).mappings():
         row = {name: event[f"is_{name}"] for name in names}
-        life = by_key.pop(tuple(event[f"from_{name}"] for name in key_names), None)
+        key = tuple(row[name] for name in key_names)
+        origin = tuple(event[f"from_{name}"] for name in key_names)
+        change = (event["pgh_op"], origin, row)
+        if key in by_key and taken.get(key) == change:
+            continue  # the event of another tracker
+        if origin != key and taken.get(origin, change)[1] != origin:
+            _check_exchange(tracking, origin)
+        taken[key] = change
+        life = by_key.pop(origin, None)
         before: Values | None
         if event["pgh_op"] == Op.INSERT:
             before = None if life is None else life.before
@@ -79,11 +88,23 @@ def lives_of(
             )
         life = life or Life(tracking, before, before)
         life.note(before, None if event["pgh_op"] in GONE else row)
-        key = tuple(row[name] for name in key_names)
         if key in by_key:  # of a row that was deleted, or has another key
             replaced.append(by_key[key])
         by_key[key] = life
     return [*replaced, *by_key.values()]
+
+
+def _check_exchange(tracking: Tracking, key: tuple[Any, ...]) -> None:
+    """Refuse to guess which of two rows left a key that one of them had taken before.
+
+    :raises UndoError: keys of the table may be the same for a while.
+    """
+    if tracking.table.primary_key.deferrable:
+        raise UndoError(
+            f"rows of {tracking.table.name!r} have taken and left the key {key}, which "
+            "a deferrable primary key lets several have for a while, so it cannot be "
+            "told which is which"
+        )
 
 
 def _with_previous(tracking: Tracking, criterion: ColumnElement[bool]) -> Select[Any]:

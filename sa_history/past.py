@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -85,11 +86,15 @@ def rows_as_of(tracking: Tracking, moment: Moment) -> Select[object]:
     tracked is NULL.
     """
     event, later = _aliases(tracking, "then", "later")
-    stored = {column.name for column in event.c if not _is_own(column.name)}
+    known: dict[Any, ColumnElement[Any]] = {
+        column.name: column for column in event.c if not _is_own(column.name)
+    }
+    if tracking.tracked_columns.object_id is not None:
+        # The copy of the key is the one that has an index.
+        (key,) = tracking.table.primary_key
+        (known[key.name],) = _keys(tracking, event)
     columns = [
-        (event.c[c.name] if c.name in stored else sql_cast(null(), c.type)).label(
-            c.name
-        )
+        known.get(c.name, sql_cast(null(), c.type)).label(c.name)
         for c in tracking.table.columns
     ]
     return select(*columns).where(
@@ -110,14 +115,18 @@ def same_row(
     tracking: Tracking, one: FromClause, other: FromClause
 ) -> list[ColumnElement[bool]]:
     """Return whether two events are of rows with the same key."""
-    keys = key_columns(tracking.tracked_columns, tracking.event_table)
-    return [one.c[key.name] == other.c[key.name] for key in keys]
+    pairs = zip(_keys(tracking, one), _keys(tracking, other), strict=True)
+    return [key == same for key, same in pairs]
 
 
 def key_list(tracking: Tracking, events: FromClause) -> ColumnElement[object]:
     """Return the key of an event's row as the JSON list that ``pgh_old_key`` holds."""
+    return func.jsonb_build_array(*_keys(tracking, events))
+
+
+def _keys(tracking: Tracking, events: FromClause) -> list[ColumnElement[Any]]:
     keys = key_columns(tracking.tracked_columns, tracking.event_table)
-    return func.jsonb_build_array(*(events.c[key.name] for key in keys))
+    return [events.c[key.name] for key in keys]
 
 
 def _has_another_key(

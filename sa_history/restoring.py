@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import insert, inspect, select, update
+from sqlalchemy import (
+    Column,
+    Insert,
+    Table,
+    bindparam,
+    insert,
+    inspect,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.orm import Mapper, Session
 
 from sa_history.exc import EventsError
@@ -40,8 +50,8 @@ def restore(session: Session, event: Any, columns: Sequence[str] | None) -> Any:
     session.flush()
     there = session.execute(select(*by_key).where(*is_row).with_for_update()).first()
     if there is None:
-        session.execute(insert(table).values({**by_key, **values}))
-    elif values:
+        session.execute(inserted(table, {**by_key, **values}))
+    elif values := {c: v for c, v in values.items() if not is_always_identity(c)}:
         session.execute(update(table).where(*is_row).values(values))
     if recorded.model is None:
         return None
@@ -49,6 +59,28 @@ def restore(session: Session, event: Any, columns: Sequence[str] | None) -> Any:
     if obj is not None:
         session.refresh(obj)
     return obj
+
+
+def inserted(table: Table, values: Mapping[Column[Any], Any]) -> Insert:
+    """Return an INSERT of a row as it was, also of what the database would count."""
+    if not any(map(is_always_identity, values)):
+        return insert(table).values(dict(values))
+    # https://www.postgresql.org/docs/current/sql-insert.html
+    names = [f"value_{position}" for position in range(len(values))]
+    row = text(
+        f"OVERRIDING SYSTEM VALUE VALUES ({', '.join(f':{name}' for name in names)})"
+    ).bindparams(
+        *(
+            bindparam(name, value, column.type)
+            for name, (column, value) in zip(names, values.items(), strict=True)
+        )
+    )
+    return insert(table).from_select(list(values), row.columns())
+
+
+def is_always_identity(column: Column[Any]) -> bool:
+    """Return whether a column is GENERATED ALWAYS AS IDENTITY."""
+    return column.identity is not None and bool(column.identity.always)
 
 
 def _identity(model: type[Any], key: Mapping[str, Any]) -> tuple[Any, ...]:

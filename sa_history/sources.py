@@ -13,6 +13,7 @@ from sqlalchemy import (
     Select,
     Table,
     and_,
+    literal,
     or_,
     select,
     tuple_,
@@ -103,8 +104,12 @@ def _wanted(
                 if is_pair
                 else [value for _, value in key_of(tracking, target)]
             )
-            yield tracking, _equal(_keys(tracking), values)
-            rows = select(*_keys(tracking)).where(_equal(_keys(tracking), values))
+            keys = _keys(tracking)
+            yield tracking, _equal(keys, values)
+            # Of the values themselves, since the row may be from before tracking.
+            rows = select(
+                *(literal(v, k.type) for k, v in zip(keys, values, strict=True))
+            )
         yield from _referring(tracking, rows, hops, frozenset())
 
 

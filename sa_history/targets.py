@@ -52,6 +52,11 @@ def is_async_session(target: Any) -> bool:
     return _is(target, "AsyncSession")
 
 
+def is_async_engine(target: Any) -> bool:
+    """Return whether it is an engine whose connections are awaited."""
+    return _is(target, "AsyncEngine")
+
+
 def _is(target: Any, name: str) -> bool:
     extension = sys.modules.get("sqlalchemy.ext.asyncio")
     return extension is not None and isinstance(target, getattr(extension, name))

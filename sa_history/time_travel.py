@@ -25,7 +25,7 @@ from sa_history.exc import DialectError, PastError
 from sa_history.past import Moment, complete_tracking, gaps, rows_as_of
 from sa_history.sql.naming import AS_OF
 from sa_history.tables import is_context_table
-from sa_history.targets import sync_side, unscoped
+from sa_history.targets import is_async_engine, sync_side, unscoped
 from sa_history.tracking import Tracking, trackings_of_table
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 # SQLAlchemy's compiler has no types; what it is given is passed on as it is.
 # mypy: disable-error-code="override, no-untyped-call"
 
-INFO_KEY = "sa_history.past"
-"""Where, in the ``info`` of a pooled connection, its dialects for the past are."""
+DIALECTS = "_sa_history_past"
+"""The attribute of an engine's dialect that has those for the past."""
 
 
 def as_of(
@@ -181,8 +181,8 @@ def _bind_of(target: Any) -> Any:
     target = unscoped(target)
     session = sync_side(target)
     if not isinstance(session, Session):
-        # A connection has its engine; an engine is its own.
-        bind = getattr(target, "engine", None)
+        # A connection has its engine; an engine is its own, also if it is async.
+        bind = target if is_async_engine(target) else getattr(target, "engine", None)
         if bind is None:
             raise PastError(
                 f"as_of takes a session, a connection or an engine, got {target!r}"
@@ -207,9 +207,9 @@ def _dialect_for(
 ) -> Dialect:
     """Return the connection's dialect, with a compiler that sees the past.
 
-    It stays with the pooled connection, so that what was compiled is found again.
+    It stays with the engine's, so that what was compiled is found again.
     """
-    known = connection.info.setdefault(INFO_KEY, {})
+    known = vars(connection.dialect).setdefault(DIALECTS, {})
     dialect = known.get((moment, allowed))
     if dialect is None:
         dialect = known[moment, allowed] = copy.copy(connection.dialect)

@@ -130,7 +130,10 @@ class Tracking:
     def tells_all(self, *operations: Operation) -> bool:
         """Return whether its events tell each row of these operations, whole."""
         columns = self.tracked_columns
-        return all(any(t.tells_all(columns, o) for t in self.trackers) for o in operations)
+        return all(
+            any(tracker.tells_all(columns, operation) for tracker in self.trackers)
+            for operation in operations
+        )
 
     def tracker(self, label: str) -> Tracker | None:
         """Return the tracker with a label, None where there is none."""

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Table, and_, delete, insert, select, update
+from sqlalchemy import Table, and_, delete, select, update
 from sqlalchemy.orm import Session
 
 from sa_history.exc import UndoError
 from sa_history.lives import Life, Values
+from sa_history.restoring import inserted, is_always_identity
 from sa_history.tracking import Tracking
 
 RowName = tuple[Table, tuple[Any, ...]]
@@ -115,11 +116,13 @@ class Step:
     def run(self, session: Session) -> None:
         """Write."""
         columns = self.tracking.tracked_columns
-        generated = {columns.columns[name].name for name in columns.generated}
+        unwritten = {columns.columns[name].name for name in columns.generated}
+        if self.kind == "update":
+            unwritten |= {c.name for c in self.table.c if is_always_identity(c)}
         values = {
             self.table.c[name]: value
             for name, value in self.values.items()
-            if name not in generated
+            if name not in unwritten
         }
         is_row = self._is_row()
         if self.kind == "delete":
@@ -129,7 +132,7 @@ class Step:
         if changed is not None and values:
             session.execute(update(self.table).where(is_row).values(values))
         elif changed is None and self.kind == "insert":
-            session.execute(insert(self.table).values(values))
+            session.execute(inserted(self.table, values))
 
     def _is_row(self) -> Any:
         columns = zip(self.table.primary_key, self.key, strict=True)

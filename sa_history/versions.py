@@ -188,9 +188,7 @@ def previous_version(event: Any) -> Any:
     )
     before = (
         select(type(event))
-        .where(
-            *of_row, recorded.table.c.pgh_id < event.pgh_id, *recorded.compared()
-        )
+        .where(*of_row, recorded.table.c.pgh_id < event.pgh_id, *recorded.compared())
         .order_by(recorded.table.c.pgh_id.desc())
         # One change may have left an event of each tracker.
         .limit(recorded.siblings + 1)

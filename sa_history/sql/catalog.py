@@ -148,3 +148,18 @@ WHERE nspname <> 'information_schema' AND NOT nspname LIKE 'pg\\_%'
 ORDER BY nspname
 """
 """Where objects of ours may be."""
+
+ROLE = """
+SELECT r.rolsuper AS is_superuser,
+  ARRAY(
+    SELECT format('%s.%s', n.nspname, c.relname)
+    FROM pg_catalog.pg_class AS c
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE format('%s.%s', n.nspname, c.relname) = ANY (:tables)
+      AND pg_has_role(r.oid, c.relowner, 'MEMBER')
+    ORDER BY 1
+  ) AS owns
+FROM pg_catalog.pg_roles AS r
+WHERE r.rolname = :role
+"""
+"""Whether a role can do anything, and which of some tables are its own."""
