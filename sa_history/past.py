@@ -40,7 +40,9 @@ class Moment(enum.Enum):
     def has(self, events: FromClause) -> ColumnElement[bool]:
         """Return whether an event had happened by then."""
         column = events.c[self.value]
-        return column <= sql_cast(func.current_setting(AS_OF), column.type)
+        # A subquery is asked once for the statement, a function for each row.
+        moment = select(sql_cast(func.current_setting(AS_OF), column.type))
+        return column <= moment.scalar_subquery()
 
 
 def gaps(tracking: Tracking) -> list[str]:
@@ -132,7 +134,7 @@ def _keys(tracking: Tracking, events: FromClause) -> list[ColumnElement[Any]]:
 def _has_another_key(
     tracking: Tracking, event: FromClause, moment: Moment
 ) -> ColumnElement[bool]:
-    (moved,) = _aliases(tracking, "moved")
+    moved, any_ = _aliases(tracking, "moved", "any")
     left = [
         moved.c[OLD_KEY] == key_list(tracking, event),
         moved.c.pgh_id > event.c.pgh_id,
@@ -141,7 +143,9 @@ def _has_another_key(
     if tracking.table.primary_key.deferrable:
         # One statement may give a row the key of another that gets one itself.
         left.append(~_was_that_of_another(tracking, event, moved))
-    return exists().where(*left)
+    # Whether a key has ever changed is asked once; where none has, as is usual, no key
+    # is made a list of.
+    return and_(exists().where(any_.c[OLD_KEY].is_not(None)), exists().where(*left))
 
 
 def _was_that_of_another(

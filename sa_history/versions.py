@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import ColumnElement, Table, func, or_, select
+from sqlalchemy import ColumnElement, Table, literal, or_, select
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import object_session
 
 from sa_history._types import Op, Operation
@@ -179,7 +181,10 @@ def previous_version(event: Any) -> Any:
     if not keys or event.pgh_op in (Op.INSERT, Op.BASELINE):
         return None
     of_row: list[ColumnElement[bool]] = (
-        [func.jsonb_build_array(*keys) == event.pgh_old_key]
+        [
+            key == sql_cast(literal(event.pgh_old_key, JSONB)[index].astext, key.type)
+            for index, key in enumerate(keys)
+        ]
         if event.pgh_old_key is not None
         else [
             key == getattr(event, name)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Engine, ForeignKey, Table, func, select
+from sqlalchemy import Column, Engine, ForeignKey, Table, event, func, select
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -112,13 +112,13 @@ def shop(
         )
         transaction = session.execute(last).one().pgh_xact_id
         # The association's events come last; any of them is after all of these.
-        event = session.scalars(history.events(models.tagged).last()).one()
-        session.expunge(event)
+        newest = session.scalars(history.events(models.tagged).last()).one()
+        session.expunge(newest)
         time = clock()
         session.commit()
-        tea.price, tea.note, tea.tags = 6, "m", [hot]
-        ada.name = "Eve"
-        tea.maker = ben
+        with session.no_autoflush:
+            tea.price, tea.note, tea.tags, tea.maker = 6, "m", [hot], ben
+            ada.name = "Eve"
         session.flush()
         cup.tags = []
         session.flush()
@@ -127,8 +127,20 @@ def shop(
         session.commit()
     models.moments = {
         "time": {"when": time},
-        "event": {"when": event},
+        "event": {"when": newest},
         "transaction": {"transaction": transaction},
     }
     models.then = models.moments["time"]
     return models
+
+
+@pytest.fixture
+def statements(pg_engine: Engine) -> list[tuple[str, Any]]:
+    """What is sent to the database, with its parameters."""
+    sent: list[tuple[str, Any]] = []
+
+    @event.listens_for(pg_engine, "before_cursor_execute")
+    def note(*arguments: Any) -> None:
+        sent.append((arguments[2], arguments[3]))
+
+    return sent

@@ -16,17 +16,21 @@ from sqlalchemy import (
     Engine,
     ForeignKey,
     Integer,
+    PrimaryKeyConstraint,
     QueuePool,
     String,
     Table,
     Text,
+    column,
     create_engine,
     delete,
+    event,
     exists,
     func,
     insert,
     literal,
     select,
+    table,
     text,
     tuple_,
     union_all,
@@ -34,8 +38,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import (
-    AsyncEngine,
-    AsyncSession,
     async_scoped_session,
     async_sessionmaker,
     create_async_engine,
@@ -90,13 +92,19 @@ def test_a_moment_is_a_time_an_event_or_a_transaction(
     Product = shop.Product
     with history.as_of(pg_session, **shop.moments[moment]) as past:
         found = past.scalars(select(Product).order_by(Product.id)).all()
-        assert [(p.name, p.price) for p in found] == [("Tea", 5), ("Cup", 9), ("Pot", 20)]
+        assert [(p.name, p.price) for p in found] == [
+            ("Tea", 5),
+            ("Cup", 9),
+            ("Pot", 20),
+        ]
         assert past.get(Product, 2).name == "Cup", "deleted since"
         assert past.get(Product, 4) is None, "inserted since"
     assert pg_session.get(Product, 2) is None
 
 
-def test_joins_and_aggregates_see_the_past(shop: SimpleNamespace, past: Session) -> None:
+def test_joins_and_aggregates_see_the_past(
+    shop: SimpleNamespace, past: Session
+) -> None:
     Maker, Product = shop.Maker, shop.Product
     totals = (
         select(Maker.name, func.sum(Product.price), func.count())
@@ -180,7 +188,9 @@ def test_statements_of_all_kinds_see_the_past(
         ("Ben", "Pot"),
     ]
     steps = select(Product.id).where(Product.id == 1).cte("steps", recursive=True)
-    steps = steps.union_all(select(Product.id).join(steps, Product.id == steps.c.id + 1))
+    steps = steps.union_all(
+        select(Product.id).join(steps, Product.id == steps.c.id + 1)
+    )
     assert names(past, select(steps.c.id)) == [1, 2, 3]
     keys = select(Product.id, Product.price).where(Product.id == 1)
     in_keys = tuple_(Product.id, Product.price).in_(keys)
@@ -295,7 +305,9 @@ def test_a_row_that_changed_its_key_is_found_by_the_one_that_it_had(
         for statement in statements:
             pg_session.execute(statement)
         pg_session.commit()
-        moments.append((clock(), pg_session.execute(select(seat).order_by(*seat.c)).all()))
+        moments.append(
+            (clock(), pg_session.execute(select(seat).order_by(*seat.c)).all())
+        )
         pg_session.commit()
 
     run(insert(seat).values(row="a", number=1, guest="x"))
@@ -315,7 +327,9 @@ def test_a_row_that_changed_its_key_is_found_by_the_one_that_it_had(
 
 
 def test_rows_may_exchange_their_keys_in_one_statement(
-    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session,
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_session: Session,
     level: str,
 ) -> None:
     item = Table(
@@ -324,8 +338,6 @@ def test_rows_may_exchange_their_keys_in_one_statement(
         Column("id", Integer),
         Column("name", Text),
     )
-    from sqlalchemy import PrimaryKeyConstraint
-
     item.append_constraint(
         PrimaryKeyConstraint("id", deferrable=True, initially="DEFERRED")
     )
@@ -356,11 +368,11 @@ def test_tables_in_schemas_see_the_past(
             Column("Name", Text, key="name"),
             schema=schema,
         )
-        return track()(table)
+        return track(event_name=f"Item{schema}")(table)
 
     here, there = make(None), make("Other %'\"")
     with pg_engine.begin() as connection:
-        connection.exec_driver_sql("CREATE SCHEMA \"Other %%'\"\"\"")
+        connection.exec_driver_sql('CREATE SCHEMA "Other %%\'"""')
     base.metadata.create_all(pg_engine)
     with Session(pg_engine) as session:
         session.execute(insert(here).values(id=1, name="here"))
@@ -448,7 +460,7 @@ def test_tables_that_are_not_tracked_in_full_are_named(
     no_key = track()(Table("no_key", base.metadata, Column("a", Integer)))
     old = make("old", AfterInsert, AfterUpdate(row="old"), AfterDelete)
     create_all()
-    for table, words in [
+    for seen, words in [
         (plain, "'plain' is not tracked, so its past is not known"),
         (no_deletes, "'no_deletes' do not record every DELETE"),
         (some, "'some' do not record every INSERT, every UPDATE,"),
@@ -459,11 +471,11 @@ def test_tables_that_are_not_tracked_in_full_are_named(
     ]:
         with history.as_of(pg_session, transaction=1) as past:
             with pytest.raises(PastError, match=words):
-                past.execute(select(table))
+                past.execute(select(seen))
             with pytest.raises(PastError, match=words):
-                past.execute(select(literal(1)).where(exists().where(table.c.a == 1)))
-        with history.as_of(pg_session, transaction=1, allow=[table]) as past:
-            assert past.execute(select(table)).all() == []
+                past.execute(select(literal(1)).where(exists().where(seen.c.a == 1)))
+        with history.as_of(pg_session, transaction=1, allow=[seen]) as past:
+            assert past.execute(select(seen)).all() == []
 
 
 def test_what_is_not_stored_is_null(
@@ -521,7 +533,10 @@ def test_only_events_that_tell_the_whole_row_are_its_state(
 
 
 def test_rows_from_before_tracking_are_seen_from_their_baseline_on(
-    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session,
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_engine: Engine,
+    pg_session: Session,
     clock: Callable[[], Any],
 ) -> None:
     @track(Snapshot, AfterDelete, Manual("seen"))
@@ -535,8 +550,7 @@ def test_rows_from_before_tracking_are_seen_from_their_baseline_on(
         pg_session.add(Thing(id=1, a=1))
         pg_session.commit()
     before = clock()
-    history.baseline(pg_session, Thing)
-    pg_session.commit()
+    history.baseline(pg_engine, Thing)
     after = clock()
     history.create_event(pg_session, pg_session.get_one(Thing, 1), label="seen")
     pg_session.commit()
@@ -582,22 +596,240 @@ WRITES: dict[str, Callable[[Session, Any], Any]] = {
     ),
     "a row lock": lambda past, P: past.get(P, 1, with_for_update=True),
     "a lightweight table": lambda past, P: past.execute(
-        select(text("*")).select_from(_lightweight("product"))
+        select(text("*")).select_from(lightweight("product"))
     ),
 }
 
 
-def _lightweight(name: str) -> Any:
-    from sqlalchemy import column, table
-
+def lightweight(name: str) -> Any:
     return table(name, column("id"))
 
 
-@pytest.mark.parametrize("write", WRITES.values(), ids=list(WRITES))
 def test_writes_and_text_are_refused_before_they_are_sent(
-    shop: SimpleNamespace, past: Session, write: Callable[[Session, Any], Any]
+    shop: SimpleNamespace, past: Session
 ) -> None:
-    with pytest.raises(PastError):
-        write(past, shop.Product)
-    past.rollback()
-    assert past.get_one(shop.Product, 1).price == 5, "the session goes on"
+    sent: list[str] = []
+    event.listen(
+        past.connection(),
+        "before_cursor_execute",
+        lambda *arguments: sent.append(arguments[2]),
+    )
+    for write in WRITES.values():
+        with pytest.raises(PastError):
+            write(past, shop.Product)
+        past.rollback()
+        assert past.get_one(shop.Product, 1).price == 5, "the session goes on"
+    assert all(line.startswith("SELECT") for line in sent)
+    assert not [line for line in sent if "INSERT" in line or "FOR UPDATE" in line]
+
+
+def test_the_session_goes_on_seeing_the_past(
+    shop: SimpleNamespace, past: Session
+) -> None:
+    Product = shop.Product
+    for end in (past.commit, past.rollback, past.close):
+        assert past.get_one(Product, 1).price == 5
+        end()
+    with past.begin_nested() as savepoint:
+        assert past.get_one(Product, 2).name == "Cup"
+        savepoint.rollback()
+    assert past.scalar(select(func.sum(Product.price))) == 34
+    with past.begin_nested():
+        assert past.scalar(select(func.count(Product.id))) == 3
+    assert past.scalar(select(func.count(Product.id))) == 3
+
+
+def test_what_commits_meanwhile_is_not_seen(
+    shop: SimpleNamespace, pg_session: Session
+) -> None:
+    Product = shop.Product
+    future = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1)
+    pg_session.execute(update(Product).where(Product.id == 3).values(price=0))
+    with history.as_of(pg_session, future) as past:
+        prices = select(Product.price).order_by(Product.id)
+        assert past.scalars(prices).all() == [6, 20, 1], "not what is uncommitted"
+        pg_session.commit()
+        assert past.scalars(prices).all() == [6, 20, 1]
+        past.rollback()
+        assert past.scalars(prices).all() == [6, 0, 1]
+
+
+def test_two_moments_at_once(
+    shop: SimpleNamespace, pg_session: Session, pg_engine: Engine
+) -> None:
+    Product = shop.Product
+    now = pg_session.scalars(Product.events.last()).one()
+    one, other = shop.moments["time"], {"when": now}
+    with (
+        history.as_of(pg_engine, **one) as before,
+        history.as_of(pg_engine, **other) as after,
+    ):
+        for _ in range(2):
+            assert before.get_one(Product, 1).price == 5
+            assert after.get_one(Product, 1).price == 6
+            before.expire_all()
+            after.rollback()
+        assert (before.get(Product, 2).name, after.get(Product, 2)) == ("Cup", None)
+        assert before.get_one(Product, 1) is not after.get_one(Product, 1)
+
+
+def test_the_connection_is_given_back_as_it_was(
+    shop: SimpleNamespace, pg_url: URL
+) -> None:
+    engine = create_engine(pg_url, poolclass=QueuePool, pool_size=1, max_overflow=0)
+    Product = shop.Product
+
+    def state() -> tuple[Any, ...]:
+        with engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            return (
+                driver.info.backend_pid,
+                connection.get_isolation_level(),
+                connection.scalar(text("SHOW transaction_read_only")),
+                connection.scalar(select(func.current_setting("pghistory.as_of", True)))
+                or "",
+                type(connection.dialect),
+                connection.scalar(select(func.count(Product.id))),
+            )
+
+    try:
+        before = state()
+        assert before[1:4] == ("READ COMMITTED", "off", "")
+        with history.as_of(engine, **shop.then) as past:
+            assert past.scalar(select(func.count(Product.id))) == 3
+            mode = past.connection().get_isolation_level()
+            assert mode == "REPEATABLE READ"
+        assert state() == before
+        with pytest.raises(ZeroDivisionError), history.as_of(engine, **shop.then) as p:
+            p.get_one(Product, 1).price // 0
+        assert state() == before
+        with Session(engine) as session:
+            session.add(Product(id=5, name="Mug", price=2))
+            session.commit()
+        assert state()[-1] == before[-1] + 1
+    finally:
+        engine.dispose()
+
+
+def test_one_statement_is_compiled_once_for_all_moments(
+    shop: SimpleNamespace, pg_session: Session
+) -> None:
+    Product = shop.Product
+    statements = []
+    later = datetime.datetime.now(datetime.timezone.utc)
+    for when in (shop.then["when"], later):
+        with history.as_of(pg_session, when) as past:
+            event.listen(
+                past.connection(),
+                "before_cursor_execute",
+                lambda *arguments: statements.append(
+                    (arguments[2], arguments[4].cache_hit.name)
+                ),
+            )
+            past.scalars(select(Product).where(Product.price > 3)).all()
+    (first, _), (second, hit) = statements
+    assert first == second
+    assert hit == "CACHE_HIT"
+
+
+def test_sessions_of_all_kinds_lead_to_the_past(
+    shop: SimpleNamespace, pg_engine: Engine
+) -> None:
+    price = select(shop.Product.price).where(shop.Product.id == 1)
+    scoped = scoped_session(sessionmaker(pg_engine))
+    with pg_engine.connect() as connection, Session(connection) as bound:
+        for target in (pg_engine, connection, bound, scoped, sessionmaker(pg_engine)()):
+            with history.as_of(target, **shop.then) as past:
+                assert past.scalar(price) == 5
+    with (
+        pytest.raises(PastError, match="as_of takes a session, a connection or an"),
+        history.as_of(7, **shop.then),
+    ):
+        pass
+    scoped.remove()
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_async_sessions_lead_to_the_past(
+    shop: SimpleNamespace, pg_url: URL, driver: str
+) -> None:
+    Maker, Product = shop.Maker, shop.Product
+
+    async def look(target: Any, moment: dict[str, Any]) -> Any:
+        async with history.as_of(target, **moment) as past:
+            statement = select(Maker).options(selectinload(Maker.products))
+            found = await past.scalars(statement.order_by(Maker.id))
+            seen = [(m.name, [p.name for p in m.products]) for m in found]
+            past.add(Product(name="x", price=1))
+            with pytest.raises(PastError, match="the past is not written: INSERT"):
+                await past.flush()
+            await past.rollback()
+            assert (await past.get_one(Product, 1)).price == 5
+            return seen
+
+    async def main() -> list[Any]:
+        engine = create_async_engine(pg_url.set(drivername=f"postgresql+{driver}"))
+        maker = async_sessionmaker(engine)
+        scoped = async_scoped_session(maker, scopefunc=lambda: 1)
+        found = []
+        async with maker() as session, engine.connect() as connection:
+            for target in (session, engine, connection, scoped):
+                found.append(await look(target, shop.then))
+            for moment in ("event", "transaction"):
+                found.append(await look(engine, shop.moments[moment]))
+            with pytest.raises(PastError, match="write 'async with' for it"):
+                history.as_of(session, **shop.then).__enter__()
+            price = await session.scalar(select(Product.price).where(Product.id == 1))
+            assert price == 6
+        await scoped.remove()
+        await engine.dispose()
+        return found
+
+    expected = [("Ada", ["Tea", "Cup"]), ("Ben", ["Pot"])]
+    assert asyncio.run(main()) == [expected] * 6
+
+
+def test_a_role_that_may_only_read_events(
+    shop: SimpleNamespace, pg_engine: Engine, pg_url: URL
+) -> None:
+    with pg_engine.begin() as connection:
+        role = connection.scalar(text("SELECT 'reader_' || pg_backend_pid()"))
+        connection.exec_driver_sql(f"CREATE ROLE {role}")
+        connection.exec_driver_sql(f"GRANT SELECT ON product_event TO {role}")
+    reader = create_engine(
+        pg_url,
+        connect_args={"options": f"-c role={role} -c default_transaction_read_only=on"},
+    )
+    try:
+        with history.as_of(reader, **shop.then) as past:
+            assert past.get_one(shop.Product, 1).price == 5
+            with pytest.raises(DBAPIError, match="permission denied for table maker"):
+                past.get(shop.Maker, 1)
+    finally:
+        reader.dispose()
+        with pg_engine.begin() as connection:
+            connection.exec_driver_sql(f"DROP OWNED BY {role}")
+            connection.exec_driver_sql(f"DROP ROLE {role}")
+
+
+def test_a_row_is_found_by_the_index_of_its_key(
+    shop: SimpleNamespace, pg_engine: Engine
+) -> None:
+    Product = shop.Product
+    sent: list[tuple[str, Any]] = []
+    with history.as_of(pg_engine, **shop.then) as past:
+        connection = past.connection()
+        event.listen(
+            connection,
+            "before_cursor_execute",
+            lambda *arguments: sent.append((arguments[2], arguments[3])),
+        )
+        past.get_one(Product, 1)
+        cursor: Any = connection.connection.cursor()
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        statement, parameters = sent[-1]
+        cursor.execute("EXPLAIN " + statement, parameters)
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert "Index Cond: (pgh_obj_id = 1)" in plan, plan
+    assert "Index Cond: ((pgh_obj_id = 1) AND (pgh_id > pgh_then.pgh_id))" in plan
+    assert "Seq Scan" not in plan

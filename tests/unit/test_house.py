@@ -54,7 +54,7 @@ FLOORS = [
     ["driver"],
     ["context", "ignore", "listeners"],
     ["objects", "undo"],
-    ["baseline", "drift"],
+    ["baseline", "drift", "hardening"],
     ["plan"],
     ["install"],
     ["__init__"],
