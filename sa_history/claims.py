@@ -45,6 +45,17 @@ class Claims:
     def __init__(self) -> None:
         self._taken: dict[_Key, _Claim] = {}
 
+    def take(self, made: Function | Trigger, table: Table, owner: str) -> None:
+        """Take the name of a function, or of a trigger on a table.
+
+        :param owner: what it belongs to, for messages.
+        :raises DefinitionError: something else has it.
+        """
+        if isinstance(made, Function):
+            self.function(made, table, owner)
+        else:
+            self.trigger(made, table, owner)
+
     def function(self, function: Function, table: Table, owner: str) -> None:
         """Take the name of a function.
 

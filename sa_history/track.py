@@ -178,11 +178,8 @@ def _track(
     )
     event_class.pgh_recorded = Recorded(tracking)
     claims = claims_of(table.metadata)
-    function = tracking.function()
-    if function is not None:
-        claims.function(function, table, f"tracking of {subject}")
-    for trigger in tracking.triggers():
-        claims.trigger(trigger, table, f"tracking of {subject}")
+    for made in tracking.objects():
+        claims.take(made, table, f"tracking of {subject}")
     history.trackings[table.key, options.events] = tracking
     table.add_is_dependent_on(event_table)
     install_with_tables(tracking)

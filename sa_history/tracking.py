@@ -105,6 +105,9 @@ class Tracking:
     history: History
     event_table: Table
     event_class: type[Event]
+    _recordings: dict[Any, tuple[Recording, ...]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @property
     def tracked_columns(self) -> TrackedColumns:
@@ -145,11 +148,16 @@ class Tracking:
         :raises DefinitionError: a tracker does not fit the table.
         """
         columns = self.tracked_columns
-        return tuple(
-            recording
-            for tracker in self.trackers
-            for recording in tracker.recordings(columns)
-        )
+        # To compile conditions is most of the cost of mapping a tracked model.
+        now = tuple((column, column.type) for column in columns.columns.values())
+        if now not in self._recordings:
+            self._recordings.clear()
+            self._recordings[now] = tuple(
+                recording
+                for tracker in self.trackers
+                for recording in tracker.recordings(columns)
+            )
+        return self._recordings[now]
 
     def capture(self) -> Capture:
         """Return what is recorded, as a value for the triggers."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import (
     BinaryExpression,
+    Column,
     ColumnElement,
     cast,
     func,
@@ -17,7 +18,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql import operators
 
-from sa_history.sql.expressions import POSTGRESQL
+from sa_history.sql.expressions import POSTGRESQL, quoted
 
 
 class _Record(types.UserDefinedType[Any]):
@@ -44,6 +45,17 @@ def stored_differs(
             negate=operators.is_not_distinct_from,
         )
     return image_differs(before, after)
+
+
+def plain_differs(column: Column[Any]) -> str | None:
+    """Return the SQL of :func:`stored_differs` for the OLD and the NEW row.
+
+    None where the type needs more than an operator.
+    """
+    if not _equality_is_identity(column.type):
+        return None
+    name = quoted(column.name)
+    return f"OLD.{name} IS DISTINCT FROM NEW.{name}"
 
 
 def image_differs(

@@ -86,6 +86,14 @@ def _dialect() -> PGDialect:
     return dialect
 
 
+_PREPARER = _dialect().identifier_preparer
+
+
+def quoted(name: str) -> str:
+    """Return a name as it stands in expressions, quoted where it has to be."""
+    return _PREPARER.quote(name)
+
+
 def expression_sql(expression: ClauseElement) -> str:
     """Return the text of an expression, its values as literals.
 
