@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session
 
 from sa_history._types import UNSET
@@ -142,10 +142,16 @@ def _blocks_of_connection(connection: Connection, function: str) -> Blocks:
         blocks = Blocks()
         # Connection.info outlives the Connection, in the pool; its options do not.
         connection.execution_options(**{INFO_KEY: blocks})
+        # It may connect anew, if it is lost.
+        event.listen(connection, "begin", _belongs_to)
     if not connection.closed and not connection.invalidated:
         # A COPY by the driver may come before any statement of SQLAlchemy.
         wire_in(connection.info).belongs_to(connection)
     return blocks
+
+
+def _belongs_to(connection: Connection) -> None:
+    wire_in(connection.info).belongs_to(connection)
 
 
 def _refuse_event_loop(function: str, error: type[HistoryError]) -> None:

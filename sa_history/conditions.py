@@ -362,7 +362,7 @@ class AnyChange(_Changes):
         parts = []
         for name in self._watched(scope):
             for row in ("old", "new"):
-                scope.check(cast("Row", row), name)
+                scope.check(row, name)
             differs = plain_differs(scope.columns[name])
             if differs is None:
                 return None

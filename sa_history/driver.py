@@ -26,7 +26,7 @@ from sa_history.cursors import (
     set_config_async,
 )
 from sa_history.sql.settings import SET_CONFIG
-from sa_history.wire import Settings, Wire, wire_in
+from sa_history.wire import INFO_KEY, Settings, Wire, wire_in
 
 
 def give_cursors(connection: Any, info: dict[Any, Any]) -> None:
@@ -43,14 +43,22 @@ def give_cursors(connection: Any, info: dict[Any, Any]) -> None:
         methods: dict[str, Any] = {
             "transaction": _noting_transaction,
             "commit": _telling_commit,
+            "tpc_begin": _noting_tpc_begin,
+            "tpc_prepare": _telling_prepare,
+            "tpc_commit": _telling_tpc_commit,
         }
     elif isinstance(connection, psycopg.AsyncConnection):
         client, server = AsyncContextCursor, AsyncContextServerCursor
         methods = {
             "transaction": _noting_async_transaction,
             "commit": _telling_async_commit,
+            "tpc_begin": _noting_async_tpc_begin,
+            "tpc_prepare": _telling_async_prepare,
+            "tpc_commit": _telling_async_tpc_commit,
         }
     else:
+        if INFO_KEY in info:
+            wire_in(info).change_hands()
         return
     wire = wire_in(info)
     wire.change_hands()
@@ -145,8 +153,53 @@ async def _telling_async_commit(reference: ref[psycopg.AsyncConnection[Any]]) ->
     await type(connection).commit(connection)
 
 
-def has_cursors(connection: Any) -> bool:
-    """Return whether the driver's connection makes cursors that tell the context."""
-    return isinstance(getattr(connection, "cursor_factory", None), type) and issubclass(
-        connection.cursor_factory, Teller
-    )
+def _noting_tpc_begin(reference: ref[psycopg.Connection[Any]], *args: Any) -> None:
+    """Do as ``Connection.tpc_begin``, which needs no cursor, and note it."""
+    connection: Any = reference()
+    type(connection).tpc_begin(connection, *args)
+    connection.cursor_factory.wire.forget()
+
+
+async def _noting_async_tpc_begin(
+    reference: ref[psycopg.AsyncConnection[Any]], *args: Any
+) -> None:
+    """The async twin of :func:`_noting_tpc_begin`."""
+    connection: Any = reference()
+    await type(connection).tpc_begin(connection, *args)
+    connection.cursor_factory.wire.forget()
+
+
+def _telling_prepare(reference: ref[psycopg.Connection[Any]]) -> None:
+    """Do as ``Connection.tpc_prepare``, and tell what it has to know before."""
+    connection: Any = reference()
+    if news := _last_news(connection):
+        set_config(connection, news)
+    type(connection).tpc_prepare(connection)
+
+
+def _telling_tpc_commit(
+    reference: ref[psycopg.Connection[Any]], *args: Any, **options: Any
+) -> None:
+    """Do as ``Connection.tpc_commit``; it may be of what was not prepared."""
+    connection: Any = reference()
+    if news := _last_news(connection):
+        set_config(connection, news)
+    type(connection).tpc_commit(connection, *args, **options)
+
+
+async def _telling_async_prepare(reference: ref[psycopg.AsyncConnection[Any]]) -> None:
+    """The async twin of :func:`_telling_prepare`."""
+    connection: Any = reference()
+    if news := _last_news(connection):
+        await set_config_async(connection, news)
+    await type(connection).tpc_prepare(connection)
+
+
+async def _telling_async_tpc_commit(
+    reference: ref[psycopg.AsyncConnection[Any]], *args: Any, **options: Any
+) -> None:
+    """The async twin of :func:`_telling_tpc_commit`."""
+    connection: Any = reference()
+    if news := _last_news(connection):
+        await set_config_async(connection, news)
+    await type(connection).tpc_commit(connection, *args, **options)

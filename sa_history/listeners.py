@@ -3,7 +3,9 @@
 The listeners are for the whole process, because a context without a target names no
 engine, and because a session meets its connections by itself. Importing sa_history
 registers them, so that no transaction is missed; connections to other databases are
-left alone.
+left alone. None is an event of engines as such, which would make each statement of each
+engine pay for it: psycopg's cursors tell by themselves, and a connection of another
+driver is listened to from its first statement on.
 """
 
 from __future__ import annotations
@@ -14,11 +16,12 @@ from typing import Any
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, event, func, select
 from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.engine.interfaces import ExecutionContext
 from sqlalchemy.orm import Session, SessionTransaction, UOWTransaction
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 
 from sa_history.cursors import must_come_first
-from sa_history.driver import give_cursors, has_cursors
+from sa_history.driver import give_cursors
 from sa_history.exc import refusal_for
 from sa_history.soft_deletion import mark_deleted
 from sa_history.sql.settings import SETTING_NAMES
@@ -31,29 +34,53 @@ def _check_out(_: Any, record: ConnectionPoolEntry, __: PoolProxiedConnection) -
     give_cursors(record.driver_connection, record.info)
 
 
-@event.listens_for(Engine, "begin")
-def _begin(connection: Connection) -> None:
-    if connection.dialect.name != "postgresql":
+@event.listens_for(Engine, "do_execute")
+@event.listens_for(Engine, "do_executemany")
+def _first_statement(
+    cursor: Any, statement: str, _: Any, context: ExecutionContext
+) -> None:
+    if context.dialect.driver not in _TELL_BY_THEMSELVES:
+        _tell_first(cursor, statement, context)
+
+
+@event.listens_for(Engine, "do_execute_no_params")
+def _first_statement_without_parameters(
+    cursor: Any, statement: str, context: ExecutionContext
+) -> None:
+    if context.dialect.driver not in _TELL_BY_THEMSELVES:
+        _tell_first(cursor, statement, context)
+
+
+_TELL_BY_THEMSELVES = ("psycopg", "psycopg_async")
+
+
+def _tell_first(cursor: Any, statement: str, context: ExecutionContext) -> None:
+    connection = context.root_connection
+    if (
+        connection.dialect.name != "postgresql"
+        or not connection.in_transaction()  # SQLAlchemy asks what server it is
+        or event.contains(connection, "before_cursor_execute", _tell)
+    ):
         return
-    driver: Any = connection.connection.driver_connection
-    tells = has_cursors(driver)
-    in_one = tells and driver.pgconn.transaction_status != TransactionStatus.IDLE
-    wire_in(connection.info).begin(connection, anew=not in_one)
-    if not tells:
-        _tell_by_events(connection)
+    wire = wire_in(connection.info)
+    wire.belongs_to(connection)
+    wire.forget()
+    _tell_by_events(connection)
+    _tell(connection, cursor, statement)
 
 
-@event.listens_for(Engine, "begin_twophase")
+def _begin(connection: Connection) -> None:
+    wire_in(connection.info).begin(connection)
+
+
 def _begin_twophase(connection: Connection, xid: Any) -> None:
     _begin(connection)
 
 
-@event.listens_for(Engine, "prepare_twophase")
 def _prepare(connection: Connection, xid: Any) -> None:
     _tell_before_the_end(connection)
 
 
-@event.listens_for(Engine, "commit_twophase")
 def _commit_twophase(connection: Connection, xid: Any, is_prepared: bool) -> None:
     if not is_prepared:
         _tell_before_the_end(connection)
@@ -96,8 +123,10 @@ def _tell_by_events(connection: Connection) -> None:
 
     It costs a round trip more in each transaction that has one.
     """
-    if event.contains(connection, "before_cursor_execute", _tell):
-        return
+    event.listen(connection, "begin", _begin)
+    event.listen(connection, "begin_twophase", _begin_twophase)
+    event.listen(connection, "prepare_twophase", _prepare)
+    event.listen(connection, "commit_twophase", _commit_twophase)
     event.listen(connection, "before_cursor_execute", _tell)
     event.listen(connection, "commit", _tell_before_the_end)
     event.listen(connection, "after_cursor_execute", _executed)
@@ -139,8 +168,8 @@ def _set_config(connection: Connection, news: Settings) -> None:
 
 
 def _tell_before_the_end(connection: Connection) -> None:
-    """Tell what is ignored now; psycopg's own COMMIT does it by itself."""
-    if connection.dialect.name != "postgresql" or _is_autocommit(connection):
+    """Tell what is ignored now."""
+    if _is_autocommit(connection):
         return
     wire = wire_in(connection.info)
     status = TransactionStatus.INERROR if wire.failed else TransactionStatus.INTRANS

@@ -56,24 +56,21 @@ class Wire:
         if self._connection is None or self._connection() is not connection:
             self._connection = weakref.ref(connection)
 
-    def begin(self, connection: Connection, anew: bool) -> None:
-        """Note that SQLAlchemy begins a transaction, for this user.
-
-        :param anew: whether there is none yet; the driver may have begun it.
-        """
+    def begin(self, connection: Connection) -> None:
+        """Note that SQLAlchemy begins a transaction, for this user."""
         self.belongs_to(connection)
         self._sessions.clear()
-        if anew:
-            self.forget()
-        else:
-            self.unsure()
+        self.forget()
 
     def used_by(self, session: Session) -> None:
         """Note that a session joins the transaction."""
-        reference = weakref.ref(session)
-        if reference in self._sessions:  # with a savepoint
-            self._sessions.remove(reference)
-        self._sessions.append(reference)
+        # It may be here already, with a savepoint; others may have ended.
+        self._sessions = [
+            known
+            for known in self._sessions
+            if (other := known()) not in (None, session) and other.in_transaction()
+        ]
+        self._sessions.append(weakref.ref(session))
 
     def in_force(self) -> Frame | None:
         """Return the context in force for who uses it now, in this thread."""
