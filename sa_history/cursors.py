@@ -52,9 +52,10 @@ class Teller:
     statusmessage: Any
 
     def _news(self, query: Any = None) -> Settings | None:
-        if must_come_first(query):
+        status = self.connection.pgconn.transaction_status
+        if not self.wire.has_news(status) or must_come_first(query):
             return None
-        return self.wire.news(self.connection.pgconn.transaction_status)
+        return self.wire.news(status)
 
     def _noted(self, query: Any, params: Any) -> None:
         """Note what the statement may have done to the settings.
@@ -112,7 +113,10 @@ class ContextCursor(Teller, psycopg.Cursor[Any]):
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """Execute a query, in the context in force."""
-        news, lone = self._news(query), self._is_lone()
+        news = self._news(query)
+        if news is None and not self.wire.was_told:
+            return super().execute(query, params, **options)
+        lone = self._is_lone()
         try:
             if news is None:
                 super().execute(query, params, **options)
@@ -207,7 +211,10 @@ class AsyncContextCursor(Teller, psycopg.AsyncCursor[Any]):
 
     async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """Execute a query, in the context in force."""
-        news, lone = self._news(query), self._is_lone()
+        news = self._news(query)
+        if news is None and not self.wire.was_told:
+            return await super().execute(query, params, **options)
+        lone = self._is_lone()
         try:
             if news is None:
                 await super().execute(query, params, **options)

@@ -17,13 +17,15 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from sa_history.frames import Blocks, Frame, ignored, in_force
+from sa_history.frames import Blocks, Frame, ambient_blocks, ignored, in_force
 
 INFO_KEY = "sa_history"
 """Where stacks and wires stand in ``info`` and in execution options."""
 
 Settings: TypeAlias = tuple[str, str, str, str]
 """What a connection is told: the context's settings, and what is ignored as JSON."""
+
+_IDLE, _INERROR = TransactionStatus.IDLE, TransactionStatus.INERROR
 
 NOTHING: Settings = ("", "", "", "")
 """What a connection is told where no block is in force."""
@@ -100,25 +102,37 @@ class Wire:
 
     def _settings(self) -> Settings:
         blocks = self._blocks()
+        if not any(entered.contexts or entered.ignored for entered in blocks):
+            ambient = ambient_blocks()
+            if not ambient.contexts and not ambient.ignored:
+                return NOTHING
         frame, names = in_force(blocks), ignored(blocks)
         if frame is None and not names:
             return NOTHING
         context = frame.settings if frame else ("", "", "")
         return *context, json.dumps(sorted(names)) if names else ""
 
+    def has_news(self, status: TransactionStatus) -> bool:
+        """Return whether the connection has to be told anything now.
+
+        :param status: of the connection, before the statement.
+        """
+        if status == _IDLE:
+            if self._told is not NOTHING or self._was_told:
+                self.forget()
+        elif status == _INERROR:
+            # Only a rollback is possible, and it must not fail because of us.
+            return False
+        return self._settings() != self._told
+
     def news(self, status: TransactionStatus) -> Settings | None:
         """Return what the connection has to be told now, None for nothing.
 
         :param status: of the connection, before the statement.
         """
-        if status == TransactionStatus.IDLE:
-            self.forget()
-        elif status == TransactionStatus.INERROR:
-            # Only a rollback is possible, and it must not fail because of us.
+        if not self.has_news(status):
             return None
         wanted = self._settings()
-        if wanted == self._told:
-            return None
         # Until told() says that they have arrived; the statement may fail.
         self._told, self._was_told = None, True
         return wanted
