@@ -58,6 +58,26 @@ def idioms(session: nox.Session) -> None:
 
 
 @nox.session
+def example(session: nox.Session) -> None:
+    """Serve the Flask application of examples/flask_app; Ctrl-C ends it."""
+    session.install(*group("example"), ".[demo]")
+    session.run(
+        "python",
+        "examples/flask_app/serve.py",
+        *session.posargs,
+        # It has a database to take down.
+        interrupt_timeout=30,
+    )
+
+
+@nox.session
+def pictures(session: nox.Session) -> None:
+    """Take the pictures of the documentation anew; it needs Chromium."""
+    session.install(*group("tests"), "-e", ".")
+    session.run("pytest", "tests/flask/test_browser.py", env={"PICTURES": "rewrite"})
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check the style of the code."""
     session.install(*group("lint"))

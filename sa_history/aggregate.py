@@ -301,7 +301,7 @@ def _with_details(page: Subquery, trackings: Sequence[Tracking]) -> Subquery:
     context = func.coalesce(page.c.inline_context, contexts.c.metadata)
     return (
         select(
-            *(c for c in page.c if c.name not in ("source", "inline_context")),
+            *(c for c in page.c if c.name != "inline_context"),
             context.label("pgh_context"),
             details.c.pgh_data,
             details.c.pgh_diff,

@@ -13,8 +13,8 @@ from sa_history.conditions import suggestion
 from sa_history.event_table import key_columns
 from sa_history.events import key_of, key_values, trackings_of
 from sa_history.exc import EventsError
-from sa_history.past import GONE
 from sa_history.sql.comparison import stored_differs
+from sa_history.told import GONE
 from sa_history.tracking import Tracking
 
 

@@ -21,7 +21,7 @@ class TableColumns:
     :param subject: the model's name, for messages.
     :param table: the table.
     :param columns: every column with a value, by attribute name.
-    :param key: the attributes of the primary key.
+    :param key: the attributes of the primary key, in its order.
     """
 
     subject: str
@@ -63,6 +63,7 @@ class TrackedColumns(TableColumns):
 def table_columns(subject: str, table: Table, model: type[Any] | None) -> TableColumns:
     """Return the columns of a table by attribute name."""
     known = _columns_by_attribute(table, model)
+    names = {column: name for name, column in known.items()}
     return TableColumns(
         subject=subject,
         table=table,
@@ -72,7 +73,8 @@ def table_columns(subject: str, table: Table, model: type[Any] | None) -> TableC
             for name, column in known.items()
             if column.computed is None or column.computed.persisted
         },
-        key=tuple(name for name, column in known.items() if column.primary_key),
+        # In the order of session.get, which need not be that of the columns.
+        key=tuple(names[column] for column in table.primary_key),
     )
 
 

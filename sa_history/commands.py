@@ -104,15 +104,8 @@ def baseline(
     :param tables: the names of tracked tables; all, if there are none.
     :param batch: rows in a transaction.
     """
-    trackings = [t for m in metadatas for t in trackings_in(m)]
-    known = {tracking.table.fullname for tracking in trackings}
-    unknown = [name for name in tables if name not in known]
-    if unknown:
-        raise CommandError(
-            f"there is no tracked table {', '.join(unknown)}; there is "
-            f"{', '.join(sorted(known)) or 'none at all'}"
-        )
-    for tracking in trackings:
+    require_tables(metadatas, tables)
+    for tracking in (t for m in metadatas for t in trackings_in(m)):
         name = tracking.event_table.fullname
         if tables and tracking.table.fullname not in tables:
             continue
@@ -129,3 +122,17 @@ def baseline(
         )
         print(f"{name}: {written} first events")
     return 0
+
+
+def require_tables(metadatas: Sequence[MetaData], tables: Sequence[str]) -> None:
+    """Refuse names of tables that are not tracked.
+
+    :raises CommandError: there are such.
+    """
+    known = {t.table.fullname for m in metadatas for t in trackings_in(m)}
+    unknown = [name for name in tables if name not in known]
+    if unknown:
+        raise CommandError(
+            f"there is no tracked table {', '.join(unknown)}; there is "
+            f"{', '.join(sorted(known)) or 'none at all'}"
+        )

@@ -24,8 +24,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from sa_history._types import Op
 from sa_history.event_table import key_columns
-from sa_history.past import compared
 from sa_history.sql.comparison import stored_differs
+from sa_history.told import compared
 from sa_history.tracking import Tracking
 
 _MAX_PAIRS = 50

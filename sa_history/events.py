@@ -21,7 +21,7 @@ from sa_history._types import UNSET, Unset
 from sa_history.event_class import Event
 from sa_history.event_table import key_columns
 from sa_history.exc import EventsError
-from sa_history.past import compared
+from sa_history.told import compared
 from sa_history.tracking import Tracking, trackings_of_table
 
 E = TypeVar("E", bound=Event)

@@ -35,8 +35,8 @@ def feed(
     They are in the order of their transactions. An event is given once all transactions
     that began to write before its own have ended, so that no event can appear later
     behind a cursor that was handed out. A transaction that stays open holds the feed
-    back. Its rows have the columns of :class:`AggregateEvent`; ``cursor_of(row)`` is
-    where to go on.
+    back, also one in another database of the cluster. Its rows have the columns of
+    :class:`AggregateEvent`; ``cursor_of(row)`` is where to go on.
 
     :param targets: as for :meth:`AggregateEvent.select`.
     :param after: the cursor of the last row that was read; from the beginning without.

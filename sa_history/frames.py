@@ -48,7 +48,8 @@ class Frame:
         self.entered: int = next(_order) if of is None else of.entered
         self._of = of
         self._own: dict[str, Any] = {}
-        self._inside: dict[uuid.UUID, Frame] = {}
+        self._inside: dict[Frame, Frame] = {}
+        self._begun = self._begun_around()
         self._settings: tuple[int, ContextSettings] | None = None
         self.annotate(values)
 
@@ -64,12 +65,17 @@ class Frame:
     def metadata(self) -> dict[str, Any]:
         """Its keys and values, with those of the frames around it."""
         around = self.parent.metadata if self.parent else {}
-        return {**around, **(self._of._own if self._of else {}), **self._own}
+        return {**around, **(self._of._keys if self._of else {}), **self._keys}
+
+    @property
+    def _keys(self) -> dict[str, Any]:
+        return self._own
 
     @property
     def settings(self) -> ContextSettings:
         """What the database gets."""
         changed = self._last_change()
+        self._renew()
         if self._settings is None or self._settings[0] != changed:
             metadata = json.dumps(self.metadata, ensure_ascii=False)
             parent = str(self.parent.id) if self.parent else ""
@@ -79,10 +85,30 @@ class Frame:
     def _last_change(self) -> int:
         changes = [self._changed]
         if self._of is not None:
-            changes.append(self._of._changed)
+            changes.append(self._of._last_change())
         if self.parent is not None:
             changes.append(self.parent._last_change())
         return max(changes)
+
+    def _begun_around(self) -> int:
+        """Return how often frames that this one is made of have begun anew."""
+        frames = [frame for frame in (self.parent, self._of) if frame is not None]
+        return sum(frame._times_begun() for frame in frames)
+
+    def _times_begun(self) -> int:
+        return self._begun_around()
+
+    def _renew(self) -> None:
+        """Begin anew where a frame has that this one is made of.
+
+        Else its row, which has their keys as well, would be written over.
+        """
+        if self.parent is not None:
+            self.parent._renew()
+        begun = self._begun_around()
+        if begun != self._begun:
+            self._begun = begun
+            self.id = uuid.uuid4()
 
     def inside(self, outer: Frame) -> Frame:
         """Return this frame as if it had been entered inside ``outer``.
@@ -95,9 +121,9 @@ class Frame:
             if frame is outer:
                 return self
             frame = frame.parent
-        if outer.id not in self._inside:
-            self._inside[outer.id] = Frame({}, outer, of=self)
-        return self._inside[outer.id]
+        if outer not in self._inside:
+            self._inside[outer] = Frame({}, outer, of=self)
+        return self._inside[outer]
 
     def __repr__(self) -> str:
         return f"<context {self.metadata!r}>"
@@ -107,7 +133,8 @@ class LateFrame(Frame):
     """A frame whose values are asked for when something is written.
 
     What is known later is added to it. Where a value is replaced by another, what was
-    written before stays as it is: the frame begins anew, with another id.
+    written before stays as it is: the frame begins anew, with another id, and so do
+    those inside of it. Keys that are annotated win, and stay.
 
     :param values: gives the values there are now; it must not use the database.
     """
@@ -115,8 +142,17 @@ class LateFrame(Frame):
     def __init__(self, values: Callable[[], Mapping[str, Any]]) -> None:
         self._values = values
         self._known: dict[str, Any] = {}
+        self._late: dict[str, Any] = {}
+        self._times = 0
         self._is_asking = False
         super().__init__({})
+
+    @property
+    def _keys(self) -> dict[str, Any]:
+        return {**self._late, **self._own}
+
+    def _times_begun(self) -> int:
+        return self._times + super()._times_begun()
 
     def _last_change(self) -> int:
         if not self._is_asking:
@@ -131,12 +167,12 @@ class LateFrame(Frame):
         values = dict(self._values())
         if values == self._known:
             return
-        if any(values.get(key) != value for key, value in self._known.items()):
+        late = {key: _as_json(key, value) for key, value in values.items()}
+        if any(late.get(key) != value for key, value in self._late.items()):
             self.id = uuid.uuid4()
-            for key in self._known:
-                self._own.pop(key, None)
-        self._known = values
-        self.annotate(values)
+            self._times += 1
+        self._known, self._late = values, late
+        self._changed = next(_order)
 
 
 class Blocks:

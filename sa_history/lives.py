@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from sa_history._types import Op
 from sa_history.event_table import key_columns
 from sa_history.exc import UndoError
-from sa_history.past import GONE, states
+from sa_history.told import GONE, states
 from sa_history.tracking import Tracking
 from sa_history.triggers.record import OLD_KEY
 

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     FromClause,
     Select,
-    Table,
     and_,
     exists,
     func,
     null,
-    or_,
     select,
 )
 from sqlalchemy import cast as sql_cast
 
-from sa_history._types import Op, Operation
 from sa_history.event_table import key_columns
 from sa_history.sql.naming import AS_OF
-from sa_history.tracking import Tracking, trackings_of_table
+from sa_history.told import GONE, states
+from sa_history.tracking import Tracking
 from sa_history.triggers.record import OLD_KEY
-
-GONE = (Op.DELETE.value, Op.TRUNCATE.value)
-"""What an event says of a row that is not there any more."""
 
 
 class Moment(enum.Enum):
@@ -43,41 +37,6 @@ class Moment(enum.Enum):
         # A subquery is asked once for the statement, a function for each row.
         moment = select(sql_cast(func.current_setting(AS_OF), column.type))
         return column <= moment.scalar_subquery()
-
-
-def gaps(tracking: Tracking) -> list[str]:
-    """Return what of a table's life its events do not tell, in words."""
-    missing = [
-        f"every {operation.value}"
-        for operation in (Operation.INSERT, Operation.UPDATE, Operation.DELETE)
-        if not tracking.tells_all(operation)
-    ]
-    return missing if tracking.tracked_columns.key else ["a primary key"]
-
-
-def complete_tracking(table: Table) -> Tracking | None:
-    """Return the tracking whose events tell all of a table's life, None without one."""
-    return next((t for t in trackings_of_table(table) if not gaps(t)), None)
-
-
-def states(tracking: Tracking, events: FromClause) -> Iterator[ColumnElement[bool]]:
-    """Yield what events meet that tell the whole row, or that it is gone."""
-    whole = tracking.whole_labels
-    if len(whole) < len(tracking.trackers):
-        yield or_(
-            events.c.pgh_label.in_(whole),
-            events.c.pgh_op.in_([*GONE, Op.BASELINE.value]),
-        )
-
-
-def compared(tracking: Tracking, events: FromClause) -> Iterator[ColumnElement[bool]]:
-    """Yield what events meet that later ones of the same row are compared with.
-
-    Where each change has an event with the whole row, those with less of it are passed
-    over, which would hide what changed.
-    """
-    if tracking.tells_all(Operation.INSERT, Operation.UPDATE):
-        yield from states(tracking, events)
 
 
 def rows_as_of(tracking: Tracking, moment: Moment) -> Select[object]:

@@ -28,6 +28,8 @@ def restore(session: Session, event: Any, columns: Sequence[str] | None) -> Any:
     :raises EventsError: the event does not store an attribute, or its row has no key.
     """
     recorded = event.pgh_recorded
+    if isinstance(columns, str):
+        raise EventsError(f"columns is a list of names, got {columns!r}")
     wanted = recorded.columns.stored if columns is None else tuple(columns)
     missing = [name for name in wanted if name not in recorded.stored(event)]
     if missing:
@@ -55,10 +57,10 @@ def restore(session: Session, event: Any, columns: Sequence[str] | None) -> Any:
         session.execute(update(table).where(*is_row).values(values))
     if recorded.model is None:
         return None
-    obj = session.get(recorded.model, _identity(recorded.model, key))
-    if obj is not None:
-        session.refresh(obj)
-    return obj
+    # An object of a joined class may be without its row in another table yet.
+    return session.get(
+        recorded.model, _identity(recorded.model, key), populate_existing=True
+    )
 
 
 def inserted(table: Table, values: Mapping[Column[Any], Any]) -> Insert:

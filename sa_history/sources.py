@@ -10,7 +10,7 @@ from sqlalchemy import (
     ColumnElement,
     ForeignKeyConstraint,
     MetaData,
-    Select,
+    SelectBase,
     Table,
     and_,
     literal,
@@ -95,9 +95,9 @@ def _wanted(
         raise EventsError(f"a target is an object or (Model, key), got {target!r}")
     for tracking in trackings_of(model):
         key = target[1] if is_pair else None
-        if isinstance(key, Select):
+        if isinstance(key, SelectBase):
             yield tracking, tuple_(*_keys(tracking)).in_(key)
-            rows = key
+            rows: SelectBase = key
         else:
             values = (
                 key_values(tracking, key)
@@ -110,11 +110,11 @@ def _wanted(
             rows = select(
                 *(literal(v, k.type) for k, v in zip(keys, values, strict=True))
             )
-        yield from _referring(tracking, rows, hops, frozenset())
+        yield from _referring(tracking, rows, hops)
 
 
 def _referring(
-    tracking: Tracking, rows: Select[Any], hops: int, seen: frozenset[Tracking]
+    tracking: Tracking, rows: SelectBase, hops: int
 ) -> Iterator[tuple[Tracking, ColumnElement[bool]]]:
     """Yield the events of rows that had a foreign key to rows with these keys.
 
@@ -129,9 +129,9 @@ def _referring(
                 continue
             criterion = tuple_(*columns).in_(rows)
             yield other, criterion
-            if hops > 1 and other not in seen and _keys(other):
+            if hops > 1 and _keys(other):
                 keys = select(*_keys(other)).where(criterion)
-                yield from _referring(other, keys, hops - 1, seen | {other})
+                yield from _referring(other, keys, hops - 1)
 
 
 def _event_columns(

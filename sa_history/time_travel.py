@@ -22,10 +22,11 @@ from sqlalchemy.orm import Session, SessionTransaction
 from sa_history.event_class import Event
 from sa_history.event_table import is_event_table
 from sa_history.exc import DialectError, PastError
-from sa_history.past import Moment, complete_tracking, gaps, rows_as_of
+from sa_history.past import Moment, rows_as_of
 from sa_history.sql.naming import AS_OF
 from sa_history.tables import is_context_table
 from sa_history.targets import is_async_engine, sync_side, unscoped
+from sa_history.told import complete_tracking, gaps
 from sa_history.tracking import Tracking, trackings_of_table
 
 if TYPE_CHECKING:

@@ -176,7 +176,9 @@ def _track(
     tracking = Tracking(
         subject, table, model, trackers, options, history, event_table, event_class
     )
-    event_class.pgh_recorded = Recorded(tracking)
+    event_class.pgh_recorded = Recorded(
+        table, event_table, model, trackers, lambda: tracking.tracked_columns
+    )
     claims = claims_of(table.metadata)
     for made in tracking.objects():
         claims.take(made, table, f"tracking of {subject}")

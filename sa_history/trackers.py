@@ -346,3 +346,22 @@ def resolved(argument: TrackerArgument) -> Tracker:
     else:
         hint = "; give trackers such as Snapshot or AfterUpdate(condition)"
     raise DefinitionError(f"track got {argument!r}, which is not a tracker{hint}")
+
+
+def whole_labels(trackers: Sequence[Tracker], columns: TrackedColumns) -> list[str]:
+    """Return the labels of the events that tell what all of a row is then."""
+    return [
+        tracker.event_label
+        for tracker in trackers
+        if any(tracker.tells_all(columns, o) for o in tracker.operations)
+    ]
+
+
+def tell_all(
+    trackers: Sequence[Tracker], columns: TrackedColumns, *operations: Operation
+) -> bool:
+    """Return whether the events tell each row of these operations, whole."""
+    return all(
+        any(tracker.tells_all(columns, operation) for tracker in trackers)
+        for operation in operations
+    )

@@ -9,7 +9,6 @@ from typing import Any
 from sqlalchemy import MetaData, Table, inspect, types
 from sqlalchemy.orm import Mapper, registry
 
-from sa_history._types import Operation
 from sa_history.columns import TrackedColumns, tracked_columns
 from sa_history.ddl import Function, Trigger
 from sa_history.event_class import Context, Event, make_context_class
@@ -118,24 +117,6 @@ class Tracking:
             self.model,
             self.options.columns,
             self.options.exclude,
-        )
-
-    @property
-    def whole_labels(self) -> list[str]:
-        """The labels of the events that tell what all of a row is then."""
-        columns = self.tracked_columns
-        return [
-            tracker.event_label
-            for tracker in self.trackers
-            if any(tracker.tells_all(columns, o) for o in tracker.operations)
-        ]
-
-    def tells_all(self, *operations: Operation) -> bool:
-        """Return whether its events tell each row of these operations, whole."""
-        columns = self.tracked_columns
-        return all(
-            any(tracker.tells_all(columns, operation) for tracker in self.trackers)
-            for operation in operations
         )
 
     def tracker(self, label: str) -> Tracker | None:

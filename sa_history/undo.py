@@ -21,9 +21,9 @@ from sa_history.context import context as in_context
 from sa_history.event_class import Context, Event
 from sa_history.exc import ConflictError, UndoError
 from sa_history.lives import Life, lives_of
-from sa_history.past import complete_tracking, gaps
 from sa_history.sources import trackings_of_target
 from sa_history.targets import is_async_session, unscoped
+from sa_history.told import complete_tracking, gaps
 from sa_history.tracking import Tracking
 from sa_history.undo_steps import Step, obstacles, referrers, steps_for
 

@@ -98,7 +98,7 @@ class Step:
         """Return how the row differs from what it should be now, and lock it."""
         if self.row is None:
             return None
-        columns = [self.table.c[name] for name in self.row]
+        columns = [column for column in self.table.c if column.name in self.row]
         found = session.execute(
             select(*columns).where(self._is_row()).with_for_update(of=self.table)
         ).first()
@@ -120,9 +120,9 @@ class Step:
         if self.kind == "update":
             unwritten |= {c.name for c in self.table.c if is_always_identity(c)}
         values = {
-            self.table.c[name]: value
-            for name, value in self.values.items()
-            if name not in unwritten
+            column: self.values[column.name]
+            for column in self.table.c
+            if column.name in self.values and column.name not in unwritten
         }
         is_row = self._is_row()
         if self.kind == "delete":

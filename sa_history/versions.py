@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Table, literal, or_, select
 from sqlalchemy import cast as sql_cast
@@ -17,35 +17,38 @@ from sa_history.columns import TrackedColumns
 from sa_history.differences import Diff
 from sa_history.event_table import key_columns
 from sa_history.exc import EventsError
-
-if TYPE_CHECKING:
-    from sa_history.tracking import Tracking
+from sa_history.trackers import Tracker, tell_all, whole_labels
 
 
 class Recorded:
     """What an event class records, as it is now: a subclass may have added columns.
 
-    :param tracking: of the event class.
+    :param table: the tracked table.
+    :param event_table: the event table.
+    :param model: the tracked class, None for a Core table.
+    :param trackers: what is recorded.
+    :param columns: gives the tracked columns.
     """
 
-    def __init__(self, tracking: Tracking) -> None:
-        self._tracking = tracking
+    def __init__(
+        self,
+        table: Table,
+        event_table: Table,
+        model: type[Any] | None,
+        trackers: Sequence[Tracker],
+        columns: Callable[[], TrackedColumns],
+    ) -> None:
+        self.table = event_table
+        self.model = model
+        self._tracked = table
+        self._trackers = trackers
+        self._columns = columns
         self._known: _Known | None = None
 
     @property
     def columns(self) -> TrackedColumns:
         """The tracked columns."""
         return self._now().columns
-
-    @property
-    def table(self) -> Table:
-        """The event table."""
-        return self._tracking.event_table
-
-    @property
-    def model(self) -> type[Any] | None:
-        """The tracked class, None for a Core table."""
-        return self._tracking.model
 
     def stored(self, event: Any) -> tuple[str, ...]:
         """Return the attributes that an event stores."""
@@ -70,7 +73,7 @@ class Recorded:
     def compared(self) -> list[ColumnElement[bool]]:
         """Return the same for events in the database."""
         whole, events = self._now().whole, self.table.c
-        if whole is None or len(whole) == len(self._tracking.trackers):
+        if whole is None or len(whole) == len(self._trackers):
             return []
         told = [Op.DELETE.value, Op.TRUNCATE.value, Op.BASELINE.value]
         return [or_(events.pgh_label.in_(whole), events.pgh_op.in_(told))]
@@ -78,18 +81,18 @@ class Recorded:
     @property
     def siblings(self) -> int:
         """How many events one change may leave of a row."""
-        return len(self._tracking.trackers)
+        return len(self._trackers)
 
     def _now(self) -> _Known:
-        width = len(self._tracking.table.columns)
+        width = len(self._tracked.columns)
         if self._known is None or self._known.width != width:
-            tracking, columns = self._tracking, self._tracking.tracked_columns
-            tells_all = tracking.tells_all(Operation.INSERT, Operation.UPDATE)
+            trackers, columns = self._trackers, self._columns()
+            tells = tell_all(trackers, columns, Operation.INSERT, Operation.UPDATE)
             self._known = _Known(
                 width,
                 columns,
-                {t.event_label: t.stored(columns) for t in tracking.trackers},
-                tracking.whole_labels if tells_all else None,
+                {tracker.event_label: tracker.stored(columns) for tracker in trackers},
+                whole_labels(trackers, columns) if tells else None,
             )
         return self._known
 

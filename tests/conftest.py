@@ -4,17 +4,84 @@ from __future__ import annotations
 
 import re
 import subprocess
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Engine, MetaData, inspect
+from sqlalchemy import URL, Engine, MetaData, NullPool, create_engine, inspect
 from sqlalchemy.orm import DeclarativeBase, Session, joinedload
 
 import sa_history as history
+from sa_history.testing import PgServer
 from sa_history.testing.binaries import find_bindir
 
 pytest_plugins = ["sa_history.testing.plugin", "pytester"]
+
+
+_LEFT = """
+SELECT 'DROP SCHEMA ' || quote_ident(nspname) || ' CASCADE' FROM pg_namespace
+WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+UNION ALL
+SELECT 'DROP EXTENSION IF EXISTS ' || quote_ident(extname) || ' CASCADE'
+FROM pg_extension WHERE extname <> 'plpgsql'
+UNION ALL
+SELECT 'DROP PUBLICATION ' || quote_ident(pubname) FROM pg_publication
+UNION ALL
+SELECT 'ROLLBACK PREPARED ' || quote_literal(gid) FROM pg_prepared_xacts
+WHERE database = current_database()
+"""
+"""What a test has left in its database, as the statements that drop it."""
+
+_PUBLIC = (
+    "CREATE SCHEMA public AUTHORIZATION pg_database_owner",
+    "GRANT USAGE ON SCHEMA public TO PUBLIC",
+    "COMMENT ON SCHEMA public IS 'standard public schema'",
+)
+
+_ODD = """
+SELECT EXISTS (SELECT FROM pg_db_role_setting WHERE setdatabase = d.oid)
+  OR EXISTS (SELECT FROM pg_event_trigger) OR EXISTS (SELECT FROM pg_subscription)
+  OR EXISTS (SELECT FROM pg_largeobject_metadata) OR datacl IS NOT NULL
+FROM pg_database AS d WHERE datname = current_database()
+"""
+"""Whether it has left what only goes with the database."""
+
+_LEAVE = """
+SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+
+@pytest.fixture(scope="session")
+def reused(pg_server: PgServer, pg_template: str) -> Iterator[dict[str, URL]]:
+    """The database that tests of this process have one after the other, by its name."""
+    databases: dict[str, URL] = {}
+    yield databases
+    for name in databases:
+        pg_server.drop_database(name)
+
+
+@pytest.fixture
+def pg_url(
+    pg_server: PgServer, pg_template: str, reused: dict[str, URL]
+) -> Iterator[URL]:
+    """A database that is empty, as a new one is; to make one takes longer."""
+    if not reused:
+        name = f"{pg_template}_{uuid.uuid4().hex[:8]}"
+        reused[name] = pg_server.create_database(name, template=pg_template)
+    ((name, url),) = reused.items()
+    yield url
+    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(_LEAVE)
+        is_odd = connection.exec_driver_sql(_ODD).scalar()
+        left = [] if is_odd else connection.exec_driver_sql(_LEFT).scalars().all()
+        for statement in (*left, *_PUBLIC) if left else ():
+            connection.exec_driver_sql(statement.replace("%", "%%"))
+    if is_odd:
+        del reused[name]
+        pg_server.drop_database(name)
 
 
 @pytest.fixture(params=["statement", "row"])

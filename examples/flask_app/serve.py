@@ -28,7 +28,7 @@ def database() -> Iterator[URL]:
     """Give the URL of an empty database."""
     if url := os.environ.get("DATABASE_URL"):
         server = PgServer.from_url(url)
-        name = f"kiosk_{secrets.token_hex(4)}"
+        name = f"kiosk_{os.getpid()}_{secrets.token_hex(4)}"
         try:
             yield server.create_database(name)
         finally:
@@ -56,15 +56,13 @@ def main() -> None:
             print(f"http://127.0.0.1:{server.port}/history/")
             print(f"Log in as {ADMIN[0]}, who is an admin, or {', '.join(CLERKS)};")
             print(f"everybody's password is {ADMIN[1]}. Ctrl-C ends it.", flush=True)
-            try:
-                server.serve_forever()
-            finally:
-                server.server_close()
-                with app.app_context():
-                    for engine in db.engines.values():
-                        engine.dispose()
-    except KeyboardInterrupt:
-        print("\nAll is gone.")
+            server.serve_forever()  # which returns at Ctrl-C
+            with app.app_context():
+                for engine in db.engines.values():
+                    engine.dispose()
+    except KeyboardInterrupt:  # before that
+        pass
+    print("\nAll is gone.")
 
 
 if __name__ == "__main__":

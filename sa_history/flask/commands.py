@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+import traceback
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 import flask
 from flask.cli import AppGroup
 from sqlalchemy import Engine, MetaData
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from sa_history import commands
 from sa_history.drift import Problem
 from sa_history.exc import HistoryError
 from sa_history.install import explained
+from sa_history.objects import trackings_in
 
 
 def history_commands() -> AppGroup:
@@ -54,11 +57,14 @@ def history_commands() -> AppGroup:
         help="Rows in a transaction.",
     )
     def baseline(tables: tuple[str, ...], batch: int) -> None:
-        _run(
-            lambda engine, metadata: commands.baseline(
-                engine, [metadata], tables, batch
-            )
-        )
+        def write(engine: Engine, metadata: MetaData) -> int:
+            own = {tracking.table.fullname for tracking in trackings_in(metadata)}
+            named = [name for name in tables if name in own]
+            if tables and not named:
+                return 0
+            return commands.baseline(engine, [metadata], named, batch)
+
+        _run(write, tables)
 
     @group.command(help="Print what create_all would run, in order.")
     @click.option("--without-tables", is_flag=True, help="Leave out tables.")
@@ -68,16 +74,25 @@ def history_commands() -> AppGroup:
     return group
 
 
-def _run(command: Callable[[Engine, MetaData], int]) -> None:
-    """Run a command for each database, and exit with the highest status."""
+def _run(
+    command: Callable[[Engine, MetaData], int], tables: Sequence[str] = ()
+) -> None:
+    """Run a command for each database, and exit with the highest status.
+
+    :param tables: the names of tracked tables, in any of the databases.
+    """
     state: Any = flask.current_app.extensions["sa_history"]
     try:
-        status = max(command(*database) for database in state.databases())
-    except HistoryError as error:
-        message = str(error)
+        databases = state.databases()
+        commands.require_tables([metadata for _, metadata in databases], tables)
+        status = max(command(*database) for database in databases)
     except DBAPIError as error:
-        message = explained(error)
+        click.echo(f"flask history: {explained(error)}", err=True)
+    except (HistoryError, SQLAlchemyError) as error:
+        click.echo(f"flask history: {error}", err=True)
+    except Exception:
+        # Python would exit with 1, which says something else.
+        traceback.print_exc(file=sys.stderr)
     else:
         raise click.exceptions.Exit(status)
-    click.echo(f"flask history: {message}", err=True)
     raise click.exceptions.Exit(commands.FAILURE)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sa_history._types import Op
+from sa_history.exc import DefinitionError
+from sa_history.tracking import Tracking
 
 MASKED = "•••"
 """What stands in the place of a value that is not shown."""
@@ -37,6 +39,23 @@ class Masks:
         """Return whether an attribute is hidden."""
         return attribute in self.names or f"{model}.{attribute}" in self.names
 
+    def require(self, trackings: Iterable[Tracking]) -> None:
+        """Refuse names that hide nothing, since what they were to hide is shown.
+
+        :raises DefinitionError: there are such.
+        """
+        known = {
+            name
+            for tracking in trackings
+            for attribute in tracking.tracked_columns.columns
+            for name in (attribute, f"{tracking.subject}.{attribute}")
+        }
+        if unknown := sorted(self.names - known):
+            raise DefinitionError(
+                f"mask names {', '.join(unknown)}, which no tracked model has; write "
+                "attributes as 'password' or 'User.password'"
+            )
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -45,7 +64,7 @@ class Entry:
     :param id: its number.
     :param table: the event table.
     :param model: the name of the tracked class.
-    :param key: of the row, as text.
+    :param key: of the row, as text; None for none, and for one that is not shown.
     :param verb: what was done.
     :param label: of the tracker.
     :param time: when.
@@ -75,13 +94,13 @@ class Entry:
     def of(
         cls,
         row: Any,
-        table: str,
+        tracking: Tracking,
         masks: Masks,
         who: Callable[[Mapping[str, Any]], str | None],
     ) -> Entry:
         """Return a row of AggregateEvent as an entry.
 
-        :param table: the event table it is from.
+        :param tracking: whose event it is.
         """
         model, metadata = row.pgh_obj_model, row.pgh_context or {}
 
@@ -89,12 +108,13 @@ class Entry:
             hidden = value is not None and masks.hides(model, name)
             return MASKED if hidden else value
 
-        diff = row.pgh_diff
+        diff, columns = row.pgh_diff, tracking.tracked_columns
+        has_key = not any(masks.hides(model, name) for name in columns.key)
         return cls(
             id=row.pgh_id,
-            table=table,
+            table=tracking.event_table.fullname,
             model=model,
-            key=row.pgh_obj_id,
+            key=row.pgh_obj_id if has_key else None,
             verb=_VERBS.get(Op(row.pgh_op), row.pgh_op),
             label=row.pgh_label,
             time=row.pgh_created_at,

@@ -5,55 +5,93 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import flask
 from sqlalchemy import Connection, Engine, MetaData, event
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session, sessionmaker
 
-from sa_history._types import UNSET
+from sa_history._types import UNSET, Unset
 from sa_history.blocks import blocks_of
 from sa_history.context import ContextBlock, context
 from sa_history.exc import ContextError, DefinitionError
 from sa_history.flask.commands import history_commands
 from sa_history.flask.requests import about_command, about_request, login_user
 from sa_history.frames import Frame, LateFrame, ambient_blocks
-from sa_history.tracking import history_of
+from sa_history.objects import trackings_in
+from sa_history.targets import Target
+from sa_history.tracking import Tracking
 
 NAME = "sa_history"
 """Of the extension in ``app.extensions``, and of what it keeps in ``flask.g``."""
 
 
-@dataclass(eq=False)
-class _Scope:
-    """A request or a command, and the stacks that its frame is on.
+class _Scope(LateFrame):
+    """The context of a request or a command, and the stacks that it is on.
 
-    :param frame: its context.
-    :param stacks: where the frame has to be taken from at the end.
+    :param values: gives what it tells.
     """
 
-    frame: Frame
-    stacks: list[list[Frame]] = field(default_factory=list)
-    sessions: weakref.WeakSet[Session] = field(default_factory=weakref.WeakSet)
+    def __init__(self, values: Callable[[], Mapping[str, Any]]) -> None:
+        super().__init__(values)
+        self._stacks: list[list[Frame]] = []
+        self._users: weakref.WeakSet[Session | Connection] = weakref.WeakSet()
+        self._around: list[_Scope] = []
+        self._holder: Any = flask.g._get_current_object()
 
-    def enter(self, stack: list[Frame]) -> None:
-        stack.append(self.frame)
-        self.stacks.append(stack)
+    def begin(self) -> None:
+        """Have what the thread writes linked to it, and to no request around it.
 
-    def attach(self, session: Session) -> None:
-        """Have what a session writes linked to the context."""
-        if session not in self.sessions:
-            self.sessions.add(session)
-            self.enter(blocks_of(session, "History", ContextError).contexts)
+        A view may call the application by a test client, as may a command.
+        """
+        stack = ambient_blocks().contexts
+        self._around = [frame for frame in stack if isinstance(frame, _Scope)]
+        for scope in self._around:
+            scope._take_away()
+        self._enter(stack)
+
+    def attach(self, user: Session | Connection) -> None:
+        """Have what a session or connection writes linked to it."""
+        if user not in self._users:
+            self._users.add(user)
+            self._enter(blocks_of(user, "History", ContextError).contexts)
 
     def leave(self) -> None:
-        """Take the frame from wherever it is; in a teardown nothing may fail."""
-        for stack in self.stacks:
+        """Take it from wherever it is; in a teardown nothing may fail."""
+        self._take_away()
+        self._stacks.clear()
+        self._users.clear()
+        for scope in self._around:
+            for stack in scope._stacks:
+                stack.append(scope)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it has begun, and has not been left."""
+        return bool(self._stacks)
+
+    def is_of_thread(self) -> bool:
+        """Return whether what this thread writes is linked to it in any case."""
+        return any(frame is self for frame in ambient_blocks().contexts)
+
+    def is_held(self) -> bool:
+        """Return whether it began in the application's context that is current."""
+        return self._holder is flask.g._get_current_object()
+
+    def known(self) -> dict[str, Any]:
+        """Return its values, for a copy of its context in another thread."""
+        return {**self._values(), **self._known}
+
+    def _enter(self, stack: list[Frame]) -> None:
+        stack.append(self)
+        self._stacks.append(stack)
+
+    def _take_away(self) -> None:
+        for stack in self._stacks:
             with contextlib.suppress(ValueError):
-                stack.remove(self.frame)
-        self.stacks.clear()
+                stack.remove(self)
 
 
 class History:
@@ -115,26 +153,35 @@ class History:
         app.extensions[NAME] = _State(self, self._db if db is None else db)
         flask.request_started.connect(_request_started, app)
         flask.appcontext_pushed.connect(_appcontext_pushed, app)
+        app.teardown_request(_request_ends)
         app.teardown_appcontext(_leave)
         app.cli.add_command(history_commands())
 
-    def context(self, **metadata: Any) -> ContextBlock:
+    def context(
+        self, target: Target | Unset = UNSET, /, **metadata: Any
+    ) -> ContextBlock:
         """Return a block with more keys, for what the thread does.
 
-        In an async view it is for ``db.session``.
+        In an async view it is for ``db.session``, if nothing else is given.
+
+        :param target: a session or connection, as for :func:`sa_history.context`.
 
         Example::
 
             with history.context(reason="chargeback"):
                 db.session.commit()
         """
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return context(**metadata)
-        return context(getattr(self._db, "session", UNSET), **metadata)
+        if target is UNSET and _is_in_loop():
+            target = self._session()
+        return context(target, **metadata)
 
-    def annotate(self, **metadata: Any) -> None:
+    def _session(self) -> Any:
+        db = self._db
+        if flask.has_app_context() and NAME in flask.current_app.extensions:
+            db = flask.current_app.extensions[NAME].db
+        return db if isinstance(db, scoped_session) else getattr(db, "session", UNSET)
+
+    def annotate(self, /, **metadata: Any) -> None:
         """Add keys to the context of the request or command.
 
         :raises ContextError: there is no request and no command.
@@ -143,12 +190,12 @@ class History:
 
             history.annotate(order=order.id)
         """
-        scope = flask.g.get(NAME) if flask.has_app_context() else None
+        scope = _current()
         if scope is None:
             raise ContextError(
                 "there is no request and no command whose context could be annotated"
             )
-        scope.frame.annotate(metadata)
+        scope.annotate(metadata)
 
     def _about_request(self) -> Callable[[], Mapping[str, Any]]:
         """Return what gives the values of this request, whenever something is written.
@@ -160,10 +207,9 @@ class History:
         late: dict[str, Any] = {}
 
         def values() -> Mapping[str, Any]:
+            nonlocal late
             if flask.has_request_context():
-                late.clear()
-                late.update(login_user())
-                late.update(self._context() if self._context else {})
+                late = {**login_user(), **(self._context() if self._context else {})}
             return {**always, **late}
 
         return values
@@ -185,13 +231,23 @@ class _State:
         of_flask_sqlalchemy: dict[Any, MetaData] = getattr(self.db, "metadatas", {})
         if of_flask_sqlalchemy:
             engines = self.db.engines
+            if missing := [key for key in of_flask_sqlalchemy if key not in engines]:
+                raise DefinitionError(
+                    f"models are bound to {missing[0]!r}, which is no database of "
+                    f"{flask.current_app!r}; add it to SQLALCHEMY_BINDS"
+                )
             return [(engines[key], m) for key, m in of_flask_sqlalchemy.items()]
-        if models is None or models == ():
+        if models is None or (isinstance(models, Collection) and not models):
             raise DefinitionError(
                 "History does not know the models; give History(..., models=Base)"
             )
-        listed = models if isinstance(models, (list, tuple)) else [models]
+        listed = list(models) if isinstance(models, Collection) else [models]
         metadatas: list[Any] = [getattr(model, "metadata", model) for model in listed]
+        for metadata in metadatas:
+            if not isinstance(metadata, MetaData):
+                raise DefinitionError(
+                    f"models are declarative bases or MetaData, got {metadata!r}"
+                )
         return [(self._engine(), metadata) for metadata in metadatas]
 
     def tracked(self) -> tuple[Engine, MetaData]:
@@ -200,9 +256,13 @@ class _State:
         :raises DefinitionError: none does.
         """
         for engine, metadata in self.databases():
-            if history_of(metadata) is not None:
+            if trackings_in(metadata):
                 return engine, metadata
         raise DefinitionError("the application tracks nothing; put @track() on a model")
+
+    def trackings(self) -> list[Tracking]:
+        """Return all that is tracked, in any database."""
+        return [t for _, metadata in self.databases() for t in trackings_in(metadata)]
 
     def _engine(self) -> Engine:
         if hasattr(self.db, "engine"):  # of Flask-SQLAlchemy-Lite
@@ -220,21 +280,28 @@ class _State:
 
 def _request_started(app: flask.Flask, **_: Any) -> None:
     extension = app.extensions[NAME].extension
-    _leave(None)  # a command, such as "run", that serves requests in its own thread
-    _begin(LateFrame(extension._about_request()))
+    scope = _Scope(extension._about_request())
+    flask.request.environ[NAME] = scope
+    scope.begin()
+
+
+def _request_ends(_: BaseException | None) -> None:
+    scope: _Scope | None = flask.request.environ.get(NAME)
+    # A copy of the request's context ends by itself.
+    if scope is not None and scope.is_held():
+        scope.leave()
 
 
 def _appcontext_pushed(app: flask.Flask, **_: Any) -> None:
     # Its name is asked for late: the context of the group comes before the command's.
     if not flask.has_request_context() and about_command() is not None:
-        _begin(LateFrame(lambda: about_command() or {}))
+        _begin(_Scope(lambda: about_command() or {}))
 
 
-def _begin(frame: Frame) -> None:
-    scope = _Scope(frame)
+def _begin(scope: _Scope) -> _Scope:
     setattr(flask.g, NAME, scope)
-    # For what is written without a session, too.
-    scope.enter(ambient_blocks().contexts)
+    scope.begin()
+    return scope
 
 
 def _leave(_: BaseException | None) -> None:
@@ -243,10 +310,48 @@ def _leave(_: BaseException | None) -> None:
         scope.leave()
 
 
-# For all sessions of the process, since an application may have any: it is looked up
-# which request, if any, one begins a transaction in.
+def _current() -> _Scope | None:
+    """Return what is written now is linked to."""
+    if not flask.has_app_context():
+        return None
+    scope: _Scope | None = flask.g.get(NAME)
+    if flask.has_request_context():
+        of_request: _Scope | None = flask.request.environ.get(NAME)
+        if of_request is None or of_request.is_of_thread():
+            return of_request
+        if of_request.is_held():
+            # A stream goes on when the request has been torn down.
+            if not of_request.has_begun:
+                of_request.begin()
+            return of_request
+        if scope is None:  # in a copy of the request's context, in another thread
+            known = of_request.known()
+            scope = _begin(_Scope(lambda: known))
+    return scope
+
+
+def _is_in_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+# For all of the process, since an application may have any: it is looked up which
+# request, if any, one begins a transaction in.
 @event.listens_for(Session, "after_begin")
-def _attach(session: Session, _: SessionTransaction, __: Connection) -> None:
-    scope = flask.g.get(NAME) if flask.has_app_context() else None
+def _attach_session(session: Session, _: SessionTransaction, __: Connection) -> None:
+    scope = _current()
     if scope is not None:
         scope.attach(session)
+
+
+@event.listens_for(Engine, "begin")
+def _attach_connection(connection: Connection) -> None:
+    if connection.dialect.name != "postgresql":
+        return
+    scope = _current()
+    # In an async view, which runs in a thread of its own.
+    if scope is not None and not scope.is_of_thread():
+        scope.attach(connection)

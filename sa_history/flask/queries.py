@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import datetime
+import decimal
+import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     ColumnElement,
+    Enum,
+    Integer,
     MetaData,
+    Numeric,
+    String,
     Text,
+    Uuid,
     and_,
+    column,
     literal,
     select,
 )
 from sqlalchemy import cast as sql_cast
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
 from werkzeug.exceptions import BadRequest, NotFound
@@ -28,6 +36,8 @@ from sa_history.event_class import Event
 from sa_history.event_table import key_columns
 from sa_history.objects import trackings_in
 from sa_history.sources import Source
+from sa_history.told import states
+from sa_history.trackers import whole_labels
 from sa_history.tracking import Tracking
 
 
@@ -118,6 +128,10 @@ def as_time(name: str, text: str | None) -> datetime.datetime | None:
     return time if time.tzinfo else time.replace(tzinfo=datetime.timezone.utc)
 
 
+Found: TypeAlias = tuple[Tracking, Any]
+"""Whose event it is, and a row of AggregateEvent."""
+
+
 class Timeline:
     """The events of a MetaData, read through one session.
 
@@ -154,15 +168,7 @@ class Timeline:
                 return tracking
         raise NotFound
 
-    def table_of(self, row: Any) -> str:
-        """Return the name of the event table that a row of AggregateEvent is from."""
-        return next(
-            tracking.event_table.fullname
-            for tracking in self.trackings
-            if tracking.event_class.__name__ == row.pgh_model
-        )
-
-    def events(self, filters: Filters, before: int | None, limit: int) -> Sequence[Any]:
+    def events(self, filters: Filters, before: int | None, limit: int) -> list[Found]:
         """Return the newest events.
 
         :param before: only those with a smaller number.
@@ -175,7 +181,7 @@ class Timeline:
 
         return self._rows(filters, criteria, limit)
 
-    def versions(self, filters: Filters, numbers: Sequence[int]) -> Sequence[Any]:
+    def versions(self, filters: Filters, numbers: Sequence[int]) -> list[Found]:
         """Return some versions of a row, oldest first."""
 
         def criteria(source: Source) -> Iterator[ColumnElement[bool]]:
@@ -184,17 +190,22 @@ class Timeline:
 
         return self._rows(filters, criteria, len(numbers))[::-1]
 
-    def at(self, filters: Filters, moment: datetime.datetime) -> Any:
+    def at(self, filters: Filters, moment: datetime.datetime) -> Found | None:
         """Return the version that a row had at a moment, None for none."""
 
         def criteria(source: Source) -> Iterator[ColumnElement[bool]]:
+            events = source.tracking.event_table
             yield from filters.criteria(source)
-            yield source.tracking.event_table.c.pgh_created_at <= moment
+            yield events.c.pgh_created_at <= moment
+            tracking = source.tracking
+            # A note does not tell the whole row.
+            if whole_labels(tracking.trackers, tracking.tracked_columns):
+                yield from states(tracking, events)
 
         rows = self._rows(filters, criteria, 1)
         return rows[0] if rows else None
 
-    def _rows(self, filters: Filters, criteria: Any, limit: int) -> Sequence[Any]:
+    def _rows(self, filters: Filters, criteria: Any, limit: int) -> list[Found]:
         shown = self.trackings if filters.table is None else [filters.table]
         if not shown:
             return []
@@ -202,7 +213,8 @@ class Timeline:
         order = [AggregateEvent.pgh_id.desc()]
         try:
             statement = aggregate(sources, criteria, order, limit)
-            return self.session.execute(statement).all()
+            rows = self.session.execute(statement.add_columns(column("source")))
+            return [(shown[row.source], row) for row in rows]
         except DataError as error:  # a key, or a number, that the column cannot hold
             raise NotFound from error
 
@@ -211,7 +223,10 @@ class Timeline:
 
         :raises NotFound: there is none.
         """
-        event = self.session.get(self.table(table).event_class, number)
+        try:
+            event = self.session.get(self.table(table).event_class, number)
+        except DataError as error:
+            raise NotFound from error
         if event is None:
             raise NotFound
         return event
@@ -232,20 +247,57 @@ class Timeline:
 def _has_key(tracking: Tracking, key: str) -> ColumnElement[bool]:
     """Return whether an event is of the row with a key that was given as text."""
     columns = key_columns(tracking.tracked_columns, tracking.event_table)
-    if len(columns) == 1:
-        return columns[0] == _as(columns[0], literal(key, Text))
-    if not columns:
+    texts = [key] if len(columns) == 1 else _texts(key)
+    if not columns or len(texts) != len(columns):
         return literal(False)
     return and_(
-        *(
-            column == _as(column, sql_cast(literal(key, Text), JSONB)[i].astext)
-            for i, column in enumerate(columns)
-        )
+        *(_is(column, text) for column, text in zip(columns, texts, strict=True))
     )
 
 
-def _as(column: Column[Any], text: ColumnElement[Any]) -> ColumnElement[Any]:
-    return sql_cast(text, column.type)
+def _texts(key: str) -> list[str]:
+    """Return the parts of a key of several columns, none if it is not such a key."""
+    try:
+        parts = json.loads(key, parse_int=str, parse_float=str, parse_constant=str)
+    except (ValueError, RecursionError):
+        return []
+    if not isinstance(parts, list):
+        return []
+    return [part if isinstance(part, str) else json.dumps(part) for part in parts]
+
+
+def _is(column: Column[Any], text: str) -> ColumnElement[bool]:
+    """Return whether a column has the value with this text.
+
+    A list over all models has keys of several types, so what is none of a type must
+    not become an error of the database.
+    """
+    kind = column.type
+    if not _can_be(kind, text):
+        return literal(False)
+    if isinstance(kind, Integer):
+        kind = BigInteger()
+    elif isinstance(kind, String) and not isinstance(kind, Enum) and not kind.length:
+        kind = Text()
+    return column == sql_cast(literal(text, Text), kind)
+
+
+def _can_be(kind: Any, text: str) -> bool:
+    if isinstance(kind, Enum):
+        return text in kind.enums
+    if isinstance(kind, String):
+        # Longer ones would be cut.
+        return kind.length is None or len(text) <= kind.length
+    try:
+        if isinstance(kind, Integer):
+            return text.isascii() and -(2**63) <= int(text) < 2**63
+        if isinstance(kind, Uuid):
+            uuid.UUID(text)
+        elif isinstance(kind, Numeric):
+            decimal.Decimal(text)
+    except (ValueError, decimal.InvalidOperation):
+        return False
+    return True
 
 
 def _context_has(tracking: Tracking, key: str, value: str) -> ColumnElement[bool]:

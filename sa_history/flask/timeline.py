@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
 import uuid
 from collections.abc import Callable, Collection, Mapping
@@ -10,15 +11,22 @@ from typing import Any
 
 import flask
 from itsdangerous import BadSignature, URLSafeSerializer
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
-from werkzeug.exceptions import BadRequest, Forbidden, NotFound
+from werkzeug.exceptions import (
+    BadRequest,
+    Conflict,
+    Forbidden,
+    MethodNotAllowed,
+    NotFound,
+)
 from werkzeug.wrappers import Response
 
 from sa_history.context import context
 from sa_history.event_class import Event
 from sa_history.exc import DefinitionError, HistoryError
 from sa_history.flask.entries import Entry, Masks, as_text, changed
-from sa_history.flask.queries import Filters, Timeline, as_time
+from sa_history.flask.queries import Filters, Found, Timeline, as_time
 
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
@@ -42,12 +50,12 @@ def timeline(
     """Return a blueprint with the pages, for an application that has a History.
 
     :param name: of the blueprint; endpoints are such as ``history.events``.
-    :param authorize: called before each page; what it returns has to be true, or the
-        answer is 403, whatever was asked for. It may abort or redirect by itself.
-    :param authorize_restore: called with an event before it is restored; without it
-        nothing can be restored.
+    :param authorize: called before each page; it returns True, or the answer is 403,
+        whatever was asked for. It may abort or redirect by itself.
+    :param authorize_restore: called with an event before it is restored, and returns
+        True or False; without it nothing can be restored.
     :param mask: attributes that are never shown, as ``"password"`` for all models or
-        ``"User.email"`` for one.
+        ``"User.email"`` for one. A key that is masked has no page of its own.
     :param who: gives the name of the user from the metadata of a context; the key
         ``user``, if left out.
     :param page_size: events on a page.
@@ -65,6 +73,8 @@ def timeline(
             "timeline shows everything that was ever changed; give authorize=, a "
             f"function that says who may see it, got {authorize!r}"
         )
+    if page_size < 1:
+        raise DefinitionError(f"page_size is a number of events, got {page_size!r}")
     pages = _Pages(
         authorize, authorize_restore, Masks(frozenset(mask)), who or _user, page_size
     )
@@ -82,13 +92,17 @@ def timeline(
         ("/contexts/<uuid:context_id>", pages.context),
         ("/transactions/<int:number>", pages.transaction),
         ("/objects/<table>/<path:key>", pages.object),
+        ("/<path:path>", pages.nothing),
     ):
         blueprint.add_url_rule(rule, view_func=view, endpoint=view.__name__)
+    blueprint.add_url_rule(
+        "/objects/<table>", view_func=pages.object, endpoint="object_by_key"
+    )
     blueprint.add_url_rule(
         "/restore/<table>/<int:event_id>",
         view_func=pages.restore,
         endpoint="restore",
-        methods=["POST"],
+        methods=["GET", "POST"],
     )
     return blueprint
 
@@ -119,7 +133,7 @@ class _Pages:
         """Turn away who may not see it, before anything is looked for."""
         if flask.request.endpoint == f"{flask.request.blueprint}.static":
             return
-        if not self._authorize():
+        if not _is_allowed("authorize", self._authorize):
             raise Forbidden
 
     def protect(self, response: Response) -> Response:
@@ -128,6 +142,7 @@ class _Pages:
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Referrer-Policy"] = "same-origin"
         response.headers.setdefault("Cache-Control", "no-store")
+        response.vary.add("Accept")
         return response
 
     def events(self) -> Any:
@@ -135,6 +150,10 @@ class _Pages:
         with self._timeline() as shown:
             filters = Filters.of(flask.request.args, shown)
             return self._list("events", shown, filters, {"filters": filters})
+
+    def nothing(self, path: str) -> Any:
+        """Answer that there is no such page, but to those only who may see any."""
+        raise NotFound
 
     def context(self, context_id: uuid.UUID) -> Any:
         """Show all that was changed in a context."""
@@ -147,30 +166,36 @@ class _Pages:
             filters = Filters(transaction=number)
             return self._list("transaction", shown, filters, {"number": number})
 
-    def object(self, table: str, key: str) -> Any:
+    def object(self, table: str, key: str | None = None) -> Any:
         """Show one object's versions."""
         arguments = flask.request.args
+        key = arguments.get("key", "") if key is None else key
         with self._timeline() as shown:
             filters = Filters(table=shown.table(table), key=key)
             extra: dict[str, Any] = {"table": table, "key": key}
             chosen = arguments.getlist("version", type=int)
             if len(chosen) == 2:
-                versions = [
-                    self._entry(shown, row)
-                    for row in shown.versions(filters, sorted(chosen))
+                found = [
+                    self._entry(version)
+                    for version in shown.versions(filters, sorted({*chosen}))
                 ]
-                if len(versions) != 2:
+                if len(found) != len({*chosen}):
                     raise NotFound
-                extra["versions"] = versions
-                extra["compared"] = changed(*versions)
+                extra["versions"] = [found[0], found[-1]]
+                extra["compared"] = changed(found[0], found[-1])
             if arguments.get("at"):
                 extra["at"] = as_time("at", arguments["at"])
-                row = shown.at(filters, extra["at"])
-                extra["state"] = self._entry(shown, row) if row is not None else None
+                state = shown.at(filters, extra["at"])
+                extra["state"] = None if state is None else self._entry(state)
             return self._list("object", shown, filters, extra)
 
     def restore(self, table: str, event_id: int) -> Any:
         """Make a row what it was in an event."""
+        if flask.request.method != "POST":
+            raise MethodNotAllowed(["POST"])
+        allow = self._authorize_restore
+        if allow is None:
+            raise Forbidden
         token = flask.session.get(TOKEN, "")
         given = flask.request.form.get("token", "")
         if not token or not hmac.compare_digest(token.encode(), given.encode()):
@@ -179,16 +204,18 @@ class _Pages:
             )
         with self._timeline() as shown:
             event = shown.event(table, event_id)
-            if self._authorize_restore is None or not self._authorize_restore(event):
+            if not _is_allowed("authorize_restore", allow, event):
                 raise Forbidden
+            key = shown.key_of(event)
             try:
                 with context(shown.session, restored=event_id):
                     event.revert(shown.session)
                     shown.session.commit()
+            except DBAPIError as error:
+                raise Conflict(_refusal(error)) from error
             except HistoryError as error:
                 raise BadRequest(str(error)) from error
-            key = shown.key_of(event)
-        return flask.redirect(flask.url_for(".object", table=table, key=key), code=303)
+        return flask.redirect(self._object_url(table, key), code=303)
 
     def _list(
         self,
@@ -202,41 +229,73 @@ class _Pages:
         rows = shown.events(filters, before, self._page_size + 1)
         if not rows and page != "events" and before is None:
             raise NotFound
-        entries = [self._entry(shown, row) for row in rows[: self._page_size]]
+        entries = [self._entry(row) for row in rows[: self._page_size]]
         following = None
         if len(rows) > self._page_size:
-            arguments = flask.request.args.to_dict(flat=False)
-            arguments["before"] = [self._cursor(entries[-1].id)]
-            values = {**(flask.request.view_args or {}), **arguments}
-            following = flask.url_for(f".{page}", **values)
+            following = self._following(page, filters, entries[-1].id)
         if flask.request.accept_mimetypes.best_match(_TYPES) == _TYPES[1]:
-            state = (extra or {}).get("state")
             answer: dict[str, Any] = {
                 "events": [entry.as_json() for entry in entries],
                 "next": following,
             }
-            if state is not None:
-                answer["state"] = state.as_json()
+            if extra is not None and "at" in extra:
+                state = extra["state"]
+                answer["state"] = None if state is None else state.as_json()
             if extra is not None and "compared" in extra:
                 answer["compared"] = extra["compared"]
             return flask.jsonify(answer)
+        # Each is given, because the application may have variables of these names.
+        nothing = dict.fromkeys(("at", "state", "versions", "compared"))
         return flask.render_template(
-            f"history/{page}.html",
+            f"sa_history/{page}.html",
             entries=entries,
             following=following,
             timeline=shown,
             can_restore=self._authorize_restore is not None,
             token=self._token(),
             as_text=as_text,
-            **(extra or {}),
+            object_url=self._object_url,
+            **{**nothing, **(extra or {})},
         )
 
-    def _entry(self, shown: Timeline, row: Any) -> Entry:
-        return Entry.of(row, shown.table_of(row), self._masks, self._who)
+    def _following(self, page: str, filters: Filters, last: int) -> str:
+        """Return the address of the next page; only of what is known to pages."""
+        arguments = flask.request.args
+        given = {name: arguments.getlist(name) for name in _KEPT if name in arguments}
+        given["before"] = [self._cursor(last)]
+        if page == "object":
+            assert filters.table is not None
+            assert filters.key is not None
+            table = filters.table.event_table.fullname
+            return self._object_url(table, filters.key, **given)
+        if page == "events":
+            names = (n for n in _FILTERS if n in arguments)
+            given.update({name: arguments.getlist(name) for name in names})
+        return flask.url_for(f".{page}", **{**given, **(flask.request.view_args or {})})
+
+    def _object_url(self, table: str, key: str, **more: Any) -> str:
+        """Return the address of an object's page.
+
+        A path loses slashes and dots on its way; keys that have such are an argument.
+        """
+        plain = _PLAIN.fullmatch(key) and not {".", ".."} & {*key.split("/")}
+        page = ".object" if plain else ".object_by_key"
+        return flask.url_for(page, **{**more, "table": table, "key": key})
+
+    def _entry(self, found: Found) -> Entry:
+        tracking, row = found
+        return Entry.of(row, tracking, self._masks, self._who)
 
     def _timeline(self) -> Timeline:
-        engine, metadata = flask.current_app.extensions["sa_history"].tracked()
-        return Timeline(Session(engine), metadata)
+        state = flask.current_app.extensions.get("sa_history")
+        if state is None:
+            raise DefinitionError(
+                "the timeline needs a History; call its init_app for this application"
+            )
+        engine, metadata = state.tracked()
+        shown = Timeline(Session(engine), metadata)
+        self._masks.require(state.trackings())
+        return shown
 
     def _token(self) -> str | None:
         """Return the token of the user's forms."""
@@ -266,3 +325,29 @@ class _Pages:
 
 
 _TYPES = ["text/html", "application/json"]
+
+_FILTERS = ("table", "key", "label", "user", "since", "until", "context")
+_KEPT = ("version", "at")
+_PLAIN = re.compile(r"[^/\\\x00-\x1f\x7f]+(/[^/\\\x00-\x1f\x7f]+)*")
+
+
+def _is_allowed(name: str, function: Callable[..., Any], *args: Any) -> bool:
+    """Ask a function of the application.
+
+    :raises DefinitionError: it gives something else that is true, such as a coroutine,
+        a response, or Flask-Login's ``current_user``, which anonymous users have too.
+    """
+    allowed = flask.current_app.ensure_sync(function)(*args)
+    if allowed and allowed is not True:
+        raise DefinitionError(
+            f"{name} returns True or False, got {allowed!r}; write bool(...) around it "
+            "if that is what is meant"
+        )
+    return bool(allowed)
+
+
+def _refusal(error: DBAPIError) -> str:
+    """Return what the database said, without details, which have values of the row."""
+    diagnostics = getattr(error.orig, "diag", None)
+    said = getattr(diagnostics, "message_primary", None)
+    return f"The database refused it: {said or type(error.orig).__name__}"

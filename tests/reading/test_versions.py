@@ -10,7 +10,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Integer, Table, Text, delete, insert, update
+from sqlalchemy import (
+    Column,
+    Integer,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    delete,
+    insert,
+    update,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -234,6 +243,38 @@ def test_a_changed_key_is_a_difference(
         {"guest": ("x", "y")},
     ]
     assert [event.pgh_old_key for event in events] == [None, ["a", 1], None]
+
+
+def test_a_key_is_given_in_the_order_of_the_primary_key(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
+) -> None:
+    @track()
+    class Seat(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "seat"
+        number: Mapped[int]
+        row: Mapped[int]
+        guest: Mapped[str]
+        __table_args__ = (PrimaryKeyConstraint("row", "number"),)
+
+    create_all()
+    run(
+        pg_session,
+        insert(Seat).values(row=1, number=2, guest="x"),
+        update(Seat).values(number=3),
+    )
+    key = (1, 3)
+    assert pg_session.get_one(Seat, key).guest == "x"
+    (event,) = pg_session.scalars(Seat.events.of(key).select())
+    assert (event.pgh_old_key, event.diff) == ([1, 2], {"number": (2, 3)})
+    (row,) = pg_session.execute(AggregateEvent.select((Seat, key)))
+    assert row.pgh_obj_id == "[1, 3]"
+    (changed,) = pg_session.execute(history.changes((Seat, key), "guest"))
+    assert changed.after == "x"
+    with history.as_of(pg_session, event) as past:
+        assert past.get_one(Seat, key).guest == "x"
+        assert past.get(Seat, (1, 2)) is None
+    history.undo(pg_session, Seat, transaction=event)
+    assert pg_session.get_one(Seat, (1, 2)).guest == "x"
 
 
 def test_columns_that_subclasses_add_are_compared(

@@ -44,6 +44,7 @@ FLOORS = [
     ["versions"],
     ["event_class"],
     ["tracking"],
+    ["told"],
     ["event_data", "events", "lifecycle", "past", "written"],
     ["attach", "changes", "lives", "sources", "time_travel", "views"],
     ["aggregate", "manual", "track", "undo_steps"],

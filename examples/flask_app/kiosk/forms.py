@@ -48,8 +48,9 @@ def amount(name: str) -> Decimal:
     """Return an amount of money, below 100,000."""
     try:
         value = Decimal(request.form.get(name, ""))
-    except InvalidOperation:
-        value = Decimal(-1)
-    if not 0 <= value < 100_000:  # NaN cannot be compared, but is not in a form's input
+        fits = 0 <= value < 100_000
+    except InvalidOperation:  # no number, or NaN, which has no place among numbers
+        fits = False
+    if not fits:
         abort(400, f"The {name} is an amount such as 12.50.")
     return value.quantize(Decimal("0.01"))

@@ -1,4 +1,4 @@
-"""The pages. Nothing here is about history, but for one line that annotates."""
+"""The pages. Nothing here is about history, but for the lines that annotate."""
 
 from __future__ import annotations
 
@@ -137,10 +137,10 @@ def delete_item(order_id: int, item_id: int) -> Response:
     item = _get(Item, item_id)
     if item.order_id != order_id:
         abort(404)
+    flash(f"The {item.product.name} is deleted.")
     history.annotate(order=order_id)
     db.session.delete(item)
     db.session.commit()
-    flash(f"The {item.product.name} is deleted.")
     return redirect(url_for(".order", order_id=order_id))
 
 

@@ -75,10 +75,10 @@ def upgrade() -> None:
         '    FROM new_rows AS NEW;\n'
         "  ELSIF TG_OP = 'UPDATE' THEN\n"
         '    INSERT INTO "public"."order_tag_event" ("pgh_label", "pgh_op", "pgh_xact_id", "pgh_context_id", "pgh_old_key", "order_id", "tag_id")\n'
-        '    SELECT \'snapshot\', \'U\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), CASE WHEN (CAST(row(OLD.order_id) AS record) OPERATOR(pg_catalog.*<>) CAST(row(NEW.order_id) AS record)) OR (CAST(row(OLD.tag_id) AS record) OPERATOR(pg_catalog.*<>) CAST(row(NEW.tag_id) AS record)) THEN jsonb_build_array(OLD."order_id", OLD."tag_id") END, NEW."order_id", NEW."tag_id"\n'
+        '    SELECT \'snapshot\', \'U\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), CASE WHEN OLD.order_id IS DISTINCT FROM NEW.order_id OR OLD.tag_id IS DISTINCT FROM NEW.tag_id THEN jsonb_build_array(OLD."order_id", OLD."tag_id") END, NEW."order_id", NEW."tag_id"\n'
         '    FROM (SELECT row_number() OVER () AS pgh_row, * FROM new_rows) AS NEW\n'
         '    FULL JOIN (SELECT row_number() OVER () AS pgh_row, * FROM old_rows) AS OLD ON NEW.pgh_row = OLD.pgh_row\n'
-        '    WHERE CASE WHEN ((CAST(row(OLD.order_id) AS record) OPERATOR(pg_catalog.*<>) CAST(row(NEW.order_id) AS record)) OR (CAST(row(OLD.tag_id) AS record) OPERATOR(pg_catalog.*<>) CAST(row(NEW.tag_id) AS record))) OR NEW.pgh_row IS NULL OR OLD.pgh_row IS NULL THEN true ELSE false END;\n'
+        '    WHERE CASE WHEN (OLD.order_id IS DISTINCT FROM NEW.order_id OR OLD.tag_id IS DISTINCT FROM NEW.tag_id) OR NEW.pgh_row IS NULL OR OLD.pgh_row IS NULL THEN true ELSE false END;\n'
         "  ELSIF TG_OP = 'DELETE' THEN\n"
         '    INSERT INTO "public"."order_tag_event" ("pgh_label", "pgh_op", "pgh_xact_id", "pgh_context_id", "order_id", "tag_id")\n'
         '    SELECT \'delete\', \'D\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), OLD."order_id", OLD."tag_id"\n'
@@ -91,7 +91,7 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."order_tag_event_record"() IS \'sa_history:f7d3a70b4b76e64d\'',
+        'COMMENT ON FUNCTION "public"."order_tag_event_record"() IS \'sa_history:5e2ee9349da9d257\'',
     )
     op.history_ddl(
         'create function public.tag_event_record',

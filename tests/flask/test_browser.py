@@ -1,0 +1,348 @@
+"""The example, walked through in a real browser.
+
+It needs Chromium and its driver, which no wheel brings. Without them it fails; it is
+not left out.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import urljoin
+
+import psycopg
+import pytest
+from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.select import Select
+from selenium.webdriver.support.wait import WebDriverWait
+
+from sa_history.testing import PgServer
+
+ROOT = Path(__file__).parent.parent.parent
+SCRIPT = "<script>document.title = 'pwned'</script>"
+
+Kiosk: TypeAlias = Callable[[], list[str]]
+"""Waits for what the example prints once it can be used."""
+
+
+def program(*names: str) -> str:
+    for name in names:
+        if found := shutil.which(name):
+            return found
+    pytest.fail(
+        f"none of {', '.join(names)} is in PATH; this test needs a browser: "
+        "apt-get install chromium chromium-driver",
+        pytrace=False,
+    )
+
+
+def databases_of(process: subprocess.Popen[str], server: PgServer) -> int:
+    url = server.url.set(drivername="postgresql")
+    with psycopg.connect(url.render_as_string(hide_password=False)) as connection:
+        query = "SELECT FROM pg_database WHERE starts_with(datname, %s)"
+        return connection.execute(query, (f"kiosk_{process.pid}_",)).rowcount
+
+
+@pytest.fixture(scope="module")
+def programs() -> tuple[str, str]:
+    """Where the browser and its driver are; asked for before anything is started."""
+    browser = program("chromium", "chromium-browser", "google-chrome")
+    return browser, program("chromedriver")
+
+
+@pytest.fixture(scope="module")
+def kiosk(
+    programs: tuple[str, str],
+    pg_server: PgServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Kiosk]:
+    """The example, started as ``nox -s example`` does it."""
+    log = tmp_path_factory.mktemp("kiosk") / "log"
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "examples/flask_app/serve.py", "--port=0", "--orders=40"],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "DATABASE_URL": pg_server.url.render_as_string(hide_password=False),
+                "PYTHONPATH": os.pathsep.join(sys.path),
+            },
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    assert process.stdout is not None
+    with process.stdout as printed:
+        try:
+            yield lambda: [printed.readline() for _ in range(3)]
+            serving = databases_of(process, pg_server)
+        finally:
+            process.send_signal(signal.SIGINT)
+            rest = printed.read()
+            status = process.wait()
+    assert (status, rest) == (0, "\nAll is gone.\n"), log.read_text()
+    assert (serving, databases_of(process, pg_server)) == (1, 0)
+
+
+class Browser:
+    """A headless Chromium, and what somebody does with it."""
+
+    def __init__(self, browser: str, driver: str, profile: Path) -> None:
+        options = webdriver.ChromeOptions()
+        options.binary_location = browser
+        for argument in (
+            "--headless=new",
+            "--no-sandbox",  # which root has no use of
+            "--disable-dev-shm-usage",
+            "--hide-scrollbars",
+            "--window-size=1200,900",
+            f"--user-data-dir={profile}",
+        ):
+            options.add_argument(argument)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        self.driver = webdriver.Chrome(options, webdriver.ChromeService(driver))
+
+    def open(self, address: str) -> None:
+        self.driver.get(address)
+
+    def visit(self, path: str) -> None:
+        """Open another page of the site."""
+        self.open(urljoin(self.driver.current_url, path))
+
+    def one(self, css: str) -> WebElement:
+        return self.driver.find_element(By.CSS_SELECTOR, css)
+
+    def all(self, css: str) -> list[WebElement]:
+        return self.driver.find_elements(By.CSS_SELECTOR, css)
+
+    def go(self, leave: Callable[[], Any]) -> None:
+        """Do what leads to another page, and wait until it is there."""
+        self.driver.execute_script("window.before = true")
+        leave()
+        there = "return !window.before && document.readyState == 'complete'"
+        # It may be asked between the pages.
+        wait = WebDriverWait(self.driver, 10, 0.02, [WebDriverException])
+        wait.until(lambda driver: driver.execute_script(there))
+
+    def follow(self, text: str) -> None:
+        self.go(self.driver.find_element(By.LINK_TEXT, text).click)
+
+    def press(self, text: str) -> None:
+        button = f"//button[normalize-space()='{text}' or @aria-label='{text}']"
+        self.go(self.driver.find_element(By.XPATH, button).click)
+
+    def fill(self, **fields: str) -> None:
+        for name, value in fields.items():
+            field = self.one(f"main [name={name}]")
+            if field.tag_name == "select":
+                Select(field).select_by_visible_text(value)
+            else:
+                field.clear()
+                field.send_keys(value)
+
+    def log_in(self, name: str, password: str) -> None:
+        self.fill(name=name, password=password)
+        self.press("Log in")
+
+    def texts(self, css: str) -> list[str]:
+        script = "return [...document.querySelectorAll(arguments[0])]"
+        found: list[str] = self.driver.execute_script(
+            f"{script}.map(element => element.innerText.trim())", css
+        )
+        return found
+
+    def headings(self) -> list[str]:
+        return self.texts("article h2")
+
+    def events(self) -> list[int]:
+        """Return the numbers of the events on the page."""
+        found = (article.get_attribute("id") for article in self.all("article h2"))
+        return [int(name.removeprefix("event-")) for name in found]
+
+    def about(self, number: int) -> list[str]:
+        """Return the label of an event on the page, and its request."""
+        about = f".events > li:nth-child({number + 1}) .about"
+        return self.texts(f"{about} .label, {about} a:first-of-type")
+
+    def rows(self, inside: str) -> dict[str, list[str]]:
+        """Return a table, by what its rows are headed."""
+        script = "return [...document.querySelectorAll(arguments[0])]"
+        cells = "[...row.children].map(cell => cell.innerText.trim())"
+        rows = self.driver.execute_script(
+            f"{script}.map(row => {cells})", f"{inside} tbody tr"
+        )
+        return {head: cells for head, *cells in rows}
+
+    def picture(self) -> bytes:
+        taken = self.driver.execute_cdp_cmd("Page.captureScreenshot", {})
+        return base64.b64decode(taken["data"])
+
+
+@pytest.fixture(scope="module")
+def logged_in(
+    programs: tuple[str, str], kiosk: Kiosk, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Browser]:
+    """The browser, where the admin has logged in with what was printed."""
+    browser = Browser(*programs, tmp_path_factory.mktemp("profile"))
+    try:
+        address, login, password = kiosk()
+        browser.open(address.strip())
+        browser.log_in(
+            login.removeprefix("Log in as ").partition(",")[0],
+            password.removeprefix("everybody's password is ").partition(".")[0],
+        )
+        assert browser.one("h1").text == "Everything that changed"
+        yield browser
+    finally:
+        browser.driver.quit()
+
+
+@pytest.fixture
+def browser(logged_in: Browser) -> Browser:
+    """The browser, at the timeline."""
+    logged_in.visit("/history/")
+    return logged_in
+
+
+PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+SCREEN = {"width": 1200, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+
+
+def test_pages_fit_phones_and_screens_and_keyboards(browser: Browser) -> None:
+    page = "const page = document.documentElement;"
+    width = "return [page.scrollWidth, page.clientWidth]"
+    colour = "return getComputedStyle(document.body).color"
+
+    def look(name: str, screen: dict[str, Any], colours: str, text: str) -> None:
+        send = browser.driver.execute_cdp_cmd
+        feature = {"name": "prefers-color-scheme", "value": colours}
+        send("Emulation.setDeviceMetricsOverride", screen)
+        send("Emulation.setEmulatedMedia", {"features": [feature]})
+        assert browser.driver.execute_script(page + width) == [screen["width"]] * 2
+        assert browser.driver.execute_script(colour) == text
+        picture = browser.picture()
+        size = struct.unpack(">II", picture[16:24])
+        assert size == (screen["width"], screen["height"])
+        # Of the docs.
+        assert len(picture) < 150_000
+        if os.environ.get("PICTURES") == "rewrite":
+            (ROOT / "docs" / "images" / f"{name}.png").write_bytes(picture)
+
+    look("timeline-phone", PHONE, "dark", "rgb(230, 232, 235)")
+    look("timeline", SCREEN, "light", "rgb(28, 30, 33)")
+
+    browser.one("body").send_keys(Keys.TAB)
+    assert browser.driver.switch_to.active_element.text == "Skip to the events"
+    browser.driver.switch_to.active_element.send_keys(Keys.ENTER)
+    assert browser.driver.switch_to.active_element == browser.one("main")
+
+    browser.fill(table="Order", user="ada")
+    browser.press("Filter")
+    browser.go(browser.one("article h2 a").click)
+    Select(browser.one("[name=version]")).select_by_index(len(browser.events()) - 1)
+    browser.press("Compare")
+    assert browser.one("[aria-label=Comparison] caption")
+    look("object", SCREEN, "light", "rgb(28, 30, 33)")
+
+
+def test_a_walk_through_the_example(browser: Browser) -> None:
+    # An order, as a customer makes it at the counter.
+    browser.visit("/orders/new")
+    browser.fill(customer="Zoë Winter", address="1 Mill Lane")
+    browser.press("Save")
+    order = browser.one("h1").text
+    path = f"/{order.lower().replace(' ', 's/')}"
+    for product in ("umbrella", "candle"):
+        choice = Select(browser.one("[name=product]"))
+        choice.select_by_visible_text(
+            next(o.text for o in choice.options if o.text.startswith(product))
+        )
+        browser.press("Add")
+
+    # It is edited, and loses an item.
+    browser.fill(customer="Zoë Summer", status="paid", note=SCRIPT)
+    browser.one("[name=tag]").click()
+    browser.press("Save")
+    button = browser.one("[aria-label$=candle]")
+    item = button.get_attribute("aria-label").split()[2].strip(",")
+    browser.go(button.click)
+    assert browser.one("[role=status]").text == "The candle is deleted."
+
+    # Both are on the timeline: who, in which request, and what.
+    browser.follow("History")
+    newest, *_ = browser.headings()
+    assert newest == f"ada deleted Item {item}"
+    assert browser.about(0) == ["delete", f"POST {path}/items/{item}/delete"]
+    browser.one("article summary").click()
+    deleted = browser.rows(".events > li:first-child")
+    assert (deleted["id"], deleted["quantity"]) == ([item], ["1"])
+    edited = browser.headings().index(f"ada changed {order}")
+    assert browser.about(edited) == ["snapshot", f"POST {path}"]
+    browser.go(
+        browser.all("article")[edited].find_element(By.LINK_TEXT, f"POST {path}").click
+    )
+    assert browser.one("h1").text == "Changed together"
+    assert len(browser.headings()) == 2
+    assert browser.headings()[0].startswith("ada created order_tag")
+    assert browser.rows("main > .row")["endpoint"] == ["kiosk.order"]
+    assert browser.rows(".diff") == {
+        "customer": ["Zoë Winter", "Zoë Summer"],
+        "status": ["new", "paid"],
+        "note": ["", SCRIPT],
+    }
+
+    # All that somebody did with orders, and page by page.
+    browser.follow("History")
+    browser.fill(table="Order", user="ben")
+    browser.press("Filter")
+    first, oldest = browser.headings(), browser.events()[-1]
+    assert len(first) == 25
+    browser.follow("Older events")
+    second, newest_of_second = browser.headings(), browser.events()[0]
+    assert newest_of_second < oldest
+    for heading in first + second:
+        assert heading.startswith(("ben created Order ", "ben changed Order "))
+
+    # Two versions of the order, and back to the first.
+    browser.visit(path)
+    browser.follow("History of this order")
+    assert browser.headings() == [f"ada changed {order}", f"ada created {order}"]
+    before, after = (Select(place) for place in browser.all("[name=version]"))
+    before.select_by_index(1)
+    after.select_by_index(0)
+    browser.press("Compare")
+    assert browser.rows("[aria-label=Comparison]") == {
+        "customer": ["Zoë Winter", "Zoë Summer"],
+        "status": ["new", "paid"],
+        "note": ["", SCRIPT],
+    }
+    version = browser.events()[1]
+    browser.press(f"Restore this version of {order}, event {version}")
+    assert browser.headings()[0] == f"ada changed {order}"
+    assert browser.rows(".events > li:first-child")["customer"] == [
+        "Zoë Summer",
+        "Zoë Winter",
+    ]
+    restored = f"POST /history/restore/orders_event/{version}"
+    assert browser.about(0) == ["snapshot", restored]
+    browser.follow(restored)
+    assert browser.rows("main > .row")["restored"] == [str(version)]
+    assert browser.rows("main > .row")["user"] == ["ada"]
+    browser.visit(path)
+    assert browser.one("[name=customer]").get_attribute("value") == "Zoë Winter"
+    assert browser.one("[name=note]").get_attribute("value") == ""
+
+    log = [entry["message"] for entry in browser.driver.get_log("browser")]
+    assert not [message for message in log if "Content Security Policy" in message]

@@ -1,0 +1,157 @@
+"""``flask history``: the commands, inside the application's configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flask
+import pytest
+from click.testing import Result
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import URL, Engine, MetaData, text
+from sqlalchemy.orm import Mapped, mapped_column, sessionmaker
+
+from sa_history import Snapshot, track
+from sa_history.flask import History
+
+Invoke = Callable[..., Result]
+
+
+@pytest.fixture
+def invoke(app: flask.Flask) -> Invoke:
+    """Run a command of the application."""
+    return lambda *args: app.test_cli_runner().invoke(args=["history", *args])
+
+
+def test_check_exits_with_1_where_something_is_wrong(
+    invoke: Invoke, pg_engine: Engine
+) -> None:
+    assert invoke("check").output == "all is as the models say\n"
+
+    with pg_engine.begin() as connection:
+        connection.execute(text("DROP TRIGGER note_event_insert ON note"))
+    found = invoke("check")
+    assert found.exit_code == 1
+    assert found.output == (
+        "missing trigger note_event_insert on public.note: run flask history install\n"
+    )
+    assert invoke("check", "--allow", "missing").exit_code == 0
+    assert invoke("check", "--allow", "nonsense").exit_code == 2
+    assert "missing" in invoke("ls").output
+
+    assert (
+        invoke("install").output == "create trigger note_event_insert on public.note\n"
+    )
+    assert invoke("install", "--prune").output == "nothing to do\n"
+    assert invoke("check").exit_code == 0
+
+
+def test_ls_and_ddl_print_what_belongs_in_the_database(invoke: Invoke) -> None:
+    listed = invoke("ls")
+    assert listed.exit_code == 0
+    assert "installed  trigger  note_event_insert on public.note\n" in listed.output
+    assert "CREATE TABLE note_event (" in invoke("ddl").output
+    without = invoke("ddl", "--without-tables").output
+    assert "CREATE TABLE" not in without
+    assert "CREATE OR REPLACE TRIGGER" in without or "CREATE TRIGGER" in without
+
+
+def test_first_events_tell_the_command(
+    app: flask.Flask,
+    db: SQLAlchemy,
+    note: Any,
+    invoke: Invoke,
+    recorded: Callable[..., list[tuple[Any, ...]]],
+) -> None:
+    with app.app_context():
+        db.session.add(note(body="a"))
+        db.session.commit()
+        db.session.execute(text("TRUNCATE note_event"))
+        db.session.commit()
+    done = invoke("baseline", "note", "--batch", "1")
+    assert done.exit_code == 0
+    assert done.stdout == "note_event: 1 first events\n"
+    assert [(op, body, context) for _, op, body, context in recorded(note, "body")] == [
+        ("B", "a", {"command": "history baseline"})
+    ]
+
+
+@pytest.fixture
+def two(
+    db: SQLAlchemy, note: Any, new_app: Callable[..., flask.Flask], pg_server: Any
+) -> Iterator[flask.Flask]:
+    """An application with two databases."""
+    name = f"{pg_server.url.database}_other"
+    url: URL = pg_server.create_database(name)
+
+    @track(Snapshot)
+    class Visit(db.Model):  # type: ignore[name-defined, misc]
+        __bind_key__ = "other"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    app = new_app(db, History(db), SQLALCHEMY_BINDS={"other": url})
+    with app.app_context():
+        db.create_all()
+    yield app
+    with app.app_context():
+        db.engines["other"].dispose()
+    pg_server.drop_database(name)
+
+
+def test_the_commands_are_for_all_databases(two: flask.Flask) -> None:
+    def invoke(*args: str) -> Result:
+        return two.test_cli_runner().invoke(args=["history", *args])
+
+    assert invoke("check").output == "all is as the models say\n" * 2
+    listed = invoke("ls").output
+    assert "note_event_insert" in listed
+    assert "visit_event_insert" in listed
+    # A table that only one of them has.
+    assert invoke("baseline", "visit").stdout == "visit_event: 0 first events\n"
+    unknown = invoke("baseline", "visit", "vsit")
+    assert unknown.exit_code == 2
+    assert unknown.stderr == (
+        "flask history: there is no tracked table vsit; there is note, visit\n"
+    )
+    with two.app_context():
+        other = two.extensions["sqlalchemy"].engines["other"]
+        with other.begin() as connection:
+            connection.execute(text("ALTER TABLE visit DISABLE TRIGGER ALL"))
+    assert invoke("check").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: History(sessionmaker()), "give History(..., models=Base)"),
+        (lambda: History(sessionmaker(), models=[]), "give History(..., models=Base)"),
+        (lambda: History(models=MetaData()), "takes Flask-SQLAlchemy's"),
+        (lambda: History(object(), models=MetaData()), "takes Flask-SQLAlchemy's"),
+        (
+            lambda: History(sessionmaker(), models=MetaData()),
+            "is not bound to a single Engine",
+        ),
+        (lambda: History(sessionmaker(), models=5), "got 5"),
+    ],
+    ids=["no models", "empty models", "no db", "odd db", "no engine", "odd models"],
+)
+def test_a_wrong_configuration_is_not_taken_for_drift(
+    make: Callable[[], History], message: str
+) -> None:
+    app = flask.Flask("shop", root_path="/")
+    make().init_app(app)
+    result = app.test_cli_runner().invoke(args=["history", "check"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("flask history: ")
+    assert message in result.stderr
+
+
+def test_a_database_that_cannot_be_reached(
+    db: SQLAlchemy, note: Any, new_app: Callable[..., flask.Flask]
+) -> None:
+    nowhere = "postgresql+psycopg://localhost:1/nowhere"
+    app = new_app(db, History(db), SQLALCHEMY_DATABASE_URI=nowhere)
+    result = app.test_cli_runner().invoke(args=["history", "check"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("flask history: the database cannot be reached: ")

@@ -1,0 +1,253 @@
+"""Events of several models in one list: whose, of what, and by what means."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from sqlalchemy import (
+    Column,
+    Engine,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Integer,
+    Table,
+    Text,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Session
+
+import sa_history as history
+from sa_history import AggregateEvent, track
+from sa_history.exc import EventsError
+
+
+def found(session: Session, statement: Any) -> list[tuple[str, str, str]]:
+    return [
+        (row.pgh_obj_model, row.pgh_obj_id, row.pgh_op)
+        for row in session.execute(statement)
+    ]
+
+
+def ids(session: Session, statement: Any) -> set[tuple[str, str]]:
+    return {(model, key) for model, key, _ in found(session, statement)}
+
+
+def test_events_of_rows_that_refer_to_a_row(
+    shop: SimpleNamespace, pg_session: Session
+) -> None:
+    Maker, Tag, select_ = shop.Maker, shop.Tag, AggregateEvent.select
+    ada = pg_session.get_one(Maker, 1)
+    alone = {("Maker", "1")}
+    products = {("Product", "1"), ("Product", "2")}
+    links = {("tagged", "[1, 1]"), ("tagged", "[1, 2]"), ("tagged", "[2, 2]")}
+    assert ids(pg_session, select_(ada)) == alone
+    assert ids(pg_session, select_(ada, references=True)) == alone | products
+    two = select_(ada, references=2)
+    assert ids(pg_session, two) == alone | products | links
+    # Tea has another maker now, and its events then are those of the other one.
+    ops = found(pg_session, select_(ada, references=True, across=shop.Product))
+    assert ops == [("Product", "1", "I"), ("Product", "2", "I"), ("Product", "2", "D")]
+    old = select_((Tag, 2), references=True)
+    assert ids(pg_session, old) == {
+        ("Tag", "2"),
+        ("tagged", "[1, 2]"),
+        ("tagged", "[2, 2]"),
+    }
+
+
+def test_references_of_all_kinds(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
+) -> None:
+    place = Table(
+        "place",
+        base.metadata,
+        Column("row", Text, primary_key=True),
+        Column("number", Integer, primary_key=True),
+        Column("inside_row", Text),
+        Column("inside_number", Integer),
+        ForeignKeyConstraint(
+            ["inside_number", "inside_row"], ["place.number", "place.row"]
+        ),
+    )
+    guest = Table(
+        "guest",
+        base.metadata,
+        Column("id", Integer, primary_key=True),
+        Column("number", Integer),
+        Column("row", Text),
+        Column("hidden", ForeignKey("guest.id")),
+        ForeignKeyConstraint(["row", "number"], ["place.row", "place.number"]),
+    )
+    track()(place)
+    track(exclude=["hidden"])(guest)
+    create_all()
+    with history.ignore(pg_session, place):
+        pg_session.execute(insert(place).values(row="a", number=1))
+    pg_session.execute(
+        insert(place).values(row="b", number=2, inside_row="a", inside_number=1)
+    )
+    pg_session.execute(
+        insert(place).values(row="c", number=3, inside_row="b", inside_number=2)
+    )
+    pg_session.execute(insert(guest).values(id=1, row="a", number=1))
+    pg_session.execute(insert(guest).values(id=2, row="c", number=3, hidden=1))
+    pg_session.commit()
+
+    def of(hops: int) -> set[tuple[str, str]]:
+        statement = AggregateEvent.select((place, ("a", 1)), references=hops)
+        return ids(pg_session, statement)
+
+    assert of(0) == set(), "its row is from before tracking"
+    assert of(1) == {("place", '["b", 2]'), ("guest", "1")}
+    assert of(2) == of(1) | {("place", '["c", 3]')}
+    assert of(3) == of(2) | {("guest", "2")}
+    statement = AggregateEvent.select((guest, 1), references=5)
+    assert ids(pg_session, statement) == {("guest", "1")}, "a column that is not stored"
+
+
+def test_targets_are_objects_pairs_and_selects(
+    shop: SimpleNamespace, pg_session: Session
+) -> None:
+    Maker, Product, select_ = shop.Maker, shop.Product, AggregateEvent.select
+    gone = found(pg_session, select_((Product, 2)))
+    assert gone == [("Product", "2", "I"), ("Product", "2", "D")]
+    linked = found(pg_session, select_((shop.tagged, (1, 2))))
+    assert linked == [("tagged", "[1, 2]", "I"), ("tagged", "[1, 2]", "D")]
+    of_ben = select(Product.id).where(Product.maker_id == 2)
+    pairs = [
+        (Product, of_ben),
+        (Product, of_ben.union(select(Product.id).where(False))),
+    ]
+    for pair in pairs:
+        assert ids(pg_session, select_(pair)) == {
+            ("Product", "1"),
+            ("Product", "3"),
+            ("Product", "4"),
+        }
+    keys = select(shop.tagged.c.product_id, shop.tagged.c.tag_id)
+    assert ids(pg_session, select_((shop.tagged, keys))) == {("tagged", "[1, 1]")}
+    both = select_((Maker, 1), (Product, of_ben), pg_session.get_one(Maker, 2))
+    assert len(ids(pg_session, both)) == 5
+    with_makers = select_((Maker, select(Maker.id).where(Maker.id == 2)), references=1)
+    assert ids(pg_session, with_makers) == {
+        ("Maker", "2"),
+        ("Product", "1"),
+        ("Product", "3"),
+        ("Product", "4"),
+    }
+    for wrong, words in [
+        ((1, 2), "a target is an object or"),
+        ((Product, (1, 2)), r"the key of Product is \(id\)"),
+        ((Product.metadata, 1), "is not a mapped class"),
+        (7, "is not a mapped class"),
+    ]:
+        with pytest.raises(EventsError, match=words):
+            select_(wrong)
+
+
+def test_events_of_a_transaction_and_of_keys_of_a_context(
+    shop: SimpleNamespace, pg_session: Session, base: type[DeclarativeBase]
+) -> None:
+    Product, select_ = shop.Product, AggregateEvent.select
+    inline = track(context="inline")(
+        Table("inline", base.metadata, Column("id", Integer, primary_key=True))
+    )
+    plain = track(context=None)(
+        Table("plain", base.metadata, Column("id", Integer, primary_key=True))
+    )
+    base.metadata.create_all(pg_session.connection())
+    pg_session.commit()
+    with history.context(pg_session, user=7, tags={"a": [1]}):
+        pg_session.execute(update(Product).where(Product.id == 1).values(price=1))
+        pg_session.execute(insert(inline).values(id=1))
+        pg_session.execute(insert(plain).values(id=1))
+        pg_session.commit()
+    with history.context(pg_session, user=8):
+        pg_session.execute(insert(inline).values(id=2))
+        pg_session.commit()
+    of_7 = {("Product", "1"), ("inline", "1")}
+    for keys in ({"user": 7}, {"tags": {"a": [1]}}, {"user": 7, "tags": {}}):
+        assert ids(pg_session, select_(base, context=keys)) == of_7
+    assert ids(pg_session, select_(base, context={"user": "7"})) == set()
+    (event,) = pg_session.scalars(Product.events.of(1).last())
+    together = select_(base, transaction=event.pgh_xact_id)
+    assert ids(pg_session, together) == of_7 | {("plain", "1")}
+    whole = select_(base)
+    by_key = whole.where(AggregateEvent.pgh_context["user"].as_integer() == 8)
+    assert ids(pg_session, by_key) == {("inline", "2")}
+    changed = whole.where(AggregateEvent.pgh_diff.has_key("maker_id"))
+    assert found(pg_session, changed) == [("Product", "1", "U")]
+
+
+def test_the_statement_is_one_as_any_other(
+    shop: SimpleNamespace, pg_session: Session, pg_async_engine: AsyncEngine
+) -> None:
+    metadata = shop.Product.metadata
+    statement = AggregateEvent.select(
+        metadata, (shop.Product, select(shop.Product.id)), references=2, limit=12
+    )
+    whole = pg_session.execute(statement).all()
+    assert len(whole) == 12
+    streamed = pg_session.execute(statement.execution_options(yield_per=5))
+    assert [len(part) for part in streamed.partitions()] == [5, 5, 2]
+    events = statement.subquery()
+    count = select(events.c.pgh_obj_model, func.count()).group_by(
+        events.c.pgh_obj_model
+    )
+    counted = [n for _, n in pg_session.execute(count)]
+    assert sum(counted) == 12
+    shown = select(shop.Product.name, events.c.pgh_op).join(
+        events, events.c.pgh_obj_id == shop.Product.id.cast(Text)
+    )
+    assert pg_session.execute(shown).first() is not None
+    seen: list[int] = []
+    before = None
+    while page := pg_session.execute(
+        AggregateEvent.select(metadata, newest_first=True, limit=5, before=before)
+    ).all():
+        seen += [row.pgh_id for row in page]
+        before = seen[-1]
+    every = pg_session.execute(AggregateEvent.select(metadata)).all()
+    assert seen[::-1] == [row.pgh_id for row in every]
+
+    async def main() -> Any:
+        async with AsyncSession(pg_async_engine) as session:
+            streamed = await session.stream(statement)
+            return [row async for row in streamed]
+
+    assert asyncio.run(main()) == whole
+
+
+def test_references_are_found_by_an_index(
+    shop: SimpleNamespace, pg_session: Session, pg_engine: Engine
+) -> None:
+    Product = shop.Product
+    makers = [{"id": n, "name": "x"} for n in range(10, 1010)]
+    pg_session.execute(insert(shop.Maker), makers)
+    pg_session.execute(
+        insert(Product),
+        [{"id": n, "name": "x", "price": 1, "maker_id": n} for n in range(10, 1010)],
+    )
+    pg_session.execute(text("ANALYZE product_event, maker_event"))
+    statement = AggregateEvent.select((shop.Maker, 500), references=True, limit=50)
+    compiled = statement.compile(pg_engine, compile_kwargs={"literal_binds": True})
+    plan = "\n".join(pg_session.scalars(text(f"EXPLAIN {compiled}")))
+    assert "ix_product_event_maker_id" in plan, plan
+    assert "Seq Scan on product_event" not in plan
+
+
+def test_an_index_names_what_is_tracked(base: type[DeclarativeBase]) -> None:
+    table = Table(
+        "log", base.metadata, Column("id", Integer, primary_key=True), Column("a", Text)
+    )
+    with pytest.raises(history.exc.DefinitionError, match="index names 'b', which is"):
+        track(index=["b"])(table)
