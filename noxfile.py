@@ -44,6 +44,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def full(session: nox.Session) -> None:
+    """Run all tests, those of attached triggers at both levels."""
+    session.install(*group("tests"), "-e", ".")
+    session.run("pytest", "-n", WORKERS, "--both-levels", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Run the example of the README."""
     session.install(".[demo]")
@@ -114,4 +121,4 @@ def matrix(session: nox.Session, sqlalchemy: str) -> None:
     """Run the tests with each supported Python and SQLAlchemy, and the oldest."""
     pins = lowest() if sqlalchemy == "lowest" else [f"SQLAlchemy=={sqlalchemy}.*"]
     session.install(*group("tests"), *pins, "-e", ".")
-    session.run("pytest", "-n", WORKERS, *session.posargs)
+    session.run("pytest", "-n", WORKERS, "--both-levels", *session.posargs)

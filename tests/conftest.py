@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import uuid
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +18,37 @@ from sa_history.testing import PgServer
 from sa_history.testing.binaries import find_bindir
 
 pytest_plugins = ["sa_history.testing.plugin", "pytester"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what the long run of the tests is told."""
+    parser.addoption(
+        "--both-levels",
+        action="store_true",
+        help="run each test of attached triggers at statement and at row level",
+    )
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Leave half of the tests of attached triggers to ``nox -s full``.
+
+    Those that run at both levels run at one of them, half of them at each.
+    """
+    if config.getoption("--both-levels") or any("::" in arg for arg in config.args):
+        return
+    left_out = [item for item in items if _is_for_the_long_run(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _is_for_the_long_run(item: pytest.Item) -> bool:
+    level = getattr(getattr(item, "callspec", None), "params", {}).get("level")
+    if level is None or item.path.parent.name not in ("triggers", "roles"):
+        return False
+    name = f"{item.path.name}::{getattr(item, 'originalname', item.name)}"
+    return level != ("statement", "row")[zlib.crc32(name.encode()) % 2]
 
 
 _LEFT = """
