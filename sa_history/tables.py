@@ -14,6 +14,7 @@ from sqlalchemy import (
     Column,
     Connection,
     DateTime,
+    Index,
     MetaData,
     Sequence,
     Table,
@@ -116,6 +117,17 @@ def create_shared_objects(metadata: MetaData) -> SharedObjects:
         Column("metadata", JSONB, nullable=False),
         Column("parent_id", Uuid),
         comment=CONTEXT_COMMENT,
+    )
+    # To find what somebody did. Its statistics count: PostgreSQL knows from them
+    # whether to begin with the user's contexts or with the newest events.
+    Index(
+        generated_name(
+            metadata,
+            "history_index",
+            event_table_name=name,
+            column_name="user",
+        ),
+        table.c.metadata["user"].astext,
     )
     sequence = Sequence(
         generated_name(metadata, "history_sequence", context_table_name=name),

@@ -11,6 +11,7 @@ from typing import Any
 
 import flask
 from sqlalchemy import Connection, Engine, MetaData, event
+from sqlalchemy.engine.interfaces import ExecutionContext
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session, sessionmaker
 
 from sa_history._types import UNSET, Unset
@@ -347,11 +348,25 @@ def _attach_session(session: Session, _: SessionTransaction, __: Connection) -> 
         scope.attach(session)
 
 
-@event.listens_for(Engine, "begin")
-def _attach_connection(connection: Connection) -> None:
-    if connection.dialect.name != "postgresql":
-        return
+# First, so that what tells the context to other drivers than psycopg knows of it. Not
+# "begin", which each statement of each engine would pay for.
+@event.listens_for(Engine, "do_execute", insert=True)
+@event.listens_for(Engine, "do_executemany", insert=True)
+def _before_statement(_: Any, __: str, ___: Any, context: ExecutionContext) -> None:
+    _attach_connection(context)
+
+
+@event.listens_for(Engine, "do_execute_no_params", insert=True)
+def _before_bare_statement(_: Any, __: str, context: ExecutionContext) -> None:
+    _attach_connection(context)
+
+
+def _attach_connection(context: ExecutionContext) -> None:
     scope = _current()
     # In an async view, which runs in a thread of its own.
-    if scope is not None and not scope.is_of_thread():
+    if scope is None or scope.is_of_thread():
+        return
+    connection = context.root_connection
+    # SQLAlchemy asks what server it is before it begins anything.
+    if context.dialect.name == "postgresql" and connection.in_transaction():
         scope.attach(connection)

@@ -26,6 +26,7 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id'),
     comment='Who made changes, and why: one row per context that made one'
     )
+    op.create_index('ix_pghistory_context_user', 'pghistory_context', [sa.literal_column("(metadata ->> 'user')")], unique=False)
     op.create_table('orders',
     sa.Column('id', sa.Integer(), nullable=False),
     sa.Column('customer', sa.String(), nullable=False),
@@ -569,6 +570,7 @@ def downgrade() -> None:
     op.drop_table('users')
     op.drop_table('product')
     op.drop_table('orders')
+    op.drop_index('ix_pghistory_context_user', table_name='pghistory_context')
     op.drop_table('pghistory_context')
     op.history_ddl(
         'drop sequence public.pghistory_id_seq',
