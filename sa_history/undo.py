@@ -13,7 +13,16 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
-from sqlalchemy import BigInteger, ColumnElement, Text, func, literal, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    Text,
+    Uuid,
+    func,
+    literal,
+    select,
+)
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import Session, scoped_session
 
@@ -162,7 +171,22 @@ class _Undone:
             return columns.pgh_xact_id == self.transaction
         if "pgh_context_id" not in columns:
             return literal(False)
-        return columns.pgh_context_id == self.context
+        if tracking.options.context == "inline":
+            return columns.pgh_context_id == self.context
+        return columns.pgh_context_id.in_(self._with_those_inside(tracking))
+
+    def _with_those_inside(self, tracking: Tracking) -> Select[Any]:
+        """Return the ids of the context, of those within it, and of its copies.
+
+        Transactions that overlap in a context without a target store a copy each.
+        """
+        contexts = tracking.history.shared.context_table
+        inside = select(literal(self.context, Uuid).label("id")).cte(
+            "pgh_inside", recursive=True
+        )
+        children = contexts.c.parent_id == inside.c.id
+        inside = inside.union(select(contexts.c.id).join(inside, children))
+        return select(inside.c.id)
 
     def as_metadata(self) -> dict[str, Any]:
         if self.transaction is not None:
@@ -195,6 +219,13 @@ def _undo(
         raise ConflictError(
             "nothing is undone, since it has been changed again: "
             f"{'; '.join(map(str, conflicts))}; give force=True to overwrite that"
+        )
+    lost = [c for c in conflicts if c.step.steps_aside]
+    if lost:
+        # Its foreign keys may delete, in silence, what nobody asked to undo.
+        raise ConflictError(
+            "nothing is undone, since rows exchange their keys, and others refer to "
+            f"them: {'; '.join(map(str, lost))}; change those first"
         )
     with in_context(session, undo=what.as_metadata()):
         for step in steps:

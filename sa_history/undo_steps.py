@@ -28,12 +28,14 @@ class Step:
     :param row: the values that the row has now if nothing has changed it since, None
         where there should be none.
     :param values: what is written.
+    :param steps_aside: whether a row is deleted only to come back with another key.
     """
 
     tracking: Tracking
     kind: str
     row: Values | None
     values: Values
+    steps_aside: bool = False
 
     def __str__(self) -> str:
         key = ", ".join(map(repr, self.key))
@@ -158,7 +160,8 @@ def steps_for(lives: Iterable[Life]) -> list[Step]:
                 ) from error
             # Rows that have changed their keys in a circle: one has to step aside.
             steps.remove(moved)
-            steps.append(Step(moved.tracking, "delete", moved.row, {}))
+            aside = Step(moved.tracking, "delete", moved.row, {}, steps_aside=True)
+            steps.append(aside)
             steps.append(Step(moved.tracking, "insert", None, moved.after or {}))
 
 

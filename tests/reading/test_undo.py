@@ -232,7 +232,8 @@ def test_all_that_was_changed_in_a_context_is_undone(
     before = rows(pg_session, *tables)
     with history.context(pg_session, user="ada") as context:
         commit(pg_session, update(Product).values(price=0))
-        commit(pg_session, insert(Maker).values(id=9, name="x"))
+        with history.context(pg_session, step="inner"):
+            commit(pg_session, insert(Maker).values(id=9, name="x"))
         commit(pg_session, update(Product).values(price=1, maker_id=9))
     (event,) = pg_session.scalars(Product.events.last())
     for what in (context, context.id, event, event.pgh_context):
