@@ -95,7 +95,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """Check the types of the library, and what they tell its users."""
-    session.install(*group("typing"), "-e", ".")
+    session.install(*group("typing"), "-e", ".[flask]")
     session.run("mypy")
     session.run("mypy", "tests/types")
 
@@ -103,7 +103,7 @@ def typing(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation into docs/_build/html; warnings are errors."""
-    session.install(*group("docs"), "-e", ".")
+    session.install(*group("docs"), "-e", ".[flask]")
     session.run("sphinx-build", "-W", "-b", "html", "docs", "docs/_build/html")
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import cast as sql_cast
 
 from sa_history.event_table import key_columns
 from sa_history.sql.naming import AS_OF
-from sa_history.told import GONE, states
+from sa_history.told import GONE, is_one_of, states
 from sa_history.tracking import Tracking
 from sa_history.triggers.record import OLD_KEY
 
@@ -60,7 +60,7 @@ def rows_as_of(tracking: Tracking, moment: Moment) -> Select[object]:
     ]
     return select(*columns).where(
         moment.has(event),
-        event.c.pgh_op.not_in(GONE),
+        ~is_one_of(event.c.pgh_op, GONE),
         *states(tracking, event),
         ~exists().where(
             *same_row(tracking, later, event),
@@ -119,13 +119,13 @@ def _was_that_of_another(
         exists().where(
             *same_row(tracking, owner, event),
             owner.c.pgh_id < event.c.pgh_id,
-            owner.c.pgh_op.not_in(GONE),
+            ~is_one_of(owner.c.pgh_op, GONE),
             is_other,
             ~exists().where(
                 *same_row(tracking, between, owner),
                 between.c.pgh_id > owner.c.pgh_id,
                 between.c.pgh_id < event.c.pgh_id,
-                between.c.pgh_op.in_(GONE),
+                is_one_of(between.c.pgh_op, GONE),
             ),
             ~exists().where(
                 gone.c[OLD_KEY] == key_list(tracking, owner),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Table, or_
+from sqlalchemy import ColumnElement, FromClause, Table, bindparam, or_
 
 from sa_history._types import Op, Operation
 from sa_history.trackers import tell_all, whole_labels
@@ -30,13 +31,24 @@ def complete_tracking(table: Table) -> Tracking | None:
     return next((t for t in trackings_of_table(table) if not gaps(t)), None)
 
 
+def is_one_of(column: ColumnElement[Any], values: Iterable[str]) -> ColumnElement[bool]:
+    """Return whether a column has one of some values, which are the code's own.
+
+    They are written into the statement. With parameters, the plan that PostgreSQL keeps
+    for a prepared statement foresees one row where there are most of them, and a nested
+    loop for it: ten minutes for 100,000 rows as they were.
+    """
+    fixed: Any = bindparam(None, list(values), expanding=True, literal_execute=True)
+    return column.in_(fixed)
+
+
 def states(tracking: Tracking, events: FromClause) -> Iterator[ColumnElement[bool]]:
     """Yield what events meet that tell the whole row, or that it is gone."""
     whole = whole_labels(tracking.trackers, tracking.tracked_columns)
     if len(whole) < len(tracking.trackers):
         yield or_(
-            events.c.pgh_label.in_(whole),
-            events.c.pgh_op.in_([*GONE, Op.BASELINE.value]),
+            is_one_of(events.c.pgh_label, whole),
+            is_one_of(events.c.pgh_op, [*GONE, Op.BASELINE.value]),
         )
 
 
