@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, DontWrapMixin
 
 
 class HistoryError(Exception):
@@ -78,7 +78,7 @@ class InstallError(HistoryError):
     """What is installed cannot be read or changed as asked; nothing was done."""
 
 
-class PastError(HistoryError):
+class PastError(HistoryError, DontWrapMixin):
     """The past cannot be seen, or is not to be written, as asked."""
 
 

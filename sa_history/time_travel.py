@@ -171,7 +171,6 @@ class AsOf:
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
         connection.dialect = _dialect_for(connection, self._moment, self._allowed)
-        event.listen(connection, "before_cursor_execute", _refuse_text)
 
     def _tell(self, _: Session, __: SessionTransaction, connection: Connection) -> None:
         connection.execute(select(func.set_config(AS_OF, self._value, True)))
@@ -218,6 +217,8 @@ def _dialect_for(
         compiler = dialect.statement_compiler
         dialect.statement_compiler = type("PastCompiler", (_Past, compiler), seen)
         dialect.ddl_compiler = type("PastDDL", (_NoDDL, dialect.ddl_compiler), {})
+        executed: Any = dialect.execution_ctx_cls
+        dialect.execution_ctx_cls = type("PastContext", (_NoText, executed), {})
     return dialect  # type: ignore[no-any-return]
 
 
@@ -312,11 +313,13 @@ def _text_refused(statement: str) -> PastError:
     return PastError(f"text sees no past: {statement!r}; write it as a select(...)")
 
 
-def _refuse_text(*arguments: Any) -> None:
-    """Refuse a statement that was given to the driver as it is."""
-    _, _, statement, _, context, _ = arguments
-    if context.compiled is None:
-        raise _text_refused(statement)
+class _NoText:
+    """Refuses a statement that is given to the driver as it is."""
+
+    @classmethod
+    def _init_statement(cls, *arguments: Any) -> Any:
+        # The dialect, the connections, the options, and the statement.
+        raise _text_refused(arguments[4])
 
 
 def _not_in_full(table: Table) -> str:
