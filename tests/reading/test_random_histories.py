@@ -155,7 +155,8 @@ def live(
 
 IN_THE_DATABASE = settings(
     deadline=None,
-    max_examples=10,
+    derandomize=True,
+    max_examples=50,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
