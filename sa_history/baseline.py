@@ -87,11 +87,15 @@ def baseline(
 
 
 def baseline_insert(
-    tracking: Tracking, label: str, *where: ColumnElement[bool]
+    tracking: Tracking,
+    label: str,
+    *where: ColumnElement[bool],
+    limit: int | None = None,
 ) -> Insert:
     """Return the INSERT of the first events of rows that have none.
 
     :param where: which rows.
+    :param limit: how many at most.
     """
     columns, table = tracking.tracked_columns, tracking.table
     event_key = key_columns(columns, tracking.event_table)
@@ -112,6 +116,7 @@ def baseline_insert(
         select(*values.values())
         .where(~known, *where)
         .order_by(*key)
+        .limit(limit)
         # A change that is not committed yet shall not come before the baseline.
         .with_for_update(read=True, of=table)
     )

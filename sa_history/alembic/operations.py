@@ -80,15 +80,20 @@ def run_history_op(operations: Operations, operation: HistoryOp) -> None:
 
 @renderers.dispatch_for(HistoryOp)
 def render_history_op(autogen_context: AutogenContext, operation: HistoryOp) -> str:
-    """Return the operation as it stands in a revision.
+    """Return the operation as it stands in a revision."""
+    prefix: Any = autogen_context.opts["alembic_module_prefix"] or ""
+    lines = [f"{prefix}history_ddl(", f"    {operation.what!r},"]
+    for statement in operation.statements:
+        lines += quoted_lines(statement)
+    return "\n".join([*lines, ")"])
+
+
+def quoted_lines(statement: str) -> list[str]:
+    """Return a statement as an argument in a revision.
 
     Each line of SQL is a string of its own: Alembic indents what it is given, which
     would change a text of many lines.
     """
-    prefix: Any = autogen_context.opts["alembic_module_prefix"] or ""
-    lines = [f"{prefix}history_ddl(", f"    {operation.what!r},"]
-    for statement in operation.statements:
-        parts = statement.splitlines(keepends=True)
-        lines += [f"    {part!r}" for part in parts]
-        lines[-1] += ","
-    return "\n".join([*lines, ")"])
+    lines = [f"    {part!r}" for part in statement.splitlines(keepends=True)]
+    lines[-1] += ","
+    return lines

@@ -58,6 +58,7 @@ from sa_history import (
     track,
     view,
 )
+from sa_history.alembic import first_events
 from sa_history.operations import Delete, Update
 from sa_history.testing.binaries import find_bindir
 
@@ -751,13 +752,27 @@ def test_names_that_the_models_give(migrations: Any, pg_engine: Engine) -> None:
 
 
 def test_baseline_gives_the_rows_that_are_there_their_first_event(
-    migrations: Any, pg_engine: Engine, pg_url: URL, dump: Callable[[URL], str]
+    migrations: Any,
+    pg_engine: Engine,
+    pg_url: URL,
+    dump: Callable[[URL], str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     migrate(migrations, untracked())
     before = dump(pg_url)
     run(pg_engine, "INSERT INTO account SELECT n, 'a' FROM generate_series(1, 3) n")
+    monkeypatch.setattr(first_events, "BATCH", 2)
+    caplog.set_level(logging.INFO, logger="alembic.sa_history")
     revision = migrate(migrations, tracked(), "baseline")
-    assert what(revision)[-1] == "first events of account"
+    assert "op.history_baseline(\n        'account',\n" in revision
+    assert [
+        record.message for record in caplog.records if "first" in record.message
+    ] == [
+        "first events of account: 2",
+        "first events of account: 3",
+    ]
     query = "SELECT ROW(pgh_op, pgh_label, id)::text FROM account_event ORDER BY id"
     assert scalars(pg_engine, query) == [
         "(B,baseline,1)",
@@ -766,6 +781,17 @@ def test_baseline_gives_the_rows_that_are_there_their_first_event(
     ]
     migrations.downgrade()
     assert dump(pg_url) == before
+    capsys.readouterr()
+    offline = migrations.sql(capsys)
+    loop = re.search(r"DO \$history1\$.*?\$history1\$;", offline, re.DOTALL)
+    assert loop is not None
+    migrations.upgrade()
+    run(pg_engine, "DELETE FROM account_event WHERE id > 1", loop[0])
+    assert scalars(pg_engine, query) == [
+        "(B,baseline,1)",
+        "(B,baseline,2)",
+        "(B,baseline,3)",
+    ]
 
 
 def rich_models() -> MetaData:
