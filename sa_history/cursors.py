@@ -52,10 +52,11 @@ class Teller:
     statusmessage: Any
 
     def _news(self, query: Any = None) -> Settings | None:
-        status = self.connection.pgconn.transaction_status
-        if not self.wire.has_news(status) or must_come_first(query):
+        news = self.wire.news(self.connection.pgconn.transaction_status)
+        if news is None or must_come_first(query):
             return None
-        return self.wire.news(status)
+        self.wire.telling()
+        return news
 
     def _noted(self, query: Any, params: Any) -> None:
         """Note what the statement may have done to the settings.

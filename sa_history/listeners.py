@@ -155,6 +155,7 @@ def _tell(connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
     )
     if news is None:
         return
+    wire.telling()
     wire.told(news)  # first: the next line comes here again
     _set_config(connection, news)
 

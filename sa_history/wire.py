@@ -112,8 +112,10 @@ class Wire:
         context = frame.settings if frame else ("", "", "")
         return *context, json.dumps(sorted(names)) if names else ""
 
-    def has_news(self, status: TransactionStatus) -> bool:
-        """Return whether the connection has to be told anything now.
+    def news(self, status: TransactionStatus) -> Settings | None:
+        """Return what the connection has to be told now, None for nothing.
+
+        Whoever tells it says so first, by :meth:`telling`.
 
         :param status: of the connection, before the statement.
         """
@@ -122,20 +124,13 @@ class Wire:
                 self.forget()
         elif status == _INERROR:
             # Only a rollback is possible, and it must not fail because of us.
-            return False
-        return self._settings() != self._told
-
-    def news(self, status: TransactionStatus) -> Settings | None:
-        """Return what the connection has to be told now, None for nothing.
-
-        :param status: of the connection, before the statement.
-        """
-        if not self.has_news(status):
             return None
         wanted = self._settings()
-        # Until told() says that they have arrived; the statement may fail.
+        return None if wanted == self._told else wanted
+
+    def telling(self) -> None:
+        """Note that settings are being sent; the statement may yet fail."""
         self._told, self._was_told = None, True
-        return wanted
 
     def last_news(self, status: TransactionStatus) -> Settings | None:
         """Return what the connection has to be told before COMMIT, None for nothing.
