@@ -34,7 +34,7 @@ from sa_history.sources import trackings_of_target
 from sa_history.targets import is_async_session, unscoped
 from sa_history.told import complete_tracking, gaps
 from sa_history.tracking import Tracking
-from sa_history.undo_steps import Step, obstacles, referrers, steps_for
+from sa_history.undo_steps import Step, Surroundings, steps_for
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -203,13 +203,14 @@ def _undo(
 ) -> Undo:
     session.flush()
     steps = tuple(steps_for(_lives(session, trackings, what)))
+    around = Surroundings(session, steps)
     conflicts = tuple(
         Conflict(step, problem)
         for step in steps
         for problem in (
             step.problem(session),
-            *referrers(session, step, steps),
-            *obstacles(session, step, steps),
+            *around.referrers(step),
+            *around.obstacles(step),
         )
         if problem
     )
@@ -220,7 +221,8 @@ def _undo(
             "nothing is undone, since it has been changed again: "
             f"{'; '.join(map(str, conflicts))}; give force=True to overwrite that"
         )
-    lost = [c for c in conflicts if c.step.steps_aside]
+    aside = [step for step in steps if step.steps_aside]
+    lost = [Conflict(step, row) for step in aside for row in around.referrers(step)]
     if lost:
         # Its foreign keys may delete, in silence, what nobody asked to undo.
         raise ConflictError(

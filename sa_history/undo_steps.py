@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Table, and_, delete, select, update
+from sqlalchemy import ColumnElement, Table, and_, delete, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from sa_history.exc import UndoError
@@ -102,7 +102,7 @@ class Step:
             return None
         columns = [column for column in self.table.c if column.name in self.row]
         found = session.execute(
-            select(*columns).where(self._is_row()).with_for_update(of=self.table)
+            select(*columns).where(self.is_row()).with_for_update(of=self.table)
         ).first()
         if found is None:
             return "is gone"
@@ -126,7 +126,7 @@ class Step:
             for column in self.table.c
             if column.name in self.values and column.name not in unwritten
         }
-        is_row = self._is_row()
+        is_row = self.is_row()
         if self.kind == "delete":
             session.execute(delete(self.table).where(is_row))
             return
@@ -136,7 +136,8 @@ class Step:
         elif changed is None and self.kind == "insert":
             session.execute(inserted(self.table, values))
 
-    def _is_row(self) -> Any:
+    def is_row(self) -> ColumnElement[bool]:
+        """Return whether a row of the table is the one."""
         columns = zip(self.table.primary_key, self.key, strict=True)
         return and_(*(column == value for column, value in columns))
 
@@ -165,40 +166,47 @@ def steps_for(lives: Iterable[Life]) -> list[Step]:
             steps.append(Step(moved.tracking, "insert", None, moved.after or {}))
 
 
-def referrers(session: Session, step: Step, steps: Sequence[Step]) -> Iterator[str]:
-    """Yield which rows refer to a row that would be deleted, in words.
+class Surroundings:
+    """What stands around steps: other rows, and what the steps do together.
 
-    They came later. A foreign key may be there to delete them as well, in silence.
+    :param steps: all of them.
     """
-    if step.kind != "delete":
-        return
-    going = {name for other in steps for name in (*other.frees(), *other.ends())}
-    for table in step.table.metadata.tables.values():
-        for constraint in table.foreign_key_constraints:
-            if constraint.referred_table is not step.table:
-                continue
-            keys = list(table.primary_key)
-            is_referring = and_(
-                *(
-                    e.parent == (step.row or {})[e.column.name]
-                    for e in constraint.elements
+
+    def __init__(self, session: Session, steps: Sequence[Step]) -> None:
+        self._session = session
+        self._freed = {name for step in steps for name in step.frees()}
+        self._taken = {name for step in steps for name in step.takes()}
+        self._going = self._freed.union(*(step.ends() for step in steps))
+
+    def referrers(self, step: Step) -> Iterator[str]:
+        """Yield which rows refer to a row that would be deleted, in words.
+
+        They came later. A foreign key may be there to delete them too, in silence.
+        """
+        if step.kind != "delete":
+            return
+        for table in step.table.metadata.tables.values():
+            for constraint in table.foreign_key_constraints:
+                if constraint.referred_table is not step.table:
+                    continue
+                # Asked of the row itself: a column that is not tracked may be meant.
+                referred = select(*(e.column for e in constraint.elements))
+                is_referring = tuple_(*constraint.columns).in_(
+                    referred.where(step.is_row())
                 )
-            )
-            for found in session.execute(select(*keys).where(is_referring)):
-                if (table, tuple(found)) not in going:
-                    yield f"is referred to by {table.name} {tuple(found)}"
+                keys = list(table.primary_key)
+                for found in self._session.execute(select(*keys).where(is_referring)):
+                    if (table, tuple(found)) not in self._going:
+                        yield f"is referred to by {table.name} {tuple(found)}"
 
-
-def obstacles(session: Session, step: Step, steps: Sequence[Step]) -> Iterator[str]:
-    """Yield which keys are taken that it needs free, and which rows are gone."""
-    freed = {name for other in steps for name in other.frees()}
-    taken = {name for other in steps for name in other.takes()}
-    for name in step.takes() - freed:
-        if _is_there(session, name):
-            yield f"cannot be {name[0].name} {name[1]}, which is there again"
-    for name in step.needs() - taken:
-        if None not in name[1] and not _is_there(session, name):
-            yield f"needs {name[0].name} {name[1]}, which is gone"
+    def obstacles(self, step: Step) -> Iterator[str]:
+        """Yield which keys are taken that it needs free, and which rows are gone."""
+        for name in step.takes() - self._freed:
+            if _is_there(self._session, name):
+                yield f"cannot be {name[0].name} {name[1]}, which is there again"
+        for name in step.needs() - self._taken:
+            if None not in name[1] and not _is_there(self._session, name):
+                yield f"needs {name[0].name} {name[1]}, which is gone"
 
 
 def _is_there(session: Session, name: RowName) -> bool:

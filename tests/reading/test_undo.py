@@ -474,6 +474,31 @@ def test_what_the_events_do_not_tell_is_not_undone(
         history.undo(pg_session, transaction=1)
 
 
+def test_a_foreign_key_may_name_a_column_that_is_not_tracked(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
+) -> None:
+    maker = Table(
+        "maker",
+        base.metadata,
+        Column("id", Integer, primary_key=True),
+        Column("code", Text, unique=True),
+    )
+    item = Table(
+        "item",
+        base.metadata,
+        Column("id", Integer, primary_key=True),
+        Column("code", ForeignKey(maker.c.code, ondelete="CASCADE")),
+    )
+    track(exclude=["code"])(maker)
+    track()(item)
+    create_all()
+    transaction = commit(pg_session, insert(maker).values(id=1, code="a"))
+    commit(pg_session, insert(item).values(id=5, code="a"))
+    with pytest.raises(ConflictError, match=r"is referred to by item \(5,\)"):
+        history.undo(pg_session, base, transaction=transaction)
+    assert rows(pg_session, maker, item) == [(1, "a"), (5, "a")]
+
+
 def test_a_truncation_is_undone(
     base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
 ) -> None:
