@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from sa_history._types import Op
-from sa_history.creation import require_postgresql
+from sa_history.creation import begin, require_postgresql
 from sa_history.event_table import key_columns
 from sa_history.events import trackings_of
 from sa_history.exc import EventsError
@@ -141,12 +141,8 @@ def _transaction(bind: Engine | Connection) -> Iterator[Connection]:
         require_postgresql(bind)
         yield bind
     elif isinstance(bind, Engine):
-        # Each statement shall see what others have committed before it.
-        with bind.connect() as connection:
-            require_postgresql(connection)
-            connection.execution_options(isolation_level="READ COMMITTED")
-            with connection.begin():
-                yield connection
+        with begin(bind) as connection:
+            yield connection
     else:
         raise EventsError(
             f"bind is an engine or a connection, got {bind!r}; of an async engine, "

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, Table, func, inspect, select
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, Table, func, inspect, select
 from sqlalchemy.engine.reflection import Inspector
 
 from sa_history.ddl import DatabaseObject, Statement, Trigger
@@ -26,6 +29,22 @@ def drop_objects(connection: Connection, *objects: DatabaseObject) -> None:
     schema = current_schema(connection)
     for made in objects:
         connection.execute(Statement(made.drop(), schema))
+
+
+@contextmanager
+def begin(engine: Engine) -> Iterator[Connection]:
+    """Begin a transaction, whatever the engine's own isolation level.
+
+    All or nothing, also where the engine is in AUTOCOMMIT. Not with one snapshot for
+    all: each statement shall see what others have committed before it.
+
+    :raises DialectError: names the dialect, if it is not PostgreSQL's.
+    """
+    with engine.connect() as connection:
+        require_postgresql(connection)
+        connection.execution_options(isolation_level="READ COMMITTED")
+        with connection.begin():
+            yield connection
 
 
 def exists(table: Table, connection: Connection) -> bool | None:

@@ -26,7 +26,7 @@ from sa_history.catalog import (
     read_schemas,
     role_problem,
 )
-from sa_history.creation import current_schema, require_postgresql
+from sa_history.creation import begin, current_schema, require_postgresql
 from sa_history.ddl import DEFAULT_SCHEMA, Statement
 from sa_history.drift import (
     Difference,
@@ -461,13 +461,8 @@ def _metadata(model: Any) -> MetaData:
 @contextmanager
 def _transaction(bind: Engine | Connection) -> Iterator[Connection]:
     if isinstance(bind, Engine):
-        # All or nothing, whatever the engine's own level. Not with one snapshot for
-        # all: who has waited has to see what was done meanwhile.
-        with bind.connect() as connection:
-            require_postgresql(connection)
-            connection.execution_options(isolation_level="READ COMMITTED")
-            with connection.begin():
-                yield connection
+        with begin(bind) as connection:
+            yield connection
     elif isinstance(bind, Connection):
         # So that a failure takes back what was done, and nothing else.
         require_postgresql(bind)
