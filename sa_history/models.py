@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import MetaData, Table, inspect
+from sqlalchemy import Table, inspect
 from sqlalchemy.orm import Mapper
 
 from sa_history.exc import DefinitionError
@@ -54,9 +54,3 @@ def shares_a_table(mapper: Mapper[Any]) -> bool:
 def is_view(table: Table) -> bool:
     """Return whether it stands for a view that :func:`view` made."""
     return VIEWS_OF in table.metadata.info
-
-
-def owner_of(table: Table) -> MetaData:
-    """Return the MetaData that a table is created with; for a view, its tables'."""
-    owner: MetaData = table.metadata.info.get(VIEWS_OF, table.metadata)
-    return owner

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sa_history._types import Operation
 from sa_history.exc import DefinitionError
@@ -36,13 +36,6 @@ class Operations:
         return Operations(
             tuple(operation for operation in Operation if operation in members),
             () if plain_update else tuple(columns),
-        )
-
-    def only(self, operation: Operation) -> Operations:
-        """Return one of them, with the columns where it is the update."""
-        update = operation is Operation.UPDATE
-        return replace(
-            self, members=(operation,), columns=self.columns if update else ()
         )
 
     def __repr__(self) -> str:

@@ -42,11 +42,6 @@ def sync_side(target: Any) -> Any:
     return target
 
 
-def is_target(value: Any) -> bool:
-    """Return whether it is a session or a connection of any kind."""
-    return isinstance(sync_side(value), (Session, Connection))
-
-
 def is_async_session(target: Any) -> bool:
     """Return whether it is a session whose methods are awaited."""
     return _is(target, "AsyncSession")
