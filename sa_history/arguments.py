@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from sa_history._types import Level
 from sa_history.exc import DefinitionError
+from sa_history.texts import check_text
 
 
 def as_names(argument: str, names: Iterable[str]) -> tuple[str, ...]:
@@ -23,6 +24,7 @@ def as_names(argument: str, names: Iterable[str]) -> tuple[str, ...]:
             raise DefinitionError(
                 f"{argument} is a list of names, got {name!r} in it; write its name"
             )
+        check_text(f"a name in {argument}", name)
     return result
 
 

@@ -36,6 +36,7 @@ from sa_history._types import Operation, Row
 from sa_history.exc import ConditionError
 from sa_history.sql.comparison import image_differs, plain_differs, stored_differs
 from sa_history.sql.expressions import expression_sql
+from sa_history.texts import unstorable
 
 _ROWS = "_sa_history_rows"
 

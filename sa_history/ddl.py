@@ -24,9 +24,8 @@ from sa_history.sql.compose import (
     Qualified,
     Raw,
     join,
-    quote_ident,
 )
-from sa_history.sql.naming import MAX_BYTES
+from sa_history.texts import MAX_BYTES, unstorable
 
 DEFAULT_SCHEMA = "public"
 """Where a schema of None is, when SQL is made without a connection."""
@@ -140,15 +139,16 @@ class Referencing:
         for name in (self.old, self.new):
             if name is None:
                 continue
+            if isinstance(name, str) and (wrong := unstorable(name)):
+                raise DefinitionError(
+                    f"Referencing: PostgreSQL names cannot contain {wrong}, got "
+                    f"{name!r}; rename it"
+                )
             if not isinstance(name, str) or not 0 < len(name.encode()) <= MAX_BYTES:
                 raise DefinitionError(
                     f"Referencing: a transition table has a name of up to {MAX_BYTES} "
                     f"bytes, got {name!r}"
                 )
-            try:
-                quote_ident(name)
-            except ValueError as error:
-                raise DefinitionError(f"Referencing: {error}") from error
         if self.old is not None and self.old == self.new:
             raise DefinitionError(
                 f"Referencing: both transition tables are named {self.old!r}; rename "

@@ -22,6 +22,11 @@ from sa_history.exc import ContextError
 
 _order = itertools.count()
 
+DEEPEST = 100
+"""How deep a value may be nested: Python cannot read what is nested too deep."""
+
+_SHOWN = 200
+
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # and not a backslash before "u0000"
 
 ContextSettings: TypeAlias = tuple[str, str, str]
@@ -77,7 +82,8 @@ class Frame:
         changed = self._last_change()
         self._renew()
         if self._settings is None or self._settings[0] != changed:
-            metadata = json.dumps(self.metadata, ensure_ascii=False)
+            # In ASCII, which a connection of any client_encoding can send.
+            metadata = json.dumps(self.metadata)
             parent = str(self.parent.id) if self.parent else ""
             self._settings = changed, (str(self.id), metadata, parent)
         return self._settings[1]
@@ -229,17 +235,50 @@ def _as_json(key: str, value: Any) -> Any:
             {key: value}, default=_encode, allow_nan=False, ensure_ascii=False
         )
         text.encode()  # refuses half a surrogate pair, as PostgreSQL would
+        stored = json.loads(text)[key]
+        too_deep = text.count("[") + text.count("{") > DEEPEST and _is_deep(stored)
+    except RecursionError:
+        too_deep = True
     except (TypeError, ValueError) as error:
         raise ContextError(
-            f"context value {key!r} is {value!r}, which cannot be stored as JSON: "
-            f"{error}; give a string, a number, a list or a dict of such"
+            f"context value {_shown(key)} is {_shown(value)}, which cannot be stored "
+            f"as JSON: {error}; give a string, a number, a list or a dict of such"
         ) from error
+    if too_deep:
+        raise ContextError(
+            f"context value {_shown(key)} is {_shown(value)}, in which lists or dicts "
+            f"are nested more than {DEEPEST} deep; give a flatter one"
+        )
     if _NUL.search(text):
         raise ContextError(
-            f"context value {key!r} is {value!r}, which contains NUL; PostgreSQL "
-            "cannot store it in JSON, so remove it"
+            f"context value {_shown(key)} is {_shown(value)}, which contains NUL; "
+            "PostgreSQL cannot store it in JSON, so remove it"
         )
-    return json.loads(text)[key]
+    return stored
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(DEEPEST):
+        inside: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                inside += item.values()
+            elif isinstance(item, list):
+                inside += item
+        level = [item for item in inside if isinstance(item, (dict, list))]
+        if not level:
+            return False
+    return True
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a message has it, whatever it is."""
+    try:
+        text = repr(value)
+    except Exception:  # of an integer of many digits, or a class of the application
+        text = object.__repr__(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _encode(value: Any) -> Any:

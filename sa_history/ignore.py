@@ -15,6 +15,7 @@ from sa_history.exc import IgnoreError
 from sa_history.frames import Blocks
 from sa_history.sql.switch import switch_key
 from sa_history.targets import Target
+from sa_history.texts import unstorable
 from sa_history.tracking import trackings_of_table
 
 
@@ -84,6 +85,10 @@ class IgnoreBlock(Block[frozenset[str]]):
 def _keys(what: tuple[Any, ...]) -> frozenset[str]:
     names = [item for item in what if isinstance(item, str)]
     models = [item for item in what if not isinstance(item, str)]
+    for name in names:
+        wrong = unstorable(name)
+        if wrong is not None:
+            raise IgnoreError(f"no trigger has {wrong} in its name, got {name!r}")
     if not what:
         raise IgnoreError(
             "ignore needs to be told what: write history.ignore(session, Account), or "

@@ -131,7 +131,7 @@ def _tracking_with(label: str, obj: object) -> Tracking:
 
 
 def context_values(tracking: Tracking) -> dict[str, ColumnElement[Any]]:
-    """Return what the triggers would store of the context."""
+    """Return what the triggers would store of the context, by the columns' keys."""
     options, shared = tracking.options, tracking.history.shared
     values: dict[str, ColumnElement[Any]] = {}
     if options.context == "reference":
@@ -151,5 +151,5 @@ def context_values(tracking: Tracking) -> dict[str, ColumnElement[Any]]:
             cast_sql(literal(tracking.table.schema or DEFAULT_SCHEMA), Text),
             cast_sql(literal(tracking.table.name), Text),
         )
-        values[column.name] = cast_sql(value, column.type)
+        values[column.key] = cast_sql(value, column.type)
     return values

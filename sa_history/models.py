@@ -8,6 +8,7 @@ from sqlalchemy import Table, inspect
 from sqlalchemy.orm import Mapper
 
 from sa_history.exc import DefinitionError
+from sa_history.texts import check_name
 
 VIEWS_OF = "sa_history.views_of"
 """Where, in its ``info``, the MetaData of views has the one that they belong to."""
@@ -22,6 +23,7 @@ def definition_target(
     :raises DefinitionError: it is neither, or it has no table of its own.
     """
     if isinstance(target, Table):
+        check_table(target)
         return target.name, target, None
     mapper = inspect(target, raiseerr=False) if isinstance(target, type) else None
     if not isinstance(mapper, Mapper):
@@ -43,7 +45,21 @@ def definition_target(
             f"{table.name!r}; {function} {mapper.inherits.class_.__name__}, with a "
             "condition on the discriminator where only some rows matter"
         )
+    check_table(table)
     return target.__name__, table, target
+
+
+def check_table(table: Table) -> None:
+    """Refuse names that PostgreSQL cannot have.
+
+    :raises DefinitionError: names the table.
+    """
+    owner = f"table {table.fullname!r}"
+    check_name(f"{owner}: its name", table.name)
+    if table.schema is not None:
+        check_name(f"{owner}: its schema", table.schema)
+    for column in table.columns:
+        check_name(f"{owner}: the name of a column", column.name)
 
 
 def shares_a_table(mapper: Mapper[Any]) -> bool:

@@ -12,7 +12,7 @@ from sqlalchemy import Column, ColumnElement, types
 from sa_history._types import ContextStorage, Level
 from sa_history.arguments import check_names
 from sa_history.exc import DefinitionError
-from sa_history.sql.naming import MAX_BYTES
+from sa_history.texts import MAX_BYTES, check_name, check_text
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -61,6 +61,8 @@ class TrackingOptions:
             raise DefinitionError(
                 f'track: context is "reference", "inline" or None, got {self.context!r}'
             )
+        if isinstance(self.notify, str):
+            check_text("track: notify", self.notify)
         if self.notify is not None and (
             not isinstance(self.notify, str)
             or not 0 < len(self.notify.encode()) <= MAX_BYTES
@@ -75,6 +77,10 @@ class TrackingOptions:
             name = getattr(self, argument)
             if not isinstance(name, str) and (name is not None or argument == "events"):
                 raise DefinitionError(f"track: {argument} is a name, got {name!r}")
+            if name and argument in ("event_table", "schema"):
+                check_name(f"track: {argument}", name)
+            elif name:
+                check_text(f"track: {argument}", name)
         if not isinstance(self.created_at, ColumnElement):
             raise DefinitionError(
                 f"track: created_at is an expression, got {self.created_at!r}; write "
@@ -93,6 +99,7 @@ def _check_context_column(column: Any) -> None:
             'write Column("username", String)'
         )
     owner = f"track: context column {column.name!r}"
+    check_name(f"{owner}: its name", column.name)
     if column.foreign_keys or column.primary_key:
         raise DefinitionError(
             f"{owner} has a key; an event keeps what the context said, so leave it out"

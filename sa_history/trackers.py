@@ -17,6 +17,7 @@ from sa_history.conditions import (
     condition_sql,
 )
 from sa_history.exc import DefinitionError
+from sa_history.texts import check_text
 from sa_history.triggers.record import Recording
 
 
@@ -55,6 +56,7 @@ class Tracker:
                 f"{type(self).__name__} needs a label, got {self.label!r}; give a name "
                 'such as label="update"'
             )
+        check_text(f"{type(self).__name__}: label", self.event_label)
 
     @property
     def event_label(self) -> str:

@@ -39,6 +39,7 @@ from sa_history.models import VIEWS_OF
 from sa_history.sql.bodies import refuse
 from sa_history.sql.compose import Joined, Literal, Qualified, Raw
 from sa_history.sql.expressions import Query, expression_sql
+from sa_history.texts import check_name
 from sa_history.triggers.base import Place
 from sa_history.triggers.free import Trigger as AttachedTrigger
 
@@ -83,6 +84,7 @@ def view(
     """
     if not isinstance(definition, Select):
         raise DefinitionError(f"view {name!r} is a select(...), got {definition!r}")
+    check_name(f"view {name!r}: its name", name)
     _check_values(name, definition)
     views = _ensure_views(metadata)
     columns = _columns(name, definition, as_names("primary_key", primary_key))

@@ -27,6 +27,7 @@ from sqlalchemy.dialects.postgresql import DOMAIN, ENUM
 from sa_history.event_table import is_event_table
 from sa_history.objects import trackings_in
 from sa_history.sql.compose import Qualified, SchemaNames
+from sa_history.sql.expressions import NextValue
 from sa_history.tables import is_context_table
 from sa_history.tracking import Tracking
 
@@ -44,6 +45,24 @@ def arrange_tables(
         _keep_tables(upgrade_ops)
         _keep_columns(upgrade_ops, events)
     _create_after_tracked(upgrade_ops, events)
+    for operation in upgrade_ops.ops:
+        if isinstance(operation, ops.CreateTableOp):
+            operation.columns = [_writable(item) for item in operation.columns]
+
+
+def _writable(item: Any) -> Any:
+    """Return a column whose default a revision can hold, whatever is in its names."""
+    default = getattr(getattr(item, "server_default", None), "arg", None)
+    if not isinstance(default, NextValue):
+        return item
+    return Column(
+        item.name,
+        item.type,
+        primary_key=item.primary_key,
+        autoincrement=False,
+        nullable=item.nullable,
+        server_default=NextValue(default.sequence, plain=True),
+    )
 
 
 def keeps(autogen_context: AutogenContext) -> bool:

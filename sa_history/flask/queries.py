@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
     Column,
     ColumnElement,
@@ -295,7 +296,9 @@ def _can_be(kind: Any, text: str) -> bool:
             uuid.UUID(text)
         elif isinstance(kind, Numeric):
             decimal.Decimal(text)
-    except (ValueError, decimal.InvalidOperation):
+        elif isinstance(kind, JSON):
+            json.loads(text)
+    except (ValueError, decimal.InvalidOperation, RecursionError):
         return False
     return True
 

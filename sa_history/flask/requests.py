@@ -23,7 +23,7 @@ def about_request(request: flask.Request) -> dict[str, Any]:
     The remote address is what the application takes for it; behind a proxy it needs
     Werkzeug's ``ProxyFix``.
     """
-    told: dict[str, Any] = {
+    told: dict[str, str | None] = {
         "method": request.method,
         "path": request.path,
         "endpoint": request.endpoint,
@@ -35,7 +35,12 @@ def about_request(request: flask.Request) -> dict[str, Any]:
     trace = _TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
     if trace:
         told["trace_id"] = trace[1]
-    return {key: value for key, value in told.items() if value is not None}
+    # Of what cannot be decoded Werkzeug makes the same.
+    return {
+        key: value.replace("\0", "\ufffd")
+        for key, value in told.items()
+        if value is not None
+    }
 
 
 def about_command() -> dict[str, Any] | None:

@@ -17,6 +17,8 @@ import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from sa_history.texts import unstorable
+
 SchemaNames = Callable[[str | None], str]
 """Gives the schema's name in the database, for a schema of the model or None."""
 
@@ -120,22 +122,32 @@ def join(separator: str, parts: Iterable[Fragment]) -> Fragment:
 
 def quote_ident(name: str) -> str:
     """Return ``name`` as a quoted identifier."""
-    if "\0" in name:
+    wrong = unstorable(name)
+    if wrong is not None:
         raise ValueError(
-            f"PostgreSQL names cannot contain NUL, got {name!r}; rename it"
+            f"PostgreSQL names cannot contain {wrong}, got {name!r}; rename it"
         )
     return '"' + name.replace('"', '""') + '"'
 
 
-def quote_literal(value: str) -> str:
+def quote_literal(value: str, without: str = "") -> str:
     r"""Return ``value`` as a string literal that no server setting can change.
 
     A backslash is an escape in ``'...'`` where ``standard_conforming_strings`` is
     off, so a value with one is written as ``E'...'``.
+
+    :param without: characters of ASCII that are written as escapes, for what would take
+        them for something else.
     """
-    if "\0" in value:
+    wrong = unstorable(value)
+    if wrong is not None:
         raise ValueError(
-            f"PostgreSQL text cannot contain NUL, got {value!r}; remove it"
+            f"PostgreSQL text cannot contain {wrong}, got {value!r}; remove it"
         )
     quoted = "'" + value.replace("'", "''") + "'"
-    return " E" + quoted.replace("\\", "\\\\") if "\\" in value else quoted
+    if not any(character in value for character in f"\\{without}"):
+        return quoted
+    quoted = quoted.replace("\\", "\\\\")
+    for character in without:
+        quoted = quoted.replace(character, rf"\x{ord(character):02x}")
+    return " E" + quoted

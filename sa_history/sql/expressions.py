@@ -206,15 +206,24 @@ class NextValue(FunctionElement[int]):
     inherit_cache = True
     type = types.BigInteger()
 
-    def __init__(self, sequence: Sequence) -> None:
+    def __init__(self, sequence: Sequence, plain: bool = False) -> None:
+        """Make it.
+
+        :param plain: write colons and percent signs of the name as escapes. A revision
+            holds the default as ``text(...)``, which takes them for something else.
+        """
         super().__init__()
         self.sequence = sequence
+        self.plain = plain
 
 
 @compiles(NextValue)
 def _compile_next_value(element: NextValue, compiler: SQLCompiler, **kw: Any) -> str:
     name = compiler.preparer.format_sequence(element.sequence)
-    return f"nextval(COALESCE({quote_literal(name)}::regclass))"
+    if element.plain and compiler.preparer._double_percents:
+        name = name.replace("%%", "%")
+    literal = quote_literal(name, without=":%" if element.plain else "")
+    return f"nextval(COALESCE({literal}::regclass))"
 
 
 def call_once(

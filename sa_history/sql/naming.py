@@ -26,9 +26,7 @@ import hashlib
 from sqlalchemy import MetaData
 
 from sa_history.exc import DefinitionError
-
-MAX_BYTES = 63
-"""PostgreSQL cuts longer names, silently (NAMEDATALEN is 64)."""
+from sa_history.texts import MAX_BYTES, check_name, check_text
 
 _DEFAULTS = {
     "history_event_table": "%(table_name)s_event",
@@ -77,6 +75,8 @@ def check_conventions(metadata: MetaData) -> None:
 
     :raises DefinitionError: names the convention.
     """
+    if metadata.schema is not None:
+        check_name("the schema of the MetaData", metadata.schema)
     for convention, tokens in _TOKENS.items():
         generated_name(metadata, convention, **dict.fromkeys(tokens, "x"))
         template = str(
@@ -105,6 +105,7 @@ def generated_name(metadata: MetaData, convention: str, **tokens: str) -> str:
             f"naming convention {convention!r} is {template!r}, which cannot be "
             f"filled: {error}; it may use {sorted(tokens)} as %(name)s"
         ) from error
+    check_text(f"what naming convention {convention!r} gives", name)
     return shortened(name)
 
 

@@ -27,6 +27,7 @@ from sa_history.columns import chosen_names
 from sa_history.conditions import AnyChange, condition_sql
 from sa_history.ddl import Function, Trigger, transition_tables
 from sa_history.exc import DefinitionError
+from sa_history.models import check_table
 from sa_history.operations import Delete, Insert, Operations, Update
 from sa_history.sql.compose import (
     Fragment,
@@ -358,6 +359,7 @@ def _log_table(into: Any) -> Table:
             f"Audit: into is a table or a mapped class, got {into!r}; make one with "
             'audit_table("audit_log", metadata)'
         )
+    check_table(table)
     columns = {column.name: column for column in table.columns}
     missing = [name for name in REQUIRED if name not in columns]
     if missing:

@@ -13,8 +13,9 @@ from sa_history.conditions import ConditionArgument, Scope, condition_sql
 from sa_history.ddl import Function, Trigger
 from sa_history.exc import DefinitionError
 from sa_history.sql.compose import Fragment, Qualified, quote_ident
-from sa_history.sql.naming import MAX_BYTES, generated_name
+from sa_history.sql.naming import generated_name
 from sa_history.sql.switch import switch
+from sa_history.texts import MAX_BYTES
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,15 +112,15 @@ class TableTrigger(ABC):
             raise DefinitionError(
                 f'{owner} needs a name, got {name!r}; give one such as name="guard"'
             )
+        try:
+            quote_ident(name)
+        except ValueError as error:
+            raise DefinitionError(f"{owner}: {error}") from error
         if len(name.encode()) > MAX_BYTES:
             raise DefinitionError(
                 f"{owner}: the name {name!r} has {len(name.encode())} bytes, and "
                 f"PostgreSQL's limit is {MAX_BYTES}; give a shorter name=..."
             )
-        try:
-            quote_ident(name)
-        except ValueError as error:
-            raise DefinitionError(f"{owner}: {error}") from error
 
     @property
     def given_name(self) -> str:

@@ -17,6 +17,7 @@ from sa_history.exc import DefinitionError
 from sa_history.operations import Operations
 from sa_history.sql.compose import Joined, Raw
 from sa_history.sql.switch import switched
+from sa_history.texts import check_text
 from sa_history.triggers.base import Place, TableTrigger
 from sa_history.triggers.refusing import check_deferrable, check_operations
 
@@ -127,10 +128,7 @@ class Trigger(TableTrigger):
             text = getattr(self, argument)
             if not isinstance(text, str) or (argument == "body" and not text.strip()):
                 raise DefinitionError(f"{owner}: {argument} is PL/pgSQL, got {text!r}")
-            if "\0" in text:
-                raise DefinitionError(
-                    f"{owner}: {argument} cannot contain NUL, got {text!r}; remove it"
-                )
+            check_text(f"{owner}: {argument}", text)
         if not isinstance(self.referencing, (Referencing, type(None))):
             raise DefinitionError(
                 f"{owner}: referencing is Referencing(new=...) or the like, got "

@@ -15,6 +15,7 @@ from sa_history.operations import Operations, Truncate
 from sa_history.sql.bodies import refuse
 from sa_history.sql.compose import Fragment, Joined, Literal, Raw, join
 from sa_history.sql.switch import switched
+from sa_history.texts import unstorable
 from sa_history.triggers.base import Place, TableTrigger
 from sa_history.triggers.rows import (
     PAIRS,
@@ -83,9 +84,10 @@ class RefusingTrigger(TableTrigger):
             )
         if self.hint is not None and not isinstance(self.hint, str):
             raise DefinitionError(f"{owner}: hint is a text, got {self.hint!r}")
-        if self.hint is not None and "\0" in self.hint:
+        wrong = None if self.hint is None else unstorable(self.hint)
+        if wrong is not None:
             raise DefinitionError(
-                f"{owner}: PostgreSQL text cannot contain NUL, got the hint "
+                f"{owner}: PostgreSQL text cannot contain {wrong}, got the hint "
                 f"{self.hint!r}; remove it"
             )
 

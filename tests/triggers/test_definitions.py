@@ -237,7 +237,7 @@ def test_all_columns_excluded(base: type[DeclarativeBase]) -> None:
         ("title", Status.DRAFT, "its values are of type str"),
         ("title", "archived", "it has 5 characters at most"),
         ("title", "a\0", "PostgreSQL text cannot contain NUL"),
-        ("title", "\udc80", "surrogates not allowed"),
+        ("title", "\udc80", "half of a surrogate pair"),
         ("title", None, "is not nullable, so it cannot be None"),
         ("status", "draft", r"it has <Status.DRAFT: 'draft'>, <Status.DONE: 'done'>"),
         ("status", Other.DRAFT, "it has <Status.DRAFT: 'draft'>"),

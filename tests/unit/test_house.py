@@ -17,6 +17,7 @@ PACKAGE = Path(sa_history.__file__).parent
 # From the ground up. A module imports from floors below its own only.
 FLOORS = [
     ["exc", "_types", "targets"],
+    ["texts"],
     ["arguments", "operations", "models"],
     ["sql", "sql.compose", "sql.naming"],
     ["sql.bodies", "sql.catalog", "sql.expressions", "sql.settings", "sql.switch"],
@@ -60,7 +61,13 @@ FLOORS = [
     ["install"],
     ["__init__"],
     ["commands", "alembic.arguments", "alembic.lock", "alembic.operations"],
-    ["cli", "alembic.event_tables", "alembic.first_events", "alembic.renames"],
+    [
+        "cli",
+        "alembic.event_tables",
+        "alembic.first_events",
+        "alembic.privileges",
+        "alembic.renames",
+    ],
     ["__main__", "alembic.compare", "flask.entries", "flask.requests"],
     ["flask.commands", "flask.queries"],
     ["flask.extension", "flask.timeline"],
