@@ -74,9 +74,11 @@ def startup(where: str, url: str, models: int) -> list[Measure]:
     imported = time.perf_counter()
     subject = cls(make_url(url))
     ready = time.perf_counter()
-    for number in range(models):
-        # Any of them leads to the MetaData.
-        subject.item = subject.declare(f"model_{number}", columns.item())
+    # A registry holds its classes weakly; they have to be here until the end.
+    classes = [
+        subject.declare(f"model_{number}", columns.item()) for number in range(models)
+    ]
+    subject.item = classes[0]  # any of them leads to the MetaData
     subject.configure()
     mapped = time.perf_counter()
     subject.fresh()

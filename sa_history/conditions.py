@@ -322,9 +322,10 @@ class _Changes(Condition):
         return f"{type(self).__name__}({', '.join(inside)})"
 
     def _changes(self, scope: Scope) -> list[ColumnElement[bool]]:
-        return [changed(scope, name) for name in self._watched(scope)]
+        return [changed(scope, name) for name in self.watched(scope)]
 
-    def _watched(self, scope: Scope) -> tuple[str, ...]:
+    def watched(self, scope: Scope) -> tuple[str, ...]:
+        """Return the attributes that are looked at."""
         for name in self.exclude:
             scope.check("new", name)
         names = self.names or tuple(n for n in scope.watched if n not in self.exclude)
@@ -361,7 +362,7 @@ class AnyChange(_Changes):
         model; to make an expression and compile it takes a hundred times longer.
         """
         parts = []
-        for name in self._watched(scope):
+        for name in self.watched(scope):
             for row in ("old", "new"):
                 scope.check(row, name)
             differs = plain_differs(scope.columns[name])
@@ -512,7 +513,13 @@ def condition_sql(condition: ConditionArgument, scope: Scope) -> str:
                 f"returns one, got {condition!r}"
             )
         _refuse_what_a_trigger_cannot_mean(expression, scope)
-        return expression_sql(expression)
+        sql = expression_sql(expression)
+        wrong = unstorable(sql)
+        if wrong is not None:
+            raise ValueError(
+                f"PostgreSQL text cannot contain {wrong}, got {sql!r}; remove it"
+            )
+        return sql
     except ConditionError:
         raise
     except (

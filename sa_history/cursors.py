@@ -1,7 +1,8 @@
-"""Cursors of psycopg that send the context together with the statement.
+"""Cursors of psycopg that send the context on the way, for no network round trip.
 
-The settings and the statement go in one pipeline, so the context costs no network
-round trip.
+Where a transaction begins, psycopg sends BEGIN by itself before a statement, and the
+settings go in its message. Inside of a transaction they go in one pipeline with the
+statement.
 https://www.psycopg.org/psycopg3/docs/advanced/pipeline.html
 """
 
@@ -9,16 +10,21 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import psycopg
-from psycopg.errors import ActiveSqlTransaction, InvalidTransactionTermination
-from psycopg.pq import TransactionStatus
+from psycopg.errors import (
+    ActiveSqlTransaction,
+    InvalidTransactionTermination,
+    error_from_result,
+)
+from psycopg.generators import execute
+from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.rows import tuple_row
 
-from sa_history.sql.settings import SET_CONFIG
+from sa_history.sql.settings import SET_CONFIG, begin
 from sa_history.wire import Settings, Wire
 
 # psycopg's methods have many forms; what they are given is passed on as it is.
@@ -42,6 +48,49 @@ def must_come_first(query: Any) -> bool:
     statement after it carries the context.
     """
     return isinstance(query, str) and _FIRST.match(query) is not None
+
+
+@contextmanager
+def _pipeline(connection: Any) -> Iterator[None]:
+    """Have a pipeline, and close the connection if psycopg is left within it.
+
+    That is where the server has gone, or gevent has interrupted the wait. psycopg then
+    raises that the pipeline cannot be ended, in place of what has happened, and
+    SQLAlchemy would keep the connection for a good one.
+    """
+    is_ours = not connection.pgconn.pipeline_status
+    try:
+        with connection.pipeline():
+            yield
+    except BaseException as error:
+        if is_ours:
+            _leave_pipeline(connection, error)
+        raise
+
+
+@asynccontextmanager
+async def _pipeline_async(connection: Any) -> AsyncIterator[None]:
+    """The async twin of :func:`_pipeline`."""
+    is_ours = not connection.pgconn.pipeline_status
+    try:
+        async with connection.pipeline():
+            yield
+    except BaseException as error:
+        if is_ours:
+            _leave_pipeline(connection, error)
+        raise
+
+
+def _leave_pipeline(connection: Any, error: BaseException) -> None:
+    """Close a connection that is within a pipeline, and raise what interrupted it."""
+    if not connection.pgconn.pipeline_status:
+        return
+    connection.pgconn.finish()
+    cause: BaseException | None = error
+    while cause is not None:
+        if not isinstance(cause, Exception):
+            raise cause
+        cause = cause.__context__
 
 
 class Teller:
@@ -99,14 +148,51 @@ def _warn_if_it_may_write(error: psycopg.Error) -> None:
 
 def set_config(connection: Any, news: Settings) -> None:
     """Tell a connection what it has to be told."""
+    if begins(connection):
+        with connection.lock:
+            connection.wait(_begin_with(connection, psycopg.ClientCursor, news))
+        return
     # By a plain cursor: the application's own may do anything with rows.
     psycopg.Cursor(connection, row_factory=tuple_row).execute(SET_CONFIG, news)
 
 
 async def set_config_async(connection: Any, news: Settings) -> None:
     """Tell an async connection what it has to be told."""
+    if begins(connection):
+        async with connection.lock:
+            await connection.wait(
+                _begin_with(connection, psycopg.AsyncClientCursor, news)
+            )
+        return
     cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
     await cursor.execute(SET_CONFIG, news)
+
+
+def begins(connection: Any) -> bool:
+    """Return whether psycopg would send BEGIN, and wait for it, before a statement."""
+    pgconn = connection.pgconn
+    return (
+        pgconn.transaction_status == TransactionStatus.IDLE
+        and not connection.autocommit
+        and not pgconn.pipeline_status
+    )
+
+
+def _begin_with(
+    connection: Any, cursor: type[Any], news: Settings
+) -> Generator[Any, Any, None]:
+    """Send BEGIN and the settings as one message, and wait for the answers."""
+    settings = cursor(connection).mogrify(SET_CONFIG, news)
+    start = begin(
+        connection.isolation_level and connection.isolation_level.name,
+        connection.read_only,
+        connection.deferrable,
+    )
+    encoding = connection.info.encoding
+    connection.pgconn.send_query(f"{start}; {settings}".encode(encoding))
+    results = yield from execute(connection.pgconn)
+    if results[-1].status == ExecStatus.FATAL_ERROR:
+        raise error_from_result(results[-1], encoding)
 
 
 class ContextCursor(Teller, psycopg.Cursor[Any]):
@@ -120,6 +206,10 @@ class ContextCursor(Teller, psycopg.Cursor[Any]):
         lone = self._is_lone()
         try:
             if news is None:
+                super().execute(query, params, **options)
+            elif begins(self.connection):
+                set_config(self.connection, news)
+                self.wire.told(news)
                 super().execute(query, params, **options)
             elif self._can_share(query, params) and psycopg.Pipeline.is_supported():
                 self._execute_with(news, query, params, options)
@@ -142,7 +232,7 @@ class ContextCursor(Teller, psycopg.Cursor[Any]):
         self, news: Settings, query: Any, params: Any, options: dict[str, Any]
     ) -> None:
         lone = self._is_lone()
-        with self.connection.pipeline():
+        with _pipeline(self.connection):
             set_config(self.connection, news)
             super().execute(query, params, **options)
         if not lone:
@@ -155,7 +245,7 @@ class ContextCursor(Teller, psycopg.Cursor[Any]):
             if news is None:
                 super().executemany(query, params_seq, **options)
             elif psycopg.Pipeline.is_supported() and not self._is_lone():
-                with self.connection.pipeline():
+                with _pipeline(self.connection):
                     set_config(self.connection, news)
                     super().executemany(query, params_seq, **options)
                 self.wire.told(news)
@@ -219,6 +309,10 @@ class AsyncContextCursor(Teller, psycopg.AsyncCursor[Any]):
         try:
             if news is None:
                 await super().execute(query, params, **options)
+            elif begins(self.connection):
+                await set_config_async(self.connection, news)
+                self.wire.told(news)
+                await super().execute(query, params, **options)
             elif (
                 self._can_share(query, params) and psycopg.AsyncPipeline.is_supported()
             ):
@@ -242,7 +336,7 @@ class AsyncContextCursor(Teller, psycopg.AsyncCursor[Any]):
         self, news: Settings, query: Any, params: Any, options: dict[str, Any]
     ) -> None:
         lone = self._is_lone()
-        async with self.connection.pipeline():
+        async with _pipeline_async(self.connection):
             await set_config_async(self.connection, news)
             await super().execute(query, params, **options)
         if not lone:
@@ -255,7 +349,7 @@ class AsyncContextCursor(Teller, psycopg.AsyncCursor[Any]):
             if news is None:
                 await super().executemany(query, params_seq, **options)
             elif psycopg.AsyncPipeline.is_supported() and not self._is_lone():
-                async with self.connection.pipeline():
+                async with _pipeline_async(self.connection):
                     await set_config_async(self.connection, news)
                     await super().executemany(query, params_seq, **options)
                 self.wire.told(news)

@@ -122,6 +122,9 @@ class Tracker:
             columns=tuple(pairs),
             condition=None if condition is None else condition_sql(condition, scope),
             compares=condition is not None,
+            compared=(
+                len(condition.watched(scope)) if isinstance(condition, AnyChange) else 0
+            ),
             key=tuple(table.columns[name].name for name in table.key),
             key_changes=(
                 condition_sql(AnyChange(*table.key), scope) if follows_key else None
@@ -190,6 +193,21 @@ class _ConditionTracker(Tracker):
         return None if self.condition is UNSET else self.condition
 
 
+def _with_a_change(recording: Recording, scope: Scope) -> Recording:
+    """Return a recording of only those updates that change a column of the scope."""
+    change = AnyChange()
+    condition = condition_sql(change, scope)
+    if recording.condition is not None:
+        condition = f"({recording.condition}) AND ({condition})"
+    return replace(
+        recording,
+        condition=condition,
+        compares=True,
+        compared=len(change.watched(scope)),
+        asked=recording.condition,
+    )
+
+
 @dataclass(frozen=True, eq=False, init=False)
 class AfterInsert(_ConditionTracker):
     """Records each new row.
@@ -241,8 +259,7 @@ class AfterUpdate(_ConditionTracker):
         scope = Scope(
             table.subject, table.table, table.columns, tuple(table.columns), operation
         )
-        changed = condition_sql(AnyChange(), scope)
-        return replace(recording, condition=f"({recording.condition}) AND ({changed})")
+        return _with_a_change(recording, scope)
 
     def _condition(self, operation: Operation) -> ConditionArgument | None:
         return AnyChange() if self.condition is UNSET else self.condition
@@ -297,10 +314,7 @@ class Snapshot(_ConditionTracker):
         scope = Scope(
             table.subject, table.table, table.columns, self.stored(table), operation
         )
-        changed = condition_sql(AnyChange(), scope)
-        if recording.condition is not None:
-            changed = f"({recording.condition}) AND ({changed})"
-        return replace(recording, condition=changed, compares=True)
+        return _with_a_change(recording, scope)
 
 
 @dataclass(frozen=True, eq=False, init=False)

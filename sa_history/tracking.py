@@ -17,7 +17,7 @@ from sa_history.options import TrackingOptions
 from sa_history.sql.compose import Qualified
 from sa_history.sql.expressions import type_sql
 from sa_history.sql.naming import check_conventions, generated_name
-from sa_history.sql.switch import switch
+from sa_history.sql.switch import is_ignored
 from sa_history.tables import SharedObjects, create_shared_objects
 from sa_history.trackers import Tracker
 from sa_history.triggers.append_only import append_only_trigger
@@ -166,8 +166,8 @@ class Tracking:
                 )
                 for column in self.options.context_columns
             ),
-            switch=(
-                switch(self.table.key, self.options.events)
+            ignored=(
+                is_ignored(self.table.key, self.options.events)
                 if self.options.ignorable
                 else None
             ),

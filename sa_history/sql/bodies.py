@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from sa_history.sql.compose import Fragment, Joined, Literal, Qualified, Raw, join
-from sa_history.sql.naming import CONTEXT_ID, CONTEXT_METADATA, CONTEXT_PARENT_ID
+from sa_history.sql.naming import (
+    CONTEXT_ID,
+    CONTEXT_METADATA,
+    CONTEXT_PARENT_ID,
+    CONTEXT_STORED,
+)
 
 VERSION = 1
 """The version of the functions that stay the same whatever is tracked.
@@ -20,6 +25,16 @@ def _setting(name: str) -> str:
     return f"NULLIF(current_setting('{name}', true), '')"
 
 
+_ID_LENGTH = 36
+"""The characters of a uuid as text."""
+
+# Whatever the client sets in mid-transaction makes it another text.
+_IN_FORCE = (
+    f"current_setting('{CONTEXT_ID}', true)"
+    f" || current_setting('{CONTEXT_METADATA}', true)"
+)
+
+
 def attach_context(context_table: Qualified) -> Fragment:
     """Return the body that stores the context in force, and returns its id.
 
@@ -28,20 +43,31 @@ def attach_context(context_table: Qualified) -> Fragment:
     thread has both, in a block without a target. Who has the advisory lock writes the
     row.
 
+    Row by row, to look for the context takes as long as to write an event's indexes. So
+    what it has stored is remembered in a setting of the transaction, which a rollback
+    to a savepoint takes back as it does the context.
+
     There is no EXCEPTION block: it would be a subtransaction for each call, six to
     eight times slower.
     """
+    stored = f"current_setting('{CONTEXT_STORED}', true)"
     return Joined(
         (
             Raw(
                 f"{_HEADER}DECLARE\n"
-                f"  context_id uuid := {_setting(CONTEXT_ID)};\n"
-                f"  context_parent uuid := {_setting(CONTEXT_PARENT_ID)};\n"
-                f"  context_metadata jsonb := {_setting(CONTEXT_METADATA)};\n"
+                "  context_id uuid;\n"
+                "  context_parent uuid;\n"
+                "  context_metadata jsonb;\n"
                 "BEGIN\n"
+                f"  IF substr({stored}, {_ID_LENGTH + 1}) = {_IN_FORCE} THEN\n"
+                f"    RETURN NULLIF(left({stored}, {_ID_LENGTH}), '');\n"
+                "  END IF;\n"
+                f"  context_id := {_setting(CONTEXT_ID)};\n"
                 "  IF context_id IS NULL THEN\n"
                 "    RETURN NULL;\n"
                 "  END IF;\n"
+                f"  context_parent := {_setting(CONTEXT_PARENT_ID)};\n"
+                f"  context_metadata := {_setting(CONTEXT_METADATA)};\n"
                 "  context_metadata := COALESCE(context_metadata, '{}');\n"
                 "  PERFORM FROM "
             ),
@@ -50,27 +76,28 @@ def attach_context(context_table: Qualified) -> Fragment:
                 " AS context\n"
                 "    WHERE context.id = context_id"
                 " AND context.metadata = context_metadata;\n"
-                "  IF FOUND THEN\n"
-                "    RETURN context_id;\n"
-                "  END IF;\n"
-                "  IF NOT pg_try_advisory_xact_lock("
+                "  IF NOT FOUND THEN\n"
+                "    IF NOT pg_try_advisory_xact_lock("
                 "hashtextextended(context_id::text, 0)) THEN\n"
-                "    context_parent := context_id;\n"
-                "    context_id :="
+                "      context_parent := context_id;\n"
+                "      context_id :="
                 " md5(context_id::text || pg_current_xact_id()::text)::uuid;\n"
-                "  END IF;\n"
-                "  INSERT INTO "
+                "    END IF;\n"
+                "    INSERT INTO "
             ),
             context_table,
             Raw(
                 " AS context\n"
-                "    (id, created_at, updated_at, metadata, parent_id)\n"
-                "  VALUES"
+                "      (id, created_at, updated_at, metadata, parent_id)\n"
+                "    VALUES"
                 " (context_id, now(), now(), context_metadata, context_parent)\n"
-                "  ON CONFLICT (id) DO UPDATE\n"
-                "  SET metadata = EXCLUDED.metadata,"
+                "    ON CONFLICT (id) DO UPDATE\n"
+                "    SET metadata = EXCLUDED.metadata,"
                 " updated_at = EXCLUDED.updated_at\n"
-                "  WHERE context.metadata <> EXCLUDED.metadata;\n"
+                "    WHERE context.metadata <> EXCLUDED.metadata;\n"
+                "  END IF;\n"
+                f"  PERFORM set_config('{CONTEXT_STORED}',"
+                f" context_id::text || {_IN_FORCE}, true);\n"
                 "  RETURN context_id;\n"
                 "END\n"
             ),

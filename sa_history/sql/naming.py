@@ -48,6 +48,9 @@ CONTEXT_METADATA = "pghistory.context_metadata"
 CONTEXT_PARENT_ID = "pghistory.context_parent_id"
 """The setting that holds the id of the context around the one in force."""
 
+CONTEXT_STORED = "pghistory.context_stored"
+"""The setting by which a transaction remembers which context it has stored."""
+
 AS_OF = "pghistory.as_of"
 """The setting that holds the moment that a session sees the past of."""
 

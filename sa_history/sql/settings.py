@@ -16,3 +16,22 @@ SET_CONFIG = "SELECT " + ", ".join(
     f"set_config('{name}', %s, true)" for name in SETTING_NAMES
 )
 """Sets them until the transaction ends, with the parameters of psycopg."""
+
+
+def begin(
+    isolation_level: str | None, read_only: bool | None, deferrable: bool | None
+) -> str:
+    """Return the statement that begins a transaction.
+
+    :param isolation_level: such as ``"REPEATABLE_READ"``.
+    :param read_only: whether it only reads.
+    :param deferrable: whether it may wait until it cannot fail.
+    """
+    statement = "BEGIN"
+    if isolation_level is not None:
+        statement += f" ISOLATION LEVEL {isolation_level.replace('_', ' ')}"
+    if read_only is not None:
+        statement += " READ ONLY" if read_only else " READ WRITE"
+    if deferrable is not None:
+        statement += " DEFERRABLE" if deferrable else " NOT DEFERRABLE"
+    return statement

@@ -1,10 +1,11 @@
-"""The switch in a trigger's WHEN, by which ``history.ignore`` turns it off.
+"""The switch of a trigger, by which ``history.ignore`` turns it off.
 
 The setting holds a JSON list of keys, ``"table:trigger"`` with a star for any. In a
 name, a backslash stands before a star, a colon and a backslash.
 
-The switch stands in WHEN and not in the function, which is not called then; while
-nothing is ignored it costs one look at a setting.
+Of a trigger that is attached the switch stands in WHEN, since its function is the
+user's. The functions that write events look at it themselves: PostgreSQL reads a WHEN
+from the catalog for each statement, which takes longer than to write an index entry.
 """
 
 from __future__ import annotations
@@ -36,15 +37,23 @@ def switch_keys(table: str, trigger: str) -> tuple[str, ...]:
     )
 
 
-def switch(table: str, trigger: str) -> Fragment:
-    """Return the condition that is true unless the trigger is ignored.
+def is_ignored(table: str, trigger: str) -> Fragment:
+    """Return the condition that is true where, and only where, the trigger is ignored.
 
     Parameters are as for :func:`switch_keys`.
     """
     # Where it was local to an earlier transaction it reads '' and not NULL.
     setting = f"NULLIF(current_setting('{IGNORED}', true), '')"
     keys = join(", ", (Literal(key) for key in switch_keys(table, trigger)))
-    return Joined((Raw(f"({setting}::jsonb ?| ARRAY["), keys, Raw("]) IS NOT TRUE")))
+    return Joined((Raw(f"{setting}::jsonb ?| ARRAY["), keys, Raw("]")))
+
+
+def switch(table: str, trigger: str) -> Fragment:
+    """Return the condition that is true unless the trigger is ignored.
+
+    Parameters are as for :func:`switch_keys`.
+    """
+    return Joined((Raw("("), is_ignored(table, trigger), Raw(") IS NOT TRUE")))
 
 
 def switched(condition: Fragment | None, by: Fragment | None) -> Fragment | None:

@@ -22,7 +22,6 @@ from sa_history.sql.compose import (
     join,
 )
 from sa_history.sql.naming import CONTEXT_ID, CONTEXT_METADATA
-from sa_history.sql.switch import switched
 from sa_history.triggers.rows import PAIRS, USE_COLUMN, holds_for_pair, rows_of
 
 OPS = {
@@ -36,6 +35,11 @@ OPS = {
 OLD_KEY = "pgh_old_key"
 """The column that says which key the row had before, if its key has changed."""
 
+# PostgreSQL reads a trigger's WHEN from the catalog for each statement: 1 microsecond
+# for each column that is compared, 2 to 3 for both rows as they are.
+_FEW_COLUMNS = 3
+_ROW_CHANGES = "OLD.* OPERATOR(pg_catalog.*<>) NEW.*"
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -47,6 +51,9 @@ class Recording:
     :param columns: pairs of event column and tracked column.
     :param condition: SQL over ``OLD`` and ``NEW``, None for every row.
     :param compares: whether the condition reads both rows of an update.
+    :param compared: in how many columns the condition looks for a change, 0 where it
+        does not.
+    :param asked: what the condition asks for beside a change, None for nothing.
     :param key: the columns of the primary key.
     :param key_changes: SQL over ``OLD`` and ``NEW`` that tells whether an update has
         changed the key, None for other operations.
@@ -58,8 +65,22 @@ class Recording:
     columns: tuple[tuple[str, str], ...]
     condition: str | None = None
     compares: bool = False
+    compared: int = 0
+    asked: str | None = None
     key: tuple[str, ...] = ()
     key_changes: str | None = None
+
+    @property
+    def when(self) -> str | None:
+        """What a trigger for each row looks at before it calls the function."""
+        if self.compared <= _FEW_COLUMNS:
+            return self.condition
+        return f"({self.asked}) AND {_ROW_CHANGES}" if self.asked else _ROW_CHANGES
+
+    @property
+    def is_looked_at(self) -> bool:
+        """Whether :attr:`when` is all of the condition."""
+        return self.when == self.condition
 
     @property
     def reads_both_rows(self) -> bool:
@@ -98,7 +119,7 @@ class Capture:
     :param context_value: the function that reads a key of the context.
     :param inline_context: whether the context is stored in the event.
     :param context_columns: keys of the context with columns of their own.
-    :param switch: what stands in WHEN to have the triggers ignored.
+    :param ignored: SQL that is true where nothing is to be recorded.
     :param search_path: schemas in which conditions find operators.
     :param notify: the channel that is told of new events, None for none.
     """
@@ -112,7 +133,7 @@ class Capture:
     context_value: Qualified
     inline_context: bool
     context_columns: tuple[ContextColumn, ...]
-    switch: Fragment | None = None
+    ignored: Fragment | None = None
     search_path: tuple[str, ...] = ()
     notify: str | None = None
 
@@ -124,6 +145,23 @@ class Capture:
     def operations(self) -> list[Operation]:
         """The operations that have a recording."""
         return [operation for operation in Operation if self.of(operation)]
+
+    def by_row(self, operation: Operation) -> bool:
+        """Return whether an operation fires its trigger for each row."""
+        return self.level is Level.ROW and operation is not Operation.TRUNCATE
+
+    def when(self, operation: Operation) -> Fragment | None:
+        """Return what a trigger looks at before it calls the function.
+
+        It keeps the function from being called where there is nothing to write; only
+        a trigger for each row can look at the row.
+        """
+        looks = dict.fromkeys(recording.when for recording in self.of(operation))
+        if not self.by_row(operation) or None in looks:
+            return None
+        if len(looks) == 1:
+            return Raw(str(*looks))
+        return join(" OR ", (Raw(f"({look})") for look in looks))
 
 
 def record_function(capture: Capture) -> Function:
@@ -138,6 +176,7 @@ def record_function(capture: Capture) -> Function:
     body = Joined(
         (
             Raw(f"{USE_COLUMN}BEGIN\n"),
+            _unless_ignored(capture),
             *branches,
             Raw("  END IF;\n"),
             _notify(capture),
@@ -145,6 +184,14 @@ def record_function(capture: Capture) -> Function:
         )
     )
     return Function(capture.function, body, search_path=capture.search_path)
+
+
+def _unless_ignored(capture: Capture) -> Fragment:
+    if capture.ignored is None:
+        return Raw("")
+    return Joined(
+        (Raw("  IF "), capture.ignored, Raw(" THEN\n    RETURN NULL;\n  END IF;\n"))
+    )
 
 
 def _notify(capture: Capture) -> Fragment:
@@ -156,31 +203,48 @@ def _notify(capture: Capture) -> Fragment:
 
 
 def _insert(capture: Capture, recording: Recording) -> Fragment:
+    by_row = capture.by_row(recording.operation)
+
+    def once(value: Fragment) -> Fragment:
+        """Return an expression that is evaluated once, and only for an event.
+
+        In a SELECT of many rows that takes an uncorrelated subquery.
+        """
+        return value if by_row else Joined((Raw("(SELECT "), value, Raw(")")))
+
     # pgh_id and pgh_created_at are filled by the columns' defaults.
     values: list[tuple[str, Fragment]] = [
         ("pgh_label", Literal(recording.label)),
         ("pgh_op", Literal(OPS[recording.operation])),
-        # An uncorrelated subquery runs once for the statement, and only when there
-        # is a row to write: no event, no context row.
-        ("pgh_xact_id", Raw("(SELECT pg_current_xact_id()::text::bigint)")),
-        *_context_values(capture),
+        ("pgh_xact_id", once(Raw("pg_current_xact_id()::text::bigint"))),
+        *((name, once(value)) for name, value in _context_values(capture)),
     ]
     if recording.key_changes is not None:
         values.append((OLD_KEY, _old_key(recording.key, recording.key_changes)))
     row = Raw(f"{recording.row.upper()}.")
     values += [(event, row + Ident(name)) for event, name in recording.columns]
-    return Joined(
-        (
-            Raw("    INSERT INTO "),
-            capture.events,
-            Raw(" ("),
-            join(", ", (Ident(column) for column, _ in values)),
-            Raw(")\n    SELECT "),
-            join(", ", (value for _, value in values)),
-            _source(capture, recording),
-            _where(capture, recording),
-            Raw(";\n"),
+    columns = join(", ", (Ident(column) for column, _ in values))
+    into = Joined((Raw("INSERT INTO "), capture.events, Raw(" ("), columns, Raw(")\n")))
+    listed = join(", ", (value for _, value in values))
+    if not by_row:
+        return Joined(
+            (
+                Raw("    "),
+                into,
+                Raw("    SELECT "),
+                listed,
+                _source(capture, recording),
+                _where(recording),
+                Raw(";\n"),
+            )
         )
+    insert = Joined((Raw("    "), into, Raw("    VALUES ("), listed, Raw(");\n")))
+    if recording.is_looked_at and len(capture.of(recording.operation)) == 1:
+        return insert
+    if recording.condition is None:
+        return insert
+    return Joined(
+        (Raw(f"    IF {recording.condition} THEN\n"), insert, Raw("    END IF;\n"))
     )
 
 
@@ -194,8 +258,7 @@ def _old_key(key: Sequence[str], changes: str) -> Fragment:
 
 def _context_values(capture: Capture) -> Iterable[tuple[str, Fragment]]:
     if capture.attach_context is not None:
-        attach = Raw("(SELECT ") + capture.attach_context + Raw("())")
-        yield "pgh_context_id", attach
+        yield "pgh_context_id", capture.attach_context + Raw("()")
     if capture.inline_context:
         # A local setting reads '' and not NULL in later transactions.
         for event_column, name, type_ in (
@@ -203,20 +266,20 @@ def _context_values(capture: Capture) -> Iterable[tuple[str, Fragment]]:
             ("pgh_context", CONTEXT_METADATA, "jsonb"),
         ):
             value = f"NULLIF(current_setting('{name}', true), '')::{type_}"
-            yield event_column, Raw(f"(SELECT {value})")
+            yield event_column, Raw(value)
     for column in capture.context_columns:
         yield (
             column.name,
             Joined(
                 (
-                    Raw("(SELECT CAST("),
+                    Raw("CAST("),
                     capture.context_value,
                     Raw("("),
                     Literal(column.name),
                     Raw(f", {_boolean(column.required)}, {_boolean(column.as_json)}, "),
                     Raw("TG_TABLE_SCHEMA, TG_TABLE_NAME) AS "),
                     column.type,
-                    Raw("))"),
+                    Raw(")"),
                 )
             ),
         )
@@ -227,9 +290,6 @@ def _boolean(value: bool) -> str:
 
 
 def _source(capture: Capture, recording: Recording) -> Fragment:
-    truncate = recording.operation is Operation.TRUNCATE
-    if capture.level is Level.ROW and not truncate:
-        return Raw("")
     if recording.reads_both_rows:
         return Raw(f"\n    FROM {PAIRS}")
     return Raw("\n    FROM ") + rows_of(
@@ -237,18 +297,11 @@ def _source(capture: Capture, recording: Recording) -> Fragment:
     )
 
 
-def _where(capture: Capture, recording: Recording) -> Fragment:
-    by_row = (
-        capture.level is Level.ROW and recording.operation is not Operation.TRUNCATE
-    )
+def _where(recording: Recording) -> Fragment:
+    if recording.reads_both_rows:
+        return Raw(f"\n    WHERE {holds_for_pair(recording.condition or 'true')}")
     if recording.condition is None:
-        if recording.reads_both_rows and not by_row:
-            return Raw(f"\n    WHERE {holds_for_pair('true')}")
         return Raw("")
-    if by_row and len(capture.of(recording.operation)) == 1:
-        return Raw("")  # the trigger's WHEN has looked already
-    if recording.reads_both_rows and not by_row:
-        return Raw(f"\n    WHERE {holds_for_pair(recording.condition)}")
     return Raw(f"\n    WHERE {recording.condition}")
 
 
@@ -260,8 +313,10 @@ def record_triggers(
     :param name: gives a trigger's name for its operations.
     """
     triggers = []
-    for operations, when in _firings(capture):
-        truncate = operations == (Operation.TRUNCATE,)
+    for operations in _firings(capture):
+        first = operations[0]
+        by_row = capture.by_row(first)
+        truncate = first is Operation.TRUNCATE
         triggers.append(
             Trigger(
                 name=name(operations),
@@ -270,13 +325,9 @@ def record_triggers(
                 # After a TRUNCATE the rows are gone.
                 timing="BEFORE" if truncate else "AFTER",
                 operations=operations,
-                level=Level.STATEMENT if truncate else capture.level,
-                referencing=(
-                    transition_tables(operations[0])
-                    if capture.level is Level.STATEMENT and not truncate
-                    else None
-                ),
-                when=switched(when, capture.switch),
+                level=Level.ROW if by_row else Level.STATEMENT,
+                referencing=(None if by_row or truncate else transition_tables(first)),
+                when=capture.when(first),
             )
         )
     return triggers
@@ -287,22 +338,16 @@ def operations_key(operations: Sequence[Operation]) -> str:
     return "_".join(operation.value.lower() for operation in operations)
 
 
-def _firings(capture: Capture) -> list[tuple[tuple[Operation, ...], Fragment | None]]:
-    """Return the operations of each trigger, with its WHEN.
+def _firings(capture: Capture) -> list[tuple[Operation, ...]]:
+    """Return the operations of each trigger.
 
-    A trigger with transition tables has one operation, and no WHEN on the rows. Row
-    triggers share one trigger where they have no condition; where each tracker of
-    an operation has one, WHEN keeps the function from being called at all.
+    A trigger with transition tables has one operation, as has one with a condition.
+    The others that are for each row are one.
     """
-    single: list[tuple[tuple[Operation, ...], Fragment | None]] = []
-    shared: list[Operation] = []
-    for operation in capture.operations:
-        conditions = [recording.condition for recording in capture.of(operation)]
-        if capture.level is Level.STATEMENT or operation is Operation.TRUNCATE:
-            single.append(((operation,), None))
-        elif any(condition is None for condition in conditions):
-            shared.append(operation)
-        else:
-            either = join(" OR ", (Raw(f"({c})") for c in conditions))
-            single.append(((operation,), either))
-    return [*([(tuple(shared), None)] if shared else []), *single]
+    shared = tuple(
+        operation
+        for operation in capture.operations
+        if capture.by_row(operation) and capture.when(operation) is None
+    )
+    single = [(each,) for each in capture.operations if each not in shared]
+    return [*([shared] if shared else []), *single]

@@ -104,10 +104,10 @@ DRIFT = {
         ],
         [("outdated", "trigger", "account_event_insert on public.account", "install")],
     ),
-    "a trigger is replaced by hand and has no condition": (
+    "a trigger is replaced by hand and has a condition": (
         [
             "CREATE OR REPLACE TRIGGER account_event_insert AFTER INSERT ON account"
-            " REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT"
+            " REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT WHEN (false)"
             " EXECUTE FUNCTION account_event_record()",
         ],
         [("outdated", "trigger", "account_event_insert on public.account", "install")],

@@ -1858,7 +1858,9 @@ def round_trips(connection: Connection, work: Callable[[], None]) -> tuple[int, 
         file.seek(0)
         sent = [line for line in file.read().splitlines() if b"\tF\t" in line]
     asking = [line for line in sent if line.split(b"\t")[3] in (b"Query", b"Sync")]
-    telling = [line for line in sent if b"\tBind\t" in line and b"note:x" in line]
+    # What tells is a Bind, or the Query that begins the transaction.
+    telling = [line for line in sent if b"set_config" in line or b"\tBind\t" in line]
+    telling = [line for line in telling if b"note:x" in line]
     return len(asking), len(telling)
 
 

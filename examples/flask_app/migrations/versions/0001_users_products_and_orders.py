@@ -148,33 +148,39 @@ def upgrade() -> None:
         'AS $history$\n'
         '-- sa_history: version 1\n'
         'DECLARE\n'
-        "  context_id uuid := NULLIF(current_setting('pghistory.context_id', true), '');\n"
-        "  context_parent uuid := NULLIF(current_setting('pghistory.context_parent_id', true), '');\n"
-        "  context_metadata jsonb := NULLIF(current_setting('pghistory.context_metadata', true), '');\n"
+        '  context_id uuid;\n'
+        '  context_parent uuid;\n'
+        '  context_metadata jsonb;\n'
         'BEGIN\n'
+        "  IF substr(current_setting('pghistory.context_stored', true), 37) = current_setting('pghistory.context_id', true) || current_setting('pghistory.context_metadata', true) THEN\n"
+        "    RETURN NULLIF(left(current_setting('pghistory.context_stored', true), 36), '');\n"
+        '  END IF;\n'
+        "  context_id := NULLIF(current_setting('pghistory.context_id', true), '');\n"
         '  IF context_id IS NULL THEN\n'
         '    RETURN NULL;\n'
         '  END IF;\n'
+        "  context_parent := NULLIF(current_setting('pghistory.context_parent_id', true), '');\n"
+        "  context_metadata := NULLIF(current_setting('pghistory.context_metadata', true), '');\n"
         "  context_metadata := COALESCE(context_metadata, '{}');\n"
         '  PERFORM FROM "public"."pghistory_context" AS context\n'
         '    WHERE context.id = context_id AND context.metadata = context_metadata;\n'
-        '  IF FOUND THEN\n'
-        '    RETURN context_id;\n'
+        '  IF NOT FOUND THEN\n'
+        '    IF NOT pg_try_advisory_xact_lock(hashtextextended(context_id::text, 0)) THEN\n'
+        '      context_parent := context_id;\n'
+        '      context_id := md5(context_id::text || pg_current_xact_id()::text)::uuid;\n'
+        '    END IF;\n'
+        '    INSERT INTO "public"."pghistory_context" AS context\n'
+        '      (id, created_at, updated_at, metadata, parent_id)\n'
+        '    VALUES (context_id, now(), now(), context_metadata, context_parent)\n'
+        '    ON CONFLICT (id) DO UPDATE\n'
+        '    SET metadata = EXCLUDED.metadata, updated_at = EXCLUDED.updated_at\n'
+        '    WHERE context.metadata <> EXCLUDED.metadata;\n'
         '  END IF;\n'
-        '  IF NOT pg_try_advisory_xact_lock(hashtextextended(context_id::text, 0)) THEN\n'
-        '    context_parent := context_id;\n'
-        '    context_id := md5(context_id::text || pg_current_xact_id()::text)::uuid;\n'
-        '  END IF;\n'
-        '  INSERT INTO "public"."pghistory_context" AS context\n'
-        '    (id, created_at, updated_at, metadata, parent_id)\n'
-        '  VALUES (context_id, now(), now(), context_metadata, context_parent)\n'
-        '  ON CONFLICT (id) DO UPDATE\n'
-        '  SET metadata = EXCLUDED.metadata, updated_at = EXCLUDED.updated_at\n'
-        '  WHERE context.metadata <> EXCLUDED.metadata;\n'
+        "  PERFORM set_config('pghistory.context_stored', context_id::text || current_setting('pghistory.context_id', true) || current_setting('pghistory.context_metadata', true), true);\n"
         '  RETURN context_id;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."pghistory_context_attach"() IS \'sa_history:408a93247cce2624\'',
+        'COMMENT ON FUNCTION "public"."pghistory_context_attach"() IS \'sa_history:33fabab2c30862bd\'',
     )
     op.history_ddl(
         'create function public.pghistory_context_value',
@@ -219,6 +225,9 @@ def upgrade() -> None:
         'AS $history$\n'
         '#variable_conflict use_column\n'
         'BEGIN\n'
+        "  IF NULLIF(current_setting('pghistory.ignore', true), '')::jsonb ?| ARRAY['users:events', 'users:*', '*:events'] THEN\n"
+        '    RETURN NULL;\n'
+        '  END IF;\n'
         "  IF TG_OP = 'INSERT' THEN\n"
         '    INSERT INTO "public"."users_event" ("pgh_label", "pgh_op", "pgh_xact_id", "pgh_context_id", "pgh_obj_id", "id", "name", "password_hash", "is_admin")\n'
         '    SELECT \'snapshot\', \'I\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), NEW."id", NEW."id", NEW."name", NEW."password_hash", NEW."is_admin"\n'
@@ -241,7 +250,7 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."users_event_record"() IS \'sa_history:d350cdea0f9a2e82\'',
+        'COMMENT ON FUNCTION "public"."users_event_record"() IS \'sa_history:6614038ae1d74806\'',
     )
     op.history_ddl(
         'create function public.product_event_record',
@@ -250,6 +259,9 @@ def upgrade() -> None:
         'AS $history$\n'
         '#variable_conflict use_column\n'
         'BEGIN\n'
+        "  IF NULLIF(current_setting('pghistory.ignore', true), '')::jsonb ?| ARRAY['product:events', 'product:*', '*:events'] THEN\n"
+        '    RETURN NULL;\n'
+        '  END IF;\n'
         "  IF TG_OP = 'INSERT' THEN\n"
         '    INSERT INTO "public"."product_event" ("pgh_label", "pgh_op", "pgh_xact_id", "pgh_context_id", "pgh_obj_id", "id", "name", "price")\n'
         '    SELECT \'snapshot\', \'I\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), NEW."id", NEW."id", NEW."name", NEW."price"\n'
@@ -272,7 +284,7 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."product_event_record"() IS \'sa_history:11664a4400e92845\'',
+        'COMMENT ON FUNCTION "public"."product_event_record"() IS \'sa_history:8a9a519faaf0d375\'',
     )
     op.history_ddl(
         'create function public.orders_event_record',
@@ -281,6 +293,9 @@ def upgrade() -> None:
         'AS $history$\n'
         '#variable_conflict use_column\n'
         'BEGIN\n'
+        "  IF NULLIF(current_setting('pghistory.ignore', true), '')::jsonb ?| ARRAY['orders:events', 'orders:*', '*:events'] THEN\n"
+        '    RETURN NULL;\n'
+        '  END IF;\n'
         "  IF TG_OP = 'INSERT' THEN\n"
         '    INSERT INTO "public"."orders_event" ("pgh_label", "pgh_op", "pgh_xact_id", "pgh_context_id", "pgh_obj_id", "id", "customer", "address", "status")\n'
         '    SELECT \'snapshot\', \'I\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), NEW."id", NEW."id", NEW."customer", NEW."address", NEW."status"\n'
@@ -303,7 +318,7 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."orders_event_record"() IS \'sa_history:27b214f4dae50ec7\'',
+        'COMMENT ON FUNCTION "public"."orders_event_record"() IS \'sa_history:d14ba1fc509b3155\'',
     )
     op.history_ddl(
         'create function public.item_event_record',
@@ -312,6 +327,9 @@ def upgrade() -> None:
         'AS $history$\n'
         '#variable_conflict use_column\n'
         'BEGIN\n'
+        "  IF NULLIF(current_setting('pghistory.ignore', true), '')::jsonb ?| ARRAY['item:events', 'item:*', '*:events'] THEN\n"
+        '    RETURN NULL;\n'
+        '  END IF;\n'
         "  IF TG_OP = 'INSERT' THEN\n"
         '    INSERT INTO "public"."item_event" ("pgh_label", "pgh_op", "pgh_xact_id", "pgh_context_id", "pgh_obj_id", "id", "order_id", "product_id", "quantity", "price")\n'
         '    SELECT \'snapshot\', \'I\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), NEW."id", NEW."id", NEW."order_id", NEW."product_id", NEW."quantity", NEW."price"\n'
@@ -334,119 +352,103 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."item_event_record"() IS \'sa_history:5b3cb05b46508f83\'',
+        'COMMENT ON FUNCTION "public"."item_event_record"() IS \'sa_history:f30110781d6149d3\'',
     )
     op.history_ddl(
         'create trigger users_event_insert on public.users',
         'CREATE TRIGGER "users_event_insert" AFTER INSERT ON "public"."users"\n'
-        'REFERENCING NEW TABLE AS "new_rows" FOR EACH STATEMENT WHEN ((NULLIF(current_setting(\'pghistory.ignore\', true), \'\')::jsonb ?| ARRAY[\'users:events\', \'users:*\', \'*:events\']) IS NOT TRUE)\n'
-        'EXECUTE FUNCTION "public"."users_event_record"()',
-        'COMMENT ON TRIGGER "users_event_insert" ON "public"."users" IS \'sa_history:5ac353688fb1db4a\'',
+        'REFERENCING NEW TABLE AS "new_rows" FOR EACH STATEMENT EXECUTE FUNCTION "public"."users_event_record"()',
+        'COMMENT ON TRIGGER "users_event_insert" ON "public"."users" IS \'sa_history:c34dcf86b1b2b834\'',
     )
     op.history_ddl(
         'create trigger users_event_update on public.users',
         'CREATE TRIGGER "users_event_update" AFTER UPDATE ON "public"."users"\n'
-        'REFERENCING OLD TABLE AS "old_rows" NEW TABLE AS "new_rows" FOR EACH STATEMENT WHEN ((NULLIF(current_setting(\'pghistory.ignore\', true), \'\')::jsonb ?| ARRAY[\'users:events\', \'users:*\', \'*:events\']) IS NOT TRUE)\n'
-        'EXECUTE FUNCTION "public"."users_event_record"()',
-        'COMMENT ON TRIGGER "users_event_update" ON "public"."users" IS \'sa_history:7edd77c94eefaf70\'',
+        'REFERENCING OLD TABLE AS "old_rows" NEW TABLE AS "new_rows" FOR EACH STATEMENT EXECUTE FUNCTION "public"."users_event_record"()',
+        'COMMENT ON TRIGGER "users_event_update" ON "public"."users" IS \'sa_history:3c57fe23ba52b228\'',
     )
     op.history_ddl(
         'create trigger users_event_delete on public.users',
         'CREATE TRIGGER "users_event_delete" AFTER DELETE ON "public"."users"\n'
-        'REFERENCING OLD TABLE AS "old_rows" FOR EACH STATEMENT WHEN ((NULLIF(current_setting(\'pghistory.ignore\', true), \'\')::jsonb ?| ARRAY[\'users:events\', \'users:*\', \'*:events\']) IS NOT TRUE)\n'
-        'EXECUTE FUNCTION "public"."users_event_record"()',
-        'COMMENT ON TRIGGER "users_event_delete" ON "public"."users" IS \'sa_history:166177366942b398\'',
+        'REFERENCING OLD TABLE AS "old_rows" FOR EACH STATEMENT EXECUTE FUNCTION "public"."users_event_record"()',
+        'COMMENT ON TRIGGER "users_event_delete" ON "public"."users" IS \'sa_history:450d0c8065832a2a\'',
     )
     op.history_ddl(
         'create trigger users_event_truncate on public.users',
         'CREATE TRIGGER "users_event_truncate" BEFORE TRUNCATE ON "public"."users"\n'
-        "FOR EACH STATEMENT WHEN ((NULLIF(current_setting('pghistory.ignore', true), '')::jsonb ?| ARRAY['users:events', 'users:*', '*:events']) IS NOT TRUE)\n"
-        'EXECUTE FUNCTION "public"."users_event_record"()',
-        'COMMENT ON TRIGGER "users_event_truncate" ON "public"."users" IS \'sa_history:115627c666b7f307\'',
+        'FOR EACH STATEMENT EXECUTE FUNCTION "public"."users_event_record"()',
+        'COMMENT ON TRIGGER "users_event_truncate" ON "public"."users" IS \'sa_history:5099186c1e9c6b02\'',
     )
     op.history_ddl(
         'create trigger product_event_insert on public.product',
         'CREATE TRIGGER "product_event_insert" AFTER INSERT ON "public"."product"\n'
-        'REFERENCING NEW TABLE AS "new_rows" FOR EACH STATEMENT WHEN ((NULLIF(current_setting(\'pghistory.ignore\', true), \'\')::jsonb ?| ARRAY[\'product:events\', \'product:*\', \'*:events\']) IS NOT TRUE)\n'
-        'EXECUTE FUNCTION "public"."product_event_record"()',
-        'COMMENT ON TRIGGER "product_event_insert" ON "public"."product" IS \'sa_history:266863788565d97b\'',
+        'REFERENCING NEW TABLE AS "new_rows" FOR EACH STATEMENT EXECUTE FUNCTION "public"."product_event_record"()',
+        'COMMENT ON TRIGGER "product_event_insert" ON "public"."product" IS \'sa_history:9967eac2ab4fb346\'',
     )
     op.history_ddl(
         'create trigger product_event_update on public.product',
         'CREATE TRIGGER "product_event_update" AFTER UPDATE ON "public"."product"\n'
-        'REFERENCING OLD TABLE AS "old_rows" NEW TABLE AS "new_rows" FOR EACH STATEMENT WHEN ((NULLIF(current_setting(\'pghistory.ignore\', true), \'\')::jsonb ?| ARRAY[\'product:events\', \'product:*\', \'*:events\']) IS NOT TRUE)\n'
-        'EXECUTE FUNCTION "public"."product_event_record"()',
-        'COMMENT ON TRIGGER "product_event_update" ON "public"."product" IS \'sa_history:9c847b8064b60c98\'',
+        'REFERENCING OLD TABLE AS "old_rows" NEW TABLE AS "new_rows" FOR EACH STATEMENT EXECUTE FUNCTION "public"."product_event_record"()',
+        'COMMENT ON TRIGGER "product_event_update" ON "public"."product" IS \'sa_history:48d5413b0a927672\'',
     )
     op.history_ddl(
         'create trigger product_event_delete on public.product',
         'CREATE TRIGGER "product_event_delete" AFTER DELETE ON "public"."product"\n'
-        'REFERENCING OLD TABLE AS "old_rows" FOR EACH STATEMENT WHEN ((NULLIF(current_setting(\'pghistory.ignore\', true), \'\')::jsonb ?| ARRAY[\'product:events\', \'product:*\', \'*:events\']) IS NOT TRUE)\n'
-        'EXECUTE FUNCTION "public"."product_event_record"()',
-        'COMMENT ON TRIGGER "product_event_delete" ON "public"."product" IS \'sa_history:719350ac3157c595\'',
+        'REFERENCING OLD TABLE AS "old_rows" FOR EACH STATEMENT EXECUTE FUNCTION "public"."product_event_record"()',
+        'COMMENT ON TRIGGER "product_event_delete" ON "public"."product" IS \'sa_history:394d0f772dee91f8\'',
     )
     op.history_ddl(
         'create trigger product_event_truncate on public.product',
         'CREATE TRIGGER "product_event_truncate" BEFORE TRUNCATE ON "public"."product"\n'
-        "FOR EACH STATEMENT WHEN ((NULLIF(current_setting('pghistory.ignore', true), '')::jsonb ?| ARRAY['product:events', 'product:*', '*:events']) IS NOT TRUE)\n"
-        'EXECUTE FUNCTION "public"."product_event_record"()',
-        'COMMENT ON TRIGGER "product_event_truncate" ON "public"."product" IS \'sa_history:b515f01eeb854e6f\'',
+        'FOR EACH STATEMENT EXECUTE FUNCTION "public"."product_event_record"()',
+        'COMMENT ON TRIGGER "product_event_truncate" ON "public"."product" IS \'sa_history:3e8499d61ae3d876\'',
     )
     op.history_ddl(
         'create trigger orders_event_insert on public.orders',
         'CREATE TRIGGER "orders_event_insert" AFTER INSERT ON "public"."orders"\n'
-        'REFERENCING NEW TABLE AS "new_rows" FOR EACH STATEMENT WHEN ((NULLIF(current_setting(\'pghistory.ignore\', true), \'\')::jsonb ?| ARRAY[\'orders:events\', \'orders:*\', \'*:events\']) IS NOT TRUE)\n'
-        'EXECUTE FUNCTION "public"."orders_event_record"()',
-        'COMMENT ON TRIGGER "orders_event_insert" ON "public"."orders" IS \'sa_history:8035c91b9aa918a3\'',
+        'REFERENCING NEW TABLE AS "new_rows" FOR EACH STATEMENT EXECUTE FUNCTION "public"."orders_event_record"()',
+        'COMMENT ON TRIGGER "orders_event_insert" ON "public"."orders" IS \'sa_history:91d6dbcdefa47922\'',
     )
     op.history_ddl(
         'create trigger orders_event_update on public.orders',
         'CREATE TRIGGER "orders_event_update" AFTER UPDATE ON "public"."orders"\n'
-        'REFERENCING OLD TABLE AS "old_rows" NEW TABLE AS "new_rows" FOR EACH STATEMENT WHEN ((NULLIF(current_setting(\'pghistory.ignore\', true), \'\')::jsonb ?| ARRAY[\'orders:events\', \'orders:*\', \'*:events\']) IS NOT TRUE)\n'
-        'EXECUTE FUNCTION "public"."orders_event_record"()',
-        'COMMENT ON TRIGGER "orders_event_update" ON "public"."orders" IS \'sa_history:2b4ab5ef3cc43d8a\'',
+        'REFERENCING OLD TABLE AS "old_rows" NEW TABLE AS "new_rows" FOR EACH STATEMENT EXECUTE FUNCTION "public"."orders_event_record"()',
+        'COMMENT ON TRIGGER "orders_event_update" ON "public"."orders" IS \'sa_history:63cfe86aeecf2074\'',
     )
     op.history_ddl(
         'create trigger orders_event_delete on public.orders',
         'CREATE TRIGGER "orders_event_delete" AFTER DELETE ON "public"."orders"\n'
-        'REFERENCING OLD TABLE AS "old_rows" FOR EACH STATEMENT WHEN ((NULLIF(current_setting(\'pghistory.ignore\', true), \'\')::jsonb ?| ARRAY[\'orders:events\', \'orders:*\', \'*:events\']) IS NOT TRUE)\n'
-        'EXECUTE FUNCTION "public"."orders_event_record"()',
-        'COMMENT ON TRIGGER "orders_event_delete" ON "public"."orders" IS \'sa_history:0d3e9391c25a1492\'',
+        'REFERENCING OLD TABLE AS "old_rows" FOR EACH STATEMENT EXECUTE FUNCTION "public"."orders_event_record"()',
+        'COMMENT ON TRIGGER "orders_event_delete" ON "public"."orders" IS \'sa_history:36ff3bea19a3d5cf\'',
     )
     op.history_ddl(
         'create trigger orders_event_truncate on public.orders',
         'CREATE TRIGGER "orders_event_truncate" BEFORE TRUNCATE ON "public"."orders"\n'
-        "FOR EACH STATEMENT WHEN ((NULLIF(current_setting('pghistory.ignore', true), '')::jsonb ?| ARRAY['orders:events', 'orders:*', '*:events']) IS NOT TRUE)\n"
-        'EXECUTE FUNCTION "public"."orders_event_record"()',
-        'COMMENT ON TRIGGER "orders_event_truncate" ON "public"."orders" IS \'sa_history:f398a4e86c1b7e4e\'',
+        'FOR EACH STATEMENT EXECUTE FUNCTION "public"."orders_event_record"()',
+        'COMMENT ON TRIGGER "orders_event_truncate" ON "public"."orders" IS \'sa_history:19a48177c6563823\'',
     )
     op.history_ddl(
         'create trigger item_event_insert on public.item',
         'CREATE TRIGGER "item_event_insert" AFTER INSERT ON "public"."item"\n'
-        'REFERENCING NEW TABLE AS "new_rows" FOR EACH STATEMENT WHEN ((NULLIF(current_setting(\'pghistory.ignore\', true), \'\')::jsonb ?| ARRAY[\'item:events\', \'item:*\', \'*:events\']) IS NOT TRUE)\n'
-        'EXECUTE FUNCTION "public"."item_event_record"()',
-        'COMMENT ON TRIGGER "item_event_insert" ON "public"."item" IS \'sa_history:8b779b2fd9268b43\'',
+        'REFERENCING NEW TABLE AS "new_rows" FOR EACH STATEMENT EXECUTE FUNCTION "public"."item_event_record"()',
+        'COMMENT ON TRIGGER "item_event_insert" ON "public"."item" IS \'sa_history:3b4db01c9ac373b5\'',
     )
     op.history_ddl(
         'create trigger item_event_update on public.item',
         'CREATE TRIGGER "item_event_update" AFTER UPDATE ON "public"."item"\n'
-        'REFERENCING OLD TABLE AS "old_rows" NEW TABLE AS "new_rows" FOR EACH STATEMENT WHEN ((NULLIF(current_setting(\'pghistory.ignore\', true), \'\')::jsonb ?| ARRAY[\'item:events\', \'item:*\', \'*:events\']) IS NOT TRUE)\n'
-        'EXECUTE FUNCTION "public"."item_event_record"()',
-        'COMMENT ON TRIGGER "item_event_update" ON "public"."item" IS \'sa_history:83125ef239ae95d6\'',
+        'REFERENCING OLD TABLE AS "old_rows" NEW TABLE AS "new_rows" FOR EACH STATEMENT EXECUTE FUNCTION "public"."item_event_record"()',
+        'COMMENT ON TRIGGER "item_event_update" ON "public"."item" IS \'sa_history:922d2f5f1450ce97\'',
     )
     op.history_ddl(
         'create trigger item_event_delete on public.item',
         'CREATE TRIGGER "item_event_delete" AFTER DELETE ON "public"."item"\n'
-        'REFERENCING OLD TABLE AS "old_rows" FOR EACH STATEMENT WHEN ((NULLIF(current_setting(\'pghistory.ignore\', true), \'\')::jsonb ?| ARRAY[\'item:events\', \'item:*\', \'*:events\']) IS NOT TRUE)\n'
-        'EXECUTE FUNCTION "public"."item_event_record"()',
-        'COMMENT ON TRIGGER "item_event_delete" ON "public"."item" IS \'sa_history:6cb6fb25fb76f1ef\'',
+        'REFERENCING OLD TABLE AS "old_rows" FOR EACH STATEMENT EXECUTE FUNCTION "public"."item_event_record"()',
+        'COMMENT ON TRIGGER "item_event_delete" ON "public"."item" IS \'sa_history:6616dba3a54591cd\'',
     )
     op.history_ddl(
         'create trigger item_event_truncate on public.item',
         'CREATE TRIGGER "item_event_truncate" BEFORE TRUNCATE ON "public"."item"\n'
-        "FOR EACH STATEMENT WHEN ((NULLIF(current_setting('pghistory.ignore', true), '')::jsonb ?| ARRAY['item:events', 'item:*', '*:events']) IS NOT TRUE)\n"
-        'EXECUTE FUNCTION "public"."item_event_record"()',
-        'COMMENT ON TRIGGER "item_event_truncate" ON "public"."item" IS \'sa_history:c72aeb53f447bf69\'',
+        'FOR EACH STATEMENT EXECUTE FUNCTION "public"."item_event_record"()',
+        'COMMENT ON TRIGGER "item_event_truncate" ON "public"."item" IS \'sa_history:755b4f6da698b621\'',
     )
     # ### end Alembic commands ###
 

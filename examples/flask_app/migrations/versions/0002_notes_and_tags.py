@@ -69,6 +69,9 @@ def upgrade() -> None:
         'AS $history$\n'
         '#variable_conflict use_column\n'
         'BEGIN\n'
+        "  IF NULLIF(current_setting('pghistory.ignore', true), '')::jsonb ?| ARRAY['order_tag:events', 'order_tag:*', '*:events'] THEN\n"
+        '    RETURN NULL;\n'
+        '  END IF;\n'
         "  IF TG_OP = 'INSERT' THEN\n"
         '    INSERT INTO "public"."order_tag_event" ("pgh_label", "pgh_op", "pgh_xact_id", "pgh_context_id", "order_id", "tag_id")\n'
         '    SELECT \'snapshot\', \'I\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), NEW."order_id", NEW."tag_id"\n'
@@ -91,7 +94,7 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."order_tag_event_record"() IS \'sa_history:5e2ee9349da9d257\'',
+        'COMMENT ON FUNCTION "public"."order_tag_event_record"() IS \'sa_history:8ea0efb40bbd2d17\'',
     )
     op.history_ddl(
         'create function public.tag_event_record',
@@ -100,6 +103,9 @@ def upgrade() -> None:
         'AS $history$\n'
         '#variable_conflict use_column\n'
         'BEGIN\n'
+        "  IF NULLIF(current_setting('pghistory.ignore', true), '')::jsonb ?| ARRAY['tag:events', 'tag:*', '*:events'] THEN\n"
+        '    RETURN NULL;\n'
+        '  END IF;\n'
         "  IF TG_OP = 'INSERT' THEN\n"
         '    INSERT INTO "public"."tag_event" ("pgh_label", "pgh_op", "pgh_xact_id", "pgh_context_id", "pgh_obj_id", "id", "name")\n'
         '    SELECT \'snapshot\', \'I\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), NEW."id", NEW."id", NEW."name"\n'
@@ -122,7 +128,7 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."tag_event_record"() IS \'sa_history:d09542c8a9a09b8d\'',
+        'COMMENT ON FUNCTION "public"."tag_event_record"() IS \'sa_history:760b22c4d0601d67\'',
     )
     op.history_ddl(
         'replace function public.orders_event_record',
@@ -131,6 +137,9 @@ def upgrade() -> None:
         'AS $history$\n'
         '#variable_conflict use_column\n'
         'BEGIN\n'
+        "  IF NULLIF(current_setting('pghistory.ignore', true), '')::jsonb ?| ARRAY['orders:events', 'orders:*', '*:events'] THEN\n"
+        '    RETURN NULL;\n'
+        '  END IF;\n'
         "  IF TG_OP = 'INSERT' THEN\n"
         '    INSERT INTO "public"."orders_event" ("pgh_label", "pgh_op", "pgh_xact_id", "pgh_context_id", "pgh_obj_id", "id", "customer", "address", "status", "note")\n'
         '    SELECT \'snapshot\', \'I\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), NEW."id", NEW."id", NEW."customer", NEW."address", NEW."status", NEW."note"\n'
@@ -153,63 +162,55 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."orders_event_record"() IS \'sa_history:e0df21d65ca25234\'',
+        'COMMENT ON FUNCTION "public"."orders_event_record"() IS \'sa_history:6e79a8bc2d617425\'',
     )
     op.history_ddl(
         'create trigger order_tag_event_insert on public.order_tag',
         'CREATE TRIGGER "order_tag_event_insert" AFTER INSERT ON "public"."order_tag"\n'
-        'REFERENCING NEW TABLE AS "new_rows" FOR EACH STATEMENT WHEN ((NULLIF(current_setting(\'pghistory.ignore\', true), \'\')::jsonb ?| ARRAY[\'order_tag:events\', \'order_tag:*\', \'*:events\']) IS NOT TRUE)\n'
-        'EXECUTE FUNCTION "public"."order_tag_event_record"()',
-        'COMMENT ON TRIGGER "order_tag_event_insert" ON "public"."order_tag" IS \'sa_history:af9e9f7d1b9cede7\'',
+        'REFERENCING NEW TABLE AS "new_rows" FOR EACH STATEMENT EXECUTE FUNCTION "public"."order_tag_event_record"()',
+        'COMMENT ON TRIGGER "order_tag_event_insert" ON "public"."order_tag" IS \'sa_history:ba1cdf5baf4a3958\'',
     )
     op.history_ddl(
         'create trigger order_tag_event_update on public.order_tag',
         'CREATE TRIGGER "order_tag_event_update" AFTER UPDATE ON "public"."order_tag"\n'
-        'REFERENCING OLD TABLE AS "old_rows" NEW TABLE AS "new_rows" FOR EACH STATEMENT WHEN ((NULLIF(current_setting(\'pghistory.ignore\', true), \'\')::jsonb ?| ARRAY[\'order_tag:events\', \'order_tag:*\', \'*:events\']) IS NOT TRUE)\n'
-        'EXECUTE FUNCTION "public"."order_tag_event_record"()',
-        'COMMENT ON TRIGGER "order_tag_event_update" ON "public"."order_tag" IS \'sa_history:aa2da7bfdfc6bbb5\'',
+        'REFERENCING OLD TABLE AS "old_rows" NEW TABLE AS "new_rows" FOR EACH STATEMENT EXECUTE FUNCTION "public"."order_tag_event_record"()',
+        'COMMENT ON TRIGGER "order_tag_event_update" ON "public"."order_tag" IS \'sa_history:d53419b35072bf27\'',
     )
     op.history_ddl(
         'create trigger order_tag_event_delete on public.order_tag',
         'CREATE TRIGGER "order_tag_event_delete" AFTER DELETE ON "public"."order_tag"\n'
-        'REFERENCING OLD TABLE AS "old_rows" FOR EACH STATEMENT WHEN ((NULLIF(current_setting(\'pghistory.ignore\', true), \'\')::jsonb ?| ARRAY[\'order_tag:events\', \'order_tag:*\', \'*:events\']) IS NOT TRUE)\n'
-        'EXECUTE FUNCTION "public"."order_tag_event_record"()',
-        'COMMENT ON TRIGGER "order_tag_event_delete" ON "public"."order_tag" IS \'sa_history:3311c2e02c295f28\'',
+        'REFERENCING OLD TABLE AS "old_rows" FOR EACH STATEMENT EXECUTE FUNCTION "public"."order_tag_event_record"()',
+        'COMMENT ON TRIGGER "order_tag_event_delete" ON "public"."order_tag" IS \'sa_history:d338d475265ca985\'',
     )
     op.history_ddl(
         'create trigger order_tag_event_truncate on public.order_tag',
         'CREATE TRIGGER "order_tag_event_truncate" BEFORE TRUNCATE ON "public"."order_tag"\n'
-        "FOR EACH STATEMENT WHEN ((NULLIF(current_setting('pghistory.ignore', true), '')::jsonb ?| ARRAY['order_tag:events', 'order_tag:*', '*:events']) IS NOT TRUE)\n"
-        'EXECUTE FUNCTION "public"."order_tag_event_record"()',
-        'COMMENT ON TRIGGER "order_tag_event_truncate" ON "public"."order_tag" IS \'sa_history:ecd39a6c0d1bf20b\'',
+        'FOR EACH STATEMENT EXECUTE FUNCTION "public"."order_tag_event_record"()',
+        'COMMENT ON TRIGGER "order_tag_event_truncate" ON "public"."order_tag" IS \'sa_history:87494d710249614d\'',
     )
     op.history_ddl(
         'create trigger tag_event_insert on public.tag',
         'CREATE TRIGGER "tag_event_insert" AFTER INSERT ON "public"."tag"\n'
-        'REFERENCING NEW TABLE AS "new_rows" FOR EACH STATEMENT WHEN ((NULLIF(current_setting(\'pghistory.ignore\', true), \'\')::jsonb ?| ARRAY[\'tag:events\', \'tag:*\', \'*:events\']) IS NOT TRUE)\n'
-        'EXECUTE FUNCTION "public"."tag_event_record"()',
-        'COMMENT ON TRIGGER "tag_event_insert" ON "public"."tag" IS \'sa_history:0c50ee2e284f6096\'',
+        'REFERENCING NEW TABLE AS "new_rows" FOR EACH STATEMENT EXECUTE FUNCTION "public"."tag_event_record"()',
+        'COMMENT ON TRIGGER "tag_event_insert" ON "public"."tag" IS \'sa_history:b61229004b558e2f\'',
     )
     op.history_ddl(
         'create trigger tag_event_update on public.tag',
         'CREATE TRIGGER "tag_event_update" AFTER UPDATE ON "public"."tag"\n'
-        'REFERENCING OLD TABLE AS "old_rows" NEW TABLE AS "new_rows" FOR EACH STATEMENT WHEN ((NULLIF(current_setting(\'pghistory.ignore\', true), \'\')::jsonb ?| ARRAY[\'tag:events\', \'tag:*\', \'*:events\']) IS NOT TRUE)\n'
-        'EXECUTE FUNCTION "public"."tag_event_record"()',
-        'COMMENT ON TRIGGER "tag_event_update" ON "public"."tag" IS \'sa_history:f828be72e95dde77\'',
+        'REFERENCING OLD TABLE AS "old_rows" NEW TABLE AS "new_rows" FOR EACH STATEMENT EXECUTE FUNCTION "public"."tag_event_record"()',
+        'COMMENT ON TRIGGER "tag_event_update" ON "public"."tag" IS \'sa_history:d7924afaa313962b\'',
     )
     op.history_ddl(
         'create trigger tag_event_delete on public.tag',
         'CREATE TRIGGER "tag_event_delete" AFTER DELETE ON "public"."tag"\n'
-        'REFERENCING OLD TABLE AS "old_rows" FOR EACH STATEMENT WHEN ((NULLIF(current_setting(\'pghistory.ignore\', true), \'\')::jsonb ?| ARRAY[\'tag:events\', \'tag:*\', \'*:events\']) IS NOT TRUE)\n'
-        'EXECUTE FUNCTION "public"."tag_event_record"()',
-        'COMMENT ON TRIGGER "tag_event_delete" ON "public"."tag" IS \'sa_history:c2b05198a03e90fe\'',
+        'REFERENCING OLD TABLE AS "old_rows" FOR EACH STATEMENT EXECUTE FUNCTION "public"."tag_event_record"()',
+        'COMMENT ON TRIGGER "tag_event_delete" ON "public"."tag" IS \'sa_history:dfc27d6e71c24d54\'',
     )
     op.history_ddl(
         'create trigger tag_event_truncate on public.tag',
         'CREATE TRIGGER "tag_event_truncate" BEFORE TRUNCATE ON "public"."tag"\n'
-        "FOR EACH STATEMENT WHEN ((NULLIF(current_setting('pghistory.ignore', true), '')::jsonb ?| ARRAY['tag:events', 'tag:*', '*:events']) IS NOT TRUE)\n"
-        'EXECUTE FUNCTION "public"."tag_event_record"()',
-        'COMMENT ON TRIGGER "tag_event_truncate" ON "public"."tag" IS \'sa_history:70f74bfe118b85ac\'',
+        'FOR EACH STATEMENT EXECUTE FUNCTION "public"."tag_event_record"()',
+        'COMMENT ON TRIGGER "tag_event_truncate" ON "public"."tag" IS \'sa_history:9a5d18b5c057d421\'',
     )
     # ### end Alembic commands ###
 
@@ -258,6 +259,9 @@ def downgrade() -> None:
         'AS $function$\n'
         '#variable_conflict use_column\n'
         'BEGIN\n'
+        "  IF NULLIF(current_setting('pghistory.ignore', true), '')::jsonb ?| ARRAY['orders:events', 'orders:*', '*:events'] THEN\n"
+        '    RETURN NULL;\n'
+        '  END IF;\n'
         "  IF TG_OP = 'INSERT' THEN\n"
         '    INSERT INTO "public"."orders_event" ("pgh_label", "pgh_op", "pgh_xact_id", "pgh_context_id", "pgh_obj_id", "id", "customer", "address", "status")\n'
         '    SELECT \'snapshot\', \'I\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), NEW."id", NEW."id", NEW."customer", NEW."address", NEW."status"\n'
@@ -280,7 +284,7 @@ def downgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$function$',
-        'COMMENT ON FUNCTION "public"."orders_event_record"() IS \'sa_history:27b214f4dae50ec7\'',
+        'COMMENT ON FUNCTION "public"."orders_event_record"() IS \'sa_history:d14ba1fc509b3155\'',
     )
     op.history_ddl(
         'drop function public.tag_event_record',
