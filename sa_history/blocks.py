@@ -144,13 +144,14 @@ def _blocks_of_connection(connection: Connection, function: str) -> Blocks:
         connection.execution_options(**{INFO_KEY: blocks})
         # It may connect anew, if it is lost.
         event.listen(connection, "begin", _belongs_to)
+        event.listen(connection, "begin_twophase", _belongs_to)
     if not connection.closed and not connection.invalidated:
         # A COPY by the driver may come before any statement of SQLAlchemy.
         wire_in(connection.info).belongs_to(connection)
     return blocks
 
 
-def _belongs_to(connection: Connection) -> None:
+def _belongs_to(connection: Connection, *_: Any) -> None:
     wire_in(connection.info).belongs_to(connection)
 
 

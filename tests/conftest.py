@@ -14,6 +14,7 @@ from sqlalchemy import URL, Engine, MetaData, NullPool, create_engine, inspect
 from sqlalchemy.orm import DeclarativeBase, Session, joinedload
 
 import sa_history as history
+from benchmarks.pgbouncer import PgBouncer
 from sa_history.testing import PgServer
 from sa_history.testing.binaries import find_bindir
 
@@ -26,6 +27,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--both-levels",
         action="store_true",
         help="run each test of attached triggers at statement and at row level",
+    )
+    parser.addoption(
+        "--writes",
+        type=int,
+        default=500,
+        help="how many writes a test of tests/attribution/test_workers.py commits",
     )
 
 
@@ -114,6 +121,13 @@ def pg_url(
     if is_odd:
         del reused[name]
         pg_server.drop_database(name)
+
+
+@pytest.fixture
+def pgbouncer(pg_url: URL) -> Iterator[PgBouncer]:
+    """A PgBouncer in transaction mode, with four connections to the test's database."""
+    with PgBouncer(pg_url, servers=4) as pgbouncer:
+        yield pgbouncer
 
 
 @pytest.fixture(params=["statement", "row"])

@@ -386,6 +386,17 @@ def test_connection_that_is_invalidated_in_a_block(
     assert seen() == [("reconnected", {"user": 7}), ("after", None), ("next", None)]
 
 
+def test_connection_that_is_invalidated_and_begins_in_two_phases(
+    one_connection: Engine, note: Any, seen: Seen
+) -> None:
+    with one_connection.connect() as connection, history.context(connection, user=7):
+        connection.invalidate()
+        transaction = connection.begin_twophase()
+        connection.execute(insert(note).values(body="reconnected"))
+        transaction.commit()
+    assert seen() == [("reconnected", {"user": 7})]
+
+
 def test_block_that_outlives_its_session(
     one_connection: Engine, add: Add, seen: Seen
 ) -> None:

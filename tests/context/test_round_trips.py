@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
 import sa_history as history
+from benchmarks.pgbouncer import PgBouncer
 
 MARK = "mark-of-the-context"
 BY = {"user": MARK}
@@ -108,12 +109,21 @@ class CountingProxy:
         return generator
 
 
+@pytest.fixture(params=["server"])
+def behind(request: pytest.FixtureRequest, pg_url: URL) -> URL:
+    """What the proxy stands before: the server of the tests, or a pooler before it."""
+    if request.param == "pooler":
+        pooler: PgBouncer = request.getfixturevalue("pgbouncer")
+        return pooler.url
+    return pg_url
+
+
 @pytest.fixture
-def proxy(pg_url: URL) -> Iterator[CountingProxy]:
-    """A proxy before the server of the tests."""
-    host = pg_url.host or pg_url.query.get("host") or "localhost"
+def proxy(behind: URL) -> Iterator[CountingProxy]:
+    """A proxy that counts."""
+    host = behind.host or behind.query.get("host") or "localhost"
     assert isinstance(host, str)
-    port = pg_url.port or 5432
+    port = behind.port or 5432
 
     def connect() -> socket.socket:
         if not host.startswith("/"):
@@ -129,13 +139,15 @@ def proxy(pg_url: URL) -> Iterator[CountingProxy]:
 
 @pytest.fixture(params=["sync", "async"])
 def through_proxy(
-    request: pytest.FixtureRequest, pg_url: URL, proxy: CountingProxy
+    request: pytest.FixtureRequest, pg_url: URL, behind: URL, proxy: CountingProxy
 ) -> Callable[[Callable[[Connection], Any]], Any]:
     """Run a function with a connection that goes through the proxy."""
     # The proxy reads the messages, so they are not encrypted.
-    plain = {"sslmode": "disable", "gssencmode": "disable"}
+    connect_args: dict[str, Any] = {"sslmode": "disable", "gssencmode": "disable"}
+    if behind is not pg_url:
+        connect_args |= PgBouncer.connect_args
     url = pg_url.set(host="127.0.0.1", port=proxy.port, query={})
-    options: Any = {"connect_args": plain, "poolclass": NullPool}
+    options: Any = {"connect_args": connect_args, "poolclass": NullPool}
 
     def run_sync(function: Callable[[Connection], Any]) -> Any:
         with create_engine(url, **options).connect() as connection:
@@ -178,6 +190,7 @@ def text_without_parameters(connection: Connection, note: Any) -> None:
     connection.execute(text("INSERT INTO note (body) VALUES ('a')"))
 
 
+@pytest.mark.parametrize("behind", ["server", "pooler"], indirect=True)
 @pytest.mark.parametrize(
     ("write", "statements"),
     [
