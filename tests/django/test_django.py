@@ -1,0 +1,222 @@
+"""A Django program reads what is recorded, and its own context is recorded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pghistory
+import pgtrigger
+import pytest
+from django.core.management import call_command
+from django.db import connection, transaction
+from django.db.models import F
+from django.http import HttpResponse
+from django.test import RequestFactory
+from pghistory.middleware import HistoryMiddleware
+from pghistory.models import Context, Events
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+import sa_history as history
+from sa_history import AggregateEvent
+from sa_history.install import check
+
+
+@pytest.fixture
+def recorded_life(models: Any, pg_session: Session) -> None:
+    """Two accounts, changed in two contexts and in none."""
+    with history.context(pg_session, user=7, url="/accounts"):
+        ada = models.Owner(id=1, name="Ada")
+        account = models.Account(id=1, owner=ada)
+        other = models.Account(id=2, owner=ada, balance=9)
+        pg_session.add_all([account, other])
+        pg_session.commit()
+    account.balance = 5
+    pg_session.commit()
+    with history.context(pg_session, user=8):
+        account.balance = -5
+        pg_session.commit()
+        with history.context(pg_session, reason="closed"):
+            pg_session.delete(account)
+            pg_session.commit()
+
+
+def test_it_lists_events_and_their_contexts(recorded_life: None, till: Any) -> None:
+    events = till.AccountEvent.objects.order_by("pgh_id").values_list(
+        "pgh_obj_id", "pgh_label", "pgh_op", "balance", "pgh_context__metadata"
+    )
+    created = {"user": 7, "url": "/accounts"}
+    assert list(events) == [
+        (1, "snapshot", "I", None, created),
+        (2, "snapshot", "I", 9, created),
+        (1, "snapshot", "U", 5, None),
+        (1, "snapshot", "U", -5, {"user": 8}),
+        (1, "delete", "D", -5, {"user": 8, "reason": "closed"}),
+    ]
+    by_user = till.AccountEvent.objects.filter(pgh_context__metadata__user=7)
+    assert [event.pgh_obj.balance for event in by_user.filter(pgh_obj_id=2)] == [9]
+
+    (event,) = till.Owner.objects.get(name="Ada").events.all()
+    assert (event.pgh_label, event.name, event.pgh_obj.name) == (
+        "snapshot",
+        "Ada",
+        "Ada",
+    )
+    assert event.pgh_context == created
+    assert Context.objects.filter(metadata__has_key="user").count() == 3
+
+
+def test_its_diffs_are_those_that_we_give(
+    recorded_life: None, models: Any, till: Any, pg_session: Session
+) -> None:
+    def told(row: Any) -> tuple[Any, ...]:
+        # Where nothing differs from the event before, we say {}, and Django None.
+        diff = row.pgh_diff or None
+        return (row.pgh_id, row.pgh_label, row.pgh_data, diff, row.pgh_context)
+
+    ours = pg_session.execute(AggregateEvent.select(models.Account))
+    expected = [told(row) for row in ours]
+
+    found = Events.objects.tracks(till.Account(pk=1), till.Account(pk=2))
+
+    assert [told(row) for row in found.order_by("pgh_id")] == expected
+    assert [diff for _, _, _, diff, _ in expected] == [
+        None,
+        None,
+        {"balance": [None, 5]},
+        {"balance": [5, -5]},
+        None,
+    ]
+
+
+def test_it_lists_the_events_of_several_models(recorded_life: None, till: Any) -> None:
+    ada = till.Owner.objects.get()
+    found = Events.objects.references(ada).order_by("pgh_id")
+    assert [(row.pgh_model, row.pgh_obj_id) for row in found] == [
+        ("till.AccountEvent", id_) for id_ in ("1", "2", "1", "1", "1")
+    ]
+    # A model that Django does not manage has to be named.
+    assert not Events.objects.tracks(ada).exists()
+    (row,) = Events.objects.across(till.OwnerEvent).tracks(ada)
+    assert (row.pgh_obj_model, row.pgh_data, row.pgh_context) == (
+        "till.Owner",
+        {"id": 1, "name": "Ada"},
+        {"user": 7, "url": "/accounts"},
+    )
+
+
+def test_the_context_of_a_django_process_is_recorded(
+    models: Any, till: Any, recorded: Any
+) -> None:
+    ada = till.Owner.objects.create(name="Ada")  # in no context
+    with pghistory.context(user=7) as first:
+        account = till.Account.objects.create(owner=ada, balance=1)  # in autocommit
+        with transaction.atomic():
+            account.balance = 2
+            account.save()
+            pghistory.context(reason="refund")  # adds to the one in force
+            till.Account.objects.update(balance=F("balance") + 1)
+    with pghistory.context(user=8) as second, transaction.atomic():
+        till.Account.objects.bulk_create(
+            till.Account(owner=ada, balance=n) for n in (10, 20)
+        )
+        till.Account.objects.filter(balance__gt=2).delete()
+    till.Owner.objects.update(name="Ada L.")
+
+    one, two = {"user": 7, "reason": "refund"}, {"user": 8}
+    assert recorded(models.Owner, "name") == [
+        ("snapshot", "I", "Ada", None),
+        ("snapshot", "U", "Ada L.", None),
+    ]
+    found = recorded(models.Account, "balance")
+    assert found[:5] == [
+        ("snapshot", "I", 1, one),
+        ("snapshot", "U", 2, one),
+        ("snapshot", "U", 3, one),
+        ("snapshot", "I", 10, two),
+        ("snapshot", "I", 20, two),
+    ]
+    assert sorted(found[5:]) == [("delete", "D", n, two) for n in (3, 10, 20)]
+    assert {context.id for context in Context.objects.all()} == {first.id, second.id}
+
+
+def test_the_past_of_what_django_wrote_can_be_seen_and_undone(
+    models: Any, till: Any, pg_session: Session
+) -> None:
+    ada = till.Owner.objects.create(name="Ada")
+    till.Account.objects.create(owner=ada, balance=1)
+    with pghistory.context(user=7) as context:
+        till.Account.objects.update(balance=100)
+    (event,) = pg_session.scalars(
+        models.Account.events.where(models.Account.events.balance == 100)
+    )
+    (row,) = pg_session.execute(
+        AggregateEvent.select(models.Account, context={"user": 7})
+    )
+    assert (row.pgh_id, row.pgh_diff, row.pgh_context) == (
+        event.pgh_id,
+        {"balance": [1, 100]},
+        {"user": 7},
+    )
+    assert (event.pgh_context_id, event.pgh_context.parent) == (context.id, None)
+
+    history.undo(pg_session, models.Base, context=event.pgh_context)
+    pg_session.commit()
+
+    assert till.Account.objects.get().balance == 1
+
+
+def test_what_django_reverts_is_recorded(
+    recorded_life: None, models: Any, till: Any, recorded: Any
+) -> None:
+    event = till.AccountEvent.objects.get(balance=5)
+    with pghistory.context(user=9):
+        event.revert()
+    assert till.Account.objects.get(pk=1).balance == 5
+    assert recorded(models.Account, "id", "balance")[5:] == [
+        ("snapshot", "I", 1, 5, {"user": 9})
+    ]
+
+
+def test_an_event_that_django_makes_by_hand_is_one_of_ours(
+    models: Any, till: Any, recorded: Any
+) -> None:
+    Context.install_pgh_attach_context_func()  # else in a migration of django-pghistory
+    with pghistory.context(user=9):
+        account = till.Account.objects.create(
+            owner=till.Owner.objects.create(name="Ada"), balance=1
+        )
+        made = pghistory.create_event(account, label="by hand")
+    assert recorded(models.Account, "pgh_id", "pgh_obj_id", "balance") == [
+        ("snapshot", "I", made.pgh_id - 1, account.id, 1, {"user": 9}),
+        ("by hand", "M", made.pgh_id, account.id, 1, {"user": 9}),
+    ]
+
+
+def test_a_request_to_django_is_recorded(models: Any, till: Any, recorded: Any) -> None:
+    def view(_: Any) -> HttpResponse:
+        till.Owner.objects.create(name="Ada")
+        return HttpResponse()
+
+    HistoryMiddleware(view)(RequestFactory().post("/owners"))
+
+    assert recorded(models.Owner, "name") == [
+        ("snapshot", "I", "Ada", {"user": None, "url": "/owners"})
+    ]
+
+
+def test_its_migrations_are_faked_and_it_makes_no_trigger(
+    models: Any, till: Any, pg_engine: Engine, recorded: Any
+) -> None:
+    call_command("migrate", fake=True, verbosity=0)
+    assert pgtrigger.registered() == []
+    assert check(pg_engine, models.Base) == []
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO owner VALUES (1, 'Ada')")
+    assert recorded(models.Owner, "name") == [("snapshot", "I", "Ada", None)]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT tgname FROM pg_trigger"
+            " WHERE NOT tgisinternal AND tgname NOT LIKE '%_event_%'"
+        )
+        assert cursor.fetchall() == []

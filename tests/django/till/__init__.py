@@ -1,0 +1,1 @@
+"""A Django application that reads and writes tables which SQLAlchemy has made."""
