@@ -25,6 +25,7 @@ from sa_history.catalog import (
     read_partitions,
     read_schemas,
     role_problem,
+    still_granted,
 )
 from sa_history.creation import begin, current_schema, require_postgresql
 from sa_history.ddl import DEFAULT_SCHEMA, Statement
@@ -37,7 +38,7 @@ from sa_history.drift import (
     name_of,
 )
 from sa_history.exc import InstallError
-from sa_history.hardening import harden_statements, ignorable
+from sa_history.hardening import guarded_in, harden_statements, ignorable
 from sa_history.locks import wait_for_turn
 from sa_history.marks import PREFIX
 from sa_history.objects import Owned, objects_of, trackings_in
@@ -206,8 +207,9 @@ def harden(
     :param role: the application's role.
     :param dry_run: change nothing.
     :return: the statements, for a migration or a DBA.
-    :raises InstallError: the role owns a table, is a superuser, or does not exist; the
-        tracking of a table can be ignored by any client.
+    :raises InstallError: the role owns a table or its schema, is a superuser, or does
+        not exist; it has a right that the owner has not granted; the tracking of a
+        table can be ignored by any client.
 
     Example::
 
@@ -390,18 +392,33 @@ class _Survey:
                 f"any client may have the tracking of {', '.join(loose)} ignored; give "
                 "track(..., ignorable=False), and migrate"
             )
-        names = [f"{name.schema}.{name.name}" for name in self._tables]
-        problem = role_problem(self._connection, role, names)
+        guarded = [each for m in self._metadatas for each in guarded_in(m)]
+        named = [each.key(self.schemas) for each in guarded]
+        problem = role_problem(self._connection, role, named)
         if problem is not None:
             raise InstallError(f"role {role!r} {problem}")
         statements = [
             statement.render(self.schemas)
-            for metadata in self._metadatas
-            for statement in harden_statements(metadata, role)
+            for statement in harden_statements(guarded, role)
         ]
         if not dry_run:
             for statement in statements:
                 self._connection.execute(Statement(Raw(statement)))
+            still = still_granted(
+                self._connection,
+                role,
+                [
+                    (each.key(self.schemas), p)
+                    for each in guarded
+                    for p in each.privileges
+                ],
+            )
+            if still:
+                raise InstallError(
+                    f"nothing was changed: role {role!r} would still have "
+                    f"{', '.join(still)}; revoke that as whoever has granted it, or "
+                    "take the role out of the others"
+                )
         return statements
 
     def _run(self, steps: Iterable[Step]) -> None:

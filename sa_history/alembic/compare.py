@@ -21,6 +21,7 @@ from sa_history.alembic.arguments import x_arguments
 from sa_history.alembic.event_tables import arrange_tables, changed_columns
 from sa_history.alembic.first_events import baselines
 from sa_history.alembic.operations import HistoryOp
+from sa_history.alembic.privileges import hardenings
 from sa_history.alembic.renames import rename
 from sa_history.catalog import Catalog, InstalledTrigger, read_catalog
 from sa_history.creation import current_schema
@@ -66,6 +67,7 @@ class _Comparison:
         schemas: Iterable[str | None],
     ) -> None:
         self.autogen_context = autogen_context
+        self.connection = connection
         self.metadatas = metadatas
         self.default = current_schema(connection) or DEFAULT_SCHEMA
         self.schemas: SchemaNames = lambda schema: schema or self.default
@@ -103,7 +105,11 @@ class _Comparison:
             *map(_operation, plan.first),
             *renames.operations,
         ]
-        upgrade_ops.ops += [*map(_operation, plan.last), *first_events]
+        upgrade_ops.ops += [
+            *map(_operation, plan.last),
+            *first_events,
+            *hardenings(arguments, self.connection, self.metadatas, self.schemas),
+        ]
 
     def _differences(
         self, upgrade_ops: ops.UpgradeOps, renamed: set[Qualified]

@@ -150,16 +150,132 @@ ORDER BY nspname
 """Where objects of ours may be."""
 
 ROLE = """
+WITH guarded AS (
+  SELECT * FROM unnest(
+    CAST(:kinds AS text[]), CAST(:schemas AS text[]), CAST(:names AS text[])
+  ) AS g (kind, schema, name)
+), owned AS (
+  SELECT format('%s.%s', g.schema, g.name) AS name, c.relowner AS owner
+  FROM guarded AS g
+  JOIN pg_catalog.pg_namespace AS n ON n.nspname = g.schema
+  JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = g.name
+  WHERE g.kind IN ('TABLE', 'SEQUENCE')
+  UNION ALL
+  SELECT format('function %s.%s', g.schema, g.name), p.proowner
+  FROM guarded AS g
+  JOIN pg_catalog.pg_namespace AS n ON n.nspname = g.schema
+  JOIN pg_catalog.pg_proc AS p ON p.pronamespace = n.oid AND p.proname = g.name
+  WHERE g.kind = 'FUNCTION'
+  UNION ALL
+  SELECT format('schema %s', g.schema), n.nspowner
+  FROM guarded AS g JOIN pg_catalog.pg_namespace AS n ON n.nspname = g.schema
+  WHERE g.kind = 'SCHEMA'
+)
 SELECT r.rolsuper AS is_superuser,
+  (
+    SELECT min(other.rolname::text) FROM pg_catalog.pg_roles AS other
+    WHERE other.rolsuper AND pg_has_role(r.oid, other.oid, 'MEMBER')
+  ) AS superuser,
   ARRAY(
-    SELECT format('%s.%s', n.nspname, c.relname)
-    FROM pg_catalog.pg_class AS c
-    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE format('%s.%s', n.nspname, c.relname) = ANY (:tables)
-      AND pg_has_role(r.oid, c.relowner, 'MEMBER')
-    ORDER BY 1
+    SELECT DISTINCT owned.name FROM owned
+    WHERE pg_has_role(r.oid, owned.owner, 'MEMBER') ORDER BY 1
   ) AS owns
 FROM pg_catalog.pg_roles AS r
 WHERE r.rolname = :role
 """
-"""Whether a role can do anything, and which of some tables are its own."""
+"""Whether a role can do anything, and what of some objects is its own."""
+
+GRANTS = """
+WITH guarded AS (
+  SELECT * FROM unnest(
+    CAST(:kinds AS text[]), CAST(:schemas AS text[]), CAST(:names AS text[])
+  ) AS g (kind, schema, name)
+), granted AS (
+  SELECT g.*, '' AS column, c.relowner AS owner, c.relacl AS acl
+  FROM guarded AS g
+  JOIN pg_catalog.pg_namespace AS n ON n.nspname = g.schema
+  JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = g.name
+  WHERE g.kind IN ('TABLE', 'SEQUENCE')
+  UNION ALL
+  SELECT g.*, a.attname::text, c.relowner, a.attacl
+  FROM guarded AS g
+  JOIN pg_catalog.pg_namespace AS n ON n.nspname = g.schema
+  JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = g.name
+  JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid
+  WHERE g.kind = 'TABLE' AND NOT a.attisdropped AND a.attacl IS NOT NULL
+  UNION ALL
+  SELECT g.*, '', p.proowner, COALESCE(p.proacl, acldefault('f', p.proowner))
+  FROM guarded AS g
+  JOIN pg_catalog.pg_namespace AS n ON n.nspname = g.schema
+  JOIN pg_catalog.pg_proc AS p ON p.pronamespace = n.oid AND p.proname = g.name
+  WHERE g.kind = 'FUNCTION'
+  UNION ALL
+  SELECT g.*, '', n.nspowner, COALESCE(n.nspacl, acldefault('n', n.nspowner))
+  FROM guarded AS g JOIN pg_catalog.pg_namespace AS n ON n.nspname = g.schema
+  WHERE g.kind = 'SCHEMA'
+)
+SELECT DISTINCT g.kind, g.schema, g.name, g.column, x.privilege_type AS privilege,
+  x.grantee = 0 AS to_public, x.is_grantable
+FROM granted AS g
+CROSS JOIN LATERAL aclexplode(g.acl) AS x
+LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = x.grantee
+WHERE x.grantor = g.owner AND (x.grantee = 0 OR r.rolname = :role)
+ORDER BY 1, 2, 3, 4, 6, 5
+"""
+"""What the owners of some objects have granted to a role and to PUBLIC."""
+
+STILL = """
+WITH RECURSIVE reached AS (
+  SELECT other.oid, other.rolname, other.oid = r.oid AS is_itself
+  FROM pg_catalog.pg_roles AS r
+  JOIN pg_catalog.pg_roles AS other ON pg_has_role(r.oid, other.oid, 'MEMBER')
+  WHERE r.rolname = :role
+), guarded AS (
+  SELECT * FROM unnest(
+    CAST(:kinds AS text[]), CAST(:schemas AS text[]), CAST(:names AS text[]),
+    CAST(:privileges AS text[])
+  ) AS g (kind, schema, name, privilege)
+), relation AS (
+  SELECT c.oid, g.kind, g.privilege
+  FROM guarded AS g
+  JOIN pg_catalog.pg_namespace AS n ON n.nspname = g.schema
+  JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = g.name
+  WHERE g.kind IN ('TABLE', 'SEQUENCE')
+  UNION
+  SELECT i.inhrelid, p.kind, p.privilege
+  FROM relation AS p JOIN pg_catalog.pg_inherits AS i ON i.inhparent = p.oid
+), may AS (
+  SELECT format('%s on %s', g.privilege, g.oid::regclass) AS what, r.*
+  FROM relation AS g CROSS JOIN reached AS r
+  WHERE CASE
+    WHEN g.kind = 'SEQUENCE' THEN has_sequence_privilege(r.oid, g.oid, g.privilege)
+    WHEN g.privilege IN ('INSERT', 'UPDATE', 'REFERENCES')
+    THEN has_any_column_privilege(r.oid, g.oid, g.privilege)
+    ELSE has_table_privilege(r.oid, g.oid, g.privilege)
+  END
+  UNION ALL
+  SELECT format('EXECUTE on function %s', p.oid::regproc), r.*
+  FROM guarded AS g
+  JOIN pg_catalog.pg_namespace AS n ON n.nspname = g.schema
+  JOIN pg_catalog.pg_proc AS p ON p.pronamespace = n.oid AND p.proname = g.name
+  CROSS JOIN reached AS r
+  WHERE g.kind = 'FUNCTION' AND has_function_privilege(r.oid, p.oid, 'EXECUTE')
+  UNION ALL
+  SELECT format('CREATE on schema %s', g.schema), r.*
+  FROM guarded AS g
+  JOIN pg_catalog.pg_namespace AS n ON n.nspname = g.schema
+  CROSS JOIN reached AS r
+  WHERE g.kind = 'SCHEMA' AND has_schema_privilege(r.oid, n.oid, 'CREATE')
+  UNION ALL
+  SELECT 'SET on parameter session_replication_role', r.*
+  FROM reached AS r
+  WHERE has_parameter_privilege(r.oid, 'session_replication_role', 'SET')
+)
+SELECT what || COALESCE(
+  ' as ' || min(rolname::text) FILTER (WHERE NOT is_itself), ''
+) FROM may GROUP BY what ORDER BY 1
+"""
+"""What a role may do to some objects, as itself or as another role that it can be.
+
+Of a table that means its partitions, too.
+"""

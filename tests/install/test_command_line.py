@@ -53,6 +53,11 @@ track(Snapshot, context_columns=[Column("tenant", Integer, nullable=False)])(
     Table("visit", tenant, Column("id", Integer, primary_key=True))
 )
 
+sealed = MetaData()
+track(Snapshot, ignorable=False)(
+    Table("seal", sealed, Column("id", Integer, primary_key=True))
+)
+
 nothing = 5
 """
 
@@ -317,6 +322,42 @@ def test_any_url_of_the_application_will_do(
     assert main(["check", "shop:Base", "--url", url]) == 0
 
 
+def test_a_role_is_hardened_and_a_dry_run_only_prints_it(
+    pg_engine: Engine, pg_url: URL, run: Run, capsys: Capture
+) -> None:
+    create("sealed", pg_engine)
+    role = f'app "x" % {pg_url.database}'
+    quoted = '"' + role.replace('"', '""') + '"'
+    run(f"CREATE ROLE {quoted}")
+
+    def may_read() -> bool:
+        query = text("SELECT has_table_privilege(:role, 'seal_event', 'SELECT')")
+        with pg_engine.connect() as connection:
+            return bool(connection.scalar(query, {"role": role}))
+
+    try:
+        command = ["harden", "shop:sealed", "--app-role", role]
+        assert main([*command, "--dry-run"]) == 0
+        printed = capsys.readouterr().out
+        assert not may_read()
+        assert main(command) == 0
+        assert capsys.readouterr().out == printed
+        assert may_read()
+        run(f"DROP OWNED BY {quoted}")
+        psql(pg_url, printed)
+        assert may_read()
+        run(f"GRANT pg_write_all_data TO {quoted}")
+        assert main(command) == 2
+        assert "DELETE on seal_event as pg_write_all_data" in capsys.readouterr().err
+        assert main(["harden", "shop:Base", "--app-role", role]) == 2
+        assert capsys.readouterr().err == (
+            "sa-history: any client may have the tracking of account ignored; give "
+            "track(..., ignorable=False), and migrate\n"
+        )
+    finally:
+        run(f"DROP OWNED BY {quoted}", f"DROP ROLE {quoted}")
+
+
 def test_a_missing_right(pg_engine: Engine, pg_url: URL, capsys: Capture) -> None:
     create("Base", pg_engine)
     assert main(["uninstall", "shop:Base"]) == 0
@@ -346,6 +387,7 @@ def test_a_missing_right(pg_engine: Engine, pg_url: URL, capsys: Capture) -> Non
         ["check"],
         ["check", "shop:Base", "--allow", "rain"],
         ["baseline", "shop:Base", "--batch", "0"],
+        ["harden", "shop:Base"],
     ],
     ids=" ".join,
 )

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
+from alembic.config import Config
 from sqlalchemy import URL, Connection, Engine, MetaData, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -40,23 +45,39 @@ def account(
 
 
 @pytest.fixture
-def app(pg_engine: Engine, pg_url: URL, account: Any, role: str) -> Iterator[Engine]:
-    """An engine of the hardened role, which had more rights before than it needs."""
+def granted(pg_engine: Engine, account: Any, role: str) -> Iterator[str]:
+    """The role, quoted, with more rights than it needs, and a schema of its own."""
     quoted = quote_ident(role)
-    with pg_engine.begin() as connection:
-        for statement in (
-            f"CREATE ROLE {quoted} LOGIN",
-            f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {quoted}",
-            f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {quoted}",
-            "GRANT ALL ON SCHEMA public TO PUBLIC",
-        ):
-            connection.execute(text(statement))
+    run(
+        pg_engine,
+        f"CREATE ROLE {quoted} LOGIN",
+        f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {quoted}",
+        f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {quoted}",
+        "GRANT ALL ON SCHEMA public TO PUBLIC",
+        f"CREATE SCHEMA mine AUTHORIZATION {quoted}",
+    )
+    yield quoted
+    run(pg_engine, f"DROP OWNED BY {quoted}", f"DROP ROLE {quoted}")
+
+
+@pytest.fixture
+def app(
+    pg_engine: Engine,
+    pg_url: URL,
+    account: Any,
+    role: str,
+    granted: str,
+) -> Iterator[Engine]:
+    """An engine of the hardened role."""
     harden(pg_engine, account, role=role)
     engine = create_engine(pg_url.set(username=role))
     yield engine
     engine.dispose()
-    with pg_engine.begin() as connection:
-        for statement in (f"DROP OWNED BY {quoted}", f"DROP ROLE {quoted}"):
+
+
+def run(engine: Engine, *statements: str) -> None:
+    with engine.begin() as connection:
+        for statement in statements:
             connection.execute(text(statement))
 
 
@@ -93,6 +114,10 @@ ATTACKS = {
     "store a context": "SELECT pghistory_context_attach()",
     "set the sequence": "SELECT setval('pghistory_id_seq', 1)",
     "take a number": "SELECT nextval('pghistory_id_seq')",
+    "forge an event by a trigger of its own": "CREATE TEMP TABLE t (LIKE account);"
+    " CREATE TRIGGER t AFTER INSERT ON t FOR EACH ROW"
+    " EXECUTE FUNCTION account_event_record()",
+    "drop the events": "DROP TABLE account_event",
     "disable a trigger": "ALTER TABLE account DISABLE TRIGGER ALL",
     "drop a trigger": "DROP TRIGGER account_event_append_only ON account_event",
     "add a trigger": "CREATE TRIGGER zz BEFORE INSERT ON account FOR EACH ROW"
@@ -100,10 +125,19 @@ ATTACKS = {
     "replace the function": "CREATE OR REPLACE FUNCTION account_event_record()"
     " RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
     "be a replica": "SET session_replication_role = replica",
+    "be a replica by a function": "SELECT set_config('session_replication_role',"
+    " 'replica', false)",
+    "be a replica from now on": "ALTER ROLE CURRENT_USER"
+    " SET session_replication_role = replica",
+    "be a replica within a function": "CREATE FUNCTION mine.f() RETURNS void"
+    " LANGUAGE sql SET session_replication_role = replica"
+    " AS 'INSERT INTO public.account (name) VALUES (''z'')'; SELECT mine.f()",
     "drop the column": "ALTER TABLE account DROP COLUMN name",
     "make a rule": "CREATE RULE r AS ON INSERT TO account_event DO INSTEAD NOTHING",
     "make a function in public": "CREATE FUNCTION public.now() RETURNS timestamptz"
     " LANGUAGE sql AS 'SELECT NULL::timestamptz'",
+    "make an operator in public": "CREATE OPERATOR public.= (LEFTARG = text,"
+    " RIGHTARG = text, FUNCTION = pg_catalog.textne)",
 }
 
 
@@ -114,15 +148,102 @@ def test_it_cannot(app: Engine, account: Any, attack: str) -> None:
         connection.exec_driver_sql(ATTACKS[attack])
 
 
+ENV = """
+from alembic import context
+
+import sa_history.alembic
+
+attributes = context.config.attributes
+context.configure(**attributes)
+with context.begin_transaction():
+    context.run_migrations()
+"""
+
+
+def harden_by_migration(engine: Engine, model: Any, role: str, directory: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(directory / "migrations"))
+    config.set_main_option("path_separator", "os")
+    config.config_file_name = str(directory / "alembic.ini")
+    command.init(config, str(directory / "migrations"))
+    (directory / "migrations" / "env.py").write_text(ENV)
+    with engine.connect() as connection:
+        config.attributes.update(connection=connection, target_metadata=model.metadata)
+        config.cmd_opts = argparse.Namespace(x=[f"harden={role}"])
+        command.revision(config, autogenerate=True)
+        command.upgrade(config, "head")
+
+
+def test_a_migration_keeps_it_from_the_same(
+    pg_engine: Engine,
+    pg_url: URL,
+    account: Any,
+    role: str,
+    granted: str,
+    tmp_path: Path,
+    recorded: Callable[..., Any],
+) -> None:
+    with pg_engine.connect() as connection:
+        harden(connection, account, role=role)
+        by_command = privileges(connection)
+    harden_by_migration(pg_engine, account, role, tmp_path)
+    with pg_engine.connect() as connection:
+        connection.execute(text("DROP TABLE alembic_version"))
+        assert privileges(connection) == by_command
+    app = create_engine(pg_url.set(username=role))
+    done = []
+    with app.connect() as connection:
+        for attack, statement in ATTACKS.items():
+            with contextlib.suppress(DBAPIError), connection.begin():
+                connection.exec_driver_sql(statement)
+                done.append(attack)
+        connection.exec_driver_sql("INSERT INTO account (name) VALUES ('a')")
+        connection.commit()
+    app.dispose()
+    assert done == []
+    assert recorded(account, "name") == [("snapshot", "I", "a", None)]
+
+
+def test_it_cannot_log_in_as_a_replica(app: Engine) -> None:
+    options = {"options": "-c session_replication_role=replica"}
+    replica = create_engine(app.url, connect_args=options)
+    with pytest.raises(DBAPIError, match="permission denied to set parameter"):
+        replica.connect()
+
+
+_SETTING = """
+CREATE FUNCTION {}.current_setting(text, boolean) RETURNS text
+LANGUAGE sql AS $$SELECT 'forged'$$
+"""
+_OPERATORS = """
+CREATE FUNCTION {0}.never(text, text) RETURNS boolean LANGUAGE sql
+AS 'SELECT false';
+CREATE FUNCTION {0}.never(integer, integer) RETURNS boolean LANGUAGE sql
+AS 'SELECT false';
+CREATE OPERATOR {0}.= (LEFTARG = text, RIGHTARG = text, FUNCTION = {0}.never);
+CREATE OPERATOR {0}.<> (LEFTARG = text, RIGHTARG = text, FUNCTION = {0}.never);
+CREATE OPERATOR {0}.= (LEFTARG = integer, RIGHTARG = integer, FUNCTION = {0}.never);
+CREATE OPERATOR {0}.<> (LEFTARG = integer, RIGHTARG = integer, FUNCTION = {0}.never)
+"""
+_TYPES = """
+CREATE DOMAIN {0}.text AS pg_catalog.text CHECK (VALUE IS NULL);
+CREATE DOMAIN {0}.uuid AS pg_catalog.uuid CHECK (VALUE IS NULL);
+CREATE DOMAIN {0}.jsonb AS pg_catalog.jsonb CHECK (VALUE IS NULL)
+"""
 HIJACKS = {
-    "a function of its own": "CREATE FUNCTION pg_temp.current_setting(text, boolean)"
-    " RETURNS text LANGUAGE sql AS $$SELECT 'forged'$$",
-    "an operator of its own": "CREATE FUNCTION pg_temp.never(text, text)"
-    " RETURNS boolean LANGUAGE sql AS $$SELECT false$$;"
-    " CREATE OPERATOR pg_temp.= (LEFTARG = text,"
-    " RIGHTARG = text, FUNCTION = pg_temp.never)",
-    "a table of its own": "CREATE TEMP TABLE account_event (LIKE public.account_event)",
-    "an ignore": 'SET pghistory.ignore = \'["account:events", "*:*", "account:*"]\'',
+    "a function of its own": ("mine", _SETTING),
+    "operators of its own": ("mine", _OPERATORS),
+    "a temporary function": ("pg_temp", _SETTING),
+    "temporary types": ("pg_temp", _TYPES),
+    "a temporary table": ("pg_temp", "CREATE TABLE {}.account_event (id integer)"),
+    "a temporary context table": (
+        "pg_temp",
+        "CREATE TABLE {}.pghistory_context (LIKE public.pghistory_context)",
+    ),
+    "an ignore": (
+        "public",
+        'SET pghistory.ignore = \'["account:events", "*:*", "account:*"]\'',
+    ),
 }
 
 
@@ -130,32 +251,68 @@ HIJACKS = {
 def test_what_it_puts_in_the_way_is_not_used(
     app: Engine, account: Any, recorded: Callable[..., Any], hijack: str
 ) -> None:
-    with app.begin() as connection:
-        for statement in HIJACKS[hijack].split("; "):
-            connection.exec_driver_sql(statement)
-        connection.exec_driver_sql("SET search_path = pg_temp, public, pg_catalog")
+    schema, statements = HIJACKS[hijack]
+    with app.begin() as connection, history.context(connection, user=7):
+        connection.exec_driver_sql(statements.format(schema))
+        connection.exec_driver_sql(f"SET search_path = {schema}, public, pg_catalog")
         connection.exec_driver_sql("INSERT INTO public.account VALUES (9, 'a')")
-    with app.connect() as connection, pytest.raises(DBAPIError, match="protected"):
-        connection.exec_driver_sql("UPDATE account SET name = 'b'")
-    assert recorded(account, "id", "name") == [("snapshot", "I", 9, "a", None)]
+        connection.exec_driver_sql("INSERT INTO public.account VALUES (1, 'a')")
+        connection.exec_driver_sql("UPDATE public.account SET name = 'b' WHERE 2 > id")
+        with pytest.raises(DBAPIError, match="protected"), connection.begin_nested():
+            connection.exec_driver_sql("UPDATE public.account SET name = 'c'")
+    assert recorded(account, "id", "name") == [
+        ("snapshot", "I", 9, "a", {"user": 7}),
+        ("snapshot", "I", 1, "a", {"user": 7}),
+        ("snapshot", "U", 1, "b", {"user": 7}),
+    ]
 
 
-def test_hardening_twice_changes_nothing_more_and_leaves_no_drift(
+@pytest.mark.parametrize(
+    "left_over", [_SETTING, _OPERATORS], ids=["function", "operators"]
+)
+def test_what_somebody_left_in_public_is_not_used(
+    app: Engine,
+    pg_engine: Engine,
+    account: Any,
+    recorded: Callable[..., Any],
+    left_over: str,
+) -> None:
+    run(pg_engine, left_over.format("public"))
+    with app.begin() as connection, history.context(connection, user=7):
+        connection.exec_driver_sql("SET search_path = public, pg_catalog")
+        connection.exec_driver_sql("INSERT INTO account VALUES (9, 'a')")
+        with pytest.raises(DBAPIError, match="protected"), connection.begin_nested():
+            connection.exec_driver_sql("UPDATE account SET name = 'c'")
+    assert recorded(account, "id", "name") == [("snapshot", "I", 9, "a", {"user": 7})]
+
+
+def privileges(connection: Connection) -> list[str]:
+    """Return what anybody may do to tables, sequences, functions and the schema."""
+    query = """
+    SELECT ROW(relname, relacl)::text FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace
+    UNION ALL
+    SELECT ROW(proname, proacl)::text FROM pg_proc
+    WHERE pronamespace = 'public'::regnamespace
+    UNION ALL
+    SELECT ROW(nspname, nspacl)::text FROM pg_namespace WHERE nspname = 'public'
+    ORDER BY 1
+    """
+    return list(connection.scalars(text(query)))
+
+
+def test_to_harden_again_by_the_command_changes_nothing_and_there_is_no_drift(
     app: Engine, pg_engine: Engine, account: Any, role: str
 ) -> None:
-    def privileges(connection: Connection) -> list[Any]:
-        acls = "SELECT relname, relacl::text FROM pg_class WHERE relnamespace ="
-        return list(connection.execute(text(f"{acls} 'public'::regnamespace")))
-
     with pg_engine.connect() as connection:
-        before = sorted(map(str, privileges(connection)))
+        before = privileges(connection)
     harden(pg_engine, account, role=role)
     with pg_engine.connect() as connection:
-        assert sorted(map(str, privileges(connection))) == before
+        assert privileges(connection) == before
     assert check(pg_engine, account) == []
 
 
-def test_roles_that_cannot_be_kept_out_are_refused(
+def test_roles_that_do_not_exist_or_may_do_anything_are_refused(
     pg_engine: Engine, account: Any
 ) -> None:
     with pytest.raises(InstallError, match="role 'nobody-there' does not exist"):
@@ -164,6 +321,82 @@ def test_roles_that_cannot_be_kept_out_are_refused(
         superuser = connection.scalar(text("SELECT current_user"))
     with pytest.raises(InstallError, match="is a superuser"):
         harden(pg_engine, account, role=superuser)
+
+
+OWNED = {
+    "the events": (
+        "ALTER TABLE account_event OWNER TO {role}",
+        "owns public.account_event",
+    ),
+    "the schema": ("ALTER SCHEMA public OWNER TO {role}", "owns schema public"),
+    "the function": (
+        "ALTER FUNCTION account_event_record() OWNER TO {role}",
+        "owns function public.account_event_record",
+    ),
+    "a superuser's rights": (
+        "GRANT {owner} TO {role}",
+        "is a member of .*, a superuser",
+    ),
+}
+
+
+@pytest.mark.parametrize("owned", OWNED)
+def test_a_role_that_has_an_owners_rights_is_refused(
+    pg_engine: Engine, account: Any, role: str, granted: str, owned: str
+) -> None:
+    statement, message = OWNED[owned]
+    with pg_engine.connect() as connection:
+        owner = connection.scalar(text("SELECT quote_ident(current_user)"))
+        connection.execute(text(statement.format(role=granted, owner=owner)))
+        with pytest.raises(InstallError, match=message):
+            harden(connection, account, role=role)
+
+
+OTHER_WAYS = {
+    "a group": (
+        "CREATE ROLE {group}; GRANT DELETE ON account_event TO {group};"
+        "GRANT {group} TO {role}",
+        'DELETE on account_event as the "group"',
+    ),
+    "a role that it can become": (
+        "CREATE ROLE {group}; GRANT INSERT (name) ON account_event TO {group};"
+        "GRANT {group} TO {role}; ALTER ROLE {role} NOINHERIT",
+        'INSERT on account_event as the "group"',
+    ),
+    "a grant of another": (
+        "CREATE ROLE {group}; GRANT USAGE ON SEQUENCE pghistory_id_seq TO {group}"
+        " WITH GRANT OPTION; SET ROLE {group};"
+        "GRANT USAGE ON SEQUENCE pghistory_id_seq TO {role}; RESET ROLE",
+        "USAGE on pghistory_id_seq",
+    ),
+    "a role of PostgreSQL": (
+        "GRANT pg_write_all_data TO {role}",
+        "UPDATE on pghistory_context as pg_write_all_data",
+    ),
+    "a partition": (
+        "CREATE TABLE part () INHERITS (account_event); GRANT DELETE ON part TO {role}",
+        "DELETE on part",
+    ),
+    "the parameter": (
+        "GRANT SET ON PARAMETER session_replication_role TO {role}",
+        "SET on parameter session_replication_role",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", OTHER_WAYS)
+def test_a_right_that_is_had_by_another_way_is_found_and_nothing_is_changed(
+    pg_engine: Engine, account: Any, role: str, granted: str, way: str
+) -> None:
+    statements, still = OTHER_WAYS[way]
+    with pg_engine.connect() as connection:
+        names = {"role": granted, "group": '"the ""group"""'}
+        connection.execute(text(statements.format(**names)))
+        before = privileges(connection)
+        with pytest.raises(InstallError, match="nothing was changed: role") as error:
+            harden(connection, account, role=role)
+        assert still in str(error.value)
+        assert privileges(connection) == before
 
 
 def test_tracking_that_can_be_ignored_is_refused(
