@@ -160,6 +160,7 @@ def _track(
             f"{subject} has an attribute {options.events!r} already; give "
             "events='another_name' (and event_table=, where it is tracked twice)"
         )
+    _check_manual_labels(subject, trackers, history.of_table(table))
     columns = tracked_columns(subject, table, model, options.columns, options.exclude)
     for tracker in trackers:  # before anything is added to the MetaData
         tracker.stored(columns)
@@ -200,6 +201,25 @@ def _check_labels(subject: str, trackers: Sequence[Tracker]) -> None:
                 "of them another label=..."
             )
         seen[label] = tracker
+
+
+def _check_manual_labels(
+    subject: str, trackers: Sequence[Tracker], others: Sequence[Tracking]
+) -> None:
+    """``create_event`` knows by the label alone which history is meant."""
+    taken = {
+        tracker.event_label: other.options.events
+        for other in others
+        for tracker in other.trackers
+        if not tracker.operations
+    }
+    for tracker in trackers:
+        label = tracker.event_label
+        if label in taken and not tracker.operations:
+            raise DefinitionError(
+                f"{subject}: the label {label!r} of Manual is that of one in "
+                f"{subject}.{taken[label]} already; give it another"
+            )
 
 
 def _follow_subclass(mapper: Mapper[Any], class_: type[Any]) -> None:

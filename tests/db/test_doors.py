@@ -16,13 +16,20 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    mapped_column,
+    relationship,
+)
 
 import sa_history as history
 from sa_history import (
     AfterDelete,
     AfterInsert,
     AfterUpdate,
+    AnyChange,
     Op,
     Snapshot,
     new,
@@ -464,6 +471,43 @@ def test_cascade_is_recorded_where_it_arrives(
     ]
 
 
+@pytest.mark.parametrize("by", ["the database", "the session"])
+def test_reference_that_is_set_null_is_recorded_and_the_old_one_is_kept(
+    by: str,
+    account: Any,
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    level: str,
+    pg_session: Session,
+    recorded: Recorded,
+) -> None:
+    @track(Snapshot, level=level)
+    class Card(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "card"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        account_id: Mapped[int | None] = mapped_column(
+            ForeignKey(account.id, ondelete="SET NULL")
+        )
+        owner: Mapped[Any] = relationship(account, backref="cards")
+
+    create_all()
+    ann = account(id=1, balance=1)
+    pg_session.add_all([ann, Card(id=5, owner=ann), Card(id=6, owner=ann)])
+    pg_session.commit()
+    with history.context(pg_session, **BY):
+        if by == "the session":
+            pg_session.delete(ann)
+        else:
+            pg_session.execute(text("DELETE FROM account"))
+        pg_session.commit()
+    assert sorted(recorded(Card, "id", "account_id"), key=lambda e: (e[1], e[2])) == [
+        ("snapshot", "I", 5, 1, None),
+        ("snapshot", "I", 6, 1, None),
+        ("snapshot", "U", 5, None, BY),
+        ("snapshot", "U", 6, None, BY),
+    ]
+
+
 def test_bulk_insert_of_10_000_rows_is_recorded_row_by_row(
     account: Any, pg_session: Session, contexts: Contexts
 ) -> None:
@@ -695,6 +739,71 @@ def test_tracker_stores_the_side_and_the_columns_it_asks_for(
         ("touched", "U", 1, 1, None, None),
         ("touched", "U", 2, 2, None, None),
         ("was", "U", 1, 1, 10, None),
+    ]
+
+
+def test_changed_columns_that_a_condition_leaves_out_are_no_news(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    level: str,
+    pg_session: Session,
+    recorded: Recorded,
+) -> None:
+    """Such as time stamps that change alone; they are stored all the same."""
+
+    @track(AfterUpdate(AnyChange(exclude=["seen", "pings"])), AfterDelete, level=level)
+    class Page(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "page"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        title: Mapped[str]
+        pings: Mapped[int]
+        seen: Mapped[int]
+
+    create_all()
+    pg_session.execute(text("INSERT INTO page VALUES (1, 'a', 0, 0), (2, 'b', 0, 0)"))
+    pg_session.execute(text("UPDATE page SET seen = 1, pings = id"))
+    pg_session.execute(text("UPDATE page SET title = 'c', seen = 2 WHERE id = 1"))
+    pg_session.execute(text("DELETE FROM page WHERE id = 2"))
+    pg_session.commit()
+    assert recorded(Page, "id", "title", "pings", "seen") == [
+        ("update", "U", 1, "c", 1, 2, None),
+        ("delete", "D", 2, "b", 2, 1, None),
+    ]
+
+
+def test_condition_may_look_at_a_column_that_is_not_stored(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    level: str,
+    pg_session: Session,
+    recorded: Recorded,
+) -> None:
+    """Then its change alone is one as well."""
+
+    @track(
+        AfterUpdate(AnyChange("secret"), label="secret"),
+        AfterUpdate(new.secret > 5, label="large"),
+        AfterDelete(old.secret == 7, label="gone"),
+        exclude=["secret"],
+        level=level,
+    )
+    class Login(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "login"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        secret: Mapped[int]
+
+    create_all()
+    pg_session.execute(text("INSERT INTO login VALUES (1, 1)"))
+    for secret in (1, 2, 7, 7):
+        pg_session.execute(text(f"UPDATE login SET secret = {secret}"))
+    pg_session.execute(text("DELETE FROM login"))
+    pg_session.commit()
+    assert "secret" not in Login.events.table.c
+    assert recorded(Login, "id") == [
+        ("secret", "U", 1, None),
+        ("secret", "U", 1, None),
+        ("large", "U", 1, None),
+        ("gone", "D", 1, None),
     ]
 
 

@@ -1018,6 +1018,35 @@ def test_manual_event_through_an_async_session(
     ]
 
 
+@pytest.mark.parametrize("context", ["reference", "inline", None])
+def test_manual_event_of_a_row_with_a_key_of_several_columns(
+    base: type[DeclarativeBase],
+    create_all: CreateAll,
+    pg_session: Session,
+    recorded: Recorded,
+    context: Any,
+) -> None:
+    @track(Manual("seen"), context=context)
+    class Seat(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "seat"
+        row: Mapped[str] = mapped_column("Row", primary_key=True)
+        number: Mapped[int] = mapped_column(primary_key=True)
+        taken: Mapped[bool] = mapped_column(default=False)
+
+    create_all()
+    seats = [Seat(row="A", number=number) for number in (1, 2)]
+    pg_session.add_all(seats)
+    history.create_event(pg_session, seats[0], label="seen")
+    with history.context(pg_session, **BY):
+        history.create_event(pg_session, seats[1], label="seen")
+        pg_session.commit()
+    assert "pgh_obj_id" not in Seat.events.table.c
+    assert recorded(Seat, "row", "number", "taken") == [
+        ("seen", "M", "A", 1, False, None),
+        ("seen", "M", "A", 2, False, BY if context else None),
+    ]
+
+
 @pytest.mark.parametrize("label", ["logout", "snapshot"])
 def test_manual_event_needs_a_manual_tracker(
     user: Any, pg_session: Session, label: str

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Integer, String, Table, delete, text, update
+from sqlalchemy import Column, Integer, String, Table, delete, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -217,6 +217,53 @@ def test_context_is_read_wherever_it_is_stored(
     by_user = AggregateEvent.pgh_context["user"].as_integer()
     assert len(session.execute(statement.where(by_user == 7)).all()) == 3
     assert session.execute(statement.where(by_user == 8)).all() == []
+
+
+def test_events_are_joined_to_the_user_of_their_context(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_session: Session,
+) -> None:
+    """By a key of the metadata in its type, or by a column of its own."""
+
+    class User(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "user"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str]
+
+    @track(context_columns=[Column("user", Integer)])
+    class Note(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "note"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    create_all()
+    pg_session.add(User(id=7, name="Ann"))
+    for id_, keys in ((1, {"user": 7}), (2, {"user": 99}), (3, {"job": "x"})):
+        with history.context(pg_session, **keys):
+            pg_session.add(Note(id=id_))
+            pg_session.flush()
+    pg_session.add(Note(id=4))
+    pg_session.commit()
+    expected = [(1, "Ann"), (2, None), (3, None), (4, None)]
+
+    event = Note.events.model
+    by_column = (
+        select(event.id, User.name)
+        .outerjoin(User, User.id == event.user)
+        .order_by(event.pgh_id)
+    )
+    assert pg_session.execute(by_column).all() == expected
+
+    listed = AggregateEvent.select(Note).subquery()
+    user = listed.c.pgh_context["user"].as_integer()
+    by_key = (
+        select(listed.c.pgh_data["id"].as_integer(), User.name)
+        .outerjoin(User, User.id == user)
+        .order_by(listed.c.pgh_id)
+    )
+    assert pg_session.execute(by_key).all() == expected
+    users = select(user).order_by(listed.c.pgh_id)
+    assert pg_session.scalars(users).all() == [7, 99, None, None]
 
 
 def test_the_events_of_a_context_are_found_wherever_it_is_stored(

@@ -173,6 +173,24 @@ def test_what_a_request_tells_about_itself(
     ]
 
 
+def test_requests_of_every_method_are_recorded(
+    app: flask.Flask, add: Add, seen: Seen
+) -> None:
+    """One that writes nothing, as of OPTIONS and HEAD mostly, leaves nothing anyway."""
+    methods = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+    def write() -> str:
+        return add(flask.request.method)
+
+    app.add_url_rule("/write", "write", write, methods=methods)
+    app.add_url_rule("/idle", "idle", lambda: "", methods=["GET"])
+    client = app.test_client()
+    for method in methods:
+        assert client.open("/write", method=method).status_code == 200
+        assert client.options("/idle").status_code == 200
+    assert seen() == [(method, told("/write", method)) for method in methods]
+
+
 def test_what_is_no_id_is_left_out(app: flask.Flask, add: Add, seen: Seen) -> None:
     client = serve(app, write=lambda: add("a"))
     headers = [("X-Request-ID", "x" * 129), ("X-Request-ID", "<script>")]

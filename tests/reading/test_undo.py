@@ -69,6 +69,50 @@ def test_a_row_is_made_what_it_was(shop: SimpleNamespace, pg_session: Session) -
         event.revert(pg_session, columns="price")
 
 
+def test_a_row_goes_back_to_each_of_its_versions(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
+) -> None:
+    """Also where what it referred to is gone, for the other columns."""
+
+    @track()
+    class Maker(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "maker"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    @track()
+    class Product(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "product"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        price: Mapped[int]
+        maker_id: Mapped[int | None] = mapped_column(ForeignKey("maker.id"))
+
+    create_all()
+    product = Product(id=1, price=1, maker_id=5)
+    pg_session.add_all([Maker(id=5), Maker(id=6)])
+    pg_session.flush()
+    pg_session.add(product)
+    for price, maker in ((1, 5), (2, None), (3, 6)):
+        product.price, product.maker_id = price, maker
+        pg_session.commit()
+    pg_session.execute(delete(Maker).where(Maker.id == 5))
+    pg_session.delete(product)
+    pg_session.commit()
+
+    first, *others = pg_session.scalars(Product.events.of(1).select()).all()
+    versions = []
+    for event in reversed(others):
+        found = event.revert(pg_session)
+        pg_session.commit()
+        versions.append((found.price, found.maker_id))
+    assert versions == [(3, 6), (3, 6), (2, None)]
+    with pytest.raises(IntegrityError, match="not present in table"):
+        first.revert(pg_session)
+    pg_session.rollback()
+    found = first.revert(pg_session, columns=["price"])
+    pg_session.commit()
+    assert (found.price, found.maker_id) == (1, None)
+
+
 def test_a_deleted_row_comes_back_with_its_key(
     shop: SimpleNamespace, pg_session: Session
 ) -> None:

@@ -265,6 +265,19 @@ def test_a_second_history_has_a_class_of_its_own(make: Callable[..., Any]) -> No
     assert account.past_deletions.model.__name__ == "AccountPastDeletions"
 
 
+def test_a_manual_label_that_another_history_has(make: Callable[..., Any]) -> None:
+    """What create_event writes to is not guessed; other labels may be in both."""
+    account = make(Snapshot, Manual("seen"))
+    options = {"events": "log", "event_table": "log"}
+    with pytest.raises(
+        DefinitionError,
+        match="Account: the label 'seen' of Manual is that of one in Account.events",
+    ):
+        track(Snapshot, Manual("seen"), **options)(account)
+    track(Snapshot, Manual("read"), **options)(account)
+    assert account.log.model.__name__ == "AccountLog"
+
+
 def test_a_refused_definition_leaves_nothing_in_the_metadata(
     make: Callable[..., Any], base: type[DeclarativeBase]
 ) -> None:

@@ -1,0 +1,240 @@
+"""What leaves no event, or not the one that was meant: the limits, as they are.
+
+They are told in docs/guarantees.md. Where one of these tests fails, there is more that
+can be promised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+import sa_history as history
+from sa_history import AfterDelete, AfterUpdate, Snapshot, new, track
+from sa_history.install import check
+
+Recorded = Callable[..., list[tuple[Any, ...]]]
+
+
+@pytest.fixture
+def reading(
+    base: type[DeclarativeBase], create_all: Callable[[], None], level: str
+) -> Any:
+    """A table in parts, which has none yet."""
+
+    @track(Snapshot, AfterDelete, level=level)
+    class Reading(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "reading"
+        __table_args__ = {"postgresql_partition_by": "LIST (day)"}
+        day: Mapped[int] = mapped_column(primary_key=True)
+        value: Mapped[int]
+
+    create_all()
+    return Reading
+
+
+def run(session: Session, *statements: str) -> None:
+    for statement in statements:
+        session.execute(text(statement))
+    session.commit()
+
+
+def test_rows_that_come_and_go_with_a_partition_leave_no_event(
+    reading: Any, pg_session: Session, recorded: Recorded
+) -> None:
+    run(
+        pg_session,
+        "CREATE TABLE one (LIKE reading)",
+        "INSERT INTO one VALUES (1, 5)",
+        "ALTER TABLE reading ATTACH PARTITION one FOR VALUES IN (1)",
+        "TRUNCATE one",
+        "INSERT INTO reading VALUES (1, 6)",
+        "ALTER TABLE reading DETACH PARTITION one",
+    )
+    assert recorded(reading, "day", "value") == [("snapshot", "I", 1, 6, None)]
+
+
+@pytest.mark.parametrize("level", ["statement"])
+def test_values_that_a_change_of_the_table_makes_leave_no_event(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_session: Session,
+    recorded: Recorded,
+    level: str,
+) -> None:
+    @track(Snapshot, AfterDelete, level=level)
+    class Account(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        balance: Mapped[int]
+
+    create_all()
+    run(
+        pg_session,
+        "INSERT INTO account VALUES (1, 5)",
+        "ALTER TABLE account ALTER balance TYPE integer USING balance + 1",
+    )
+    before = [("snapshot", "I", 1, 5, None)]
+    assert recorded(Account, "id", "balance") == before
+    run(pg_session, "UPDATE account SET balance = 7")
+    assert recorded(Account, "id", "balance") == [
+        *before,
+        ("snapshot", "U", 1, 7, None),
+    ]
+    run(pg_session, "DROP TABLE account")
+    assert len(recorded(Account)) == 2
+
+
+def test_what_is_written_while_a_trigger_is_disabled_leaves_no_event(
+    reading: Any, pg_session: Session, pg_engine: Engine, recorded: Recorded
+) -> None:
+    run(
+        pg_session,
+        "CREATE TABLE rest PARTITION OF reading DEFAULT",
+        "ALTER TABLE reading DISABLE TRIGGER USER",
+        "INSERT INTO reading VALUES (1, 6)",
+    )
+    problems = {finding.problem.value for finding in check(pg_engine, reading)}
+    assert "disabled" in problems
+    run(
+        pg_session,
+        "ALTER TABLE reading ENABLE TRIGGER USER",
+        "INSERT INTO reading VALUES (2, 7)",
+    )
+    assert recorded(reading, "day") == [("snapshot", "I", 2, None)]
+    problems = {finding.problem.value for finding in check(pg_engine, reading)}
+    assert "disabled" not in problems
+
+
+@pytest.mark.parametrize("level", ["row"])
+def test_a_condition_that_is_replaced_by_hand_and_keeps_its_comment_is_not_seen(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_engine: Engine,
+    pg_session: Session,
+    recorded: Recorded,
+    level: str,
+) -> None:
+    @track(AfterUpdate(new.balance > 5), level=level)
+    class Account(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        balance: Mapped[int]
+
+    create_all()
+    definition = pg_session.scalar(
+        text("SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal")
+    )
+    assert definition.count("> 5") == 1
+    other = definition.replace("> 5", "> 50")
+    run(pg_session, other.replace("CREATE", "CREATE OR REPLACE").replace(":", "\\:"))
+    run(pg_session, "INSERT INTO account VALUES (1, 0)", "UPDATE account SET balance=9")
+    assert recorded(Account) == []
+    assert check(pg_engine, Account) == []
+
+
+def test_a_trigger_on_the_event_table_can_leave_events_out(
+    reading: Any, pg_session: Session, recorded: Recorded
+) -> None:
+    run(
+        pg_session,
+        "CREATE TABLE rest PARTITION OF reading DEFAULT",
+        "CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql"
+        " AS 'BEGIN RETURN NULL; END'",
+        "CREATE TRIGGER leave_out BEFORE INSERT ON reading_event"
+        " FOR EACH ROW EXECUTE FUNCTION leave_out()",
+        "INSERT INTO reading VALUES (1, 5)",
+    )
+    assert recorded(reading) == []
+
+
+def test_sessions_that_share_a_connection_at_once_have_the_context_of_the_last(
+    reading: Any, pg_engine: Engine, recorded: Recorded
+) -> None:
+    with pg_engine.begin() as connection:
+        connection.execute(text("CREATE TABLE rest PARTITION OF reading DEFAULT"))
+        with Session(connection) as one, Session(connection) as other:
+            with history.context(one, user=1), history.context(other, user=2):
+                for day, session in enumerate((one, other, one)):
+                    session.add(reading(day=day, value=0))
+                    session.flush()
+            one.commit()
+            other.commit()
+    assert recorded(reading, "day") == [
+        ("snapshot", "I", 0, {"user": 1}),
+        ("snapshot", "I", 1, {"user": 2}),
+        ("snapshot", "I", 2, {"user": 2}),
+    ]
+
+
+@pytest.mark.parametrize("level", ["statement"])
+def test_who_knows_the_id_of_a_context_can_give_it_other_keys(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_engine: Engine,
+    recorded: Recorded,
+    level: str,
+) -> None:
+    """As ``annotate`` does; what is stored in the events themselves stays."""
+
+    @track(Snapshot, level=level)
+    class Account(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    @track(Snapshot, level=level, context="inline")
+    class Card(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "card"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    create_all()
+    with Session(pg_engine) as session, history.context(session, user=7) as context:
+        session.add_all([Account(id=1), Card(id=1)])
+        session.commit()
+    with Session(pg_engine) as session:
+        run(
+            session,
+            f"SET LOCAL pghistory.context_id = '{context.id}';"
+            """ SET LOCAL pghistory.context_metadata = '{"user"\\:8}';"""
+            " INSERT INTO account VALUES (2); INSERT INTO card VALUES (2)",
+        )
+    assert recorded(Account, "id") == [
+        ("snapshot", "I", 1, {"user": 8}),
+        ("snapshot", "I", 2, {"user": 8}),
+    ]
+    assert recorded(Card, "id") == [
+        ("snapshot", "I", 1, {"user": 7}),
+        ("snapshot", "I", 2, {"user": 8}),
+    ]
+
+
+def test_what_is_written_to_a_table_that_inherits_leaves_no_event(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_session: Session,
+    recorded: Recorded,
+    level: str,
+) -> None:
+    """PostgreSQL's INHERITS; a statement for the parent counts at statement level."""
+
+    @track(Snapshot, AfterDelete, level=level)
+    class Account(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    create_all()
+    run(
+        pg_session,
+        "CREATE TABLE saving () INHERITS (account)",
+        "INSERT INTO saving VALUES (1)",
+        "UPDATE saving SET id = 2",
+    )
+    assert recorded(Account) == []
+    run(pg_session, "UPDATE account SET id = 3")
+    updated = [("snapshot", "U", 3, None)]
+    assert recorded(Account, "id") == (updated if level == "statement" else [])
+    run(pg_session, "DROP TABLE saving")
