@@ -50,39 +50,15 @@ def must_come_first(query: Any) -> bool:
     return isinstance(query, str) and _FIRST.match(query) is not None
 
 
-@contextmanager
-def _pipeline(connection: Any) -> Iterator[None]:
-    """Have a pipeline, and close the connection if psycopg is left within it.
+def _leave_pipeline(connection: Any, error: BaseException) -> None:
+    """Close a connection that psycopg has left within a pipeline.
 
     That is where the server has gone, or gevent has interrupted the wait. psycopg then
     raises that the pipeline cannot be ended, in place of what has happened, and
     SQLAlchemy would keep the connection for a good one.
+
+    :raises BaseException: the interruption.
     """
-    is_ours = not connection.pgconn.pipeline_status
-    try:
-        with connection.pipeline():
-            yield
-    except BaseException as error:
-        if is_ours:
-            _leave_pipeline(connection, error)
-        raise
-
-
-@asynccontextmanager
-async def _pipeline_async(connection: Any) -> AsyncIterator[None]:
-    """The async twin of :func:`_pipeline`."""
-    is_ours = not connection.pgconn.pipeline_status
-    try:
-        async with connection.pipeline():
-            yield
-    except BaseException as error:
-        if is_ours:
-            _leave_pipeline(connection, error)
-        raise
-
-
-def _leave_pipeline(connection: Any, error: BaseException) -> None:
-    """Close a connection that is within a pipeline, and raise what interrupted it."""
     if not connection.pgconn.pipeline_status:
         return
     connection.pgconn.finish()
@@ -232,28 +208,37 @@ class ContextCursor(Teller, psycopg.Cursor[Any]):
         self, news: Settings, query: Any, params: Any, options: dict[str, Any]
     ) -> None:
         lone = self._is_lone()
-        with _pipeline(self.connection):
-            set_config(self.connection, news)
-            super().execute(query, params, **options)
+        is_ours = not self.connection.pgconn.pipeline_status
+        try:
+            with self.connection.pipeline():
+                set_config(self.connection, news)
+                super().execute(query, params, **options)
+        except BaseException as error:
+            if is_ours:
+                _leave_pipeline(self.connection, error)
+            raise
         if not lone:
             self.wire.told(news)
 
     def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
         """Execute a query for each set of parameters, in the context in force."""
         news = self._news()
+        is_ours = not self.connection.pgconn.pipeline_status
         try:
             if news is None:
                 super().executemany(query, params_seq, **options)
             elif psycopg.Pipeline.is_supported() and not self._is_lone():
-                with _pipeline(self.connection):
+                with self.connection.pipeline():
                     set_config(self.connection, news)
                     super().executemany(query, params_seq, **options)
                 self.wire.told(news)
             else:
                 with self._told_apart(news):
                     super().executemany(query, params_seq, **options)
-        except BaseException:
+        except BaseException as error:
             self.wire.unsure()
+            if is_ours:  # psycopg makes one for executemany by itself
+                _leave_pipeline(self.connection, error)
             raise
 
     def stream(self, query: Any, params: Any = None, **options: Any) -> Iterator[Any]:
@@ -336,28 +321,37 @@ class AsyncContextCursor(Teller, psycopg.AsyncCursor[Any]):
         self, news: Settings, query: Any, params: Any, options: dict[str, Any]
     ) -> None:
         lone = self._is_lone()
-        async with _pipeline_async(self.connection):
-            await set_config_async(self.connection, news)
-            await super().execute(query, params, **options)
+        is_ours = not self.connection.pgconn.pipeline_status
+        try:
+            async with self.connection.pipeline():
+                await set_config_async(self.connection, news)
+                await super().execute(query, params, **options)
+        except BaseException as error:
+            if is_ours:
+                _leave_pipeline(self.connection, error)
+            raise
         if not lone:
             self.wire.told(news)
 
     async def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
         """Execute a query for each set of parameters, in the context in force."""
         news = self._news()
+        is_ours = not self.connection.pgconn.pipeline_status
         try:
             if news is None:
                 await super().executemany(query, params_seq, **options)
             elif psycopg.AsyncPipeline.is_supported() and not self._is_lone():
-                async with _pipeline_async(self.connection):
+                async with self.connection.pipeline():
                     await set_config_async(self.connection, news)
                     await super().executemany(query, params_seq, **options)
                 self.wire.told(news)
             else:
                 async with self._told_apart(news):
                     await super().executemany(query, params_seq, **options)
-        except BaseException:
+        except BaseException as error:
             self.wire.unsure()
+            if is_ours:
+                _leave_pipeline(self.connection, error)
             raise
 
     async def stream(

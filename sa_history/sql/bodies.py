@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from sa_history.sql.compose import Fragment, Joined, Literal, Qualified, Raw, join
+from sa_history.sql.compose import (
+    DollarQuoted,
+    Fragment,
+    Joined,
+    Literal,
+    Qualified,
+    Raw,
+    join,
+)
 from sa_history.sql.naming import (
     CONTEXT_ID,
     CONTEXT_METADATA,
@@ -28,12 +36,6 @@ def _setting(name: str) -> str:
 _ID_LENGTH = 36
 """The characters of a uuid as text."""
 
-# Whatever the client sets in mid-transaction makes it another text.
-_IN_FORCE = (
-    f"current_setting('{CONTEXT_ID}', true)"
-    f" || current_setting('{CONTEXT_METADATA}', true)"
-)
-
 
 def attach_context(context_table: Qualified) -> Fragment:
     """Return the body that stores the context in force, and returns its id.
@@ -43,6 +45,9 @@ def attach_context(context_table: Qualified) -> Fragment:
     thread has both, in a block without a target. Who has the advisory lock writes the
     row.
 
+    What an earlier transaction has stored can get more keys, and no other values: by
+    settings anybody could change who made past changes. Other values are a copy too.
+
     Row by row, to look for the context takes as long as to write an event's indexes. So
     what it has stored is remembered in a setting of the transaction, which a rollback
     to a savepoint takes back as it does the context.
@@ -51,6 +56,17 @@ def attach_context(context_table: Qualified) -> Fragment:
     eight times slower.
     """
     stored = f"current_setting('{CONTEXT_STORED}', true)"
+    # Whatever the client sets in mid-transaction makes it another text, as does a
+    # MetaData with a context table of its own.
+    in_force = Joined(
+        (
+            Raw(
+                f"current_setting('{CONTEXT_ID}', true)"
+                f" || current_setting('{CONTEXT_METADATA}', true) || "
+            ),
+            DollarQuoted(context_table),
+        )
+    )
     return Joined(
         (
             Raw(
@@ -58,10 +74,11 @@ def attach_context(context_table: Qualified) -> Fragment:
                 "  context_id uuid;\n"
                 "  context_parent uuid;\n"
                 "  context_metadata jsonb;\n"
-                "BEGIN\n"
-                f"  IF substr({stored}, {_ID_LENGTH + 1}) = {_IN_FORCE} THEN\n"
-                f"    RETURN NULLIF(left({stored}, {_ID_LENGTH}), '');\n"
-                "  END IF;\n"
+                f"BEGIN\n  IF substr({stored}, {_ID_LENGTH + 1}) = "
+            ),
+            in_force,
+            Raw(
+                f" THEN\n    RETURN left({stored}, {_ID_LENGTH});\n  END IF;\n"
                 f"  context_id := {_setting(CONTEXT_ID)};\n"
                 "  IF context_id IS NULL THEN\n"
                 "    RETURN NULL;\n"
@@ -78,7 +95,16 @@ def attach_context(context_table: Qualified) -> Fragment:
                 " AND context.metadata = context_metadata;\n"
                 "  IF NOT FOUND THEN\n"
                 "    IF NOT pg_try_advisory_xact_lock("
-                "hashtextextended(context_id::text, 0)) THEN\n"
+                "hashtextextended(context_id::text, 0))\n"
+                "      OR EXISTS (SELECT FROM "
+            ),
+            context_table,
+            Raw(
+                " AS context\n"
+                "        WHERE context.id = context_id"
+                " AND context.created_at <> now()\n"
+                "        AND NOT context_metadata @> context.metadata)\n"
+                "    THEN\n"
                 "      context_parent := context_id;\n"
                 "      context_id :="
                 " md5(context_id::text || pg_current_xact_id()::text)::uuid;\n"
@@ -96,11 +122,10 @@ def attach_context(context_table: Qualified) -> Fragment:
                 " updated_at = EXCLUDED.updated_at\n"
                 "    WHERE context.metadata <> EXCLUDED.metadata;\n"
                 "  END IF;\n"
-                f"  PERFORM set_config('{CONTEXT_STORED}',"
-                f" context_id::text || {_IN_FORCE}, true);\n"
-                "  RETURN context_id;\n"
-                "END\n"
+                f"  PERFORM set_config('{CONTEXT_STORED}', context_id::text || "
             ),
+            in_force,
+            Raw(", true);\n  RETURN context_id;\nEND\n"),
         )
     )
 

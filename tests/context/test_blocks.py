@@ -471,6 +471,25 @@ def test_annotation_reaches_earlier_events_of_the_context_with_the_next_change(
     assert context.updated_at > context.created_at
 
 
+def test_annotation_does_not_change_what_an_earlier_transaction_has_stored(
+    pg_session: Session, note: Any, seen: Seen
+) -> None:
+    with history.context(pg_session, user=7, step=1):
+        pg_session.add(note(body="a"))
+        pg_session.commit()
+        history.annotate(pg_session, step=2)
+        pg_session.add(note(body="b"))
+        pg_session.flush()
+        history.annotate(pg_session, step=3)
+        pg_session.add(note(body="c"))
+        pg_session.commit()
+    assert seen() == [
+        ("a", {"user": 7, "step": 1}),
+        ("b", {"user": 7, "step": 3}),
+        ("c", {"user": 7, "step": 3}),
+    ]
+
+
 def test_annotation_belongs_to_the_innermost_context(
     pg_session: Session, add: Add, seen: Seen
 ) -> None:

@@ -172,7 +172,7 @@ def test_sessions_that_share_a_connection_at_once_have_the_context_of_the_last(
 
 
 @pytest.mark.parametrize("level", ["statement"])
-def test_who_knows_the_id_of_a_context_can_give_it_other_keys(
+def test_who_knows_the_id_of_a_context_can_give_it_more_keys(
     base: type[DeclarativeBase],
     create_all: Callable[[], None],
     pg_engine: Engine,
@@ -199,16 +199,17 @@ def test_who_knows_the_id_of_a_context_can_give_it_other_keys(
         run(
             session,
             f"SET LOCAL pghistory.context_id = '{context.id}';"
-            """ SET LOCAL pghistory.context_metadata = '{"user"\\:8}';"""
+            " SET LOCAL pghistory.context_metadata ="
+            """ '{"user"\\: 7, "reason"\\: "r"}';"""
             " INSERT INTO account VALUES (2); INSERT INTO card VALUES (2)",
         )
     assert recorded(Account, "id") == [
-        ("snapshot", "I", 1, {"user": 8}),
-        ("snapshot", "I", 2, {"user": 8}),
+        ("snapshot", "I", 1, {"user": 7, "reason": "r"}),
+        ("snapshot", "I", 2, {"user": 7, "reason": "r"}),
     ]
     assert recorded(Card, "id") == [
         ("snapshot", "I", 1, {"user": 7}),
-        ("snapshot", "I", 2, {"user": 8}),
+        ("snapshot", "I", 2, {"user": 7, "reason": "r"}),
     ]
 
 

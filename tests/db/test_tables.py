@@ -402,6 +402,30 @@ def test_copy_in_another_schema_can_be_tracked_anew(
     assert recorded(copy, "id") == [("snapshot", "I", 1, None)]
 
 
+def test_a_context_is_stored_beside_the_events_of_each_metadata(
+    account: Any,
+    level: str,
+    create_all: Callable[[], None],
+    pg_engine: Engine,
+    recorded: Recorded,
+) -> None:
+    """Each has a context table of its own; one transaction writes to both."""
+    create_all()
+    with pg_engine.begin() as connection:
+        connection.execute(text("CREATE SCHEMA other"))
+    copy = account.__table__.to_metadata(MetaData(schema="other"), schema="other")
+    track(level=level)(copy)
+    copy.metadata.create_all(pg_engine)
+    with pg_engine.begin() as connection, history.context(connection, user=7):
+        for table in (account.__table__, copy, account.__table__):
+            connection.execute(insert(table))
+    assert recorded(copy, "id") == [("snapshot", "I", 1, {"user": 7})]
+    assert recorded(account, "id") == [
+        ("snapshot", "I", 1, {"user": 7}),
+        ("snapshot", "I", 2, {"user": 7}),
+    ]
+
+
 # Without a connection, and without PostgreSQL
 
 

@@ -204,6 +204,26 @@ def test_a_migration_keeps_it_from_the_same(
     assert recorded(account, "name") == [("snapshot", "I", "a", None)]
 
 
+def test_it_cannot_say_that_somebody_else_made_a_change(
+    app: Engine, account: Any, recorded: Callable[..., Any]
+) -> None:
+    """It can read the id of a context; what it sets under that id is another context."""
+    with app.begin() as connection, history.context(connection, user=7) as context:
+        connection.execute(text("INSERT INTO account (name) VALUES ('a')"))
+    with app.begin() as connection:
+        connection.exec_driver_sql(
+            f"SET LOCAL pghistory.context_id = '{context.id}';"
+            """ SET LOCAL pghistory.context_metadata = '{"user": 8}'"""
+        )
+        connection.execute(text("UPDATE account SET name = 'b'"))
+        connection.execute(text("UPDATE account SET name = 'c'"))
+    assert recorded(account, "name") == [
+        ("snapshot", "I", "a", {"user": 7}),
+        ("snapshot", "U", "b", {"user": 8}),
+        ("snapshot", "U", "c", {"user": 8}),
+    ]
+
+
 def test_it_cannot_log_in_as_a_replica(app: Engine) -> None:
     options = {"options": "-c session_replication_role=replica"}
     replica = create_engine(app.url, connect_args=options)

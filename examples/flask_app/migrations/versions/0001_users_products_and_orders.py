@@ -145,15 +145,15 @@ def upgrade() -> None:
         'create function public.pghistory_context_attach',
         'CREATE FUNCTION "public"."pghistory_context_attach"() RETURNS uuid\n'
         'LANGUAGE plpgsql SECURITY DEFINER SET search_path = "pg_catalog", "pg_temp"\n'
-        'AS $history$\n'
+        'AS $history1$\n'
         '-- sa_history: version 1\n'
         'DECLARE\n'
         '  context_id uuid;\n'
         '  context_parent uuid;\n'
         '  context_metadata jsonb;\n'
         'BEGIN\n'
-        "  IF substr(current_setting('pghistory.context_stored', true), 37) = current_setting('pghistory.context_id', true) || current_setting('pghistory.context_metadata', true) THEN\n"
-        "    RETURN NULLIF(left(current_setting('pghistory.context_stored', true), 36), '');\n"
+        '  IF substr(current_setting(\'pghistory.context_stored\', true), 37) = current_setting(\'pghistory.context_id\', true) || current_setting(\'pghistory.context_metadata\', true) || $history$"public"."pghistory_context"$history$ THEN\n'
+        "    RETURN left(current_setting('pghistory.context_stored', true), 36);\n"
         '  END IF;\n'
         "  context_id := NULLIF(current_setting('pghistory.context_id', true), '');\n"
         '  IF context_id IS NULL THEN\n'
@@ -165,7 +165,11 @@ def upgrade() -> None:
         '  PERFORM FROM "public"."pghistory_context" AS context\n'
         '    WHERE context.id = context_id AND context.metadata = context_metadata;\n'
         '  IF NOT FOUND THEN\n'
-        '    IF NOT pg_try_advisory_xact_lock(hashtextextended(context_id::text, 0)) THEN\n'
+        '    IF NOT pg_try_advisory_xact_lock(hashtextextended(context_id::text, 0))\n'
+        '      OR EXISTS (SELECT FROM "public"."pghistory_context" AS context\n'
+        '        WHERE context.id = context_id AND context.created_at <> now()\n'
+        '        AND NOT context_metadata @> context.metadata)\n'
+        '    THEN\n'
         '      context_parent := context_id;\n'
         '      context_id := md5(context_id::text || pg_current_xact_id()::text)::uuid;\n'
         '    END IF;\n'
@@ -176,11 +180,11 @@ def upgrade() -> None:
         '    SET metadata = EXCLUDED.metadata, updated_at = EXCLUDED.updated_at\n'
         '    WHERE context.metadata <> EXCLUDED.metadata;\n'
         '  END IF;\n'
-        "  PERFORM set_config('pghistory.context_stored', context_id::text || current_setting('pghistory.context_id', true) || current_setting('pghistory.context_metadata', true), true);\n"
+        '  PERFORM set_config(\'pghistory.context_stored\', context_id::text || current_setting(\'pghistory.context_id\', true) || current_setting(\'pghistory.context_metadata\', true) || $history$"public"."pghistory_context"$history$, true);\n'
         '  RETURN context_id;\n'
         'END\n'
-        '$history$',
-        'COMMENT ON FUNCTION "public"."pghistory_context_attach"() IS \'sa_history:33fabab2c30862bd\'',
+        '$history1$',
+        'COMMENT ON FUNCTION "public"."pghistory_context_attach"() IS \'sa_history:726e2cb41b9841c1\'',
     )
     op.history_ddl(
         'create function public.pghistory_context_value',
