@@ -19,6 +19,7 @@ from benchmarks.workloads import WORKLOADS
 from sa_history.testing import EmbeddedPostgres, PgServer
 
 NAMES = [*WORKLOADS, STARTUP]
+DURABLE = ("fsync", "synchronous_commit", "full_page_writes")
 SETTINGS = ("server_version", "fsync", "synchronous_commit", "shared_buffers", "jit")
 
 
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         max_wal_size="4GB",
         checkpoint_timeout="1h",
         autovacuum="off",
+        **(dict.fromkeys(DURABLE, "on") if options.durable else {}),
     ) as server:
         _run(options, PgServer.from_url(server.url(), embedded=True))
 
@@ -64,6 +66,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--delay", type=int, default=10, help="of a distant server, in milliseconds"
+    )
+    parser.add_argument(
+        "--durable", action="store_true", help="sync each commit, as servers do"
     )
     parser.add_argument(
         "--prefix", default="bench", help="of the names of the databases"

@@ -164,11 +164,10 @@ def _begin_with(
         connection.read_only,
         connection.deferrable,
     )
-    encoding = connection.info.encoding
-    connection.pgconn.send_query(f"{start}; {settings}".encode(encoding))
+    connection.pgconn.send_query(f"{start}; {settings}".encode("ascii"))
     results = yield from execute(connection.pgconn)
     if results[-1].status == ExecStatus.FATAL_ERROR:
-        raise error_from_result(results[-1], encoding)
+        raise error_from_result(results[-1], connection.info.encoding)
 
 
 class ContextCursor(Teller, psycopg.Cursor[Any]):

@@ -27,6 +27,8 @@ DEEPEST = 100
 
 _SHOWN = 200
 
+_MAX_INT = 2**63 - 1
+
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # and not a backslash before "u0000"
 
 ContextSettings: TypeAlias = tuple[str, str, str]
@@ -229,6 +231,8 @@ def ignored(bound: Iterable[Blocks] = ()) -> frozenset[str]:
 
 
 def _as_json(key: str, value: Any) -> Any:
+    if _is_plain(key) and _is_plain(value):
+        return value
     """Return a value as JSON has it, or refuse it by its key."""
     try:
         text = json.dumps(
@@ -255,6 +259,13 @@ def _as_json(key: str, value: Any) -> Any:
             "PostgreSQL cannot store it in JSON, so remove it"
         )
     return stored
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is that of almost every key, which JSON holds as it is."""
+    if type(value) is str:
+        return value.isprintable()  # which neither NUL nor half of a pair is
+    return value is None or (type(value) is int and -_MAX_INT <= value <= _MAX_INT)
 
 
 def _is_deep(value: Any) -> bool:

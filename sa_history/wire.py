@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import weakref
+from collections.abc import Collection
 from typing import Any, TypeAlias
 
 from psycopg.pq import TransactionStatus
@@ -110,7 +111,7 @@ class Wire:
         if frame is None and not names:
             return NOTHING
         context = frame.settings if frame else ("", "", "")
-        return *context, json.dumps(sorted(names)) if names else ""
+        return *context, _as_json(names)
 
     def news(self, status: TransactionStatus) -> Settings | None:
         """Return what the connection has to be told now, None for nothing.
@@ -142,10 +143,10 @@ class Wire:
         """
         if status in (TransactionStatus.IDLE, TransactionStatus.INERROR):
             return None
-        wanted = self._settings()
         if self._told is None:
-            return wanted
-        return None if wanted[3] == self._told[3] else (*self._told[:3], wanted[3])
+            return self._settings()
+        names = _as_json(ignored(self._blocks()))
+        return None if names == self._told[3] else (*self._told[:3], names)
 
     def told(self, news: Settings) -> None:
         """Note that the connection has the settings."""
@@ -164,6 +165,10 @@ class Wire:
     def forget(self) -> None:
         """Note that a transaction begins; settings end with the one before."""
         self._told, self._was_told, self.failed = NOTHING, False, False
+
+
+def _as_json(names: Collection[str]) -> str:
+    return json.dumps(sorted(names)) if names else ""
 
 
 def wire_in(info: dict[Any, Any]) -> Wire:

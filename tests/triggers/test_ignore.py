@@ -1759,16 +1759,16 @@ def test_each_way_to_write_in_autocommit(
 def test_procedure_that_commits_warns_in_autocommit(
     in_autocommit: InConnection, note: Any, seen: Seen
 ) -> None:
+    """A DO block does as a CALL does with PostgreSQL 18 or newer."""
+
     def work(connection: Connection) -> None:
-        connection.exec_driver_sql(
-            "CREATE PROCEDURE write_and_commit() LANGUAGE plpgsql AS"
-            " $$ BEGIN INSERT INTO note (body) VALUES ('a'); COMMIT; END $$"
-        )
         with (
             history.ignore(connection, note),
             pytest.warns(UserWarning, match="nothing is ignored, for a procedure"),
         ):
-            connection.execute(text("CALL write_and_commit()"))
+            connection.exec_driver_sql(
+                "DO $$ BEGIN INSERT INTO note (body) VALUES ('a'); COMMIT; END $$"
+            )
 
     in_autocommit(work)
     assert seen() == [("a", "xy")]
