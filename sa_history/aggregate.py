@@ -262,7 +262,7 @@ def _page_columns(index: int, tracking: Tracking) -> list[ColumnElement[Any]]:
     return [
         columns.pgh_id,
         literal(index, Integer).label("source"),
-        literal(tracking.event_class.__name__, String).label("pgh_model"),
+        literal(tracking.event_type.__name__, String).label("pgh_model"),
         literal(tracking.subject, String).label("pgh_obj_model"),
         _object_id(tracking).label("pgh_obj_id"),
         columns.pgh_label,

@@ -178,13 +178,8 @@ def make_event_class(
     event_table: Table,
     model: type[Any] | None,
     options: TrackingOptions,
-    context_class: type[Context],
-    mappers: registry,
 ) -> type[Event]:
-    """Map the event table to a class of its own.
-
-    The class is plain and mapped imperatively: a base that makes dataclasses of its
-    subclasses refuses a ready ``__table__``.
+    """Make the class of the events of a table, which is to be mapped.
 
     :raises DefinitionError: ``base`` cannot be the base of an event class.
     """
@@ -199,6 +194,26 @@ def make_event_class(
     )
     event_class: type[Event] = type(name, bases, {"__doc__": event_table.comment})
     event_class.__module__ = model.__module__ if model else __name__
+    return event_class
+
+
+def map_event_class(
+    event_class: type[Event],
+    columns: TrackedColumns,
+    event_table: Table,
+    model: type[Any] | None,
+    options: TrackingOptions,
+    context_class: type[Context],
+    mappers: registry,
+) -> None:
+    """Map the class of events to their table.
+
+    It is mapped imperatively: a base that makes dataclasses of its subclasses refuses a
+    ready ``__table__``.
+
+    :param mappers: for the events of a Core table.
+    :raises DefinitionError: SQLAlchemy cannot map it.
+    """
     # The model's own registry, so that disposing of it takes the event class along.
     if model is not None:
         mapper: Mapper[Any] = inspect(model)
@@ -211,9 +226,9 @@ def make_event_class(
         )
     except InvalidRequestError as error:
         raise DefinitionError(
-            f"{columns.subject}: its events cannot be mapped to {name}: {error}"
+            f"{columns.subject}: its events cannot be mapped to "
+            f"{event_class.__name__}: {error}"
         ) from error
-    return event_class
 
 
 def _class_name(subject: str, events: str) -> str:

@@ -166,18 +166,11 @@ def _track(
         tracker.stored(columns)
         tracker.recordings(columns)
     event_table = make_event_table(table, columns, options, history.shared)
-    event_class = make_event_class(
-        columns,
-        event_table,
-        model,
-        options,
-        history.context_class,
-        history.mappers,
-    )
+    event_type = make_event_class(columns, event_table, model, options)
     tracking = Tracking(
-        subject, table, model, trackers, options, history, event_table, event_class
+        subject, table, model, trackers, options, history, event_table, event_type
     )
-    event_class.pgh_recorded = Recorded(
+    event_type.pgh_recorded = Recorded(
         table, event_table, model, trackers, lambda: tracking.tracked_columns
     )
     claims = claims_of(table.metadata)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from threading import RLock
 from typing import Any
 
 from sqlalchemy import MetaData, Table, inspect, types
@@ -11,7 +13,12 @@ from sqlalchemy.orm import Mapper, registry
 
 from sa_history.columns import TrackedColumns, tracked_columns
 from sa_history.ddl import Function, Trigger
-from sa_history.event_class import Context, Event, make_context_class
+from sa_history.event_class import (
+    Context,
+    Event,
+    make_context_class,
+    map_event_class,
+)
 from sa_history.event_table import leave_out_checks, mirrored
 from sa_history.options import TrackingOptions
 from sa_history.sql.compose import Qualified
@@ -39,6 +46,7 @@ class History:
     :param shared: the objects that its event tables share.
     :param context_class: what the context table is mapped to.
     :param mappers: maps what belongs to no model of the application.
+    :param mapping: held by the thread that maps an event class.
     :param trackings: by tracked table and name.
     """
 
@@ -46,6 +54,7 @@ class History:
     shared: SharedObjects
     context_class: type[Context]
     mappers: registry
+    mapping: AbstractContextManager[Any] = field(default_factory=RLock)
     trackings: dict[tuple[str, str], Tracking] = field(default_factory=dict)
 
     def of_table(self, table: Table) -> list[Tracking]:
@@ -93,7 +102,7 @@ class Tracking:
     :param options: the options of ``track``.
     :param history: what is known of the MetaData.
     :param event_table: the table of the events.
-    :param event_class: what it is mapped to.
+    :param event_type: the class of the events, which may not be mapped yet.
     """
 
     subject: str
@@ -103,10 +112,35 @@ class Tracking:
     options: TrackingOptions
     history: History
     event_table: Table
-    event_class: type[Event]
+    event_type: type[Event]
     _recordings: dict[Any, tuple[Recording, ...]] = field(
         default_factory=dict, init=False, repr=False
     )
+
+    @property
+    def event_class(self) -> type[Event]:
+        """The class of the events, mapped.
+
+        It is mapped when it is asked for first: most programs read the history of few
+        models, and to map an event class takes longer than to map its model.
+        """
+        with self.history.mapping:
+            if not self.is_mapped:
+                map_event_class(
+                    self.event_type,
+                    self.tracked_columns,
+                    self.event_table,
+                    self.model,
+                    self.options,
+                    self.history.context_class,
+                    self.history.mappers,
+                )
+        return self.event_type
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether the class of the events is mapped."""
+        return "__mapper__" in vars(self.event_type)
 
     @property
     def tracked_columns(self) -> TrackedColumns:
@@ -222,5 +256,6 @@ def mirror_new_columns(tracking: Tracking) -> None:
             event_column = mirrored(column, is_key=False)
             event_table.append_column(event_column)
             leave_out_checks(event_table)
-            mapper: Mapper[Any] = inspect(tracking.event_class)
-            mapper.add_property(name, event_column)
+            if tracking.is_mapped:
+                mapper: Mapper[Any] = inspect(tracking.event_type)
+                mapper.add_property(name, event_column)

@@ -234,7 +234,7 @@ class Timeline:
 
     def key_of(self, event: Event) -> str:
         """Return the key of an event's row as text, as a list shows it."""
-        tracking = next(t for t in self.trackings if isinstance(event, t.event_class))
+        tracking = next(t for t in self.trackings if isinstance(event, t.event_type))
         events = tracking.event_table
         statement = aggregate(
             [Source(tracking, [events.c.pgh_id == event.pgh_id])],

@@ -271,6 +271,61 @@ def test_transactions_that_share_a_block_do_not_wait_for_each_other(
     assert len(contexts()) <= 3
 
 
+def test_transactions_that_store_a_context_at_once_have_a_copy_each(
+    pg_url: URL, note: Any, add: Add, contexts: Contexts
+) -> None:
+    engine = create_engine(pg_url, connect_args={"options": "-c lock_timeout=5s"})
+    sessions = [Session(engine) for _ in range(3)]
+    own = []
+    with history.context(user=7) as outer, history.context(job="j") as inner:
+        for number, session in enumerate(sessions):
+            add(session, f"{number} inner")
+            with history.context(session, number=number) as frame:
+                add(session, f"{number} own")
+                own.append(frame)
+            add(session, f"{number} inner again")
+    with history.context(user=8) as other:
+        for number, session in enumerate(sessions):
+            add(session, f"{number} other")
+            session.commit()
+    engine.dispose()
+    rows = {row.id: row for row in contexts()}
+    both = {"user": 7, "job": "j"}
+    assert rows[inner.id].metadata == both
+    assert rows[inner.id].parent_id == outer.id
+    copies = [row for row in rows.values() if row.parent_id == inner.id]
+    assert len(rows) == 1 + len(copies) + 1
+    for number, frame in enumerate(own):
+        # Nobody else has stored it, so its id is its own.
+        assert rows[frame.id].metadata == {**both, "number": number}
+    plain = [row for row in copies if row.id not in {frame.id for frame in own}]
+    assert [row.metadata for row in plain] == [both, both]
+    assert rows[other.id].metadata == {"user": 8}
+    assert all(row.updated_at == row.created_at for row in rows.values())
+
+
+def test_transactions_that_meet_a_context_that_is_stored_share_its_row(
+    pg_engine: Engine, add: Add, seen: Seen, contexts: Contexts
+) -> None:
+    with (
+        Session(pg_engine) as one,
+        Session(pg_engine) as other,
+        history.context(user=7) as frame,
+    ):
+        add(one, "a")
+        one.commit()
+        add(one, "b")
+        add(other, "c")
+        one.commit()
+        other.commit()
+        history.annotate(reason="r")
+        add(other, "d")
+        other.commit()
+    both = {"user": 7, "reason": "r"}
+    assert seen() == [(body, both) for body in "abcd"]
+    assert [row.id for row in contexts()] == [frame.id]
+
+
 @pytest.mark.parametrize("isolation_level", ["REPEATABLE READ", "SERIALIZABLE"])
 def test_transactions_of_other_isolation_levels_share_a_block(
     isolation_level: Any, pg_url: URL, add: Add, seen: Seen

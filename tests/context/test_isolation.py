@@ -429,6 +429,32 @@ def test_sessions_that_share_a_connection_one_after_the_other(
     assert seen() == [("first", {"user": 1}), ("second", {"user": 2})]
 
 
+def test_sessions_that_share_a_transaction_have_the_context_of_the_last(
+    pg_engine: Engine, add: Add, seen: Seen
+) -> None:
+    with pg_engine.begin() as connection:
+        first, second = Session(connection), Session(connection)
+        with history.context(first, user=1), history.context(second, user=2):
+            add(first, "first alone")
+            add(second, "second")
+            add(first, "first beside the second")
+            with first.begin_nested():
+                add(first, "first, which has joined again")
+            add(second, "second beside the first")
+            first.commit()
+            add(second, "second alone")
+            second.commit()
+    one, two = {"user": 1}, {"user": 2}
+    assert seen() == [
+        ("first alone", one),
+        ("second", two),
+        ("first beside the second", two),
+        ("first, which has joined again", one),
+        ("second beside the first", one),
+        ("second alone", two),
+    ]
+
+
 # After the block, in the same transaction. What fails in a block, and what is taken
 # back to a savepoint, takes the context along or leaves it behind.
 
@@ -735,7 +761,7 @@ def test_contexts_are_those_of_their_transaction_at_the_server(
     def settings(connection: Connection) -> Counter[str]:
         rows = connection.exec_driver_sql(
             "SELECT current_setting('pghistory.context_' || name, true)"
-            " FROM unnest(ARRAY['id', 'metadata', 'parent_id']) AS name"
+            " FROM unnest(ARRAY['id', 'metadata', 'parent_id', 'stored']) AS name"
         )
         return Counter(value or "" for value in rows.scalars())
 
@@ -744,4 +770,4 @@ def test_contexts_are_those_of_their_transaction_at_the_server(
             add(session, "a")
             assert '{"user": 7}' in settings(session.connection())
             session.commit()
-        assert settings(session.connection()) == {"": 3}
+        assert settings(session.connection()) == {"": 4}

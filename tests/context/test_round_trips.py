@@ -10,7 +10,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Connection, NullPool, create_engine, insert, text, update
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    NullPool,
+    create_engine,
+    insert,
+    text,
+    update,
+)
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
@@ -293,3 +302,25 @@ def test_reading_outside_of_a_block_sends_nothing_more(
         assert proxy.count() == (4, 0)
 
     through_proxy(work)
+
+
+def test_context_is_looked_for_once_in_a_transaction(
+    pg_engine: Engine, note: Any
+) -> None:
+    """However many statements write in it; else each would take longer."""
+
+    def lookups(connection: Connection) -> Any:
+        return connection.scalar(
+            text(
+                "SELECT seq_scan + idx_scan FROM pg_stat_xact_user_tables"
+                " WHERE relname = 'pghistory_context'"
+            )
+        )
+
+    with pg_engine.connect() as connection, history.context(connection, user=7):
+        connection.execute(insert(note).values(body="a"))
+        once = lookups(connection)
+        assert once > 0
+        for body in "bc":
+            connection.execute(insert(note).values(body=body))
+        assert lookups(connection) == once
