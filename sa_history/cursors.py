@@ -126,7 +126,7 @@ def set_config(connection: Any, news: Settings) -> None:
     """Tell a connection what it has to be told."""
     if begins(connection):
         with connection.lock:
-            connection.wait(_begin_with(connection, psycopg.ClientCursor, news))
+            connection.wait(_begin_with(connection, news))
         return
     # By a plain cursor: the application's own may do anything with rows.
     psycopg.Cursor(connection, row_factory=tuple_row).execute(SET_CONFIG, news)
@@ -136,9 +136,7 @@ async def set_config_async(connection: Any, news: Settings) -> None:
     """Tell an async connection what it has to be told."""
     if begins(connection):
         async with connection.lock:
-            await connection.wait(
-                _begin_with(connection, psycopg.AsyncClientCursor, news)
-            )
+            await connection.wait(_begin_with(connection, news))
         return
     cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
     await cursor.execute(SET_CONFIG, news)
@@ -154,17 +152,15 @@ def begins(connection: Any) -> bool:
     )
 
 
-def _begin_with(
-    connection: Any, cursor: type[Any], news: Settings
-) -> Generator[Any, Any, None]:
+def _begin_with(connection: Any, news: Settings) -> Generator[Any, Any, None]:
     """Send BEGIN and the settings as one message, and wait for the answers."""
-    settings = cursor(connection).mogrify(SET_CONFIG, news)
-    start = begin(
+    statements = begin(
         connection.isolation_level and connection.isolation_level.name,
         connection.read_only,
         connection.deferrable,
+        news,
     )
-    connection.pgconn.send_query(f"{start}; {settings}".encode("ascii"))
+    connection.pgconn.send_query(statements.encode("ascii"))
     results = yield from execute(connection.pgconn)
     if results[-1].status == ExecStatus.FATAL_ERROR:
         raise error_from_result(results[-1], connection.info.encoding)

@@ -1859,7 +1859,7 @@ def round_trips(connection: Connection, work: Callable[[], None]) -> tuple[int, 
         sent = [line for line in file.read().splitlines() if b"\tF\t" in line]
     asking = [line for line in sent if line.split(b"\t")[3] in (b"Query", b"Sync")]
     # What tells is a Bind, or the Query that begins the transaction.
-    telling = [line for line in sent if b"set_config" in line or b"\tBind\t" in line]
+    telling = [line for line in sent if b"SET LOCAL" in line or b"\tBind\t" in line]
     telling = [line for line in telling if b"note:x" in line]
     return len(asking), len(telling)
 
