@@ -8,11 +8,12 @@ import decimal
 import enum
 import threading
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Engine, create_engine, event, insert, text
+from sqlalchemy import URL, Engine, create_engine, event, insert, select, text
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -272,36 +273,43 @@ def test_transactions_that_share_a_block_do_not_wait_for_each_other(
 
 
 def test_transactions_that_store_a_context_at_once_have_a_copy_each(
-    pg_url: URL, note: Any, add: Add, contexts: Contexts
+    pg_engine: Engine, note: Any, add: Add, contexts: Contexts
 ) -> None:
-    engine = create_engine(pg_url, connect_args={"options": "-c lock_timeout=5s"})
+    options = {"options": "-c lock_timeout=5s"}
+    engine = create_engine(pg_engine.url, connect_args=options)
     sessions = [Session(engine) for _ in range(3)]
     own = []
-    with history.context(user=7) as outer, history.context(job="j") as inner:
-        for number, session in enumerate(sessions):
-            add(session, f"{number} inner")
-            with history.context(session, number=number) as frame:
-                add(session, f"{number} own")
-                own.append(frame)
-            add(session, f"{number} inner again")
-    with history.context(user=8) as other:
-        for number, session in enumerate(sessions):
-            add(session, f"{number} other")
+    with history.context(a=1) as outer:
+        for session in sessions:
+            add(session, "outer")
+            add(session, "outer again")
+        with history.context(b=2) as inner:
+            for session in sessions:
+                add(session, "inner")
+                with history.context(session, c=3) as frame:
+                    add(session, "own")
+                    add(session, "own again")
+                    own.append(frame.id)
+                add(session, "inner again")
+        for session in sessions:
             session.commit()
     engine.dispose()
-    rows = {row.id: row for row in contexts()}
-    both = {"user": 7, "job": "j"}
-    assert rows[inner.id].metadata == both
-    assert rows[inner.id].parent_id == outer.id
-    copies = [row for row in rows.values() if row.parent_id == inner.id]
-    assert len(rows) == 1 + len(copies) + 1
-    for number, frame in enumerate(own):
-        # Nobody else has stored it, so its id is its own.
-        assert rows[frame.id].metadata == {**both, "number": number}
-    plain = [row for row in copies if row.id not in {frame.id for frame in own}]
-    assert [row.metadata for row in plain] == [both, both]
-    assert rows[other.id].metadata == {"user": 8}
-    assert all(row.updated_at == row.created_at for row in rows.values())
+    rows = contexts()
+    first = {row.id: row.parent_id for row in rows if row.id in (outer.id, inner.id)}
+    assert first == {outer.id: None, inner.id: outer.id}
+    # A copy is inside of what it is a copy of. What nobody else stores has none.
+    copies = [row for row in rows if row.id not in {*first, *own}]
+    assert [(row.metadata, row.parent_id) for row in copies] == [
+        *[({"a": 1}, outer.id)] * 2,
+        *[({"a": 1, "b": 2}, inner.id)] * 2,
+    ]
+    alone = [(row.id, row.parent_id) for row in rows if row.id in own]
+    assert alone == [(id_, inner.id) for id_ in own]
+    assert all(row.updated_at == row.created_at for row in rows)
+    with Session(pg_engine) as session:
+        events = history.events(note)
+        used = Counter(session.scalars(select(events.model.pgh_context_id)))
+    assert used == {row.id: 2 for row in rows}
 
 
 def test_transactions_that_meet_a_context_that_is_stored_share_its_row(
@@ -319,11 +327,15 @@ def test_transactions_that_meet_a_context_that_is_stored_share_its_row(
         one.commit()
         other.commit()
         history.annotate(reason="r")
+        one.connection()  # or the other would get the same one
         add(other, "d")
         other.commit()
+    with history.context(one, user=8) as after:
+        add(one, "e")
+        one.commit()
     both = {"user": 7, "reason": "r"}
-    assert seen() == [(body, both) for body in "abcd"]
-    assert [row.id for row in contexts()] == [frame.id]
+    assert seen() == [*((body, both) for body in "abcd"), ("e", {"user": 8})]
+    assert [row.id for row in contexts()] == [frame.id, after.id]
 
 
 @pytest.mark.parametrize("isolation_level", ["REPEATABLE READ", "SERIALIZABLE"])
@@ -545,6 +557,18 @@ def test_annotation_does_not_change_what_an_earlier_transaction_has_stored(
     ]
 
 
+def test_annotation_changes_what_this_transaction_has_stored(
+    pg_session: Session, add: Add, seen: Seen, contexts: Contexts
+) -> None:
+    with history.context(pg_session, user=7, step=1) as frame:
+        add(pg_session, "a")
+        history.annotate(pg_session, step=2)
+        add(pg_session, "b")
+        pg_session.commit()
+    assert seen() == [(body, {"user": 7, "step": 2}) for body in "ab"]
+    assert [row.id for row in contexts()] == [frame.id]
+
+
 def test_annotation_belongs_to_the_innermost_context(
     pg_session: Session, add: Add, seen: Seen
 ) -> None:
@@ -741,7 +765,13 @@ def test_context_of_a_connection_is_that_of_the_sessions_bound_to_it(
         with Session(connection) as second:
             add(second, "y")
             second.commit()
-    assert seen() == [("x", {"a": 1, "b": 2}), ("y", {"a": 1})]
+    with pg_engine.begin() as connection:
+        with history.context(connection, a=1):
+            pass
+        with Session(connection) as third, history.context(third, c=3):
+            add(third, "z")
+            third.commit()
+    assert seen() == [("x", {"a": 1, "b": 2}), ("y", {"a": 1}), ("z", {"c": 3})]
 
 
 def test_session_on_two_engines_has_its_context_on_both(

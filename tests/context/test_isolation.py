@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -453,6 +455,25 @@ def test_sessions_that_share_a_transaction_have_the_context_of_the_last(
         ("second beside the first", one),
         ("second alone", two),
     ]
+
+
+def test_session_that_is_gone_leaves_its_connection_to_others(
+    pg_engine: Engine, note: Any, add: Add, seen: Seen
+) -> None:
+    with pg_engine.begin() as connection:
+        session = Session(connection)
+        with history.context(session, user=7):
+            add(session, "a")
+            session.commit()
+        gone = weakref.ref(session)
+        del session
+        gc.collect()
+        assert gone() is None
+        connection.execute(insert(note).values(body="b"))
+        with Session(connection) as another:
+            add(another, "c")
+            another.commit()
+    assert seen() == [("a", {"user": 7}), ("b", None), ("c", None)]
 
 
 # After the block, in the same transaction. What fails in a block, and what is taken

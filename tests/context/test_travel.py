@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
@@ -727,6 +728,16 @@ def test_other_drivers_nest_restore_and_annotate(
     )
 
 
+def test_other_drivers_tell_each_transaction_of_a_connection(
+    psycopg2_engine: Engine, note: Any, seen: Seen
+) -> None:
+    with psycopg2_engine.connect() as connection, history.context(connection, user=7):
+        for body, end in (("a", "commit"), ("lost", "rollback"), ("b", "commit")):
+            connection.execute(insert(note).values(body=body))
+            getattr(connection, end)()
+    assert seen() == [("a", USER), ("b", USER)]
+
+
 def test_other_drivers_have_the_ambient_context(
     in_other_session: InSession, add: Add, seen: Seen
 ) -> None:
@@ -816,6 +827,25 @@ def test_other_drivers_leave_nothing_to_the_next_user(
     assert seen() == [("next", None)]
 
 
+def test_other_drivers_have_no_context_of_a_session_that_goes_on_elsewhere(
+    psycopg2_engine: Engine, note: Any, seen: Seen
+) -> None:
+    with (
+        psycopg2_engine.connect() as one,
+        psycopg2_engine.connect() as other,
+        Session() as session,
+        history.context(session, user=7),
+    ):
+        for connection in (one, other):
+            session.commit()
+            bind = {"bind": connection}
+            session.execute(insert(note).values(body="a"), bind_arguments=bind)
+        one.execute(insert(note).values(body="b"))
+        one.commit()
+        session.commit()
+    assert sorted(seen(), key=str) == [("a", USER), ("a", USER), ("b", None)]
+
+
 def test_other_drivers_warn_in_autocommit(
     psycopg2_engine: Engine, asyncpg_engine: AsyncEngine, note: Any, seen: Seen
 ) -> None:
@@ -841,3 +871,21 @@ def test_other_drivers_warn_in_autocommit(
 
     asyncio.run(main())
     assert seen() == [("before", None), ("inside", None), ("after", None)] * 2
+
+
+# Another program, which sets them by itself.
+
+
+def test_program_that_sets_the_id_alone_has_an_empty_context(
+    pg_url: URL, note: Any, seen: Seen
+) -> None:
+    url = pg_url.set(drivername="postgresql").render_as_string(hide_password=False)
+    told = "SELECT set_config('pghistory.context_' || %s, %s, true)"
+    with psycopg.connect(url) as connection:
+        for body, metadata in (("a", None), ("b", '{"user": 7}'), ("c", None)):
+            connection.execute(told, ["id", str(uuid.uuid4())])
+            if metadata is not None:
+                connection.execute(told, ["metadata", metadata])
+            connection.execute("INSERT INTO note (body) VALUES (%s)", [body])
+            connection.commit()
+    assert seen() == [("a", {}), ("b", USER), ("c", {})]

@@ -29,7 +29,10 @@ from sa_history import (
     AfterDelete,
     AfterInsert,
     AfterUpdate,
+    AllChange,
+    AllDontChange,
     AnyChange,
+    AnyDontChange,
     Op,
     Snapshot,
     new,
@@ -735,10 +738,10 @@ def test_tracker_stores_the_side_and_the_columns_it_asks_for(
     pg_session.execute(text("UPDATE account SET balance = balance"))
     pg_session.execute(text("UPDATE account SET id = 2, balance = 11"))
     pg_session.commit()
-    assert recorded(narrowed, "pgh_obj_id", "id", "balance") == [
-        ("touched", "U", 1, 1, None, None),
-        ("touched", "U", 2, 2, None, None),
-        ("was", "U", 1, 1, 10, None),
+    assert recorded(narrowed, "pgh_obj_id", "pgh_old_key", "id", "balance") == [
+        ("touched", "U", 1, None, 1, None, None),
+        ("touched", "U", 2, [1], 2, None, None),
+        ("was", "U", 1, None, 1, 10, None),
     ]
 
 
@@ -768,6 +771,44 @@ def test_changed_columns_that_a_condition_leaves_out_are_no_news(
     assert recorded(Page, "id", "title", "pings", "seen") == [
         ("update", "U", 1, "c", 1, 2, None),
         ("delete", "D", 2, "b", 2, 1, None),
+    ]
+
+
+def test_condition_says_how_many_of_some_columns_change(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    level: str,
+    pg_session: Session,
+    recorded: Recorded,
+) -> None:
+    @track(
+        AfterUpdate(AnyChange("street", "city"), label="any"),
+        AfterUpdate(AllChange("street", "city"), label="all"),
+        AfterUpdate(AnyDontChange("street", "city"), label="any_not"),
+        AfterUpdate(AllDontChange("street", "city"), label="all_not"),
+        level=level,
+    )
+    class Address(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "address"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        street: Mapped[str | None]
+        city: Mapped[str | None]
+        version: Mapped[int]
+
+    create_all()
+    pg_session.execute(text("INSERT INTO address VALUES (1, 'a', NULL, 0)"))
+    for number, changes in enumerate(["", "street = NULL,", "street = 1, city = 2,"]):
+        pg_session.execute(text(f"UPDATE address SET {changes} version = {number + 1}"))
+    pg_session.execute(text("UPDATE address SET version = version"))
+    pg_session.commit()
+    told = [(event[0], event[2]) for event in recorded(Address, "version")]
+    assert told == [
+        ("any_not", 1),
+        ("all_not", 1),
+        ("any", 2),
+        ("any_not", 2),
+        ("any", 3),
+        ("all", 3),
     ]
 
 

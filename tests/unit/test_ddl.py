@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy.dialects.postgresql import psycopg
 
 from sa_history._types import Level, Operation
 from sa_history.ddl import (
@@ -206,3 +207,30 @@ def test_a_statement_names_the_default_schema_where_there_is_no_connection() -> 
     fragment = Raw("DROP TABLE ") + Qualified(None, "note")
     assert str(Statement(fragment)) == 'DROP TABLE "public"."note"'
     assert str(Statement(fragment, "app")) == 'DROP TABLE "app"."note"'
+
+
+@pytest.mark.parametrize(
+    ("translated", "expected"),
+    [
+        ({}, '"app"."a" "s"."b"'),
+        ({"s": "t"}, '"app"."a" "t"."b"'),
+        ({None: "t%", "s": None}, '"t%%"."a" "app"."b"'),
+    ],
+    ids=["none", "a_schema", "the_default"],
+)
+def test_a_statement_names_the_schemas_of_its_connection(
+    translated: dict[str | None, str | None], expected: str
+) -> None:
+    dialect = psycopg.dialect()
+    dialect.default_schema_name = "app"
+    made = Statement(Qualified(None, "a") + Raw(" ") + Qualified("s", "b"))
+    compiled = made.compile(dialect=dialect, schema_translate_map=translated)
+    assert str(compiled) == expected
+
+
+def test_names_of_transition_tables_may_be_as_short_and_long_as_any() -> None:
+    long = "é" * 31 + "a"
+    assert sql(Referencing(old="a", new=long).clause()) == (
+        f'REFERENCING OLD TABLE AS "a" NEW TABLE AS "{long}" '
+    )
+    assert sql(Referencing(new="a").clause()) == 'REFERENCING NEW TABLE AS "a" '

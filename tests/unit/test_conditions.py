@@ -1,0 +1,308 @@
+"""Conditions become SQL over ``OLD`` and ``NEW``, or an error that says why not."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+import pytest
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Computed,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    case,
+    func,
+    or_,
+    text,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSON
+
+from sa_history import (
+    AllChange,
+    AllDontChange,
+    AnyChange,
+    AnyDontChange,
+    new,
+    old,
+)
+from sa_history._types import Operation
+from sa_history.conditions import Scope, changed, condition_sql
+from sa_history.exc import ConditionError
+from sa_history.sql.expressions import expression_sql
+
+
+class Size(Integer):
+    """A type with an attribute of its own."""
+
+    class Comparator(Integer.Comparator[int]):
+        @property
+        def is_large(self) -> ColumnElement[bool]:
+            return self.expr > 9
+
+        @property
+        def is_odd(self) -> ColumnElement[bool]:
+            raise NotImplementedError("a size is not odd")
+
+    comparator_factory = Comparator
+
+
+@pytest.fixture
+def scope() -> Scope:
+    """An update of a table, of which a tracker stores three columns."""
+    table = Table(
+        "note",
+        MetaData(),
+        Column("id", Integer, primary_key=True),
+        Column("the size", Size),
+        Column("title", String),
+        Column("data", JSON),
+        Column("tags", ARRAY(Integer)),
+        Column("area", Integer, Computed("id * 2")),
+    )
+    columns = dict(table.columns)
+    columns["size"] = columns.pop("the size")
+    return Scope(
+        "Note",
+        table,
+        columns,
+        ("id", "size", "title"),
+        Operation.UPDATE,
+        frozenset(["area"]),
+    )
+
+
+ID = "OLD.id IS DISTINCT FROM NEW.id"
+SIZE = 'OLD."the size" IS DISTINCT FROM NEW."the size"'
+TITLE = "OLD.title IS DISTINCT FROM NEW.title"
+DATA = (
+    "CAST(row(OLD.data) AS record) OPERATOR(pg_catalog.*<>)"
+    " CAST(row(NEW.data) AS record)"
+)
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        pytest.param(new.id < old.id, "NEW.id < OLD.id", id="rows"),
+        pytest.param(new["size"] == 1, 'NEW."the size" = 1', id="by_name"),
+        pytest.param(10 - new.id > 1, "10 - NEW.id > 1", id="value_on_the_left"),
+        pytest.param(new.id.in_([1, old.id]), "NEW.id IN (1, OLD.id)", id="in_list"),
+        pytest.param(new.id.in_((1, old.id)), "NEW.id IN (1, OLD.id)", id="in_tuple"),
+        pytest.param(
+            new.title.like(old.title, escape="/"),
+            "NEW.title LIKE OLD.title ESCAPE '/'",
+            id="option",
+        ),
+        pytest.param(
+            new.data["a"].astext == "x", "(NEW.data ->> 'a') = 'x'", id="attribute"
+        ),
+        pytest.param(new.size.is_large, 'NEW."the size" > 9', id="attribute_alone"),
+        pytest.param(
+            new.data["a"].as_integer() == 1,
+            "CAST((NEW.data ->> 'a') AS INTEGER) = 1",
+            id="method",
+        ),
+        pytest.param(
+            (new.id > 1) == (old.id > 1), "(NEW.id > 1) = (OLD.id > 1)", id="two"
+        ),
+        pytest.param(
+            new.tags.overlap(old.tags), "NEW.tags && OLD.tags", id="condition_given"
+        ),
+        pytest.param(
+            new.tags.overlap(other=old.tags), "NEW.tags && OLD.tags", id="given_by_name"
+        ),
+        pytest.param(
+            func.lower(new.title) == func.lower(old.title),
+            "lower(NEW.title) = lower(OLD.title)",
+            id="function_of_sql",
+        ),
+        pytest.param(
+            case((new.id > 1, old.id), else_=0) > 0,
+            "CASE WHEN NEW.id > 1 THEN OLD.id ELSE 0 END > 0",
+            id="case",
+        ),
+        pytest.param(
+            tuple_(new.id, new.size) == tuple_(old.id, old.size),
+            '(NEW.id, NEW."the size") = (OLD.id, OLD."the size")',
+            id="tuple",
+        ),
+        pytest.param(
+            (AnyChange("id") & ~(new.id == 1)) | (old.id == 2),
+            f"{ID} AND NEW.id != 1 OR OLD.id = 2",
+            id="combined",
+        ),
+        pytest.param(
+            or_(new.id == 1, old.id == 2), "NEW.id = 1 OR OLD.id = 2", id="or_"
+        ),
+        pytest.param(text("NEW.id > 1"), "NEW.id > 1", id="text"),
+        pytest.param(lambda old, new: new.id > old["id"], "NEW.id > OLD.id", id="call"),
+        pytest.param(
+            lambda old, new: AnyChange("id"), ID, id="call_that_returns_a_change"
+        ),
+        pytest.param(lambda old, new: True, "true", id="call_that_returns_true"),
+        pytest.param(lambda old, new: False, "false", id="call_that_returns_false"),
+        pytest.param(AnyChange(), f"{ID} OR {SIZE} OR {TITLE}", id="any"),
+        pytest.param(AnyChange("data"), DATA, id="any_by_image"),
+        pytest.param(AnyChange("data", "id"), f"({DATA}) OR {ID}", id="any_mixed"),
+        pytest.param(AnyChange(exclude=["size"]), f"{ID} OR {TITLE}", id="any_but"),
+        pytest.param(AllChange(), f"{ID} AND {SIZE} AND {TITLE}", id="all"),
+        pytest.param(
+            AllChange(exclude=("id", "data")), f"{SIZE} AND {TITLE}", id="all_but"
+        ),
+        pytest.param(
+            AnyDontChange("id", "size"), f"NOT ({ID} AND {SIZE})", id="any_not"
+        ),
+        pytest.param(
+            AllDontChange("id", "size"), f"NOT ({ID} OR {SIZE})", id="all_not"
+        ),
+    ],
+)
+def test_a_condition_is_written_over_the_rows_of_the_trigger(
+    scope: Scope, condition: Any, expected: str
+) -> None:
+    assert condition_sql(condition, scope) == expected
+
+
+def test_a_condition_looks_at_a_column_that_the_table_got_later(scope: Scope) -> None:
+    assert condition_sql(new.id > 1, scope) == "NEW.id > 1"
+    late = Column("late", Integer)
+    scope.table.append_column(late)
+    wider = dataclasses.replace(scope, columns={**scope.columns, "late": late})
+    assert condition_sql(new.late > new.id, wider) == "NEW.late > NEW.id"
+    assert condition_sql(lambda _, new: new.late > new.id, wider) == "NEW.late > NEW.id"
+
+
+def test_columns_can_be_compared_without_an_operator_that_a_path_could_replace(
+    scope: Scope,
+) -> None:
+    image = DATA.replace("data", "id")
+    assert expression_sql(changed(scope, "id", by_image=True)) == image
+    assert expression_sql(changed(scope, "id")) == ID
+
+
+def test_a_generated_column_has_a_value_in_the_old_row_alone(scope: Scope) -> None:
+    assert condition_sql(old.area > 1, scope) == "OLD.area > 1"
+    with pytest.raises(
+        ConditionError, match="^Note: new.area is generated, and has no"
+    ):
+        condition_sql(new.area > 1, scope)
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        pytest.param(
+            AnyChange("id", "data", "tilte"),
+            "Note has no column attribute 'tilte' for old.tilte; did you mean 'title'? "
+            "it has id, title, data, tags, area, size",
+            id="any",
+        ),
+        pytest.param(
+            AllChange(exclude=["data", "tilte"]),
+            "Note has no column attribute 'tilte' for new.tilte; did you mean 'title'? "
+            "it has id, title, data, tags, area, size",
+            id="exclude",
+        ),
+        pytest.param(
+            AnyChange(exclude=["id", "size", "title"]),
+            "Note: AnyChange(exclude=['id', 'size', 'title']) leaves no column to look "
+            "at; name some",
+            id="none_left",
+        ),
+    ],
+)
+def test_a_condition_that_cannot_be_written(
+    scope: Scope, condition: Any, message: str
+) -> None:
+    with pytest.raises(ConditionError) as caught:
+        condition_sql(condition, scope)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        new.size.is_odd,
+        new.tags.nonsense(1),
+        new.tags.overlap(),
+        new.id == object(),
+        lambda old: True,
+        text("NEW.id > :x"),
+    ],
+    ids=["attribute", "method", "arguments", "value", "call", "parameter"],
+)
+def test_what_has_no_sql_is_said_with_a_way_out(scope: Scope, condition: Any) -> None:
+    wrong = "^Note: the condition .* cannot be written as SQL: .*; write that part with"
+    with pytest.raises(ConditionError, match=wrong):
+        condition_sql(condition, scope)
+
+
+def test_a_text_that_postgresql_cannot_store_is_no_condition(scope: Scope) -> None:
+    wrong = r"""cannot contain NUL, got "NEW.title = 'a\\x00'"; remove it; write that"""
+    with pytest.raises(ConditionError, match=wrong):
+        condition_sql(text("NEW.title = 'a\0'"), scope)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((), {"exclude": "id"}, "^exclude is a list of names, got 'id'$"),
+        (
+            (new.id,),
+            {},
+            r'takes attribute names, got new.id; write AllChange\("name"\)',
+        ),
+        ((), {"exclude": ["id", 5]}, "takes attribute names, got 5"),
+        (("id",), {"exclude": ["size"]}, "AllChange got both names and exclude"),
+    ],
+    ids=["text_to_exclude", "column", "number_to_exclude", "both"],
+)
+def test_a_change_is_of_attributes_or_of_all_but_some(
+    arguments: tuple[Any, ...], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConditionError, match=message):
+        AllChange(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        (new, "new"),
+        (old["the size"], "old.the size"),
+        (10 - new.id < old.id, "lt(sub(10, new.id), old.id)"),
+        (new.tags.overlap([1]), "new.tags.overlap(...)"),
+        (AnyChange("id", "size"), "AnyChange('id', 'size')"),
+        (AllDontChange(exclude=("id",)), "AllDontChange(exclude=['id'])"),
+    ],
+    ids=["row", "column", "operators", "method", "names", "exclude"],
+)
+def test_a_condition_prints_what_was_written(condition: Any, expected: str) -> None:
+    assert repr(condition) == expected
+    assert repr(copy.deepcopy(condition)) == expected
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [new.id, new.id > 1, new.data["a"].astext, new.tags.overlap([1])],
+    ids=["column", "operator", "attribute", "call"],
+)
+def test_a_condition_stays_as_it_was_written(condition: Any) -> None:
+    """Many classes may have it, as that of a mixin."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(condition, dataclasses.fields(condition)[0].name, "other")
+
+
+def test_a_column_has_no_private_attributes_and_no_members(scope: Scope) -> None:
+    """Python and SQLAlchemy look for some, and must not be told that they are there."""
+    assert not hasattr(new.id, "_selectable")
+    assert not hasattr(new, "__wrapped__")
+    inside = condition_sql(lambda old, new: hasattr(new, "__wrapped__"), scope)
+    assert inside == "false"
+    with pytest.raises(TypeError, match="^new.tags is not a list$"):
+        list(new.tags)

@@ -1,0 +1,308 @@
+"""What trackers ask for becomes the function and the triggers that write the events.
+
+The forms of its statements were chosen by their speed, which no result shows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sa_history._types import Level, Operation
+from sa_history.sql.compose import Fragment, Qualified, Raw
+from sa_history.triggers.record import (
+    Capture,
+    ContextColumn,
+    Recording,
+    operations_key,
+    record_function,
+    record_triggers,
+)
+
+INSERT, UPDATE, DELETE, TRUNCATE = Operation
+
+INSERTED = Recording(INSERT, "in", "new", (("id", "id"), ("the size", "size")))
+RICH = Recording(INSERT, "rich", "new", (("id", "id"),), condition="NEW.size > 9")
+UPDATED = Recording(UPDATE, "up", "new", (("id", "id"),))
+MOVED = Recording(
+    UPDATE,
+    "moved",
+    "new",
+    (("id", "id"),),
+    condition="OLD.size < NEW.size",
+    compares=True,
+    key=("id", 'k"'),
+    key_changes="OLD.id <> NEW.id",
+)
+KEPT = Recording(UPDATE, "kept", "old", (("id", "id"),), condition="OLD.size > 9")
+DELETED = Recording(DELETE, "out", "old", (("id", "id"),))
+EMPTIED = Recording(TRUNCATE, "out", "old", (("id", "id"),))
+
+
+def capture(*recordings: Recording, level: str, **options: Any) -> Capture:
+    return replace(
+        Capture(
+            tracked=Qualified(None, "note"),
+            events=Qualified("h", "event"),
+            function=Qualified("h", "f"),
+            recordings=recordings,
+            level=Level(level),
+            attach_context=None,
+            context_value=Qualified("h", "value"),
+            inline_context=False,
+            context_columns=(),
+        ),
+        **options,
+    )
+
+
+def sql(fragment: Fragment) -> str:
+    return fragment.render(lambda schema: schema or "public")
+
+
+def body(captured: Capture) -> str:
+    return sql(record_function(captured).body)
+
+
+def triggers(captured: Capture) -> list[str]:
+    made = record_triggers(captured, lambda firing: f"t_{operations_key(firing)}")
+    return [sql(trigger.create()).replace("\n", " ") for trigger in made]
+
+
+def test_a_statement_is_recorded_by_one_insert_of_each_tracker() -> None:
+    recordings = (INSERTED, RICH, MOVED, KEPT, DELETED, EMPTIED)
+    assert body(capture(*recordings, level="statement")) == (
+        """
+#variable_conflict use_column
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    INSERT INTO "h"."event" ("pgh_label", "pgh_op", "pgh_xact_id", "id", "the size")
+    SELECT 'in', 'I', (SELECT pg_current_xact_id()::text::bigint), NEW."id", NEW."size"
+    FROM new_rows AS NEW;
+    INSERT INTO "h"."event" ("pgh_label", "pgh_op", "pgh_xact_id", "id")
+    SELECT 'rich', 'I', (SELECT pg_current_xact_id()::text::bigint), NEW."id"
+    FROM new_rows AS NEW
+    WHERE NEW.size > 9;
+  ELSIF TG_OP = 'UPDATE' THEN
+    INSERT INTO "h"."event" ("pgh_label", "pgh_op", "pgh_xact_id", "pgh_old_key", "id")
+    SELECT 'moved', 'U', (SELECT pg_current_xact_id()::text::bigint),"""
+        """ CASE WHEN OLD.id <> NEW.id THEN jsonb_build_array(OLD."id", OLD."k""\""""
+        """) END, NEW."id"
+    FROM (SELECT row_number() OVER () AS pgh_row, * FROM new_rows) AS NEW
+    FULL JOIN (SELECT row_number() OVER () AS pgh_row, * FROM old_rows) AS OLD"""
+        """ ON NEW.pgh_row = OLD.pgh_row
+    WHERE CASE WHEN (OLD.size < NEW.size) OR NEW.pgh_row IS NULL"""
+        """ OR OLD.pgh_row IS NULL THEN true ELSE false END;
+    INSERT INTO "h"."event" ("pgh_label", "pgh_op", "pgh_xact_id", "id")
+    SELECT 'kept', 'U', (SELECT pg_current_xact_id()::text::bigint), OLD."id"
+    FROM old_rows AS OLD
+    WHERE OLD.size > 9;
+  ELSIF TG_OP = 'DELETE' THEN
+    INSERT INTO "h"."event" ("pgh_label", "pgh_op", "pgh_xact_id", "id")
+    SELECT 'out', 'D', (SELECT pg_current_xact_id()::text::bigint), OLD."id"
+    FROM old_rows AS OLD;
+  ELSIF TG_OP = 'TRUNCATE' THEN
+    INSERT INTO "h"."event" ("pgh_label", "pgh_op", "pgh_xact_id", "id")
+    SELECT 'out', 'T', (SELECT pg_current_xact_id()::text::bigint), OLD."id"
+    FROM "public"."note" AS OLD;
+  END IF;
+  RETURN NULL;
+END
+"""
+    )
+
+
+def test_a_row_is_recorded_by_the_values_of_each_tracker() -> None:
+    recordings = (INSERTED, RICH, MOVED, DELETED, EMPTIED)
+    assert body(capture(*recordings, level="row")) == (
+        """
+#variable_conflict use_column
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    INSERT INTO "h"."event" ("pgh_label", "pgh_op", "pgh_xact_id", "id", "the size")
+    VALUES ('in', 'I', pg_current_xact_id()::text::bigint, NEW."id", NEW."size");
+    IF NEW.size > 9 THEN
+    INSERT INTO "h"."event" ("pgh_label", "pgh_op", "pgh_xact_id", "id")
+    VALUES ('rich', 'I', pg_current_xact_id()::text::bigint, NEW."id");
+    END IF;
+  ELSIF TG_OP = 'UPDATE' THEN
+    INSERT INTO "h"."event" ("pgh_label", "pgh_op", "pgh_xact_id", "pgh_old_key", "id")
+    VALUES ('moved', 'U', pg_current_xact_id()::text::bigint,"""
+        """ CASE WHEN OLD.id <> NEW.id THEN jsonb_build_array(OLD."id", OLD."k""\""""
+        """) END, NEW."id");
+  ELSIF TG_OP = 'DELETE' THEN
+    INSERT INTO "h"."event" ("pgh_label", "pgh_op", "pgh_xact_id", "id")
+    VALUES ('out', 'D', pg_current_xact_id()::text::bigint, OLD."id");
+  ELSIF TG_OP = 'TRUNCATE' THEN
+    INSERT INTO "h"."event" ("pgh_label", "pgh_op", "pgh_xact_id", "id")
+    SELECT 'out', 'T', (SELECT pg_current_xact_id()::text::bigint), OLD."id"
+    FROM "public"."note" AS OLD;
+  END IF;
+  RETURN NULL;
+END
+"""
+    )
+
+
+USER = ContextColumn("user", Raw("bigint"), required=True, as_json=False)
+DATA = ContextColumn("data", Raw("jsonb"), required=False, as_json=True)
+USER_VALUE = (
+    """CAST("h"."value"('user', true, false, TG_TABLE_SCHEMA, TG_TABLE_NAME)"""
+    " AS bigint)"
+)
+DATA_VALUE = (
+    """CAST("h"."value"('data', false, true, TG_TABLE_SCHEMA, TG_TABLE_NAME)"""
+    " AS jsonb)"
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "columns", "values"),
+    [
+        ({"attach_context": Qualified("h", "a")}, '"pgh_context_id"', ['"h"."a"()']),
+        (
+            {"inline_context": True},
+            '"pgh_context_id", "pgh_context"',
+            [
+                "NULLIF(current_setting('pghistory.context_id', true), '')::uuid",
+                "NULLIF(current_setting('pghistory.context_metadata', true),"
+                " '')::jsonb",
+            ],
+        ),
+        (
+            {"context_columns": (USER, DATA)},
+            '"user", "data"',
+            [USER_VALUE, DATA_VALUE],
+        ),
+    ],
+    ids=["reference", "inline", "columns"],
+)
+def test_the_context_is_looked_up_once_for_a_statement(
+    options: dict[str, Any], columns: str, values: list[str]
+) -> None:
+    into = f'("pgh_label", "pgh_op", "pgh_xact_id", {columns}, "id")'
+    once = ", ".join(f"(SELECT {value})" for value in values)
+    assert (
+        f"{into}\n    SELECT 'out', 'D', (SELECT pg_current_xact_id()::text::bigint),"
+        f' {once}, OLD."id"\n'
+    ) in body(capture(DELETED, level="statement", **options))
+    assert (
+        f"{into}\n    VALUES ('out', 'D', pg_current_xact_id()::text::bigint,"
+        f' {", ".join(values)}, OLD."id");\n'
+    ) in body(capture(DELETED, level="row", **options))
+
+
+def test_nothing_is_done_where_it_is_ignored_and_somebody_is_told_of_the_rest() -> None:
+    options = {"ignored": Raw("ignored()"), "notify": "it's"}
+    written = body(capture(DELETED, level="statement", **options))
+    begin = "BEGIN\n  IF ignored() THEN\n    RETURN NULL;\n  END IF;\n  IF TG_OP"
+    end = "  END IF;\n  PERFORM pg_notify('it''s', '');\n  RETURN NULL;\nEND\n"
+    assert begin in written
+    assert written.endswith(end)
+
+
+def test_the_function_searches_the_schemas_of_the_conditions() -> None:
+    function = record_function(capture(DELETED, level="row", search_path=("s",)))
+    assert function.path == ("pg_catalog", "s", "pg_temp")
+    assert function.name == Qualified("h", "f")
+
+
+@pytest.mark.parametrize(
+    ("options", "pairs"),
+    [
+        ({"compares": True}, True),
+        ({"key_changes": "OLD.id <> NEW.id"}, True),
+        ({}, False),
+        ({"operation": DELETE, "compares": True}, False),
+    ],
+    ids=["compared", "key", "neither", "one_row_alone"],
+)
+def test_rows_are_paired_where_both_are_read(
+    options: dict[str, Any], pairs: bool
+) -> None:
+    recording = replace(UPDATED, **options)
+    assert ("FULL JOIN" in body(capture(recording, level="statement"))) is pairs
+
+
+EXECUTE = 'EXECUTE FUNCTION "h"."f"()'
+ON = f'ON "public"."note" FOR EACH ROW {EXECUTE}'
+
+
+def test_triggers_of_statements_have_one_operation_and_its_rows() -> None:
+    recordings = (INSERTED, RICH, MOVED, DELETED, EMPTIED)
+    assert triggers(capture(*recordings, level="statement")) == [
+        'CREATE OR REPLACE TRIGGER "t_insert" AFTER INSERT ON "public"."note"'
+        f' REFERENCING NEW TABLE AS "new_rows" FOR EACH STATEMENT {EXECUTE}',
+        'CREATE OR REPLACE TRIGGER "t_update" AFTER UPDATE ON "public"."note"'
+        ' REFERENCING OLD TABLE AS "old_rows" NEW TABLE AS "new_rows"'
+        f" FOR EACH STATEMENT {EXECUTE}",
+        'CREATE OR REPLACE TRIGGER "t_delete" AFTER DELETE ON "public"."note"'
+        f' REFERENCING OLD TABLE AS "old_rows" FOR EACH STATEMENT {EXECUTE}',
+        'CREATE OR REPLACE TRIGGER "t_truncate" BEFORE TRUNCATE ON "public"."note"'
+        f" FOR EACH STATEMENT {EXECUTE}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("recordings", "expected"),
+    [
+        pytest.param(
+            (INSERTED, UPDATED, DELETED, EMPTIED),
+            [
+                f'"t_insert_update_delete" AFTER INSERT OR UPDATE OR DELETE {ON}',
+                '"t_truncate" BEFORE TRUNCATE ON "public"."note"'
+                f" FOR EACH STATEMENT {EXECUTE}",
+            ],
+            id="one_for_all_rows",
+        ),
+        pytest.param(
+            (INSERTED, KEPT, DELETED),
+            [
+                f'"t_insert_delete" AFTER INSERT OR DELETE {ON}',
+                '"t_update" AFTER UPDATE ON "public"."note" FOR EACH ROW'
+                f" WHEN (OLD.size > 9) {EXECUTE}",
+            ],
+            id="one_for_a_condition",
+        ),
+        pytest.param(
+            (MOVED, KEPT, replace(KEPT, label="again")),
+            [
+                '"t_update" AFTER UPDATE ON "public"."note" FOR EACH ROW'
+                f" WHEN ((OLD.size < NEW.size) OR (OLD.size > 9)) {EXECUTE}",
+            ],
+            id="any_of_the_conditions",
+        ),
+        pytest.param(
+            (MOVED, UPDATED),
+            [f'"t_update" AFTER UPDATE {ON}'],
+            id="no_condition_beside_one",
+        ),
+    ],
+)
+def test_triggers_of_rows_look_at_the_conditions_first(
+    recordings: tuple[Recording, ...], expected: list[str]
+) -> None:
+    made = triggers(capture(*recordings, level="row"))
+    assert made == [f"CREATE OR REPLACE TRIGGER {each}" for each in expected]
+
+
+@pytest.mark.parametrize(
+    ("compared", "asked", "looked_at"),
+    [
+        (0, None, "C"),
+        (3, None, "C"),
+        (4, None, "OLD.* OPERATOR(pg_catalog.*<>) NEW.*"),
+        (3, "A", "C"),
+        (4, "A", "(A) AND OLD.* OPERATOR(pg_catalog.*<>) NEW.*"),
+    ],
+)
+def test_more_than_three_columns_are_compared_as_rows_first(
+    compared: int, asked: str | None, looked_at: str
+) -> None:
+    """The function then looks at the columns, which takes longer in a WHEN."""
+    recording = replace(UPDATED, condition="C", compared=compared, asked=asked)
+    captured = capture(recording, level="row")
+    assert f" WHEN ({looked_at}) " in triggers(captured)[0]
+    assert ("IF C THEN" in body(captured)) is (looked_at != "C")
