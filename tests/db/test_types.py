@@ -180,6 +180,7 @@ def row_of_all(
     return model
 
 
+@pytest.mark.contrib
 def test_values_arrive_in_the_event_as_they_are_in_the_row(
     row_of_all: Any, pg_session: Session
 ) -> None:
@@ -197,6 +198,7 @@ def test_values_arrive_in_the_event_as_they_are_in_the_row(
     assert {name: getattr(again, name) for name in VALUES} == after
 
 
+@pytest.mark.contrib
 def test_change_of_any_column_is_seen_and_no_change_is_not(
     row_of_all: Any, pg_session: Session
 ) -> None:
@@ -223,6 +225,7 @@ def test_change_of_any_column_is_seen_and_no_change_is_not(
     assert seen == {name: ["any", "stored"] for name in VALUES}
 
 
+@pytest.mark.contrib
 @pytest.mark.parametrize(
     ("type_", "before", "after"),
     [

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from sqlalchemy import (
     URL,
     BigInteger,
@@ -325,6 +326,7 @@ def events_since(engine: Engine, last: int) -> list[tuple[int, str]]:
     return sorted(found)
 
 
+@pytest.mark.contrib
 def test_walk(
     migrations: Any,
     pg_engine: Engine,

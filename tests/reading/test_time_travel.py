@@ -830,6 +830,7 @@ def test_a_row_is_found_by_the_index_of_its_key(
         statement, parameters = sent[-1]
         cursor.execute("EXPLAIN " + statement, parameters)
         plan = "\n".join(line for (line,) in cursor.fetchall())
-    assert "Index Cond: (pgh_obj_id = 1)" in plan, plan
-    assert "Index Cond: ((pgh_obj_id = 1) AND (pgh_id > pgh_then.pgh_id))" in plan
+    # What the index is asked for beside the key depends on PostgreSQL's version.
+    conditions = [line for line in plan.splitlines() if "Index Cond: " in line]
+    assert sum("(pgh_obj_id = 1)" in line for line in conditions) == 2, plan
     assert "Seq Scan" not in plan

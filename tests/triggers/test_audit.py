@@ -1123,6 +1123,7 @@ TYPES: dict[str, tuple[Any, Any, Any, Any]] = {
 }
 
 
+@pytest.mark.contrib
 @pytest.mark.parametrize("name", TYPES)
 def test_values_of_every_type(
     name: str,

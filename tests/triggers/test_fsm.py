@@ -430,6 +430,7 @@ TYPES = {
 }
 
 
+@pytest.mark.contrib
 @pytest.mark.parametrize(("type_", "states"), TYPES.values(), ids=TYPES)
 def test_states_are_what_the_column_holds(
     thing: Any,
@@ -474,6 +475,7 @@ def test_a_boolean_goes_one_way(thing: Any, attempt: Attempt, level: str) -> Non
     assert attempt(update(table).values(state=False)) is TransitionError
 
 
+@pytest.mark.contrib
 def test_states_that_equality_takes_for_one_are_two(
     thing: Any, pg_session: Session, attempt: Attempt, level: str
 ) -> None:

@@ -1089,6 +1089,7 @@ class Lower(TypeDecorator[str]):
             return op(func.lower(self.expr), *map(func.lower, other), **kwargs)
 
 
+@pytest.mark.contrib
 @pytest.mark.parametrize(
     ("type_", "before", "after"),
     [

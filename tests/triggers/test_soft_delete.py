@@ -849,6 +849,7 @@ def test_composite_and_renamed_keys_find_the_row(
     assert stored(Seat) == [(half, "a'", False), (half, "b", True)]
 
 
+@pytest.mark.contrib
 def test_a_key_that_ignores_case_finds_the_row(
     pg_engine: Engine, stored: Stored
 ) -> None:
