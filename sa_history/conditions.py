@@ -9,6 +9,7 @@ literal form, and a name that does not exist is an error.
 from __future__ import annotations
 
 import difflib
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
@@ -141,9 +142,9 @@ class Condition(ColumnOperators):
     # SQLAlchemy asks any argument for this; __getattr__ must not answer.
     is_clause_element = False
 
+    @abstractmethod
     def bind(self, scope: Scope) -> ColumnElement[Any]:
         """Return the condition as an expression over the table of ``scope``."""
-        raise NotImplementedError
 
     def operate(self, op: OperatorType, *other: Any, **kwargs: Any) -> ColumnOperators:
         """Remember an operator, to be applied when the condition is bound."""

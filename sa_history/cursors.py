@@ -172,7 +172,7 @@ class ContextCursor(Teller, psycopg.Cursor[Any]):
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """Execute a query, in the context in force."""
         news = self._news(query)
-        if news is None and not self.wire.was_told:
+        if not self.wire.was_told:  # and has not to be told now
             return super().execute(query, params, **options)
         lone = self._is_lone()
         try:
@@ -283,7 +283,7 @@ class AsyncContextCursor(Teller, psycopg.AsyncCursor[Any]):
     async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """Execute a query, in the context in force."""
         news = self._news(query)
-        if news is None and not self.wire.was_told:
+        if not self.wire.was_told:
             return await super().execute(query, params, **options)
         lone = self._is_lone()
         try:

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction
 
 from sa_history.frames import Blocks, Frame, ambient_blocks, ignored, in_force
 
@@ -32,6 +32,19 @@ NOTHING: Settings = ("", "", "", "")
 """What a connection is told where no block is in force."""
 
 
+_Joined: TypeAlias = "tuple[weakref.ref[Session], weakref.ref[SessionTransaction]]"
+
+
+def _still_in(
+    session: weakref.ref[Session], transaction: weakref.ref[SessionTransaction]
+) -> Session | None:
+    """Return the session, None if it has ended the transaction."""
+    known, joined = session(), transaction()
+    if known is None or joined is None or known.get_transaction() is not joined:
+        return None
+    return known
+
+
 class Wire:
     """One database connection: who uses it, and what it was told.
 
@@ -40,7 +53,8 @@ class Wire:
 
     def __init__(self) -> None:
         self._connection: weakref.ref[Connection] | None = None
-        self._sessions: list[weakref.ref[Session]] = []
+        # Each with the transaction that it joined; in its next one it may be elsewhere.
+        self._sessions: list[_Joined] = []
         # What the connection has; None where that is not known.
         self._told: Settings | None = NOTHING
         self._was_told = False
@@ -71,9 +85,11 @@ class Wire:
         self._sessions = [
             known
             for known in self._sessions
-            if (other := known()) not in (None, session) and other.in_transaction()
+            if (other := _still_in(*known)) is not None and other is not session
         ]
-        self._sessions.append(weakref.ref(session))
+        transaction = session.get_transaction()
+        if transaction is not None:
+            self._sessions.append((weakref.ref(session), weakref.ref(transaction)))
 
     def in_force(self) -> Frame | None:
         """Return the context in force for who uses it now, in this thread."""
@@ -92,9 +108,9 @@ class Wire:
                 blocks.append(of_connection)
         # Of sessions that share the connection the one that joined last; a session
         # that has ended its transaction does not use it any more.
-        for reference in reversed(self._sessions):
-            session = reference()
-            if session is not None and session.in_transaction():
+        for known in reversed(self._sessions):
+            session = _still_in(*known)
+            if session is not None:
                 of_session = session.info.get(INFO_KEY)
                 if of_session:
                     blocks.append(of_session)
@@ -108,8 +124,6 @@ class Wire:
             if not ambient.contexts and not ambient.ignored:
                 return NOTHING
         frame, names = in_force(blocks), ignored(blocks)
-        if frame is None and not names:
-            return NOTHING
         context = frame.settings if frame else ("", "", "")
         return *context, _as_json(names)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import URL, Engine, create_engine, event, insert, select, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -825,7 +826,14 @@ def test_other_databases_are_left_alone_in_a_block() -> None:
     with history.context(a=1), Session(engine) as session:
         assert session.scalar(text("SELECT 1")) == 1
         session.commit()
+        with pytest.raises(OperationalError, match="no such table"):
+            session.execute(text("SELECT * FROM note"))
     engine.dispose()
+
+
+def test_frame_tells_the_keys_it_has() -> None:
+    with history.context(a=1), history.context(b="x") as frame:
+        assert repr(frame) == "<context {'a': 1, 'b': 'x'}>"
 
 
 # Values.
@@ -880,6 +888,7 @@ def test_values_are_stored_as_json(
         r"back\slash \n \\ \' \u0041",
         r"not a NUL: \u0000",
         "line\nbreak\ttab\x01\x7f",
+        "[{" * 200 + "\n",
         "häß 日本 \U0001f600 \u2028",
         "x" * 1_000_000,
     ],

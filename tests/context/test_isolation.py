@@ -388,6 +388,19 @@ def test_connection_that_is_invalidated_in_a_block(
     assert seen() == [("reconnected", {"user": 7}), ("after", None), ("next", None)]
 
 
+def test_block_of_a_connection_that_was_invalidated_before(
+    one_connection: Engine, note: Any, seen: Seen
+) -> None:
+    with one_connection.connect() as connection:
+        connection.execute(insert(note).values(body="lost"))
+        connection.invalidate()
+        with history.context(connection, user=7):
+            connection.rollback()
+            connection.execute(insert(note).values(body="reconnected"))
+            connection.commit()
+    assert seen() == [("reconnected", {"user": 7})]
+
+
 def test_connection_that_is_invalidated_and_begins_in_two_phases(
     one_connection: Engine, note: Any, seen: Seen
 ) -> None:
@@ -455,6 +468,25 @@ def test_sessions_that_share_a_transaction_have_the_context_of_the_last(
         ("second beside the first", one),
         ("second alone", two),
     ]
+
+
+def test_session_that_goes_on_elsewhere_has_left_the_connection(
+    pg_engine: Engine, note: Any, seen: Seen
+) -> None:
+    with (
+        pg_engine.connect() as one,
+        pg_engine.connect() as two,
+        Session() as session,
+        history.context(session, user=7),
+    ):
+        session.execute(insert(note).values(body="a"), bind_arguments={"bind": one})
+        session.commit()
+        session.execute(insert(note).values(body="b"), bind_arguments={"bind": two})
+        one.execute(insert(note).values(body="c"))
+        one.commit()
+        session.commit()
+    told = {"user": 7}
+    assert sorted(seen()) == [("a", told), ("b", told), ("c", None)]
 
 
 def test_session_that_is_gone_leaves_its_connection_to_others(
@@ -607,6 +639,23 @@ def test_error_that_is_rolled_back_to_a_savepoint(
     assert seen() == [("first", {"a": 1}), ("outer", {"a": 1}), ("after", None)]
 
 
+def test_commit_of_what_has_failed_rolls_back_as_ever(
+    in_session: InSession, note: Any, seen: Seen
+) -> None:
+    def work(session: Session) -> None:
+        connection = session.connection()
+        with history.context(connection, user=7):
+            connection.execute(insert(note).values(body="lost"))
+            with pytest.raises(IntegrityError):
+                connection.execute(text("INSERT INTO note (body) VALUES (NULL)"))
+        session.commit()
+        session.execute(insert(note).values(body="after"))
+        session.commit()
+
+    in_session(work)
+    assert seen() == [("after", None)]
+
+
 def test_first_statement_of_a_block_fails_in_the_driver(
     in_session: InSession, add: Add, seen: Seen
 ) -> None:
@@ -747,6 +796,45 @@ def test_pipeline_of_the_driver(pg_session: Session, note: Any, seen: Seen) -> N
         ("d", {"user": 8}),
         ("e", None),
     ]
+
+
+def test_error_of_the_driver_leaves_the_pipeline_of_the_application(
+    in_session: InSession, note: Any, seen: Seen
+) -> None:
+    sql = "INSERT INTO note (body) VALUES (%s)"
+
+    def work(session: Session) -> None:
+        driver = raw(session)
+        refused = pytest.raises(psycopg.ProgrammingError, match="cannot adapt")
+        with driver.pipeline(), history.context(session, user=7):
+            with refused, history.context(session, lost=1):
+                driver.execute(sql, [object()])
+            driver.execute(sql, ["a"])
+            with refused, history.context(session, lost=2):
+                driver.cursor().executemany(sql, [[object()]])
+            driver.execute(sql, ["b"])
+
+    async def work_async(session: Session, driver: Any) -> None:
+        refused = pytest.raises(psycopg.ProgrammingError, match="cannot adapt")
+        async with driver.pipeline():
+            with history.context(session, user=7):
+                with refused, history.context(session, lost=1):
+                    await driver.execute(sql, [object()])
+                await driver.execute(sql, ["a"])
+                with refused, history.context(session, lost=2):
+                    await driver.cursor().executemany(sql, [[object()]])
+                await driver.execute(sql, ["b"])
+
+    def either(session: Session) -> None:
+        if isinstance(raw(session), psycopg.Connection):
+            work(session)
+        else:
+            dbapi: Any = session.connection().connection.dbapi_connection
+            dbapi.run_async(lambda driver: work_async(session, driver))
+        session.commit()
+
+    in_session(either)
+    assert seen() == [("a", {"user": 7}), ("b", {"user": 7})]
 
 
 def test_two_engines_on_one_connection_of_the_driver(

@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
     AsyncEngine,
@@ -96,6 +96,13 @@ def by_driver_sql_for_many(connection: Connection, note: Any) -> None:
     connection.exec_driver_sql(sql, [("a",), ("b",)])
 
 
+def by_driver_sql_as_it_is(connection: Connection, note: Any) -> None:
+    connection.exec_driver_sql(
+        "INSERT INTO note (body) SELECT chr(n % 100) FROM generate_series(97, 98) AS n",
+        execution_options={"no_parameters": True},
+    )
+
+
 def by_script(connection: Connection, note: Any) -> None:
     connection.exec_driver_sql(
         "INSERT INTO note (body) VALUES ('a'); INSERT INTO note (body) VALUES ('b')"
@@ -144,6 +151,7 @@ WAYS = [
     by_text_without_parameters,
     by_driver_sql,
     by_driver_sql_for_many,
+    by_driver_sql_as_it_is,
     by_script,
     by_block_of_plpgsql,
     by_common_table_expression,
@@ -231,6 +239,56 @@ def test_copy_of_the_async_driver(
     assert seen() == [("a", USER), ("b", None)]
 
 
+def test_executemany_that_fails(
+    in_connection: InConnection, note: Any, seen: Seen
+) -> None:
+    sql = "INSERT INTO note (body) VALUES (%s)"
+
+    def work(connection: Connection) -> None:
+        with history.context(connection, user=7):
+            for before in (), ("SELECT 1",):
+                for statement in before:
+                    connection.execute(text(statement))
+                point = connection.begin_nested()
+                with (
+                    history.context(connection, job="j"),
+                    pytest.raises(IntegrityError),
+                ):
+                    connection.exec_driver_sql(sql, [("lost",), (None,)])
+                point.rollback()
+                connection.exec_driver_sql(sql, [("a",), ("b",)])
+        connection.commit()
+
+    in_connection(work)
+    assert seen() == [("a", USER), ("b", USER)] * 2
+
+
+def test_copy_and_stream_that_come_first_are_part_of_the_transaction(
+    pg_engine: Engine, pg_async_engine: AsyncEngine, writing_function: None, seen: Seen
+) -> None:
+    copy_in, stream = "COPY note (body) FROM STDIN", "SELECT write_note('lost')"
+    with pg_engine.connect() as connection, history.context(connection, user=7):
+        driver: Any = connection.connection.driver_connection
+        with driver.cursor().copy(copy_in) as copy:
+            copy.write_row(("lost",))
+        driver.rollback()
+        assert len(list(driver.cursor().stream(stream))) == 1
+        driver.rollback()
+
+    async def main() -> None:
+        async with pg_async_engine.connect() as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            with history.context(connection, user=7):
+                async with driver.cursor().copy(copy_in) as copy:
+                    await copy.write_row(("lost",))
+                await driver.rollback()
+                assert len([row async for row in driver.cursor().stream(stream)]) == 1
+                await driver.rollback()
+
+    asyncio.run(main())
+    assert seen() == []
+
+
 def test_copy_that_fails(pg_session: Session, add: Add, seen: Seen) -> None:
     point = pg_session.begin_nested()
     driver: Any = pg_session.connection().connection.driver_connection
@@ -287,6 +345,17 @@ def test_composed_statement_of_the_driver(
             )
     pg_session.commit()
     assert seen() == [("a", USER), ("b", USER)]
+
+
+def test_statement_of_bytes_in_the_encoding_of_the_client(
+    pg_session: Session, note: Any, seen: Seen
+) -> None:
+    driver: Any = pg_session.connection().connection.driver_connection
+    driver.execute("SET client_encoding TO latin1")
+    with history.context(pg_session, user=7):
+        driver.execute("INSERT INTO note (body) VALUES ('ä')".encode("latin1"))
+    pg_session.commit()
+    assert seen() == [("ä", USER)]
 
 
 # AUTOCOMMIT: each statement is a transaction of its own.
@@ -374,6 +443,24 @@ def test_what_cannot_be_in_a_transaction_works_in_a_block(
     assert seen() == [("a", USER), ("b", USER)]
 
 
+def test_what_cannot_be_in_a_transaction_is_refused_in_one(
+    in_connection: InConnection, note: Any
+) -> None:
+    def work(connection: Connection) -> None:
+        for before in (), ("SELECT 1",):
+            for statement in before:
+                connection.execute(text(statement))
+            with history.context(connection, user=7):
+                with pytest.raises(DBAPIError) as refused:
+                    connection.execute(text("VACUUM note"))
+                assert isinstance(
+                    refused.value.orig, psycopg.errors.ActiveSqlTransaction
+                )
+            connection.rollback()
+
+    in_connection(work)
+
+
 def test_transaction_by_sql_in_autocommit(
     in_autocommit: InConnection, note: Any, seen: Seen
 ) -> None:
@@ -446,6 +533,34 @@ def test_autocommit_of_one_connection(pg_engine: Engine, note: Any, seen: Seen) 
     assert seen() == [("a", USER), ("b", USER), ("c", None)]
 
 
+@pytest.mark.parametrize("value", ["on", "off"])
+def test_transaction_begins_as_it_was_asked_for(
+    value: str, in_connection: InConnection
+) -> None:
+    """Though it is not the driver that sends BEGIN, and though others are usual."""
+    names = ("isolation", "read_only", "deferrable")
+    settings = ", ".join(f"current_setting('transaction_{name}')" for name in names)
+
+    def work(connection: Connection) -> None:
+        usual = (
+            "READ WRITE, NOT DEFERRABLE" if value == "on" else "READ ONLY, DEFERRABLE"
+        )
+        connection.exec_driver_sql(
+            f"SET SESSION CHARACTERISTICS AS TRANSACTION {usual}"
+        )
+        connection.commit()
+        connection.execution_options(
+            isolation_level="REPEATABLE READ",
+            postgresql_readonly=value == "on",
+            postgresql_deferrable=value == "on",
+        )
+        with history.context(connection, user=7):
+            asked = connection.execute(text(f"SELECT {settings}")).one()
+        assert asked == ("repeatable read", value, value)
+
+    in_connection(work)
+
+
 # Two-phase commit.
 
 
@@ -495,6 +610,26 @@ def test_connection_that_breaks_in_a_block_and_reconnects(
 
     in_connection(work)
     assert seen() == [("a", USER), ("b", None)]
+
+
+def test_connection_that_broke_before_a_block_begins_in_it(
+    in_connection: InConnection, pg_engine: Engine, note: Any, seen: Seen
+) -> None:
+    def work(connection: Connection) -> None:
+        pid = connection.scalar(text("SELECT pg_backend_pid()"))
+        connection.commit()
+        with pg_engine.connect() as other:
+            other.execute(text("SELECT pg_terminate_backend(:p, 5000)"), {"p": pid})
+        with history.context(connection, user=7):
+            with pytest.raises(OperationalError, match="terminat"):
+                connection.execute(insert(note).values(body="lost"))
+            assert connection.invalidated
+            connection.rollback()
+            connection.execute(insert(note).values(body="a"))
+            connection.commit()
+
+    in_connection(work)
+    assert seen() == [("a", USER)]
 
 
 def test_pool_that_pings(
@@ -637,9 +772,15 @@ def test_client_cursor_of_the_async_driver(pg_url: URL, note: Any, seen: Seen) -
         async with AsyncSession(engine) as session, history.context(session, user=7):
             session.add(note("a"))
             await session.commit()
+            await session.execute(text("SELECT 1"))
+            with history.context(session, user=8):
+                connection = await session.connection()
+                sql = "INSERT INTO note (body) VALUES (%s)"
+                await connection.exec_driver_sql(f"{sql}; {sql}", ("b", "c"))
+            await session.commit()
 
     asyncio.run(main())
-    assert seen() == [("a", USER)]
+    assert seen() == [("a", USER), ("b", {"user": 8}), ("c", {"user": 8})]
 
 
 def test_row_counts_and_results_are_those_of_the_statement(
@@ -735,6 +876,36 @@ def test_other_drivers_tell_each_transaction_of_a_connection(
         for body, end in (("a", "commit"), ("lost", "rollback"), ("b", "commit")):
             connection.execute(insert(note).values(body=body))
             getattr(connection, end)()
+    assert seen() == [("a", USER), ("b", USER)]
+
+
+@pytest.mark.parametrize("prepares", [True, False], ids=["prepared", "at once"])
+def test_other_drivers_tell_each_transaction_of_two_phases(
+    prepares: bool, psycopg2_engine: Engine, note: Any, seen: Seen
+) -> None:
+    with psycopg2_engine.connect() as connection:
+        with history.context(connection, user=7):
+            for body in "ab":
+                transaction = connection.begin_twophase()
+                connection.execute(insert(note).values(body=body))
+                if prepares:
+                    transaction.prepare()
+                transaction.commit()
+        with connection.begin_twophase() as transaction:
+            connection.execute(insert(note).values(body="after"))
+            transaction.commit()
+    assert seen() == [("a", USER), ("b", USER), ("after", None)]
+
+
+def test_other_drivers_tell_the_context_before_sql_as_it_is(
+    in_other_session: InSession, note: Any, seen: Seen
+) -> None:
+    def work(session: Session) -> None:
+        with history.context(session, user=7):
+            by_driver_sql_as_it_is(session.connection(), note)
+        session.commit()
+
+    in_other_session(work)
     assert seen() == [("a", USER), ("b", USER)]
 
 
@@ -856,6 +1027,8 @@ def test_other_drivers_warn_in_autocommit(
             pytest.warns(UserWarning, match="in AUTOCOMMIT only the psycopg driver"),
         ):
             connection.execute(insert(note).values(body="inside"))
+        with history.ignore(connection, note):
+            connection.commit()
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             connection.execute(insert(note).values(body="after"))

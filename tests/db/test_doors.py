@@ -774,6 +774,35 @@ def test_changed_columns_that_a_condition_leaves_out_are_no_news(
     ]
 
 
+def test_change_of_a_column_that_is_not_stored_is_no_news(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    level: str,
+    pg_session: Session,
+    recorded: Recorded,
+) -> None:
+    """Of many columns a trigger for each row sees only that some have changed."""
+
+    @track(Snapshot, exclude=["seen"], level=level)
+    class Page(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "page"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        title: Mapped[str]
+        body: Mapped[str]
+        pings: Mapped[int]
+        seen: Mapped[int]
+
+    create_all()
+    pg_session.execute(text("INSERT INTO page VALUES (1, 'a', 'b', 0, 0)"))
+    pg_session.execute(text("UPDATE page SET seen = 1"))
+    pg_session.execute(text("UPDATE page SET seen = 2, pings = 1"))
+    pg_session.commit()
+    assert recorded(Page, "title", "pings") == [
+        ("snapshot", "I", "a", 0, None),
+        ("snapshot", "U", "a", 1, None),
+    ]
+
+
 def test_condition_says_how_many_of_some_columns_change(
     base: type[DeclarativeBase],
     create_all: Callable[[], None],

@@ -188,10 +188,22 @@ def test_columns_can_be_compared_without_an_operator_that_a_path_could_replace(
 
 def test_a_generated_column_has_a_value_in_the_old_row_alone(scope: Scope) -> None:
     assert condition_sql(old.area > 1, scope) == "OLD.area > 1"
-    with pytest.raises(
-        ConditionError, match="^Note: new.area is generated, and has no"
-    ):
-        condition_sql(new.area > 1, scope)
+    for condition in (new.area > 1, AnyChange("area"), AllChange("area")):
+        with pytest.raises(ConditionError, match="^Note: new.area is generated, and"):
+            condition_sql(condition, scope)
+
+
+@pytest.mark.parametrize(
+    ("operation", "row"),
+    [(Operation.INSERT, "old"), (Operation.DELETE, "new")],
+    ids=["insert", "delete"],
+)
+def test_a_change_needs_both_rows(scope: Scope, operation: Operation, row: str) -> None:
+    other = dataclasses.replace(scope, operation=operation)
+    wrong = f"^Note: a condition on {operation.value} uses {row}.id, but there is no"
+    for condition in (AnyChange("id"), AllChange("id"), lambda *_: AnyChange("id")):
+        with pytest.raises(ConditionError, match=wrong):
+            condition_sql(condition, other)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -186,6 +187,22 @@ def test_an_object_is_called_and_dropped_by_its_name(
 ) -> None:
     assert sql(made.target()) == target
     assert sql(made.drop()) == drop
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        Function(NAME, Raw("BEGIN")),
+        trigger(referencing=Referencing(new="n")),
+        View(NAME, ("a",), Raw("SELECT 1")),
+        Sequence(NAME),
+    ],
+    ids=["function", "trigger", "view", "sequence"],
+)
+def test_an_object_is_the_same_as_another_that_says_the_same(
+    made: DatabaseObject,
+) -> None:
+    assert {made, copy.deepcopy(made)} == {made}
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,6 @@ from sa_history import (
     HistoryMixin,
     Manual,
     Snapshot,
-    Tracker,
     new,
     old,
     track,
@@ -122,7 +121,10 @@ def test_a_condition_over_a_row_that_is_not_there(
         (AfterUpdate, {"row": "both"}, 'row is "old" or "new", got \'both\''),
         (AfterUpdate, {"columns": ["a"], "exclude": ["b"]}, "both columns and exclude"),
         (AfterUpdate, {"columns": "a"}, r"got 'a'; write \['a'\]"),
+        (AfterUpdate, {"exclude": "a"}, r"AfterUpdate: exclude .* write \['a'\]"),
         (AfterUpdate, {"label": ""}, "needs a label, got ''"),
+        (AfterUpdate, {"label": 5}, "AfterUpdate needs a label, got 5"),
+        (AfterUpdate, {"label": "a\0b"}, "AfterUpdate: label cannot contain NUL"),
         (Manual, {}, "Manual needs a label"),
     ],
 )
@@ -199,14 +201,16 @@ def test_something_that_is_not_a_tracker(make: Callable[..., Any]) -> None:
         make(new.balance < 0)
 
 
-def test_the_base_of_all_trackers_is_none() -> None:
-    with pytest.raises(DefinitionError, match="is not a tracker"):
-        track(Tracker(label="x"))
-
-
 def test_something_that_is_not_a_table() -> None:
     with pytest.raises(DefinitionError, match="a mapped class or a Table, got <class"):
         track(Snapshot)(int)
+
+
+def test_a_table_where_trackers_are_given() -> None:
+    table = Table("t", MetaData(), Column("id", Integer, primary_key=True))
+    for wrong in (table, table.metadata):
+        with pytest.raises(DefinitionError, match=r"write track\(...\)\(table\)"):
+            track(wrong)  # type: ignore[arg-type]
 
 
 def test_a_column_with_the_name_of_an_event_column(base: type[DeclarativeBase]) -> None:

@@ -5,6 +5,7 @@ The forms of its statements were chosen by their speed, which no result shows.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -69,6 +70,11 @@ def body(captured: Capture) -> str:
 def triggers(captured: Capture) -> list[str]:
     made = record_triggers(captured, lambda firing: f"t_{operations_key(firing)}")
     return [sql(trigger.create()).replace("\n", " ") for trigger in made]
+
+
+def test_what_is_recorded_alike_is_the_same() -> None:
+    captured = capture(MOVED, level="row", context_columns=(USER,))
+    assert {captured, copy.deepcopy(captured)} == {captured}
 
 
 def test_a_statement_is_recorded_by_one_insert_of_each_tracker() -> None:

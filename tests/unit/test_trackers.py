@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
@@ -226,6 +226,39 @@ def test_without_a_key_no_change_of_it_is_followed(columns: TrackedColumns) -> N
     assert (recording.key, recording.key_changes) == ((), None)
 
 
+def test_names_of_columns_may_come_from_a_generator(columns: TrackedColumns) -> None:
+    tracker = AfterInsert(columns=(name for name in ["title"]))  # type: ignore[arg-type]
+    for _ in range(2):
+        assert tracker.recordings(columns)[0].columns == (OBJECT, ID, TITLE)
+
+
+@pytest.mark.parametrize(
+    ("tracker", "stored"),
+    [
+        (Manual("seen"), ("id", "size", "title")),
+        (Manual("seen", columns=["size"]), ("id", "size")),
+        (Manual("seen", exclude=["size"]), ("id", "title")),
+    ],
+    ids=["all", "columns", "exclude"],
+)
+def test_an_event_of_the_program_stores_what_its_tracker_does(
+    columns: TrackedColumns, tracker: Manual, stored: tuple[str, ...]
+) -> None:
+    assert tracker.event_label == "seen"
+    assert tracker.stored(columns) == stored
+
+
+def test_a_tracker_of_ones_own_records_every_row(columns: TrackedColumns) -> None:
+    class Seen(Tracker):
+        default_label = "seen"
+        operations = (INSERT, DELETE)
+
+    expected = [written(INSERT, "seen"), written(DELETE, "seen")]
+    assert Seen().recordings(columns) == expected
+    assert whole_labels([Seen()], columns) == ["seen"]
+    assert tell_all([Seen(exclude=["size"]), Seen()], columns, INSERT, DELETE)
+
+
 @pytest.mark.parametrize(
     ("trackers", "labels", "told"),
     [
@@ -255,20 +288,33 @@ def test_trackers_tell_all_of_what_they_record_whole(
     assert tell_all(trackers, columns, *Operation) is (told == list(Operation))
 
 
+@pytest.mark.parametrize("kind", [AfterInsert, AfterUpdate, AfterDelete, Snapshot])
+def test_only_a_condition_is_given_by_its_place(kind: Any) -> None:
+    assert kind(None).condition is None
+    with pytest.raises(TypeError, match="positional argument"):
+        kind(None, "new")
+    with pytest.raises(TypeError, match="positional argument"):
+        Tracker("label")  # type: ignore[misc]
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"label": 5}, "AfterUpdate needs a label, got 5"),
-        ({"label": "a\0b"}, "AfterUpdate: label cannot contain NUL"),
-        ({"exclude": "a"}, r"AfterUpdate: exclude is a list of names, got 'a'; write"),
-    ],
-    ids=["number", "nul", "exclude"],
+    "kind", [AfterInsert, AfterUpdate, AfterDelete, Snapshot, Manual]
 )
-def test_a_label_is_a_text_and_names_are_a_list(
-    arguments: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(DefinitionError, match=message):
-        AfterUpdate(**arguments)
+def test_a_tracker_is_itself_alone_and_stays_as_it_is(kind: Any) -> None:
+    """Conditions cannot be compared in Python, and many classes may have it."""
+    tracker = kind(label="one")
+    assert (tracker == kind(label="one")) is False
+    assert {tracker} == {tracker}
+    with pytest.raises(FrozenInstanceError):
+        tracker.label = "other"
+
+
+def test_a_tracker_prints_what_it_was_told() -> None:
+    assert repr(AfterUpdate(new.size > 1, columns=["id"], row="old")) == (
+        "AfterUpdate(label=UNSET, columns=('id',), exclude=None,"
+        " condition=gt(new.size, 1), row='old')"
+    )
+    assert repr(Manual("seen")) == "Manual(label='seen', columns=None, exclude=None)"
 
 
 def test_a_class_of_trackers_is_one_with_the_defaults() -> None:
