@@ -83,9 +83,6 @@ class Attachments:
     def __iter__(self) -> Iterator[Attachment]:
         return iter(self._attached.values())
 
-    def __bool__(self) -> bool:
-        return bool(self._attached)
-
 
 def attachments_of(metadata: MetaData) -> Attachments:
     """Return what is attached to the tables of a MetaData."""

@@ -326,14 +326,13 @@ _NAME = re.compile(r'"((?:[^"]|"")*)"|([^",\s]+)')
 
 def _path(settings: Iterable[str]) -> tuple[str, ...] | None:
     """Return the schemas of a function's ``search_path``, quoted only where needed."""
-    for setting in settings:
-        name, _, value = setting.partition("=")
-        if name == "search_path":
-            return tuple(
-                quoted.replace('""', '"') if quoted else plain
-                for quoted, plain in _NAME.findall(value)
-            )
-    return None
+    path = dict(setting.split("=", 1) for setting in settings).get("search_path")
+    if path is None:
+        return None
+    return tuple(
+        quoted.replace('""', '"') if quoted else plain
+        for quoted, plain in _NAME.findall(path)
+    )
 
 
 def _trigger(row: Any) -> InstalledTrigger:

@@ -12,7 +12,7 @@ from sqlalchemy import (
     and_,
     inspect,
 )
-from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.exc import ArgumentError, InvalidRequestError
 from sqlalchemy.orm import (
     Mapped,
     Mapper,
@@ -184,7 +184,11 @@ def make_event_class(
     :raises DefinitionError: ``base`` cannot be the base of an event class.
     """
     name = options.event_name or _class_name(columns.subject, options.events)
-    if not isinstance(options.base, type) or hasattr(options.base, "__mapper__"):
+    if (
+        not isinstance(options.base, type)
+        or hasattr(options.base, "__mapper__")
+        or isinstance(getattr(options.base, "registry", None), registry)
+    ):
         raise DefinitionError(
             f"{columns.subject}: base is a plain class for the event class to inherit, "
             f"got {options.base!r}; leave mapping to sa_history"
@@ -224,7 +228,7 @@ def map_event_class(
             event_table,
             properties=_properties(columns, event_table, model, options, context_class),
         )
-    except InvalidRequestError as error:
+    except (ArgumentError, InvalidRequestError) as error:
         raise DefinitionError(
             f"{columns.subject}: its events cannot be mapped to "
             f"{event_class.__name__}: {error}"

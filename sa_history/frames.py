@@ -231,9 +231,9 @@ def ignored(bound: Iterable[Blocks] = ()) -> frozenset[str]:
 
 
 def _as_json(key: str, value: Any) -> Any:
+    """Return a value as JSON has it, or refuse it by its key."""
     if _is_plain(key) and _is_plain(value):
         return value
-    """Return a value as JSON has it, or refuse it by its key."""
     try:
         text = json.dumps(
             {key: value}, default=_encode, allow_nan=False, ensure_ascii=False

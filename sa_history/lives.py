@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 from sa_history._types import Op
 from sa_history.event_table import key_columns
 from sa_history.exc import UndoError
-from sa_history.told import GONE, states
+from sa_history.told import GONE, is_one_of, states
+from sa_history.trackers import whole_labels
 from sa_history.tracking import Tracking
 from sa_history.triggers.record import OLD_KEY
 
@@ -139,9 +140,27 @@ def _with_previous(tracking: Tracking, criterion: ColumnElement[bool]) -> Select
             ),
         )
         .select_from(event.outerjoin(before, true()))
-        .where(criterion, event.c.pgh_op.in_(_CHANGES), *states(tracking, event))
+        .where(
+            criterion,
+            event.c.pgh_op.in_(_CHANGES),
+            *states(tracking, event),
+            *_of_whole_rows(tracking, event),
+        )
         .order_by(event.c.pgh_id)
     )
+
+
+def _of_whole_rows(
+    tracking: Tracking, events: FromClause
+) -> Iterator[ColumnElement[bool]]:
+    """Yield what leaves out the events of trackers that store a part of the row.
+
+    That a row is gone any event tells, but not what it was.
+    """
+    whole = whole_labels(tracking.trackers, tracking.tracked_columns)
+    partial = {tracker.event_label for tracker in tracking.trackers} - {*whole}
+    if partial:
+        yield ~is_one_of(events.c.pgh_label, sorted(partial))
 
 
 def _origin(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Sequence
 from inspect import getattr_static
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from sqlalchemy import Column, ColumnElement, MetaData, Table, event, func
 from sqlalchemy.orm import Mapper
@@ -251,11 +251,11 @@ class HistoryMixin:
     events: ClassVar[_EventsOfMixin]
 
 
-class _EventsOfMixin:
-    """The type of ``events`` on a class with the mixin."""
+class _EventsOfMixin(Protocol):
+    """The type of ``events`` on a class with the mixin, an EventsAttribute."""
 
     def __get__(self, obj: object | None, owner: type[Any]) -> Events[Event]:
-        raise NotImplementedError  # replaced by an EventsAttribute
+        """Return the events of all rows, or of one."""
 
 
 # For classes that inherit the mixin only: the event is SQLAlchemy's way to act on

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from threading import RLock
 from typing import Any
 
 from sqlalchemy import MetaData, Table, inspect, types
 from sqlalchemy.orm import Mapper, registry
+from sqlalchemy.orm.mapper import _CONFIGURE_MUTEX
 
 from sa_history.columns import TrackedColumns, tracked_columns
 from sa_history.ddl import Function, Trigger
@@ -46,7 +45,6 @@ class History:
     :param shared: the objects that its event tables share.
     :param context_class: what the context table is mapped to.
     :param mappers: maps what belongs to no model of the application.
-    :param mapping: held by the thread that maps an event class.
     :param trackings: by tracked table and name.
     """
 
@@ -54,7 +52,6 @@ class History:
     shared: SharedObjects
     context_class: type[Context]
     mappers: registry
-    mapping: AbstractContextManager[Any] = field(default_factory=RLock)
     trackings: dict[tuple[str, str], Tracking] = field(default_factory=dict)
 
     def of_table(self, table: Table) -> list[Tracking]:
@@ -124,7 +121,9 @@ class Tracking:
         It is mapped when it is asked for first: most programs read the history of few
         models, and to map an event class takes longer than to map its model.
         """
-        with self.history.mapping:
+        # Who configures mappers holds it, and may ask for an event class: two threads
+        # would wait for each other if there were a lock of our own beside it.
+        with _CONFIGURE_MUTEX:
             if not self.is_mapped:
                 map_event_class(
                     self.event_type,
@@ -213,10 +212,6 @@ class Tracking:
         """Return the trigger function, None where all trackers are manual."""
         capture = self.capture()
         return record_function(capture) if capture.recordings else None
-
-    def triggers(self) -> list[Trigger]:
-        """Return the triggers on the tracked table."""
-        return record_triggers(self.capture(), self._trigger_name)
 
     def objects(self) -> list[Function | Trigger]:
         """Return the trigger function and the triggers; together they cost less."""

@@ -88,8 +88,8 @@ class Wire:
             if (other := _still_in(*known)) is not None and other is not session
         ]
         transaction = session.get_transaction()
-        if transaction is not None:
-            self._sessions.append((weakref.ref(session), weakref.ref(transaction)))
+        assert transaction is not None  # it has just begun
+        self._sessions.append((weakref.ref(session), weakref.ref(transaction)))
 
     def in_force(self) -> Frame | None:
         """Return the context in force for who uses it now, in this thread."""

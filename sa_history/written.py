@@ -99,9 +99,9 @@ def _prepare_mapper_of_table(mapper: Mapper[Any], _: type[Any]) -> None:
     if not isinstance(table, Table) or shares_a_table(mapper):
         return
     if INFO_KEY in table.metadata.info:
+        # The triggers of the class itself are attached later than this.
         for attachment in attachments_of(table.metadata).of_table(table):
-            if attachment.model is not mapper.class_:
-                _prepare_mapper(attachment, mapper)
+            _prepare_mapper(attachment, mapper)
 
 
 def _note_replaced(

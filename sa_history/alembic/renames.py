@@ -15,7 +15,7 @@ from typing import Any
 
 from alembic.operations import ops
 from alembic.util import CommandError
-from sqlalchemy import Index, MetaData
+from sqlalchemy import Column, Index, MetaData
 
 from sa_history.alembic.operations import HistoryOp
 from sa_history.ddl import Sequence as NumberSequence
@@ -307,25 +307,32 @@ def _moves(kind: str, source: Qualified, target: Qualified) -> list[Fragment]:
 def _index_renames(
     upgrade_ops: ops.UpgradeOps, before: TableName, after: TableName
 ) -> list[tuple[str, str]]:
-    """Return the names of indexes that are on the same columns before and after."""
-    dropped: dict[tuple[str, ...], str] = {}
-    created: dict[tuple[str, ...], str] = {}
+    """Return the names of indexes that are on the same columns before and after.
+
+    Of expressions a database has another text than the models; they are taken for the
+    same where there is no other to confuse them with.
+    """
+    dropped: dict[tuple[str | None, ...], list[str]] = {}
+    created: dict[tuple[str | None, ...], list[str]] = {}
     for modify in upgrade_ops.ops:
         if isinstance(modify, ops.ModifyTableOps):
             for op in modify.ops:
                 if isinstance(op, ops.DropIndexOp) and _name_of(modify) == before:
-                    dropped[_columns(op.to_index())] = str(op.index_name)
+                    names = dropped.setdefault(_columns(op.to_index()), [])
+                    names.append(str(op.index_name))
                 if isinstance(op, ops.CreateIndexOp) and _name_of(modify) == after:
-                    created[_columns(op.to_index())] = str(op.index_name)
+                    names = created.setdefault(_columns(op.to_index()), [])
+                    names.append(str(op.index_name))
     return [
-        (name, created[columns])
-        for columns, name in dropped.items()
-        if columns in created and created[columns] != name
+        (old[0], new[0])
+        for columns, old in dropped.items()
+        if len(old) == len(new := created.get(columns, [])) == 1 and old != new
     ]
 
 
-def _columns(index: Index) -> tuple[str, ...]:
-    return tuple(str(getattr(c, "name", c)) for c in index.expressions)
+def _columns(index: Index) -> tuple[str | None, ...]:
+    """Return the names of the columns, None for an expression."""
+    return tuple(c.name if isinstance(c, Column) else None for c in index.expressions)
 
 
 def _take(

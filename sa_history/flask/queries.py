@@ -208,8 +208,6 @@ class Timeline:
 
     def _rows(self, filters: Filters, criteria: Any, limit: int) -> list[Found]:
         shown = self.trackings if filters.table is None else [filters.table]
-        if not shown:
-            return []
         sources = [Source(tracking, None) for tracking in shown]
         order = [AggregateEvent.pgh_id.desc()]
         try:

@@ -14,6 +14,7 @@ names the schema; trigger bodies are always qualified and work with an empty
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -23,12 +24,12 @@ SchemaNames = Callable[[str | None], str]
 """Gives the schema's name in the database, for a schema of the model or None."""
 
 
-class Fragment:
+class Fragment(ABC):
     """A piece of SQL. Add fragments, or strings of trusted SQL, to compose them."""
 
+    @abstractmethod
     def render(self, schemas: SchemaNames) -> str:
         """Return the SQL text, with every schema named by ``schemas``."""
-        raise NotImplementedError
 
     def __add__(self, other: Fragment) -> Fragment:
         return Joined((self, _checked(other)))

@@ -89,17 +89,17 @@ def choose_account() -> Account:
     if uid != 0 and _has_entry(uid):
         return Account()
     switched = _borrowed(uid)
-    if uid == 0 and _problem(switched) is None:
-        return switched
     mapping = (f"--map-user={switched.uid}", f"--map-group={switched.gid}")
     nested = Account(switched.name, prefix=("unshare", "--user", *mapping, "--"))
-    if problem := _problem(nested):
-        raise EmbeddedPostgresError(
-            f"user id {uid} cannot run PostgreSQL, nor can it in a user namespace as"
-            f" {nested.name!r} ({problem}); run as a user that has a passwd entry, or"
-            " set DATABASE_URL"
-        )
-    return nested
+    for account in [nested] if uid else [switched, nested]:
+        problem = _problem(account)
+        if problem is None:
+            return account
+    raise EmbeddedPostgresError(
+        f"user id {uid} cannot run PostgreSQL, nor can it in a user namespace as"
+        f" {nested.name!r} ({problem}); run as a user that has a passwd entry, or"
+        " set DATABASE_URL"
+    )
 
 
 def _has_entry(uid: int) -> bool:

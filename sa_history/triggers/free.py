@@ -72,6 +72,8 @@ class Trigger(TableTrigger):
     security_definer: bool
     search_path: tuple[str, ...] | None
 
+    default_name = ""  # there is none
+
     def __init__(
         self,
         name: str,
@@ -204,11 +206,6 @@ class Trigger(TableTrigger):
                 "writes is for Insert or Update; a deletion has no new row",
             ),
         ]
-
-    @property
-    def default_name(self) -> str:
-        """There is none."""
-        return ""
 
     def written_on_insert(self) -> tuple[str, ...]:
         """Return the attributes that it sets in a new row."""

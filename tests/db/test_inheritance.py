@@ -238,10 +238,15 @@ def test_columns_that_subclasses_add_are_recorded(
         tricks: Mapped[int | None] = mapped_column("number_of_tricks")
         __mapper_args__ = {"polymorphic_identity": "dog"}
 
+    # To ask for it maps the event class, in the middle of an import perhaps.
+    assert not hasattr(Pet.events.model, "weeks")
+
     class Puppy(Dog):
-        weeks: Mapped[int | None]
+        weeks: Mapped[int | None] = mapped_column("age_in_weeks")
         __mapper_args__ = {"polymorphic_identity": "puppy"}
 
+    assert Pet.events.model.tricks.expression.name == "number_of_tricks"
+    assert Pet.events.model.weeks.expression.name == "age_in_weeks"
     create_all()
     dog, puppy = Dog(id=1, tricks=1), Puppy(id=2, tricks=0, weeks=5)
     pg_session.add_all([dog, puppy])
@@ -1095,6 +1100,10 @@ def test_model_of_manual_events_only_has_no_trigger(
     assert recorded(Page, "id") == [("seen", "M", 1, None)]
     triggers = text("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal")
     assert pg_session.scalar(triggers) == 0
+    base.metadata.drop_all(pg_session.connection())
+    pg_session.commit()
+    functions = text("SELECT count(*) FROM pg_proc WHERE proname ~ '^(page|pghis)'")
+    assert pg_session.scalar(functions) == 0
 
 
 def test_manual_event_of_a_joined_object_is_found_in_the_table_that_has_it(

@@ -384,6 +384,39 @@ def test_columns_are_known_by_their_attribute_and_stored_by_their_name(
     )
 
 
+def test_a_column_that_its_class_does_not_map_is_known_by_its_key(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_session: Session,
+    recorded: Recorded,
+) -> None:
+    """Who does not use the ORM may write it."""
+    table = Table(
+        "account",
+        base.metadata,
+        Column("id", Integer, primary_key=True),
+        Column("balance", Integer),
+        Column("legacy code", Text, key="code"),
+    )
+
+    @track(Snapshot, AfterUpdate(new.code == "x", label="x"))
+    class Account(base):  # type: ignore[misc, valid-type]
+        __table__ = table
+        __mapper_args__ = {"exclude_properties": ["code"]}
+
+    create_all()
+    pg_session.add(Account(id=1, balance=5))
+    pg_session.flush()
+    pg_session.execute(text("UPDATE account SET \"legacy code\" = 'x'"))
+    pg_session.commit()
+    assert not hasattr(Account, "code")
+    assert recorded(Account, "id", "balance", "code") == [
+        ("snapshot", "I", 1, 5, None, None),
+        ("snapshot", "U", 1, 5, "x", None),
+        ("x", "U", 1, 5, "x", None),
+    ]
+
+
 # Types that have something to them
 
 

@@ -121,6 +121,38 @@ def test_the_commands_are_for_all_databases(two: flask.Flask) -> None:
     assert invoke("check").exit_code == 1
 
 
+def test_models_of_a_database_that_is_not_configured(
+    two: flask.Flask, db: SQLAlchemy, new_app: Callable[..., flask.Flask]
+) -> None:
+    app = new_app(db, History(db))
+    result = app.test_cli_runner().invoke(args=["history", "check"])
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "flask history: models are bound to 'other', which is no database of <Flask "
+        "'shop'>; add it to SQLALCHEMY_BINDS\n"
+    )
+
+
+def test_what_the_database_refuses(invoke: Invoke, pg_engine: Engine) -> None:
+    with pg_engine.begin() as connection:
+        connection.execute(text("DROP TABLE note_event"))
+    result = invoke("baseline")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(
+        'flask history: relation "note_event" does not exist\n'
+    )
+    assert "Traceback" not in result.stderr
+
+
+def test_an_unforeseen_error_is_not_taken_for_drift(db: SQLAlchemy, note: Any) -> None:
+    app = flask.Flask("shop", root_path="/")
+    History(db).init_app(app)  # and db.init_app is forgotten
+    result = app.test_cli_runner().invoke(args=["history", "check"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Traceback (most recent call last):\n")
+    assert "RuntimeError: The current Flask app is not registered" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -22,7 +22,7 @@ from flask_login import (
 )
 from flask_sqlalchemy import SQLAlchemy
 from flask_sqlalchemy_lite import SQLAlchemy as SQLAlchemyLite
-from sqlalchemy import Engine, event, func, insert, select, text
+from sqlalchemy import Engine, event, func, insert, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Mapped, Session, mapped_column, scoped_session, sessionmaker
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -326,6 +326,33 @@ def test_login_and_logout_within_a_request(
     ]
 
 
+def test_login_of_another_user_within_a_transaction(
+    app: flask.Flask, db: SQLAlchemy, note: Any, with_login: Any, seen: Seen
+) -> None:
+    def write(body: str) -> None:
+        db.session.add(note(body=body))
+        db.session.flush()
+
+    def view() -> str:
+        login_user(db.session.get(with_login, 7))
+        write("7")
+        with app.extensions["sa_history"].extension.context(reason="block"):
+            write("7 in a block")
+            login_user(db.session.get(with_login, 8))
+            write("8 in the block")
+        write("8")
+        db.session.commit()
+        return ""
+
+    serve(app, view=view).get("/view")
+    assert seen() == [
+        ("7", told("/view", user="7")),
+        ("7 in a block", told("/view", user="7", reason="block")),
+        ("8 in the block", told("/view", user="8", reason="block")),
+        ("8", told("/view", user="8")),
+    ]
+
+
 @pytest.mark.parametrize("how", ["session", "header"])
 def test_the_user_is_known_without_the_database(
     how: str, app: flask.Flask, db: SQLAlchemy, with_login: Any, add: Add, seen: Seen
@@ -352,6 +379,18 @@ def test_the_user_is_known_without_the_database(
         ("7 is here", told("/leave", user="7")),
         ("gone", told("/leave", user="7")),
     ]
+
+
+def test_the_user_is_known_though_it_was_expired_before_anything_is_written(
+    app: flask.Flask, db: SQLAlchemy, with_login: Any, add: Add, seen: Seen
+) -> None:
+    def write() -> str:
+        name = f"{current_user.id} is here"
+        db.session.commit()
+        return add(name)
+
+    serve(app, write=write).get("/write", headers={"X-User": "7"})
+    assert seen() == [("7 is here", told("/write", user="7"))]
 
 
 def test_a_response_does_not_vary_by_the_cookie(
@@ -443,6 +482,10 @@ def test_async_views(
     async def core() -> str:
         with db.engine.begin() as connection:
             connection.execute(insert(note).values(body="d"))
+        as_it_is = "INSERT INTO note (body) VALUES ('100%')"
+        with db.engine.begin() as connection:
+            options = {"no_parameters": True}
+            connection.exec_driver_sql(as_it_is, execution_options=options)
         async with pg_async_engine.begin() as connection:
             await asyncio.sleep(0)
             await connection.execute(insert(note).values(body="e"))
@@ -455,8 +498,29 @@ def test_async_views(
         ("b", told("/orm", step="block")),
         ("c", told("/orm", step="async")),
         ("d", told("/core")),
+        ("100%", told("/core")),
         ("e", told("/core")),
     ]
+
+
+def test_a_coroutine_outside_of_the_application(
+    pg_engine: Engine, note: Any, seen: Seen
+) -> None:
+    """Its blocks are for the scoped session too."""
+    note.metadata.create_all(pg_engine)
+    db = scoped_session(sessionmaker(pg_engine))
+    history = History(db, models=note)
+
+    async def job() -> None:
+        with history.context(job="nightly"):
+            db.add(note(body="a"))
+            db.commit()
+        db.add(note(body="b"))
+        db.commit()
+
+    asyncio.run(job())
+    db.remove()
+    assert seen() == [("a", {"job": "nightly"}), ("b", None)]
 
 
 @pytest.mark.parametrize("is_read", [True, False], ids=["whole", "broken off"])
@@ -676,6 +740,54 @@ def test_threads_that_a_view_starts(
         ],
         key=str,
     )
+
+
+def test_a_thread_that_goes_on_with_the_session_of_a_view(
+    db: SQLAlchemy, note: Any, new_app: NewApp, seen: Seen
+) -> None:
+    """It has what was known of the request then."""
+    app = new_app(db, History(db, context=lambda: {"tenant": flask.g.tenant}))
+    with app.app_context():
+        db.create_all()
+
+    def view() -> str:
+        flask.g.tenant = "north"
+        session = db.session()
+        session.add(note(body="view"))
+        session.flush()
+
+        def go_on() -> None:
+            with app.app_context():
+                session.add(note(body="thread"))
+                session.commit()
+
+        thread = threading.Thread(target=go_on)
+        thread.start()
+        thread.join()
+        return ""
+
+    serve(app, view=view).get("/view")
+    about = told("/view", tenant="north")
+    assert seen() == [("view", about), ("thread", about)]
+
+
+def test_a_callable_is_not_asked_for_what_it_reads_itself(
+    db: SQLAlchemy, note: Any, new_app: NewApp, add: Add, seen: Seen
+) -> None:
+    """It must not use the database; if it does, it is not asked forever."""
+
+    def count() -> dict[str, Any]:
+        asked.append(None)
+        with db.engine.connect() as connection:
+            return {"one": connection.scalar(select(literal(1)))}
+
+    asked: list[None] = []
+    app = new_app(db, History(db, context=count))
+    with app.app_context():
+        db.create_all()
+    serve(app, write=lambda: add("a")).get("/write")
+    assert seen() == [("a", told("/write", one=1))]
+    assert 1 <= len(asked) <= 10
 
 
 # Commands

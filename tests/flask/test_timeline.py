@@ -23,6 +23,7 @@ from werkzeug.test import TestResponse
 import sa_history
 from sa_history import (
     AfterDelete,
+    AfterInsert,
     AfterUpdate,
     Manual,
     Protect,
@@ -31,7 +32,7 @@ from sa_history import (
     track,
 )
 from sa_history.exc import DefinitionError
-from sa_history.flask import timeline
+from sa_history.flask import History, timeline
 from sa_history.operations import Update
 
 JSON = {"Accept": "application/json"}
@@ -261,6 +262,31 @@ def test_filters(filled: Any, look: Looker) -> None:
         assert ("There are no such events." in page) == (not bodies)
 
 
+def test_users_are_found_wherever_the_context_is(
+    app: flask.Flask, db: SQLAlchemy, note: Any, write: Callable[..., None]
+) -> None:
+    @track(context="inline")
+    class Inline(db.Model):  # type: ignore[name-defined, misc]
+        id: Mapped[int] = mapped_column(primary_key=True)
+        body: Mapped[str]
+
+    @track(context=None)
+    class Bare(db.Model):  # type: ignore[name-defined, misc]
+        id: Mapped[int] = mapped_column(primary_key=True)
+        body: Mapped[str]
+
+    with app.app_context():
+        db.create_all()
+    for user in ("ada", "ben"):
+        write(*(model(body=user) for model in (note, Inline, Bare)), user=user)
+    look = Looker(seen_by(app))
+    assert look.bodies("/") == ["ben"] * 3 + ["ada"] * 3
+    found = look.json("/?user=ada")["events"]
+    assert sorted(e["model"] for e in found) == ["Inline", "Note"]
+    assert {e["data"]["body"] for e in found} == {"ada"}
+    assert look.json("/?user=ada&table=bare_event")["events"] == []
+
+
 REFUSED = [
     ("table=nothing", 404),
     ("since=yesterday", 400),
@@ -377,6 +403,23 @@ def test_a_note_about_a_row_is_not_its_state(
     assert state["data"] == {"id": 1, "body": "a"}
 
 
+def test_a_row_is_what_was_told_last_where_it_is_never_told_whole(
+    app: flask.Flask, db: SQLAlchemy, write: Callable[..., None], look: Looker
+) -> None:
+    @track(AfterInsert(columns=["id", "body"]), AfterUpdate(columns=["id", "body"]))
+    class Doc(db.Model):  # type: ignore[name-defined, misc]
+        id: Mapped[int] = mapped_column(primary_key=True)
+        body: Mapped[str]
+        seen: Mapped[int]
+
+    with app.app_context():
+        db.create_all()
+    write(Doc(id=1, body="a", seen=0))
+    change(app, db, Doc, 1, body="b")
+    state = look.json("/objects/doc_event/1?at=2999-01-01")["state"]
+    assert state["data"] == {"id": 1, "body": "b"}
+
+
 KEYS = ["a/b", "/a", "a//b", "a/", "..", "a/../b", "", " ", "ü 🐘", "?a=b&c#d", "100%"]
 KEYS += ["'\"<b>", "a\nb", "\\a", '["a"]', "%2F", "+"]
 
@@ -472,6 +515,12 @@ def restoring(app: flask.Flask, **options: Any) -> tuple[FlaskClient, str]:
 
 def post(client: FlaskClient, number: Any, **form: Any) -> TestResponse:
     return client.post(f"/history/restore/note_event/{number}", data=form)
+
+
+def test_links_need_the_key_of_the_application(app: flask.Flask, look: Looker) -> None:
+    app.secret_key = None
+    with pytest.raises(DefinitionError, match=r"needs app\.secret_key"):
+        look.page("/?before=x")
 
 
 def test_a_version_is_restored_by_its_button(
@@ -579,6 +628,26 @@ def test_what_cannot_be_restored_is_told_without_values(
 
 
 # What is shown
+
+
+def test_it_is_of_the_first_database_with_something_tracked(
+    db: SQLAlchemy, history: History, new_app: Callable[..., flask.Flask], pg_url: Any
+) -> None:
+    @track()
+    class Visit(db.Model):  # type: ignore[name-defined, misc]
+        __bind_key__ = "other"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    class Plain(db.Model):  # type: ignore[name-defined, misc]
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    app = new_app(db, history, SQLALCHEMY_BINDS={"other": pg_url})
+    with app.app_context():
+        db.create_all()
+        db.session.add_all([Visit(id=1), Plain(id=2)])
+        db.session.commit()
+    events = Looker(seen_by(app)).json("/")["events"]
+    assert [(e["model"], e["key"]) for e in events] == [("Visit", "1")]
 
 
 @pytest.fixture
@@ -790,11 +859,16 @@ def test_a_page_takes_few_statements(
         assert len(sent) == statements
 
 
-def test_it_needs_a_history_and_something_tracked() -> None:
+def test_it_needs_a_history_and_something_tracked(
+    db: SQLAlchemy, history: History, new_app: Callable[..., flask.Flask]
+) -> None:
     app = flask.Flask("shop", root_path="/")
     app.testing = True
     client = seen_by(app)
     with pytest.raises(DefinitionError, match="needs a History"):
+        client.get("/history/")
+    client = seen_by(new_app(db, history))
+    with pytest.raises(DefinitionError, match=r"tracks nothing; put @track\(\)"):
         client.get("/history/")
     with pytest.raises(DefinitionError, match="page_size is a number"):
         timeline(authorize=lambda: True, page_size=0)

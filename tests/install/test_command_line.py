@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -398,12 +399,59 @@ def test_wrong_arguments(arguments: list[str], capsys: Capture) -> None:
     assert capsys.readouterr().err.startswith("usage: sa-history")
 
 
+def test_models_are_found_in_the_working_directory(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    (directory / "elsewhere").mkdir()
+    (directory / "elsewhere" / "warehouse.py").write_text("from shop import Base\n")
+    monkeypatch.chdir("elsewhere")
+    monkeypatch.delitem(sys.modules, "warehouse", raising=False)
+    for _ in range(2):
+        assert main(["ddl", "warehouse:Base"]) == 0
+        assert "CREATE TABLE account (" in capsys.readouterr().out
+    assert sys.path.count(os.getcwd()) == 1
+
+
+def test_an_interruption_is_told_in_a_word(directory: Path, capsys: Capture) -> None:
+    (directory / "slow.py").write_text("raise KeyboardInterrupt\n")
+    assert main(["ddl", "slow:Base"]) == 2
+    assert capsys.readouterr() == ("", "sa-history: interrupted\n")
+
+
+def test_an_unforeseen_error_is_not_taken_for_drift(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    assert main(["ddl", "shop:metadata"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("Traceback (most recent call last):\n")
+    assert told.splitlines()[-1].startswith("UnicodeEncodeError: 'ascii' codec can't")
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """Start the program, in a process of its own, whose output is buffered."""
+    path = os.pathsep.join(filter(None, sys.path))
+    return subprocess.Popen(
+        [sys.executable, "-m", "sa_history", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": ""},
+    )
+
+
 def test_it_runs_as_a_module(pg_engine: Engine) -> None:
     create("Base", pg_engine)
-    done = subprocess.run(
-        [sys.executable, "-m", "sa_history", "check", "shop:Base"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
-    assert (done.returncode, done.stdout) == (0, "all is as the models say\n")
+    with start("check", "shop:Base") as program:
+        assert program.communicate() == ("all is as the models say\n", "")
+    assert program.returncode == 0
+
+
+def test_nothing_is_said_to_who_has_stopped_reading() -> None:
+    # What is printed fits into the buffer, which Python would write at its exit.
+    with start("ddl", "shop:sealed") as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        program.stdout.close()
+        assert program.stderr.read() == ""
+    assert program.returncode == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import logging
 import re
@@ -29,6 +30,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    create_engine,
     event,
     func,
     select,
@@ -36,6 +38,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from sa_history import (
     FSM,
@@ -237,6 +240,10 @@ def test_what_serves_events_in_a_schema_comes_with_them(
     run(pg_engine, "INSERT INTO account VALUES (1)")
     assert scalars(pg_engine, "SELECT id FROM audit.account_event") == [1]
     assert found(migrations) == []
+    # What others keep there is theirs: Alembic does not look at their tables either.
+    others = customers("audit")
+    others.create_all(pg_engine)
+    assert found(migrations) == []
 
 
 @pytest.mark.parametrize("kind", ["trigger", "function", "view", "sequence"])
@@ -299,8 +306,8 @@ NAMES = {
 }
 
 
-def customers() -> MetaData:
-    metadata = MetaData(naming_convention=NAMES)
+def customers(schema: str | None = None) -> MetaData:
+    metadata = MetaData(naming_convention=NAMES, schema=schema)
     track(Snapshot, append_only=True)(
         Table("customer", metadata, Column("id", Integer, primary_key=True))
     )
@@ -672,6 +679,117 @@ def test_a_rename_that_cannot_be_says_why(
     assert str(error.value) == message
 
 
+@pytest.mark.parametrize("sequence", ["crm_id_seq", "%(context_table_name)s_id_seq"])
+def test_numbers_go_on_where_the_context_table_is_renamed(
+    migrations: Any,
+    pg_engine: Engine,
+    pg_url: URL,
+    dump: Callable[[URL], str],
+    sequence: str,
+) -> None:
+    def named(context_table: str) -> MetaData:
+        names = {
+            **NAMES,
+            "history_context_table": context_table,
+            "history_sequence": sequence,
+            "history_index": "ix_%(event_table_name)s_%(column_name)s",
+        }
+        metadata = MetaData(naming_convention=names)
+        track(Snapshot)(account(metadata))
+        return metadata
+
+    insert = (
+        "BEGIN; SELECT set_config('pghistory.context_id', "
+        "'00000000-0000-0000-0000-000000000001', true); "
+        "INSERT INTO account VALUES ({0}); COMMIT"
+    )
+    migrate(migrations, named("crm_context"))
+    first = dump(pg_url)
+    run(pg_engine, insert.format(1))
+    # Of another application in the same database, without history.
+    both = [named("who"), MetaData()]
+    revision = migrate(migrations, both, "rename_table=crm_context:who")
+    moves = [] if sequence == "crm_id_seq" else ["rename sequence public.crm_context"]
+    assert [
+        line.partition("_id_seq")[0] for line in what(revision) if "sequence" in line
+    ] == moves
+    run(pg_engine, insert.format(2))
+    query = "SELECT ARRAY[pgh_id, id] FROM account_log ORDER BY pgh_id"
+    assert scalars(pg_engine, query) == [[1, 1], [2, 2]]
+    migrations.downgrade()
+    assert dump(pg_url) == first
+    run(pg_engine, insert.format(3))
+    assert scalars(pg_engine, query) == [[1, 1], [2, 2], [3, 3]]
+
+
+def test_an_event_table_with_a_name_of_its_own_stays_or_moves_with_its_table(
+    migrations: Any, pg_engine: Engine
+) -> None:
+    def named(name: str, schema: str | None = None) -> MetaData:
+        metadata = MetaData()
+        columns = Column("id", Integer, primary_key=True), Column("name", Text)
+        track(Snapshot, event_table="audit")(
+            Table(name, metadata, *columns, schema=schema)
+        )
+        return metadata
+
+    run(pg_engine, "CREATE SCHEMA crm")
+    migrations.options = {"include_schemas": True}
+    migrate(migrations, named("account"))
+    run(pg_engine, "INSERT INTO account VALUES (1)")
+    migrate(migrations, named("customer"), "rename_table=account:customer")
+    run(pg_engine, "INSERT INTO customer VALUES (2)")
+    query = "SELECT id FROM {} ORDER BY pgh_id"
+    assert scalars(pg_engine, query.format("audit")) == [1, 2]
+    revision = migrate(
+        migrations, named("customer", "crm"), "rename_table=customer:crm.customer"
+    )
+    assert "rename table audit to crm.audit" in what(revision)
+    run(pg_engine, "INSERT INTO crm.customer VALUES (3)")
+    assert scalars(pg_engine, query.format("crm.audit")) == [1, 2, 3]
+
+
+def test_a_column_that_events_do_not_store_is_renamed_in_its_table_alone(
+    migrations: Any, pg_engine: Engine
+) -> None:
+    def with_columns(*columns: Column[Any], exclude: str) -> MetaData:
+        metadata = MetaData()
+        track(Snapshot, exclude=[exclude])(account(metadata, *columns))
+        return metadata
+
+    migrate(migrations, with_columns(Column("secret", Text), exclude="secret"))
+    run(pg_engine, "INSERT INTO account VALUES (1, 'a', 'x')")
+    both = Column("key", Text), Column("age", Integer)
+    revision = migrate(
+        migrations,
+        with_columns(*both, exclude="key"),
+        "rename_column=account.secret:key",
+    )
+    renames = [line for line in what(revision) if line.startswith("rename")]
+    assert renames == ["rename column account.secret to key"]
+    assert "op.add_column('account', sa.Column('age'" in revision, "beside the rename"
+    assert scalars(pg_engine, "SELECT key FROM account") == ["x"]
+
+
+def test_an_event_keeps_the_key_that_its_row_had(
+    migrations: Any, pg_engine: Engine
+) -> None:
+    """New events have no value for it, so it may be NULL from then on."""
+
+    def keyed(*names: str) -> MetaData:
+        metadata = MetaData()
+        columns = (Column(name, Integer, primary_key=True) for name in names)
+        track(Snapshot)(Table("badge", metadata, *columns))
+        return metadata
+
+    migrate(migrations, keyed("number", "part", "page"))
+    run(pg_engine, "INSERT INTO badge VALUES (7, 1, 2)")
+    migrate(migrations, keyed("number", "part"))
+    run(pg_engine, "INSERT INTO badge VALUES (8, 1)")
+    query = "SELECT ROW(number, part, page)::text FROM badge_event ORDER BY pgh_id"
+    assert scalars(pg_engine, query) == ["(7,1,2)", "(8,1,)"]
+
+
 def test_a_table_that_is_renamed_gets_its_new_columns_later(migrations: Any) -> None:
     """Or its trigger would write a column that is not there."""
     migrate(migrations, tracked())
@@ -792,6 +910,55 @@ def test_baseline_gives_the_rows_that_are_there_their_first_event(
         "(B,baseline,2)",
         "(B,baseline,3)",
     ]
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_any_driver_writes_first_events(
+    migrations: Any, pg_engine: Engine, pg_url: URL, driver: str
+) -> None:
+    def models() -> Table:
+        return account(MetaData(), Column("50%", Text))
+
+    migrate(migrations, models().metadata)
+    run(pg_engine, "INSERT INTO account VALUES (1, 'a', 'b%%c')")
+    migrations.metadata = track()(models()).metadata
+    shown = migrations.check("baseline")
+    assert [diff for diff in shown if diff[0] == "history_baseline"] == [
+        ("history_baseline", "account")
+    ]
+    migrations.revise("baseline")
+
+    async def upgrade() -> None:
+        engine = create_async_engine(pg_url.set(drivername=f"postgresql+{driver}"))
+        migrations.engine = engine.sync_engine
+        async with engine.connect() as connection:
+            await connection.run_sync(lambda _: migrations.upgrade())
+        await engine.dispose()
+
+    asyncio.run(upgrade())
+    query = 'SELECT ROW(pgh_op, id, "50%")::text FROM account_event'
+    assert scalars(pg_engine, query) == ["(B,1,b%c)"]
+
+
+def test_what_cannot_be_taken_back_says_so() -> None:
+    dropped = first_events.BaselineOp("account", "SELECT 0").reverse()
+    assert dropped.statements == ()
+    with pytest.raises(NotImplementedError) as error:
+        dropped.reverse()
+    assert str(error.value) == (
+        "'first events of account go with their table' cannot be taken back"
+    )
+
+
+def test_another_database_has_tables_alone() -> None:
+    """As where the models of one MetaData are spread over several databases."""
+    metadata = untracked()
+    attach(Protect(Delete))(metadata.tables["account"])
+    with create_engine("sqlite://").connect() as connection:
+        context = MigrationContext.configure(connection)
+        found = produce_migrations(context, metadata).upgrade_ops
+    assert found is not None
+    assert [type(op).__name__ for op in found.ops] == ["CreateTableOp"]
 
 
 def rich_models() -> MetaData:

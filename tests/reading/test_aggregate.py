@@ -154,6 +154,19 @@ def test_targets_are_objects_pairs_and_selects(
             select_(wrong)
 
 
+def test_across_alone_means_all_events_of_these(
+    shop: SimpleNamespace, pg_session: Session
+) -> None:
+    alone = ids(pg_session, AggregateEvent.select(across=[shop.Maker, shop.tagged]))
+    assert alone == ids(pg_session, AggregateEvent.select(shop.Maker, shop.tagged))
+    assert {model for model, _ in alone} == {"Maker", "tagged"}
+
+
+def test_labels_are_a_list(shop: SimpleNamespace) -> None:
+    with pytest.raises(EventsError, match="labels is a list of labels, got 'snapshot'"):
+        AggregateEvent.select(shop.Maker, labels="snapshot")
+
+
 def test_events_of_a_transaction_and_of_keys_of_a_context(
     shop: SimpleNamespace, pg_session: Session, base: type[DeclarativeBase]
 ) -> None:

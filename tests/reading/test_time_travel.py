@@ -13,6 +13,7 @@ from sqlalchemy import (
     DDL,
     URL,
     Column,
+    Connection,
     Engine,
     ForeignKey,
     Integer,
@@ -36,7 +37,7 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import (
     async_scoped_session,
     async_sessionmaker,
@@ -787,6 +788,46 @@ def test_async_sessions_lead_to_the_past(
 
     expected = [("Ada", ["Tea", "Cup"]), ("Ben", ["Pot"])]
     assert asyncio.run(main()) == [expected] * 6
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_connection_that_cannot_see_the_past_is_given_back(
+    shop: SimpleNamespace, pg_url: URL, kind: str
+) -> None:
+    """Such as one in which a listener has begun a transaction already."""
+    options: dict[str, Any] = {"pool_size": 1, "max_overflow": 0}
+    taken = "This connection has already initialized a SQLAlchemy Transaction"
+
+    def begin(connection: Connection) -> None:
+        connection.begin()
+
+    def look() -> None:
+        engine = create_engine(pg_url, poolclass=QueuePool, **options)
+        event.listen(engine, "engine_connect", begin)
+        with (
+            pytest.raises(InvalidRequestError, match=taken),
+            history.as_of(engine, **shop.then),
+        ):
+            pass
+        event.remove(engine, "engine_connect", begin)
+        with history.as_of(engine, **shop.then) as past:
+            assert past.scalar(select(func.count(shop.Product.id))) == 3
+        engine.dispose()
+
+    async def look_async() -> None:
+        engine = create_async_engine(pg_url, **options)
+        event.listen(engine.sync_engine, "engine_connect", begin)
+        with pytest.raises(InvalidRequestError, match=taken):
+            async with history.as_of(engine, **shop.then):
+                pass
+        event.remove(engine.sync_engine, "engine_connect", begin)
+        async with history.as_of(engine, **shop.then) as past:
+            assert await past.scalar(select(func.count(shop.Product.id))) == 3
+        with pytest.raises(PastError, match="write 'with' for it"):
+            await history.as_of(engine.sync_engine, **shop.then).__aenter__()
+        await engine.dispose()
+
+    look() if kind == "sync" else asyncio.run(look_async())
 
 
 def test_a_role_that_may_only_read_events(

@@ -30,7 +30,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
-from sa_history import AfterDelete, AfterUpdate, Snapshot, new, track
+from sa_history import AfterDelete, AfterUpdate, Snapshot, new, old, track
 from sa_history.exc import ConflictError, EventsError, UndoError
 
 
@@ -541,6 +541,162 @@ def test_a_foreign_key_may_name_a_column_that_is_not_tracked(
     with pytest.raises(ConflictError, match=r"is referred to by item \(5,\)"):
         history.undo(pg_session, base, transaction=transaction)
     assert rows(pg_session, maker, item) == [(1, "a"), (5, "a")]
+
+
+@pytest.mark.parametrize(
+    "trackers",
+    [
+        (Snapshot, AfterUpdate, AfterDelete, AfterDelete(label="gone")),
+        (Snapshot, AfterDelete(columns=["id"], label="key"), AfterDelete),
+        (Snapshot, AfterDelete(old.line == "a", label="a"), AfterDelete),
+    ],
+    ids=["twice", "a part first", "some first"],
+)
+def test_a_change_that_several_trackers_record_is_undone_once(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_session: Session,
+    level: str,
+    trackers: tuple[Any, ...],
+) -> None:
+    columns = Column("id", Integer, primary_key=True), Column("line", Text)
+    log = track(*trackers, level=level)(Table("log", base.metadata, *columns))
+    create_all()
+    commit(pg_session, insert(log).values([(1, "a"), (2, "b")]))
+    before = rows(pg_session, log)
+    rekeyed = update(log).values(id=log.c.id + 10)
+    changed_line = update(log).values(line="c")
+    for change in (rekeyed, changed_line, delete(log), text("TRUNCATE log")):
+        changed = commit(pg_session, change)
+        done = history.undo(pg_session, log, transaction=changed)
+        assert len(done.steps) == 2
+        pg_session.commit()
+        assert rows(pg_session, log) == before
+
+
+def test_rows_that_came_and_went_in_a_transaction_stay_away(
+    shop: SimpleNamespace, pg_session: Session
+) -> None:
+    Tag = shop.Tag
+    before = rows(pg_session, Tag.__table__)
+    both = commit(
+        pg_session,
+        insert(Tag).values(id=3, word="new"),
+        delete(Tag).where(Tag.id == 3),
+    )
+    plan = history.undo(pg_session, Tag, transaction=both)
+    assert (str(plan), plan.steps) == ("nothing to undo", ())
+    assert rows(pg_session, Tag.__table__) == before
+
+
+def test_rows_that_others_refer_to_do_not_exchange_their_keys(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
+) -> None:
+    """One of them would be deleted meanwhile, and its foreign keys might do more."""
+    item = Table("item", base.metadata, Column("id", Integer, primary_key=True))
+    track()(item)
+    note = Table(
+        "note",
+        base.metadata,
+        Column("id", Integer, primary_key=True),
+        Column("item_id", ForeignKey("item.id", ondelete="CASCADE")),
+    )
+    create_all()
+    commit(pg_session, insert(item).values([(1,), (2,)]))
+
+    def rekey(old_id: int, new_id: int) -> Any:
+        return update(item).where(item.c.id == old_id).values(id=new_id)
+
+    exchanged = commit(pg_session, rekey(1, 9), rekey(2, 1), rekey(9, 2))
+    commit(pg_session, insert(note).values([(5, 1), (6, 2)]))
+    with pytest.raises(
+        ConflictError,
+        match=r"rows exchange their keys, and others refer to them: item \(\d,\) is "
+        r"referred to by note \(\d,\); change those first",
+    ):
+        history.undo(pg_session, item, transaction=exchanged, force=True)
+    assert rows(pg_session, item, note) == [(1,), (2,), (5, 1), (6, 2)]
+
+
+def test_a_change_of_a_row_that_is_gone_is_not_undone_by_force(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
+) -> None:
+    columns = Column("id", Integer, primary_key=True), Column("n", Integer)
+    double = Column("double", Integer, Computed("n * 2", persisted=True))
+    item = track()(Table("item", base.metadata, *columns, double))
+    create_all()
+    commit(pg_session, insert(item).values([{"id": 1, "n": 1}, {"id": 2, "n": 2}]))
+    changed = commit(pg_session, update(item).values(n=5))
+    commit(pg_session, delete(item).where(item.c.id == 1))
+    history.undo(pg_session, item, transaction=changed, force=True)
+    assert rows(pg_session, item) == [(2, 2, 4)]
+
+
+def test_a_context_leaves_alone_what_does_not_know_its_context(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
+) -> None:
+    def make(name: str, *trackers: Any, **options: Any) -> Table:
+        table = Table(name, base.metadata, Column("id", Integer, primary_key=True))
+        return track(*trackers, **options)(table)
+
+    known, unknown = make("known"), make("unknown", context=None)
+    inline, part = make("inline", context="inline"), make("part", Snapshot)
+    create_all()
+    commit(pg_session, insert(part).values(id=1))
+    with history.context(pg_session, user=7) as context:
+        tables = (known, unknown, inline)
+        commit(pg_session, *(insert(table).values(id=1) for table in tables))
+    done = history.undo(pg_session, base, context=context)
+    steps = sorted(str(step) for step in done.steps)
+    assert steps == ["delete inline (1)", "delete known (1)"]
+    assert rows(pg_session, known, inline, unknown, part) == [(1,), (1,)]
+
+
+def test_a_key_that_others_refer_to_need_not_be_the_primary_one(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
+) -> None:
+    maker = Table(
+        "maker",
+        base.metadata,
+        Column("id", Integer, primary_key=True),
+        Column("code", Text, unique=True),
+    )
+    item = Table(
+        "item",
+        base.metadata,
+        Column("id", Integer, primary_key=True),
+        Column("code", ForeignKey(maker.c.code)),
+    )
+    track()(item)
+    track()(maker)
+    create_all()
+    commit(pg_session, insert(maker).values(id=1, code="a"))
+    made = commit(pg_session, insert(item).values(id=5, code="a"))
+    history.undo(pg_session, base, transaction=made)
+    assert rows(pg_session, maker, item) == [(1, "a")]
+
+
+def test_a_row_of_nothing_but_its_key_is_there_or_comes_back(
+    shop: SimpleNamespace, pg_session: Session
+) -> None:
+    before = rows(pg_session, shop.tagged)
+    there = history.events(shop.tagged).of((1, 1))
+    assert pg_session.scalars(there.first()).one().revert(pg_session) is None
+    assert rows(pg_session, shop.tagged) == before
+    gone = history.events(shop.tagged).of((1, 2))
+    assert pg_session.scalars(gone.first()).one().revert(pg_session) is None
+    assert rows(pg_session, shop.tagged) == sorted([*before, (1, 2)])
+
+
+def test_a_row_without_a_key_is_not_made_what_it_was(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
+) -> None:
+    log = track()(Table("log", base.metadata, Column("line", Text)))
+    create_all()
+    commit(pg_session, insert(log).values(line="a"))
+    event = pg_session.scalars(history.events(log).select()).one()
+    with pytest.raises(EventsError, match="log has no primary key, so the row of <Log"):
+        event.revert(pg_session)
 
 
 def test_a_truncation_is_undone(

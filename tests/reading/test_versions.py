@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import datetime
 from collections.abc import Callable
 from decimal import Decimal
@@ -108,6 +109,38 @@ def test_a_version_has_the_whole_row_where_one_is_stored(
     pg_session.commit()
     event = pg_session.scalars(Thing.events.at(1, clock())).one()
     assert (event.pgh_label, event.a, event.b) == ("snapshot", 2, 1)
+
+
+def test_a_version_is_what_was_told_last_where_not_all_is_told(
+    thing: Any, pg_session: Session, clock: Callable[[], Any]
+) -> None:
+    """To pass over an event with less would hide the change that it tells."""
+    Thing = thing(AfterInsert(label="made"), AfterUpdate(columns=["a"], label="a"))
+    run(pg_session, insert(Thing).values(id=1, a=1, b=1), update(Thing).values(a=2))
+    event = pg_session.scalars(Thing.events.at(1, clock())).one()
+    assert (event.pgh_label, event.a) == ("a", 2)
+
+
+def test_events_can_be_copied(thing: Any, pg_session: Session) -> None:
+    Thing = thing(Snapshot)
+    run(pg_session, insert(Thing).values(id=1, a=1))
+    assert repr(copy.copy(Thing.events.of(1))) == "<Events ThingEvent of 1>"
+    assert pg_session.scalars(copy.copy(Thing.events.of(1)).select()).one().a == 1
+    with pytest.raises(AttributeError, match="__html__"):
+        Thing.events.__html__
+
+
+def test_an_object_of_a_table_that_was_tracked_without_a_class_has_no_events(
+    base: type[DeclarativeBase],
+) -> None:
+    table = Table("leaf", base.metadata, Column("id", Integer, primary_key=True))
+    track(Snapshot)(table)
+
+    class Leaf(base):  # type: ignore[misc, valid-type]
+        __table__ = table
+
+    with pytest.raises(EventsError, match=r"Leaf object.* is not a leaf; give one"):
+        history.events(Leaf(id=1)).select()
 
 
 def test_any_two_versions_can_be_compared(
@@ -302,6 +335,21 @@ def test_columns_that_subclasses_add_are_compared(
     (first,) = pg_session.scalars(Animal.events.first())
     assert first.revert(pg_session) is tom
     assert tom.lives == 9
+
+
+def test_a_first_event_is_compared_with_what_came_after_tracking(
+    thing: Any, pg_session: Session
+) -> None:
+    model = thing(Snapshot(exclude=["b"]), AfterDelete)
+    with history.ignore(pg_session, model):
+        run(pg_session, insert(model).values(id=1, a=1, b=1))
+    history.baseline(pg_session.get_bind(), model)
+    run(pg_session, update(model).values(a=2, b=2))
+    first, second = pg_session.scalars(model.events.select()).all()
+    assert (first.pgh_op, first.diff) == ("B", None)
+    assert dict(second.diff) == {"a": (1, 2)}
+    found = first.revert(pg_session)
+    assert (found.a, found.b) == (1, 1), "it has the whole row"
 
 
 def test_an_event_asks_its_session(shop: SimpleNamespace, pg_session: Session) -> None:

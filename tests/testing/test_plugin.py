@@ -167,6 +167,31 @@ def test_a_database_url_of_another_system_is_refused(
     assert "secret" not in result.stdout.str()
 
 
+def test_a_database_url_that_cannot_be_read_is_not_shown() -> None:
+    with pytest.raises(EmbeddedPostgresError, match="URL cannot be parsed") as caught:
+        PgServer.from_url("postgresql//me:secret@localhost/app")
+    assert "secret" not in str(caught.value)
+    # That of SQLAlchemy has the URL.
+    assert caught.value.__suppress_context__
+    assert caught.value.__cause__ is None
+
+
+def test_a_suite_that_cannot_be_configured_says_just_that(
+    pytester: pytest.Pytester, suite: None
+) -> None:
+    pytester.makeconftest(
+        CONFTEST
+        + """
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure():
+    raise pytest.UsageError("out of order")
+"""
+    )
+    result = pytester.runpytest()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert [line for line in result.errlines if line] == ["ERROR: out of order"]
+
+
 def test_an_unreachable_server_is_a_clear_error() -> None:
     server = PgServer.from_url("postgresql+asyncpg://me:secret@/app?host=/nonexistent")
     with pytest.raises(EmbeddedPostgresError, match="cannot connect") as caught:

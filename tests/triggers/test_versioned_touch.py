@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import (
+    CHAR,
     BigInteger,
     Column,
     Computed,
@@ -399,6 +400,64 @@ def test_keys_of_any_kind_find_what_was_replaced(
             one.at = "b"
         session.flush()
         assert [one.at for one in pages] == ["x", "x"]
+
+    in_session(work)
+
+
+def test_a_key_that_the_database_shows_in_another_way_finds_what_was_replaced(
+    base: type[DeclarativeBase], create_all: Callable[[], None], in_session: InSession
+) -> None:
+    """It fills up what is shorter than the type."""
+
+    @attach(Touch("at", value=literal("x")))
+    class Page(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "page"
+        id: Mapped[str] = mapped_column(CHAR(3), primary_key=True)
+        at: Mapped[str]
+
+    create_all()
+
+    def work(session: Session) -> None:
+        pages = [Page(id=key, at="a") for key in ("b", "abc")]
+        session.add_all(pages)
+        session.flush()
+        for one in pages:
+            one.at = "b"
+        session.flush()
+        assert [one.at for one in pages] == ["x", "x"]
+
+    in_session(work)
+
+
+def test_a_class_need_not_map_what_is_replaced(
+    base: type[DeclarativeBase], create_all: Callable[[], None], in_session: InSession
+) -> None:
+    table = Table(
+        "page",
+        base.metadata,
+        Column("id", Integer, primary_key=True),
+        Column("text", Text),
+        Column("at", Text),
+        Column("by", Text),
+    )
+    attach(Touch("at", value=literal("x")), Touch("by", value=literal("y"), name="by"))(
+        table
+    )
+
+    class Page(base):  # type: ignore[misc, valid-type]
+        __table__ = table
+        __mapper_args__ = {"exclude_properties": ["at"]}
+
+    create_all()
+
+    def work(session: Session) -> None:
+        one = Page(id=1, text="a", by="b")
+        session.add(one)
+        session.flush()
+        one.text, one.by = "b", "c"
+        session.flush()
+        assert one.by == "y"
+        assert session.execute(select(table)).one() == (1, "b", "x", "y")
 
     in_session(work)
 

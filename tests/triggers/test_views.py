@@ -521,6 +521,10 @@ def test_a_view_needs_a_name_of_its_own(schema: str | None) -> None:
         view("thing", metadata, select(thing))
     view("made", metadata, select(thing), schema="elsewhere")
     view("made", MetaData(), select(thing))
+    Table("made", metadata, Column("id", Integer, primary_key=True))
+    engine = create_mock_engine("postgresql+psycopg://", lambda *_, **__: None)
+    with pytest.raises(DefinitionError, match="has a table of this name as well"):
+        metadata.create_all(engine, checkfirst=False)
 
 
 def test_another_dialect_is_refused() -> None:
