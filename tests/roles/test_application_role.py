@@ -207,7 +207,7 @@ def test_a_migration_keeps_it_from_the_same(
 def test_it_cannot_say_that_somebody_else_made_a_change(
     app: Engine, account: Any, recorded: Callable[..., Any]
 ) -> None:
-    """It can read the id of a context; what it sets under that id is another context."""
+    """It can read the id of a context; what it sets under that is another context."""
     with app.begin() as connection, history.context(connection, user=7) as context:
         connection.execute(text("INSERT INTO account (name) VALUES ('a')"))
     with app.begin() as connection:
