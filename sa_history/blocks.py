@@ -10,14 +10,14 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from sa_history._types import UNSET
 from sa_history.exc import DialectError, HistoryError
 from sa_history.frames import Blocks, ambient_blocks
 from sa_history.targets import sync_side
-from sa_history.wire import INFO_KEY, wire_in
+from sa_history.wire import INFO_KEY, claim_when_it_begins, wire_in
 
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, Any, Any]")
 Entered = TypeVar("Entered")
@@ -132,27 +132,22 @@ def blocks_of(target: Any, function: str, error: type[HistoryError]) -> Blocks:
 
 
 def _blocks_of_connection(connection: Connection, function: str) -> Blocks:
-    if connection.dialect.name != "postgresql":
-        raise DialectError(
-            f"{function} needs PostgreSQL, got a connection to "
-            f"{connection.dialect.name}"
-        )
     blocks: Blocks | None = connection.get_execution_options().get(INFO_KEY)
     if blocks is None:
+        if connection.dialect.name != "postgresql":
+            raise DialectError(
+                f"{function} needs PostgreSQL, got a connection to "
+                f"{connection.dialect.name}"
+            )
         blocks = Blocks()
         # Connection.info outlives the Connection, in the pool; its options do not.
         connection.execution_options(**{INFO_KEY: blocks})
-        # It may connect anew, if it is lost.
-        event.listen(connection, "begin", _belongs_to)
-        event.listen(connection, "begin_twophase", _belongs_to)
-    if not connection.closed and not connection.invalidated:
+    if connection.invalidated:
+        claim_when_it_begins(connection)
+    elif not connection.closed:
         # A COPY by the driver may come before any statement of SQLAlchemy.
         wire_in(connection.info).belongs_to(connection)
     return blocks
-
-
-def _belongs_to(connection: Connection, *_: Any) -> None:
-    wire_in(connection.info).belongs_to(connection)
 
 
 def _refuse_event_loop(function: str, error: type[HistoryError]) -> None:

@@ -33,6 +33,7 @@ class InstalledFunction:
     :param source: its body.
     :param definer: whether it has the rights of its owner.
     :param path: the schemas that it searches, None where it has the caller's path.
+    :param by_index: whether it looks rows up by an index only.
     :param arguments: as in CREATE FUNCTION.
     :param definition: the statement that makes it.
     :param mark: the comment on it.
@@ -42,6 +43,7 @@ class InstalledFunction:
     source: str
     definer: bool
     path: tuple[str, ...] | None
+    by_index: bool
     arguments: str
     definition: str
     mark: str
@@ -310,11 +312,13 @@ def _rows(
 
 
 def _function(row: Any) -> InstalledFunction:
+    settings = dict(setting.split("=", 1) for setting in row.settings or ())
     return InstalledFunction(
         name=Qualified(row.schema, row.name),
         source=row.source,
         definer=row.definer,
-        path=_path(row.settings or ()),
+        path=_path(settings.get("search_path")),
+        by_index=settings.get("enable_seqscan") == "off",
         arguments=row.arguments,
         definition=row.definition,
         mark=row.mark,
@@ -324,9 +328,8 @@ def _function(row: Any) -> InstalledFunction:
 _NAME = re.compile(r'"((?:[^"]|"")*)"|([^",\s]+)')
 
 
-def _path(settings: Iterable[str]) -> tuple[str, ...] | None:
-    """Return the schemas of a function's ``search_path``, quoted only where needed."""
-    path = dict(setting.split("=", 1) for setting in settings).get("search_path")
+def _path(path: str | None) -> tuple[str, ...] | None:
+    """Return the schemas of a ``search_path``, which are quoted only where needed."""
     if path is None:
         return None
     return tuple(

@@ -54,6 +54,9 @@ class Function:
     :param search_path: schemas to search for operators, between ``pg_catalog`` and
         ``pg_temp``; None leaves the path as the caller has it, which a function that
         runs for each row is faster with.
+    :param by_index: whether its statements always look rows up by an index. PL/pgSQL
+        keeps a plan, and one that was made for a table of no rows reads the whole
+        table, however many there are later.
     """
 
     name: Qualified
@@ -62,6 +65,7 @@ class Function:
     returns: str = "trigger"
     definer: bool = True
     search_path: tuple[str, ...] | None = ()
+    by_index: bool = False
 
     def create(self, replace: bool = True) -> Fragment:
         """Return the CREATE statement.
@@ -76,6 +80,7 @@ class Function:
                 Raw("LANGUAGE plpgsql"),
                 Raw(" SECURITY DEFINER" if self.definer else ""),
                 self._path(),
+                Raw(" SET enable_seqscan = off" if self.by_index else ""),
                 Raw("\nAS "),
                 DollarQuoted(self.body),
             )

@@ -212,6 +212,7 @@ def _function_problem(
         body == installed.source
         and wanted.definer == installed.definer
         and wanted.path == installed.path
+        and wanted.by_index == installed.by_index
     ):
         return None
     is_newer = _version(installed.source) > _version(body)

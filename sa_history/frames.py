@@ -16,11 +16,15 @@ import re
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 from sa_history.exc import ContextError
 
 _order = itertools.count()
+_ENTERED = attrgetter("entered")
+
+_NOTHING: frozenset[str] = frozenset()
 
 DEEPEST = 100
 """How deep a value may be nested: Python cannot read what is nested too deep."""
@@ -91,17 +95,21 @@ class Frame:
         return self._settings[1]
 
     def _last_change(self) -> int:
-        changes = [self._changed]
+        changed = self._changed
         if self._of is not None:
-            changes.append(self._of._last_change())
+            changed = max(changed, self._of._last_change())
         if self.parent is not None:
-            changes.append(self.parent._last_change())
-        return max(changes)
+            changed = max(changed, self.parent._last_change())
+        return changed
 
     def _begun_around(self) -> int:
         """Return how often frames that this one is made of have begun anew."""
-        frames = [frame for frame in (self.parent, self._of) if frame is not None]
-        return sum(frame._times_begun() for frame in frames)
+        begun = 0
+        if self._of is not None:
+            begun += self._of._times_begun()
+        if self.parent is not None:
+            begun += self.parent._times_begun()
+        return begun
 
     def _times_begun(self) -> int:
         return self._begun_around()
@@ -212,10 +220,10 @@ def in_force(bound: Iterable[Blocks] = ()) -> Frame | None:
 
     The innermost block counts, with the keys of all around it.
     """
-    frames = [
-        frame for blocks in (_ambient.blocks, *bound) for frame in blocks.contexts
-    ]
-    frames.sort(key=lambda frame: frame.entered)
+    frames = list(_ambient.blocks.contexts)
+    for blocks in bound:
+        frames += blocks.contexts
+    frames.sort(key=_ENTERED)
     result: Frame | None = None
     for frame in frames:
         result = frame if result is None else frame.inside(result)
@@ -224,8 +232,8 @@ def in_force(bound: Iterable[Blocks] = ()) -> Frame | None:
 
 def ignored(bound: Iterable[Blocks] = ()) -> frozenset[str]:
     """Return what is ignored by what has these blocks, in this thread."""
-    names: frozenset[str] = frozenset()
-    for blocks in (_ambient.blocks, *bound):
+    names = _NOTHING.union(*_ambient.blocks.ignored)
+    for blocks in bound:
         names = names.union(*blocks.ignored)
     return names
 

@@ -81,7 +81,12 @@ class SharedObjects:
         """Return the shared functions."""
         table = Qualified(self.context_table.schema, self.context_table.name)
         return (
-            Function(self.attach_context, bodies.attach_context(table), returns="uuid"),
+            Function(
+                self.attach_context,
+                bodies.attach_context(table),
+                returns="uuid",
+                by_index=True,
+            ),
             Function(
                 self.context_value,
                 bodies.context_value(ContextRequiredError.sqlstate),

@@ -34,6 +34,8 @@ def unscoped(target: Any) -> Any:
 
 def sync_side(target: Any) -> Any:
     """Return the sync session or connection of any target; others as they are."""
+    if isinstance(target, (Session, Connection)):
+        return target
     target = unscoped(target)
     if _is(target, "AsyncSession"):
         return target.sync_session

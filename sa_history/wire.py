@@ -15,10 +15,10 @@ from collections.abc import Collection
 from typing import Any, TypeAlias
 
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session, SessionTransaction
 
-from sa_history.frames import Blocks, Frame, ambient_blocks, ignored, in_force
+from sa_history.frames import Blocks, Frame, ignored, in_force
 
 INFO_KEY = "sa_history"
 """Where stacks and wires stand in ``info`` and in execution options."""
@@ -65,6 +65,7 @@ class Wire:
 
     def change_hands(self) -> None:
         """Note that its last user has given it back to the pool."""
+        self.may_lose_its_user()
         self._connection = None
         self._sessions.clear()
 
@@ -72,6 +73,17 @@ class Wire:
         """Note who uses it."""
         if self._connection is None or self._connection() is not connection:
             self._connection = weakref.ref(connection)
+
+    def may_lose_its_user(self) -> None:
+        """Have a user that goes on with another connection, or with this one, say so.
+
+        It can where this one is lost, is detached from its pool, or is one that
+        several share. It is not asked to before: a Connection that is listened to
+        spends more on each statement than it takes to tell the context.
+        """
+        user = self._connection() if self._connection else None
+        if user is not None and not user.closed:
+            claim_when_it_begins(user)
 
     def begin(self, connection: Connection) -> None:
         """Note that SQLAlchemy begins a transaction, for this user."""
@@ -119,13 +131,11 @@ class Wire:
 
     def _settings(self) -> Settings:
         blocks = self._blocks()
-        if not any(entered.contexts or entered.ignored for entered in blocks):
-            ambient = ambient_blocks()
-            if not ambient.contexts and not ambient.ignored:
-                return NOTHING
         frame, names = in_force(blocks), ignored(blocks)
+        if frame is None and not names:
+            return NOTHING
         context = frame.settings if frame else ("", "", "")
-        return *context, _as_json(names)
+        return *context, _listed(names)
 
     def news(self, status: TransactionStatus) -> Settings | None:
         """Return what the connection has to be told now, None for nothing.
@@ -159,7 +169,7 @@ class Wire:
             return None
         if self._told is None:
             return self._settings()
-        names = _as_json(ignored(self._blocks()))
+        names = _listed(ignored(self._blocks()))
         return None if names == self._told[3] else (*self._told[:3], names)
 
     def told(self, news: Settings) -> None:
@@ -181,8 +191,21 @@ class Wire:
         self._told, self._was_told, self.failed = NOTHING, False, False
 
 
-def _as_json(names: Collection[str]) -> str:
+def _listed(names: Collection[str]) -> str:
     return json.dumps(sorted(names)) if names else ""
+
+
+def claim_when_it_begins(connection: Connection) -> None:
+    """Have a Connection say that it uses its database connection, as it begins."""
+    if connection.get_execution_options().get(INFO_KEY) is None:
+        return
+    for begins in ("begin", "begin_twophase"):
+        if not event.contains(connection, begins, _claim):
+            event.listen(connection, begins, _claim)
+
+
+def _claim(connection: Connection, *_: Any) -> None:
+    wire_in(connection.info).belongs_to(connection)
 
 
 def wire_in(info: dict[Any, Any]) -> Wire:

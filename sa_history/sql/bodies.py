@@ -67,6 +67,23 @@ def attach_context(context_table: Qualified) -> Fragment:
             DollarQuoted(context_table),
         )
     )
+    store = Joined(
+        (
+            Raw("    INSERT INTO "),
+            context_table,
+            Raw(
+                " AS context\n"
+                "      (id, created_at, updated_at, metadata, parent_id)\n"
+                "    VALUES"
+                " (context_id, now(), now(), context_metadata, context_parent)\n"
+                "    ON CONFLICT (id) DO UPDATE\n"
+                "    SET metadata = EXCLUDED.metadata,"
+                " updated_at = EXCLUDED.updated_at\n"
+                "    WHERE context.created_at = now()"
+                " OR EXCLUDED.metadata @> context.metadata;\n"
+            ),
+        )
+    )
     return Joined(
         (
             Raw(
@@ -93,34 +110,19 @@ def attach_context(context_table: Qualified) -> Fragment:
                 " AS context\n"
                 "    WHERE context.id = context_id"
                 " AND context.metadata = context_metadata;\n"
+                "  IF NOT FOUND AND pg_try_advisory_xact_lock("
+                "hashtextextended(context_id::text, 0)) THEN\n"
+            ),
+            store,
+            Raw(
+                "  END IF;\n"
                 "  IF NOT FOUND THEN\n"
-                "    IF NOT pg_try_advisory_xact_lock("
-                "hashtextextended(context_id::text, 0))\n"
-                "      OR EXISTS (SELECT FROM "
-            ),
-            context_table,
-            Raw(
-                " AS context\n"
-                "        WHERE context.id = context_id"
-                " AND context.created_at <> now()\n"
-                "        AND NOT context_metadata @> context.metadata)\n"
-                "    THEN\n"
-                "      context_parent := context_id;\n"
-                "      context_id :="
+                "    context_parent := context_id;\n"
+                "    context_id :="
                 " md5(context_id::text || pg_current_xact_id()::text)::uuid;\n"
-                "    END IF;\n"
-                "    INSERT INTO "
             ),
-            context_table,
+            store,
             Raw(
-                " AS context\n"
-                "      (id, created_at, updated_at, metadata, parent_id)\n"
-                "    VALUES"
-                " (context_id, now(), now(), context_metadata, context_parent)\n"
-                "    ON CONFLICT (id) DO UPDATE\n"
-                "    SET metadata = EXCLUDED.metadata,"
-                " updated_at = EXCLUDED.updated_at\n"
-                "    WHERE context.metadata <> EXCLUDED.metadata;\n"
                 "  END IF;\n"
                 f"  PERFORM set_config('{CONTEXT_STORED}', context_id::text || "
             ),

@@ -14,7 +14,15 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import URL, Connection, Engine, create_engine, insert, text
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    StaticPool,
+    create_engine,
+    insert,
+    text,
+)
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -410,6 +418,34 @@ def test_connection_that_is_invalidated_and_begins_in_two_phases(
         connection.execute(insert(note).values(body="reconnected"))
         transaction.commit()
     assert seen() == [("reconnected", {"user": 7})]
+
+
+def test_connection_that_is_detached_and_invalidated_in_a_block(
+    one_connection: Engine, note: Any, seen: Seen
+) -> None:
+    with one_connection.connect() as connection, history.context(connection, user=7):
+        connection.detach()
+        connection.execute(insert(note).values(body="detached"))
+        connection.commit()
+        driver: Any = connection.connection.dbapi_connection
+        driver.close()  # what is detached no pool closes
+        connection.invalidate()
+        connection.execute(insert(note).values(body="reconnected"))
+        connection.commit()
+    assert seen() == [("detached", {"user": 7}), ("reconnected", {"user": 7})]
+
+
+def test_connections_that_share_one_of_the_database(
+    pg_url: URL, note: Any, seen: Seen
+) -> None:
+    engine = create_engine(pg_url, poolclass=StaticPool)
+    with engine.connect() as one, history.context(one, user="one"):
+        with engine.begin() as other:
+            other.execute(insert(note).values(body="other"))
+        one.execute(insert(note).values(body="one"))
+        one.commit()
+    engine.dispose()
+    assert seen() == [("other", None), ("one", {"user": "one"})]
 
 
 def test_block_that_outlives_its_session(

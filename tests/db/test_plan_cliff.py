@@ -2,7 +2,8 @@
 
 PL/pgSQL keeps the plan of a statement that it made first. One that was made while a
 transition table held one row, and that joins by a nested loop, takes minutes for
-20,000 rows: hence this test, the only one of time.
+20,000 rows: hence a test of time, the only one. One that was made while there was no
+context reads all of them for each that is stored later.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pytest
 from sqlalchemy import URL, Connection, NullPool, create_engine, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+import sa_history as history
 from sa_history import AfterDelete, AfterUpdate, Snapshot, new, old, track
 
 ROWS = 20_000
@@ -87,3 +89,24 @@ def test_bulk_update_is_as_fast_after_single_rows_as_on_a_fresh_connection(
                     warm(connection)
                 seconds.append(seconds_for_all_rows(connection))
     assert min(warmed) <= 3 * min(fresh)
+
+
+def test_a_context_is_looked_for_by_its_index_also_if_there_was_none_at_first(
+    connect: Callable[[], Connection],
+) -> None:
+    with connect() as connection:
+        clean(connection)
+        connection.execute(text("VACUUM ANALYZE pghistory_context"))
+    with connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        with driver.transaction():
+            for number in range(WARMING):
+                with history.context(connection, number=number):
+                    driver.execute(
+                        "UPDATE account SET balance = balance + 1 WHERE id = 1"
+                    )
+            reads = driver.execute(
+                "SELECT seq_scan, idx_scan > 0 FROM pg_stat_xact_user_tables"
+                " WHERE relname = 'pghistory_context'"
+            ).fetchone()
+    assert reads == (0, True)

@@ -95,6 +95,10 @@ DRIFT = {
         ["ALTER FUNCTION account_event_record() RESET search_path"],
         [("outdated", "function", "public.account_event_record", "install")],
     ),
+    "a function may read a whole table": (
+        ["ALTER FUNCTION pghistory_context_attach() RESET enable_seqscan"],
+        [("outdated", "function", "public.pghistory_context_attach", "install")],
+    ),
     "a trigger is made by hand": (
         [
             "DROP TRIGGER account_event_insert ON account",

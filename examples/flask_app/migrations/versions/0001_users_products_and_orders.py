@@ -144,7 +144,7 @@ def upgrade() -> None:
     op.history_ddl(
         'create function public.pghistory_context_attach',
         'CREATE FUNCTION "public"."pghistory_context_attach"() RETURNS uuid\n'
-        'LANGUAGE plpgsql SECURITY DEFINER SET search_path = "pg_catalog", "pg_temp"\n'
+        'LANGUAGE plpgsql SECURITY DEFINER SET search_path = "pg_catalog", "pg_temp" SET enable_seqscan = off\n'
         'AS $history1$\n'
         '-- sa_history: version 1\n'
         'DECLARE\n'
@@ -164,27 +164,29 @@ def upgrade() -> None:
         "  context_metadata := COALESCE(context_metadata, '{}');\n"
         '  PERFORM FROM "public"."pghistory_context" AS context\n'
         '    WHERE context.id = context_id AND context.metadata = context_metadata;\n'
-        '  IF NOT FOUND THEN\n'
-        '    IF NOT pg_try_advisory_xact_lock(hashtextextended(context_id::text, 0))\n'
-        '      OR EXISTS (SELECT FROM "public"."pghistory_context" AS context\n'
-        '        WHERE context.id = context_id AND context.created_at <> now()\n'
-        '        AND NOT context_metadata @> context.metadata)\n'
-        '    THEN\n'
-        '      context_parent := context_id;\n'
-        '      context_id := md5(context_id::text || pg_current_xact_id()::text)::uuid;\n'
-        '    END IF;\n'
+        '  IF NOT FOUND AND pg_try_advisory_xact_lock(hashtextextended(context_id::text, 0)) THEN\n'
         '    INSERT INTO "public"."pghistory_context" AS context\n'
         '      (id, created_at, updated_at, metadata, parent_id)\n'
         '    VALUES (context_id, now(), now(), context_metadata, context_parent)\n'
         '    ON CONFLICT (id) DO UPDATE\n'
         '    SET metadata = EXCLUDED.metadata, updated_at = EXCLUDED.updated_at\n'
-        '    WHERE context.metadata <> EXCLUDED.metadata;\n'
+        '    WHERE context.created_at = now() OR EXCLUDED.metadata @> context.metadata;\n'
+        '  END IF;\n'
+        '  IF NOT FOUND THEN\n'
+        '    context_parent := context_id;\n'
+        '    context_id := md5(context_id::text || pg_current_xact_id()::text)::uuid;\n'
+        '    INSERT INTO "public"."pghistory_context" AS context\n'
+        '      (id, created_at, updated_at, metadata, parent_id)\n'
+        '    VALUES (context_id, now(), now(), context_metadata, context_parent)\n'
+        '    ON CONFLICT (id) DO UPDATE\n'
+        '    SET metadata = EXCLUDED.metadata, updated_at = EXCLUDED.updated_at\n'
+        '    WHERE context.created_at = now() OR EXCLUDED.metadata @> context.metadata;\n'
         '  END IF;\n'
         '  PERFORM set_config(\'pghistory.context_stored\', context_id::text || current_setting(\'pghistory.context_id\', true) || current_setting(\'pghistory.context_metadata\', true) || $history$"public"."pghistory_context"$history$, true);\n'
         '  RETURN context_id;\n'
         'END\n'
         '$history1$',
-        'COMMENT ON FUNCTION "public"."pghistory_context_attach"() IS \'sa_history:726e2cb41b9841c1\'',
+        'COMMENT ON FUNCTION "public"."pghistory_context_attach"() IS \'sa_history:32291f6578560cb3\'',
     )
     op.history_ddl(
         'create function public.pghistory_context_value',
