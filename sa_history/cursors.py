@@ -50,8 +50,9 @@ def must_come_first(query: Any) -> bool:
     return isinstance(query, str) and _FIRST.match(query) is not None
 
 
-def _leave_pipeline(connection: Any, error: BaseException) -> None:
-    """Close a connection that psycopg has left within a pipeline.
+@contextmanager
+def _closed_if_stuck(connection: Any) -> Iterator[None]:
+    """Close a connection that psycopg leaves within a pipeline that the block began.
 
     That is where the server has gone, or gevent has interrupted the wait. psycopg then
     raises that the pipeline cannot be ended, in place of what has happened, and
@@ -59,14 +60,18 @@ def _leave_pipeline(connection: Any, error: BaseException) -> None:
 
     :raises BaseException: the interruption.
     """
-    if not connection.pgconn.pipeline_status:
-        return
-    connection.pgconn.finish()
-    cause: BaseException | None = error
-    while cause is not None:
-        if not isinstance(cause, Exception):
-            raise cause
-        cause = cause.__context__
+    in_pipeline = connection.pgconn.pipeline_status
+    try:
+        yield
+    except BaseException as error:
+        if connection.pgconn.pipeline_status and not in_pipeline:
+            connection.pgconn.finish()
+            cause: BaseException | None = error
+            while cause is not None:
+                if not isinstance(cause, Exception):
+                    raise cause  # noqa: B904 (it is where the error comes from)
+                cause = cause.__context__
+        raise
 
 
 class Teller:
@@ -203,37 +208,30 @@ class ContextCursor(Teller, psycopg.Cursor[Any]):
         self, news: Settings, query: Any, params: Any, options: dict[str, Any]
     ) -> None:
         lone = self._is_lone()
-        is_ours = not self.connection.pgconn.pipeline_status
-        try:
-            with self.connection.pipeline():
-                set_config(self.connection, news)
-                super().execute(query, params, **options)
-        except BaseException as error:
-            if is_ours:
-                _leave_pipeline(self.connection, error)
-            raise
+        with _closed_if_stuck(self.connection), self.connection.pipeline():
+            set_config(self.connection, news)
+            super().execute(query, params, **options)
         if not lone:
             self.wire.told(news)
 
     def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
         """Execute a query for each set of parameters, in the context in force."""
         news = self._news()
-        is_ours = not self.connection.pgconn.pipeline_status
         try:
-            if news is None:
-                super().executemany(query, params_seq, **options)
-            elif psycopg.Pipeline.is_supported() and not self._is_lone():
-                with self.connection.pipeline():
-                    set_config(self.connection, news)
+            # psycopg makes a pipeline for executemany by itself.
+            with _closed_if_stuck(self.connection):
+                if news is None:
                     super().executemany(query, params_seq, **options)
-                self.wire.told(news)
-            else:
-                with self._told_apart(news):
-                    super().executemany(query, params_seq, **options)
-        except BaseException as error:
+                elif psycopg.Pipeline.is_supported() and not self._is_lone():
+                    with self.connection.pipeline():
+                        set_config(self.connection, news)
+                        super().executemany(query, params_seq, **options)
+                    self.wire.told(news)
+                else:
+                    with self._told_apart(news):
+                        super().executemany(query, params_seq, **options)
+        except BaseException:
             self.wire.unsure()
-            if is_ours:  # psycopg makes one for executemany by itself
-                _leave_pipeline(self.connection, error)
             raise
 
     def stream(self, query: Any, params: Any = None, **options: Any) -> Iterator[Any]:
@@ -316,37 +314,30 @@ class AsyncContextCursor(Teller, psycopg.AsyncCursor[Any]):
         self, news: Settings, query: Any, params: Any, options: dict[str, Any]
     ) -> None:
         lone = self._is_lone()
-        is_ours = not self.connection.pgconn.pipeline_status
-        try:
+        with _closed_if_stuck(self.connection):
             async with self.connection.pipeline():
                 await set_config_async(self.connection, news)
                 await super().execute(query, params, **options)
-        except BaseException as error:
-            if is_ours:
-                _leave_pipeline(self.connection, error)
-            raise
         if not lone:
             self.wire.told(news)
 
     async def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
         """Execute a query for each set of parameters, in the context in force."""
         news = self._news()
-        is_ours = not self.connection.pgconn.pipeline_status
         try:
-            if news is None:
-                await super().executemany(query, params_seq, **options)
-            elif psycopg.AsyncPipeline.is_supported() and not self._is_lone():
-                async with self.connection.pipeline():
-                    await set_config_async(self.connection, news)
+            with _closed_if_stuck(self.connection):
+                if news is None:
                     await super().executemany(query, params_seq, **options)
-                self.wire.told(news)
-            else:
-                async with self._told_apart(news):
-                    await super().executemany(query, params_seq, **options)
-        except BaseException as error:
+                elif psycopg.AsyncPipeline.is_supported() and not self._is_lone():
+                    async with self.connection.pipeline():
+                        await set_config_async(self.connection, news)
+                        await super().executemany(query, params_seq, **options)
+                    self.wire.told(news)
+                else:
+                    async with self._told_apart(news):
+                        await super().executemany(query, params_seq, **options)
+        except BaseException:
             self.wire.unsure()
-            if is_ours:
-                _leave_pipeline(self.connection, error)
             raise
 
     async def stream(

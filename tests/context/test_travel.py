@@ -632,6 +632,33 @@ def test_connection_that_broke_before_a_block_begins_in_it(
     assert seen() == [("a", USER)]
 
 
+class Stopped(BaseException):
+    """What ends a greenlet, or a program, wherever it is."""
+
+
+class StoppedCursor(psycopg.Cursor[Any]):
+    """A cursor that is stopped as it waits for an answer."""
+
+    def execute(self, query: Any, *args: Any, **options: Any) -> Any:
+        if "note" not in query:
+            return super().execute(query, *args, **options)
+        self.connection.pgconn.send_query_params(b"SELECT pg_sleep(10)", [])
+        raise Stopped
+
+
+def test_connection_that_is_stopped_as_it_waits_for_an_answer_is_not_kept(
+    engine_with: Callable[..., Engine], note: Any, seen: Seen
+) -> None:
+    engine = engine_with(connect_args={"cursor_factory": StoppedCursor}, pool_size=1)
+    with engine.connect() as connection, history.context(connection, user=7):
+        driver: Any = connection.connection.driver_connection
+        connection.execute(text("SELECT 1"))
+        with history.context(connection, step=2), pytest.raises(Stopped):
+            connection.execute(insert(note).values(body="a"))
+        assert driver.closed
+    assert seen() == []
+
+
 def test_pool_that_pings(
     engine_with: Callable[..., Engine], note: Any, seen: Seen
 ) -> None:
