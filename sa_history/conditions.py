@@ -9,7 +9,7 @@ literal form, and a name that does not exist is an error.
 from __future__ import annotations
 
 import difflib
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
@@ -127,7 +127,7 @@ def suggestion(name: str, known: Mapping[str, object]) -> str:
     return f"; {hint}it has {', '.join(known)}"
 
 
-class Condition(ColumnOperators):
+class Condition(ColumnOperators, ABC):
     """A condition, or a part of one, that is bound when the class is mapped.
 
     It has the operators of a SQLAlchemy column, and passes on what only some types
