@@ -18,7 +18,7 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session, SessionTransaction
 
-from sa_history.frames import Blocks, Frame, ignored, in_force
+from sa_history.frames import Blocks, Frame, ambient_blocks, ignored, in_force
 
 INFO_KEY = "sa_history"
 """Where stacks and wires stand in ``info`` and in execution options."""
@@ -57,7 +57,8 @@ class Wire:
         self._sessions: list[_Joined] = []
         # What the connection has; None where that is not known.
         self._told: Settings | None = NOTHING
-        self._was_told = False
+        self.was_told = False
+        """Whether settings were sent in this transaction."""
         self.failed = False
         """Whether the transaction has failed; for drivers that do not know it."""
         self.blocks_of_driver = 0
@@ -130,7 +131,9 @@ class Wire:
         return blocks
 
     def _settings(self) -> Settings:
-        blocks = self._blocks()
+        blocks, ambient = self._blocks(), ambient_blocks()
+        if not (blocks or ambient.contexts or ambient.ignored):
+            return NOTHING  # at once: most statements have no block
         frame, names = in_force(blocks), ignored(blocks)
         if frame is None and not names:
             return NOTHING
@@ -145,7 +148,7 @@ class Wire:
         :param status: of the connection, before the statement.
         """
         if status == _IDLE:
-            if self._told is not NOTHING or self._was_told:
+            if self._told is not NOTHING or self.was_told:
                 self.forget()
         elif status == _INERROR:
             # Only a rollback is possible, and it must not fail because of us.
@@ -155,7 +158,7 @@ class Wire:
 
     def telling(self) -> None:
         """Note that settings are being sent; the statement may yet fail."""
-        self._told, self._was_told = None, True
+        self._told, self.was_told = None, True
 
     def last_news(self, status: TransactionStatus) -> Settings | None:
         """Return what the connection has to be told before COMMIT, None for nothing.
@@ -178,17 +181,12 @@ class Wire:
 
     def unsure(self) -> None:
         """Note that settings may have gone back to those at a savepoint."""
-        if self._was_told:
+        if self.was_told:
             self._told = None
-
-    @property
-    def was_told(self) -> bool:
-        """Whether settings were sent in this transaction."""
-        return self._was_told
 
     def forget(self) -> None:
         """Note that a transaction begins; settings end with the one before."""
-        self._told, self._was_told, self.failed = NOTHING, False, False
+        self._told, self.was_told, self.failed = NOTHING, False, False
 
 
 def _listed(names: Collection[str]) -> str:
