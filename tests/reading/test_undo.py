@@ -518,9 +518,9 @@ def test_what_the_events_do_not_tell_is_not_undone(
         history.undo(pg_session, transaction=1)
 
 
-def test_a_foreign_key_may_name_a_column_that_is_not_tracked(
-    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
-) -> None:
+@pytest.fixture
+def by_code(base: type[DeclarativeBase]) -> tuple[Table, Table]:
+    """Makers, and items that refer to them by another key than the primary one."""
     maker = Table(
         "maker",
         base.metadata,
@@ -533,6 +533,16 @@ def test_a_foreign_key_may_name_a_column_that_is_not_tracked(
         Column("id", Integer, primary_key=True),
         Column("code", ForeignKey(maker.c.code, ondelete="CASCADE")),
     )
+    return maker, item
+
+
+def test_a_foreign_key_may_name_a_column_that_is_not_tracked(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_session: Session,
+    by_code: tuple[Table, Table],
+) -> None:
+    maker, item = by_code
     track(exclude=["code"])(maker)
     track()(item)
     create_all()
@@ -653,20 +663,12 @@ def test_a_context_leaves_alone_what_does_not_know_its_context(
 
 
 def test_a_key_that_others_refer_to_need_not_be_the_primary_one(
-    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_session: Session,
+    by_code: tuple[Table, Table],
 ) -> None:
-    maker = Table(
-        "maker",
-        base.metadata,
-        Column("id", Integer, primary_key=True),
-        Column("code", Text, unique=True),
-    )
-    item = Table(
-        "item",
-        base.metadata,
-        Column("id", Integer, primary_key=True),
-        Column("code", ForeignKey(maker.c.code)),
-    )
+    maker, item = by_code
     track()(item)
     track()(maker)
     create_all()
