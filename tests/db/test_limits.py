@@ -6,11 +6,12 @@ can be promised.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, func, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
@@ -18,6 +19,8 @@ from sa_history import AfterDelete, AfterUpdate, Snapshot, new, track
 from sa_history.install import check
 
 Recorded = Callable[..., list[tuple[Any, ...]]]
+
+NOT_THERE = uuid.UUID(int=1)
 
 
 @pytest.fixture
@@ -211,6 +214,30 @@ def test_who_knows_the_id_of_a_context_can_give_it_more_keys(
         ("snapshot", "I", 1, {"user": 7}),
         ("snapshot", "I", 2, {"user": 7, "reason": "r"}),
     ]
+
+
+def test_who_sets_what_a_transaction_remembers_can_cite_a_context_that_is_not_there(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_session: Session,
+    level: str,
+) -> None:
+    @track(Snapshot, level=level)
+    class Account(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    create_all()
+    remembered = f'{NOT_THERE}{NOT_THERE}{{}}"public"."pghistory_context"'
+    settings = {"id": str(NOT_THERE), "metadata": "{}", "stored": remembered}
+    for name, value in settings.items():
+        setting = func.set_config(f"pghistory.context_{name}", value, True)
+        pg_session.execute(select(setting))
+    pg_session.add(Account(id=1))
+    pg_session.commit()
+    event = pg_session.scalars(history.events(Account).first()).one()
+    assert event.pgh_context_id == NOT_THERE
+    assert event.pgh_context is None
 
 
 def test_what_is_written_to_a_table_that_inherits_leaves_no_event(
