@@ -176,9 +176,9 @@ class ContextCursor(Teller, psycopg.Cursor[Any]):
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """Execute a query, in the context in force."""
-        news = self._news(query)
-        if not self.wire.was_told:  # and has not to be told now
+        if self.wire.is_calm():
             return super().execute(query, params, **options)
+        news = self._news(query)
         lone = self._is_lone()
         try:
             if news is None:
@@ -280,9 +280,9 @@ class AsyncContextCursor(Teller, psycopg.AsyncCursor[Any]):
 
     async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """Execute a query, in the context in force."""
-        news = self._news(query)
-        if not self.wire.was_told:
+        if self.wire.is_calm():
             return await super().execute(query, params, **options)
+        news = self._news(query)
         lone = self._is_lone()
         try:
             if news is None:

@@ -131,14 +131,22 @@ class Wire:
         return blocks
 
     def _settings(self) -> Settings:
-        blocks, ambient = self._blocks(), ambient_blocks()
-        if not (blocks or ambient.contexts or ambient.ignored):
-            return NOTHING  # at once: most statements have no block
+        blocks = self._blocks()
         frame, names = in_force(blocks), ignored(blocks)
         if frame is None and not names:
             return NOTHING
         context = frame.settings if frame else ("", "", "")
         return *context, _listed(names)
+
+    def is_calm(self) -> bool:
+        """Return whether there is no block, and the connection was not told of one.
+
+        Most statements of a program find that, and need not pay for more.
+        """
+        ambient = ambient_blocks()
+        return not (
+            self.was_told or ambient.contexts or ambient.ignored or self._blocks()
+        )
 
     def news(self, status: TransactionStatus) -> Settings | None:
         """Return what the connection has to be told now, None for nothing.
@@ -148,7 +156,7 @@ class Wire:
         :param status: of the connection, before the statement.
         """
         if status == _IDLE:
-            if self._told is not NOTHING or self.was_told:
+            if self.was_told:
                 self.forget()
         elif status == _INERROR:
             # Only a rollback is possible, and it must not fail because of us.
@@ -168,7 +176,7 @@ class Wire:
 
         :param status: of the connection.
         """
-        if status in (TransactionStatus.IDLE, TransactionStatus.INERROR):
+        if self.is_calm() or status in (_IDLE, _INERROR):
             return None
         if self._told is None:
             return self._settings()
