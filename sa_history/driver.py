@@ -122,10 +122,18 @@ async def _noting_async_transaction(
 
 
 def _last_news(connection: Any) -> Settings | None:
-    news: Settings | None = connection.cursor_factory.wire.last_news(
-        connection.pgconn.transaction_status
-    )
+    wire: Wire = connection.cursor_factory.wire
+    news = wire.last_news(connection.pgconn.transaction_status)
+    if news is not None:
+        wire.telling()  # psycopg may refuse to end the transaction, which then goes on
     return news
+
+
+def _may_commit(connection: Any) -> bool:
+    """Whether psycopg lets COMMIT be sent; it raises only when it is asked to."""
+    wire: Wire = connection.cursor_factory.wire
+    # Of a transaction of two phases psycopg tells nobody else.
+    return not (wire.blocks_of_driver or getattr(connection, "_tpc", None))
 
 
 def _telling_commit(reference: ref[psycopg.Connection[Any]]) -> None:
@@ -134,7 +142,7 @@ def _telling_commit(reference: ref[psycopg.Connection[Any]]) -> None:
     news = _last_news(connection)
     if news is not None and connection.pgconn.pipeline_status:
         set_config(connection, news)
-    elif news is not None and not connection.cursor_factory.wire.blocks_of_driver:
+    elif news is not None and _may_commit(connection):
         # In one message, so that it costs no round trip.
         cursor = psycopg.ClientCursor(connection, row_factory=tuple_row)
         cursor.execute(f"{SET_CONFIG}; COMMIT", news)
@@ -147,7 +155,7 @@ async def _telling_async_commit(reference: ref[psycopg.AsyncConnection[Any]]) ->
     news = _last_news(connection)
     if news is not None and connection.pgconn.pipeline_status:
         await set_config_async(connection, news)
-    elif news is not None and not connection.cursor_factory.wire.blocks_of_driver:
+    elif news is not None and _may_commit(connection):
         cursor = psycopg.AsyncClientCursor(connection, row_factory=tuple_row)
         await cursor.execute(f"{SET_CONFIG}; COMMIT", news)
     await type(connection).commit(connection)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import MetaData, Table
 
-from sa_history.catalog import Grant
+from sa_history._types import Level
+from sa_history.catalog import Grant, Named
 from sa_history.ddl import Function
 from sa_history.objects import objects_of, trackings_in
 from sa_history.sql.compose import Fragment, Ident, Joined, Qualified, Raw, SchemaNames
@@ -154,6 +155,25 @@ def ignorable(metadata: MetaData) -> list[str]:
         for tracking in trackings_in(metadata)
         if tracking.options.ignorable
     )
+
+
+def forbidden_past_triggers(
+    metadata: MetaData, schemas: SchemaNames
+) -> list[tuple[Named, str]]:
+    """Return what a role must not have on partitions, where that leaves no event.
+
+    A trigger for each statement fires for the table that the statement names.
+    """
+    by_statement = dict.fromkeys(
+        ("PARTITIONS", schemas(tracking.table.schema), tracking.table.name)
+        for tracking in trackings_in(metadata)
+        if tracking.options.level is Level.STATEMENT and tracking.recordings()
+    )
+    return [
+        (table, privilege)
+        for table in by_statement
+        for privilege in ("INSERT", "UPDATE", "DELETE")
+    ]
 
 
 def _guarded(metadata: MetaData) -> Iterator[Guarded]:

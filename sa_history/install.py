@@ -38,7 +38,12 @@ from sa_history.drift import (
     name_of,
 )
 from sa_history.exc import InstallError
-from sa_history.hardening import guarded_in, harden_statements, ignorable
+from sa_history.hardening import (
+    forbidden_past_triggers,
+    guarded_in,
+    harden_statements,
+    ignorable,
+)
 from sa_history.locks import wait_for_turn
 from sa_history.marks import PREFIX
 from sa_history.objects import Owned, objects_of, trackings_in
@@ -404,15 +409,14 @@ class _Survey:
         if not dry_run:
             for statement in statements:
                 self._connection.execute(Statement(Raw(statement)))
-            still = still_granted(
-                self._connection,
-                role,
-                [
-                    (each.key(self.schemas), p)
-                    for each in guarded
-                    for p in each.privileges
-                ],
-            )
+            forbidden = [
+                (each.key(self.schemas), privilege)
+                for each in guarded
+                for privilege in each.privileges
+            ]
+            for metadata in self._metadatas:
+                forbidden += forbidden_past_triggers(metadata, self.schemas)
+            still = still_granted(self._connection, role, forbidden)
             if still:
                 raise InstallError(
                     f"nothing was changed: role {role!r} would still have "

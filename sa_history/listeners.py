@@ -25,7 +25,7 @@ from sa_history.driver import give_cursors
 from sa_history.exc import refusal_for
 from sa_history.soft_deletion import mark_deleted
 from sa_history.sql.settings import SETTING_NAMES
-from sa_history.wire import INFO_KEY, Settings, wire_in
+from sa_history.wire import Settings, wire_in
 
 
 @event.listens_for(Pool, "checkout")
@@ -37,8 +37,7 @@ def _check_out(_: Any, record: ConnectionPoolEntry, __: PoolProxiedConnection) -
 @event.listens_for(Pool, "invalidate")
 @event.listens_for(Pool, "detach")
 def _leave(_: Any, record: ConnectionPoolEntry, *__: Any) -> None:
-    if INFO_KEY in record.info:
-        wire_in(record.info).may_lose_its_user()
+    wire_in(record.info).may_lose_its_user()
 
 
 @event.listens_for(Engine, "do_execute")

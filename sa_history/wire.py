@@ -203,8 +203,6 @@ def _listed(names: Collection[str]) -> str:
 
 def claim_when_it_begins(connection: Connection) -> None:
     """Have a Connection say that it uses its database connection, as it begins."""
-    if connection.get_execution_options().get(INFO_KEY) is None:
-        return
     for begins in ("begin", "begin_twophase"):
         if not event.contains(connection, begins, _claim):
             event.listen(connection, begins, _claim)

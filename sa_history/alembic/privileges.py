@@ -13,8 +13,9 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData
 
 from sa_history.alembic.operations import HistoryOp
-from sa_history.catalog import read_grants, role_problem
+from sa_history.catalog import read_grants, role_problem, still_granted
 from sa_history.hardening import (
+    forbidden_past_triggers,
     guarded_in,
     harden_statements,
     ignorable,
@@ -45,11 +46,22 @@ def hardenings(
         )
     guarded = [each for metadata in metadatas for each in guarded_in(metadata)]
     named = [each.key(schemas) for each in guarded]
+    forbidden = [
+        each
+        for metadata in metadatas
+        for each in forbidden_past_triggers(metadata, schemas)
+    ]
     operations = []
     for role in roles:
         problem = role_problem(connection, role, named)
         if problem is not None:
             raise CommandError(f"-x harden={role}: role {role!r} {problem}")
+        if still := still_granted(connection, role, forbidden):
+            raise CommandError(
+                f"-x harden={role}: role {role!r} would still have "
+                f"{', '.join(still)}, by which it leaves no event; revoke that; of a "
+                'partition level="row" records it, too'
+            )
         grants = read_grants(connection, role, named)
         undo = soften_statements(guarded, role, grants, schemas)
         operations.append(

@@ -236,18 +236,18 @@ WITH RECURSIVE reached AS (
     CAST(:privileges AS text[])
   ) AS g (kind, schema, name, privilege)
 ), relation AS (
-  SELECT c.oid, g.kind, g.privilege
+  SELECT c.oid, g.kind, g.privilege, g.kind = 'PARTITIONS' AS is_spared
   FROM guarded AS g
   JOIN pg_catalog.pg_namespace AS n ON n.nspname = g.schema
   JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = g.name
-  WHERE g.kind IN ('TABLE', 'SEQUENCE')
+  WHERE g.kind IN ('TABLE', 'SEQUENCE', 'PARTITIONS')
   UNION
-  SELECT i.inhrelid, p.kind, p.privilege
+  SELECT i.inhrelid, p.kind, p.privilege, false
   FROM relation AS p JOIN pg_catalog.pg_inherits AS i ON i.inhparent = p.oid
 ), may AS (
   SELECT format('%s on %s', g.privilege, g.oid::regclass) AS what, r.*
   FROM relation AS g CROSS JOIN reached AS r
-  WHERE CASE
+  WHERE NOT g.is_spared AND CASE
     WHEN g.kind = 'SEQUENCE' THEN has_sequence_privilege(r.oid, g.oid, g.privilege)
     WHEN g.privilege IN ('INSERT', 'UPDATE', 'REFERENCES')
     THEN has_any_column_privilege(r.oid, g.oid, g.privilege)
@@ -277,5 +277,5 @@ SELECT what || COALESCE(
 """
 """What a role may do to some objects, as itself or as another role that it can be.
 
-Of a table that means its partitions, too.
+Of a table that means its partitions, too; of ``PARTITIONS``, these alone.
 """

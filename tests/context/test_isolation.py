@@ -420,6 +420,16 @@ def test_connection_that_is_invalidated_and_begins_in_two_phases(
     assert seen() == [("reconnected", {"user": 7})]
 
 
+def test_block_of_a_connection_that_was_closed_before(
+    one_connection: Engine, note: Any, seen: Seen
+) -> None:
+    with one_connection.connect() as connection:
+        connection.close()
+        with history.context(connection, user=7), one_connection.begin() as other:
+            other.execute(insert(note).values(body="other"))
+    assert seen() == [("other", None)]
+
+
 def test_connection_that_is_detached_and_invalidated_in_a_block(
     one_connection: Engine, note: Any, seen: Seen
 ) -> None:
@@ -790,21 +800,44 @@ def test_savepoints_of_the_async_driver(
                     raise psycopg.Rollback(transaction)
                 session.add(note("kept"))
                 await session.flush()
+            async with driver.transaction() as transaction:
+                session.add(note("lost"))
+                await session.flush()
+                raise psycopg.Rollback(transaction)
+            async with driver.transaction():
+                session.add(note("after"))
+                await session.flush()
             await session.commit()
 
     asyncio.run(main())
-    assert seen() == [("before", None), ("kept", {"user": 7})]
+    assert seen() == [("before", None), ("kept", {"user": 7}), ("after", None)]
 
 
-def test_transactions_of_the_driver(pg_url: URL, note: Any, seen: Seen) -> None:
+def test_transactions_of_the_driver(
+    pg_url: URL, pg_async_engine: AsyncEngine, note: Any, seen: Seen
+) -> None:
+    sql = "INSERT INTO note (body) VALUES (%s)"
     engine = create_engine(pg_url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection, history.context(user=7):
         driver: Any = connection.connection.driver_connection
         for body in "ab":
             with driver.transaction():
-                driver.execute("INSERT INTO note (body) VALUES (%s)", [body])
+                driver.execute(sql, [body])
     engine.dispose()
-    assert seen() == [("a", {"user": 7}), ("b", {"user": 7})]
+
+    async def main() -> None:
+        connection = await pg_async_engine.connect()
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        with history.context(connection, user=8):
+            for body in "ab":
+                async with driver.transaction():
+                    await driver.execute(sql, [body])
+        await connection.close()
+
+    asyncio.run(main())
+    expected = [(body, {"user": user}) for user in (7, 8) for body in "ab"]
+    assert seen() == expected
 
 
 def test_pipeline_of_the_driver(pg_session: Session, note: Any, seen: Seen) -> None:

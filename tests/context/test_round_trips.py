@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import (
     URL,
@@ -284,6 +285,31 @@ def test_inner_blocks_need_no_round_trip(
             text_without_parameters(connection, note)
         text_without_parameters(connection, note)
         assert proxy.count() == (5, 3)
+
+    through_proxy(work)
+
+
+def test_savepoint_of_the_driver_needs_no_round_trip(
+    through_proxy: Callable[[Callable[[Connection], Any]], Any],
+    proxy: CountingProxy,
+) -> None:
+    """What is ignored is told before a transaction ends, not before a savepoint."""
+
+    async def savepoint_async(driver: Any) -> None:
+        async with driver.transaction():
+            pass
+
+    def work(connection: Connection) -> None:
+        connection.execute(text("SELECT 1"))
+        dbapi: Any = connection.connection.dbapi_connection
+        proxy.count()
+        with history.ignore(connection, MARK):
+            if isinstance(dbapi, psycopg.Connection):
+                with dbapi.transaction():
+                    pass
+            else:
+                dbapi.run_async(savepoint_async)
+        assert proxy.count() == (2, 0)  # SAVEPOINT, and RELEASE
 
     through_proxy(work)
 

@@ -632,6 +632,31 @@ def test_connection_that_broke_before_a_block_begins_in_it(
     assert seen() == [("a", USER)]
 
 
+@pytest.mark.parametrize("rows", [1, 2], ids=["execute", "executemany"])
+def test_connection_that_breaks_as_it_is_told_the_context(
+    rows: int, in_connection: InConnection, pg_engine: Engine, note: Any, seen: Seen
+) -> None:
+    """The error is that of the server; the driver adds one of its pipeline."""
+    sql = "INSERT INTO note (body) VALUES (%s)"
+
+    def work(connection: Connection) -> None:
+        pid = connection.scalar(text("SELECT pg_backend_pid()"))
+        with pg_engine.connect() as other:
+            other.execute(text("SELECT pg_terminate_backend(:p, 5000)"), {"p": pid})
+        driver: Any = connection.connection.driver_connection
+        with history.context(connection, user=7):
+            with pytest.raises(OperationalError, match="terminat"):
+                connection.exec_driver_sql(sql, [("lost",)] * rows)
+            assert connection.invalidated
+            assert driver.closed
+            connection.rollback()
+            connection.exec_driver_sql(sql, [("a",)] * rows)
+            connection.commit()
+
+    in_connection(work)
+    assert seen() == [("a", USER)] * rows
+
+
 class Stopped(BaseException):
     """What ends a greenlet, or a program, wherever it is."""
 

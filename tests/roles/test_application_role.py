@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, MetaData, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -417,6 +418,41 @@ def test_a_right_that_is_had_by_another_way_is_found_and_nothing_is_changed(
             harden(connection, account, role=role)
         assert still in str(error.value)
         assert privileges(connection) == before
+
+
+def test_to_write_a_partition_is_a_right_too_many_where_it_leaves_no_event(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_engine: Engine,
+    role: str,
+    granted: str,
+    level: str,
+    tmp_path: Path,
+) -> None:
+    @track(Snapshot, level=level, ignorable=False)
+    class Reading(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "reading"
+        __table_args__ = {"postgresql_partition_by": "LIST (day)"}
+        day: Mapped[int] = mapped_column(primary_key=True)
+
+    create_all()
+    run(
+        pg_engine,
+        "CREATE TABLE days PARTITION OF reading DEFAULT PARTITION BY LIST (day)",
+        "CREATE TABLE one PARTITION OF days DEFAULT",
+        f"GRANT INSERT, UPDATE, DELETE ON reading TO {granted}",
+        f"GRANT INSERT ON days TO {granted}; GRANT UPDATE (day) ON one TO {granted}",
+    )
+    if level == "row":
+        harden(pg_engine, Reading, role=role)
+        return
+    still = "would still have INSERT on days, UPDATE on one"
+    with pytest.raises(InstallError, match=still):
+        harden(pg_engine, Reading, role=role)
+    with pytest.raises(CommandError, match=still):
+        harden_by_migration(pg_engine, Reading, role, tmp_path)
+    run(pg_engine, f"REVOKE ALL ON days, one FROM {granted}")
+    harden(pg_engine, Reading, role=role)
 
 
 def test_tracking_that_can_be_ignored_is_refused(

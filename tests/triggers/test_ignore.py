@@ -829,17 +829,59 @@ def test_commit_after_a_block_fails_as_any_other(
 
 
 def test_commit_is_refused_in_a_transaction_of_the_driver_as_ever(
-    pg_session: Session, note: Any, add: Add, seen: Seen
+    in_session: InSession, note: Any, seen: Seen
 ) -> None:
-    driver = driver_of(pg_session)
-    with driver.transaction():
-        with history.ignore(pg_session, note):
-            add(pg_session, "a")
-        with pytest.raises(psycopg.ProgrammingError, match="Explicit commit"):
-            driver.commit()
-        add(pg_session, "b")
-    pg_session.commit()
+    sql = "INSERT INTO note (body) VALUES (%s)"
+    refused = pytest.raises(psycopg.ProgrammingError, match="Explicit commit")
+
+    async def work_async(session: Session, driver: Any) -> None:
+        async with driver.transaction():
+            with history.ignore(session, note):
+                await driver.execute(sql, ["a"])
+            with refused:
+                await driver.commit()
+            await driver.execute(sql, ["b"])
+
+    def work(session: Session) -> None:
+        driver = driver_of(session)
+        if isinstance(driver, psycopg.AsyncConnection):
+            dbapi: Any = session.connection().connection.dbapi_connection
+            dbapi.run_async(lambda driver: work_async(session, driver))
+            return
+        with driver.transaction():
+            with history.ignore(session, note):
+                driver.execute(sql, ["a"])
+            with refused:
+                driver.commit()
+            driver.execute(sql, ["b"])
+
+    in_session(work)
     assert seen() == [("a", ""), ("b", "xy")]
+
+
+def test_end_that_the_driver_refuses_ends_and_ignores_nothing(
+    in_session: InSession, note: Any, add: Add, seen: Seen
+) -> None:
+    """Though what is to be told before the end is known to be news then."""
+    refused = pytest.raises(psycopg.ProgrammingError, match="two-phase transaction")
+
+    def work(session: Session) -> None:
+        dbapi: Any = session.connection().connection.dbapi_connection
+        add(session, "a")
+        with history.ignore(session, note), refused:
+            dbapi.tpc_prepare()
+        add(session, "b")
+        session.commit()
+        dbapi = session.connection().connection.dbapi_connection
+        dbapi.tpc_begin("two phases")
+        with history.ignore(session, note):
+            add(session, "lost")
+        with refused:
+            dbapi.commit()
+        dbapi.tpc_rollback()
+
+    in_session(work)
+    assert seen() == [("a", "xy"), ("b", "xy")]
 
 
 # What it is for.
