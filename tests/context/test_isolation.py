@@ -205,6 +205,27 @@ def test_tasks_that_wait_inside_of_their_blocks(
     assert sorted(seen()) == [(str(who), {"who": who}) for who in range(10)]
 
 
+def test_task_that_rolls_back_waits_until_another_has_told_the_context(
+    pg_async_engine: AsyncEngine, note: Any, seen: Seen
+) -> None:
+    """One connection of the driver does one thing at a time, whoever asks for it."""
+    sql = "INSERT INTO note (body) VALUES (%s)"
+
+    async def main() -> None:
+        async with pg_async_engine.connect() as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            with history.context(connection, user=7):
+                await driver.execute(sql, ["a"])
+                other = asyncio.create_task(driver.rollback())
+                await driver.commit()  # and the other waits for it
+                await driver.execute(sql, ["b"])
+                await other
+                await driver.commit()
+
+    asyncio.run(main())
+    assert seen() == [("a", {"user": 7}), ("b", {"user": 7})]
+
+
 def test_threads_do_not_see_the_ambient_context_of_the_one_that_started_them(
     pg_engine: Engine, add: Add, seen: Seen
 ) -> None:

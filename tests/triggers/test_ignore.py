@@ -835,12 +835,13 @@ def test_commit_is_refused_in_a_transaction_of_the_driver_as_ever(
     refused = pytest.raises(psycopg.ProgrammingError, match="Explicit commit")
 
     async def work_async(session: Session, driver: Any) -> None:
-        async with driver.transaction():
-            with history.ignore(session, note):
-                await driver.execute(sql, ["a"])
-            with refused:
-                await driver.commit()
-            await driver.execute(sql, ["b"])
+        for body, lasts in (("lost", False), ("kept", True)):
+            async with driver.transaction(force_rollback=not lasts):
+                with history.ignore(session, note):
+                    await driver.execute(sql, [body])
+                with refused:
+                    await driver.commit()
+                await driver.execute(sql, [body])
 
     def work(session: Session) -> None:
         driver = driver_of(session)
@@ -848,15 +849,16 @@ def test_commit_is_refused_in_a_transaction_of_the_driver_as_ever(
             dbapi: Any = session.connection().connection.dbapi_connection
             dbapi.run_async(lambda driver: work_async(session, driver))
             return
-        with driver.transaction():
-            with history.ignore(session, note):
-                driver.execute(sql, ["a"])
-            with refused:
-                driver.commit()
-            driver.execute(sql, ["b"])
+        for body, lasts in (("lost", False), ("kept", True)):
+            with driver.transaction(force_rollback=not lasts):
+                with history.ignore(session, note):
+                    driver.execute(sql, [body])
+                with refused:
+                    driver.commit()
+                driver.execute(sql, [body])
 
     in_session(work)
-    assert seen() == [("a", ""), ("b", "xy")]
+    assert seen() == [("kept", ""), ("kept", "xy")]
 
 
 def test_end_that_the_driver_refuses_ends_and_ignores_nothing(
