@@ -327,6 +327,8 @@ def test_transactions_that_meet_a_context_that_is_stored_share_its_row(
         add(other, "c")
         one.commit()
         other.commit()
+        (stored,) = contexts()
+        assert stored.updated_at == stored.created_at  # it is not written again
         history.annotate(reason="r")
         one.connection()  # or the other would get the same one
         add(other, "d")

@@ -661,26 +661,67 @@ class Stopped(BaseException):
     """What ends a greenlet, or a program, wherever it is."""
 
 
+def stop(cursor: Any) -> None:
+    cursor.connection.pgconn.send_query_params(b"SELECT 1", [])
+    raise Stopped
+
+
 class StoppedCursor(psycopg.Cursor[Any]):
     """A cursor that is stopped as it waits for an answer."""
 
     def execute(self, query: Any, *args: Any, **options: Any) -> Any:
-        if "note" not in query:
-            return super().execute(query, *args, **options)
-        self.connection.pgconn.send_query_params(b"SELECT pg_sleep(10)", [])
-        raise Stopped
+        if "note" in query:
+            stop(self)
+        return super().execute(query, *args, **options)
+
+    def executemany(self, *args: Any, **options: Any) -> None:
+        stop(self)
 
 
+class AsyncStoppedCursor(psycopg.AsyncCursor[Any]):
+    """The async twin."""
+
+    async def execute(self, query: Any, *args: Any, **options: Any) -> Any:
+        if "note" in query:
+            stop(self)
+        return await super().execute(query, *args, **options)
+
+    async def executemany(self, *args: Any, **options: Any) -> None:
+        stop(self)
+
+
+@pytest.mark.parametrize("params", [["a"], [["a"]]], ids=["execute", "executemany"])
 def test_connection_that_is_stopped_as_it_waits_for_an_answer_is_not_kept(
-    engine_with: Callable[..., Engine], note: Any, seen: Seen
+    params: Any, engine_with: Callable[..., Engine], pg_url: URL, note: Any, seen: Seen
 ) -> None:
-    engine = engine_with(connect_args={"cursor_factory": StoppedCursor}, pool_size=1)
+    """Not the driver's own either, which SQLAlchemy does not see."""
+    method = "execute" if params == ["a"] else "executemany"
+    statement = "INSERT INTO note (body) VALUES (%s)", params
+    engine = engine_with(connect_args={"cursor_factory": StoppedCursor})
     with engine.connect() as connection, history.context(connection, user=7):
         driver: Any = connection.connection.driver_connection
         connection.execute(text("SELECT 1"))
         with history.context(connection, step=2), pytest.raises(Stopped):
-            connection.execute(insert(note).values(body="a"))
+            getattr(driver.cursor(), method)(*statement)
         assert driver.closed
+        connection.invalidate()
+
+    async def main() -> None:
+        engine = create_async_engine(
+            pg_url,
+            poolclass=NullPool,
+            connect_args={"cursor_factory": AsyncStoppedCursor},
+        )
+        async with engine.connect() as connection:
+            with history.context(connection, user=7):
+                driver: Any = (await connection.get_raw_connection()).driver_connection
+                await connection.execute(text("SELECT 1"))
+                with history.context(connection, step=2), pytest.raises(Stopped):
+                    await getattr(driver.cursor(), method)(*statement)
+                assert driver.closed
+                await connection.invalidate()
+
+    asyncio.run(main())
     assert seen() == []
 
 
