@@ -400,6 +400,18 @@ def test_connection_that_is_kept_open_after_its_user_has_closed_it(
     assert seen() == [("first", {"user": 7}), ("second", None)]
 
 
+def test_connection_that_is_given_back_while_a_session_on_it_has_not_ended(
+    one_connection: Engine, add: Add, note: Any, seen: Seen
+) -> None:
+    first = one_connection.connect()
+    with Session(first) as session, history.context(session, user=7):
+        add(session, "lost")
+        first.close()
+        with one_connection.begin() as second:
+            second.execute(insert(note).values(body="second"))
+    assert seen() == [("second", None)]
+
+
 def test_connection_that_is_invalidated_in_a_block(
     one_connection: Engine, note: Any, seen: Seen
 ) -> None:

@@ -662,7 +662,12 @@ class Stopped(BaseException):
 
 
 def stop(cursor: Any) -> None:
-    cursor.connection.pgconn.send_query_params(b"SELECT 1", [])
+    """Leave answers that the driver does not expect, and one that is yet to come."""
+    pgconn = cursor.connection.pgconn
+    for _ in range(3):
+        pgconn.send_query_params(b"SELECT 1", [])
+    pgconn.send_flush_request()
+    pgconn.send_query_params(b"SELECT pg_sleep(10)", [])
     raise Stopped
 
 
