@@ -36,12 +36,15 @@ def ddl(metadatas: Sequence[MetaData], without_tables: bool) -> int:
     """
 
     def show(statement: Any, *_: Any, **__: Any) -> None:
-        print(f"{str(statement.compile(dialect=engine.dialect)).strip()};\n")
+        print(f"{str(statement.compile(dialect=dialect)).strip()};\n")
 
     engine = create_mock_engine("postgresql+psycopg://", show)
+    dialect: Any = engine.dialect
     # Nothing is sent by the driver, so no percent sign is to be doubled for it.
-    engine.dialect.paramstyle = "named"
-    engine.dialect.identifier_preparer._double_percents = False
+    dialect.paramstyle = "named"
+    dialect.identifier_preparer._double_percents = False
+    # SQLAlchemy 2.0 doubles backslashes for a server that it has not met.
+    dialect._backslash_escapes = False
     for metadata in metadatas:
         if not without_tables:
             metadata.create_all(engine, checkfirst=False)
