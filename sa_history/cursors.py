@@ -9,6 +9,7 @@ https://www.psycopg.org/psycopg3/docs/advanced/pipeline.html
 from __future__ import annotations
 
 import re
+import sys
 import warnings
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -61,13 +62,14 @@ def _closed_if_stuck(connection: Any) -> Iterator[None]:
     :raises BaseException: the interruption.
     """
     in_pipeline = connection.pgconn.pipeline_status
+    handled = sys.exc_info()[1]  # where this is done in an except clause
     try:
         yield
     except BaseException as error:
         if connection.pgconn.pipeline_status and not in_pipeline:
             connection.pgconn.finish()
             cause: BaseException | None = error
-            while cause is not None:
+            while cause is not None and cause is not handled:
                 if not isinstance(cause, Exception):
                     raise cause  # noqa: B904 (it is where the error comes from)
                 cause = cause.__context__

@@ -487,8 +487,17 @@ def test_connections_that_share_one_of_the_database(
             other.execute(insert(note).values(body="other"))
         one.execute(insert(note).values(body="one"))
         one.commit()
+        with engine.begin() as other, history.context(other, user="other"):
+            other.execute(insert(note).values(body="other again"))
+        one.execute(insert(note).values(body="one again"))
+        one.commit()
     engine.dispose()
-    assert seen() == [("other", None), ("one", {"user": "one"})]
+    assert seen() == [
+        ("other", None),
+        ("one", {"user": "one"}),
+        ("other again", {"user": "other"}),
+        ("one again", {"user": "one"}),
+    ]
 
 
 def test_block_that_outlives_its_session(

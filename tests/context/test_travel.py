@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -564,28 +566,20 @@ def test_transaction_begins_as_it_was_asked_for(
 # Two-phase commit.
 
 
-def test_two_phase_commit(
-    pg_engine: Engine, pg_async_engine: AsyncEngine, note: Any, seen: Seen
-) -> None:
-    def work(session: Session) -> None:
-        for user in (7, 8):
-            with history.context(session, user=user):
-                session.add(note(str(user)))
-                session.flush()
-                session.prepare()
-                session.commit()
-        session.add(note("after"))
-        session.commit()
+def test_two_phase_commit(in_connection: InConnection, note: Any, seen: Seen) -> None:
+    def work(connection: Connection) -> None:
+        with history.context(connection, user=7):
+            for body in "ab":
+                transaction = connection.begin_twophase()
+                connection.execute(insert(note).values(body=body))
+                transaction.prepare()
+                transaction.commit()
+        with connection.begin_twophase() as transaction:
+            connection.execute(insert(note).values(body="after"))
+            transaction.commit()
 
-    with Session(pg_engine, twophase=True) as session:
-        work(session)
-
-    async def main() -> None:
-        async with AsyncSession(pg_async_engine, twophase=True) as session:
-            await session.run_sync(work)
-
-    asyncio.run(main())
-    assert seen() == [("7", USER), ("8", {"user": 8}), ("after", None)] * 2
+    in_connection(work)
+    assert seen() == [("a", USER), ("b", USER), ("after", None)]
 
 
 # Connections that break.
@@ -630,31 +624,6 @@ def test_connection_that_broke_before_a_block_begins_in_it(
 
     in_connection(work)
     assert seen() == [("a", USER)]
-
-
-@pytest.mark.parametrize("rows", [1, 2], ids=["execute", "executemany"])
-def test_connection_that_breaks_as_it_is_told_the_context(
-    rows: int, in_connection: InConnection, pg_engine: Engine, note: Any, seen: Seen
-) -> None:
-    """The error is that of the server; the driver adds one of its pipeline."""
-    sql = "INSERT INTO note (body) VALUES (%s)"
-
-    def work(connection: Connection) -> None:
-        pid = connection.scalar(text("SELECT pg_backend_pid()"))
-        with pg_engine.connect() as other:
-            other.execute(text("SELECT pg_terminate_backend(:p, 5000)"), {"p": pid})
-        driver: Any = connection.connection.driver_connection
-        with history.context(connection, user=7):
-            with pytest.raises(OperationalError, match="terminat"):
-                connection.exec_driver_sql(sql, [("lost",)] * rows)
-            assert connection.invalidated
-            assert driver.closed
-            connection.rollback()
-            connection.exec_driver_sql(sql, [("a",)] * rows)
-            connection.commit()
-
-    in_connection(work)
-    assert seen() == [("a", USER)] * rows
 
 
 class Stopped(BaseException):
@@ -728,6 +697,62 @@ def test_connection_that_is_stopped_as_it_waits_for_an_answer_is_not_kept(
 
     asyncio.run(main())
     assert seen() == []
+
+
+def test_interruption_is_raised_as_it_is_where_the_driver_raises_another_error(
+    pg_engine: Engine, note: Any, seen: Seen
+) -> None:
+    """It comes as a signal does, while the driver waits at the end of a pipeline."""
+
+    def interrupt(*_: Any) -> None:
+        raise Stopped
+
+    def interrupt_what_waits() -> None:
+        waits = text("SELECT FROM pg_locks WHERE pid = :pid AND NOT granted")
+        with pg_engine.connect() as watching:
+            while not watching.execute(waits, {"pid": pid}).all():
+                pass
+        signal.pthread_kill(main_thread, signal.SIGUSR1)
+
+    main_thread = threading.get_ident()
+    usual = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with pg_engine.connect() as connection, pg_engine.connect() as other:
+            pid = connection.scalar(text("SELECT pg_backend_pid()"))
+            other.execute(text("LOCK note"))
+            thread = threading.Thread(target=interrupt_what_waits, daemon=True)
+            thread.start()
+            with history.context(connection, user=7), pytest.raises(Stopped):
+                connection.execute(insert(note).values(body="a"))
+            thread.join()
+            assert connection.invalidated
+            connection.rollback()
+            other.rollback()
+            connection.execute(insert(note).values(body="b"))
+            connection.commit()
+    finally:
+        signal.signal(signal.SIGUSR1, usual)
+    assert seen() == [("b", None)]
+
+
+def test_error_in_a_handler_of_an_interruption_is_that_of_the_server(
+    in_connection: InConnection, pg_engine: Engine, note: Any
+) -> None:
+    def work(connection: Connection) -> None:
+        with history.context(connection, user=7):
+            pid = connection.scalar(text("SELECT pg_backend_pid()"))
+            with pg_engine.connect() as other:
+                other.execute(text("SELECT pg_terminate_backend(:p, 5000)"), {"p": pid})
+            try:
+                raise Stopped
+            except Stopped:
+                with (
+                    history.context(connection, step=2),
+                    pytest.raises(OperationalError, match="terminat"),
+                ):
+                    connection.execute(insert(note).values(body="lost"))
+
+    in_connection(work)
 
 
 def test_pool_that_pings(

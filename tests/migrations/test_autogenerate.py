@@ -818,8 +818,7 @@ def test_types_of_its_own_come_with_the_tracked_table(
     migrations: Any, pg_engine: Engine
 ) -> None:
     metadata = MetaData()
-    # SQLAlchemy 2.0.22 reads a domain back as the type below it.
-    migrations.options = {"user_module_prefix": "", "compare_type": False}
+    migrations.options = {"user_module_prefix": ""}
     track(Snapshot, context_columns=[Column("why", Enum("p", "q", name="why"))])(
         account(
             metadata,

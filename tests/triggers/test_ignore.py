@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import random
 import tempfile
 import threading
@@ -50,6 +51,7 @@ from sqlalchemy.orm import (
     sessionmaker,
 )
 from sqlalchemy.schema import CreateSchema
+from sqlalchemy.util import await_only
 
 import sa_history as history
 from sa_history import (
@@ -669,8 +671,22 @@ def copies(copied: Any, pg_engine: Engine, recorded: Recorded) -> Callable[[], A
     return read
 
 
+def enter_and_leave_a_savepoint_of_the_driver(session: Session) -> None:
+    async def savepoint_async(driver: Any) -> None:
+        async with driver.transaction():
+            pass
+
+    dbapi: Any = session.connection().connection.dbapi_connection
+    if isinstance(dbapi, psycopg.Connection):
+        with dbapi.transaction():
+            pass
+    else:
+        dbapi.run_async(savepoint_async)
+
+
 @pytest.mark.parametrize(
-    "ending", ["COMMIT", "commit", "SET CONSTRAINTS ALL IMMEDIATE"]
+    "ending",
+    ["COMMIT", "commit", "savepoint, commit", "SET CONSTRAINTS ALL IMMEDIATE"],
 )
 def test_what_a_deferred_trigger_writes_is_ignored_when_it_is_written(
     ending: str,
@@ -680,7 +696,7 @@ def test_what_a_deferred_trigger_writes_is_ignored_when_it_is_written(
 ) -> None:
     def work(session: Session) -> None:
         def end() -> None:
-            if ending == "commit":
+            if ending.endswith("commit"):
                 session.commit()
             else:
                 session.execute(text(ending))
@@ -690,6 +706,8 @@ def test_what_a_deferred_trigger_writes_is_ignored_when_it_is_written(
         end()
         session.commit()
         session.execute(insert(copied).values(id=2))
+        if ending.startswith("savepoint"):
+            enter_and_leave_a_savepoint_of_the_driver(session)
         with history.ignore(session, copied.copy):
             end()
         session.commit()
@@ -867,20 +885,23 @@ def test_end_that_the_driver_refuses_ends_and_ignores_nothing(
     """Though what is to be told before the end is known to be news then."""
     refused = pytest.raises(psycopg.ProgrammingError, match="two-phase transaction")
 
+    def waited(result: Any) -> Any:
+        return await_only(result) if inspect.isawaitable(result) else result
+
     def work(session: Session) -> None:
-        dbapi: Any = session.connection().connection.dbapi_connection
+        driver: Any = session.connection().connection.driver_connection
         add(session, "a")
         with history.ignore(session, note), refused:
-            dbapi.tpc_prepare()
+            waited(driver.tpc_prepare())
         add(session, "b")
         session.commit()
-        dbapi = session.connection().connection.dbapi_connection
-        dbapi.tpc_begin("two phases")
+        driver = session.connection().connection.driver_connection
+        waited(driver.tpc_begin("two phases"))
         with history.ignore(session, note):
             add(session, "lost")
         with refused:
-            dbapi.commit()
-        dbapi.tpc_rollback()
+            waited(driver.commit())
+        waited(driver.tpc_rollback())
 
     in_session(work)
     assert seen() == [("a", "xy"), ("b", "xy")]
