@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import nox
@@ -62,10 +61,7 @@ def lowest() -> list[str]:
     # Of psycopg there are two parts, which belong together.
     (driver,) = [r for r in requirements if r.startswith("psycopg")]
     requirements.append(driver.replace("psycopg", "psycopg-binary"))
-    pins = [requirement.replace(">=", "==") for requirement in requirements]
-    if sys.version_info >= (3, 13):  # which SQLAlchemy supports since then
-        pins = [pin.replace("SQLAlchemy==2.0.22", "SQLAlchemy==2.0.31") for pin in pins]
-    return pins
+    return [requirement.replace(">=", "==") for requirement in requirements]
 
 
 def install_lowest(session: nox.Session) -> None:
