@@ -127,8 +127,11 @@ class World:
         self.first, self.second = self.data.draw(
             st.lists(self.text(), min_size=2, max_size=2, unique=True)
         )
+        # One is the default of a column of the application, and Alembic takes quotes at
+        # the ends of such a text for those around it.
+        state = self.text().filter(lambda text: text == text.strip("'"))
         self.states = self.data.draw(
-            st.lists(self.text(), min_size=3, max_size=3, unique=True)
+            st.lists(state, min_size=3, max_size=3, unique=True)
         )
         self.hint = self.data.draw(self.text(1))
         self.note = self.data.draw(self.text())

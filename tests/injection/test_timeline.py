@@ -152,8 +152,9 @@ def test_a_request_with_any_path_writes_and_is_recorded(
     with pg_engine.begin() as connection:
         connection.execute(words.delete())
     answer = app.test_client().get(f"/write/{quote(name, safe='/')}")
-    assert answer.status_code in (200, 308)
-    if answer.status_code == 308:  # Werkzeug wants it without double slashes
+    if answer.status_code != 200:
+        # Werkzeug wants it without double slashes, and routes nothing past a new line.
+        assert answer.status_code == 308 or "\n" in name
         return
     events = sa_history.events(words)
     with Session(pg_engine) as session:
