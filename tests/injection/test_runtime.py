@@ -239,17 +239,19 @@ def test_what_cannot_be_stored_is_refused_on_entering_by_its_key(
     assert written(note, pg_engine)[-1] == ("after", around)
 
 
+@pytest.mark.parametrize("sign", [1, -1], ids=["positive", "negative"])
 def test_numbers_of_many_digits_are_refused_or_stored(
-    pg_engine: Engine, note: Any
+    sign: int, pg_engine: Engine, note: Any
 ) -> None:
+    number = sign * 10**4_000
     with Session(pg_engine) as session:
-        with history.context(session, number=10**4_000):
+        with history.context(session, number=number):
             session.add(note(body="x"))
             session.commit()
-        block = history.context(session, number=10**5_000)
+        block = history.context(session, number=number * 10**1_000)
         with pytest.raises(ContextError, match="'number' is <int object"), block:
             pytest.fail("it was entered")
-    assert written(note, pg_engine) == [("x", {"number": 10**4_000})]
+    assert written(note, pg_engine) == [("x", {"number": number})]
 
 
 def test_what_is_nested_as_deep_as_may_be_is_stored_from_any_depth_of_the_stack(
