@@ -378,6 +378,15 @@ def test_a_value_that_is_replaced_is_read_later_by_who_wants_no_eager_defaults(
     assert words == ["UPDATE", "SELECT"]
 
 
+def change(session: Session, pages: list[Any]) -> None:
+    """Add pages, and change what their trigger replaces."""
+    session.add_all(pages)
+    session.flush()
+    for one in pages:
+        one.at = "b"
+    session.flush()
+
+
 def test_keys_of_any_kind_find_what_was_replaced(
     base: type[DeclarativeBase], create_all: Callable[[], None], in_session: InSession
 ) -> None:
@@ -394,11 +403,7 @@ def test_keys_of_any_kind_find_what_was_replaced(
 
     def work(session: Session) -> None:
         pages = [Page(a=uuid.UUID(int=n), b=THEN, at="a") for n in (1, 2)]
-        session.add_all(pages)
-        session.flush()
-        for one in pages:
-            one.at = "b"
-        session.flush()
+        change(session, pages)
         assert [one.at for one in pages] == ["x", "x"]
 
     in_session(work)
@@ -419,11 +424,7 @@ def test_a_key_that_the_database_shows_in_another_way_finds_what_was_replaced(
 
     def work(session: Session) -> None:
         pages = [Page(id=key, at="a") for key in ("b", "abc")]
-        session.add_all(pages)
-        session.flush()
-        for one in pages:
-            one.at = "b"
-        session.flush()
+        change(session, pages)
         assert [one.at for one in pages] == ["x", "x"]
 
     in_session(work)
