@@ -55,11 +55,11 @@ class Statement(Subject):
         trigger = Trigger("fill", "before", Insert | Update, body=FILL)
         attach(trigger)(filled(Base.metadata))
 
-    @contextlib.contextmanager
-    def told(self, target: Connection | Session) -> Iterator[None]:
+    def told(
+        self, target: Connection | Session
+    ) -> contextlib.AbstractContextManager[Any]:
         """Be in a context of this transaction's own, as a request is."""
-        with history.context(target, user=USER, url=PAGE):
-            yield
+        return history.context(target, user=USER, url=PAGE)
 
     def counts(self, table: str) -> str:
         """Return a SELECT of how many events there are, and how many with context."""

@@ -132,8 +132,7 @@ def _warn_if_it_may_write(error: psycopg.Error) -> None:
 def set_config(connection: Any, news: Settings) -> None:
     """Tell a connection what it has to be told."""
     if begins(connection):
-        with connection.lock:
-            connection.wait(_begin_with(connection, news))
+        _begin(connection, news)
         return
     # By a plain cursor: the application's own may do anything with rows.
     psycopg.Cursor(connection, row_factory=tuple_row).execute(SET_CONFIG, news)
@@ -142,8 +141,7 @@ def set_config(connection: Any, news: Settings) -> None:
 async def set_config_async(connection: Any, news: Settings) -> None:
     """Tell an async connection what it has to be told."""
     if begins(connection):
-        async with connection.lock:
-            await connection.wait(_begin_with(connection, news))
+        await _begin_async(connection, news)
         return
     cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
     await cursor.execute(SET_CONFIG, news)
@@ -157,6 +155,16 @@ def begins(connection: Any) -> bool:
         and not connection.autocommit
         and not pgconn.pipeline_status
     )
+
+
+def _begin(connection: Any, news: Settings) -> None:
+    with connection.lock:
+        connection.wait(_begin_with(connection, news))
+
+
+async def _begin_async(connection: Any, news: Settings) -> None:
+    async with connection.lock:
+        await connection.wait(_begin_with(connection, news))
 
 
 def _begin_with(connection: Any, news: Settings) -> Generator[Any, Any, None]:
@@ -186,7 +194,7 @@ class ContextCursor(Teller, psycopg.Cursor[Any]):
             if news is None:
                 super().execute(query, params, **options)
             elif begins(self.connection):
-                set_config(self.connection, news)
+                _begin(self.connection, news)
                 self.wire.told(news)
                 super().execute(query, params, **options)
             elif self._can_share(query, params) and psycopg.Pipeline.is_supported():
@@ -290,7 +298,7 @@ class AsyncContextCursor(Teller, psycopg.AsyncCursor[Any]):
             if news is None:
                 await super().execute(query, params, **options)
             elif begins(self.connection):
-                await set_config_async(self.connection, news)
+                await _begin_async(self.connection, news)
                 self.wire.told(news)
                 await super().execute(query, params, **options)
             elif (

@@ -98,13 +98,11 @@ class Untracked(Subject):
         level = {"row": pghistory.Row, "statement": pghistory.Statement}[self.level]
         return pghistory.track(*trackers, level=level)(model)
 
-    @contextlib.contextmanager
-    def told(self, target: Any) -> Iterator[None]:
+    def told(self, target: Any) -> contextlib.AbstractContextManager[Any]:
         """Be in a context of this transaction's own, as a request is."""
         import pghistory
 
-        with pghistory.context(user=USER, url=PAGE):
-            yield
+        return pghistory.context(user=USER, url=PAGE)
 
     def fresh(self) -> None:
         """Begin anew with a connection."""

@@ -62,7 +62,7 @@ def attach_context(context_table: Qualified) -> Fragment:
         (
             Raw(
                 f"current_setting('{CONTEXT_ID}', true)"
-                f" || current_setting('{CONTEXT_METADATA}', true) || "
+                f" || COALESCE(current_setting('{CONTEXT_METADATA}', true), '') || "
             ),
             DollarQuoted(context_table),
         )
@@ -101,8 +101,8 @@ def attach_context(context_table: Qualified) -> Fragment:
                 "    RETURN NULL;\n"
                 "  END IF;\n"
                 f"  context_parent := {_setting(CONTEXT_PARENT_ID)};\n"
-                f"  context_metadata := {_setting(CONTEXT_METADATA)};\n"
-                "  context_metadata := COALESCE(context_metadata, '{}');\n"
+                "  context_metadata :="
+                f" COALESCE({_setting(CONTEXT_METADATA)}, '{{}}');\n"
                 "  PERFORM FROM "
             ),
             context_table,
@@ -124,10 +124,11 @@ def attach_context(context_table: Qualified) -> Fragment:
             store,
             Raw(
                 "  END IF;\n"
-                f"  PERFORM set_config('{CONTEXT_STORED}', context_id::text || "
+                # PERFORM would be a query of its own, with a plan to execute.
+                f"  RETURN left(set_config('{CONTEXT_STORED}', context_id::text || "
             ),
             in_force,
-            Raw(", true);\n  RETURN context_id;\nEND\n"),
+            Raw(f", true), {_ID_LENGTH});\nEND\n"),
         )
     )
 

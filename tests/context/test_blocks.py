@@ -329,15 +329,16 @@ def test_transactions_that_meet_a_context_that_is_stored_share_its_row(
         other.commit()
         (stored,) = contexts()
         assert stored.updated_at == stored.created_at  # it is not written again
+        add(one, "d")  # in the stored context, and its transaction goes on
         history.annotate(reason="r")
-        one.connection()  # or the other would get the same one
-        add(other, "d")
+        add(other, "e")
         other.commit()
+        one.commit()
     with history.context(one, user=8) as after:
-        add(one, "e")
+        add(one, "f")
         one.commit()
     both = {"user": 7, "reason": "r"}
-    assert seen() == [*((body, both) for body in "abcd"), ("e", {"user": 8})]
+    assert seen() == [*((body, both) for body in "abcde"), ("f", {"user": 8})]
     assert [row.id for row in contexts()] == [frame.id, after.id]
 
 

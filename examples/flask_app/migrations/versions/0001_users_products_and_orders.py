@@ -152,7 +152,7 @@ def upgrade() -> None:
         '  context_parent uuid;\n'
         '  context_metadata jsonb;\n'
         'BEGIN\n'
-        '  IF substr(current_setting(\'pghistory.context_stored\', true), 37) = current_setting(\'pghistory.context_id\', true) || current_setting(\'pghistory.context_metadata\', true) || $history$"public"."pghistory_context"$history$ THEN\n'
+        '  IF substr(current_setting(\'pghistory.context_stored\', true), 37) = current_setting(\'pghistory.context_id\', true) || COALESCE(current_setting(\'pghistory.context_metadata\', true), \'\') || $history$"public"."pghistory_context"$history$ THEN\n'
         "    RETURN left(current_setting('pghistory.context_stored', true), 36);\n"
         '  END IF;\n'
         "  context_id := NULLIF(current_setting('pghistory.context_id', true), '');\n"
@@ -160,8 +160,7 @@ def upgrade() -> None:
         '    RETURN NULL;\n'
         '  END IF;\n'
         "  context_parent := NULLIF(current_setting('pghistory.context_parent_id', true), '');\n"
-        "  context_metadata := NULLIF(current_setting('pghistory.context_metadata', true), '');\n"
-        "  context_metadata := COALESCE(context_metadata, '{}');\n"
+        "  context_metadata := COALESCE(NULLIF(current_setting('pghistory.context_metadata', true), ''), '{}');\n"
         '  PERFORM FROM "public"."pghistory_context" AS context\n'
         '    WHERE context.id = context_id AND context.metadata = context_metadata;\n'
         '  IF NOT FOUND AND pg_try_advisory_xact_lock(hashtextextended(context_id::text, 0)) THEN\n'
@@ -182,11 +181,10 @@ def upgrade() -> None:
         '    SET metadata = EXCLUDED.metadata, updated_at = EXCLUDED.updated_at\n'
         '    WHERE context.created_at = now() OR EXCLUDED.metadata @> context.metadata;\n'
         '  END IF;\n'
-        '  PERFORM set_config(\'pghistory.context_stored\', context_id::text || current_setting(\'pghistory.context_id\', true) || current_setting(\'pghistory.context_metadata\', true) || $history$"public"."pghistory_context"$history$, true);\n'
-        '  RETURN context_id;\n'
+        '  RETURN left(set_config(\'pghistory.context_stored\', context_id::text || current_setting(\'pghistory.context_id\', true) || COALESCE(current_setting(\'pghistory.context_metadata\', true), \'\') || $history$"public"."pghistory_context"$history$, true), 36);\n'
         'END\n'
         '$history1$',
-        'COMMENT ON FUNCTION "public"."pghistory_context_attach"() IS \'sa_history:32291f6578560cb3\'',
+        'COMMENT ON FUNCTION "public"."pghistory_context_attach"() IS \'sa_history:9156a15a4eaed9b5\'',
     )
     op.history_ddl(
         'create function public.pghistory_context_value',
