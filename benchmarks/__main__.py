@@ -20,7 +20,14 @@ from sa_history.testing import EmbeddedPostgres, PgServer
 
 NAMES = [*WORKLOADS, STARTUP]
 DURABLE = ("fsync", "synchronous_commit", "full_page_writes")
-SETTINGS = ("server_version", "fsync", "synchronous_commit", "shared_buffers", "jit")
+SETTINGS = (
+    "server_version",
+    "fsync",
+    "synchronous_commit",
+    "shared_buffers",
+    "work_mem",
+    "jit",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -37,10 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if url := os.environ.get("DATABASE_URL"):
         _run(options, PgServer.from_url(url))
         return
-    # The server of the tests, with room for what is measured, and with nothing that
-    # happens in the background.
+    # The server of the tests, with the memory of one that is used for work, with room
+    # for what is measured, and with nothing that happens in the background.
     with EmbeddedPostgres(
         shared_buffers="512MB",
+        work_mem="32MB",
         max_wal_size="4GB",
         checkpoint_timeout="1h",
         autovacuum="off",
