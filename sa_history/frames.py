@@ -232,10 +232,10 @@ def in_force(bound: Iterable[Blocks] = ()) -> Frame | None:
 
 def ignored(bound: Iterable[Blocks] = ()) -> frozenset[str]:
     """Return what is ignored by what has these blocks, in this thread."""
-    names = [*_ambient.blocks.ignored]
+    names = list(_ambient.blocks.ignored)
     for blocks in bound:
         names += blocks.ignored
-    return _NOTHING.union(*names) if names else _NOTHING
+    return _NOTHING.union(*names)
 
 
 def _as_json(key: str, value: Any) -> Any:
