@@ -9,7 +9,6 @@ https://www.psycopg.org/psycopg3/docs/advanced/pipeline.html
 from __future__ import annotations
 
 import re
-import sys
 import warnings
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -25,6 +24,7 @@ from psycopg.generators import execute
 from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.rows import tuple_row
 
+from sa_history.pipelines import closed_if_stuck, end_with_sync
 from sa_history.sql.settings import SET_CONFIG, begin
 from sa_history.wire import Settings, Wire
 
@@ -49,31 +49,6 @@ def must_come_first(query: Any) -> bool:
     statement after it carries the context.
     """
     return isinstance(query, str) and _FIRST.match(query) is not None
-
-
-@contextmanager
-def _closed_if_stuck(connection: Any) -> Iterator[None]:
-    """Close a connection that psycopg leaves within a pipeline that the block began.
-
-    That is where the server has gone, or gevent has interrupted the wait. psycopg then
-    raises that the pipeline cannot be ended, in place of what has happened, and
-    SQLAlchemy would keep the connection for a good one.
-
-    :raises BaseException: the interruption.
-    """
-    in_pipeline = connection.pgconn.pipeline_status
-    handled = sys.exc_info()[1]  # where this is done in an except clause
-    try:
-        yield
-    except BaseException as error:
-        if connection.pgconn.pipeline_status and not in_pipeline:
-            connection.pgconn.finish()
-            cause: BaseException | None = error
-            while cause is not None and cause is not handled:
-                if not isinstance(cause, Exception):
-                    raise cause  # noqa: B904 (it is where the error comes from)
-                cause = cause.__context__
-        raise
 
 
 class Teller:
@@ -218,7 +193,8 @@ class ContextCursor(Teller, psycopg.Cursor[Any]):
         self, news: Settings, query: Any, params: Any, options: dict[str, Any]
     ) -> None:
         lone = self._is_lone()
-        with _closed_if_stuck(self.connection), self.connection.pipeline():
+        with closed_if_stuck(self.connection), self.connection.pipeline() as pipeline:
+            end_with_sync(pipeline)
             set_config(self.connection, news)
             super().execute(query, params, **options)
         if not lone:
@@ -229,7 +205,7 @@ class ContextCursor(Teller, psycopg.Cursor[Any]):
         news = self._news()
         try:
             # psycopg makes a pipeline for executemany by itself.
-            with _closed_if_stuck(self.connection):
+            with closed_if_stuck(self.connection):
                 if news is None:
                     super().executemany(query, params_seq, **options)
                 elif psycopg.Pipeline.is_supported() and not self._is_lone():
@@ -324,8 +300,9 @@ class AsyncContextCursor(Teller, psycopg.AsyncCursor[Any]):
         self, news: Settings, query: Any, params: Any, options: dict[str, Any]
     ) -> None:
         lone = self._is_lone()
-        with _closed_if_stuck(self.connection):
-            async with self.connection.pipeline():
+        with closed_if_stuck(self.connection):
+            async with self.connection.pipeline() as pipeline:
+                end_with_sync(pipeline)
                 await set_config_async(self.connection, news)
                 await super().execute(query, params, **options)
         if not lone:
@@ -335,7 +312,7 @@ class AsyncContextCursor(Teller, psycopg.AsyncCursor[Any]):
         """Execute a query for each set of parameters, in the context in force."""
         news = self._news()
         try:
-            with _closed_if_stuck(self.connection):
+            with closed_if_stuck(self.connection):
                 if news is None:
                     await super().executemany(query, params_seq, **options)
                 elif psycopg.AsyncPipeline.is_supported() and not self._is_lone():

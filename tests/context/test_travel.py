@@ -8,6 +8,7 @@ import threading
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import psycopg
@@ -419,6 +420,39 @@ def test_statement_that_fails_in_autocommit(
 
     in_autocommit(work)
     assert seen() == [("a", USER), ("b", USER)]
+
+
+def test_nothing_is_sent_after_the_end_of_a_statement_in_autocommit(
+    in_autocommit: InConnection, note: Any, tmp_path: Path
+) -> None:
+    """PgBouncer would take it for the beginning of another, and wait for the rest."""
+    trace = tmp_path / "trace"
+
+    def work(connection: Connection) -> None:
+        pgconn = connection.connection.driver_connection.pgconn  # type: ignore[union-attr]
+        with history.context(connection, user=7), trace.open("w") as file:
+            pgconn.trace(file.fileno())
+            connection.execute(insert(note).values(body="a"))
+            pgconn.untrace()
+
+    in_autocommit(work)
+    messages = [line.split("\t") for line in trace.read_text().splitlines()]
+    sent = [name for _, sender, _, name, *_ in messages if sender == "F"]
+    assert sent == ["Parse", "Bind", "Describe", "Execute"] * 2 + ["Sync"]
+
+
+def test_long_statement_in_autocommit(
+    in_autocommit: InConnection, note: Any, seen: Seen
+) -> None:
+    """It is not sent as a whole when the answers of the context are there."""
+    long = "a" * 20_000_000
+
+    def work(connection: Connection) -> None:
+        with history.context(connection, user=7):
+            connection.execute(insert(note).values(body=long))
+
+    in_autocommit(work)
+    assert seen() == [(long, USER)]
 
 
 @pytest.mark.parametrize(

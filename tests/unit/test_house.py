@@ -50,7 +50,7 @@ FLOORS = [
     ["attach", "changes", "lives", "sources", "time_travel", "views"],
     ["aggregate", "manual", "track", "undo_steps"],
     ["feed"],
-    ["frames"],
+    ["frames", "pipelines"],
     ["wire"],
     ["blocks", "cursors", "soft_deletion"],
     ["driver"],

@@ -1,0 +1,72 @@
+"""What psycopg's pipelines lack: to end for a pooler too, and after an interruption."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg.generators import send
+
+
+@contextmanager
+def closed_if_stuck(connection: Any) -> Iterator[None]:
+    """Close a connection that psycopg leaves within a pipeline that the block began.
+
+    That is where the server has gone, or gevent has interrupted the wait. psycopg then
+    raises that the pipeline cannot be ended, in place of what has happened, and
+    SQLAlchemy would keep the connection for a good one.
+
+    :raises BaseException: the interruption.
+    """
+    in_pipeline = connection.pgconn.pipeline_status
+    handled = sys.exc_info()[1]  # where this is done in an except clause
+    try:
+        yield
+    except BaseException as error:
+        if connection.pgconn.pipeline_status and not in_pipeline:
+            connection.pgconn.finish()
+            cause: BaseException | None = error
+            while cause is not None and cause is not handled:
+                if not isinstance(cause, Exception):
+                    raise cause  # noqa: B904 (it is where the error comes from)
+                cause = cause.__context__
+        raise
+
+
+def end_with_sync(pipeline: Any) -> None:
+    """Have a pipeline of psycopg send nothing after the Sync that ends it.
+
+    psycopg adds a Flush. Where a transaction ends with the pipeline, a pooler may have
+    given the server's connection to others by then. PgBouncer takes the Flush for the
+    first message of another statement, and keeps a connection for this client until
+    that statement comes, be it in an hour.
+    """
+    is_async = isinstance(pipeline, psycopg.AsyncPipeline)
+    pipeline.__class__ = _AsyncPipeline if is_async else _Pipeline
+
+
+class _EndedBySync:
+    pgconn: Any
+    _enqueue_sync: Any
+    _communicate_gen: Any
+    _fetch_gen: Any
+
+    def _exit_gen(self) -> Generator[Any, Any, None]:
+        try:
+            self._enqueue_sync()
+            yield from self._communicate_gen()
+        finally:
+            # The Flush had this done: a long statement may not have left us yet.
+            yield from send(self.pgconn)
+            yield from self._fetch_gen(flush=False)
+
+
+class _Pipeline(_EndedBySync, psycopg.Pipeline):
+    pass
+
+
+class _AsyncPipeline(_EndedBySync, psycopg.AsyncPipeline):
+    pass
