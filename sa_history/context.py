@@ -63,7 +63,8 @@ class ContextBlock(Block[Frame]):
 
 
 def _around(blocks: Blocks) -> Frame | None:
-    return in_force() if blocks is ambient_blocks() else in_force([blocks])
+    ambient = ambient_blocks()
+    return in_force([ambient] if blocks is ambient else [ambient, blocks])
 
 
 def annotate(target: Target | Unset = UNSET, /, **metadata: Any) -> None:

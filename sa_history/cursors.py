@@ -82,8 +82,9 @@ class Teller:
     def _is_lone(self) -> bool:
         """Whether the next statement is a transaction of its own."""
         connection = self.connection
-        idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
-        return bool(connection.autocommit and idle)
+        if not connection.autocommit:
+            return False
+        return bool(connection.pgconn.transaction_status == TransactionStatus.IDLE)
 
     def _can_share(self, query: Any, params: Any) -> bool:
         """Whether a query can go in a pipeline, where each message is one statement."""

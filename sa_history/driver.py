@@ -62,6 +62,7 @@ def give_cursors(connection: Any, info: dict[Any, Any]) -> None:
         return
     wire = wire_in(info)
     wire.change_hands()
+    is_new = False
     for attribute, telling in (
         ("cursor_factory", client),
         ("server_cursor_factory", server),
@@ -72,19 +73,20 @@ def give_cursors(connection: Any, info: dict[Any, Any]) -> None:
                 base = base.__bases__[1]
             made = type(base.__name__, (telling, base), {"wire": wire})
             setattr(connection, attribute, made)
-    for name, method in methods.items():
-        if name not in vars(connection):
-            # Weakly, so that the connection is not part of a cycle.
-            setattr(connection, name, functools.partial(method, ref(connection)))
+            is_new = True
+    if is_new:
+        # Weakly, so that the connection is not part of a cycle.
+        reference = ref(connection)
+        for name, method in methods.items():
+            setattr(connection, name, functools.partial(method, reference, wire))
 
 
 @contextmanager
 def _noting_transaction(
-    reference: ref[psycopg.Connection[Any]], *args: Any, **options: Any
+    reference: ref[psycopg.Connection[Any]], wire: Wire, *args: Any, **options: Any
 ) -> Iterator[Any]:
     """Do as ``Connection.transaction``, which needs no cursor, and note it."""
     connection: Any = reference()
-    wire: Wire = connection.cursor_factory.wire
     idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
     wire.blocks_of_driver += 1
     try:
@@ -92,7 +94,7 @@ def _noting_transaction(
             if idle:
                 wire.forget()
             yield transaction
-            if idle and (news := _last_news(connection)):
+            if idle and (news := _last_news(connection, wire)):
                 set_config(connection, news)
     finally:
         wire.blocks_of_driver -= 1
@@ -101,11 +103,10 @@ def _noting_transaction(
 
 @asynccontextmanager
 async def _noting_async_transaction(
-    reference: ref[psycopg.AsyncConnection[Any]], *args: Any, **options: Any
+    reference: ref[psycopg.AsyncConnection[Any]], wire: Wire, *args: Any, **options: Any
 ) -> AsyncIterator[Any]:
     """The async twin of :func:`_noting_transaction`."""
     connection: Any = reference()
-    wire: Wire = connection.cursor_factory.wire
     idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
     own = type(connection).transaction
     wire.blocks_of_driver += 1
@@ -114,100 +115,104 @@ async def _noting_async_transaction(
             if idle:
                 wire.forget()
             yield transaction
-            if idle and (news := _last_news(connection)):
+            if idle and (news := _last_news(connection, wire)):
                 await set_config_async(connection, news)
     finally:
         wire.blocks_of_driver -= 1
         wire.unsure()
 
 
-def _last_news(connection: Any) -> Settings | None:
-    wire: Wire = connection.cursor_factory.wire
+def _last_news(connection: Any, wire: Wire) -> Settings | None:
     news = wire.last_news(connection.pgconn.transaction_status)
     if news is not None:
         wire.telling()  # psycopg may refuse to end the transaction, which then goes on
     return news
 
 
-def _may_commit(connection: Any) -> bool:
+def _may_commit(connection: Any, wire: Wire) -> bool:
     """Whether psycopg lets COMMIT be sent; it raises only when it is asked to."""
-    wire: Wire = connection.cursor_factory.wire
     # Of a transaction of two phases psycopg tells nobody else.
     return not (wire.blocks_of_driver or getattr(connection, "_tpc", None))
 
 
-def _telling_commit(reference: ref[psycopg.Connection[Any]]) -> None:
+def _telling_commit(reference: ref[psycopg.Connection[Any]], wire: Wire) -> None:
     """Do as ``Connection.commit``, and tell what it has to know before."""
     connection: Any = reference()
-    news = _last_news(connection)
+    news = _last_news(connection, wire)
     if news is not None and connection.pgconn.pipeline_status:
         set_config(connection, news)
-    elif news is not None and _may_commit(connection):
+    elif news is not None and _may_commit(connection, wire):
         # In one message, so that it costs no round trip.
         cursor = psycopg.ClientCursor(connection, row_factory=tuple_row)
         cursor.execute(f"{SET_CONFIG}; COMMIT", news)
     type(connection).commit(connection)
 
 
-async def _telling_async_commit(reference: ref[psycopg.AsyncConnection[Any]]) -> None:
+async def _telling_async_commit(
+    reference: ref[psycopg.AsyncConnection[Any]], wire: Wire
+) -> None:
     """The async twin of :func:`_telling_commit`."""
     connection: Any = reference()
-    news = _last_news(connection)
+    news = _last_news(connection, wire)
     if news is not None and connection.pgconn.pipeline_status:
         await set_config_async(connection, news)
-    elif news is not None and _may_commit(connection):
+    elif news is not None and _may_commit(connection, wire):
         cursor = psycopg.AsyncClientCursor(connection, row_factory=tuple_row)
         await cursor.execute(f"{SET_CONFIG}; COMMIT", news)
     await type(connection).commit(connection)
 
 
-def _noting_tpc_begin(reference: ref[psycopg.Connection[Any]], *args: Any) -> None:
+def _noting_tpc_begin(
+    reference: ref[psycopg.Connection[Any]], wire: Wire, *args: Any
+) -> None:
     """Do as ``Connection.tpc_begin``, which needs no cursor, and note it."""
     connection: Any = reference()
     type(connection).tpc_begin(connection, *args)
-    connection.cursor_factory.wire.forget()
+    wire.forget()
 
 
 async def _noting_async_tpc_begin(
-    reference: ref[psycopg.AsyncConnection[Any]], *args: Any
+    reference: ref[psycopg.AsyncConnection[Any]], wire: Wire, *args: Any
 ) -> None:
     """The async twin of :func:`_noting_tpc_begin`."""
     connection: Any = reference()
     await type(connection).tpc_begin(connection, *args)
-    connection.cursor_factory.wire.forget()
+    wire.forget()
 
 
-def _telling_prepare(reference: ref[psycopg.Connection[Any]]) -> None:
+def _telling_prepare(reference: ref[psycopg.Connection[Any]], wire: Wire) -> None:
     """Do as ``Connection.tpc_prepare``, and tell what it has to know before."""
     connection: Any = reference()
-    if news := _last_news(connection):
+    if news := _last_news(connection, wire):
         set_config(connection, news)
     type(connection).tpc_prepare(connection)
 
 
 def _telling_tpc_commit(
-    reference: ref[psycopg.Connection[Any]], *args: Any, **options: Any
+    reference: ref[psycopg.Connection[Any]], wire: Wire, *args: Any, **options: Any
 ) -> None:
     """Do as ``Connection.tpc_commit``; it may be of what was not prepared."""
     connection: Any = reference()
-    if news := _last_news(connection):
+    if news := _last_news(connection, wire):
         set_config(connection, news)
     type(connection).tpc_commit(connection, *args, **options)
 
 
-async def _telling_async_prepare(reference: ref[psycopg.AsyncConnection[Any]]) -> None:
+async def _telling_async_prepare(
+    reference: ref[psycopg.AsyncConnection[Any]], wire: Wire
+) -> None:
     """The async twin of :func:`_telling_prepare`."""
     connection: Any = reference()
-    if news := _last_news(connection):
+    if news := _last_news(connection, wire):
         await set_config_async(connection, news)
     await type(connection).tpc_prepare(connection)
 
 
 async def _telling_async_tpc_commit(
-    reference: ref[psycopg.AsyncConnection[Any]], *args: Any, **options: Any
+    reference: ref[psycopg.AsyncConnection[Any]], wire: Wire, *args: Any, **options: Any
 ) -> None:
     """The async twin of :func:`_telling_tpc_commit`."""
     connection: Any = reference()
-    if news := _last_news(connection):
+    if news := _last_news(connection, wire):
         await set_config_async(connection, news)
     await type(connection).tpc_commit(connection, *args, **options)

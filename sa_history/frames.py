@@ -12,6 +12,7 @@ import decimal
 import enum
 import itertools
 import json
+import os
 import re
 import threading
 import uuid
@@ -31,7 +32,10 @@ DEEPEST = 100
 
 _SHOWN = 200
 
-_MAX_INT = 2**63 - 1
+_encode_plain = json.JSONEncoder(allow_nan=False).encode
+
+_UNUSUAL = re.compile(r"\\u0000|\\ud[89a-f]|\[|(?<!^)\{")
+"""What asks for a look at each value: NUL, surrogates, and what has others in it."""
 
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # and not a backslash before "u0000"
 
@@ -44,7 +48,8 @@ class Frame:
 
     :param values: its own keys and values.
     :param parent: the frame around it.
-    :param of: the frame that this one is in the place of, see :meth:`inside`.
+    :param of: the frame that this one is in the place of, within the parent; see
+        :meth:`inside`.
     :raises ContextError: a value cannot be stored as JSON; names its key.
     """
 
@@ -54,22 +59,31 @@ class Frame:
         parent: Frame | None = None,
         of: Frame | None = None,
     ) -> None:
-        self.id = uuid.uuid4()
+        self._id = _new_id()
         self.parent = parent
-        self.entered: int = next(_order) if of is None else of.entered
         self._of = of
-        self._own: dict[str, Any] = {}
+        self._own, own = _stored(values)
+        # Its whole JSON, where nothing is added to its own keys.
+        self._json = own if parent is None else None
+        self._changed = next(_order)
+        self.entered: int = self._changed if of is None else of.entered
         self._inside: dict[Frame, Frame] = {}
-        self._begun = self._begun_around()
+        self._begun = 0 if parent is None else self._begun_around()
         self._settings: tuple[int, ContextSettings] | None = None
-        self.annotate(values)
+
+    @property
+    def id(self) -> uuid.UUID:
+        """The id that its row has."""
+        return uuid.UUID(self._id)
 
     def annotate(self, values: Mapping[str, Any]) -> None:
         """Add keys and values, which frames inside of this one have as well.
 
         :raises ContextError: a value cannot be stored as JSON; nothing is added.
         """
-        self._own.update({key: _as_json(key, value) for key, value in values.items()})
+        own, _ = _stored(values)
+        self._own.update(own)
+        self._json = None
         self._changed = next(_order)
 
     @property
@@ -86,12 +100,13 @@ class Frame:
     def settings(self) -> ContextSettings:
         """What the database gets."""
         changed = self._last_change()
-        self._renew()
+        if self.parent is not None:
+            self._renew()
         if self._settings is None or self._settings[0] != changed:
             # In ASCII, which a connection of any client_encoding can send.
-            metadata = json.dumps(self.metadata)
-            parent = str(self.parent.id) if self.parent else ""
-            self._settings = changed, (str(self.id), metadata, parent)
+            metadata = self._json or json.dumps(self.metadata)
+            parent = self.parent._id if self.parent else ""
+            self._settings = changed, (self._id, metadata, parent)
         return self._settings[1]
 
     def _last_change(self) -> int:
@@ -124,7 +139,7 @@ class Frame:
         begun = self._begun_around()
         if begun != self._begun:
             self._begun = begun
-            self.id = uuid.uuid4()
+            self._id = _new_id()
 
     def inside(self, outer: Frame) -> Frame:
         """Return this frame as if it had been entered inside ``outer``.
@@ -162,6 +177,7 @@ class LateFrame(Frame):
         self._times = 0
         self._is_asking = False
         super().__init__({})
+        self._json = None
 
     @property
     def _keys(self) -> dict[str, Any]:
@@ -183,9 +199,9 @@ class LateFrame(Frame):
         values = dict(self._values())
         if values == self._known:
             return
-        late = {key: _as_json(key, value) for key, value in values.items()}
+        late, _ = _stored(values)
         if any(late.get(key) != value for key, value in self._late.items()):
-            self.id = uuid.uuid4()
+            self._id = _new_id()
             self._times += 1
         self._known, self._late = values, late
         self._changed = next(_order)
@@ -197,6 +213,9 @@ class Blocks:
     def __init__(self) -> None:
         self.contexts: list[Frame] = []
         self.ignored: list[frozenset[str]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.contexts or self.ignored)
 
 
 class _Ambient(threading.local):
@@ -215,33 +234,55 @@ def ambient_blocks() -> Blocks:
     return _ambient.blocks
 
 
-def in_force(bound: Iterable[Blocks] = ()) -> Frame | None:
-    """Return the frame in force for what has these blocks, in this thread.
+def in_force(stacks: Iterable[Blocks]) -> Frame | None:
+    """Return the frame in force among these blocks, None for none.
 
-    The innermost block counts, with the keys of all around it.
+    The innermost one counts, with the keys of all around it.
     """
-    frames = list(_ambient.blocks.contexts)
-    for blocks in bound:
+    frames: list[Frame] = []
+    for blocks in stacks:
         frames += blocks.contexts
+    if len(frames) < 2:
+        return frames[0] if frames else None
     frames.sort(key=_ENTERED)
-    result: Frame | None = None
-    for frame in frames:
-        result = frame if result is None else frame.inside(result)
+    result, *rest = frames
+    for frame in rest:
+        result = frame.inside(result)
     return result
 
 
-def ignored(bound: Iterable[Blocks] = ()) -> frozenset[str]:
-    """Return what is ignored by what has these blocks, in this thread."""
-    names = list(_ambient.blocks.ignored)
-    for blocks in bound:
+def ignored(stacks: Iterable[Blocks]) -> frozenset[str]:
+    """Return what is ignored by any of these blocks."""
+    names: list[frozenset[str]] = []
+    for blocks in stacks:
         names += blocks.ignored
     return _NOTHING.union(*names)
 
 
+def _new_id() -> str:
+    """Return a random UUID; to make one of its class takes four times as long."""
+    hex_ = os.urandom(15).hex()
+    # Of version 4, and a variant of RFC 9562. That may be 8, 9, a or b.
+    return f"{hex_[:8]}-{hex_[8:12]}-4{hex_[12:15]}-a{hex_[15:18]}-{hex_[18:]}"
+
+
+def _stored(values: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """Return values as JSON has them, and their JSON if that was seen to be good.
+
+    :raises ContextError: a value cannot be stored as JSON; names its key.
+    """
+    try:
+        text = _encode_plain(values)
+    except (TypeError, ValueError, RecursionError):
+        pass
+    else:
+        if not _UNUSUAL.search(text):
+            return dict(values), text
+    return {key: _as_json(key, value) for key, value in values.items()}, None
+
+
 def _as_json(key: str, value: Any) -> Any:
     """Return a value as JSON has it, or refuse it by its key."""
-    if _is_plain(key) and _is_plain(value):
-        return value
     try:
         text = json.dumps(
             {key: value}, default=_encode, allow_nan=False, ensure_ascii=False
@@ -267,13 +308,6 @@ def _as_json(key: str, value: Any) -> Any:
             "PostgreSQL cannot store it in JSON, so remove it"
         )
     return stored
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether a value is that of almost every key, which JSON holds as it is."""
-    if type(value) is str:
-        return value.isprintable()  # which neither NUL nor half of a pair is
-    return value is None or (type(value) is int and -_MAX_INT <= value <= _MAX_INT)
 
 
 def _is_deep(value: Any) -> bool:

@@ -12,6 +12,8 @@ def unstorable(text: str) -> str | None:
     """Return what PostgreSQL cannot store of a text, None where it can."""
     if "\0" in text:
         return "NUL"
+    if text.isascii():
+        return None
     try:
         text.encode()
     except UnicodeEncodeError:

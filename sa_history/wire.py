@@ -113,7 +113,9 @@ class Wire:
         return bool(ignored(self._blocks()))
 
     def _blocks(self) -> list[Blocks]:
-        blocks: list[Blocks] = []
+        """Return those that are in use: of the thread, and of who uses it now."""
+        ambient = ambient_blocks()
+        blocks = [ambient] if ambient else []
         connection = self._connection() if self._connection else None
         if connection is not None:
             of_connection = connection.get_execution_options().get(INFO_KEY)
@@ -143,10 +145,7 @@ class Wire:
 
         Most statements of a program find that, and need not pay for more.
         """
-        ambient = ambient_blocks()
-        return not (
-            self.was_told or ambient.contexts or ambient.ignored or self._blocks()
-        )
+        return not (self.was_told or self._blocks())
 
     def news(self, status: TransactionStatus) -> Settings | None:
         """Return what the connection has to be told now, None for nothing.

@@ -146,7 +146,7 @@ def quote_literal(value: str, without: str = "") -> str:
             f"PostgreSQL text cannot contain {wrong}, got {value!r}; remove it"
         )
     quoted = "'" + value.replace("'", "''") + "'"
-    if not any(character in value for character in f"\\{without}"):
+    if "\\" not in value and not any(map(value.count, without)):
         return quoted
     quoted = quoted.replace("\\", "\\\\")
     for character in without:

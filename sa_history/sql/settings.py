@@ -20,6 +20,8 @@ SET_CONFIG = "SELECT " + ", ".join(
 )
 """Sets them until the transaction ends, with the parameters of psycopg."""
 
+_SET_LOCAL = tuple(f"; SET LOCAL {name} = " for name in SETTING_NAMES)
+
 
 def begin(
     isolation_level: str | None,
@@ -44,7 +46,7 @@ def begin(
         statement += " READ ONLY" if read_only else " READ WRITE"
     if deferrable is not None:
         statement += " DEFERRABLE" if deferrable else " NOT DEFERRABLE"
-    for name, value in zip(SETTING_NAMES, values, strict=True):
+    for set_local, value in zip(_SET_LOCAL, values, strict=True):
         if value:
-            statement += f"; SET LOCAL {name} = {quote_literal(value)}"
+            statement += set_local + quote_literal(value)
     return statement

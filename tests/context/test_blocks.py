@@ -947,6 +947,18 @@ def test_keys_that_json_cannot_hold_are_refused_on_entering(
         pytest.fail("it was entered")
 
 
+def test_ids_are_random_uuids(pg_session: Session) -> None:
+    frames = []
+    for _ in range(2):
+        with history.context(pg_session) as frame:
+            frames.append(frame)
+    first, second = (frame.id for frame in frames)
+    assert first != second
+    assert {(id_.version, id_.variant) for id_ in (first, second)} == {
+        (4, uuid.RFC_4122)
+    }
+
+
 def test_values_are_those_at_entering(
     pg_session: Session, add: Add, seen: Seen
 ) -> None:

@@ -885,6 +885,20 @@ def test_cursors_of_the_application_stay_what_they_are(
     assert seen() == [("a", USER)] * 3
 
 
+def test_cursors_that_are_set_later_write_and_are_told_at_the_next_checkout(
+    engine_with: Callable[..., Engine], note: Any, seen: Seen
+) -> None:
+    engine = engine_with(pool_size=1)
+    for body in "a", "b":
+        with engine.connect() as connection, history.context(connection, user=7):
+            driver: Any = connection.connection.driver_connection
+            if body == "a":
+                driver.cursor_factory = CountingCursor
+            connection.execute(insert(note).values(body=body))
+            connection.commit()
+    assert seen() == [("a", None), ("b", USER)]
+
+
 def test_rows_of_the_application_are_made_of_its_own_rows_only(
     engine_with: Callable[..., Engine], note: Any, seen: Seen
 ) -> None:
