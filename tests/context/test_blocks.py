@@ -959,15 +959,20 @@ def test_ids_are_random_uuids(pg_session: Session) -> None:
     }
 
 
+@pytest.mark.parametrize("value", [["a"], {"a": 1}], ids=["list", "dict"])
 def test_values_are_those_at_entering(
-    pg_session: Session, add: Add, seen: Seen
+    value: Any, pg_session: Session, add: Add, seen: Seen
 ) -> None:
-    tags = ["a"]
-    with history.context(pg_session, tags=tags):
-        tags.append("b")
+    entered = value.copy()
+    with history.context(pg_session, key=value):
+        value.clear()
         add(pg_session, "x")
+        pg_session.flush()
+        with history.context(pg_session, user=7):
+            add(pg_session, "y")
+            pg_session.flush()
         pg_session.commit()
-    assert seen() == [("x", {"tags": ["a"]})]
+    assert seen() == [("x", {"key": entered}), ("y", {"key": entered, "user": 7})]
 
 
 def test_nothing_is_sent_by_entering_and_leaving(
