@@ -65,8 +65,7 @@ class Frame:
         self._own, own = _stored(values)
         # Its whole JSON, where nothing is added to its own keys.
         self._json = own if parent is None else None
-        self._changed = next(_order)
-        self.entered: int = self._changed if of is None else of.entered
+        self.entered = self._changed = next(_order)
         self._inside: dict[Frame, Frame] = {}
         self._begun = 0 if parent is None else self._begun_around()
         self._settings: tuple[int, ContextSettings] | None = None

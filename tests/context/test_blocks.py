@@ -641,6 +641,24 @@ def test_annotation_of_a_session_does_not_reach_others_of_the_thread(
     ]
 
 
+def test_annotation_in_a_decorated_function_ends_with_the_call(
+    pg_session: Session, add: Add, seen: Seen
+) -> None:
+    @history.context(pg_session, job="interest")
+    def work(body: str, **metadata: Any) -> None:
+        history.annotate(pg_session, **metadata)
+        add(pg_session, body)
+        pg_session.flush()
+
+    work("a", account=1)
+    work("b")
+    pg_session.commit()
+    assert seen() == [
+        ("a", {"job": "interest", "account": 1}),
+        ("b", {"job": "interest"}),
+    ]
+
+
 def test_annotation_without_a_context_is_refused(pg_session: Session) -> None:
     with pytest.raises(ContextError, match="no context to annotate"):
         history.annotate(pg_session, a=1)
