@@ -115,7 +115,8 @@ class Wire:
     def _blocks(self) -> list[Blocks]:
         """Return those that are in use: of the thread, and of who uses it now."""
         ambient = ambient_blocks()
-        blocks = [ambient] if ambient else []
+        # Not by bool(), which is a call, and for every statement of the program.
+        blocks = [ambient] if ambient.contexts or ambient.ignored else []
         connection = self._connection() if self._connection else None
         if connection is not None:
             of_connection = connection.get_execution_options().get(INFO_KEY)
