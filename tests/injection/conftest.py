@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,8 +81,15 @@ def hostile() -> Hostile:
 
 
 def _is_free(name: str) -> bool:
-    # Events have columns with this prefix; PostgreSQL, schemas with that one.
-    return bool(name) and not name.startswith(("pgh_", "pg_"))
+    # Events have columns with this prefix; PostgreSQL, schemas with that one. This is
+    # the context table. SQLAlchemy 2.1 does not quote a simple name with a newline
+    # after it, so that the newline is lost.
+    return (
+        bool(name)
+        and not name.startswith(("pgh_", "pg_"))
+        and name != "pghistory_context"
+        and not re.fullmatch(r"[a-z0-9_$]+\n", name)
+    )
 
 
 _CATALOG = """
