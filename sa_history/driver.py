@@ -78,7 +78,10 @@ def give_cursors(connection: Any, info: dict[Any, Any]) -> None:
         # Weakly, so that the connection is not part of a cycle.
         reference = ref(connection)
         for name, method in methods.items():
-            setattr(connection, name, functools.partial(method, reference, wire))
+            known = vars(connection).get(name)
+            # What an application has put there stays.
+            if known is None or getattr(known, "func", None) is method:
+                setattr(connection, name, functools.partial(method, reference, wire))
 
 
 @contextmanager

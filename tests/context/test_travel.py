@@ -20,6 +20,7 @@ from sqlalchemy import (
     Engine,
     NullPool,
     create_engine,
+    event,
     insert,
     select,
     text,
@@ -897,6 +898,30 @@ def test_cursors_that_are_set_later_write_and_are_told_at_the_next_checkout(
             connection.execute(insert(note).values(body=body))
             connection.commit()
     assert seen() == [("a", None), ("b", USER)]
+
+
+def test_commit_of_the_application_stays_what_it_is(
+    engine_with: Callable[..., Engine], note: Any, seen: Seen
+) -> None:
+    engine = engine_with(pool_size=1)
+    committed = []
+
+    @event.listens_for(engine, "connect")
+    def count_commits(connection: Any, _: Any) -> None:
+        def commit() -> None:
+            committed.append(connection)
+            type(connection).commit(connection)
+
+        connection.commit = commit
+
+    engine.connect().close()  # SQLAlchemy asks some things at first
+    committed.clear()
+    for _ in range(2):
+        with engine.connect() as connection, history.context(connection, user=7):
+            connection.execute(insert(note).values(body="a"))
+            connection.commit()
+    assert len(committed) == 2
+    assert seen() == [("a", USER)] * 2
 
 
 def test_rows_of_the_application_are_made_of_its_own_rows_only(
