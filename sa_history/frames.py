@@ -259,10 +259,12 @@ def ignored(stacks: Iterable[Blocks]) -> frozenset[str]:
 
 
 def _new_id() -> str:
-    """Return a random UUID; to make one of its class takes four times as long."""
-    hex_ = os.urandom(15).hex()
-    # Of version 4, and a variant of RFC 9562. That may be 8, 9, a or b.
-    return f"{hex_[:8]}-{hex_[8:12]}-4{hex_[12:15]}-a{hex_[15:18]}-{hex_[18:]}"
+    """Return a random UUID; to make one of its class takes three times as long."""
+    digits = os.urandom(15).hex()
+    # Of version 4, and of the variant of RFC 9562, whose digit may be 8, 9, a or b.
+    return (
+        f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-a{digits[15:18]}-{digits[18:]}"
+    )
 
 
 def _stored(values: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
