@@ -7,6 +7,7 @@ import datetime
 import decimal
 import enum
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -965,16 +966,16 @@ def test_keys_that_json_cannot_hold_are_refused_on_entering(
         pytest.fail("it was entered")
 
 
-def test_ids_are_random_uuids(pg_session: Session) -> None:
-    frames = []
-    for _ in range(2):
+def test_ids_are_uuids_that_begin_with_the_time(pg_session: Session) -> None:
+    began = time.time_ns() // 1_000_000
+    ids = []
+    for _ in range(1000):
         with history.context(pg_session) as frame:
-            frames.append(frame)
-    first, second = (frame.id for frame in frames)
-    assert first != second
-    assert {(id_.version, id_.variant) for id_ in (first, second)} == {
-        (4, uuid.RFC_4122)
-    }
+            ids.append(frame.id)
+    ended = time.time_ns() // 1_000_000
+    assert len(set(ids)) == len(ids)  # many of them in the same millisecond
+    assert {(id_.version, id_.variant) for id_ in ids} == {(7, uuid.RFC_4122)}
+    assert all(began <= id_.int >> 80 <= ended for id_ in ids)
 
 
 @pytest.mark.parametrize("value", [["a"], {"a": 1}], ids=["list", "dict"])
