@@ -24,6 +24,7 @@ SETTINGS = (
     "server_version",
     "fsync",
     "synchronous_commit",
+    "full_page_writes",
     "shared_buffers",
     "work_mem",
     "jit",

@@ -32,6 +32,11 @@ class Scale:
         return max(self.rows // 50, 8)
 
     @property
+    def stored(self) -> int:
+        """Contexts that are there already, with an event of each."""
+        return self.rows * 10
+
+    @property
     def remote(self) -> int:
         """Transactions through the proxy."""
         return min(max(self.rows // 500, 1), 20)

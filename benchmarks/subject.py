@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import json
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -102,6 +105,13 @@ class Subject:
 
     def copy(self, target: Connection | Session, write: Write) -> None:
         """Write history by hand, where that is what is done."""
+
+    def new_contexts(self, count: int) -> Iterator[uuid.UUID]:
+        """Yield ids of contexts, as they are when the subject makes them."""
+        return (uuid.uuid4() for _ in range(count))
+
+    events: tuple[str, dict[str, str]] = ("", {})
+    """The events of ``item``, and SQL for an update's: of ``item`` and ``context``."""
 
     # How it works.
 
@@ -229,7 +239,27 @@ class Subject:
 
         return {"ORM flush": flush, "Core": core, "executemany": executemany}
 
-    # What is asked between the measurements.
+    # What is done and asked between the measurements.
+
+    def grow(self, count: int) -> None:
+        """Store contexts with an event each, as so many transactions before have."""
+        table, values = self.events
+        names = ", ".join(columns.item())
+        with self.engine.begin() as connection:
+            driver: Any = connection.connection.driver_connection
+            copy = "COPY pghistory_context (id, created_at, updated_at, metadata)"
+            metadata = json.dumps({"user": USER, "url": PAGE})
+            now = datetime.datetime.now(datetime.timezone.utc)
+            with driver.cursor() as cursor, cursor.copy(f"{copy} FROM STDIN") as rows:
+                for id_ in self.new_contexts(count):
+                    rows.write_row((id_, now, now, metadata))
+            connection.exec_driver_sql(
+                f"INSERT INTO {table} ({', '.join(values)}, {names})"
+                f" SELECT {', '.join(values.values())}, item.* FROM item"
+                " JOIN (SELECT row_number() OVER () AS n, id FROM pghistory_context)"
+                " AS context ON item.id = 1 + mod(context.n,"
+                " (SELECT count(*) FROM item)) ORDER BY context.n"
+            )
 
     def clear(self) -> None:
         """Empty all tables, and restart their numbers."""
@@ -256,6 +286,11 @@ class Subject:
             " AND c.relname NOT IN ('item', 'rare', 'wide')"
         )
         return int(size)
+
+    def written(self) -> int:
+        """Return how many bytes of WAL the server has written."""
+        (written,) = self.admin("SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint")
+        return int(written)
 
     def admin(self, sql: str) -> tuple[Any, ...]:
         """Execute a statement on a connection apart, outside of a transaction."""

@@ -24,7 +24,7 @@ class Entry:
     where: str
     distribution: str = "SQLAlchemy"
     base: str = "untracked"
-    without: tuple[str, ...] = ("statement", "attached")
+    without: tuple[str, ...] = ("grown", "statement", "attached")
     context: bool = True
 
     @property
@@ -40,6 +40,12 @@ class Entry:
 
 _DJANGO = ("statement", "attached", "startup")
 
+# Where it makes no difference how the context is stored, or no sense.
+_WITHOUT_INLINE = (
+    *("warmed", "condition", "noop", "wide", "grown"),
+    *("remote", "statement", "attached", "startup"),
+)
+
 SUBJECTS = {
     "untracked": Entry(
         "untracked", "untracked:Untracked", without=("size",), context=False
@@ -48,7 +54,18 @@ SUBJECTS = {
         "by hand", "tracked:ByHand", OURS, without=("statement", "startup")
     ),
     "statement": Entry("sa_history, statement", "tracked:Statement", OURS, without=()),
-    "row": Entry("sa_history, row", "tracked:Row", OURS),
+    "row": Entry(
+        "sa_history, row", "tracked:Row", OURS, without=("statement", "attached")
+    ),
+    "inline_statement": Entry(
+        "sa_history, statement, inline",
+        "tracked:InlineStatement",
+        OURS,
+        without=_WITHOUT_INLINE,
+    ),
+    "inline_row": Entry(
+        "sa_history, row, inline", "tracked:InlineRow", OURS, without=_WITHOUT_INLINE
+    ),
 }
 
 PEERS = {

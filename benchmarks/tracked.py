@@ -37,18 +37,31 @@ class Statement(Subject):
     """sa_history as it is by default."""
 
     level = "statement"
+    storage = "reference"
     history = (*(f"{table}_event" for table in TABLES), "pghistory_context")
     asynchronous = True
+    events = (
+        "item_event",
+        {
+            "pgh_label": "'snapshot'",
+            "pgh_op": "'U'",
+            "pgh_xact_id": "context.n",
+            "pgh_context_id": "context.id",
+            "pgh_obj_id": "item.id",
+        },
+    )
 
     def declare(self, name: str, attributes: dict[str, Any]) -> Any:
         """Return a mapped class of which everything is recorded."""
         cls = type(name.title(), (Base,), {"__tablename__": name, **attributes})
-        return track(Snapshot, AfterDelete, level=self.level)(cls)
+        return track(Snapshot, AfterDelete, level=self.level, context=self.storage)(cls)
 
     def declare_rare(self, name: str, attributes: dict[str, Any]) -> Any:
         """Return a mapped class of which negative ``int_field`` are recorded."""
         cls = type(name.title(), (Base,), {"__tablename__": name, **attributes})
-        return track(AfterUpdate(new.int_field < 0), level=self.level)(cls)
+        return track(
+            AfterUpdate(new.int_field < 0), level=self.level, context=self.storage
+        )(cls)
 
     def declare_filled(self) -> None:
         """Declare the table, and attach the trigger."""
@@ -61,6 +74,12 @@ class Statement(Subject):
         """Be in a context of this transaction's own, as a request is."""
         return history.context(target, user=USER, url=PAGE)
 
+    def new_contexts(self, count: int) -> Iterator[uuid.UUID]:
+        """Yield ids of contexts."""
+        for _ in range(count):
+            with history.context() as context:
+                yield context.id
+
     def counts(self, table: str) -> str:
         """Return a SELECT of how many events there are, and how many with context."""
         return f"SELECT count(*), count(pgh_context_id) FROM {table}_event"
@@ -68,6 +87,23 @@ class Statement(Subject):
 
 class Row(Statement):
     """sa_history with row triggers."""
+
+    level = "row"
+
+
+class InlineStatement(Statement):
+    """sa_history with the context in each event."""
+
+    storage = "inline"
+    history = tuple(f"{table}_event" for table in TABLES)
+
+    def counts(self, table: str) -> str:
+        """Return a SELECT of how many events there are, and how many with context."""
+        return f"SELECT count(*), count(pgh_context) FROM {table}_event"
+
+
+class InlineRow(InlineStatement):
+    """sa_history with row triggers, and the context in each event."""
 
     level = "row"
 
@@ -114,6 +150,10 @@ class ByHand(Statement):
             yield
         finally:
             target.info.pop("context")
+
+    def new_contexts(self, count: int) -> Iterator[uuid.UUID]:
+        """Yield ids of contexts."""
+        return Subject.new_contexts(self, count)
 
     def copy(self, target: Connection | Session, write: Write) -> None:
         """Write the events of what was written."""

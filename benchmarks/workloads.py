@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import Connection, NullPool, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from benchmarks import columns
@@ -145,6 +146,30 @@ def single(subject: Subject, scale: Scale, context: bool) -> Iterator[Measure]:
         yield Measure(step, rate, "writes/s", scale.few, recorded, told)
 
 
+def grown(subject: Subject, scale: Scale, context: bool) -> Iterator[Measure]:
+    """Transactions of a single row, where there have been many: time, and WAL.
+
+    The first change of a page after a checkpoint takes the whole page to the WAL, on a
+    server that keeps what it has.
+    """
+    _fill(subject, insert_of(scale.few))
+    if subject.history:
+        subject.grow(scale.stored)
+    subject.settle("item")
+    with contextlib.suppress(DBAPIError):  # not everybody may
+        subject.admin("CHECKPOINT")
+    subject.fresh()
+    before, written = subject.count("item"), subject.written()
+    seconds = _updates(subject, 1, scale.few, context)
+    written = (subject.written() - written) // scale.few
+    recorded, told = _since(before, subject.count("item"))
+    for step, value, unit in (
+        ("time", scale.few / seconds, "writes/s"),
+        ("WAL", written, "bytes"),
+    ):
+        yield Measure(step, value, unit, scale.few, recorded, told)
+
+
 def remote(subject: Subject, scale: Scale, context: bool) -> Iterator[Measure]:
     """Transactions through a proxy that adds latency: round trips, and time."""
     subject.clear()
@@ -220,6 +245,7 @@ WORKLOADS: dict[str, Workload] = {
         orm,
         size,
         single,
+        grown,
         remote,
         statement,
         attached,

@@ -22,6 +22,7 @@ WORKLOADS = [
     "orm",
     "size",
     "single",
+    "grown",
     "remote",
     "statement",
     "attached",
@@ -35,7 +36,7 @@ def results(pg_url: URL, tmp_path: Path) -> dict[str, list[dict[str, object]]]:
     process = subprocess.run(
         [
             *(sys.executable, "-m", "benchmarks", "--rows", "100"),
-            *("--subjects", "by_hand", "statement"),
+            *("--subjects", "by_hand", "statement", "inline_row"),
             *("--rounds", "1", "--models", "2", "--delay", "1"),
             *("--output", str(tmp_path)),
             *("--prefix", f"bench_{pg_url.database}"),

@@ -198,6 +198,15 @@ class Row(Untracked):
 
     level = "row"
     history = (*(f"peers_{table}event" for table in TABLES), "pghistory_context")
+    events = (
+        "peers_itemevent",
+        {
+            "pgh_created_at": "now()",
+            "pgh_label": "'update'",
+            "pgh_context_id": "context.id",
+            "pgh_obj_id": "item.id",
+        },
+    )
 
     def counts(self, table: str) -> str:
         """Return a SELECT of how many events there are, and how many with context."""
