@@ -3,20 +3,24 @@
 The listeners are for the whole process, because a context without a target names no
 engine, and because a session meets its connections by itself. Importing sa_history
 registers them, so that no transaction is missed; connections to other databases are
-left alone. None is an event of engines as such, which would make each statement of each
-engine pay for it: psycopg's cursors tell by themselves, and a connection of another
-driver is listened to from its first statement on.
+left alone. None is one that each statement of each engine would have to pay for:
+psycopg's cursors tell by themselves. The dialects of other drivers are listened to for
+the first statement of a connection, and the connection from then on.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, event, func, select
+from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.engine.interfaces import ExecutionContext
+from sqlalchemy.engine.interfaces import Dialect, ExecutionContext
 from sqlalchemy.orm import Session, SessionTransaction, UOWTransaction
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 
@@ -40,24 +44,48 @@ def _leave(_: Any, record: ConnectionPoolEntry, *__: Any) -> None:
     wire_in(record.info).may_lose_its_user()
 
 
-@event.listens_for(Engine, "do_execute")
-@event.listens_for(Engine, "do_executemany")
+@event.listens_for(Pool, "connect")
+def _connect(_: Any, record: ConnectionPoolEntry) -> None:
+    if not isinstance(record.driver_connection, _TELLS_BY_ITSELF):
+        _listen_to_others()  # to a dialect that was not imported before
+
+
+_TELLS_BY_ITSELF = (psycopg.Connection, psycopg.AsyncConnection)
+
+
 def _first_statement(
     cursor: Any, statement: str, _: Any, context: ExecutionContext
 ) -> None:
-    if context.dialect.driver not in _TELL_BY_THEMSELVES:
-        _tell_first(cursor, statement, context)
+    _tell_first(cursor, statement, context)
 
 
-@event.listens_for(Engine, "do_execute_no_params")
 def _first_statement_without_parameters(
     cursor: Any, statement: str, context: ExecutionContext
 ) -> None:
-    if context.dialect.driver not in _TELL_BY_THEMSELVES:
-        _tell_first(cursor, statement, context)
+    _tell_first(cursor, statement, context)
 
 
-_TELL_BY_THEMSELVES = ("psycopg", "psycopg_async")
+def _listen_to_others() -> None:
+    """Listen to the dialects of all drivers but psycopg."""
+    for dialect in _dialects_of_others(PGDialect):
+        if not event.contains(dialect, "do_execute", _first_statement):
+            without = _first_statement_without_parameters
+            event.listen(dialect, "do_execute_no_params", without)
+            event.listen(dialect, "do_executemany", _first_statement)
+            # Last, as another thread may look for it.
+            event.listen(dialect, "do_execute", _first_statement)
+
+
+def _dialects_of_others(cls: type[Dialect]) -> Iterator[type[Dialect]]:
+    """Yield the classes below, and none of psycopg's or that those derive from."""
+    for dialect in cls.__subclasses__():
+        if not issubclass(PGDialect_psycopg, dialect):
+            yield dialect
+        elif dialect is not PGDialect_psycopg:
+            yield from _dialects_of_others(dialect)
+
+
+_listen_to_others()
 
 
 def _tell_first(cursor: Any, statement: str, context: ExecutionContext) -> None:

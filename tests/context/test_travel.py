@@ -26,6 +26,7 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
@@ -36,6 +37,7 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Session
 
 import sa_history as history
+from sa_history import listeners
 
 Add = Callable[[Session, str], None]
 Seen = Callable[[], list[tuple[str, Any]]]
@@ -1031,6 +1033,27 @@ def in_other_session(
         return asyncio.run(main())
 
     return run_sync if request.param == "psycopg2" else run_async
+
+
+def test_statements_of_psycopg_are_not_listened_to(
+    engine_with: Callable[..., Engine], psycopg2_engine: Engine
+) -> None:
+    for name in ("do_execute", "do_executemany", "do_execute_no_params"):
+        assert not list(getattr(engine_with().dialect.dispatch, name))
+        assert len(list(getattr(psycopg2_engine.dialect.dispatch, name))) == 1
+
+
+def test_dialect_that_is_imported_late_is_listened_to(
+    psycopg2_engine: Engine, add: Add, seen: Seen
+) -> None:
+    for name in ("do_execute", "do_executemany"):
+        event.remove(PGDialect_psycopg2, name, listeners._first_statement)
+    without = listeners._first_statement_without_parameters
+    event.remove(PGDialect_psycopg2, "do_execute_no_params", without)
+    with Session(psycopg2_engine) as session, history.context(session, user=7):
+        add(session, "late")
+        session.commit()
+    assert seen() == [("late", {"user": 7})]
 
 
 def test_other_drivers_nest_restore_and_annotate(
