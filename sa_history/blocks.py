@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from sa_history._types import UNSET
 from sa_history.exc import DialectError, HistoryError
-from sa_history.frames import Blocks, ambient_blocks
+from sa_history.frames import Blocks, ambient
 from sa_history.targets import sync_side
 from sa_history.wire import INFO_KEY, claim_when_it_begins, wire_in
 
@@ -118,7 +118,7 @@ def blocks_of(target: Any, function: str, error: type[HistoryError]) -> Blocks:
     """
     if target is UNSET:
         _refuse_event_loop(function, error)
-        return ambient_blocks()
+        return ambient.blocks
     bound_to = sync_side(target)
     if isinstance(bound_to, Session):
         blocks: Blocks = bound_to.info.setdefault(INFO_KEY, Blocks())

@@ -7,7 +7,7 @@ from typing import Any
 from sa_history._types import UNSET, Unset
 from sa_history.blocks import Block, blocks_of
 from sa_history.exc import ContextError
-from sa_history.frames import Blocks, Frame, ambient_blocks, in_force
+from sa_history.frames import Blocks, Frame, ambient, in_force
 from sa_history.targets import Target
 
 
@@ -63,8 +63,8 @@ class ContextBlock(Block[Frame]):
 
 
 def _around(blocks: Blocks) -> Frame | None:
-    ambient = ambient_blocks()
-    return in_force([ambient] if blocks is ambient else [ambient, blocks])
+    of_thread = ambient.blocks
+    return in_force([of_thread] if blocks is of_thread else [of_thread, blocks])
 
 
 def annotate(target: Target | Unset = UNSET, /, **metadata: Any) -> None:

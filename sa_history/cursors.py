@@ -55,6 +55,8 @@ class Teller:
     """What the cursors below have in common."""
 
     wire: Wire
+    execute_untold: Any
+    """``execute`` of the class that it is made of; super() takes long to find that."""
     connection: Any
     statusmessage: Any
 
@@ -163,27 +165,27 @@ class ContextCursor(Teller, psycopg.Cursor[Any]):
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """Execute a query, in the context in force."""
         if self.wire.is_calm():
-            return super().execute(query, params, **options)
+            return self.execute_untold(query, params, **options)
         news = self._news(query)
         lone = self._is_lone()
         try:
             if news is None:
-                super().execute(query, params, **options)
+                self.execute_untold(query, params, **options)
             elif begins(self.connection):
                 _begin(self.connection, news)
                 self.wire.told(news)
-                super().execute(query, params, **options)
+                self.execute_untold(query, params, **options)
             elif self._can_share(query, params) and psycopg.Pipeline.is_supported():
                 self._execute_with(news, query, params, options)
             else:
                 with self._told_apart(news):
-                    super().execute(query, params, **options)
+                    self.execute_untold(query, params, **options)
         except _REFUSE_COMPANY as error:
             if not lone or news is None:
                 self.wire.unsure()
                 raise
             _warn_if_it_may_write(error)
-            super().execute(query, params, **options)
+            self.execute_untold(query, params, **options)
         except BaseException:
             self.wire.unsure()
             raise
@@ -197,7 +199,7 @@ class ContextCursor(Teller, psycopg.Cursor[Any]):
         with closed_if_stuck(self.connection), self.connection.pipeline() as pipeline:
             end_with_sync(pipeline)
             set_config(self.connection, news)
-            super().execute(query, params, **options)
+            self.execute_untold(query, params, **options)
         if not lone:
             self.wire.told(news)
 
@@ -259,7 +261,7 @@ class ContextServerCursor(Teller, psycopg.ServerCursor[Any]):
         if news is not None and not self._is_lone():
             set_config(self.connection, news)
             self.wire.told(news)
-        return super().execute(query, params, **options)
+        return self.execute_untold(query, params, **options)
 
 
 class AsyncContextCursor(Teller, psycopg.AsyncCursor[Any]):
@@ -268,29 +270,29 @@ class AsyncContextCursor(Teller, psycopg.AsyncCursor[Any]):
     async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """Execute a query, in the context in force."""
         if self.wire.is_calm():
-            return await super().execute(query, params, **options)
+            return await self.execute_untold(query, params, **options)
         news = self._news(query)
         lone = self._is_lone()
         try:
             if news is None:
-                await super().execute(query, params, **options)
+                await self.execute_untold(query, params, **options)
             elif begins(self.connection):
                 await _begin_async(self.connection, news)
                 self.wire.told(news)
-                await super().execute(query, params, **options)
+                await self.execute_untold(query, params, **options)
             elif (
                 self._can_share(query, params) and psycopg.AsyncPipeline.is_supported()
             ):
                 await self._execute_with(news, query, params, options)
             else:
                 async with self._told_apart(news):
-                    await super().execute(query, params, **options)
+                    await self.execute_untold(query, params, **options)
         except _REFUSE_COMPANY as error:
             if not lone or news is None:
                 self.wire.unsure()
                 raise
             _warn_if_it_may_write(error)
-            await super().execute(query, params, **options)
+            await self.execute_untold(query, params, **options)
         except BaseException:
             self.wire.unsure()
             raise
@@ -305,7 +307,7 @@ class AsyncContextCursor(Teller, psycopg.AsyncCursor[Any]):
             async with self.connection.pipeline() as pipeline:
                 end_with_sync(pipeline)
                 await set_config_async(self.connection, news)
-                await super().execute(query, params, **options)
+                await self.execute_untold(query, params, **options)
         if not lone:
             self.wire.told(news)
 
@@ -370,4 +372,4 @@ class AsyncContextServerCursor(Teller, psycopg.AsyncServerCursor[Any]):
         if news is not None and not self._is_lone():
             await set_config_async(self.connection, news)
             self.wire.told(news)
-        return await super().execute(query, params, **options)
+        return await self.execute_untold(query, params, **options)

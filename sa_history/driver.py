@@ -71,7 +71,8 @@ def give_cursors(connection: Any, info: dict[Any, Any]) -> None:
         if getattr(base, "wire", None) is not wire:
             if issubclass(base, Teller):  # of another pool, which had it before
                 base = base.__bases__[1]
-            made = type(base.__name__, (telling, base), {"wire": wire})
+            own = {"wire": wire, "execute_untold": base.execute}
+            made = type(base.__name__, (telling, base), own)
             setattr(connection, attribute, made)
             is_new = True
     if is_new:

@@ -226,12 +226,7 @@ class _Ambient(threading.local):
 
 
 # Global by its nature: a block without a target is for whatever the thread does.
-_ambient = _Ambient()
-
-
-def ambient_blocks() -> Blocks:
-    """Return the blocks of this thread."""
-    return _ambient.blocks
+ambient = _Ambient()
 
 
 def in_force(stacks: Iterable[Blocks]) -> Frame | None:

@@ -28,7 +28,7 @@ from sqlalchemy.sql.elements import quoted_name
 
 from sa_history.attachments import INFO_KEY as ATTACHMENTS
 from sa_history.attachments import Attachment, attachments_of
-from sa_history.frames import ambient_blocks, ignored
+from sa_history.frames import ambient, ignored
 from sa_history.triggers.soft_delete import SoftDelete
 from sa_history.wire import INFO_KEY
 
@@ -114,7 +114,7 @@ def _impl(obj: object, relationship: RelationshipProperty[Any]) -> Any:
 
 def _ignored(session: Session, connection: Connection) -> frozenset[str]:
     stacks = (
-        ambient_blocks(),
+        ambient.blocks,
         session.info.get(INFO_KEY),
         connection.get_execution_options().get(INFO_KEY),
     )

@@ -18,7 +18,7 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session, SessionTransaction
 
-from sa_history.frames import Blocks, Frame, ambient_blocks, ignored, in_force
+from sa_history.frames import Blocks, Frame, ambient, ignored, in_force
 
 INFO_KEY = "sa_history"
 """Where stacks and wires stand in ``info`` and in execution options."""
@@ -114,9 +114,7 @@ class Wire:
 
     def _blocks(self) -> list[Blocks]:
         """Return those that are in use: of the thread, and of who uses it now."""
-        ambient = ambient_blocks()
-        # Not by bool(), which is a call, and for every statement of the program.
-        blocks = [ambient] if ambient.contexts or ambient.ignored else []
+        blocks = [ambient.blocks] if ambient.blocks else []
         connection = self._connection() if self._connection else None
         if connection is not None:
             of_connection = connection.get_execution_options().get(INFO_KEY)
@@ -144,9 +142,13 @@ class Wire:
     def is_calm(self) -> bool:
         """Return whether there is no block, and the connection was not told of one.
 
-        Most statements of a program find that, and need not pay for more.
+        Most statements of a program find that, and need not pay for more. So nothing is
+        called here that need not be.
         """
-        return not (self.was_told or self._blocks())
+        of_thread = ambient.blocks
+        if self.was_told or of_thread.contexts or of_thread.ignored:
+            return False
+        return not (self._connection or self._sessions) or not self._blocks()
 
     def news(self, status: TransactionStatus) -> Settings | None:
         """Return what the connection has to be told now, None for nothing.

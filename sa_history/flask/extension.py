@@ -20,7 +20,7 @@ from sa_history.context import ContextBlock, context
 from sa_history.exc import ContextError, DefinitionError
 from sa_history.flask.commands import history_commands
 from sa_history.flask.requests import about_command, about_request, login_user
-from sa_history.frames import Frame, LateFrame, ambient_blocks
+from sa_history.frames import Frame, LateFrame, ambient
 from sa_history.objects import trackings_in
 from sa_history.targets import Target
 from sa_history.tracking import Tracking
@@ -47,7 +47,7 @@ class _Scope(LateFrame):
 
         A view may call the application by a test client, as may a command.
         """
-        stack = ambient_blocks().contexts
+        stack = ambient.blocks.contexts
         self._around = [frame for frame in stack if isinstance(frame, _Scope)]
         for scope in self._around:
             scope._take_away()
@@ -75,7 +75,7 @@ class _Scope(LateFrame):
 
     def is_of_thread(self) -> bool:
         """Return whether what this thread writes is linked to it in any case."""
-        return any(frame is self for frame in ambient_blocks().contexts)
+        return any(frame is self for frame in ambient.blocks.contexts)
 
     def is_held(self) -> bool:
         """Return whether it began in the application's context that is current."""
