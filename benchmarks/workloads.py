@@ -24,6 +24,9 @@ Workload = Callable[[Subject, Scale, bool], Iterator[Measure]]
 
 QUERY_CANCELED = "57014"
 
+TURN = 50
+"""Statements in a row; Python makes itself ready for a class of cursors."""
+
 
 def insert_of(rows: int, table: str = "item") -> Write:
     """Return the INSERT of the bulk workloads."""
@@ -195,30 +198,36 @@ def remote(subject: Subject, scale: Scale, context: bool) -> Iterator[Measure]:
 
 
 def statement(subject: Subject, scale: Scale, context: bool) -> Iterator[Measure]:
-    """What the listeners cost a statement that writes nothing: SELECT 1.
+    """What cursors and listeners cost a statement that writes nothing: SELECT 1.
 
     The cost is less than what differs between two processes, so the same connection
-    takes turns with psycopg's own cursors.
+    takes turns with psycopg's own cursors, and without a look for listeners.
     """
     subject.fresh()
     select = text("SELECT 1")
     with subject.engine.connect() as connection:
         driver: Any = connection.connection.driver_connection
-        cursors = {"as it is": driver.cursor_factory, "psycopg's": psycopg.Cursor}
+        dialect: Any = connection.dialect
+        ways = {
+            "as it is": (driver.cursor_factory, dialect._has_events),
+            "by psycopg alone": (psycopg.Cursor, False),
+        }
         for step, end in (
             ("in a transaction", lambda: None),
             ("each in its own transaction", connection.rollback),
         ):
-            seconds: dict[str, list[float]] = {name: [] for name in cursors}
-            for _ in range(scale.few):
-                for name, cursor in cursors.items():
-                    driver.cursor_factory = cursor
-                    begun = time.perf_counter()
-                    connection.execute(select)
-                    end()
-                    seconds[name].append(time.perf_counter() - begun)
+            seconds: dict[str, list[float]] = {name: [] for name in ways}
+            for _ in range(-(-scale.few // TURN)):
+                for name, way in ways.items():
+                    driver.cursor_factory, dialect._has_events = way
+                    for _ in range(TURN):
+                        begun = time.perf_counter()
+                        connection.execute(select)
+                        end()
+                        seconds[name].append(time.perf_counter() - begun)
             for name, values in seconds.items():
-                yield Measure(f"{step}, cursor {name}", statistics.median(values), "s")
+                yield Measure(f"{step}, {name}", statistics.median(values), "s")
+        dialect._has_events = ways["as it is"][1]
 
 
 def attached(subject: Subject, scale: Scale, context: bool) -> Iterator[Measure]:
