@@ -148,7 +148,13 @@ class Wire:
         of_thread = ambient.blocks
         if self.was_told or of_thread.contexts or of_thread.ignored:
             return False
-        return not (self._connection or self._sessions) or not self._blocks()
+        if self._connection:
+            return not self._blocks()
+        for joined, _ in self._sessions:
+            session = joined()
+            if session is not None and session.info.get(INFO_KEY):
+                return not self._blocks()
+        return True
 
     def news(self, status: TransactionStatus) -> Settings | None:
         """Return what the connection has to be told now, None for nothing.
