@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import subprocess
+import sys
 import threading
 import uuid
 import warnings
@@ -1059,6 +1062,49 @@ def test_dialect_that_is_imported_late_is_listened_to(
         add(session, "late")
         session.commit()
     assert seen() == [("late", {"user": 7})]
+
+
+IMPORTED_LATE = """
+import sys
+
+from sqlalchemy import create_engine, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+engine = create_engine(sys.argv[1])
+engine.connect().close()
+
+import sa_history as history
+
+class Base(DeclarativeBase):
+    pass
+
+@history.track(history.Snapshot)
+class Late(Base):
+    __tablename__ = "late"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+Base.metadata.create_all(engine)
+with Session(engine) as session, history.context(session, user=7):
+    session.add(Late())
+    session.commit()
+    print(session.scalars(Late.events.select()).one().pgh_context.metadata)
+"""
+
+
+def test_connection_that_is_older_than_the_import_tells_the_context(
+    pg_url: URL,
+) -> None:
+    url = pg_url.set(drivername="postgresql+psycopg2")
+    process = subprocess.run(
+        [
+            *(sys.executable, "-c", IMPORTED_LATE),
+            url.render_as_string(hide_password=False),
+        ],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert (process.stdout, process.stderr) == ("{'user': 7}\n", "")
 
 
 def test_other_drivers_nest_restore_and_annotate(
