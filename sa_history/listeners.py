@@ -10,6 +10,7 @@ the first statement of a connection, and the connection from then on.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -59,21 +60,19 @@ def _first_statement(
     _tell_first(cursor, statement, context)
 
 
-def _first_statement_without_parameters(
-    cursor: Any, statement: str, context: ExecutionContext
-) -> None:
-    _tell_first(cursor, statement, context)
+# Of two threads that connect at first one registers. If the second did too, a statement
+# of the first could fail, as it goes through what changes.
+_registering = threading.Lock()
 
 
 def _listen_to_others() -> None:
     """Listen to the dialects of all drivers but psycopg."""
-    for dialect in _dialects_of_others(PGDialect):
-        if not event.contains(dialect, "do_execute", _first_statement):
-            without = _first_statement_without_parameters
-            event.listen(dialect, "do_execute_no_params", without)
-            event.listen(dialect, "do_executemany", _first_statement)
-            # Last, as another thread may look for it.
-            event.listen(dialect, "do_execute", _first_statement)
+    with _registering:
+        for dialect in _dialects_of_others(PGDialect):
+            if not event.contains(dialect, "do_execute", _first_statement):
+                event.listen(dialect, "do_execute", _first_statement)
+                event.listen(dialect, "do_executemany", _first_statement)
+                event.listen(dialect, "do_execute_no_params", _tell_first)
 
 
 def _dialects_of_others(cls: type[Dialect]) -> Iterator[type[Dialect]]:
@@ -83,9 +82,6 @@ def _dialects_of_others(cls: type[Dialect]) -> Iterator[type[Dialect]]:
             yield dialect
         elif dialect is not PGDialect_psycopg:
             yield from _dialects_of_others(dialect)
-
-
-_listen_to_others()
 
 
 def _tell_first(cursor: Any, statement: str, context: ExecutionContext) -> None:
@@ -101,6 +97,9 @@ def _tell_first(cursor: Any, statement: str, context: ExecutionContext) -> None:
     wire.forget()
     _tell_by_events(connection)
     _tell(connection, cursor, statement)
+
+
+_listen_to_others()
 
 
 def _begin(connection: Connection) -> None:

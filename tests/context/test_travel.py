@@ -1041,11 +1041,10 @@ def in_other_session(
 def test_statements_of_psycopg_are_not_listened_to(
     engine_with: Callable[..., Engine], psycopg2_engine: Engine
 ) -> None:
-    without = listeners._first_statement_without_parameters
     for name, listener in (
         ("do_execute", listeners._first_statement),
         ("do_executemany", listeners._first_statement),
-        ("do_execute_no_params", without),
+        ("do_execute_no_params", listeners._tell_first),
     ):
         assert listener not in getattr(engine_with().dialect.dispatch, name)
         assert listener in getattr(psycopg2_engine.dialect.dispatch, name)
@@ -1056,8 +1055,7 @@ def test_dialect_that_is_imported_late_is_listened_to(
 ) -> None:
     for name in ("do_execute", "do_executemany"):
         event.remove(PGDialect_psycopg2, name, listeners._first_statement)
-    without = listeners._first_statement_without_parameters
-    event.remove(PGDialect_psycopg2, "do_execute_no_params", without)
+    event.remove(PGDialect_psycopg2, "do_execute_no_params", listeners._tell_first)
     with Session(psycopg2_engine) as session, history.context(session, user=7):
         add(session, "late")
         session.commit()
