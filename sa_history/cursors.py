@@ -55,8 +55,8 @@ class Teller:
     """What the cursors below have in common."""
 
     wire: Wire
-    execute_untold: Any
-    """``execute`` of the class that it is made of; super() takes long to find that."""
+    made_of: type[Any]
+    """psycopg's class or the application's, named as super() takes long to find it."""
     connection: Any
     statusmessage: Any
 
@@ -165,27 +165,27 @@ class ContextCursor(Teller, psycopg.Cursor[Any]):
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """Execute a query, in the context in force."""
         if self.wire.is_calm():
-            return self.execute_untold(query, params, **options)
+            return self.made_of.execute(self, query, params, **options)
         news = self._news(query)
         lone = self._is_lone()
         try:
             if news is None:
-                self.execute_untold(query, params, **options)
+                self.made_of.execute(self, query, params, **options)
             elif begins(self.connection):
                 _begin(self.connection, news)
                 self.wire.told(news)
-                self.execute_untold(query, params, **options)
+                self.made_of.execute(self, query, params, **options)
             elif self._can_share(query, params) and psycopg.Pipeline.is_supported():
                 self._execute_with(news, query, params, options)
             else:
                 with self._told_apart(news):
-                    self.execute_untold(query, params, **options)
+                    self.made_of.execute(self, query, params, **options)
         except _REFUSE_COMPANY as error:
             if not lone or news is None:
                 self.wire.unsure()
                 raise
             _warn_if_it_may_write(error)
-            self.execute_untold(query, params, **options)
+            self.made_of.execute(self, query, params, **options)
         except BaseException:
             self.wire.unsure()
             raise
@@ -199,7 +199,7 @@ class ContextCursor(Teller, psycopg.Cursor[Any]):
         with closed_if_stuck(self.connection), self.connection.pipeline() as pipeline:
             end_with_sync(pipeline)
             set_config(self.connection, news)
-            self.execute_untold(query, params, **options)
+            self.made_of.execute(self, query, params, **options)
         if not lone:
             self.wire.told(news)
 
@@ -261,7 +261,7 @@ class ContextServerCursor(Teller, psycopg.ServerCursor[Any]):
         if news is not None and not self._is_lone():
             set_config(self.connection, news)
             self.wire.told(news)
-        return self.execute_untold(query, params, **options)
+        return self.made_of.execute(self, query, params, **options)
 
 
 class AsyncContextCursor(Teller, psycopg.AsyncCursor[Any]):
@@ -270,29 +270,29 @@ class AsyncContextCursor(Teller, psycopg.AsyncCursor[Any]):
     async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """Execute a query, in the context in force."""
         if self.wire.is_calm():
-            return await self.execute_untold(query, params, **options)
+            return await self.made_of.execute(self, query, params, **options)
         news = self._news(query)
         lone = self._is_lone()
         try:
             if news is None:
-                await self.execute_untold(query, params, **options)
+                await self.made_of.execute(self, query, params, **options)
             elif begins(self.connection):
                 await _begin_async(self.connection, news)
                 self.wire.told(news)
-                await self.execute_untold(query, params, **options)
+                await self.made_of.execute(self, query, params, **options)
             elif (
                 self._can_share(query, params) and psycopg.AsyncPipeline.is_supported()
             ):
                 await self._execute_with(news, query, params, options)
             else:
                 async with self._told_apart(news):
-                    await self.execute_untold(query, params, **options)
+                    await self.made_of.execute(self, query, params, **options)
         except _REFUSE_COMPANY as error:
             if not lone or news is None:
                 self.wire.unsure()
                 raise
             _warn_if_it_may_write(error)
-            await self.execute_untold(query, params, **options)
+            await self.made_of.execute(self, query, params, **options)
         except BaseException:
             self.wire.unsure()
             raise
@@ -307,7 +307,7 @@ class AsyncContextCursor(Teller, psycopg.AsyncCursor[Any]):
             async with self.connection.pipeline() as pipeline:
                 end_with_sync(pipeline)
                 await set_config_async(self.connection, news)
-                await self.execute_untold(query, params, **options)
+                await self.made_of.execute(self, query, params, **options)
         if not lone:
             self.wire.told(news)
 
@@ -372,4 +372,4 @@ class AsyncContextServerCursor(Teller, psycopg.AsyncServerCursor[Any]):
         if news is not None and not self._is_lone():
             await set_config_async(self.connection, news)
             self.wire.told(news)
-        return await self.execute_untold(query, params, **options)
+        return await self.made_of.execute(self, query, params, **options)

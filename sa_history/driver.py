@@ -70,8 +70,8 @@ def give_cursors(connection: Any, info: dict[Any, Any]) -> None:
         base = getattr(connection, attribute)
         if getattr(base, "wire", None) is not wire:
             if issubclass(base, Teller):  # of another pool, which had it before
-                base = base.__bases__[1]
-            own = {"wire": wire, "execute_untold": base.execute}
+                base = base.made_of
+            own = {"wire": wire, "made_of": base}
             made = type(base.__name__, (telling, base), own)
             setattr(connection, attribute, made)
             is_new = True
