@@ -106,9 +106,9 @@ class Subject:
     def copy(self, target: Connection | Session, write: Write) -> None:
         """Write history by hand, where that is what is done."""
 
-    def new_contexts(self, count: int) -> Iterator[uuid.UUID]:
-        """Yield ids of contexts, as they are when the subject makes them."""
-        return (uuid.uuid4() for _ in range(count))
+    def new_context_id(self) -> uuid.UUID:
+        """Return the id of a context, as the subject makes it."""
+        return uuid.uuid4()
 
     events: tuple[str, dict[str, str]] = ("", {})
     """The events of ``item``, and SQL for an update's: of ``item`` and ``context``."""
@@ -251,8 +251,8 @@ class Subject:
             metadata = json.dumps({"user": USER, "url": PAGE})
             now = datetime.datetime.now(datetime.timezone.utc)
             with driver.cursor() as cursor, cursor.copy(f"{copy} FROM STDIN") as rows:
-                for id_ in self.new_contexts(count):
-                    rows.write_row((id_, now, now, metadata))
+                for _ in range(count):
+                    rows.write_row((self.new_context_id(), now, now, metadata))
             connection.exec_driver_sql(
                 f"INSERT INTO {table} ({', '.join(values)}, {names})"
                 f" SELECT {', '.join(values.values())}, item.* FROM item"

@@ -74,11 +74,10 @@ class Statement(Subject):
         """Be in a context of this transaction's own, as a request is."""
         return history.context(target, user=USER, url=PAGE)
 
-    def new_contexts(self, count: int) -> Iterator[uuid.UUID]:
-        """Yield ids of contexts."""
-        for _ in range(count):
-            with history.context() as context:
-                yield context.id
+    def new_context_id(self) -> uuid.UUID:
+        """Return the id of a context."""
+        with history.context() as context:
+            return context.id
 
     def counts(self, table: str) -> str:
         """Return a SELECT of how many events there are, and how many with context."""
@@ -115,6 +114,7 @@ class ByHand(Statement):
     """
 
     asynchronous = False
+    new_context_id = Subject.new_context_id
 
     def declare_filled(self) -> None:
         """Declare the table, of which `create` makes the trigger."""
@@ -137,7 +137,7 @@ class ByHand(Statement):
     @contextlib.contextmanager
     def told(self, target: Connection | Session) -> Iterator[None]:
         """Write a row of context in the transaction."""
-        target.info["context"] = context = uuid.uuid4()
+        target.info["context"] = context = self.new_context_id()
         metadata = json.dumps({"user": USER, "url": PAGE})
         target.execute(
             text(
@@ -150,10 +150,6 @@ class ByHand(Statement):
             yield
         finally:
             target.info.pop("context")
-
-    def new_contexts(self, count: int) -> Iterator[uuid.UUID]:
-        """Yield ids of contexts."""
-        return Subject.new_contexts(self, count)
 
     def copy(self, target: Connection | Session, write: Write) -> None:
         """Write the events of what was written."""

@@ -162,9 +162,9 @@ def grown(subject: Subject, scale: Scale, context: bool) -> Iterator[Measure]:
     with contextlib.suppress(DBAPIError):  # not everybody may
         subject.admin("CHECKPOINT")
     subject.fresh()
-    before, written = subject.count("item"), subject.written()
+    before, begun = subject.count("item"), subject.written()
     seconds = _updates(subject, 1, scale.few, context)
-    written = (subject.written() - written) // scale.few
+    written = (subject.written() - begun) // scale.few
     recorded, told = _since(before, subject.count("item"))
     for step, value, unit in (
         ("time", scale.few / seconds, "writes/s"),
