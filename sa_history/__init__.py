@@ -29,13 +29,21 @@ Example::
 from __future__ import annotations
 
 from sa_history import exc
-from sa_history import listeners as _listeners  # noqa: F401 (registers them)
 from sa_history._types import Level, Op
-from sa_history.aggregate import AggregateEvent
-from sa_history.attach import attach
-from sa_history.baseline import baseline
-from sa_history.changes import changes
-from sa_history.conditions import (
+from sa_history.attachments.attach import attach
+from sa_history.attachments.views import view
+from sa_history.capture.trackers import (
+    AfterDelete,
+    AfterInsert,
+    AfterUpdate,
+    Manual,
+    Snapshot,
+    Tracker,
+)
+from sa_history.contexts import listeners as _listeners  # noqa: F401 (registers them)
+from sa_history.contexts.context import annotate, context
+from sa_history.ddl.elements import Referencing
+from sa_history.definition.conditions import (
     AllChange,
     AllDontChange,
     AnyChange,
@@ -44,15 +52,7 @@ from sa_history.conditions import (
     new,
     old,
 )
-from sa_history.context import annotate, context
-from sa_history.ddl import Referencing
-from sa_history.differences import Diff
-from sa_history.event_class import Context, Event
-from sa_history.events import Events, events
-from sa_history.feed import Cursor, cursor_of, feed
-from sa_history.ignore import ignore
-from sa_history.manual import create_event
-from sa_history.operations import (
+from sa_history.definition.operations import (
     Delete,
     Insert,
     Operations,
@@ -60,28 +60,28 @@ from sa_history.operations import (
     Update,
     UpdateOf,
 )
-from sa_history.time_travel import as_of
-from sa_history.track import HistoryMixin, track
-from sa_history.trackers import (
-    AfterDelete,
-    AfterInsert,
-    AfterUpdate,
-    Manual,
-    Snapshot,
-    Tracker,
-)
+from sa_history.query.aggregate import AggregateEvent
+from sa_history.query.attribute_history import changes
+from sa_history.query.feed import Cursor, cursor_of, feed
+from sa_history.query.time_travel import as_of
+from sa_history.tracking.diff import Diff
+from sa_history.tracking.event_class import Context, Event
+from sa_history.tracking.events import Events, events
+from sa_history.tracking.ignore import ignore
+from sa_history.tracking.track import HistoryMixin, track
+from sa_history.tracking.versions import diff, steps
 from sa_history.triggers.audit import Audit, audit_table
 from sa_history.triggers.base import TableTrigger
-from sa_history.triggers.free import Trigger
+from sa_history.triggers.custom import Trigger
 from sa_history.triggers.fsm import FSM
 from sa_history.triggers.protect import Protect
 from sa_history.triggers.read_only import ReadOnly
 from sa_history.triggers.soft_delete import SoftDelete
 from sa_history.triggers.touch import Touch
 from sa_history.triggers.versioned import Versioned
-from sa_history.undo import Undo, undo
-from sa_history.versions import diff, steps
-from sa_history.views import view
+from sa_history.writing.baseline import baseline
+from sa_history.writing.create_event import create_event
+from sa_history.writing.undo import Undo, undo
 
 __all__ = [
     "FSM",

@@ -12,7 +12,7 @@ what it replaces, so that a downgrade brings back exactly what was there.
 from __future__ import annotations
 
 from sa_history.alembic import compare as _compare  # noqa: F401 (registers it)
-from sa_history.alembic.lock import lock
 from sa_history.alembic.operations import HistoryOp
+from sa_history.alembic.upgrade_lock import lock
 
 __all__ = ["HistoryOp", "lock"]

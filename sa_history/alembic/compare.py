@@ -23,19 +23,19 @@ from sa_history.alembic.first_events import baselines
 from sa_history.alembic.operations import HistoryOp
 from sa_history.alembic.privileges import hardenings
 from sa_history.alembic.renames import rename
-from sa_history.catalog import Catalog, InstalledTrigger, read_catalog
-from sa_history.creation import current_schema
-from sa_history.ddl import DEFAULT_SCHEMA, Trigger
-from sa_history.ddl import Sequence as NumberSequence
-from sa_history.drift import (
+from sa_history.ddl.catalog import Catalog, InstalledTrigger, read_catalog
+from sa_history.ddl.elements import DEFAULT_SCHEMA, Trigger
+from sa_history.ddl.elements import Sequence as NumberSequence
+from sa_history.ddl.execution import current_schema
+from sa_history.install.drift import (
     Difference,
     Problem,
     differences,
     in_database,
     needed_by,
 )
-from sa_history.objects import Owned, objects_of
-from sa_history.plan import Step, plan_for
+from sa_history.install.expected import Owned, objects_of
+from sa_history.install.plan import Step, plan_for
 from sa_history.sql.compose import Qualified, SchemaNames
 
 log = logging.getLogger(__name__)

@@ -24,12 +24,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import DOMAIN, ENUM
 
-from sa_history.event_table import is_event_table
-from sa_history.objects import trackings_in
+from sa_history.capture.context_table import is_context_table
+from sa_history.capture.event_table import is_event_table
+from sa_history.install.expected import trackings_in
 from sa_history.sql.compose import Qualified, SchemaNames
 from sa_history.sql.expressions import NextValue
-from sa_history.tables import is_context_table
-from sa_history.tracking import Tracking
+from sa_history.tracking.registry import Tracking
 
 _Key: TypeAlias = "tuple[str | None, str]"
 

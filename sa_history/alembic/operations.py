@@ -9,7 +9,7 @@ from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import MigrateOperation, Operations
 
-from sa_history.ddl import Statement
+from sa_history.ddl.elements import Statement
 from sa_history.sql.compose import Raw
 
 

@@ -18,9 +18,9 @@ from alembic.util import CommandError
 from sqlalchemy import Column, Index, MetaData
 
 from sa_history.alembic.operations import HistoryOp
-from sa_history.ddl import Sequence as NumberSequence
-from sa_history.drift import in_database
-from sa_history.marks import Mark
+from sa_history.ddl.elements import Sequence as NumberSequence
+from sa_history.ddl.fingerprint import Mark
+from sa_history.install.drift import in_database
 from sa_history.sql.compose import (
     Fragment,
     Ident,
@@ -31,7 +31,7 @@ from sa_history.sql.compose import (
     SchemaNames,
 )
 from sa_history.sql.naming import generated_name
-from sa_history.tracking import history_of, trackings_of_table
+from sa_history.tracking.registry import history_of, trackings_of_table
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Install it with ``pip install sa_history[flask]``.
 
 from __future__ import annotations
 
+from sa_history.flask.blueprint import timeline
 from sa_history.flask.extension import History
-from sa_history.flask.timeline import timeline
 
 __all__ = ["History", "timeline"]

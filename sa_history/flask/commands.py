@@ -13,11 +13,11 @@ from flask.cli import AppGroup
 from sqlalchemy import Engine, MetaData
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from sa_history import commands
-from sa_history.drift import Problem
+from sa_history.cli import commands
 from sa_history.exc import HistoryError
-from sa_history.install import explained
-from sa_history.objects import trackings_in
+from sa_history.install.api import explained
+from sa_history.install.drift import Problem
+from sa_history.install.expected import trackings_in
 
 
 def history_commands() -> AppGroup:

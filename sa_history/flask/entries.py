@@ -11,7 +11,7 @@ from typing import Any
 
 from sa_history._types import Op
 from sa_history.exc import DefinitionError
-from sa_history.tracking import Tracking
+from sa_history.tracking.registry import Tracking
 
 MASKED = "•••"
 """What stands in the place of a value that is not shown."""

@@ -15,15 +15,15 @@ from sqlalchemy.engine.interfaces import ExecutionContext
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session, sessionmaker
 
 from sa_history._types import UNSET, Unset
-from sa_history.blocks import blocks_of
-from sa_history.context import ContextBlock, context
+from sa_history.contexts.block import blocks_of
+from sa_history.contexts.context import ContextBlock, context
+from sa_history.contexts.stack import Frame, LateFrame, ambient
 from sa_history.exc import ContextError, DefinitionError
 from sa_history.flask.commands import history_commands
 from sa_history.flask.requests import about_command, about_request, login_user
-from sa_history.frames import Frame, LateFrame, ambient
-from sa_history.objects import trackings_in
-from sa_history.targets import Target
-from sa_history.tracking import Tracking
+from sa_history.install.expected import trackings_in
+from sa_history.tracking.registry import Tracking
+from sa_history.util.sessions import Target
 
 NAME = "sa_history"
 """Of the extension in ``app.extensions``, and of what it keeps in ``flask.g``."""

@@ -32,14 +32,14 @@ from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
 from werkzeug.exceptions import BadRequest, NotFound
 
-from sa_history.aggregate import AggregateEvent, aggregate
-from sa_history.event_class import Event
-from sa_history.event_table import key_columns
-from sa_history.objects import trackings_in
-from sa_history.sources import Source
-from sa_history.told import states
-from sa_history.trackers import whole_labels
-from sa_history.tracking import Tracking
+from sa_history.capture.event_table import key_columns
+from sa_history.capture.trackers import whole_labels
+from sa_history.install.expected import trackings_in
+from sa_history.query.aggregate import AggregateEvent, aggregate
+from sa_history.query.sources import Source
+from sa_history.tracking.completeness import states
+from sa_history.tracking.event_class import Event
+from sa_history.tracking.registry import Tracking
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from sa_history.texts import unstorable
+from sa_history.util.identifiers import unstorable
 
 SchemaNames = Callable[[str | None], str]
 """Gives the schema's name in the database, for a schema of the model or None."""

@@ -26,7 +26,7 @@ import hashlib
 from sqlalchemy import MetaData
 
 from sa_history.exc import DefinitionError
-from sa_history.texts import MAX_BYTES, check_name, check_text
+from sa_history.util.identifiers import MAX_BYTES, check_name, check_text
 
 _DEFAULTS = {
     "history_event_table": "%(table_name)s_event",

@@ -22,13 +22,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from sa_history._types import Level, Operation
-from sa_history.arguments import as_names, check_names
-from sa_history.columns import chosen_names
-from sa_history.conditions import AnyChange, condition_sql
-from sa_history.ddl import Function, Trigger, transition_tables
+from sa_history.ddl.elements import Function, Trigger, transition_tables
+from sa_history.definition.columns import chosen_names
+from sa_history.definition.conditions import AnyChange, condition_sql
+from sa_history.definition.mapped_tables import check_table
+from sa_history.definition.operations import Delete, Insert, Operations, Update
 from sa_history.exc import DefinitionError
-from sa_history.models import check_table
-from sa_history.operations import Delete, Insert, Operations, Update
 from sa_history.sql.compose import (
     Fragment,
     Ident,
@@ -40,11 +39,17 @@ from sa_history.sql.compose import (
     join,
     quote_literal,
 )
+from sa_history.sql.ignore_switch import switched
 from sa_history.sql.naming import CONTEXT_ID, CONTEXT_METADATA
-from sa_history.sql.switch import switched
 from sa_history.triggers.base import Place, TableTrigger
 from sa_history.triggers.refusing import check_operations, covered
-from sa_history.triggers.rows import PAIRS, USE_COLUMN, holds_for_pair, rows_of
+from sa_history.triggers.transition_rows import (
+    PAIRS,
+    USE_COLUMN,
+    holds_for_pair,
+    rows_of,
+)
+from sa_history.util.arguments import as_names, check_names
 
 ALL = Insert | Update | Delete
 REQUIRED = ("operation", "table_name", "key", "old_row", "new_row")

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sa_history._types import UNSET, Level, Operation, Unset
-from sa_history.arguments import checked_level
-from sa_history.columns import TableColumns
-from sa_history.conditions import ConditionArgument, Scope, condition_sql
-from sa_history.ddl import Function, Trigger
+from sa_history.ddl.elements import Function, Trigger
+from sa_history.definition.columns import TableColumns
+from sa_history.definition.conditions import ConditionArgument, Scope, condition_sql
 from sa_history.exc import DefinitionError
 from sa_history.sql.compose import Fragment, Qualified, quote_ident
+from sa_history.sql.ignore_switch import switch
 from sa_history.sql.naming import generated_name
-from sa_history.sql.switch import switch
-from sa_history.texts import MAX_BYTES
+from sa_history.util.arguments import checked_level
+from sa_history.util.identifiers import MAX_BYTES
 
 
 @dataclass(frozen=True, eq=False)

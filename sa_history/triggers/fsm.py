@@ -9,14 +9,14 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, and_, false, not_, or_
 
 from sa_history._types import Operation
-from sa_history.conditions import Scope, changed
+from sa_history.definition.conditions import Scope, changed
 from sa_history.exc import DefinitionError, TransitionError
 from sa_history.sql.comparison import stored_equals
 from sa_history.sql.compose import Fragment, Ident, Joined, Literal, Raw
 from sa_history.sql.expressions import expression_sql
 from sa_history.triggers.base import Place
+from sa_history.triggers.column_values import check_value, shown
 from sa_history.triggers.refusing import Refusal, RefusingTrigger
-from sa_history.triggers.values import check_value, shown
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sa_history._types import Level
+from sa_history.definition.operations import Operations
 from sa_history.exc import DefinitionError, ProtectedError
-from sa_history.operations import Operations
 from sa_history.triggers.base import Place
 from sa_history.triggers.refusing import (
     Refusal,

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sa_history._types import UNSET, Deferrable, Level, Operation, Unset
-from sa_history.arguments import as_names
-from sa_history.conditions import AnyChange, ConditionArgument, condition_sql
+from sa_history.definition.conditions import AnyChange, ConditionArgument, condition_sql
 from sa_history.exc import DefinitionError, ReadOnlyError
 from sa_history.sql.compose import Literal
 from sa_history.triggers.base import Place
 from sa_history.triggers.refusing import Refusal, RefusingTrigger
+from sa_history.util.arguments import as_names
 
 
 @dataclass(frozen=True, eq=False, init=False)

@@ -8,22 +8,22 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from sa_history._types import Deferrable, Level, Operation
-from sa_history.arguments import as_names
-from sa_history.ddl import Function, Trigger, transition_tables
+from sa_history.ddl.elements import Function, Trigger, transition_tables
+from sa_history.definition.operations import Operations, Truncate
 from sa_history.exc import DefinitionError, RefusedError
-from sa_history.operations import Operations, Truncate
-from sa_history.sql.bodies import refuse
 from sa_history.sql.compose import Fragment, Joined, Literal, Raw, join
-from sa_history.sql.switch import switched
-from sa_history.texts import unstorable
+from sa_history.sql.functions import refuse
+from sa_history.sql.ignore_switch import switched
 from sa_history.triggers.base import Place, TableTrigger
-from sa_history.triggers.rows import (
+from sa_history.triggers.transition_rows import (
     PAIRS,
     ROW_NUMBER,
     USE_COLUMN,
     holds_for_pair,
     rows_of,
 )
+from sa_history.util.arguments import as_names
+from sa_history.util.identifiers import unstorable
 
 FOUND = "pgh_found"
 """The variable with the values of a row that is refused."""

@@ -18,11 +18,10 @@ from sqlalchemy.exc import NoReferencedTableError
 from sqlalchemy.sql.operators import custom_op
 
 from sa_history._types import Level, Operation
-from sa_history.conditions import AnyChange, condition_sql
-from sa_history.ddl import Trigger
+from sa_history.ddl.elements import Trigger
+from sa_history.definition.conditions import AnyChange, condition_sql
+from sa_history.definition.operations import Delete, Operations
 from sa_history.exc import DefinitionError
-from sa_history.operations import Delete, Operations
-from sa_history.sql.bodies import refuse
 from sa_history.sql.comparison import stored_equals, value_of
 from sa_history.sql.compose import (
     Fragment,
@@ -34,10 +33,11 @@ from sa_history.sql.compose import (
     join,
 )
 from sa_history.sql.expressions import equality
-from sa_history.sql.switch import switched
+from sa_history.sql.functions import refuse
+from sa_history.sql.ignore_switch import switched
 from sa_history.triggers.base import Place
-from sa_history.triggers.changing import ChangingTrigger
-from sa_history.triggers.values import check_value
+from sa_history.triggers.before_row import ChangingTrigger
+from sa_history.triggers.column_values import check_value
 
 FOREIGN_KEY_VIOLATION = "23503"
 FEATURE_NOT_SUPPORTED = "0A000"

@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, types
 
 from sa_history._types import Operation
+from sa_history.definition.operations import Operations, Update
 from sa_history.exc import DefinitionError
-from sa_history.operations import Operations, Update
 from sa_history.sql.compose import Fragment, Ident, Joined, Raw
 from sa_history.triggers.base import Place
-from sa_history.triggers.changing import ChangingTrigger
+from sa_history.triggers.before_row import ChangingTrigger
 
 _NOW: ColumnElement[datetime.datetime] = func.now()
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from sqlalchemy import types
 
 from sa_history._types import Operation
-from sa_history.conditions import changed
+from sa_history.definition.conditions import changed
+from sa_history.definition.operations import Operations, Update
 from sa_history.exc import DefinitionError, ReadOnlyError
-from sa_history.operations import Operations, Update
-from sa_history.sql.bodies import refuse
 from sa_history.sql.compose import Fragment, Ident, Joined, Literal, Raw
 from sa_history.sql.expressions import expression_sql
+from sa_history.sql.functions import refuse
 from sa_history.triggers.base import Place
-from sa_history.triggers.changing import ChangingTrigger
+from sa_history.triggers.before_row import ChangingTrigger
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,7 +40,7 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Session
 
 import sa_history as history
-from sa_history import listeners
+from sa_history.contexts import listeners
 
 Add = Callable[[Session, str], None]
 Seen = Callable[[], list[tuple[str, Any]]]

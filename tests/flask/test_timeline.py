@@ -31,9 +31,9 @@ from sa_history import (
     attach,
     track,
 )
+from sa_history.definition.operations import Update
 from sa_history.exc import DefinitionError
 from sa_history.flask import History, timeline
-from sa_history.operations import Update
 
 JSON = {"Accept": "application/json"}
 PAGES = ["/", "/objects/note_event/1", "/objects/nothing/1", "/nowhere", "/objects/x"]

@@ -17,8 +17,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, joinedload, mapped_
 
 import sa_history as history
 from sa_history import AfterDelete, Snapshot, track
+from sa_history.contexts.stack import DEEPEST
 from sa_history.exc import ContextError, IgnoreError
-from sa_history.frames import DEEPEST
 
 SCALE = int(os.environ.get("INJECTION_SCALE", "1"))
 

@@ -17,7 +17,7 @@ from sa_history import (
     track,
     view,
 )
-from sa_history.operations import Update
+from sa_history.definition.operations import Update
 
 
 @pytest.fixture

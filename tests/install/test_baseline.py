@@ -34,8 +34,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 import sa_history as history
 from sa_history import Snapshot, track
-from sa_history.baseline import baseline
 from sa_history.exc import AppendOnlyError, ContextRequiredError, EventsError
+from sa_history.writing.baseline import baseline
 
 Rows = list[tuple[Any, ...]]
 

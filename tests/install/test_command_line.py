@@ -20,8 +20,8 @@ from sqlalchemy import CheckConstraint, Column, Integer, MetaData, Table, Text, 
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sa_history import AfterUpdate, Delete, Protect, Snapshot, attach, new, track, view
-from sa_history.triggers.free import Trigger
-from sa_history.operations import Update
+from sa_history.triggers.custom import Trigger
+from sa_history.definition.operations import Update
 
 
 class Base(DeclarativeBase):

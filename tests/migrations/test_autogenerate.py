@@ -62,7 +62,7 @@ from sa_history import (
     view,
 )
 from sa_history.alembic import first_events
-from sa_history.operations import Delete, Update
+from sa_history.definition.operations import Delete, Update
 from sa_history.testing.binaries import find_bindir
 
 

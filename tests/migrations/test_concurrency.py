@@ -21,8 +21,8 @@ from sqlalchemy import (
 )
 
 from sa_history import Protect, Snapshot, attach, track
-from sa_history.locks import wait_for_turn
-from sa_history.operations import Delete
+from sa_history.ddl.advisory_lock import wait_for_turn
+from sa_history.definition.operations import Delete
 
 UPGRADE = """
 import sys

@@ -44,7 +44,7 @@ from sa_history import (
     track,
     view,
 )
-from sa_history.operations import Delete, Update
+from sa_history.definition.operations import Delete, Update
 
 FOREIGN = """
 CREATE EXTENSION citext;

@@ -18,10 +18,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 import sa_history as history
 from sa_history import Manual, Protect, Snapshot, Update, attach, track
+from sa_history.capture.trackers import AfterDelete
 from sa_history.exc import InstallError
-from sa_history.install import check, harden
+from sa_history.install.api import check, harden
 from sa_history.sql.compose import quote_ident
-from sa_history.trackers import AfterDelete
 
 
 @pytest.fixture

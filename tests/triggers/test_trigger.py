@@ -53,9 +53,9 @@ from sa_history import (
     track,
 )
 from sa_history._types import Level
-from sa_history.attachments import Attachment
-from sa_history.creation import create_objects
-from sa_history.ddl import Trigger as TriggerValue
+from sa_history.attachments.registry import Attachment
+from sa_history.ddl.elements import Trigger as TriggerValue
+from sa_history.ddl.execution import create_objects
 from sa_history.exc import ConditionError, DefinitionError, ProtectedError
 from sa_history.sql.compose import Qualified
 

@@ -32,7 +32,7 @@ from sa_history import (
     old,
 )
 from sa_history._types import Operation
-from sa_history.conditions import Scope, changed, condition_sql
+from sa_history.definition.conditions import Scope, changed, condition_sql
 from sa_history.exc import ConditionError
 from sa_history.sql.expressions import expression_sql
 

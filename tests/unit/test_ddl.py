@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.dialects.postgresql import psycopg
 
 from sa_history._types import Level, Operation
-from sa_history.ddl import (
+from sa_history.ddl.elements import (
     DatabaseObject,
     Function,
     Referencing,

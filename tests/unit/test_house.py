@@ -1,12 +1,16 @@
-"""The house: who may import whom, and what stands at the front door."""
+"""The layout of the package: which folder may import which, and what is public."""
 
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
+import pkgutil
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -14,83 +18,50 @@ import sa_history
 
 PACKAGE = Path(sa_history.__file__).parent
 
-# From the ground up. A module imports from floors below its own only.
-FLOORS = [
-    ["exc", "_types", "targets"],
-    ["texts"],
-    ["arguments", "operations", "models"],
-    ["sql", "sql.compose", "sql.naming"],
-    ["sql.bodies", "sql.catalog", "sql.expressions", "sql.settings", "sql.switch"],
-    ["sql.comparison"],
-    ["conditions", "ddl"],
-    ["claims", "columns", "marks"],
-    ["catalog", "creation", "locks"],
-    ["triggers", "triggers.append_only", "triggers.rows", "triggers.values"],
-    ["triggers.base", "triggers.record"],
-    ["triggers.changing", "triggers.refusing"],
-    [
-        "triggers.audit",
-        "triggers.free",
-        "triggers.fsm",
-        "triggers.protect",
-        "triggers.read_only",
-        "triggers.soft_delete",
-        "triggers.touch",
-        "triggers.versioned",
-    ],
-    ["attachments", "tables"],
-    ["options", "trackers"],
-    ["event_table"],
-    ["differences", "restoring"],
-    ["versions"],
-    ["event_class"],
-    ["tracking"],
-    ["told"],
-    ["event_data", "events", "lifecycle", "past", "written"],
-    ["attach", "changes", "lives", "sources", "time_travel", "views"],
-    ["aggregate", "manual", "track", "undo_steps"],
-    ["feed"],
-    ["frames", "pipelines"],
-    ["wire"],
-    ["blocks", "cursors", "soft_deletion"],
-    ["driver"],
-    ["context", "ignore", "listeners"],
-    ["objects", "undo"],
-    ["baseline", "drift", "hardening"],
-    ["plan"],
-    ["install"],
-    ["__init__"],
-    ["commands", "alembic.arguments", "alembic.lock", "alembic.operations"],
-    [
-        "cli",
-        "alembic.event_tables",
-        "alembic.first_events",
-        "alembic.privileges",
-        "alembic.renames",
-    ],
-    ["__main__", "alembic.compare", "flask.entries", "flask.requests"],
-    ["flask.commands", "flask.queries"],
-    ["flask.extension", "flask.timeline"],
-    ["flask"],
-    ["alembic"],
+# From the bottom up. A folder imports from those before it only, and from itself.
+# A file that lies beside the folders stands here by its own name.
+LAYERS = [
+    "_types",
+    "exc",
+    "util",
+    "sql",
+    "contexts",
+    "ddl",
+    "definition",
+    "triggers",
+    "attachments",
+    "capture",
+    "tracking",
+    "query",
+    "writing",
+    "install",
+    "__init__",
+    "cli",
+    "flask",
+    "alembic",
+    "__main__",
 ]
-FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
-# A package of its own beside the house: it knows PostgreSQL and nothing of history.
-ANNEX = "testing"
+# A package of its own beside the others: it knows PostgreSQL and nothing of history.
+STANDALONE = "testing"
 
 
 def modules() -> list[str]:
+    """Every module by its dotted name, a package by that of its ``__init__``."""
     return sorted(
-        ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(
-            ".__init__"
-        )
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         for path in PACKAGE.rglob("*.py")
     )
 
 
+MODULES = modules()
+
+
+def layer_of(module: str) -> str:
+    return module.split(".")[0]
+
+
 def imports(module: str) -> set[str]:
-    path = PACKAGE.joinpath(*module.split("."))
-    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    path = PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
@@ -102,25 +73,66 @@ def imports(module: str) -> set[str]:
 
 
 def _module(name: str) -> str:
+    """Return the module that a dotted name is, or is in."""
     parts = name.split(".")[1:]
-    while parts and ".".join(parts) not in modules():
+    while True:
+        if parts and ".".join(parts) in MODULES:
+            return ".".join(parts)
+        if ".".join([*parts, "__init__"]) in MODULES:
+            return ".".join([*parts, "__init__"])
         parts.pop()
-    return ".".join(parts) or "__init__"
 
 
-@pytest.mark.parametrize("module", [m for m in modules() if ANNEX not in m])
-def test_a_module_imports_only_from_floors_below(module: str) -> None:
-    above = {i for i in imports(module) if FLOOR_OF[i] >= FLOOR_OF[module]}
-    assert not above, f"{module} imports {above} from its own floor or above"
+def of_the_house() -> list[str]:
+    return [m for m in MODULES if layer_of(m) != STANDALONE]
 
 
-@pytest.mark.parametrize("module", [m for m in modules() if ANNEX in m])
-def test_the_annex_imports_only_itself(module: str) -> None:
-    assert all(name.startswith(ANNEX) for name in imports(module))
+@pytest.mark.parametrize("module", of_the_house())
+def test_a_module_imports_only_from_its_own_folder_and_those_below(
+    module: str,
+) -> None:
+    layer = LAYERS.index(layer_of(module))
+    above = {i for i in imports(module) if LAYERS.index(layer_of(i)) > layer}
+    assert not above, f"{module} imports {above} from a folder above its own"
 
 
-def test_every_module_has_its_floor() -> None:
-    assert sorted(FLOOR_OF) == [m for m in modules() if ANNEX not in m]
+def test_no_module_imports_itself_in_a_circle() -> None:
+    graph = {module: imports(module) - {module} for module in MODULES}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"these import one another: {' <- '.join(error.args[1])}")
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if layer_of(m) == STANDALONE])
+def test_the_testing_package_imports_only_itself(module: str) -> None:
+    assert all(layer_of(name) == STANDALONE for name in imports(module))
+
+
+def test_every_folder_has_its_layer() -> None:
+    assert sorted(LAYERS) == sorted({layer_of(m) for m in of_the_house()})
+
+
+def packages() -> list[str]:
+    return [
+        name
+        for _, name, is_package in pkgutil.walk_packages(
+            [str(PACKAGE)], prefix="sa_history."
+        )
+        if is_package
+    ]
+
+
+@pytest.mark.parametrize("package", ["sa_history", *packages()])
+def test_no_module_hides_a_name_that_its_package_offers(package: str) -> None:
+    module = importlib.import_module(package)
+    inside = {name for _, name, _ in pkgutil.iter_modules(module.__path__)}
+    hidden = {
+        name
+        for name in inside & set(vars(module))
+        if not isinstance(getattr(module, name), ModuleType)
+    }
+    assert not hidden, f"in {package} these are a module and something else: {hidden}"
 
 
 def test_no_module_uses_contextvars() -> None:
@@ -129,7 +141,7 @@ def test_no_module_uses_contextvars() -> None:
         assert "from contextvars" not in path.read_text()
 
 
-def test_the_front_door_offers_what_it_names_and_no_more() -> None:
+def test_the_package_offers_what_it_names_and_no_more() -> None:
     assert len(set(sa_history.__all__)) == len(sa_history.__all__)
     public = {
         name

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from sa_history._types import Level, Operation
-from sa_history.sql.compose import Fragment, Qualified, Raw
-from sa_history.triggers.record import (
+from sa_history.capture.recording import (
     Capture,
     ContextColumn,
     Recording,
@@ -21,6 +20,7 @@ from sa_history.triggers.record import (
     record_function,
     record_triggers,
 )
+from sa_history.sql.compose import Fragment, Qualified, Raw
 
 INSERT, UPDATE, DELETE, TRUNCATE = Operation
 

@@ -19,10 +19,10 @@ from sa_history import (
     old,
 )
 from sa_history._types import Operation
-from sa_history.columns import TrackedColumns
+from sa_history.capture.recording import Recording
+from sa_history.capture.trackers import Tracker, resolved, tell_all, whole_labels
+from sa_history.definition.columns import TrackedColumns
 from sa_history.exc import DefinitionError
-from sa_history.trackers import Tracker, resolved, tell_all, whole_labels
-from sa_history.triggers.record import Recording
 
 INSERT, UPDATE, DELETE, TRUNCATE = Operation
 

@@ -1,0 +1,34 @@
+"""One migration at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alembic.util import CommandError
+
+from sa_history.ddl.advisory_lock import wait_for_turn
+
+
+def lock(context: Any) -> None:
+    """Wait until no other process migrates the database.
+
+    :param context: ``alembic.context``, or a MigrationContext. The turn ends with the
+        transaction; without a connection, in offline mode, nothing is done.
+    :raises CommandError: there is no transaction around all migrations.
+
+    Example::
+
+        with context.begin_transaction():
+            sa_history.alembic.lock(context)
+            context.run_migrations()
+    """
+    migration = context.get_context() if hasattr(context, "get_context") else context
+    if migration.as_sql or migration.dialect.name != "postgresql":
+        return
+    if not migration.connection.in_transaction():
+        raise CommandError(
+            "sa_history.alembic.lock(context) has no transaction to hold the lock: "
+            "call it within context.begin_transaction(), and not with "
+            "transaction_per_migration"
+        )
+    wait_for_turn(migration.connection)

@@ -1,0 +1,1 @@
+"""Triggers and views that models have, made and dropped with their tables."""

@@ -1,0 +1,90 @@
+"""Which triggers are attached to the tables of a MetaData."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import MetaData, Table
+
+from sa_history.ddl.elements import Function, Trigger
+from sa_history.definition.columns import table_columns
+from sa_history.definition.mapped_tables import is_view
+from sa_history.sql.ignore_switch import switch_keys
+from sa_history.triggers.base import Place, TableTrigger
+
+INFO_KEY = "sa_history.attachments"
+
+
+@dataclass(frozen=True, eq=False)
+class Attachment:
+    """One trigger on one table or view.
+
+    :param trigger: the definition.
+    :param subject: the model's name, for messages.
+    :param table: the table.
+    :param model: the mapped class, None for a Core table.
+    """
+
+    trigger: TableTrigger
+    subject: str
+    table: Table
+    model: type[Any] | None
+
+    @property
+    def name(self) -> str:
+        """The trigger's name, as it was given."""
+        return self.trigger.given_name
+
+    @property
+    def place(self) -> Place:
+        """The table as it is now; subclasses may have added columns."""
+        return Place(
+            table_columns(self.subject, self.table, self.model),
+            is_view(self.table),
+            self.name,
+            self.trigger.ignorable,
+        )
+
+    def function(self) -> Function:
+        """Return the function."""
+        return self.trigger.function_at(self.place)
+
+    def triggers(self) -> list[Trigger]:
+        """Return the triggers in the database; one definition may need several."""
+        return self.trigger.triggers_at(self.place)
+
+    def objects(self) -> tuple[Function | Trigger, ...]:
+        """Return the function and its triggers."""
+        return (self.function(), *self.triggers())
+
+    def is_ignored(self, names: frozenset[str]) -> bool:
+        """Return whether it is among the names that blocks ignore."""
+        return self.trigger.ignorable and not names.isdisjoint(
+            switch_keys(self.table.key, self.name)
+        )
+
+
+class Attachments:
+    """The triggers that are attached to the tables of one MetaData."""
+
+    def __init__(self) -> None:
+        self._attached: dict[tuple[str, str], Attachment] = {}
+
+    def add(self, attachment: Attachment) -> None:
+        """Add a trigger."""
+        self._attached[attachment.table.key, attachment.name] = attachment
+
+    def of_table(self, table: Table) -> list[Attachment]:
+        """Return the triggers of a table, in the order they were attached."""
+        return [a for a in self._attached.values() if a.table is table]
+
+    def __iter__(self) -> Iterator[Attachment]:
+        return iter(self._attached.values())
+
+
+def attachments_of(metadata: MetaData) -> Attachments:
+    """Return what is attached to the tables of a MetaData."""
+    attachments: Attachments = metadata.info.setdefault(INFO_KEY, Attachments())
+    return attachments

@@ -1,0 +1,1 @@
+"""What writes an event: trackers, recording triggers, event tables, contexts' table."""

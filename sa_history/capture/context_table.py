@@ -1,0 +1,165 @@
+"""What the event tables of one MetaData share: the context table, the sequence.
+
+Their functions and the sequence come and go with the context table, so that
+``create_all``, ``drop_all`` and ``Table.create`` need to know one thing only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    DateTime,
+    Index,
+    MetaData,
+    Sequence,
+    Table,
+    Uuid,
+    event,
+    func,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from sa_history.ddl import elements as ddl
+from sa_history.ddl.elements import Function
+from sa_history.ddl.execution import create_objects, drop_objects, require_postgresql
+from sa_history.exc import AppendOnlyError, ContextRequiredError, DefinitionError
+from sa_history.sql import functions as bodies
+from sa_history.sql.compose import Qualified
+from sa_history.sql.naming import generated_name
+
+CONTEXT_COMMENT = "Who made changes, and why: one row per context that made one"
+"""The comment on a context table."""
+
+
+@dataclass(frozen=True, eq=False)
+class SharedObjects:
+    """The objects that every event table of a MetaData uses.
+
+    :param context_table: one row per context that an event was made in.
+    :param sequence: numbers the events of all tables, so that they have one order.
+    """
+
+    context_table: Table
+    sequence: Sequence
+
+    def function_name(self, function: str) -> Qualified:
+        """Return the name of one of the shared functions, such as ``"attach"``."""
+        table = self.context_table
+        name = generated_name(
+            table.metadata,
+            "history_shared_function",
+            context_table_name=table.name,
+            function=function,
+        )
+        return Qualified(table.schema, name)
+
+    @property
+    def attach_context(self) -> Qualified:
+        """The function that stores the context in force and returns its id."""
+        return self.function_name("attach")
+
+    @property
+    def context_value(self) -> Qualified:
+        """The function that returns a key of the context in force."""
+        return self.function_name("value")
+
+    @property
+    def append_only(self) -> Qualified:
+        """The trigger function of append-only event tables."""
+        return self.function_name("append_only")
+
+    def numbers(self) -> ddl.Sequence:
+        """Return the sequence as a value."""
+        return ddl.Sequence(Qualified(self.sequence.schema, self.sequence.name))
+
+    def functions(self) -> tuple[Function, ...]:
+        """Return the shared functions."""
+        table = Qualified(self.context_table.schema, self.context_table.name)
+        return (
+            Function(
+                self.attach_context,
+                bodies.attach_context(table),
+                returns="uuid",
+                by_index=True,
+            ),
+            Function(
+                self.context_value,
+                bodies.context_value(ContextRequiredError.sqlstate),
+                arguments="key text, required boolean, as_json boolean,"
+                " in_schema name, in_table name",
+                returns="text",
+            ),
+            Function(self.append_only, bodies.append_only(AppendOnlyError.sqlstate)),
+        )
+
+
+def is_context_table(table: Table) -> bool:
+    """Return whether a table, maybe a reflected one, is a context table."""
+    return table.comment == CONTEXT_COMMENT
+
+
+def create_shared_objects(metadata: MetaData) -> SharedObjects:
+    """Add the context table to ``metadata`` and return what belongs to it."""
+    name = generated_name(metadata, "history_context_table")
+    key = f"{metadata.schema}.{name}" if metadata.schema else name
+    if key in metadata.tables:
+        raise DefinitionError(
+            f"the MetaData has a table {key!r} already, which is to be the context "
+            "table; leave it and the event tables out where tables are reflected"
+        )
+    timestamp = DateTime(timezone=True)
+    table = Table(
+        name,
+        metadata,
+        Column("id", Uuid, primary_key=True),
+        Column("created_at", timestamp, nullable=False, server_default=func.now()),
+        Column("updated_at", timestamp, nullable=False, server_default=func.now()),
+        Column("metadata", JSONB, nullable=False),
+        Column("parent_id", Uuid),
+        comment=CONTEXT_COMMENT,
+    )
+    # To find what somebody did. Its statistics count: PostgreSQL knows from them
+    # whether to begin with the user's contexts or with the newest events.
+    Index(
+        generated_name(
+            metadata,
+            "history_index",
+            event_table_name=name,
+            column_name="user",
+        ),
+        table.c.metadata["user"].astext,
+    )
+    sequence = Sequence(
+        generated_name(metadata, "history_sequence", context_table_name=name),
+        # Not given the MetaData: drop_all(tables=[...]) drops every sequence of a
+        # MetaData, also under tables that stay.
+        schema=metadata.schema,
+        data_type=BigInteger,
+    )
+    shared = SharedObjects(table, sequence)
+
+    @event.listens_for(table, "before_create")
+    def create_sequence(_: Table, connection: Connection, **__: Any) -> None:
+        require_postgresql(connection)
+        create_objects(connection, shared.numbers())
+
+    @event.listens_for(table, "after_create")
+    def create_functions(_: Table, connection: Connection, **__: Any) -> None:
+        create_objects(connection, *shared.functions())
+
+    @event.listens_for(table, "before_drop")
+    def drop_sequence(_: Table, connection: Connection, **__: Any) -> None:
+        # First: it is refused, and all else stays, while an event table of another
+        # MetaData uses these objects too.
+        drop_objects(connection, shared.numbers())
+
+    @event.listens_for(table, "after_drop")
+    def drop_functions(_: Table, connection: Connection, **__: Any) -> None:
+        drop_objects(connection, *shared.functions())
+
+    return shared

@@ -1,0 +1,118 @@
+"""The options of ``track``."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, types
+
+from sa_history._types import ContextStorage, Level
+from sa_history.exc import DefinitionError
+from sa_history.util.arguments import check_names
+from sa_history.util.identifiers import MAX_BYTES, check_name, check_text
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TrackingOptions:
+    """The options of ``track``, checked.
+
+    :param columns: attribute names to store, None for all.
+    :param exclude: attribute names not to store, instead of ``columns``.
+    :param level: how often the trigger runs.
+    :param events: the name of the attribute on the model.
+    :param event_name: the name of the event class, None for the usual one.
+    :param event_table: the name of the event table, None for the usual one.
+    :param schema: the schema of the event table, None for the tracked table's.
+    :param base: the base of the event class.
+    :param context: where the context is stored, None for nowhere.
+    :param context_columns: keys of the context stored in columns.
+    :param append_only: whether events are protected from change.
+    :param created_at: the time of an event.
+    :param search_path: schemas in which conditions find operators.
+    :param ignorable: whether ``history.ignore`` turns it off.
+    :param index: attributes by which events are looked for.
+    :param notify: the channel that is told of new events, None for none.
+    """
+
+    columns: Sequence[str] | None
+    exclude: Sequence[str] | None
+    level: Level
+    events: str
+    event_name: str | None
+    event_table: str | None
+    schema: str | None
+    base: type[Any]
+    context: ContextStorage | None
+    context_columns: tuple[Column[Any], ...]
+    append_only: bool
+    created_at: ColumnElement[datetime.datetime]
+    search_path: tuple[str, ...]
+    ignorable: bool
+    index: tuple[str, ...]
+    notify: str | None
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without knowing the model."""
+        check_names("track", self.columns, self.exclude)
+        if self.context not in ("reference", "inline", None):
+            raise DefinitionError(
+                f'track: context is "reference", "inline" or None, got {self.context!r}'
+            )
+        if isinstance(self.notify, str):
+            check_text("track: notify", self.notify)
+        if self.notify is not None and (
+            not isinstance(self.notify, str)
+            or not 0 < len(self.notify.encode()) <= MAX_BYTES
+        ):
+            raise DefinitionError(
+                f"track: notify is the name of a channel, of up to {MAX_BYTES} bytes, "
+                f"got {self.notify!r}"
+            )
+        for column in self.context_columns:
+            _check_context_column(column)
+        for argument in ("events", "event_name", "event_table", "schema"):
+            name = getattr(self, argument)
+            if not isinstance(name, str) and (name is not None or argument == "events"):
+                raise DefinitionError(f"track: {argument} is a name, got {name!r}")
+            if name and argument in ("event_table", "schema"):
+                check_name(f"track: {argument}", name)
+            elif name:
+                check_text(f"track: {argument}", name)
+        if not isinstance(self.created_at, ColumnElement):
+            raise DefinitionError(
+                f"track: created_at is an expression, got {self.created_at!r}; write "
+                "func.now() or func.clock_timestamp()"
+            )
+        if not self.events.isidentifier() or self.events.startswith("_"):
+            raise DefinitionError(
+                f"track: events is the name of an attribute, got {self.events!r}"
+            )
+
+
+def _check_context_column(column: Any) -> None:
+    if not isinstance(column, Column) or not column.name:
+        raise DefinitionError(
+            f"track: context_columns are columns with a name, got {column!r}; "
+            'write Column("username", String)'
+        )
+    owner = f"track: context column {column.name!r}"
+    check_name(f"{owner}: its name", column.name)
+    if column.foreign_keys or column.primary_key:
+        raise DefinitionError(
+            f"{owner} has a key; an event keeps what the context said, so leave it out"
+        )
+    if isinstance(column.type, (types.ARRAY, types.NullType)):
+        raise DefinitionError(
+            f"{owner} has the type {column.type!r}; give another, such as JSONB for a "
+            "list"
+        )
+    enum_class = getattr(column.type, "enum_class", None)
+    stored = getattr(column.type, "enums", [])
+    if enum_class is not None and stored != [m.value for m in enum_class]:
+        raise DefinitionError(
+            f"{owner} stores the names of {enum_class.__name__}, but a context has its "
+            "values; write Enum(..., values_callable=lambda e: [m.value for m in e])"
+        )

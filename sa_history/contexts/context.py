@@ -1,0 +1,94 @@
+"""Contexts: who makes changes, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sa_history._types import UNSET, Unset
+from sa_history.contexts.block import Block, blocks_of
+from sa_history.contexts.stack import Blocks, Frame, ambient, in_force
+from sa_history.exc import ContextError
+from sa_history.util.sessions import Target
+
+
+def context(target: Target | Unset = UNSET, /, **metadata: Any) -> ContextBlock:
+    """Return a block in which every change is linked to these keys and values.
+
+    It is a context manager, an async one, and a decorator. Leaving it restores the
+    context that was in force before, within a transaction as well. Inside another
+    block it has a context of its own, with the keys of both.
+
+    Nothing is sent to the database here: the next statement carries it.
+
+    :param target: a session or connection, sync or async, to which it is bound.
+        Without one it is for whatever the thread does; inside a running event loop,
+        where tasks share the thread, that is refused.
+    :param metadata: any keys with values that JSON can hold, or UUID, date, time,
+        Decimal and Enum.
+    :raises ContextError: on entering: a value cannot be stored as JSON, or the
+        target cannot have a context.
+
+    Example::
+
+        with history.context(session, user=7, url="/accounts/1"):
+            account.balance -= 10
+            session.commit()
+
+
+        @history.context(job="interest")
+        def add_interest(session): ...
+    """
+    return ContextBlock(target, metadata)
+
+
+class ContextBlock(Block[Frame]):
+    """What :func:`context` returns."""
+
+    error = ContextError
+    function = "history.context"
+
+    def __init__(self, target: Any, metadata: dict[str, Any]) -> None:
+        super().__init__(target)
+        self._metadata = metadata
+
+    def anew(self) -> ContextBlock:
+        """Return another block like this one."""
+        return ContextBlock(self._target, self._metadata)
+
+    def push(self, blocks: Blocks) -> tuple[list[Frame], Frame]:
+        """Put a new frame on the stack."""
+        frame = Frame(self._metadata, _around(blocks))
+        blocks.contexts.append(frame)
+        return blocks.contexts, frame
+
+
+def _around(blocks: Blocks) -> Frame | None:
+    of_thread = ambient.blocks
+    return in_force([of_thread] if blocks is of_thread else [of_thread, blocks])
+
+
+def annotate(target: Target | Unset = UNSET, /, **metadata: Any) -> None:
+    """Add keys and values to the context in force.
+
+    They are stored with the next change that is made in it; its earlier events are
+    linked to the same context, and so have them too.
+
+    :param target: the session or connection whose context is meant, else the
+        thread's.
+    :param metadata: as for :func:`context`.
+    :raises ContextError: no context is in force, or a value cannot be stored.
+
+    Example::
+
+        with history.context(session, user=7):
+            history.annotate(session, reason="chargeback")
+            session.commit()
+    """
+    blocks = blocks_of(target, ContextBlock.function, ContextError)
+    frame = _around(blocks)
+    if frame is None:
+        raise ContextError(
+            "there is no context to annotate; enter one with history.context(...) "
+            "around this call"
+        )
+    frame.annotate(metadata)

@@ -1,0 +1,457 @@
+"""What is installed in a database, as it stands in PostgreSQL's catalog."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sqlalchemy import ARRAY, Connection, CursorResult, Text, bindparam, text
+
+from sa_history.ddl.fingerprint import PREFIX
+from sa_history.sql import catalog_queries as catalog
+from sa_history.sql.compose import (
+    Fragment,
+    Ident,
+    Joined,
+    Literal,
+    Qualified,
+    Raw,
+    join,
+)
+
+ENABLED = {"O": "ENABLE", "D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}
+"""How ALTER TABLE calls what ``pg_trigger.tgenabled`` says."""
+
+
+@dataclass(frozen=True)
+class InstalledFunction:
+    """A function that is marked as ours.
+
+    :param name: with its schema.
+    :param source: its body.
+    :param definer: whether it has the rights of its owner.
+    :param path: the schemas that it searches, None where it has the caller's path.
+    :param by_index: whether it looks rows up by an index only.
+    :param arguments: as in CREATE FUNCTION.
+    :param definition: the statement that makes it.
+    :param mark: the comment on it.
+    """
+
+    name: Qualified
+    source: str
+    definer: bool
+    path: tuple[str, ...] | None
+    by_index: bool
+    arguments: str
+    definition: str
+    mark: str
+
+    kind = "function"
+
+    def target(self) -> Fragment:
+        """Return how DROP and COMMENT ON call it."""
+        return Joined((Raw("FUNCTION "), self.name, Raw(f"({self.arguments})")))
+
+    def restore(self) -> list[Fragment]:
+        """Return the statements that make it as it is."""
+        return [Raw(self.definition.rstrip()), _comment(self)]
+
+
+@dataclass(frozen=True)
+class InstalledTrigger:
+    """A trigger that is marked as ours, or calls a function that is.
+
+    :param name: of the trigger.
+    :param relation: the table or view it stands on.
+    :param function: what it runs.
+    :param type: the bits of ``pg_trigger.tgtype``.
+    :param enabled: a key of :data:`ENABLED`.
+    :param has_condition: whether it has a WHEN.
+    :param deferrable: None, ``"IMMEDIATE"`` or ``"DEFERRED"``.
+    :param old_rows: the name of the transition table of old rows.
+    :param new_rows: the name of the transition table of new rows.
+    :param columns: those that an update has to set.
+    :param depends_on: those that PostgreSQL keeps as long as it stands.
+    :param is_on_events: whether it stands on an event table.
+    :param definition: the statement that makes it.
+    :param mark: the comment on it, None where somebody else made it.
+    """
+
+    name: str
+    relation: Qualified
+    function: Qualified
+    type: int
+    enabled: str
+    has_condition: bool
+    deferrable: str | None
+    old_rows: str | None
+    new_rows: str | None
+    columns: tuple[str, ...]
+    depends_on: tuple[str, ...]
+    is_on_events: bool
+    definition: str
+    mark: str | None
+
+    kind = "trigger"
+
+    def target(self) -> Fragment:
+        """Return how DROP and COMMENT ON call it."""
+        return Joined((Raw("TRIGGER "), Ident(self.name), Raw(" ON "), self.relation))
+
+    def restore(self) -> list[Fragment]:
+        """Return the statements that make it as it is."""
+        statements: list[Fragment] = [Raw(self.definition)]
+        if self.enabled != "O":
+            statements.append(self.enable(self.enabled))
+        return [*statements, _comment(self)] if self.mark else statements
+
+    def enable(self, state: str) -> Fragment:
+        """Return the statement that enables or disables it.
+
+        :param state: a key of :data:`ENABLED`.
+        """
+        return Joined(
+            (
+                Raw("ALTER TABLE "),
+                self.relation,
+                Raw(f" {ENABLED[state]} TRIGGER "),
+                Ident(self.name),
+            )
+        )
+
+
+@dataclass(frozen=True)
+class InstalledView:
+    """A view that is marked as ours.
+
+    :param name: with its schema.
+    :param columns: their names.
+    :param definition: the query.
+    :param mark: the comment on it.
+    """
+
+    name: Qualified
+    columns: tuple[str, ...]
+    definition: str
+    mark: str
+
+    kind = "view"
+
+    def target(self) -> Fragment:
+        """Return how DROP and COMMENT ON call it."""
+        return Raw("VIEW ") + self.name
+
+    def restore(self) -> list[Fragment]:
+        """Return the statements that make it as it is."""
+        create = Joined(
+            (
+                Raw("CREATE VIEW "),
+                self.name,
+                Raw(" ("),
+                join(", ", map(Ident, self.columns)),
+                Raw(") AS\n"),
+                Raw(self.definition.rstrip().removesuffix(";")),
+            )
+        )
+        return [create, _comment(self)]
+
+
+@dataclass(frozen=True)
+class InstalledSequence:
+    """A sequence that is marked as ours.
+
+    :param name: with its schema.
+    :param used_by: the tables that have a column with its numbers by default.
+    :param mark: the comment on it.
+    """
+
+    name: Qualified
+    used_by: tuple[Qualified, ...]
+    mark: str
+
+    kind = "sequence"
+
+    def target(self) -> Fragment:
+        """Return how DROP and COMMENT ON call it."""
+        return Raw("SEQUENCE ") + self.name
+
+    def restore(self) -> list[Fragment]:
+        """Return the statements that make one like it."""
+        return [Raw("CREATE SEQUENCE ") + self.name + Raw(" AS bigint"), _comment(self)]
+
+
+Installed: TypeAlias = (
+    InstalledFunction | InstalledTrigger | InstalledView | InstalledSequence
+)
+"""An object that is installed."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition that holds rows.
+
+    :param table: the partitioned table.
+    :param name: of the partition.
+    :param disabled: triggers of ours that are disabled on it.
+    """
+
+    table: Qualified
+    name: Qualified
+    disabled: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All of ours in some schemas of a database, in the order it was made.
+
+    :param functions: by name and arguments.
+    :param triggers: by relation and name.
+    :param views: by name.
+    :param sequences: by name.
+    """
+
+    functions: dict[tuple[Qualified, str], InstalledFunction]
+    triggers: dict[tuple[Qualified, str], InstalledTrigger]
+    views: dict[Qualified, InstalledView]
+    sequences: dict[Qualified, InstalledSequence]
+
+    def all(self) -> list[Installed]:
+        """Return everything."""
+        return [
+            *self.triggers.values(),
+            *self.views.values(),
+            *self.functions.values(),
+            *self.sequences.values(),
+        ]
+
+
+def read_catalog(
+    connection: Connection, schemas: Sequence[str], definitions: bool = True
+) -> Catalog:
+    """Read what is installed, by three queries.
+
+    :param schemas: where to look.
+    :param definitions: whether to read how triggers and views are made, for
+        ``restore()``; without them nothing is locked.
+    """
+    how = {"definitions": definitions}
+    relations = _rows(connection, catalog.RELATIONS, schemas, how)
+    functions = map(_function, _rows(connection, catalog.FUNCTIONS, schemas))
+    triggers = map(_trigger, _rows(connection, catalog.TRIGGERS, schemas, how))
+    views = [
+        InstalledView(
+            Qualified(row.schema, row.name),
+            tuple(row.columns),
+            row.definition or "",
+            row.mark,
+        )
+        for row in relations
+        if _text(row.kind) == "v"
+    ]
+    sequences = [
+        InstalledSequence(
+            Qualified(row.schema, row.name),
+            tuple(Qualified(*name) for name in row.used_by),
+            row.mark,
+        )
+        for row in relations
+        if _text(row.kind) == "S"
+    ]
+    return Catalog(
+        {(f.name, f.arguments): f for f in functions},
+        {(t.relation, t.name): t for t in triggers},
+        {v.name: v for v in views},
+        {s.name: s for s in sequences},
+    )
+
+
+def read_partitions(connection: Connection, schemas: Sequence[str]) -> list[Partition]:
+    """Read which partitions there are.
+
+    :param schemas: of the partitioned tables.
+    """
+    return [
+        Partition(
+            Qualified(row.schema, row.name),
+            Qualified(row.leaf_schema, row.leaf),
+            tuple(row.disabled),
+        )
+        for row in _rows(connection, catalog.PARTITIONS, schemas)
+    ]
+
+
+def read_columns(
+    connection: Connection, schemas: Sequence[str]
+) -> dict[Qualified, set[str]]:
+    """Read which tables there are, and the names of their columns.
+
+    :param schemas: where to look.
+    """
+    return {
+        Qualified(row.schema, row.name): set(row.columns)
+        for row in _rows(connection, catalog.COLUMNS, schemas)
+    }
+
+
+def read_schemas(connection: Connection) -> list[str]:
+    """Read the names of all schemas but those of PostgreSQL."""
+    return list(connection.scalars(text(catalog.SCHEMAS)))
+
+
+def _rows(
+    connection: Connection,
+    query: str,
+    schemas: Iterable[str],
+    parameters: Mapping[str, Any] | None = None,
+) -> list[Any]:
+    statement = text(query).bindparams(bindparam("schemas", type_=ARRAY(Text)))
+    known = {"schemas": list(schemas), "mark": PREFIX + "%", **(parameters or {})}
+    return list(connection.execute(statement, known))
+
+
+def _function(row: Any) -> InstalledFunction:
+    settings = dict(setting.split("=", 1) for setting in row.settings or ())
+    return InstalledFunction(
+        name=Qualified(row.schema, row.name),
+        source=row.source,
+        definer=row.definer,
+        path=_path(settings.get("search_path")),
+        by_index=settings.get("enable_seqscan") == "off",
+        arguments=row.arguments,
+        definition=row.definition,
+        mark=row.mark,
+    )
+
+
+_NAME = re.compile(r'"((?:[^"]|"")*)"|([^",\s]+)')
+
+
+def _path(path: str | None) -> tuple[str, ...] | None:
+    """Return the schemas of a ``search_path``, which are quoted only where needed."""
+    if path is None:
+        return None
+    return tuple(
+        quoted.replace('""', '"') if quoted else plain
+        for quoted, plain in _NAME.findall(path)
+    )
+
+
+def _trigger(row: Any) -> InstalledTrigger:
+    deferrable = "DEFERRED" if row.deferred else "IMMEDIATE"
+    return InstalledTrigger(
+        name=row.name,
+        relation=Qualified(row.schema, row.relation),
+        function=Qualified(row.function_schema, row.function),
+        type=row.type,
+        enabled=_text(row.enabled),
+        has_condition=row.has_condition,
+        deferrable=deferrable if row.deferrable else None,
+        old_rows=row.old_rows,
+        new_rows=row.new_rows,
+        columns=tuple(row.columns),
+        depends_on=tuple(row.depends_on),
+        is_on_events=row.is_on_events,
+        definition=row.definition or "",
+        mark=row.mark,
+    )
+
+
+def _text(value: Any) -> str:
+    # The type "char" comes as bytes from some drivers.
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _comment(
+    installed: InstalledFunction | InstalledTrigger | InstalledView | InstalledSequence,
+) -> Fragment:
+    mark = Literal(installed.mark or "")
+    return Joined((Raw("COMMENT ON "), installed.target(), Raw(" IS "), mark))
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A privilege that the owner of an object has granted.
+
+    :param kind: ``"TABLE"``, ``"SEQUENCE"``, ``"FUNCTION"`` or ``"SCHEMA"``.
+    :param schema: its schema, or itself.
+    :param name: in its schema; empty for the schema itself.
+    :param column: the column it is for, empty for all.
+    :param privilege: such as ``"SELECT"``.
+    :param to_public: whether all have it.
+    :param is_grantable: whether it may be granted to others.
+    """
+
+    kind: str
+    schema: str
+    name: str
+    column: str
+    privilege: str
+    to_public: bool
+    is_grantable: bool
+
+
+Named: TypeAlias = tuple[str, str, str]
+"""A kind as in GRANT, a schema, and a name in it."""
+
+
+def role_problem(
+    connection: Connection, role: str, named: Iterable[Named]
+) -> str | None:
+    """Return why a role cannot be kept from objects, None where it can."""
+    found = _of_role(connection, catalog.ROLE, role, named).first()
+    if found is None:
+        return "does not exist; create it first"
+    if found.is_superuser:
+        return "is a superuser, which may do anything; give the application another"
+    if found.superuser is not None:
+        return (
+            f"is a member of {found.superuser}, a superuser, which may do anything; "
+            "give the application another role"
+        )
+    if found.owns:
+        return (
+            f"owns {', '.join(found.owns)}, and an owner may do anything; give the "
+            "application another role"
+        )
+    return None
+
+
+def read_grants(
+    connection: Connection, role: str, named: Iterable[Named]
+) -> list[Grant]:
+    """Read what the owners of objects have granted to a role and to PUBLIC."""
+    found: Iterable[Any] = _of_role(connection, catalog.GRANTS, role, named)
+    return [Grant(*row) for row in found]
+
+
+def still_granted(
+    connection: Connection, role: str, privileges: Iterable[tuple[Named, str]]
+) -> list[str]:
+    """Return which privileges a role has, by whatever way, in words."""
+    listed = list(privileges)
+    found = _of_role(
+        connection,
+        catalog.STILL,
+        role,
+        [named for named, _ in listed],
+        privileges=[privilege for _, privilege in listed],
+    )
+    return list(found.scalars())
+
+
+def _of_role(
+    connection: Connection,
+    query: str,
+    role: str,
+    named: Iterable[Named],
+    **arrays: list[str],
+) -> CursorResult[Any]:
+    listed = list(named)
+    for number, array in enumerate(("kinds", "schemas", "names")):
+        arrays[array] = [each[number] for each in listed]
+    statement = text(query).bindparams(
+        *(bindparam(name, type_=ARRAY(Text)) for name in arrays)
+    )
+    return connection.execute(statement, {"role": role, **arrays})

@@ -1,0 +1,79 @@
+"""Objects in the database, created and dropped on a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, Table, func, inspect, select
+from sqlalchemy.engine.reflection import Inspector
+
+from sa_history.ddl.elements import DatabaseObject, Statement, Trigger
+from sa_history.ddl.fingerprint import Mark
+from sa_history.exc import DialectError
+
+
+def create_objects(connection: Connection, *objects: DatabaseObject) -> None:
+    """Create functions, triggers and the like, or replace them, and mark them."""
+    schema = current_schema(connection)
+    for made in objects:
+        if isinstance(made, Trigger) and made.deferrable is not None:
+            # Of these PostgreSQL knows no CREATE OR REPLACE.
+            connection.execute(Statement(made.drop(), schema))
+        connection.execute(Statement(made.create(), schema))
+        connection.execute(Statement(Mark(made), schema))
+
+
+def drop_objects(connection: Connection, *objects: DatabaseObject) -> None:
+    """Drop functions, triggers and the like, where they exist."""
+    schema = current_schema(connection)
+    for made in objects:
+        connection.execute(Statement(made.drop(), schema))
+
+
+@contextmanager
+def begin(engine: Engine) -> Iterator[Connection]:
+    """Begin a transaction, whatever the engine's own isolation level.
+
+    All or nothing, also where the engine is in AUTOCOMMIT. Not with one snapshot for
+    all: each statement shall see what others have committed before it.
+
+    :raises DialectError: names the dialect, if it is not PostgreSQL's.
+    """
+    with engine.connect() as connection:
+        require_postgresql(connection)
+        connection.execution_options(isolation_level="READ COMMITTED")
+        with connection.begin():
+            yield connection
+
+
+def exists(table: Table, connection: Connection) -> bool | None:
+    """Whether a table is there; None on a mock connection, which only prints."""
+    if not isinstance(connection, Connection):
+        return None
+    # A new inspector each time: it remembers what it was told.
+    inspector: Inspector = inspect(connection)
+    schema = connection.schema_for_object(table)
+    return inspector.has_table(table.name, schema=schema)
+
+
+def current_schema(connection: Connection) -> str | None:
+    """Return where the connection creates objects now; None on a mock connection.
+
+    The dialect knows it from its first connection, before a ``SET search_path``.
+    """
+    if not isinstance(connection, Connection):
+        return None
+    return connection.scalar(select(func.current_schema()))
+
+
+def require_postgresql(connection: Connection) -> None:
+    """Refuse a connection to anything but PostgreSQL.
+
+    :raises DialectError: names the dialect.
+    """
+    if connection.dialect.name != "postgresql":
+        raise DialectError(
+            "sa_history needs PostgreSQL for its triggers and event tables, got an "
+            f"engine for {connection.dialect.name}; use a postgresql:// URL"
+        )

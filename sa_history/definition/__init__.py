@@ -1,0 +1,1 @@
+"""What definitions are written in: operations, conditions, columns, mapped tables."""

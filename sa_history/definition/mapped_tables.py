@@ -1,0 +1,72 @@
+"""What ``track`` and ``attach`` take: mapped classes, tables and views."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Table, inspect
+from sqlalchemy.orm import Mapper
+
+from sa_history.exc import DefinitionError
+from sa_history.util.identifiers import check_name
+
+VIEWS_OF = "sa_history.views_of"
+"""Where, in its ``info``, the MetaData of views has the one that they belong to."""
+
+
+def definition_target(
+    target: Any, function: str
+) -> tuple[str, Table, type[Any] | None]:
+    """Return the name, the table and the class of a target; a table has no class.
+
+    :param function: what was called, for messages.
+    :raises DefinitionError: it is neither, or it has no table of its own.
+    """
+    if isinstance(target, Table):
+        check_table(target)
+        return target.name, target, None
+    mapper = inspect(target, raiseerr=False) if isinstance(target, type) else None
+    if not isinstance(mapper, Mapper):
+        raise DefinitionError(
+            f"{function} takes a mapped class or a Table, got {target!r}; give a class "
+            f"with __tablename__, and put @{function} above other decorators that map "
+            "it"
+        )
+    table = mapper.local_table
+    if not isinstance(table, Table):
+        raise DefinitionError(
+            f"{target.__name__} is mapped to {table.description!r}, which is not a "
+            f"table; {function} the tables it is made of"
+        )
+    if shares_a_table(mapper):
+        assert mapper.inherits is not None
+        raise DefinitionError(
+            f"{target.__name__} has no table of its own: its rows are in "
+            f"{table.name!r}; {function} {mapper.inherits.class_.__name__}, with a "
+            "condition on the discriminator where only some rows matter"
+        )
+    check_table(table)
+    return target.__name__, table, target
+
+
+def check_table(table: Table) -> None:
+    """Refuse names that PostgreSQL cannot have.
+
+    :raises DefinitionError: names the table.
+    """
+    owner = f"table {table.fullname!r}"
+    check_name(f"{owner}: its name", table.name)
+    if table.schema is not None:
+        check_name(f"{owner}: its schema", table.schema)
+    for column in table.columns:
+        check_name(f"{owner}: the name of a column", column.name)
+
+
+def shares_a_table(mapper: Mapper[Any]) -> bool:
+    """Return whether a class has its rows in the table of its base."""
+    return mapper.single and mapper.inherits is not None
+
+
+def is_view(table: Table) -> bool:
+    """Return whether it stands for a view that :func:`view` made."""
+    return VIEWS_OF in table.metadata.info

@@ -1,0 +1,28 @@
+"""Installation: what the database has, beside what the models expect, and mending it.
+
+All of it looks at what is marked as sa_history's own and at nothing else.
+"""
+
+from __future__ import annotations
+
+from sa_history.install.api import (
+    Finding,
+    State,
+    check,
+    harden,
+    install,
+    status,
+    uninstall,
+)
+from sa_history.install.drift import Problem
+
+__all__ = [
+    "Finding",
+    "Problem",
+    "State",
+    "check",
+    "harden",
+    "install",
+    "status",
+    "uninstall",
+]

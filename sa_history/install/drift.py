@@ -1,0 +1,257 @@
+"""How what is installed differs from what the models say."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
+
+from sa_history._types import Level, Operation
+from sa_history.ddl.catalog import (
+    Catalog,
+    Installed,
+    InstalledFunction,
+    InstalledTrigger,
+    InstalledView,
+)
+from sa_history.ddl.elements import DatabaseObject, Function, Trigger, View
+from sa_history.ddl.fingerprint import mark_of
+from sa_history.install.expected import Owned
+from sa_history.sql.compose import Qualified, SchemaNames
+
+
+class Problem(str, enum.Enum):
+    """What is wrong with an object."""
+
+    MISSING = "missing"
+    OUTDATED = "outdated"
+    DISABLED = "disabled"
+    ORPHANED = "orphaned"
+    DUPLICATED = "duplicated"
+    NEWER = "newer"
+    BYPASSED = "bypassed"
+
+    __str__ = str.__str__
+
+
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """One object that is not as it should be.
+
+    :param problem: what is wrong.
+    :param kind: ``"function"``, ``"trigger"``, ``"view"`` or ``"sequence"``.
+    :param name: how messages call it.
+    :param expected: what should be there, None where nothing should.
+    :param installed: what is there, None where nothing is.
+    """
+
+    problem: Problem
+    kind: str
+    name: str
+    expected: Owned | None
+    installed: Installed | None
+
+    @property
+    def is_mendable(self) -> bool:
+        """Whether it is ours to mend.
+
+        It is not where a newer library has made it, nor where somebody else has made a
+        trigger to call a function of ours.
+        """
+        is_foreign = (
+            self.expected is None
+            and isinstance(self.installed, InstalledTrigger)
+            and self.installed.mark is None
+        )
+        return self.problem is not Problem.NEWER and not is_foreign
+
+
+def differences(
+    expected: Sequence[Owned],
+    catalog: Catalog,
+    tables: Container[Qualified],
+    schemas: SchemaNames,
+    going: Container[Qualified] = (),
+) -> list[Difference]:
+    """Return the differences, those of what should be there first.
+
+    What belongs to event tables that the models do not have any more is none: history
+    stays, protected as it was.
+
+    :param tables: of the models, as they are named in the database.
+    :param schemas: gives the name in the database of a schema of the models.
+    :param going: tables that are dropped, with all that is there for them.
+    """
+    found: list[Difference] = []
+    known: set[int] = set()
+    for owned in expected:
+        installed = installed_as(owned.made, catalog, schemas)
+        problem = _problem(owned.made, installed, schemas)
+        known.add(id(installed))
+        if problem is not None:
+            kind, name = kind_of(owned.made), name_of(owned.made, schemas)
+            found.append(Difference(problem, kind, name, owned, installed))
+    functions = {
+        in_database(owned.made.name, schemas)
+        for owned in expected
+        if isinstance(owned.made, Function)
+    }
+    kept = _kept(catalog, tables, going)
+    for stray in catalog.all():
+        if id(stray) in known or id(stray) in kept:
+            continue
+        again = isinstance(stray, InstalledTrigger) and stray.function in functions
+        problem = Problem.DUPLICATED if again else Problem.ORPHANED
+        name = name_of_installed(stray)
+        found.append(Difference(problem, stray.kind, name, None, stray))
+    return found
+
+
+def in_database(name: Qualified, schemas: SchemaNames) -> Qualified:
+    """Return a name with its schema's name in the database."""
+    return replace(name, schema=schemas(name.schema))
+
+
+def kind_of(made: DatabaseObject) -> str:
+    """Return what an object is, as SQL calls it."""
+    return type(made).__name__.lower()
+
+
+def name_of(made: DatabaseObject, schemas: SchemaNames) -> str:
+    """Return how messages call an object."""
+    if isinstance(made, Trigger):
+        return f"{made.name} on {_dotted(in_database(made.table, schemas))}"
+    return _dotted(in_database(made.name, schemas))
+
+
+def name_of_installed(installed: Installed) -> str:
+    """Return how messages call an object that is installed."""
+    if isinstance(installed, InstalledTrigger):
+        return f"{installed.name} on {_dotted(installed.relation)}"
+    return _dotted(installed.name)
+
+
+def _dotted(name: Qualified) -> str:
+    return f"{name.schema}.{name.name}"
+
+
+def _kept(
+    catalog: Catalog, tables: Container[Qualified], going: Container[Qualified]
+) -> set[int]:
+    """Return what serves event tables that the models do not have."""
+    triggers = [
+        trigger
+        for trigger in catalog.triggers.values()
+        if trigger.is_on_events
+        and trigger.relation not in tables
+        and trigger.relation not in going
+    ]
+    called = {trigger.function for trigger in triggers}
+    functions = [f for f in catalog.functions.values() if f.name in called]
+    sequences = [
+        sequence
+        for sequence in catalog.sequences.values()
+        if any(table not in going for table in sequence.used_by)
+    ]
+    return {id(kept) for kept in (*triggers, *functions, *sequences)}
+
+
+def needed_by(
+    triggers: Sequence[InstalledTrigger], catalog: Catalog
+) -> list[InstalledFunction]:
+    """Return the functions that triggers need: theirs, and those that these call.
+
+    Of the latter PostgreSQL knows nothing. They are the fixed functions.
+    """
+    called = {trigger.function for trigger in triggers}
+    return [
+        function
+        for function in catalog.functions.values()
+        if function.name in called or (triggers and _version(function.source))
+    ]
+
+
+def installed_as(
+    wanted: DatabaseObject, catalog: Catalog, schemas: SchemaNames
+) -> Installed | None:
+    """Return what is there by an object's name, None for nothing."""
+    if isinstance(wanted, Trigger):
+        return catalog.triggers.get((in_database(wanted.table, schemas), wanted.name))
+    name = in_database(wanted.name, schemas)
+    if isinstance(wanted, Function):
+        return catalog.functions.get((name, wanted.arguments))
+    if isinstance(wanted, View):
+        return catalog.views.get(name)
+    return catalog.sequences.get(name)
+
+
+def _problem(
+    wanted: DatabaseObject, installed: Installed | None, schemas: SchemaNames
+) -> Problem | None:
+    if installed is None:
+        return Problem.MISSING
+    if isinstance(wanted, Function) and isinstance(installed, InstalledFunction):
+        return _function_problem(wanted, installed, schemas)
+    if isinstance(wanted, Trigger) and isinstance(installed, InstalledTrigger):
+        if not _is_like(wanted, installed, schemas):
+            return Problem.OUTDATED
+        return Problem.DISABLED if installed.enabled == "D" else None
+    if isinstance(wanted, View) and isinstance(installed, InstalledView):
+        same = wanted.columns == installed.columns
+        same = same and installed.mark == mark_of(wanted, schemas)
+        return None if same else Problem.OUTDATED
+    return None
+
+
+def _function_problem(
+    wanted: Function, installed: InstalledFunction, schemas: SchemaNames
+) -> Problem | None:
+    body = wanted.body.render(schemas)
+    if (
+        body == installed.source
+        and wanted.definer == installed.definer
+        and wanted.path == installed.path
+        and wanted.by_index == installed.by_index
+    ):
+        return None
+    is_newer = _version(installed.source) > _version(body)
+    return Problem.NEWER if is_newer else Problem.OUTDATED
+
+
+_VERSION = re.compile(r"^-- sa_history: version (\d+)$", re.MULTILINE)
+
+
+def _version(body: str) -> int:
+    """Return the version of one of the library's fixed functions; 0 of others."""
+    found = _VERSION.search(body)
+    return int(found[1]) if found else 0
+
+
+# The bits of pg_trigger.tgtype; see src/include/catalog/pg_trigger.h of PostgreSQL.
+_ROW = 1
+_TIMING = {"AFTER": 0, "BEFORE": 2, "INSTEAD OF": 64}
+_FIRES = {
+    Operation.INSERT: 4,
+    Operation.DELETE: 8,
+    Operation.UPDATE: 16,
+    Operation.TRUNCATE: 32,
+}
+
+
+def _is_like(wanted: Trigger, there: InstalledTrigger, schemas: SchemaNames) -> bool:
+    bits = (_ROW if wanted.level is Level.ROW else 0) | _TIMING[wanted.timing]
+    for operation in wanted.operations:
+        bits |= _FIRES[operation]
+    rows = wanted.referencing
+    return (
+        bits == there.type
+        and in_database(wanted.function, schemas) == there.function
+        and (wanted.when is not None) == there.has_condition
+        and wanted.deferrable == there.deferrable
+        and (rows.old if rows else None) == there.old_rows
+        and (rows.new if rows else None) == there.new_rows
+        and set(wanted.columns) == set(there.columns)
+        # For the condition, which PostgreSQL gives back in words of its own.
+        and mark_of(wanted, schemas) == there.mark
+    )

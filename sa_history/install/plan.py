@@ -1,0 +1,240 @@
+"""What has to be done about differences, and in which order.
+
+PostgreSQL drops and retypes no column that a trigger or a view names, so those that
+are in the way or will be made anew go first; then tables may change; last come the
+functions, views and triggers as they shall be. What takes a step back restores what was
+there, as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sa_history.ddl.catalog import Catalog, Installed, InstalledTrigger, InstalledView
+from sa_history.ddl.elements import DatabaseObject, Function, Trigger, View
+from sa_history.ddl.elements import Sequence as NumberSequence
+from sa_history.ddl.fingerprint import Mark
+from sa_history.install.drift import (
+    Difference,
+    Problem,
+    in_database,
+    kind_of,
+    name_of,
+    name_of_installed,
+)
+from sa_history.install.expected import Owned
+from sa_history.sql.compose import Fragment, Qualified, Raw, SchemaNames
+
+
+@dataclass(frozen=True)
+class Step:
+    """Statements that do one thing, and those that take it back.
+
+    :param what: what it does, in words.
+    :param statements: final SQL.
+    :param undo: what takes it back, in words.
+    :param undo_statements: final SQL.
+    """
+
+    what: str
+    statements: tuple[str, ...]
+    undo: str
+    undo_statements: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps before tables change, and those after it."""
+
+    first: tuple[Step, ...]
+    last: tuple[Step, ...]
+
+
+def plan_for(
+    found: Sequence[Difference],
+    expected: Sequence[Owned],
+    catalog: Catalog,
+    schemas: SchemaNames,
+    changing: Mapping[Qualified, set[str]],
+) -> Plan:
+    """Return the steps that make the database as the models say.
+
+    :param found: the differences to mend.
+    :param expected: all that the models have.
+    :param catalog: all that is there.
+    :param schemas: gives the name in the database of a schema of the models.
+    :param changing: the columns, by table, that are dropped or retyped in between.
+    """
+    return _Planner(found, expected, catalog, schemas, changing).plan()
+
+
+def drop_step(installed: Installed, schemas: SchemaNames) -> Step:
+    """Return the step that drops an object, and fails where others need it."""
+    target = f"{installed.kind} {name_of_installed(installed)}"
+    return Step(
+        f"drop {target}",
+        ((Raw("DROP ") + installed.target()).render(schemas),),
+        f"create {target}",
+        tuple(statement.render(schemas) for statement in installed.restore()),
+    )
+
+
+class _Planner:
+    def __init__(
+        self,
+        found: Sequence[Difference],
+        expected: Sequence[Owned],
+        catalog: Catalog,
+        schemas: SchemaNames,
+        changing: Mapping[Qualified, set[str]],
+    ) -> None:
+        self.found = found
+        self.expected = expected
+        self.catalog = catalog
+        self.schemas = schemas
+        self.changing = changing
+        self._going = {
+            id(d.installed) for d in found if d.problem is not Problem.DISABLED
+        }
+
+    def plan(self) -> Plan:
+        views = self._views_to_renew()
+        # A view comes after those that it reads, and goes before them.
+        renewed: list[Installed] = [*self._triggers_to_renew(views), *reversed(views)]
+        return Plan(
+            first=(
+                *map(self._drop, renewed),
+                *map(self._create, self._missing_sequences()),
+            ),
+            last=(
+                *self._functions(),
+                *self._views_and_triggers(renewed),
+                *self._enabled(),
+                *map(self._drop, self._leftovers()),
+            ),
+        )
+
+    def _goes(self, installed: Installed) -> bool:
+        """Whether it is not wanted, or not as it is."""
+        return id(installed) in self._going
+
+    def _views_to_renew(self) -> list[InstalledView]:
+        reads: dict[Qualified, set[Qualified]] = {
+            in_database(owned.made.name, self.schemas): {
+                Qualified(self.schemas(table.schema), table.name)
+                for table in owned.reads
+            }
+            for owned in self.expected
+            if isinstance(owned.made, View)
+        }
+        going = set(self.changing)
+        views = []
+        for view in self.catalog.views.values():
+            if self._goes(view) or not going.isdisjoint(reads.get(view.name, ())):
+                views.append(view)
+                going.add(view.name)
+        return views
+
+    def _triggers_to_renew(
+        self, views: Sequence[InstalledView]
+    ) -> list[InstalledTrigger]:
+        names = {view.name for view in views}
+        return [
+            trigger
+            for trigger in self.catalog.triggers.values()
+            if self._goes(trigger)
+            or (trigger.mark is not None and trigger.relation in names)
+            or not self.changing.get(trigger.relation, set()).isdisjoint(
+                trigger.depends_on
+            )
+        ]
+
+    def _missing_sequences(self) -> list[NumberSequence]:
+        missing = {
+            # Two MetaData may have one together.
+            difference.name: difference.expected.made
+            for difference in self.found
+            if difference.problem is Problem.MISSING
+            and difference.expected is not None
+            and isinstance(difference.expected.made, NumberSequence)
+        }
+        return list(missing.values())
+
+    def _functions(self) -> list[Step]:
+        steps = []
+        for difference in self.found:
+            made = difference.expected.made if difference.expected else None
+            if not isinstance(made, Function):
+                continue
+            before = difference.installed
+            if before is None:
+                steps.append(self._create(made))
+            else:
+                steps.append(
+                    Step(
+                        f"replace function {difference.name}",
+                        self._sql(made.create(), Mark(made)),
+                        f"restore function {difference.name}",
+                        self._sql(*before.restore()),
+                    )
+                )
+        return steps
+
+    def _views_and_triggers(self, renewed: Sequence[Installed]) -> list[Step]:
+        gone = {(gone.kind, name_of_installed(gone)): gone for gone in renewed}
+        missing = {id(d.expected) for d in self.found if d.problem is Problem.MISSING}
+        steps = []
+        for kind in (View, Trigger):
+            for owned in self.expected:
+                if not isinstance(owned.made, kind):
+                    continue
+                name = name_of(owned.made, self.schemas)
+                before = gone.get((kind_of(owned.made), name))
+                if before is not None or id(owned) in missing:
+                    steps.append(self._create(owned.made, before))
+        return steps
+
+    def _enabled(self) -> list[Step]:
+        return [
+            Step(
+                f"enable trigger {difference.name}",
+                self._sql(difference.installed.enable("O")),
+                f"disable trigger {difference.name}",
+                self._sql(difference.installed.enable("D")),
+            )
+            for difference in self.found
+            if difference.problem is Problem.DISABLED
+            and isinstance(difference.installed, InstalledTrigger)
+        ]
+
+    def _leftovers(self) -> list[Installed]:
+        """Return the functions and sequences that nothing uses any more."""
+        return [
+            difference.installed
+            for kind in ("function", "sequence")
+            for difference in self.found
+            if difference.expected is None
+            and difference.installed is not None
+            and difference.kind == kind
+        ]
+
+    def _create(self, made: DatabaseObject, before: Installed | None = None) -> Step:
+        target = f"{kind_of(made)} {name_of(made, self.schemas)}"
+        # Not OR REPLACE: what has the name and is not ours shall stay.
+        statements: list[Fragment] = [made.create(replace=False), Mark(made)]
+        if isinstance(before, InstalledTrigger) and before.enabled in ("A", "R"):
+            # Whoever made it fire on a replica meant it.
+            statements.append(before.enable(before.enabled))
+        return Step(
+            f"create {target}",
+            self._sql(*statements),
+            f"drop {target}",
+            self._sql(Raw("DROP ") + made.target()),
+        )
+
+    def _drop(self, installed: Installed) -> Step:
+        return drop_step(installed, self.schemas)
+
+    def _sql(self, *statements: Fragment) -> tuple[str, ...]:
+        return tuple(statement.render(self.schemas) for statement in statements)

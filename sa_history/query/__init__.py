@@ -1,0 +1,1 @@
+"""Reading history over many rows and models: aggregates, changes, feed, time travel."""

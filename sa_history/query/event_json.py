@@ -1,0 +1,143 @@
+"""Events as JSON: what a row was, and what a change made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Select,
+    String,
+    Subquery,
+    Text,
+    and_,
+    case,
+    func,
+    literal,
+    null,
+    select,
+)
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.dialects.postgresql import JSONB
+
+from sa_history._types import Op
+from sa_history.capture.event_table import key_columns
+from sa_history.sql.comparison import stored_differs
+from sa_history.tracking.completeness import compared
+from sa_history.tracking.registry import Tracking
+
+_MAX_PAIRS = 50
+"""PostgreSQL passes 100 arguments to a function at most, two to a pair here."""
+
+
+def event_details(page: Subquery, index: int, tracking: Tracking) -> Select[Any]:
+    """Return data and diff of one row of the page, if it is of this table.
+
+    The test of ``source`` is constant for the row, so PostgreSQL does not run the
+    branches of the other tables.
+    """
+    event = tracking.event_table.alias("event")
+    keys = key_columns(tracking.tracked_columns, tracking.event_table)
+    data = _data(tracking, event)
+    diff: ColumnElement[Any] = sql_cast(null(), JSONB)
+    if keys:
+        previous = tracking.event_table.alias("previous")
+        before = (
+            select(_data(tracking, previous).label("data"))
+            .where(
+                *(previous.c[key.name] == event.c[key.name] for key in keys),
+                previous.c.pgh_id < event.c.pgh_id,
+                event.c.pgh_op.not_in([Op.INSERT.value, Op.BASELINE.value]),
+                *compared(tracking, previous),
+                *_not_siblings(tracking, event, previous),
+            )
+            .order_by(previous.c.pgh_id.desc())
+            .limit(1)
+            .correlate(event)
+            .scalar_subquery()
+        )
+        diff = _diff(event, before, data)
+    return select(data.label("pgh_data"), diff.label("pgh_diff")).where(
+        event.c.pgh_id == page.c.pgh_id, page.c.source == index
+    )
+
+
+def _not_siblings(
+    tracking: Tracking, event: FromClause, previous: FromClause
+) -> list[ColumnElement[bool]]:
+    """Leave out events of the same change under another label."""
+    operations = [o for t in tracking.trackers for o in t.operations]
+    if len(operations) == len(set(operations)):
+        return []
+    columns = tracking.tracked_columns
+    common = set(columns.stored).intersection(
+        *(tracker.stored(columns) for tracker in tracking.trackers)
+    )
+    names = [columns.columns[name].name for name in columns.stored if name in common]
+    same_row = and_(
+        *(~stored_differs(previous.c[name], event.c[name]) for name in names)
+    )
+    return [
+        ~and_(
+            previous.c.pgh_xact_id == event.c.pgh_xact_id,
+            previous.c.pgh_op == event.c.pgh_op,
+            previous.c.pgh_label != event.c.pgh_label,
+            same_row,
+        )
+    ]
+
+
+def _data(tracking: Tracking, events: FromClause) -> ColumnElement[Any]:
+    """Return the stored columns as a JSON object by attribute name."""
+    columns = tracking.tracked_columns
+    by_label: Mapping[str, tuple[str, ...]] = {
+        tracker.event_label: tracker.stored(columns) for tracker in tracking.trackers
+    }
+    if all(stored == columns.stored for stored in by_label.values()):
+        return _object(tracking, events, columns.stored)
+    return case(
+        {
+            label: _object(tracking, events, stored)
+            for label, stored in by_label.items()
+        },
+        value=events.c.pgh_label,
+        else_=_object(tracking, events, columns.stored),
+    )
+
+
+def _object(
+    tracking: Tracking, events: FromClause, stored: Sequence[str]
+) -> ColumnElement[Any]:
+    columns = tracking.tracked_columns.columns
+    pairs = [(literal(n, String), events.c[columns[n].name]) for n in stored]
+    chunks = [
+        func.jsonb_build_object(
+            *(part for pair in pairs[start : start + _MAX_PAIRS] for part in pair),
+            type_=JSONB,
+        )
+        for start in range(0, len(pairs), _MAX_PAIRS)
+    ]
+    whole: ColumnElement[Any] = chunks[0] if chunks else sql_cast("{}", JSONB)
+    for chunk in chunks[1:]:
+        whole = whole.op("||", return_type=JSONB())(chunk)
+    return whole
+
+
+def _diff(
+    event: FromClause, before: ColumnElement[Any], after: ColumnElement[Any]
+) -> ColumnElement[Any]:
+    was = func.jsonb_each(before).table_valued("key", "value", name="was")
+    now = func.jsonb_each(after).table_valued("key", "value", name="now")
+    pairs = func.jsonb_object_agg(
+        now.c.key, func.jsonb_build_array(was.c.value, now.c.value), type_=JSONB
+    ).filter(was.c.value.is_distinct_from(now.c.value))
+    changes = func.coalesce(pairs, sql_cast(literal("{}", Text), JSONB), type_=JSONB)
+    # Without an event before there is nothing to count, and so no diff.
+    return (
+        select(case((func.count() > 0, changes)))
+        .select_from(was.join(now, now.c.key == was.c.key))
+        .correlate(event)
+        .scalar_subquery()
+    )

@@ -1,0 +1,1 @@
+"""Tracked models: the registry of a MetaData, event classes, and one row's history."""

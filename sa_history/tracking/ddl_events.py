@@ -1,0 +1,68 @@
+"""Creating and dropping the triggers that record, together with their tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Table, event
+
+from sa_history.ddl.execution import (
+    create_objects,
+    drop_objects,
+    exists,
+    require_postgresql,
+)
+from sa_history.tracking.registry import Tracking, mirror_new_columns
+
+
+def install_with_tables(tracking: Tracking) -> None:
+    """Have the triggers come and go with the tables.
+
+    The tracked table depends on the event table, so ``create_all`` makes the event
+    table first, and the triggers are made after the tracked table. Where that one
+    stands already, they are made after the event table.
+    """
+    table, event_table = tracking.table, tracking.event_table
+    shared = tracking.history.shared.context_table
+
+    @event.listens_for(event_table, "before_create")
+    def create_shared(_: Table, connection: Connection, **__: Any) -> None:
+        require_postgresql(connection)
+        mirror_new_columns(tracking)
+        _create_if_missing(shared, connection)
+
+    @event.listens_for(event_table, "after_create")
+    def protect_events(_: Table, connection: Connection, **__: Any) -> None:
+        protection = tracking.append_only_trigger()
+        if protection is not None:
+            create_objects(connection, protection)
+        if exists(table, connection):
+            install(tracking, connection)
+
+    @event.listens_for(table, "before_create")
+    def check_dialect(_: Table, connection: Connection, **__: Any) -> None:
+        require_postgresql(connection)
+
+    @event.listens_for(table, "after_create")
+    def create_triggers(_: Table, connection: Connection, **__: Any) -> None:
+        # Table.create() makes one table; a tracked one needs the others.
+        _create_if_missing(event_table, connection)
+        install(tracking, connection)
+
+    @event.listens_for(table, "after_drop")
+    @event.listens_for(event_table, "before_drop")
+    def drop_triggers(_: Table, connection: Connection, **__: Any) -> None:
+        function = tracking.function()
+        if function is not None:
+            drop_objects(connection, function)
+
+
+def install(tracking: Tracking, connection: Connection) -> None:
+    """Create the function and the triggers of a tracked table."""
+    create_objects(connection, *tracking.objects())
+
+
+def _create_if_missing(table: Table, connection: Connection) -> None:
+    if exists(table, connection) is False:
+        # checkfirst is for an ENUM that the tracked table has made already.
+        table.create(connection, checkfirst=True)

@@ -1,0 +1,292 @@
+"""Tracking a model: ``@track(...)``, and the mixin."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from inspect import getattr_static
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from sqlalchemy import Column, ColumnElement, MetaData, Table, event, func
+from sqlalchemy.orm import Mapper
+
+from sa_history._types import ContextStorage, Level
+from sa_history.attachments.attach import attach, fits
+from sa_history.capture.event_table import make_event_table
+from sa_history.capture.options import TrackingOptions
+from sa_history.capture.trackers import (
+    AfterDelete,
+    Snapshot,
+    Tracker,
+    TrackerArgument,
+    resolved,
+)
+from sa_history.ddl.name_registry import claims_of
+from sa_history.definition.columns import tracked_columns
+from sa_history.definition.mapped_tables import (
+    definition_target,
+    is_view,
+    shares_a_table,
+)
+from sa_history.exc import DefinitionError
+from sa_history.tracking.ddl_events import install_with_tables
+from sa_history.tracking.event_class import Event, make_event_class
+from sa_history.tracking.events import Events, EventsAttribute
+from sa_history.tracking.registry import (
+    Tracking,
+    ensure_history,
+    mirror_new_columns,
+    trackings_of_table,
+)
+from sa_history.tracking.versions import Recorded
+from sa_history.triggers.base import TableTrigger
+from sa_history.util.arguments import as_names, checked_level
+
+_TRANSACTION_TIME: ColumnElement[datetime.datetime] = func.now()
+
+T = TypeVar("T", bound="type[Any] | Table")
+
+
+def track(
+    *trackers: TrackerArgument,
+    columns: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    level: Level | str = Level.STATEMENT,
+    events: str = "events",
+    event_name: str | None = None,
+    event_table: str | None = None,
+    schema: str | None = None,
+    base: type[Any] = Event,
+    context: ContextStorage | None = "reference",
+    context_columns: Sequence[Column[Any]] = (),
+    append_only: bool = False,
+    created_at: ColumnElement[datetime.datetime] = _TRANSACTION_TIME,
+    search_path: Sequence[str] = (),
+    ignorable: bool = True,
+    index: Sequence[str] = (),
+    notify: str | None = None,
+) -> Callable[[T], T]:
+    """Track a mapped class or a table: each change becomes an event.
+
+    It adds an event table to the MetaData, maps it to an event class, and has
+    ``create_all`` install the triggers that write it. Use it again on the same class
+    for a second event table.
+
+    :param trackers: what is recorded, as classes or instances; without any,
+        ``Snapshot`` and ``AfterDelete``.
+    :param columns: attribute names to store, all if left out. The key always is.
+    :param exclude: attribute names not to store, instead of ``columns``.
+    :param level: ``"statement"`` runs a trigger once for a statement, ``"row"`` once
+        for each row: slower for many rows, and needed on a table that is written
+        directly in a leaf partition, or by logical replication (there with ``ALTER
+        TABLE ... ENABLE ALWAYS TRIGGER``).
+    :param events: the attribute that reads the events.
+    :param event_name: the name of the event class.
+    :param event_table: the name of the event table.
+    :param schema: the schema of the event table, the tracked table's if left out.
+    :param base: a plain class that the event class inherits.
+    :param context: ``"reference"`` links the context's row, ``"inline"`` stores its
+        metadata in each event, None stores none.
+    :param context_columns: keys of the context that are stored in columns of their
+        own. One that is not nullable makes a change without it fail.
+    :param append_only: refuse to update, delete or truncate events.
+    :param created_at: the time of an event, ``func.now()`` if left out: when its
+        transaction began. ``func.clock_timestamp()`` is when it was written.
+    :param search_path: schemas in which conditions find operators, such as that of
+        an extension; write access to them is a way into the trigger.
+    :param ignorable: whether ``history.ignore`` turns it off. What it does any client
+        can do that may write the table; give False where history has to be complete
+        whoever writes.
+    :param index: attribute names by which events are looked for, such as foreign keys:
+        each gives the event table an index, which every event pays for.
+    :param notify: the name of a channel to NOTIFY when there are new events, once for
+        a transaction at most, for readers of :func:`feed`.
+    :return: a decorator that returns the class or table.
+    :raises DefinitionError: something in the definition cannot work; the message
+        says what, and what to write.
+
+    Example::
+
+        @track(Snapshot, AfterUpdate(new.balance < 0, label="overdrawn"), AfterDelete)
+        class Account(Base): ...
+
+
+        track(Snapshot, AfterDelete)(group_members)
+    """
+    if trackers and isinstance(trackers[0], (Table, MetaData)):
+        raise DefinitionError("track takes trackers; write track(...)(table)")
+    chosen = tuple(resolved(t) for t in trackers or (Snapshot, AfterDelete))
+    options = TrackingOptions(
+        columns=None if columns is None else as_names("columns", columns),
+        exclude=None if exclude is None else as_names("exclude", exclude),
+        level=checked_level("track", level),
+        events=events,
+        event_name=event_name,
+        event_table=event_table,
+        schema=schema,
+        base=base,
+        context=context,
+        context_columns=tuple(context_columns),
+        append_only=append_only,
+        created_at=created_at,
+        search_path=as_names("search_path", search_path),
+        ignorable=ignorable,
+        index=as_names("index", index),
+        notify=notify,
+    )
+
+    def decorate(target: T) -> T:
+        _track(target, chosen, options)
+        # The mixin listens already.
+        if not isinstance(target, Table) and not issubclass(target, HistoryMixin):
+            event.listen(
+                target, "after_mapper_constructed", _follow_subclass, propagate=True
+            )
+        return target
+
+    return decorate
+
+
+def _track(
+    target: Any, trackers: tuple[Tracker, ...], options: TrackingOptions
+) -> None:
+    subject, table, model = definition_target(target, "track")
+    if is_view(table):
+        raise DefinitionError(f"{subject} is a view; track the tables that it reads")
+    _check_labels(subject, trackers)
+    history = ensure_history(table.metadata)
+    taken = getattr_static(model, options.events, None) if model else None
+    if (table.key, options.events) in history.trackings or not (
+        taken is None
+        or (isinstance(taken, EventsAttribute) and taken.tracking.table is not table)
+    ):
+        raise DefinitionError(
+            f"{subject} has an attribute {options.events!r} already; give "
+            "events='another_name' (and event_table=, where it is tracked twice)"
+        )
+    _check_manual_labels(subject, trackers, history.of_table(table))
+    columns = tracked_columns(subject, table, model, options.columns, options.exclude)
+    for tracker in trackers:  # before anything is added to the MetaData
+        tracker.stored(columns)
+        tracker.recordings(columns)
+    event_table = make_event_table(table, columns, options, history.shared)
+    event_type = make_event_class(columns, event_table, model, options)
+    tracking = Tracking(
+        subject, table, model, trackers, options, history, event_table, event_type
+    )
+    event_type.pgh_recorded = Recorded(
+        table, event_table, model, trackers, lambda: tracking.tracked_columns
+    )
+    claims = claims_of(table.metadata)
+    for made in tracking.objects():
+        claims.take(made, table, f"tracking of {subject}")
+    history.trackings[table.key, options.events] = tracking
+    table.add_is_dependent_on(event_table)
+    install_with_tables(tracking)
+    if model is not None:
+        setattr(model, options.events, EventsAttribute(tracking))
+
+
+def _check_labels(subject: str, trackers: Sequence[Tracker]) -> None:
+    seen: dict[str, Tracker] = {}
+    for tracker in trackers:
+        label = tracker.event_label
+        if label in seen:
+            raise DefinitionError(
+                f"{subject}: the label {label!r} is used by "
+                f"{type(seen[label]).__name__} and {type(tracker).__name__}; give one "
+                "of them another label=..."
+            )
+        seen[label] = tracker
+
+
+def _check_manual_labels(
+    subject: str, trackers: Sequence[Tracker], others: Sequence[Tracking]
+) -> None:
+    """``create_event`` knows by the label alone which history is meant."""
+    taken = {
+        tracker.event_label: other.options.events
+        for other in others
+        for tracker in other.trackers
+        if not tracker.operations
+    }
+    for tracker in trackers:
+        label = tracker.event_label
+        if label in taken and not tracker.operations:
+            raise DefinitionError(
+                f"{subject}: the label {label!r} of Manual is that of one in "
+                f"{subject}.{taken[label]} already; give it another"
+            )
+
+
+def _follow_subclass(mapper: Mapper[Any], class_: type[Any]) -> None:
+    """Record the columns that a subclass adds to its base's table."""
+    table = mapper.local_table
+    if isinstance(table, Table) and shares_a_table(mapper):
+        for tracking in trackings_of_table(table):
+            mirror_new_columns(tracking)
+
+
+class HistoryMixin:
+    """Track a model by its class body, in a form that type checkers understand.
+
+    ``__history__`` holds the trackers, ``__history_options__`` the options of
+    :func:`track`, ``__triggers__`` what :func:`attach` takes. A subclass with a table
+    of its own is tracked as its base is, unless it says otherwise; ``__history__ =
+    None`` turns tracking off. It has the triggers of its base as well, but for those
+    that name columns of the base's table.
+
+    Example::
+
+        class Account(HistoryMixin, Base):
+            __tablename__ = "account"
+            __history__ = (Snapshot, AfterUpdate(new.balance < 0, label="overdrawn"))
+            id: Mapped[int] = mapped_column(primary_key=True)
+            balance: Mapped[int]
+
+
+        Account.events.model  # type[Event]
+    """
+
+    __history__: ClassVar[Sequence[TrackerArgument] | None] = (Snapshot, AfterDelete)
+    __history_options__: ClassVar[dict[str, Any]] = {}
+    __triggers__: ClassVar[Sequence[TableTrigger]] = ()
+
+    events: ClassVar[_EventsOfMixin]
+
+
+class _EventsOfMixin(Protocol):
+    """The type of ``events`` on a class with the mixin, an EventsAttribute."""
+
+    def __get__(self, obj: object | None, owner: type[Any]) -> Events[Event]:
+        """Return the events of all rows, or of one."""
+
+
+# For classes that inherit the mixin only: the event is SQLAlchemy's way to act on
+# classes that do not exist yet.
+@event.listens_for(HistoryMixin, "after_mapper_constructed", propagate=True)
+def _track_mixin_class(mapper: Mapper[Any], class_: type[HistoryMixin]) -> None:
+    trackers = class_.__history__
+    if shares_a_table(mapper) and not vars(class_).get("__history__"):
+        _follow_subclass(mapper, class_)
+    elif trackers is not None and isinstance(mapper.local_table, Table):
+        _check_sequence(class_, "__history__", trackers, "(Snapshot, AfterDelete)")
+        track(*trackers, **class_.__history_options__)(class_)
+    triggers = class_.__triggers__
+    _check_sequence(class_, "__triggers__", triggers, "(Protect(Delete),)")
+    if mapper.inherits is not None and "__triggers__" not in vars(class_):
+        # A row has those that name columns of the base by its part in that table.
+        shared = shares_a_table(mapper)
+        triggers = [t for t in triggers if not shared and fits(t, class_)]
+    if triggers:
+        attach(*triggers)(class_)
+
+
+def _check_sequence(
+    class_: type[Any], attribute: str, value: object, example: str
+) -> None:
+    if not isinstance(value, (tuple, list)):
+        raise DefinitionError(
+            f"{class_.__name__}: {attribute} is a tuple, got {value!r}; write "
+            f"{attribute} = {example}"
+        )

@@ -1,0 +1,52 @@
+"""Checks of arguments that more than one definition takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sa_history._types import Level
+from sa_history.exc import DefinitionError
+from sa_history.util.identifiers import check_text
+
+
+def as_names(argument: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Return names as a tuple.
+
+    :raises DefinitionError: it is one string, or holds something else than strings.
+    """
+    if isinstance(names, str):
+        raise DefinitionError(
+            f"{argument} is a list of names, got {names!r}; write [{names!r}]"
+        )
+    result = tuple(names)
+    for name in result:
+        if not isinstance(name, str):
+            raise DefinitionError(
+                f"{argument} is a list of names, got {name!r} in it; write its name"
+            )
+        check_text(f"a name in {argument}", name)
+    return result
+
+
+def check_names(
+    owner: str, columns: Sequence[str] | None, exclude: Sequence[str] | None
+) -> None:
+    """Refuse ``columns`` and ``exclude`` together.
+
+    :raises DefinitionError: says whose.
+    """
+    if columns is not None and exclude is not None:
+        raise DefinitionError(f"{owner} got both columns and exclude; give one of them")
+
+
+def checked_level(owner: str, level: Level | str) -> Level:
+    """Return a level given by its name or as itself.
+
+    :raises DefinitionError: there is no such level.
+    """
+    try:
+        return Level(level)
+    except ValueError:
+        raise DefinitionError(
+            f'{owner}: level is "statement" or "row", got {level!r}'
+        ) from None

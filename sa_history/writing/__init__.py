@@ -1,0 +1,1 @@
+"""Writing by means of history: events by hand, baselines, and undo."""

@@ -1,0 +1,155 @@
+"""Events that the program makes itself."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, overload
+
+from sqlalchemy import (
+    ColumnElement,
+    Text,
+    Uuid,
+    func,
+    insert,
+    literal,
+    select,
+    types,
+)
+from sqlalchemy import cast as cast_sql
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.sql.dml import ReturningInsert
+
+from sa_history._types import Op
+from sa_history.ddl.elements import DEFAULT_SCHEMA
+from sa_history.definition.conditions import suggestion
+from sa_history.exc import EventsError
+from sa_history.sql.expressions import call_once
+from sa_history.sql.naming import CONTEXT_ID, CONTEXT_METADATA
+from sa_history.tracking.event_class import Event
+from sa_history.tracking.events import key_of, trackings_of
+from sa_history.tracking.registry import Tracking
+from sa_history.util.sessions import is_async_session, unscoped
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
+
+
+@overload
+def create_event(
+    session: Session | scoped_session[Any], obj: object, *, label: str
+) -> Event: ...
+
+
+@overload
+def create_event(
+    session: AsyncSession | async_scoped_session[AsyncSession],
+    obj: object,
+    *,
+    label: str,
+) -> Awaitable[Event]: ...
+
+
+def create_event(
+    session: Session
+    | scoped_session[Any]
+    | AsyncSession
+    | async_scoped_session[AsyncSession],
+    obj: object,
+    *,
+    label: str,
+) -> Event | Awaitable[Event]:
+    """Record an event by hand, for a model with a :class:`Manual` tracker.
+
+    What the session holds is flushed first; the event stores what the row is then.
+
+    :param session: with an async session, await the result.
+    :param obj: the object that the event is about.
+    :param label: the label of a Manual tracker of its class.
+    :return: the event.
+    :raises EventsError: the object's class has no such tracker, or its row is not in
+        the database.
+
+    Example::
+
+        history.create_event(session, user, label="user.login")
+        await history.create_event(async_session, user, label="user.login")
+    """
+    tracking = _tracking_with(label, obj)
+    target: Any = unscoped(session)
+    if is_async_session(target):
+        awaitable: Awaitable[Event] = target.run_sync(_create, tracking, obj, label)
+        return awaitable
+    return _create(target, tracking, obj, label)
+
+
+def _create(session: Session, tracking: Tracking, obj: object, label: str) -> Event:
+    session.flush()  # first: it may be what gives the object its key
+    event_id = session.scalar(_insert(tracking, obj, label))
+    event = None if event_id is None else session.get(tracking.event_class, event_id)
+    if event is None:
+        raise EventsError(
+            f"this {tracking.subject} has no row in the database, so its event "
+            f"{label!r} has nothing to store; record it before the row is deleted"
+        )
+    return event
+
+
+def _insert(tracking: Tracking, obj: object, label: str) -> ReturningInsert[Any]:
+    """Return the INSERT of an event, with the row as it is in the database."""
+    tracker = tracking.tracker(label)
+    assert tracker is not None
+    columns = tracking.tracked_columns
+    values: dict[str, Any] = {
+        "pgh_label": literal(label),
+        "pgh_op": literal(Op.MANUAL.value),
+    }
+    if columns.object_id:
+        values[columns.object_id] = columns.columns[columns.key[0]]
+    for name in tracker.stored(columns):
+        values[columns.columns[name].name] = columns.columns[name]
+    values.update(context_values(tracking))
+    row = select(*values.values()).where(
+        *(column == value for column, value in key_of(tracking, obj))
+    )
+    events = tracking.event_table
+    return insert(events).from_select(list(values), row).returning(events.c.pgh_id)
+
+
+def _tracking_with(label: str, obj: object) -> Tracking:
+    manual: dict[str, Tracking] = {}
+    for tracking in trackings_of(obj):
+        for tracker in tracking.trackers:
+            if not tracker.operations:
+                manual.setdefault(tracker.event_label, tracking)
+    if label not in manual:
+        raise EventsError(
+            f"{type(obj).__name__} has no Manual tracker with the label {label!r}"
+            + (suggestion(label, manual) if manual else "; give it Manual(label)")
+        )
+    return manual[label]
+
+
+def context_values(tracking: Tracking) -> dict[str, ColumnElement[Any]]:
+    """Return what the triggers would store of the context, by the columns' keys."""
+    options, shared = tracking.options, tracking.history.shared
+    values: dict[str, ColumnElement[Any]] = {}
+    if options.context == "reference":
+        values["pgh_context_id"] = call_once(shared.attach_context, Uuid())
+    if options.context == "inline":
+        context_id = func.current_setting(CONTEXT_ID, True)
+        values["pgh_context_id"] = cast_sql(func.nullif(context_id, ""), Uuid)
+        metadata = func.current_setting(CONTEXT_METADATA, True)
+        values["pgh_context"] = cast_sql(func.nullif(metadata, ""), JSONB)
+    for column in options.context_columns:
+        value = call_once(
+            shared.context_value,
+            Text(),
+            literal(column.name),
+            literal(not column.nullable),
+            literal(isinstance(column.type, types.JSON)),
+            cast_sql(literal(tracking.table.schema or DEFAULT_SCHEMA), Text),
+            cast_sql(literal(tracking.table.name), Text),
+        )
+        values[column.key] = cast_sql(value, column.type)
+    return values
