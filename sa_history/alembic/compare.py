@@ -24,8 +24,7 @@ from sa_history.alembic.operations import HistoryOp
 from sa_history.alembic.privileges import hardenings
 from sa_history.alembic.renames import rename
 from sa_history.ddl.catalog import Catalog, InstalledTrigger, read_catalog
-from sa_history.ddl.elements import DEFAULT_SCHEMA, Trigger
-from sa_history.ddl.elements import Sequence as NumberSequence
+from sa_history.ddl.elements import DEFAULT_SCHEMA, PGSequence, PGTrigger
 from sa_history.ddl.execution import current_schema
 from sa_history.install.drift import (
     Difference,
@@ -147,7 +146,7 @@ class _Comparison:
         """Ask the filters of ``env.py``, and leave alone what is not ours to mend."""
         made = difference.expected.made if difference.expected else None
         if (
-            isinstance(made, NumberSequence)
+            isinstance(made, PGSequence)
             and in_database(made.name, self.schemas) in renamed
         ):
             return False
@@ -165,7 +164,7 @@ class _Comparison:
         if owned is None:
             return self._is_named(difference)
         made, table = owned.made, owned.table
-        name = made.name if isinstance(made, Trigger) else made.name.name
+        name = made.name if isinstance(made, PGTrigger) else made.name.name
         reflected = installed is not None
         return bool(
             object_filters(table, table.name, "table", reflected, None)

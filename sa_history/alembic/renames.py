@@ -18,7 +18,7 @@ from alembic.util import CommandError
 from sqlalchemy import Column, Index, MetaData
 
 from sa_history.alembic.operations import HistoryOp
-from sa_history.ddl.elements import Sequence as NumberSequence
+from sa_history.ddl.elements import PGSequence
 from sa_history.ddl.fingerprint import Mark
 from sa_history.install.drift import in_database
 from sa_history.sql.compose import (
@@ -115,7 +115,7 @@ def _renamed_sequence(
     source: Qualified, target: Qualified, schemas: SchemaNames
 ) -> HistoryOp:
     def statements(old: Qualified, new: Qualified) -> list[str]:
-        mark = Mark(NumberSequence(new))
+        mark = Mark(PGSequence(new))
         moves = (*_moves("SEQUENCE", old, new), mark)
         return [statement.render(schemas) for statement in moves]
 

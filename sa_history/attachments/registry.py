@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy import MetaData, Table
 
-from sa_history.ddl.elements import Function, Trigger
+from sa_history.ddl.elements import PGFunction, PGTrigger
 from sa_history.definition.columns import table_columns
 from sa_history.definition.mapped_tables import is_view
 from sa_history.sql.ignore_switch import switch_keys
-from sa_history.triggers.base import Place, TableTrigger
+from sa_history.triggers.base import TableTrigger, TriggerTarget
 
 INFO_KEY = "sa_history.attachments"
 
@@ -38,24 +38,24 @@ class Attachment:
         return self.trigger.given_name
 
     @property
-    def place(self) -> Place:
+    def place(self) -> TriggerTarget:
         """The table as it is now; subclasses may have added columns."""
-        return Place(
+        return TriggerTarget(
             table_columns(self.subject, self.table, self.model),
             is_view(self.table),
             self.name,
             self.trigger.ignorable,
         )
 
-    def function(self) -> Function:
+    def function(self) -> PGFunction:
         """Return the function."""
         return self.trigger.function_at(self.place)
 
-    def triggers(self) -> list[Trigger]:
+    def triggers(self) -> list[PGTrigger]:
         """Return the triggers in the database; one definition may need several."""
         return self.trigger.triggers_at(self.place)
 
-    def objects(self) -> tuple[Function | Trigger, ...]:
+    def objects(self) -> tuple[PGFunction | PGTrigger, ...]:
         """Return the function and its triggers."""
         return (self.function(), *self.triggers())
 

@@ -23,7 +23,7 @@ from sqlalchemy.sql.elements import TextClause, _anonymous_label
 
 from sa_history._types import Level, Operation
 from sa_history.attachments.registry import attachments_of
-from sa_history.ddl.elements import DatabaseObject, Function, Trigger, View
+from sa_history.ddl.elements import DatabaseObject, PGFunction, PGTrigger, PGView
 from sa_history.ddl.execution import (
     create_objects,
     drop_objects,
@@ -38,7 +38,7 @@ from sa_history.exc import DefinitionError, ReadOnlyError
 from sa_history.sql.compose import Joined, Literal, Qualified, Raw
 from sa_history.sql.expressions import Query, expression_sql
 from sa_history.sql.functions import refuse
-from sa_history.triggers.base import Place
+from sa_history.triggers.base import TriggerTarget
 from sa_history.triggers.custom import Trigger as AttachedTrigger
 from sa_history.util.arguments import as_names
 from sa_history.util.identifiers import check_name
@@ -188,9 +188,9 @@ class DefinedView:
     table: Table
     definition: Select[Any]
 
-    def view(self) -> View:
+    def view(self) -> PGView:
         """Return it as a value."""
-        return View(
+        return PGView(
             Qualified(self.table.schema, self.table.name),
             tuple(column.name for column in self.table.columns),
             # By its columns: an entity leaves out what is deferred, and adds what its
@@ -208,7 +208,7 @@ class DefinedView:
                 found.add(table.metadata.tables.get(table.key, table))
         return found
 
-    def refusal_function(self) -> Function:
+    def refusal_function(self) -> PGFunction:
         """Return the function that refuses to write it."""
         body = Joined(
             (
@@ -223,9 +223,9 @@ class DefinedView:
                 Raw("END\n"),
             )
         )
-        return Function(self._place.function, body, definer=False, search_path=None)
+        return PGFunction(self._place.function, body, definer=False, search_path=None)
 
-    def refusals(self) -> list[Trigger]:
+    def refusals(self) -> list[PGTrigger]:
         """Return the trigger that refuses what no other trigger takes."""
         taken = {
             operation
@@ -238,7 +238,7 @@ class DefinedView:
         if not refused:
             return []
         return [
-            Trigger(
+            PGTrigger(
                 name=self._place.trigger_name(),
                 table=self._place.relation,
                 function=self._place.function,
@@ -249,9 +249,9 @@ class DefinedView:
         ]
 
     @property
-    def _place(self) -> Place:
+    def _place(self) -> TriggerTarget:
         columns = table_columns(self.table.name, self.table, None)
-        return Place(columns, is_view=True, name="read_only", ignorable=False)
+        return TriggerTarget(columns, is_view=True, name="read_only", ignorable=False)
 
     def objects(self) -> list[DatabaseObject]:
         """Return the view, its functions and its triggers."""

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from sa_history.ddl import elements as ddl
-from sa_history.ddl.elements import Function
+from sa_history.ddl.elements import PGFunction
 from sa_history.ddl.execution import create_objects, drop_objects, require_postgresql
 from sa_history.exc import AppendOnlyError, ContextRequiredError, DefinitionError
 from sa_history.sql import functions as bodies
@@ -73,28 +73,28 @@ class SharedObjects:
         """The trigger function of append-only event tables."""
         return self.function_name("append_only")
 
-    def numbers(self) -> ddl.Sequence:
+    def numbers(self) -> ddl.PGSequence:
         """Return the sequence as a value."""
-        return ddl.Sequence(Qualified(self.sequence.schema, self.sequence.name))
+        return ddl.PGSequence(Qualified(self.sequence.schema, self.sequence.name))
 
-    def functions(self) -> tuple[Function, ...]:
+    def functions(self) -> tuple[PGFunction, ...]:
         """Return the shared functions."""
         table = Qualified(self.context_table.schema, self.context_table.name)
         return (
-            Function(
+            PGFunction(
                 self.attach_context,
                 bodies.attach_context(table),
                 returns="uuid",
                 by_index=True,
             ),
-            Function(
+            PGFunction(
                 self.context_value,
                 bodies.context_value(ContextRequiredError.sqlstate),
                 arguments="key text, required boolean, as_json boolean,"
                 " in_schema name, in_table name",
                 returns="text",
             ),
-            Function(self.append_only, bodies.append_only(AppendOnlyError.sqlstate)),
+            PGFunction(self.append_only, bodies.append_only(AppendOnlyError.sqlstate)),
         )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from sa_history._types import Level, Op, Operation, Row
-from sa_history.ddl.elements import Function, Trigger, transition_tables
+from sa_history.ddl.elements import PGFunction, PGTrigger, transition_tables
 from sa_history.sql.compose import (
     Fragment,
     Ident,
@@ -169,7 +169,7 @@ class Capture:
         return join(" OR ", (Raw(f"({look})") for look in looks))
 
 
-def record_function(capture: Capture) -> Function:
+def record_function(capture: Capture) -> PGFunction:
     """Return the trigger function: one branch per operation."""
     branches: list[Fragment] = []
     for operation in capture.operations:
@@ -188,7 +188,7 @@ def record_function(capture: Capture) -> Function:
             Raw("  RETURN NULL;\nEND\n"),
         )
     )
-    return Function(capture.function, body, search_path=capture.search_path)
+    return PGFunction(capture.function, body, search_path=capture.search_path)
 
 
 def _unless_ignored(capture: Capture) -> Fragment:
@@ -312,7 +312,7 @@ def _where(recording: Recording) -> Fragment:
 
 def record_triggers(
     capture: Capture, name: Callable[[Sequence[Operation]], str]
-) -> list[Trigger]:
+) -> list[PGTrigger]:
     """Return the fewest triggers that run the function where it may write.
 
     :param name: gives a trigger's name for its operations.
@@ -323,7 +323,7 @@ def record_triggers(
         by_row = capture.by_row(first)
         truncate = first is Operation.TRUNCATE
         triggers.append(
-            Trigger(
+            PGTrigger(
                 name=name(operations),
                 table=capture.tracked,
                 function=capture.function,

@@ -13,7 +13,7 @@ from sa_history.definition.conditions import (
     AnyChange,
     Condition,
     ConditionArgument,
-    Scope,
+    RowScope,
     condition_sql,
 )
 from sa_history.exc import DefinitionError
@@ -112,7 +112,7 @@ class Tracker:
         if table.object_id is not None:
             pairs.insert(0, (table.object_id, table.columns[table.key[0]].name))
         condition = self._condition(operation)
-        scope = Scope(table.subject, table.table, table.columns, stored, operation)
+        scope = RowScope(table.subject, table.table, table.columns, stored, operation)
         row = self._stored_row(operation)
         follows_key = table.key and operation is Operation.UPDATE and row == "new"
         return Recording(
@@ -193,7 +193,7 @@ class _ConditionTracker(Tracker):
         return None if self.condition is UNSET else self.condition
 
 
-def _with_a_change(recording: Recording, scope: Scope) -> Recording:
+def _with_a_change(recording: Recording, scope: RowScope) -> Recording:
     """Return a recording of only those updates that change a column of the scope."""
     change = AnyChange()
     condition = condition_sql(change, scope)
@@ -256,7 +256,7 @@ class AfterUpdate(_ConditionTracker):
         recording = super()._recording(table, operation)
         if self.condition is UNSET or recording.condition is None:
             return recording
-        scope = Scope(
+        scope = RowScope(
             table.subject, table.table, table.columns, tuple(table.columns), operation
         )
         return _with_a_change(recording, scope)
@@ -311,7 +311,7 @@ class Snapshot(_ConditionTracker):
         recording = super()._recording(table, operation)
         if operation is not Operation.UPDATE or self.condition is None:
             return recording
-        scope = Scope(
+        scope = RowScope(
             table.subject, table.table, table.columns, self.stored(table), operation
         )
         return _with_a_change(recording, scope)

@@ -38,7 +38,7 @@ NEW_ROWS = "new_rows"
 
 
 @dataclass(frozen=True)
-class Function:
+class PGFunction:
     """A PL/pgSQL function.
 
     Where it is SECURITY DEFINER, a role that may write a table needs no right on what
@@ -179,7 +179,7 @@ def transition_tables(operation: Operation) -> Referencing:
 
 
 @dataclass(frozen=True)
-class Trigger:
+class PGTrigger:
     """A trigger on a table or a view.
 
     :param name: unique on the table; triggers run in the order of their names.
@@ -254,7 +254,7 @@ class Trigger:
 
 
 @dataclass(frozen=True)
-class View:
+class PGView:
     """A view.
 
     :param name: with its schema.
@@ -289,7 +289,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Sequence:
+class PGSequence:
     """A sequence of big integers.
 
     :param name: with its schema.
@@ -314,7 +314,7 @@ class Sequence:
         return Raw("DROP SEQUENCE IF EXISTS ") + self.name
 
 
-DatabaseObject: TypeAlias = Sequence | Function | View | Trigger
+DatabaseObject: TypeAlias = PGSequence | PGFunction | PGView | PGTrigger
 """What is made in the database beside tables."""
 
 

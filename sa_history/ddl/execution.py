@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine, Table, func, inspect, select
 from sqlalchemy.engine.reflection import Inspector
 
-from sa_history.ddl.elements import DatabaseObject, Statement, Trigger
+from sa_history.ddl.elements import DatabaseObject, PGTrigger, Statement
 from sa_history.ddl.fingerprint import Mark
 from sa_history.exc import DialectError
 
@@ -17,7 +17,7 @@ def create_objects(connection: Connection, *objects: DatabaseObject) -> None:
     """Create functions, triggers and the like, or replace them, and mark them."""
     schema = current_schema(connection)
     for made in objects:
-        if isinstance(made, Trigger) and made.deferrable is not None:
+        if isinstance(made, PGTrigger) and made.deferrable is not None:
             # Of these PostgreSQL knows no CREATE OR REPLACE.
             connection.execute(Statement(made.drop(), schema))
         connection.execute(Statement(made.create(), schema))

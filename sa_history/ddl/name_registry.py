@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from sqlalchemy import MetaData, Table
 
-from sa_history.ddl.elements import Function, Trigger
+from sa_history.ddl.elements import PGFunction, PGTrigger
 from sa_history.exc import DefinitionError
 from sa_history.sql.compose import Qualified
 
@@ -45,18 +45,18 @@ class Claims:
     def __init__(self) -> None:
         self._taken: dict[_Key, _Claim] = {}
 
-    def take(self, made: Function | Trigger, table: Table, owner: str) -> None:
+    def take(self, made: PGFunction | PGTrigger, table: Table, owner: str) -> None:
         """Take the name of a function, or of a trigger on a table.
 
         :param owner: what it belongs to, for messages.
         :raises DefinitionError: something else has it.
         """
-        if isinstance(made, Function):
+        if isinstance(made, PGFunction):
             self.function(made, table, owner)
         else:
             self.trigger(made, table, owner)
 
-    def function(self, function: Function, table: Table, owner: str) -> None:
+    def function(self, function: PGFunction, table: Table, owner: str) -> None:
         """Take the name of a function.
 
         :param table: the table that it is for.
@@ -66,7 +66,7 @@ class Claims:
         name = function.name
         self._take(("function", name.schema, name.name), _Claim(table, owner, name))
 
-    def trigger(self, trigger: Trigger, table: Table, owner: str) -> None:
+    def trigger(self, trigger: PGTrigger, table: Table, owner: str) -> None:
         """Take the name of a trigger on a table.
 
         :raises DefinitionError: another trigger on the table has it.

@@ -60,7 +60,7 @@ def _rows_of(table: Table) -> Mapping[str, FromClause]:
 
 
 @dataclass(frozen=True, eq=False)
-class Scope:
+class RowScope:
     """What a condition is bound to: one operation on one table.
 
     :param subject: the model's name, for messages.
@@ -143,7 +143,7 @@ class Condition(ColumnOperators, ABC):
     is_clause_element = False
 
     @abstractmethod
-    def bind(self, scope: Scope) -> ColumnElement[Any]:
+    def bind(self, scope: RowScope) -> ColumnElement[Any]:
         """Return the condition as an expression over the table of ``scope``."""
 
     def operate(self, op: OperatorType, *other: Any, **kwargs: Any) -> ColumnOperators:
@@ -210,7 +210,7 @@ class _RowColumn(Condition):
     def __repr__(self) -> str:
         return f"{self.row}.{self.name}"
 
-    def bind(self, scope: Scope) -> ColumnElement[Any]:
+    def bind(self, scope: RowScope) -> ColumnElement[Any]:
         return scope.column(self.row, self.name)
 
 
@@ -225,7 +225,7 @@ class _Operation(Condition):
     def __repr__(self) -> str:
         return f"{self.operator.__name__}({', '.join(map(repr, self.operands))})"
 
-    def bind(self, scope: Scope) -> ColumnElement[Any]:
+    def bind(self, scope: RowScope) -> ColumnElement[Any]:
         operands = (bound(operand, scope) for operand in self.operands)
         return cast("ColumnElement[Any]", self.operator(*operands, **self.options))
 
@@ -240,7 +240,7 @@ class _Attribute(Condition):
     def __repr__(self) -> str:
         return f"{self.owner!r}.{self.name}"
 
-    def bind(self, scope: Scope) -> ColumnElement[Any]:
+    def bind(self, scope: RowScope) -> ColumnElement[Any]:
         return cast("ColumnElement[Any]", getattr(self.owner.bind(scope), self.name))
 
     def __call__(self, *args: Any, **kwargs: Any) -> _Call:
@@ -258,7 +258,7 @@ class _Call(Condition):
     def __repr__(self) -> str:
         return f"{self.method!r}(...)"
 
-    def bind(self, scope: Scope) -> ColumnElement[Any]:
+    def bind(self, scope: RowScope) -> ColumnElement[Any]:
         args = [bound(arg, scope) for arg in self.args]
         kwargs = {name: bound(arg, scope) for name, arg in self.kwargs.items()}
         method = cast("Callable[..., ColumnElement[Any]]", self.method.bind(scope))
@@ -322,10 +322,10 @@ class _Changes(Condition):
             inside.append(f"exclude={list(self.exclude)!r}")
         return f"{type(self).__name__}({', '.join(inside)})"
 
-    def _changes(self, scope: Scope) -> list[ColumnElement[bool]]:
+    def _changes(self, scope: RowScope) -> list[ColumnElement[bool]]:
         return [changed(scope, name) for name in self.watched(scope)]
 
-    def watched(self, scope: Scope) -> tuple[str, ...]:
+    def watched(self, scope: RowScope) -> tuple[str, ...]:
         """Return the attributes that are looked at."""
         for name in self.exclude:
             scope.check("new", name)
@@ -352,11 +352,11 @@ class AnyChange(_Changes):
         AfterUpdate(AnyChange("email", "phone"), label="contact")
     """
 
-    def bind(self, scope: Scope) -> ColumnElement[bool]:
+    def bind(self, scope: RowScope) -> ColumnElement[bool]:
         """Return the condition as an expression over the table of ``scope``."""
         return or_(*self._changes(scope))
 
-    def plain_sql(self, scope: Scope) -> str | None:
+    def plain_sql(self, scope: RowScope) -> str | None:
         """Return its SQL, None where SQLAlchemy has to be asked for it.
 
         This is what trackers without a condition of their own look at, for every
@@ -384,7 +384,7 @@ class AllChange(_Changes):
         AfterUpdate(AllChange("street", "city"), label="moved")
     """
 
-    def bind(self, scope: Scope) -> ColumnElement[bool]:
+    def bind(self, scope: RowScope) -> ColumnElement[bool]:
         """Return the condition as an expression over the table of ``scope``."""
         return and_(*self._changes(scope))
 
@@ -400,7 +400,7 @@ class AnyDontChange(_Changes):
         AfterUpdate(AnyDontChange("street", "city"), label="corrected")
     """
 
-    def bind(self, scope: Scope) -> ColumnElement[bool]:
+    def bind(self, scope: RowScope) -> ColumnElement[bool]:
         """Return the condition as an expression over the table of ``scope``."""
         return not_(and_(*self._changes(scope)))
 
@@ -416,12 +416,12 @@ class AllDontChange(_Changes):
         AfterUpdate(AllDontChange("version"), label="unversioned")
     """
 
-    def bind(self, scope: Scope) -> ColumnElement[bool]:
+    def bind(self, scope: RowScope) -> ColumnElement[bool]:
         """Return the condition as an expression over the table of ``scope``."""
         return not_(or_(*self._changes(scope)))
 
 
-def changed(scope: Scope, name: str, by_image: bool = False) -> ColumnElement[bool]:
+def changed(scope: RowScope, name: str, by_image: bool = False) -> ColumnElement[bool]:
     """Return whether an attribute differs between the old and the new row.
 
     :param by_image: compare without an operator that a ``search_path`` could replace.
@@ -439,7 +439,7 @@ ConditionArgument: TypeAlias = (
 class _BoundColumns:
     """What a condition written as a function gets for ``old`` and ``new``."""
 
-    def __init__(self, scope: Scope, row: Row) -> None:
+    def __init__(self, scope: RowScope, row: Row) -> None:
         self._scope, self._row = scope, row
 
     def __getattr__(self, name: str) -> ColumnElement[Any]:
@@ -451,7 +451,7 @@ class _BoundColumns:
         return self._scope.column(self._row, name)
 
 
-def bound(part: Any, scope: Scope) -> Any:
+def bound(part: Any, scope: RowScope) -> Any:
     """Return ``part`` with every condition in it bound; other values as they are."""
     if isinstance(part, Condition):
         return part.bind(scope)
@@ -470,7 +470,9 @@ def bound(part: Any, scope: Scope) -> Any:
     return part
 
 
-def _refuse_what_a_trigger_cannot_mean(expression: ClauseElement, scope: Scope) -> None:
+def _refuse_what_a_trigger_cannot_mean(
+    expression: ClauseElement, scope: RowScope
+) -> None:
     for element in visitors.iterate(expression):
         if isinstance(element, BindParameter) and element.required:
             # SQLAlchemy would write NULL.
@@ -486,7 +488,7 @@ def _refuse_what_a_trigger_cannot_mean(expression: ClauseElement, scope: Scope) 
             )
 
 
-def condition_sql(condition: ConditionArgument, scope: Scope) -> str:
+def condition_sql(condition: ConditionArgument, scope: RowScope) -> str:
     """Return a condition as SQL over ``OLD`` and ``NEW``.
 
     :param condition: an expression over ``old`` and ``new``, ``AnyChange`` and its

@@ -37,7 +37,7 @@ from sa_history.capture.trackers import whole_labels
 from sa_history.install.expected import trackings_in
 from sa_history.query.aggregate import AggregateEvent, aggregate
 from sa_history.query.sources import Source
-from sa_history.tracking.completeness import states
+from sa_history.tracking.completeness import full_row_events
 from sa_history.tracking.event_class import Event
 from sa_history.tracking.registry import Tracking
 
@@ -201,7 +201,7 @@ class Timeline:
             tracking = source.tracking
             # A note does not tell the whole row.
             if whole_labels(tracking.trackers, tracking.tracked_columns):
-                yield from states(tracking, events)
+                yield from full_row_events(tracking, events)
 
         rows = self._rows(filters, criteria, 1)
         return rows[0] if rows else None

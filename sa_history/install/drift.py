@@ -15,7 +15,7 @@ from sa_history.ddl.catalog import (
     InstalledTrigger,
     InstalledView,
 )
-from sa_history.ddl.elements import DatabaseObject, Function, Trigger, View
+from sa_history.ddl.elements import DatabaseObject, PGFunction, PGTrigger, PGView
 from sa_history.ddl.fingerprint import mark_of
 from sa_history.install.expected import Owned
 from sa_history.sql.compose import Qualified, SchemaNames
@@ -95,7 +95,7 @@ def differences(
     functions = {
         in_database(owned.made.name, schemas)
         for owned in expected
-        if isinstance(owned.made, Function)
+        if isinstance(owned.made, PGFunction)
     }
     kept = _kept(catalog, tables, going)
     for stray in catalog.all():
@@ -120,7 +120,7 @@ def kind_of(made: DatabaseObject) -> str:
 
 def name_of(made: DatabaseObject, schemas: SchemaNames) -> str:
     """Return how messages call an object."""
-    if isinstance(made, Trigger):
+    if isinstance(made, PGTrigger):
         return f"{made.name} on {_dotted(in_database(made.table, schemas))}"
     return _dotted(in_database(made.name, schemas))
 
@@ -176,12 +176,12 @@ def installed_as(
     wanted: DatabaseObject, catalog: Catalog, schemas: SchemaNames
 ) -> Installed | None:
     """Return what is there by an object's name, None for nothing."""
-    if isinstance(wanted, Trigger):
+    if isinstance(wanted, PGTrigger):
         return catalog.triggers.get((in_database(wanted.table, schemas), wanted.name))
     name = in_database(wanted.name, schemas)
-    if isinstance(wanted, Function):
+    if isinstance(wanted, PGFunction):
         return catalog.functions.get((name, wanted.arguments))
-    if isinstance(wanted, View):
+    if isinstance(wanted, PGView):
         return catalog.views.get(name)
     return catalog.sequences.get(name)
 
@@ -191,13 +191,13 @@ def _problem(
 ) -> Problem | None:
     if installed is None:
         return Problem.MISSING
-    if isinstance(wanted, Function) and isinstance(installed, InstalledFunction):
+    if isinstance(wanted, PGFunction) and isinstance(installed, InstalledFunction):
         return _function_problem(wanted, installed, schemas)
-    if isinstance(wanted, Trigger) and isinstance(installed, InstalledTrigger):
+    if isinstance(wanted, PGTrigger) and isinstance(installed, InstalledTrigger):
         if not _is_like(wanted, installed, schemas):
             return Problem.OUTDATED
         return Problem.DISABLED if installed.enabled == "D" else None
-    if isinstance(wanted, View) and isinstance(installed, InstalledView):
+    if isinstance(wanted, PGView) and isinstance(installed, InstalledView):
         same = wanted.columns == installed.columns
         same = same and installed.mark == mark_of(wanted, schemas)
         return None if same else Problem.OUTDATED
@@ -205,7 +205,7 @@ def _problem(
 
 
 def _function_problem(
-    wanted: Function, installed: InstalledFunction, schemas: SchemaNames
+    wanted: PGFunction, installed: InstalledFunction, schemas: SchemaNames
 ) -> Problem | None:
     body = wanted.body.render(schemas)
     if (
@@ -239,7 +239,7 @@ _FIRES = {
 }
 
 
-def _is_like(wanted: Trigger, there: InstalledTrigger, schemas: SchemaNames) -> bool:
+def _is_like(wanted: PGTrigger, there: InstalledTrigger, schemas: SchemaNames) -> bool:
     bits = (_ROW if wanted.level is Level.ROW else 0) | _TIMING[wanted.timing]
     for operation in wanted.operations:
         bits |= _FIRES[operation]

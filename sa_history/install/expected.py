@@ -9,7 +9,7 @@ from sqlalchemy import MetaData, Table
 
 from sa_history.attachments.registry import attachments_of
 from sa_history.attachments.views import views_of
-from sa_history.ddl.elements import DatabaseObject, Function
+from sa_history.ddl.elements import DatabaseObject, PGFunction
 from sa_history.tracking.registry import Tracking, history_of
 
 
@@ -56,7 +56,7 @@ def _of_tracking(metadata: MetaData) -> Iterator[Owned]:
         yield Owned(made, shared.context_table)
     for tracking in trackings_in(metadata):
         for recorder in tracking.objects():
-            of_events = isinstance(recorder, Function)
+            of_events = isinstance(recorder, PGFunction)
             yield Owned(recorder, tracking.event_table if of_events else tracking.table)
         protection = tracking.append_only_trigger()
         if protection is not None:

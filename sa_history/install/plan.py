@@ -12,8 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sa_history.ddl.catalog import Catalog, Installed, InstalledTrigger, InstalledView
-from sa_history.ddl.elements import DatabaseObject, Function, Trigger, View
-from sa_history.ddl.elements import Sequence as NumberSequence
+from sa_history.ddl.elements import (
+    DatabaseObject,
+    PGFunction,
+    PGSequence,
+    PGTrigger,
+    PGView,
+)
 from sa_history.ddl.fingerprint import Mark
 from sa_history.install.drift import (
     Difference,
@@ -126,7 +131,7 @@ class _Planner:
                 for table in owned.reads
             }
             for owned in self.expected
-            if isinstance(owned.made, View)
+            if isinstance(owned.made, PGView)
         }
         going = set(self.changing)
         views = []
@@ -150,14 +155,14 @@ class _Planner:
             )
         ]
 
-    def _missing_sequences(self) -> list[NumberSequence]:
+    def _missing_sequences(self) -> list[PGSequence]:
         missing = {
             # Two MetaData may have one together.
             difference.name: difference.expected.made
             for difference in self.found
             if difference.problem is Problem.MISSING
             and difference.expected is not None
-            and isinstance(difference.expected.made, NumberSequence)
+            and isinstance(difference.expected.made, PGSequence)
         }
         return list(missing.values())
 
@@ -165,7 +170,7 @@ class _Planner:
         steps = []
         for difference in self.found:
             made = difference.expected.made if difference.expected else None
-            if not isinstance(made, Function):
+            if not isinstance(made, PGFunction):
                 continue
             before = difference.installed
             if before is None:
@@ -185,7 +190,7 @@ class _Planner:
         gone = {(gone.kind, name_of_installed(gone)): gone for gone in renewed}
         missing = {id(d.expected) for d in self.found if d.problem is Problem.MISSING}
         steps = []
-        for kind in (View, Trigger):
+        for kind in (PGView, PGTrigger):
             for owned in self.expected:
                 if not isinstance(owned.made, kind):
                     continue

@@ -13,7 +13,7 @@ from sqlalchemy import MetaData, Table
 
 from sa_history._types import Level
 from sa_history.ddl.catalog import Grant, Named
-from sa_history.ddl.elements import Function
+from sa_history.ddl.elements import PGFunction
 from sa_history.install.expected import objects_of, trackings_in
 from sa_history.sql.compose import Fragment, Ident, Joined, Qualified, Raw, SchemaNames
 from sa_history.tracking.registry import history_of
@@ -191,7 +191,7 @@ def _guarded(metadata: MetaData) -> Iterator[Guarded]:
     for table in dict.fromkeys(tracking.table for tracking in trackings):
         yield _table(table, _EMPTYING)
     for owned in objects_of(metadata):
-        if isinstance(owned.made, Function):
+        if isinstance(owned.made, PGFunction):
             name, arguments = owned.made.name, owned.made.arguments
             yield Guarded("FUNCTION", name.schema, name.name, arguments, ("EXECUTE",))
     for schema in dict.fromkeys(table.schema for table in read_only):

@@ -20,7 +20,7 @@ from sqlalchemy import cast as sql_cast
 from sa_history.capture.event_table import key_columns
 from sa_history.capture.recording import OLD_KEY
 from sa_history.sql.naming import AS_OF
-from sa_history.tracking.completeness import GONE, is_one_of, states
+from sa_history.tracking.completeness import GONE, full_row_events, is_one_of
 from sa_history.tracking.registry import Tracking
 
 
@@ -61,12 +61,12 @@ def rows_as_of(tracking: Tracking, moment: Moment) -> Select[object]:
     return select(*columns).where(
         moment.has(event),
         ~is_one_of(event.c.pgh_op, GONE),
-        *states(tracking, event),
+        *full_row_events(tracking, event),
         ~exists().where(
             *same_row(tracking, later, event),
             later.c.pgh_id > event.c.pgh_id,
             moment.has(later),
-            *states(tracking, later),
+            *full_row_events(tracking, later),
         ),
         ~_has_another_key(tracking, event, moment),
     )

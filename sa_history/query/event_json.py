@@ -25,7 +25,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sa_history._types import Op
 from sa_history.capture.event_table import key_columns
 from sa_history.sql.comparison import stored_differs
-from sa_history.tracking.completeness import compared
+from sa_history.tracking.completeness import comparable_events
 from sa_history.tracking.registry import Tracking
 
 _MAX_PAIRS = 50
@@ -50,7 +50,7 @@ def event_details(page: Subquery, index: int, tracking: Tracking) -> Select[Any]
                 *(previous.c[key.name] == event.c[key.name] for key in keys),
                 previous.c.pgh_id < event.c.pgh_id,
                 event.c.pgh_op.not_in([Op.INSERT.value, Op.BASELINE.value]),
-                *compared(tracking, previous),
+                *comparable_events(tracking, previous),
                 *_not_siblings(tracking, event, previous),
             )
             .order_by(previous.c.pgh_id.desc())

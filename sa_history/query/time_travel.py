@@ -24,7 +24,7 @@ from sa_history.capture.event_table import is_event_table
 from sa_history.exc import DialectError, PastError
 from sa_history.query.as_of_rows import Moment, rows_as_of
 from sa_history.sql.naming import AS_OF
-from sa_history.tracking.completeness import complete_tracking, gaps
+from sa_history.tracking.completeness import complete_tracking, missing_operations
 from sa_history.tracking.event_class import Event
 from sa_history.tracking.registry import Tracking, trackings_of_table
 from sa_history.util.sessions import is_async_engine, sync_side, unscoped
@@ -327,7 +327,7 @@ def _not_in_full(table: Table) -> str:
     if not trackings:
         missing = f"{table.name!r} is not tracked"
     else:
-        unknown = [", ".join(gaps(tracking)) for tracking in trackings]
+        unknown = [", ".join(missing_operations(tracking)) for tracking in trackings]
         missing = f"the events of {table.name!r} do not record {'; or '.join(unknown)}"
     return (
         f"{missing}, so its past is not known; track it with @track(), or give "

@@ -15,7 +15,7 @@ GONE = (Op.DELETE.value, Op.TRUNCATE.value)
 """What an event says of a row that is not there any more."""
 
 
-def gaps(tracking: Tracking) -> list[str]:
+def missing_operations(tracking: Tracking) -> list[str]:
     """Return what of a table's life its events do not tell, in words."""
     columns = tracking.tracked_columns
     missing = [
@@ -28,7 +28,9 @@ def gaps(tracking: Tracking) -> list[str]:
 
 def complete_tracking(table: Table) -> Tracking | None:
     """Return the tracking whose events tell all of a table's life, None without one."""
-    return next((t for t in trackings_of_table(table) if not gaps(t)), None)
+    return next(
+        (t for t in trackings_of_table(table) if not missing_operations(t)), None
+    )
 
 
 def is_one_of(column: ColumnElement[Any], values: Iterable[str]) -> ColumnElement[bool]:
@@ -42,7 +44,9 @@ def is_one_of(column: ColumnElement[Any], values: Iterable[str]) -> ColumnElemen
     return column.in_(fixed)
 
 
-def states(tracking: Tracking, events: FromClause) -> Iterator[ColumnElement[bool]]:
+def full_row_events(
+    tracking: Tracking, events: FromClause
+) -> Iterator[ColumnElement[bool]]:
     """Yield what events meet that tell the whole row, or that it is gone."""
     whole = whole_labels(tracking.trackers, tracking.tracked_columns)
     if len(whole) < len(tracking.trackers):
@@ -52,7 +56,9 @@ def states(tracking: Tracking, events: FromClause) -> Iterator[ColumnElement[boo
         )
 
 
-def compared(tracking: Tracking, events: FromClause) -> Iterator[ColumnElement[bool]]:
+def comparable_events(
+    tracking: Tracking, events: FromClause
+) -> Iterator[ColumnElement[bool]]:
     """Yield what events meet that later ones of the same row are compared with.
 
     Where each change has an event with the whole row, those with less of it are passed
@@ -60,4 +66,4 @@ def compared(tracking: Tracking, events: FromClause) -> Iterator[ColumnElement[b
     """
     columns, changes = tracking.tracked_columns, (Operation.INSERT, Operation.UPDATE)
     if tell_all(tracking.trackers, columns, *changes):
-        yield from states(tracking, events)
+        yield from full_row_events(tracking, events)

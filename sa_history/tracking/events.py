@@ -20,7 +20,7 @@ from sqlalchemy.orm import Mapper
 from sa_history._types import UNSET, Unset
 from sa_history.capture.event_table import key_columns
 from sa_history.exc import EventsError
-from sa_history.tracking.completeness import compared
+from sa_history.tracking.completeness import comparable_events
 from sa_history.tracking.event_class import Event
 from sa_history.tracking.registry import Tracking, trackings_of_table
 
@@ -143,7 +143,7 @@ class Events(Generic[E]):
             )
         return of_row.last().where(
             self.table.c.pgh_created_at <= moment,
-            *compared(self._tracking, self.table),
+            *comparable_events(self._tracking, self.table),
         )
 
     def between(

@@ -23,7 +23,7 @@ from sa_history.capture.recording import (
     record_triggers,
 )
 from sa_history.capture.trackers import Tracker
-from sa_history.ddl.elements import Function, Trigger
+from sa_history.ddl.elements import PGFunction, PGTrigger
 from sa_history.definition.columns import TrackedColumns, tracked_columns
 from sa_history.sql.compose import Qualified
 from sa_history.sql.expressions import type_sql
@@ -208,12 +208,12 @@ class Tracking:
             notify=self.options.notify,
         )
 
-    def function(self) -> Function | None:
+    def function(self) -> PGFunction | None:
         """Return the trigger function, None where all trackers are manual."""
         capture = self.capture()
         return record_function(capture) if capture.recordings else None
 
-    def objects(self) -> list[Function | Trigger]:
+    def objects(self) -> list[PGFunction | PGTrigger]:
         """Return the trigger function and the triggers; together they cost less."""
         capture = self.capture()
         if not capture.recordings:
@@ -223,7 +223,7 @@ class Tracking:
             *record_triggers(capture, self._trigger_name),
         ]
 
-    def append_only_trigger(self) -> Trigger | None:
+    def append_only_trigger(self) -> PGTrigger | None:
         """Return the trigger on the event table, None where it is not protected."""
         if not self.options.append_only:
             return None

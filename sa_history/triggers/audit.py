@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from sa_history._types import Level, Operation
-from sa_history.ddl.elements import Function, Trigger, transition_tables
+from sa_history.ddl.elements import PGFunction, PGTrigger, transition_tables
 from sa_history.definition.columns import chosen_names
 from sa_history.definition.conditions import AnyChange, condition_sql
 from sa_history.definition.mapped_tables import check_table
@@ -41,7 +41,7 @@ from sa_history.sql.compose import (
 )
 from sa_history.sql.ignore_switch import switched
 from sa_history.sql.naming import CONTEXT_ID, CONTEXT_METADATA
-from sa_history.triggers.base import Place, TableTrigger
+from sa_history.triggers.base import TableTrigger, TriggerTarget
 from sa_history.triggers.refusing import check_operations, covered
 from sa_history.triggers.transition_rows import (
     PAIRS,
@@ -172,7 +172,7 @@ class Audit(TableTrigger):
         """The name without ``name=``."""
         return "audit"
 
-    def function_at(self, place: Place) -> Function:
+    def function_at(self, place: TriggerTarget) -> PGFunction:
         """Return the function: one branch for each operation."""
         branches: list[Fragment] = []
         for operation in covered(self.operation):
@@ -188,9 +188,9 @@ class Audit(TableTrigger):
                 Raw("  END IF;\n  RETURN NULL;\nEND\n"),
             )
         )
-        return Function(place.function, body, search_path=tuple(self.search_path))
+        return PGFunction(place.function, body, search_path=tuple(self.search_path))
 
-    def triggers_at(self, place: Place) -> list[Trigger]:
+    def triggers_at(self, place: TriggerTarget) -> list[PGTrigger]:
         """Return a trigger for each operation."""
         table = place.columns.table
         if place.is_view or self.log is table:
@@ -206,11 +206,11 @@ class Audit(TableTrigger):
             self._trigger(place, operation) for operation in covered(self.operation)
         ]
 
-    def _trigger(self, place: Place, operation: Operation) -> Trigger:
+    def _trigger(self, place: TriggerTarget, operation: Operation) -> PGTrigger:
         truncate = operation is Operation.TRUNCATE
         by_row = self.level is Level.ROW and not truncate
         condition = self._where(place, operation) if by_row else None
-        return Trigger(
+        return PGTrigger(
             name=place.trigger_name(operation.value.lower()),
             table=place.relation,
             function=place.function,
@@ -221,7 +221,7 @@ class Audit(TableTrigger):
             when=switched(Raw(condition) if condition else None, place.switch),
         )
 
-    def _stored(self, place: Place) -> tuple[str, ...]:
+    def _stored(self, place: TriggerTarget) -> tuple[str, ...]:
         known = place.columns.columns
         owner = f"{place.subject}: Audit"
         chosen = chosen_names(owner, known, self.columns, self.exclude)
@@ -234,7 +234,7 @@ class Audit(TableTrigger):
                     )
         return tuple(n for n in known if n in chosen or n in place.columns.key)
 
-    def _where(self, place: Place, operation: Operation) -> str | None:
+    def _where(self, place: TriggerTarget, operation: Operation) -> str | None:
         condition = self._condition_sql(place, operation, before=False)
         if operation is not Operation.UPDATE:
             return condition
@@ -242,7 +242,7 @@ class Audit(TableTrigger):
         changed = condition_sql(AnyChange(*self._stored(place)), scope)
         return f"({condition}) AND ({changed})" if condition else changed
 
-    def _insert(self, place: Place, operation: Operation) -> Fragment:
+    def _insert(self, place: TriggerTarget, operation: Operation) -> Fragment:
         names = [place.columns.columns[name].name for name in place.columns.key]
         key = _object("NEW" if operation.has_new else "OLD", names)
         if self._pairs(operation):
@@ -285,7 +285,7 @@ class Audit(TableTrigger):
         return self.level is Level.STATEMENT and operation is Operation.UPDATE
 
     def _row(
-        self, place: Place, operation: Operation, row: str, there: bool
+        self, place: TriggerTarget, operation: Operation, row: str, there: bool
     ) -> Fragment:
         if not there:
             return Raw("NULL::jsonb")
@@ -305,7 +305,7 @@ class Audit(TableTrigger):
             (whole, Raw(" - ARRAY["), join(", ", map(Literal, left_out)), Raw("]"))
         )
 
-    def _source(self, place: Place, operation: Operation) -> list[Fragment]:
+    def _source(self, place: TriggerTarget, operation: Operation) -> list[Fragment]:
         truncate = operation is Operation.TRUNCATE
         condition = self._where(place, operation)
         if self.level is Level.ROW and not truncate:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sa_history._types import UNSET, Level, Operation, Unset
-from sa_history.ddl.elements import Function, Trigger
+from sa_history.ddl.elements import PGFunction, PGTrigger
 from sa_history.definition.columns import TableColumns
-from sa_history.definition.conditions import ConditionArgument, Scope, condition_sql
+from sa_history.definition.conditions import ConditionArgument, RowScope, condition_sql
 from sa_history.exc import DefinitionError
 from sa_history.sql.compose import Fragment, Qualified, quote_ident
 from sa_history.sql.ignore_switch import switch
@@ -19,7 +19,7 @@ from sa_history.util.identifiers import MAX_BYTES
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class TriggerTarget:
     """Where a trigger is attached: the table, and the names it has there.
 
     :param columns: the columns of the table, or of the view.
@@ -133,14 +133,14 @@ class TableTrigger(ABC):
         """The name without ``name=``."""
 
     @abstractmethod
-    def function_at(self, place: Place) -> Function:
+    def function_at(self, place: TriggerTarget) -> PGFunction:
         """Return the function for a table.
 
         :raises DefinitionError: it does not fit the table.
         """
 
     @abstractmethod
-    def triggers_at(self, place: Place) -> list[Trigger]:
+    def triggers_at(self, place: TriggerTarget) -> list[PGTrigger]:
         """Return the triggers for a table.
 
         :raises DefinitionError: it does not fit the table.
@@ -154,14 +154,16 @@ class TableTrigger(ABC):
         """Return the attributes that it sets in a changed row."""
         return ()
 
-    def _scope(self, place: Place, operation: Operation, before: bool) -> Scope:
+    def _scope(
+        self, place: TriggerTarget, operation: Operation, before: bool
+    ) -> RowScope:
         """Return what conditions are bound to.
 
         :param before: whether the trigger runs before the row is written.
         """
         columns = place.columns
         generated = columns.generated if before else frozenset()
-        return Scope(
+        return RowScope(
             subject=place.subject,
             table=columns.table,
             columns=columns.columns,
@@ -171,7 +173,7 @@ class TableTrigger(ABC):
         )
 
     def _condition_sql(
-        self, place: Place, operation: Operation, before: bool
+        self, place: TriggerTarget, operation: Operation, before: bool
     ) -> str | None:
         if self.condition is None:
             return None

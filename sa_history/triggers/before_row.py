@@ -10,14 +10,14 @@ from sqlalchemy import Column, ColumnElement
 from sqlalchemy.exc import SQLAlchemyError
 
 from sa_history._types import Level, Operation
-from sa_history.ddl.elements import Function, Trigger
+from sa_history.ddl.elements import PGFunction, PGTrigger
 from sa_history.definition.conditions import AnyChange, condition_sql
 from sa_history.definition.operations import Insert, Operations
 from sa_history.exc import DefinitionError
 from sa_history.sql.compose import Fragment, Joined, Raw
 from sa_history.sql.expressions import expression_sql
 from sa_history.sql.ignore_switch import switched
-from sa_history.triggers.base import Place, TableTrigger
+from sa_history.triggers.base import TableTrigger, TriggerTarget
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -36,13 +36,13 @@ class ChangingTrigger(TableTrigger):
         """Return the operations that fire it."""
 
     @abstractmethod
-    def code(self, place: Place) -> Fragment:
+    def code(self, place: TriggerTarget) -> Fragment:
         """Return the statements of its body, with the RETURN.
 
         :raises DefinitionError: it does not fit the table.
         """
 
-    def _written(self, place: Place, name: str) -> Column[Any]:
+    def _written(self, place: TriggerTarget, name: str) -> Column[Any]:
         """Return a column that it sets.
 
         :raises DefinitionError: there is none, or it cannot be set.
@@ -60,7 +60,7 @@ class ChangingTrigger(TableTrigger):
                 )
         return column
 
-    def _value_sql(self, place: Place, value: ColumnElement[Any]) -> str:
+    def _value_sql(self, place: TriggerTarget, value: ColumnElement[Any]) -> str:
         try:
             return expression_sql(value)
         except (SQLAlchemyError, TypeError, ValueError) as error:
@@ -69,7 +69,7 @@ class ChangingTrigger(TableTrigger):
                 f"{error}; give an SQL expression"
             ) from error
 
-    def function_at(self, place: Place) -> Function:
+    def function_at(self, place: TriggerTarget) -> PGFunction:
         """Return the function for a table."""
         if place.is_view:
             raise DefinitionError(
@@ -77,13 +77,13 @@ class ChangingTrigger(TableTrigger):
                 "those of the view"
             )
         body = Joined((Raw("\nBEGIN\n"), self.code(place), Raw("END\n")))
-        return Function(place.function, body, definer=False, search_path=None)
+        return PGFunction(place.function, body, definer=False, search_path=None)
 
-    def triggers_at(self, place: Place) -> list[Trigger]:
+    def triggers_at(self, place: TriggerTarget) -> list[PGTrigger]:
         """Return a trigger for each condition."""
         members = self.firing().members
         return [
-            Trigger(
+            PGTrigger(
                 name=place.trigger_name(
                     operation.value.lower() if len(members) > 1 else ""
                 ),
@@ -97,7 +97,7 @@ class ChangingTrigger(TableTrigger):
             for operation in members
         ]
 
-    def _when(self, place: Place, operation: Operation) -> Fragment | None:
+    def _when(self, place: TriggerTarget, operation: Operation) -> Fragment | None:
         condition = self._condition_sql(place, operation, before=True)
         if operation is not Operation.UPDATE:
             return Raw(condition) if condition else None

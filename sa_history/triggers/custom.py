@@ -9,14 +9,13 @@ from typing import get_args
 from sqlalchemy.sql.elements import TextClause
 
 from sa_history._types import Deferrable, Level, Operation, When
-from sa_history.ddl.elements import Function, Referencing
-from sa_history.ddl.elements import Trigger as TriggerValue
+from sa_history.ddl.elements import PGFunction, PGTrigger, Referencing
 from sa_history.definition.conditions import ConditionArgument
 from sa_history.definition.operations import Operations
 from sa_history.exc import DefinitionError
 from sa_history.sql.compose import Joined, Raw
 from sa_history.sql.ignore_switch import switched
-from sa_history.triggers.base import Place, TableTrigger
+from sa_history.triggers.base import TableTrigger, TriggerTarget
 from sa_history.triggers.refusing import check_deferrable, check_operations
 from sa_history.util.arguments import as_names
 from sa_history.util.identifiers import check_text
@@ -215,20 +214,20 @@ class Trigger(TableTrigger):
         """Return the attributes that it sets in a changed row."""
         return self.writes if Operation.UPDATE in self.operation.members else ()
 
-    def function_at(self, place: Place) -> Function:
+    def function_at(self, place: TriggerTarget) -> PGFunction:
         """Return the function, with the body as it is."""
         for name in self.writes:
             place.columns.named(f"Trigger({self.given_name!r})", name)
         declare = Raw(f"DECLARE\n{self.declare}\n" if self.declare else "")
         body = Joined((Raw("\n"), declare, Raw(f"BEGIN\n{self.body}\nEND\n")))
-        return Function(
+        return PGFunction(
             place.function,
             body,
             definer=self.security_definer,
             search_path=self.search_path,
         )
 
-    def triggers_at(self, place: Place) -> list[TriggerValue]:
+    def triggers_at(self, place: TriggerTarget) -> list[PGTrigger]:
         """Return one trigger, or with a condition one for each operation."""
         self._check_relation(place)
         members = self.operation.members
@@ -239,7 +238,7 @@ class Trigger(TableTrigger):
             for operation in members
         ]
 
-    def _check_relation(self, place: Place) -> None:
+    def _check_relation(self, place: TriggerTarget) -> None:
         instead = self.when == "instead of"
         if place.is_view and self.level is Level.ROW and not instead:
             raise DefinitionError(
@@ -270,12 +269,12 @@ class Trigger(TableTrigger):
             )
 
     def _trigger(
-        self, place: Place, operations: tuple[Operation, ...], part: str
-    ) -> TriggerValue:
+        self, place: TriggerTarget, operations: tuple[Operation, ...], part: str
+    ) -> PGTrigger:
         condition = self._condition_sql(place, operations[0], self.when == "before")
         updates = Operation.UPDATE in operations
         columns = self.operation.columns if updates else ()
-        return TriggerValue(
+        return PGTrigger(
             name=place.trigger_name(part),
             table=place.relation,
             function=place.function,

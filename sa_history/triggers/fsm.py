@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, and_, false, not_, or_
 
 from sa_history._types import Operation
-from sa_history.definition.conditions import Scope, changed
+from sa_history.definition.conditions import RowScope, changed
 from sa_history.exc import DefinitionError, TransitionError
 from sa_history.sql.comparison import stored_equals
 from sa_history.sql.compose import Fragment, Ident, Joined, Literal, Raw
 from sa_history.sql.expressions import expression_sql
-from sa_history.triggers.base import Place
+from sa_history.triggers.base import TriggerTarget
 from sa_history.triggers.column_values import check_value, shown
 from sa_history.triggers.refusing import Refusal, RefusingTrigger
 
@@ -84,7 +84,7 @@ class FSM(RefusingTrigger):
         """The name without ``name=``."""
         return f"fsm_{self.column}"
 
-    def refusals(self, place: Place) -> list[Refusal]:
+    def refusals(self, place: TriggerTarget) -> list[Refusal]:
         """Return what it refuses of inserts and updates, on a table."""
         column = place.columns.named("FSM", self.column)
         for state in self._all_states():
@@ -98,7 +98,7 @@ class FSM(RefusingTrigger):
         pairs = [state for transition in self.transitions for state in transition]
         return [*pairs, *(self.initial or ())]
 
-    def _refusal(self, place: Place, operation: Operation) -> Refusal:
+    def _refusal(self, place: TriggerTarget, operation: Operation) -> Refusal:
         scope = self._scope(place, operation, self.before)
         wrong = (
             self._wrong_beginning(scope)
@@ -133,11 +133,11 @@ class FSM(RefusingTrigger):
             column=column.name,
         )
 
-    def _wrong_beginning(self, scope: Scope) -> ColumnElement[bool]:
+    def _wrong_beginning(self, scope: RowScope) -> ColumnElement[bool]:
         state = scope.column("new", self.column)
         return not_(or_(*(stored_equals(state, value) for value in self.initial or ())))
 
-    def _wrong_transition(self, scope: Scope) -> ColumnElement[bool]:
+    def _wrong_transition(self, scope: RowScope) -> ColumnElement[bool]:
         before = scope.column("old", self.column)
         after = scope.column("new", self.column)
         # By start, so that each is compared once: (old = a AND (new = b OR new = c)).

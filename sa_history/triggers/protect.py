@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sa_history._types import Level
 from sa_history.definition.operations import Operations
 from sa_history.exc import DefinitionError, ProtectedError
-from sa_history.triggers.base import Place
+from sa_history.triggers.base import TriggerTarget
 from sa_history.triggers.refusing import (
     Refusal,
     RefusingTrigger,
@@ -66,7 +66,7 @@ class Protect(RefusingTrigger):
         """Return the attributes of which an update has to set one, if any."""
         return self.operation.columns
 
-    def refusals(self, place: Place) -> list[Refusal]:
+    def refusals(self, place: TriggerTarget) -> list[Refusal]:
         """Return what it refuses of each operation, on a table."""
         reason = "the table" if self.condition is None else "such a row"
         return [

@@ -9,7 +9,7 @@ from sa_history._types import UNSET, Deferrable, Level, Operation, Unset
 from sa_history.definition.conditions import AnyChange, ConditionArgument, condition_sql
 from sa_history.exc import DefinitionError, ReadOnlyError
 from sa_history.sql.compose import Literal
-from sa_history.triggers.base import Place
+from sa_history.triggers.base import TriggerTarget
 from sa_history.triggers.refusing import Refusal, RefusingTrigger
 from sa_history.util.arguments import as_names
 
@@ -78,7 +78,7 @@ class ReadOnly(RefusingTrigger):
         """The name without ``name=``."""
         return "read_only"
 
-    def refusals(self, place: Place) -> list[Refusal]:
+    def refusals(self, place: TriggerTarget) -> list[Refusal]:
         """Return what it refuses of updates, on a table."""
         columns = place.columns
         for name in (*self.columns, *self.exclude):

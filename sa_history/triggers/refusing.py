@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from sa_history._types import Deferrable, Level, Operation
-from sa_history.ddl.elements import Function, Trigger, transition_tables
+from sa_history.ddl.elements import PGFunction, PGTrigger, transition_tables
 from sa_history.definition.operations import Operations, Truncate
 from sa_history.exc import DefinitionError, RefusedError
 from sa_history.sql.compose import Fragment, Joined, Literal, Raw, join
 from sa_history.sql.functions import refuse
 from sa_history.sql.ignore_switch import switched
-from sa_history.triggers.base import Place, TableTrigger
+from sa_history.triggers.base import TableTrigger, TriggerTarget
 from sa_history.triggers.transition_rows import (
     PAIRS,
     ROW_NUMBER,
@@ -92,14 +92,14 @@ class RefusingTrigger(TableTrigger):
             )
 
     @abstractmethod
-    def refusals(self, place: Place) -> list[Refusal]:
+    def refusals(self, place: TriggerTarget) -> list[Refusal]:
         """Return what it refuses of each operation, on a table."""
 
     def update_columns(self) -> tuple[str, ...]:
         """Return the attributes of which an update has to set one, if any."""
         return ()
 
-    def function_at(self, place: Place) -> Function:
+    def function_at(self, place: TriggerTarget) -> PGFunction:
         """Return the function: it refuses, where need be after a look at the rows."""
         refusals = self.refusals(place)
         branches = {r.operation: self._branch(place, r) for r in refusals}
@@ -119,18 +119,18 @@ class RefusingTrigger(TableTrigger):
             )
         )
         # What reads rows has operators in it, which no caller shall replace.
-        return Function(
+        return PGFunction(
             place.function,
             body,
             definer=reads,
             search_path=tuple(self.search_path) if reads else None,
         )
 
-    def triggers_at(self, place: Place) -> list[Trigger]:
+    def triggers_at(self, place: TriggerTarget) -> list[PGTrigger]:
         """Return one trigger for all operations that have no condition, or several."""
         refusals = self.refusals(place)
         self._check_place(place, [refusal.operation for refusal in refusals])
-        triggers: list[Trigger] = []
+        triggers: list[PGTrigger] = []
         plain: list[Operation] = []
         for refusal in refusals:
             if refusal.operation is Operation.TRUNCATE:
@@ -148,7 +148,7 @@ class RefusingTrigger(TableTrigger):
         if truncate:
             part = "truncate" if named else ""
             named.append(
-                Trigger(
+                PGTrigger(
                     name=place.trigger_name(part),
                     table=place.relation,
                     function=place.function,
@@ -160,7 +160,7 @@ class RefusingTrigger(TableTrigger):
             )
         return named
 
-    def _check_place(self, place: Place, operations: list[Operation]) -> None:
+    def _check_place(self, place: TriggerTarget, operations: list[Operation]) -> None:
         owner, table = type(self).__name__, place.columns.table
         if place.is_view:
             raise DefinitionError(
@@ -185,12 +185,15 @@ class RefusingTrigger(TableTrigger):
             )
 
     def _trigger(
-        self, place: Place, operations: tuple[Operation, ...], refusal: Refusal | None
-    ) -> Trigger:
+        self,
+        place: TriggerTarget,
+        operations: tuple[Operation, ...],
+        refusal: Refusal | None,
+    ) -> PGTrigger:
         by_row = self.level is Level.ROW
         condition = refusal.condition if refusal and by_row else None
         columns = self.update_columns() if Operation.UPDATE in operations else ()
-        return Trigger(
+        return PGTrigger(
             name="",
             table=place.relation,
             function=place.function,
@@ -215,7 +218,7 @@ class RefusingTrigger(TableTrigger):
             return refusal.condition is not None
         return self.level is Level.STATEMENT
 
-    def _branch(self, place: Place, refusal: Refusal) -> Fragment:
+    def _branch(self, place: TriggerTarget, refusal: Refusal) -> Fragment:
         if not self._reads_rows(refusal):
             return self._refuse(refusal, refusal.values)
         operation = refusal.operation
@@ -251,7 +254,7 @@ class RefusingTrigger(TableTrigger):
             column=refusal.column,
         )
 
-    def the_hint(self, default: str, place: Place) -> Literal:
+    def the_hint(self, default: str, place: TriggerTarget) -> Literal:
         """Return the hint of its errors.
 
         :param default: what to do instead, where the definition does not say.
@@ -307,9 +310,9 @@ def _by_operation(branches: dict[Operation, Fragment]) -> Fragment:
     return Joined((*parts, Raw("  END IF;\n")))
 
 
-def _part(trigger: Trigger) -> str:
+def _part(trigger: PGTrigger) -> str:
     return "_".join(operation.value.lower() for operation in trigger.operations)
 
 
-def _renamed(place: Place, trigger: Trigger, part: str) -> Trigger:
+def _renamed(place: TriggerTarget, trigger: PGTrigger, part: str) -> PGTrigger:
     return replace(trigger, name=place.trigger_name(part))

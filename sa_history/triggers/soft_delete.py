@@ -18,7 +18,7 @@ from sqlalchemy.exc import NoReferencedTableError
 from sqlalchemy.sql.operators import custom_op
 
 from sa_history._types import Level, Operation
-from sa_history.ddl.elements import Trigger
+from sa_history.ddl.elements import PGTrigger
 from sa_history.definition.conditions import AnyChange, condition_sql
 from sa_history.definition.operations import Delete, Operations
 from sa_history.exc import DefinitionError
@@ -35,7 +35,7 @@ from sa_history.sql.compose import (
 from sa_history.sql.expressions import equality
 from sa_history.sql.functions import refuse
 from sa_history.sql.ignore_switch import switched
-from sa_history.triggers.base import Place
+from sa_history.triggers.base import TriggerTarget
 from sa_history.triggers.before_row import ChangingTrigger
 from sa_history.triggers.column_values import check_value
 
@@ -84,7 +84,7 @@ class SoftDelete(ChangingTrigger):
         """Return the operations that fire it."""
         return Delete
 
-    def code(self, place: Place) -> Fragment:
+    def code(self, place: TriggerTarget) -> Fragment:
         """Return the statements of its body."""
         columns = place.columns
         column = self._written(place, self.column)
@@ -118,7 +118,7 @@ class SoftDelete(ChangingTrigger):
             )
         )
 
-    def triggers_at(self, place: Place) -> list[Trigger]:
+    def triggers_at(self, place: TriggerTarget) -> list[PGTrigger]:
         """Return the trigger, and one that keeps rows in their partitions."""
         triggers = super().triggers_at(place)
         partition_key = self._partition_key(place)
@@ -127,7 +127,7 @@ class SoftDelete(ChangingTrigger):
             scope = self._scope(place, Operation.UPDATE, before=True)
             moved = condition_sql(AnyChange(*partition_key), scope)
             triggers.append(
-                Trigger(
+                PGTrigger(
                     name=place.trigger_name("move"),
                     table=place.relation,
                     function=place.function,
@@ -139,7 +139,7 @@ class SoftDelete(ChangingTrigger):
             )
         return triggers
 
-    def _partition_key(self, place: Place) -> tuple[str, ...]:
+    def _partition_key(self, place: TriggerTarget) -> tuple[str, ...]:
         """Return the attributes whose columns are named in the partition key."""
         options = place.columns.table.dialect_options["postgresql"]
         key = str(options["partition_by"] or "")
@@ -149,11 +149,11 @@ class SoftDelete(ChangingTrigger):
         }
         return tuple(n for n, c in place.columns.columns.items() if c.name in words)
 
-    def marks(self, place: Place) -> str | None:
+    def marks(self, place: TriggerTarget) -> str | None:
         """Return which rows a DELETE marks, as SQL over ``OLD``; None for all."""
         return self._condition_sql(place, Operation.DELETE, before=True)
 
-    def _unmarked(self, place: Place) -> str:
+    def _unmarked(self, place: TriggerTarget) -> str:
         column = self._scope(place, Operation.DELETE, before=True).column(
             "old", self.column
         )
@@ -172,7 +172,7 @@ class SoftDelete(ChangingTrigger):
         )
         return f"({self._value_sql(place, marked)}) IS NOT TRUE"
 
-    def _orphaned(self, place: Place) -> list[Fragment]:
+    def _orphaned(self, place: TriggerTarget) -> list[Fragment]:
         """Return what refuses that a row is left without the row it refers to.
 
         PostgreSQL does not look after a cascade has been turned into something else.

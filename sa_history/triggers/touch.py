@@ -12,7 +12,7 @@ from sa_history._types import Operation
 from sa_history.definition.operations import Operations, Update
 from sa_history.exc import DefinitionError
 from sa_history.sql.compose import Fragment, Ident, Joined, Raw
-from sa_history.triggers.base import Place
+from sa_history.triggers.base import TriggerTarget
 from sa_history.triggers.before_row import ChangingTrigger
 
 _NOW: ColumnElement[datetime.datetime] = func.now()
@@ -78,7 +78,7 @@ class Touch(ChangingTrigger):
         """Return the attributes that it sets in a changed row."""
         return (self.column,) if Operation.UPDATE in self.operation.members else ()
 
-    def code(self, place: Place) -> Fragment:
+    def code(self, place: TriggerTarget) -> Fragment:
         """Return the statements of its body."""
         column = self._written(place, self.column)
         times = (types.DateTime, types.Date, types.Time)

@@ -13,7 +13,7 @@ from sa_history.exc import DefinitionError, ReadOnlyError
 from sa_history.sql.compose import Fragment, Ident, Joined, Literal, Raw
 from sa_history.sql.expressions import expression_sql
 from sa_history.sql.functions import refuse
-from sa_history.triggers.base import Place
+from sa_history.triggers.base import TriggerTarget
 from sa_history.triggers.before_row import ChangingTrigger
 
 
@@ -64,7 +64,7 @@ class Versioned(ChangingTrigger):
         """Return the attributes that it sets in a changed row."""
         return (self.column,)
 
-    def code(self, place: Place) -> Fragment:
+    def code(self, place: TriggerTarget) -> Fragment:
         """Return the statements of its body."""
         column = self._written(place, self.column)
         if not isinstance(column.type, types.Integer):

@@ -15,7 +15,7 @@ from sa_history.capture.event_table import key_columns
 from sa_history.capture.recording import OLD_KEY
 from sa_history.capture.trackers import whole_labels
 from sa_history.exc import UndoError
-from sa_history.tracking.completeness import GONE, is_one_of, states
+from sa_history.tracking.completeness import GONE, full_row_events, is_one_of
 from sa_history.tracking.registry import Tracking
 
 _CHANGES = (Op.INSERT.value, Op.UPDATE.value, *GONE)
@@ -120,7 +120,7 @@ def _with_previous(tracking: Tracking, criterion: ColumnElement[bool]) -> Select
         .where(
             *(previous.c[k.name] == o for k, o in zip(keys, origin, strict=True)),
             previous.c.pgh_id < event.c.pgh_id,
-            *states(tracking, previous),
+            *full_row_events(tracking, previous),
         )
         .order_by(previous.c.pgh_id.desc())
         .limit(1)
@@ -143,7 +143,7 @@ def _with_previous(tracking: Tracking, criterion: ColumnElement[bool]) -> Select
         .where(
             criterion,
             event.c.pgh_op.in_(_CHANGES),
-            *states(tracking, event),
+            *full_row_events(tracking, event),
             *_of_whole_rows(tracking, event),
         )
         .order_by(event.c.pgh_id)

@@ -29,7 +29,7 @@ from sqlalchemy.orm import Session, scoped_session
 from sa_history.contexts.context import context as in_context
 from sa_history.exc import ConflictError, UndoError
 from sa_history.query.sources import trackings_of_target
-from sa_history.tracking.completeness import complete_tracking, gaps
+from sa_history.tracking.completeness import complete_tracking, missing_operations
 from sa_history.tracking.event_class import Context, Event
 from sa_history.tracking.registry import Tracking
 from sa_history.util.sessions import is_async_session, unscoped
@@ -250,7 +250,7 @@ def _lives(session: Session, trackings: list[Tracking], what: _Undone) -> list[L
             if session.scalar(some) is not None:
                 raise UndoError(
                     f"{table.name!r} was changed as well, and its events do not record "
-                    f"{', '.join(gaps(partial))}, so it cannot be undone; give "
-                    "targets without it"
+                    f"{', '.join(missing_operations(partial))}, so it cannot be "
+                    "undone; give targets without it"
                 )
     return lives

@@ -54,7 +54,7 @@ from sa_history import (
 )
 from sa_history._types import Level
 from sa_history.attachments.registry import Attachment
-from sa_history.ddl.elements import Trigger as TriggerValue
+from sa_history.ddl.elements import PGTrigger
 from sa_history.ddl.execution import create_objects
 from sa_history.exc import ConditionError, DefinitionError, ProtectedError
 from sa_history.sql.compose import Qualified
@@ -1152,7 +1152,7 @@ def test_what_is_refused_is_what_postgresql_would_refuse(
             when, level, operation, referencing, deferrable = combination
             function, trigger = (
                 plain,
-                TriggerValue(
+                PGTrigger(
                     name="t",
                     table=Qualified(None, "thing"),
                     function=plain.name,

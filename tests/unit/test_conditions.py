@@ -32,7 +32,7 @@ from sa_history import (
     old,
 )
 from sa_history._types import Operation
-from sa_history.definition.conditions import Scope, changed, condition_sql
+from sa_history.definition.conditions import RowScope, changed, condition_sql
 from sa_history.exc import ConditionError
 from sa_history.sql.expressions import expression_sql
 
@@ -53,7 +53,7 @@ class Size(Integer):
 
 
 @pytest.fixture
-def scope() -> Scope:
+def scope() -> RowScope:
     """An update of a table, of which a tracker stores three columns."""
     table = Table(
         "note",
@@ -67,7 +67,7 @@ def scope() -> Scope:
     )
     columns = dict(table.columns)
     columns["size"] = columns.pop("the size")
-    return Scope(
+    return RowScope(
         "Note",
         table,
         columns,
@@ -164,12 +164,14 @@ DATA = (
     ],
 )
 def test_a_condition_is_written_over_the_rows_of_the_trigger(
-    scope: Scope, condition: Any, expected: str
+    scope: RowScope, condition: Any, expected: str
 ) -> None:
     assert condition_sql(condition, scope) == expected
 
 
-def test_a_condition_looks_at_a_column_that_the_table_got_later(scope: Scope) -> None:
+def test_a_condition_looks_at_a_column_that_the_table_got_later(
+    scope: RowScope,
+) -> None:
     assert condition_sql(new.id > 1, scope) == "NEW.id > 1"
     late = Column("late", Integer)
     scope.table.append_column(late)
@@ -179,14 +181,14 @@ def test_a_condition_looks_at_a_column_that_the_table_got_later(scope: Scope) ->
 
 
 def test_columns_can_be_compared_without_an_operator_that_a_path_could_replace(
-    scope: Scope,
+    scope: RowScope,
 ) -> None:
     image = DATA.replace("data", "id")
     assert expression_sql(changed(scope, "id", by_image=True)) == image
     assert expression_sql(changed(scope, "id")) == ID
 
 
-def test_a_generated_column_has_a_value_in_the_old_row_alone(scope: Scope) -> None:
+def test_a_generated_column_has_a_value_in_the_old_row_alone(scope: RowScope) -> None:
     assert condition_sql(old.area > 1, scope) == "OLD.area > 1"
     for condition in (new.area > 1, AnyChange("area"), AllChange("area")):
         with pytest.raises(ConditionError, match="^Note: new.area is generated, and"):
@@ -198,7 +200,9 @@ def test_a_generated_column_has_a_value_in_the_old_row_alone(scope: Scope) -> No
     [(Operation.INSERT, "old"), (Operation.DELETE, "new")],
     ids=["insert", "delete"],
 )
-def test_a_change_needs_both_rows(scope: Scope, operation: Operation, row: str) -> None:
+def test_a_change_needs_both_rows(
+    scope: RowScope, operation: Operation, row: str
+) -> None:
     other = dataclasses.replace(scope, operation=operation)
     wrong = f"^Note: a condition on {operation.value} uses {row}.id, but there is no"
     for condition in (AnyChange("id"), AllChange("id"), lambda *_: AnyChange("id")):
@@ -230,7 +234,7 @@ def test_a_change_needs_both_rows(scope: Scope, operation: Operation, row: str) 
     ],
 )
 def test_a_condition_that_cannot_be_written(
-    scope: Scope, condition: Any, message: str
+    scope: RowScope, condition: Any, message: str
 ) -> None:
     with pytest.raises(ConditionError) as caught:
         condition_sql(condition, scope)
@@ -249,13 +253,15 @@ def test_a_condition_that_cannot_be_written(
     ],
     ids=["attribute", "method", "arguments", "value", "call", "parameter"],
 )
-def test_what_has_no_sql_is_said_with_a_way_out(scope: Scope, condition: Any) -> None:
+def test_what_has_no_sql_is_said_with_a_way_out(
+    scope: RowScope, condition: Any
+) -> None:
     wrong = "^Note: the condition .* cannot be written as SQL: .*; write that part with"
     with pytest.raises(ConditionError, match=wrong):
         condition_sql(condition, scope)
 
 
-def test_a_text_that_postgresql_cannot_store_is_no_condition(scope: Scope) -> None:
+def test_a_text_that_postgresql_cannot_store_is_no_condition(scope: RowScope) -> None:
     wrong = r"""cannot contain NUL, got "NEW.title = 'a\\x00'"; remove it; write that"""
     with pytest.raises(ConditionError, match=wrong):
         condition_sql(text("NEW.title = 'a\0'"), scope)
@@ -310,7 +316,7 @@ def test_a_condition_stays_as_it_was_written(condition: Any) -> None:
         setattr(condition, dataclasses.fields(condition)[0].name, "other")
 
 
-def test_a_column_has_no_private_attributes_and_no_members(scope: Scope) -> None:
+def test_a_column_has_no_private_attributes_and_no_members(scope: RowScope) -> None:
     """Python and SQLAlchemy look for some, and must not be told that they are there."""
     assert not hasattr(new.id, "_selectable")
     assert not hasattr(new, "__wrapped__")

@@ -11,12 +11,12 @@ from sqlalchemy.dialects.postgresql import psycopg
 from sa_history._types import Level, Operation
 from sa_history.ddl.elements import (
     DatabaseObject,
-    Function,
+    PGFunction,
+    PGSequence,
+    PGTrigger,
+    PGView,
     Referencing,
-    Sequence,
     Statement,
-    Trigger,
-    View,
     transition_tables,
 )
 from sa_history.sql.compose import Fragment, Qualified, Raw
@@ -29,9 +29,9 @@ def sql(fragment: Fragment) -> str:
     return fragment.render(lambda schema: schema or "public")
 
 
-def trigger(**options: Any) -> Trigger:
+def trigger(**options: Any) -> PGTrigger:
     """Return a trigger after INSERT for each statement, changed by the options."""
-    return Trigger(
+    return PGTrigger(
         **{
             "name": "t",
             "table": Qualified(None, "note"),
@@ -71,7 +71,7 @@ def trigger(**options: Any) -> Trigger:
 def test_a_function_is_its_owners_and_searches_a_path_of_its_own(
     options: dict[str, Any], expected: str
 ) -> None:
-    assert sql(Function(NAME, Raw("BEGIN"), **options).create()) == HEAD + expected
+    assert sql(PGFunction(NAME, Raw("BEGIN"), **options).create()) == HEAD + expected
 
 
 @pytest.mark.parametrize(
@@ -128,20 +128,20 @@ def test_a_constraint_trigger_is_never_replaced(replace: bool) -> None:
     ("made", "replaced", "created"),
     [
         pytest.param(
-            Function(NAME, Raw(""), search_path=None, definer=False),
+            PGFunction(NAME, Raw(""), search_path=None, definer=False),
             f"{HEAD}() RETURNS trigger\nLANGUAGE plpgsql\nAS $history$$history$",
             'CREATE FUNCTION "app"."f"() RETURNS trigger\nLANGUAGE plpgsql\n'
             "AS $history$$history$",
             id="function",
         ),
         pytest.param(
-            Sequence(NAME),
+            PGSequence(NAME),
             'CREATE SEQUENCE IF NOT EXISTS "app"."f" AS bigint',
             'CREATE SEQUENCE "app"."f" AS bigint',
             id="sequence",
         ),
         pytest.param(
-            View(NAME, ("a", "B"), Raw("SELECT 1, 2")),
+            PGView(NAME, ("a", "B"), Raw("SELECT 1, 2")),
             'CREATE VIEW "app"."f" ("a", "B") AS\nSELECT 1, 2',
             'CREATE VIEW "app"."f" ("a", "B") AS\nSELECT 1, 2',
             id="view",
@@ -153,14 +153,14 @@ def test_an_object_takes_the_place_of_what_has_its_name_if_it_is_told_to(
 ) -> None:
     assert sql(made.create(replace=True)) == replaced
     assert sql(made.create(replace=False)) == created
-    assert sql(made.create()) == (created if isinstance(made, View) else replaced)
+    assert sql(made.create()) == (created if isinstance(made, PGView) else replaced)
 
 
 @pytest.mark.parametrize(
     ("made", "target", "drop"),
     [
         (
-            Function(NAME, Raw(""), arguments="n int"),
+            PGFunction(NAME, Raw(""), arguments="n int"),
             'FUNCTION "app"."f"(n int)',
             'DROP FUNCTION IF EXISTS "app"."f"(n int) CASCADE',
         ),
@@ -170,12 +170,12 @@ def test_an_object_takes_the_place_of_what_has_its_name_if_it_is_told_to(
             'DROP TRIGGER IF EXISTS "t" ON "public"."note"',
         ),
         (
-            View(NAME, ("a",), Raw("SELECT 1")),
+            PGView(NAME, ("a",), Raw("SELECT 1")),
             'VIEW "app"."f"',
             'DROP VIEW IF EXISTS "app"."f"',
         ),
         (
-            Sequence(NAME),
+            PGSequence(NAME),
             'SEQUENCE "app"."f"',
             'DROP SEQUENCE IF EXISTS "app"."f"',
         ),
@@ -192,10 +192,10 @@ def test_an_object_is_called_and_dropped_by_its_name(
 @pytest.mark.parametrize(
     "made",
     [
-        Function(NAME, Raw("BEGIN")),
+        PGFunction(NAME, Raw("BEGIN")),
         trigger(referencing=Referencing(new="n")),
-        View(NAME, ("a",), Raw("SELECT 1")),
-        Sequence(NAME),
+        PGView(NAME, ("a",), Raw("SELECT 1")),
+        PGSequence(NAME),
     ],
     ids=["function", "trigger", "view", "sequence"],
 )
