@@ -14,7 +14,7 @@ import psycopg
 from benchmarks.measures import Scale
 from benchmarks.report import Report
 from benchmarks.runner import STARTUP, Runner
-from benchmarks.subjects import PEERS, SUBJECTS
+from benchmarks.subjects import PEERS, SUBJECTS, of_checkout
 from benchmarks.workloads import WORKLOADS
 from sa_history.testing import EmbeddedPostgres, PgServer
 
@@ -71,6 +71,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument(
+        "--beside",
+        type=Path,
+        help="another checkout, whose build of our subjects is measured as well",
+    )
+    parser.add_argument(
         "--timeout", type=int, default=60, help="of a statement, in seconds"
     )
     parser.add_argument(
@@ -91,6 +96,8 @@ def _run(options: argparse.Namespace, server: PgServer) -> None:
     if options.subjects:
         wanted = {"untracked", *options.subjects}
         subjects = {k: v for k, v in (SUBJECTS | PEERS).items() if k in wanted}
+    if options.beside is not None:
+        subjects = subjects | of_checkout(subjects, options.beside.resolve())
     for entry in subjects.values():
         if entry.version is None:
             _progress(f"{entry.label} is left out: {entry.distribution} is missing")

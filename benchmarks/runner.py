@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import IO, Any
 
 import psycopg
@@ -18,7 +17,6 @@ from benchmarks.subjects import Entry
 from sa_history.testing import PgServer
 
 STARTUP = "startup"
-ROOT = Path(__file__).parent.parent
 
 
 class Failure(Exception):
@@ -44,7 +42,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=log,
             encoding="utf-8",
-            cwd=ROOT,
+            cwd=entry.checkout,  # where Python looks for modules first
         )
 
     def run(self, **command: Any) -> list[Measure]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 OURS = "sa_history"
+ROOT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,7 @@ class Entry:
     :param base: the name of the subject that its untracked times are those of.
     :param without: the workloads that it has no part in.
     :param context: whether it has a context to tell.
+    :param checkout: the folder whose ``benchmarks`` and ``sa_history`` are run.
     """
 
     label: str
@@ -26,6 +29,7 @@ class Entry:
     base: str = "untracked"
     without: tuple[str, ...] = ("grown", "statement", "attached")
     context: bool = True
+    checkout: Path = ROOT
 
     @property
     def version(self) -> str | None:
@@ -116,3 +120,18 @@ PEERS = {
         "flask-postgresql-audit",
     ),
 }
+
+
+def of_checkout(subjects: dict[str, Entry], checkout: Path) -> dict[str, Entry]:
+    """Return our subjects as another checkout has them, to compare two builds.
+
+    :param subjects: by name; those that are not of this library are left out.
+    :param checkout: the other checkout's folder.
+    """
+    return {
+        f"{name}_beside": replace(
+            entry, label=f"{entry.label} of {checkout.name}", checkout=checkout
+        )
+        for name, entry in subjects.items()
+        if entry.distribution == OURS
+    }

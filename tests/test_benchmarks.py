@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import URL
@@ -31,38 +34,60 @@ WORKLOADS = [
 
 
 @pytest.fixture
-def results(pg_url: URL, tmp_path: Path) -> dict[str, list[dict[str, object]]]:
-    """What one round of all workloads gives, without the peers, by workload."""
-    process = subprocess.run(
-        [
-            *(sys.executable, "-m", "benchmarks", "--rows", "100"),
-            *("--subjects", "by_hand", "statement", "inline_row"),
-            *("--rounds", "1", "--models", "2", "--delay", "1"),
-            *("--output", str(tmp_path)),
-            *("--prefix", f"bench_{pg_url.database}"),
-        ],
-        env={
-            **os.environ,
-            "DATABASE_URL": pg_url.render_as_string(hide_password=False),
-            "PYTHONPATH": os.pathsep.join(sys.path),
-        },
-        cwd=ROOT,
-        capture_output=True,
-        encoding="utf-8",
+def run(pg_url: URL, tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
+    """Runs one round of benchmarks, and returns the series of their results."""
+
+    def run_benchmarks(*arguments: str) -> list[dict[str, Any]]:
+        process = subprocess.run(
+            [
+                *(sys.executable, "-m", "benchmarks", "--rounds", "1"),
+                *("--output", str(tmp_path)),
+                *("--prefix", f"bench_{pg_url.database}"),
+                *arguments,
+            ],
+            env={
+                **os.environ,
+                "DATABASE_URL": pg_url.render_as_string(hide_password=False),
+                "PYTHONPATH": os.pathsep.join(sys.path),
+            },
+            cwd=ROOT,
+            capture_output=True,
+            encoding="utf-8",
+        )
+        assert process.returncode == 0, process.stderr
+        assert process.stdout.startswith("Python ")
+        results = json.loads((tmp_path / "results.json").read_text())
+        return list(results["series"])
+
+    return run_benchmarks
+
+
+def test_every_workload_runs(run: Callable[..., list[dict[str, Any]]]) -> None:
+    series = run(
+        *("--rows", "100", "--models", "2", "--delay", "1"),
+        *("--subjects", "by_hand", "statement", "inline_row"),
     )
-    assert process.returncode == 0, process.stderr
-    assert process.stdout.startswith("Python ")
-    by_workload: dict[str, list[dict[str, object]]] = {}
-    for series in json.loads((tmp_path / "results.json").read_text())["series"]:
-        by_workload.setdefault(series["workload"], []).append(series)
-    return by_workload
+    assert list(dict.fromkeys(each["workload"] for each in series)) == WORKLOADS
+    for each in series:
+        assert each["values"], each
+        if each["subject"] != "untracked":
+            assert each["recorded"] == each["expected"], each
+            told = each["recorded"] if each["context"] else 0
+            assert (each["told"] or 0) == (told or 0), each
 
 
-def test_every_workload_runs(results: dict[str, list[dict[str, object]]]) -> None:
-    assert list(results) == WORKLOADS
-    for series in (each for group in results.values() for each in group):
-        assert series["values"], series
-        if series["subject"] != "untracked":
-            assert series["recorded"] == series["expected"], series
-            told = series["recorded"] if series["context"] else 0
-            assert (series["told"] or 0) == (told or 0), series
+def test_the_build_of_another_checkout_is_measured_in_the_same_run(
+    run: Callable[..., list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    other = tmp_path / "earlier"
+    for package in ("benchmarks", "sa_history"):
+        shutil.copytree(ROOT / package, other / package)
+    columns = other / "benchmarks" / "columns.py"
+    columns.write_text(
+        columns.read_text() + "\nimport sys\n\nprint(__file__, file=sys.stderr)\n"
+    )
+    series = run("noop", "--rows", "10", "--subjects", "row", "--beside", str(other))
+    labels = {each["label"] for each in series if not each["context"]}
+    assert labels == {"untracked", "sa_history, row", "sa_history, row of earlier"}
+    log = (tmp_path / "log.txt").read_text()
+    assert log.splitlines() == [str(columns)]
