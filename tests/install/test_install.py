@@ -37,7 +37,7 @@ from sa_history import (
     view,
 )
 from sa_history.exc import InstallError, ProtectedError
-from sa_history.install.api import Finding, check, install, status, uninstall
+from sa_history.install import Finding, check, install, status, uninstall
 
 Run = Callable[..., None]
 Objects = Callable[[], list[str]]
