@@ -15,7 +15,13 @@ from sa_history.ddl.catalog import (
     InstalledTrigger,
     InstalledView,
 )
-from sa_history.ddl.elements import DatabaseObject, PGFunction, PGTrigger, PGView
+from sa_history.ddl.elements import (
+    DatabaseObject,
+    PGFunction,
+    PGSequence,
+    PGTrigger,
+    PGView,
+)
 from sa_history.ddl.fingerprint import mark_of
 from sa_history.install.expected import ExpectedObject
 from sa_history.sql.compose import Qualified, SchemaNames
@@ -116,9 +122,17 @@ def in_database(name: Qualified, schemas: SchemaNames) -> Qualified:
     return replace(name, schema=schemas(name.schema))
 
 
+_KINDS: dict[type[DatabaseObject], str] = {
+    PGFunction: "function",
+    PGTrigger: "trigger",
+    PGView: "view",
+    PGSequence: "sequence",
+}
+
+
 def kind_of(definition: DatabaseObject) -> str:
     """Return the kind of an object, such as ``"trigger"``."""
-    return type(definition).__name__.lower()
+    return _KINDS[type(definition)]
 
 
 def name_of(definition: DatabaseObject, schemas: SchemaNames) -> str:

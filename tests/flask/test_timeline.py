@@ -186,7 +186,7 @@ def test_an_event_tells_who_when_what_and_in_which_request(
         "model": "Note",
         "key": "1",
         "label": "snapshot",
-        "did": "changed",
+        "operation": "changed",
         "time": newest["time"],
         "user": "ada",
         "transaction": newest["transaction"],
@@ -375,7 +375,7 @@ def test_the_versions_of_an_object(
         )
 
     assert look.json(at(second["time"]))["state"]["data"] == {"id": 1, "body": "b"}
-    assert look.json(at(gone["time"]))["state"]["did"] == "deleted"
+    assert look.json(at(gone["time"]))["state"]["operation"] == "deleted"
     assert ", deleted" in look.page(at(gone["time"]))
     assert look.json(f"{path}?at=2001-01-01")["state"] is None
     assert "There was no such row then." in look.page(f"{path}?at=2001-01-01")
@@ -544,7 +544,7 @@ def test_a_version_is_restored_by_its_button(
         "/history/objects/note_event/1",
     )
     newest = look.json("/")["events"][0]
-    assert (newest["did"], newest["data"]["body"]) == ("created", "a")
+    assert (newest["operation"], newest["data"]["body"]) == ("created", "a")
     assert newest["context"] == {
         "method": "POST",
         "path": action,
