@@ -306,7 +306,8 @@ def _integer(text: str) -> str | None:
         number = int(text)
     except ValueError:
         return None
-    return str(number) if -(2**63) <= number < 2**63 else None
+    is_bigint = text.isascii() and -(2**63) <= number < 2**63
+    return str(number) if is_bigint else None
 
 
 def _decimal(text: str) -> str | None:
@@ -315,7 +316,7 @@ def _decimal(text: str) -> str | None:
         number = decimal.Decimal(text)
     except decimal.InvalidOperation:
         return None
-    if not number.is_finite():
+    if not text.isascii() or not number.is_finite():
         return "NaN" if number.is_qnan() else None
     # https://www.postgresql.org/docs/current/datatype-numeric.html
     exponent = cast("int", number.as_tuple().exponent)
