@@ -64,7 +64,7 @@ class HistoryOp(MigrateOperation):
         return HistoryOp(what, statements, (self.what, self.statements))
 
     def to_diff_tuple(self) -> tuple[str, str]:
-        """Return what ``alembic check`` shows."""
+        """Return the difference that ``alembic check`` shows."""
         return ("history_ddl", self.what)
 
 

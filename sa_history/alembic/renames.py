@@ -356,7 +356,7 @@ def _index_renames(
 
 
 def _columns(index: Index) -> tuple[str | None, ...]:
-    """Return the names of the columns, None for an expression."""
+    """Return the names of the columns; an expression has None in its place."""
     return tuple(c.name if isinstance(c, Column) else None for c in index.expressions)
 
 

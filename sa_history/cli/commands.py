@@ -204,7 +204,7 @@ def ddl(database: Database, without_tables: bool) -> int:
 
 
 def harden(database: Database, app_role: str, dry_run: bool) -> int:
-    """Take from a role what it could touch its history with, and print how."""
+    """Revoke what a role could touch its history with, and print the statements."""
     for statement in installation.harden(
         database.engine, *database.metadatas, role=app_role, dry_run=dry_run
     ):

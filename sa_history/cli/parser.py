@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _as_argparse(argument: Argument) -> dict[str, Any]:
-    """Return what ``add_argument`` is given for an argument of a command."""
+    """Return the options of ``add_argument`` for an argument of a command."""
     metavar = {"help": argument.help, "metavar": argument.metavar}
     if argument.kind is Kind.FLAG:
         return {"action": "store_true", "help": argument.help}

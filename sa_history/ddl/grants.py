@@ -40,7 +40,7 @@ Named: TypeAlias = tuple[str, str, str]
 def role_problem(
     connection: Connection, role: str, named: Iterable[Named]
 ) -> str | None:
-    """Return why a role cannot be kept from objects, None where it can."""
+    """Return why a role cannot be kept from objects, or None if it can."""
     found = _of_role(connection, catalog.ROLE, role, named).first()
     if found is None:
         return "does not exist; create it first"
@@ -62,7 +62,7 @@ def role_problem(
 def read_grants(
     connection: Connection, role: str, named: Iterable[Named]
 ) -> list[Grant]:
-    """Read what the owners of objects have granted to a role and to PUBLIC."""
+    """Read the grants of the owners of objects to a role and to PUBLIC."""
     found: Iterable[Any] = _of_role(connection, catalog.GRANTS, role, named)
     return [Grant(*row) for row in found]
 
@@ -70,7 +70,10 @@ def read_grants(
 def still_granted(
     connection: Connection, role: str, privileges: Iterable[tuple[Named, str]]
 ) -> list[str]:
-    """Return which privileges a role has, by whatever way, in words."""
+    """Return the privileges that a role has in any way, in words.
+
+    :param privileges: what to look for, as the query ``STILL`` explains it.
+    """
     listed = list(privileges)
     found = _of_role(
         connection,

@@ -339,7 +339,7 @@ _PLAIN = re.compile(r"[^/\\\x00-\x1f\x7f]+(/[^/\\\x00-\x1f\x7f]+)*")
 
 
 def _is_allowed(name: str, function: Callable[..., Any], *args: Any) -> bool:
-    """Ask a function of the application.
+    """Return the answer of a function of the application: a permission, or none.
 
     :raises DefinitionError: it gives something else that is true, such as a coroutine,
         a response, or Flask-Login's ``current_user``, which anonymous users have too.
@@ -354,7 +354,7 @@ def _is_allowed(name: str, function: Callable[..., Any], *args: Any) -> bool:
 
 
 def _refusal(error: DBAPIError, hidden: Sequence[str]) -> str:
-    """Return what the database said, without details, which have values of the row.
+    """Return the database's message, without details, which have values of the row.
 
     :param hidden: values that may not be shown; a trigger can say them.
     """

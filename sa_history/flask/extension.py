@@ -26,7 +26,7 @@ from sa_history.tracking.registry import Tracking
 from sa_history.util.sessions import Target
 
 NAME = "sa_history"
-"""Of the extension in ``app.extensions``, and of what it keeps in ``flask.g``."""
+"""The key of the extension in ``app.extensions``, and of its scope in ``flask.g``."""
 
 
 class _Scope(LateFrame):

@@ -47,12 +47,12 @@ from sa_history.tracking.registry import Tracking
 class Filters:
     """Which events are shown.
 
-    :param table: whose events, None for all.
-    :param key: of the row, as text.
-    :param label: of the tracker.
+    :param table: the tracking whose events are shown, None for all.
+    :param key: the key of the row, as text.
+    :param label: the label of the tracker.
     :param user: the ``user`` of the context, as text.
-    :param since: from then on.
-    :param until: before then.
+    :param since: the earliest time.
+    :param until: the time before which events are shown.
     :param context: a key of the context and its value, as text.
     :param context_id: the id of the context.
     :param transaction: the number of the transaction.
@@ -70,7 +70,7 @@ class Filters:
 
     @classmethod
     def of(cls, arguments: Mapping[str, str], timeline: Timeline) -> Filters:
-        """Return what the form of the first page asks for.
+        """Return the filters of the form on the first page.
 
         :raises BadRequest: a value cannot be read.
         """
@@ -93,7 +93,7 @@ class Filters:
         )
 
     def criteria(self, source: Source) -> Iterator[ColumnElement[bool]]:
-        """Yield what events of a table meet."""
+        """Yield the criteria that events of a table meet."""
         tracking, columns = source.tracking, source.tracking.event_table.c
         if self.key is not None:
             yield _has_key(tracking, self.key)
@@ -176,7 +176,7 @@ class Timeline:
     def events(self, filters: Filters, before: int | None, limit: int) -> list[Found]:
         """Return the newest events.
 
-        :param before: only those with a smaller number.
+        :param before: the number of an event, to show those with smaller numbers.
         """
 
         def criteria(source: Source) -> Iterator[ColumnElement[bool]]:
@@ -196,7 +196,7 @@ class Timeline:
         return self._rows(filters, criteria, len(numbers))[::-1]
 
     def at(self, filters: Filters, moment: datetime.datetime) -> Found | None:
-        """Return the version that a row had at a moment, None for none."""
+        """Return the version that a row had at a moment, or None if it had none."""
 
         def criteria(source: Source) -> Iterator[ColumnElement[bool]]:
             events = source.tracking.event_table
@@ -252,7 +252,7 @@ class Timeline:
 
 
 def _has_key(tracking: Tracking, key: str) -> ColumnElement[bool]:
-    """Return whether an event is of the row with a key that was given as text."""
+    """Return the criterion for events of the row with a key, given as text."""
     columns = key_columns(tracking.tracked_columns, tracking.event_table)
     texts = [key] if len(columns) == 1 else _texts(key)
     if not columns or len(texts) != len(columns):
@@ -274,7 +274,7 @@ def _texts(key: str) -> list[str]:
 
 
 def _is(column: Column[Any], text: str) -> ColumnElement[bool]:
-    """Return whether a column has the value with this text.
+    """Return the criterion for a column that has the value with this text.
 
     A list over all models has keys of several types, so what is none of a type must
     not become an error of the database. Types whose values cannot be told here, such as

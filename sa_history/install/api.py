@@ -122,7 +122,7 @@ def harden(
     It can neither write events nor contexts, nor disable a trigger. The owner of the
     tables and superusers can still do anything.
 
-    :param bind: as for :func:`status`; of the owner of the tables.
+    :param bind: as for :func:`status`; its user has to be the owner of the tables.
     :param models: declarative bases or MetaData.
     :param role: the application's role.
     :param dry_run: True to change nothing, and only return the statements.

@@ -1,4 +1,4 @@
-"""How what is installed differs from what the models say."""
+"""Drift: the differences between installed objects and those the models expect."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def differences(
     What belongs to event tables that the models do not have any more makes no
     difference: history stays, protected as it was.
 
-    :param tables: of the models, as they are named in the database.
+    :param tables: the tables of the models, by their names in the database.
     :param schemas: gives the name in the database of a schema of the models.
     :param going: tables that are dropped, with all that is there for them.
     """

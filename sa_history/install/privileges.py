@@ -184,7 +184,7 @@ class Hardening:
         return [statement.render(self.schemas) for statement in statements]
 
     def restore_grants(self, connection: Connection) -> list[str]:
-        """Return the statements that give back what the role and PUBLIC have now."""
+        """Return the statements that restore the grants that exist now."""
         grants = read_grants(connection, self.role, self._keys())
         statements = []
         for guarded in self._objects():
@@ -219,7 +219,7 @@ class Hardening:
         return [guarded.key(self.schemas) for guarded in self._objects()]
 
     def _on_partitions(self) -> list[tuple[Named, str]]:
-        """Return what the role must not have on partitions, where it leaves no event.
+        """Return the privileges on partitions with which the role leaves no event.
 
         A trigger for each statement fires for the table that the statement names.
         """

@@ -179,7 +179,7 @@ class Survey:
         return [step.what for step in steps]
 
     def _sort(self, catalog: Catalog) -> _Installed:
-        """Tell what is installed for these models from what is for others."""
+        """Sort the installed objects into those of these models and those of others."""
         shared: list[InstalledFunction] = []
         functions: list[InstalledFunction] = []
         known: set[int] = set()
@@ -204,7 +204,11 @@ class Survey:
         )
 
     def harden(self, role: str, dry_run: bool) -> list[str]:
-        """Revoke what a role does not need, and return the statements."""
+        """Revoke what a role does not need, and return the statements.
+
+        :param role: the application's role.
+        :param dry_run: True to only return them.
+        """
         hardening = Hardening(self._metadatas, role, self.schemas)
         problem = hardening.problem(self._connection)
         if problem is not None:
@@ -295,7 +299,7 @@ _TAKEN = ("42723", "42710", "42P07")
 
 
 def explained(error: DBAPIError) -> str:
-    """Return what the database or the driver said, and what to do about it.
+    """Return the message of the database or the driver, with what to do about it.
 
     :param error: the error, as SQLAlchemy raises it.
     """

@@ -45,7 +45,7 @@ class _ReadableJSON(JSONB):
         return type(self)()
 
     def column_expression(self, column: Any) -> ColumnElement[Any]:
-        """Return what is selected for a column."""
+        """Return the expression that is selected for a column."""
         return type_coerce(cast(column, Text), self)
 
     def result_processor(self, dialect: Any, coltype: Any) -> Any:
