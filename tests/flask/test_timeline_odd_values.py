@@ -145,7 +145,7 @@ def test_a_value_of_any_size_is_shown_beside_the_others(
                 newest, first = see_all(db, odd, look)
                 assert first["data"]["id"] == 1
                 assert column in newest["data"]
-    assert taken > 3
+    assert taken >= 3
 
 
 def test_json_that_jsonb_does_not_take_is_shown_as_its_text(
@@ -225,7 +225,7 @@ DOCUMENT = st.builds(
 
 
 @settings(
-    max_examples=60,
+    max_examples=30,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
