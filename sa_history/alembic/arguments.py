@@ -1,4 +1,4 @@
-"""What autogenerate is told on the command line, by ``-x name=value``."""
+"""The arguments of autogenerate on the command line, ``-x name=value``."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 The comparator runs after Alembic's own, so it sees what happens to the tables, and puts
 its operations before and after them. Since Alembic 1.18 comparators of others run first
-unless they say otherwise. The downgrade is the same backwards.
+unless they say otherwise. For the downgrade Alembic takes the operations in reverse
+order, each by its own ``reverse()``, as :meth:`HistoryOp.reverse`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from sa_history.install.drift import (
     in_database,
     needed_by,
 )
-from sa_history.install.expected import Owned, objects_of
+from sa_history.install.expected import ExpectedObject, objects_of
 from sa_history.install.plan import Step, plan_for
 from sa_history.sql.compose import Qualified, SchemaNames
 
@@ -46,7 +47,11 @@ def compare_history(
     upgrade_ops: ops.UpgradeOps,
     schemas: Iterable[str | None],
 ) -> PriorityDispatchResult:
-    """Add what has to be done about functions, triggers, views and the sequence."""
+    """Add the operations on functions, triggers, views and the sequence.
+
+    :param upgrade_ops: the operations of the revision, which are changed in place.
+    :param schemas: the names of schemas that Alembic compares, None for the default.
+    """
     connection, metadata = autogen_context.connection, autogen_context.metadata
     if connection is not None and connection.dialect.name == "postgresql":
         listed = metadata if isinstance(metadata, Sequence) else [metadata]
@@ -70,13 +75,19 @@ class _Comparison:
         self.metadatas = metadatas
         self.default = current_schema(connection) or DEFAULT_SCHEMA
         self.schemas: SchemaNames = lambda schema: schema or self.default
-        self.expected: list[Owned] = [
-            owned for metadata in metadatas for owned in objects_of(metadata)
+        self.expected: list[ExpectedObject] = [
+            expected_object
+            for metadata in metadatas
+            for expected_object in objects_of(metadata)
         ]
-        # What is to be there is, in any schema, as tables are for Alembic; what is not
-        # is looked for in those that Alembic looks at.
+        # Objects that the models expect are compared in any schema, as Alembic compares
+        # tables. Objects that they do not expect are looked for in those schemas only
+        # that Alembic compares.
         self.looked_at = {self.schemas(schema) for schema in schemas}
-        of_models = {self.schemas(owned.table.schema) for owned in self.expected}
+        of_models = {
+            self.schemas(expected_object.table.schema)
+            for expected_object in self.expected
+        }
         self.catalog: Catalog = read_catalog(
             connection, sorted(self.looked_at | of_models)
         )
@@ -143,11 +154,11 @@ class _Comparison:
     def _is_included(
         self, difference: Difference, renamed: Container[Qualified]
     ) -> bool:
-        """Ask the filters of ``env.py``, and leave alone what is not ours to mend."""
-        made = difference.expected.made if difference.expected else None
+        """Return True if the filters of ``env.py`` take it, and it is ours to mend."""
+        definition = difference.expected.definition if difference.expected else None
         if (
-            isinstance(made, PGSequence)
-            and in_database(made.name, self.schemas) in renamed
+            isinstance(definition, PGSequence)
+            and in_database(definition.name, self.schemas) in renamed
         ):
             return False
         if difference.problem is Problem.NEWER:
@@ -160,11 +171,15 @@ class _Comparison:
 
     def _is_wanted(self, difference: Difference) -> bool:
         object_filters: Any = self.autogen_context.run_object_filters
-        owned, installed = difference.expected, difference.installed
-        if owned is None:
+        expected_object, installed = difference.expected, difference.installed
+        if expected_object is None:
             return self._is_named(difference)
-        made, table = owned.made, owned.table
-        name = made.name if isinstance(made, PGTrigger) else made.name.name
+        definition, table = expected_object.definition, expected_object.table
+        name = (
+            definition.name
+            if isinstance(definition, PGTrigger)
+            else definition.name.name
+        )
         reflected = installed is not None
         return bool(
             object_filters(table, table.name, "table", reflected, None)

@@ -1,7 +1,7 @@
-"""What happens to event tables when the models change.
+"""What a revision does to event tables when the models change.
 
-History keeps what it has: a column or a whole event table that the models do not have
-any more stays in the database, unless ``env.py`` says ``history_keep=False`` to
+History is kept: a column or an event table that the models do not have any more stays
+in the database, unless ``env.py`` gives ``history_keep=False`` to
 ``context.configure``.
 """
 
@@ -39,7 +39,7 @@ def arrange_tables(
     upgrade_ops: ops.UpgradeOps,
     metadatas: list[MetaData],
 ) -> None:
-    """Keep what history has, and create event tables after what they record."""
+    """Keep the tables of history, and create event tables after tracked tables."""
     events = _event_tables(metadatas)
     if keeps(autogen_context):
         _keep_tables(upgrade_ops)
@@ -51,7 +51,7 @@ def arrange_tables(
 
 
 def _writable(item: Any) -> Any:
-    """Return a column whose default a revision can hold, whatever is in its names."""
+    """Return a column whose default can be written in a revision, with any name."""
     default = getattr(getattr(item, "server_default", None), "arg", None)
     if not isinstance(default, NextValue):
         return item
@@ -66,7 +66,7 @@ def _writable(item: Any) -> Any:
 
 
 def keeps(autogen_context: AutogenContext) -> bool:
-    """Return whether history stays that the models do not have any more."""
+    """Return True if event tables and columns outlive those of the models."""
     return bool(autogen_context.opts.get("history_keep", True))
 
 
@@ -158,13 +158,28 @@ def _create_after_tracked(
         for operation in upgrade_ops.ops
         if isinstance(operation, ops.CreateTableOp)
     }
-    place: dict[Any, int] = {key: 1 for key in created if key in events}
+    ranks = _ranks(created, events)
+    upgrade_ops.ops.sort(key=lambda operation: ranks.get(_key(operation), 0))
+    _share_types(upgrade_ops, created, events)
+
+
+def _ranks(created: dict[_Key, Table], events: dict[_Key, Tracking]) -> dict[_Key, int]:
+    """Return 1 for event tables and 2 for tables that refer to events."""
+    ranks = {key: 1 for key in created if key in events}
     # Alembic has sorted them by what they refer to.
     for key, table in created.items():
-        if any(_target(constraint) in place for constraint in _foreign_keys(table)):
-            place.setdefault(key, 2)
-    upgrade_ops.ops.sort(key=lambda operation: place.get(_key(operation), 0))
-    shared = {
+        if any(_target(constraint) in ranks for constraint in _foreign_keys(table)):
+            ranks.setdefault(key, 2)
+    return ranks
+
+
+def _share_types(
+    upgrade_ops: ops.UpgradeOps,
+    created: dict[_Key, Table],
+    events: dict[_Key, Tracking],
+) -> None:
+    """Let event tables use the ENUM and DOMAIN types that exist before them."""
+    existing = {
         _name(type_)
         for key, tracking in events.items()
         if key in created
@@ -173,10 +188,12 @@ def _create_after_tracked(
     }
     for operation in upgrade_ops.ops:
         if isinstance(operation, ops.CreateTableOp):
-            if _key(operation) in events:
-                columns = operation.columns
-                operation.columns = [_sharing(item, shared) for item in columns]
-            shared |= {_name(type_) for type_ in _named_types(created[_key(operation)])}
+            key = _key(operation)
+            if key in events:
+                operation.columns = [
+                    _sharing(item, existing) for item in operation.columns
+                ]
+            existing |= {_name(type_) for type_ in _named_types(created[key])}
 
 
 def _key(operation: Any) -> Any:

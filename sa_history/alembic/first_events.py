@@ -63,7 +63,7 @@ class BaselineOp(MigrateOperation):
         return HistoryOp(f"first events of {self.table} go with their table", ())
 
     def to_diff_tuple(self) -> tuple[str, str]:
-        """Return what ``alembic check`` shows."""
+        """Return the difference that ``alembic check`` shows."""
         return ("history_baseline", self.table)
 
 

@@ -17,10 +17,10 @@ from sa_history.sql.compose import Raw
 class HistoryOp(MigrateOperation):
     """Runs statements about functions, triggers, views and sequences.
 
-    :param what: what it does, in words.
+    :param what: what the statements do, in words.
     :param statements: the final SQL.
-    :param undo: what takes it back, in words and in SQL; autogenerate puts it into the
-        downgrade.
+    :param undo: words and SQL of the operation that takes this one back, which
+        autogenerate puts into the downgrade; None if nothing takes it back.
     """
 
     def __init__(
@@ -54,14 +54,17 @@ class HistoryOp(MigrateOperation):
         return operation
 
     def reverse(self) -> HistoryOp:
-        """Return the operation for the downgrade."""
+        """Return the operation for the downgrade.
+
+        :raises NotImplementedError: nothing takes this operation back.
+        """
         if self.undo is None:
             raise NotImplementedError(f"{self.what!r} cannot be taken back")
         what, statements = self.undo
         return HistoryOp(what, statements, (self.what, self.statements))
 
     def to_diff_tuple(self) -> tuple[str, str]:
-        """Return what ``alembic check`` shows."""
+        """Return the difference that ``alembic check`` shows."""
         return ("history_ddl", self.what)
 
 

@@ -1,4 +1,4 @@
-"""Privileges of an application's role, which a revision is asked for by ``-x``.
+"""Privileges of an application's role: ``-x harden`` asks a revision to revoke them.
 
 ::
 
@@ -13,14 +13,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData
 
 from sa_history.alembic.operations import HistoryOp
-from sa_history.ddl.catalog import read_grants, role_problem, still_granted
-from sa_history.install.privileges import (
-    forbidden_past_triggers,
-    guarded_in,
-    harden_statements,
-    ignorable,
-    soften_statements,
-)
+from sa_history.install.privileges import Hardening
 from sa_history.sql.compose import SchemaNames
 
 
@@ -34,43 +27,27 @@ def hardenings(
 
     A downgrade gives back what the role and PUBLIC have now.
 
-    :param arguments: what is asked for, by ``-x``.
-    :raises CommandError: it would be in vain.
+    :param arguments: the values of ``-x``, by name.
+    :raises CommandError: a role would still have another way.
     """
-    roles = arguments.get("harden", [])
-    loose = [name for metadata in metadatas for name in ignorable(metadata)]
-    if roles and loose:
-        raise CommandError(
-            f"-x harden: any client may have the tracking of {', '.join(loose)} "
-            "ignored; give track(..., ignorable=False)"
-        )
-    guarded = [each for metadata in metadatas for each in guarded_in(metadata)]
-    named = [each.key(schemas) for each in guarded]
-    forbidden = [
-        each
-        for metadata in metadatas
-        for each in forbidden_past_triggers(metadata, schemas)
-    ]
     operations = []
-    for role in roles:
-        problem = role_problem(connection, role, named)
-        if problem is not None:
-            raise CommandError(f"-x harden={role}: role {role!r} {problem}")
-        if still := still_granted(connection, role, forbidden):
+    for role in arguments.get("harden", []):
+        hardening = Hardening(metadatas, role, schemas)
+        if problem := hardening.problem(connection):
+            raise CommandError(f"-x harden={role}: {problem}")
+        if remaining := hardening.remaining(connection, is_done=False):
             raise CommandError(
                 f"-x harden={role}: role {role!r} would still have "
-                f"{', '.join(still)}, by which it leaves no event; revoke that; of a "
-                'partition level="row" records it, too'
+                f"{', '.join(remaining)}, by which it leaves no event; revoke that; of "
+                'a partition level="row" records it, too'
             )
-        grants = read_grants(connection, role, named)
-        undo = soften_statements(guarded, role, grants, schemas)
         operations.append(
             HistoryOp(
                 f"leave role {role} no way to its history but to read it",
-                [each.render(schemas) for each in harden_statements(guarded, role)],
+                hardening.statements(),
                 (
                     f"give role {role} back what it had of its history",
-                    [each.render(schemas) for each in undo],
+                    hardening.restore_grants(connection),
                 ),
             )
         )

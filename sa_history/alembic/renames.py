@@ -1,4 +1,4 @@
-"""Renames, which autogenerate cannot see: it is told on the command line.
+"""Renames, which autogenerate cannot see: they are given on the command line.
 
 ::
 
@@ -36,11 +36,11 @@ from sa_history.tracking.registry import history_of, trackings_of_table
 
 @dataclass(frozen=True)
 class Renames:
-    """What is renamed.
+    """The renames of one revision.
 
-    :param operations: that do it.
-    :param tables: the names that tables had.
-    :param sequences: the names that sequences have then.
+    :param operations: the operations that rename.
+    :param tables: the names of renamed tables, before.
+    :param sequences: the names of renamed sequences, after.
     """
 
     operations: list[HistoryOp]
@@ -59,18 +59,69 @@ class TableName:
         return f"{self.schema}.{self.name}" if self.schema else self.name
 
 
+@dataclass(frozen=True)
+class TableRename:
+    """A table that gets another name or schema, with its indexes and its comment.
+
+    :param before: the table's name before.
+    :param after: the table's name after.
+    :param indexes: names of indexes, before and after.
+    :param comments: the table's comment before and after, None for no comment.
+    """
+
+    before: TableName
+    after: TableName
+    indexes: tuple[tuple[str, str], ...]
+    comments: tuple[str | None, str | None]
+
+    def reversed(self) -> TableRename:
+        """Return the rename that takes this one back."""
+        return TableRename(
+            before=self.after,
+            after=self.before,
+            indexes=tuple((new, old) for old, new in self.indexes),
+            comments=(self.comments[1], self.comments[0]),
+        )
+
+    def operation(self, schemas: SchemaNames) -> HistoryOp:
+        """Return the operation, whose downgrade is the reversed rename."""
+        back = self.reversed()
+        return HistoryOp(
+            self._title(),
+            self._statements(schemas),
+            (back._title(), back._statements(schemas)),
+        )
+
+    def _title(self) -> str:
+        return f"rename table {self.before} to {self.after}"
+
+    def _statements(self, schemas: SchemaNames) -> list[str]:
+        source = Qualified(schemas(self.before.schema), self.before.name)
+        target = Qualified(schemas(self.after.schema), self.after.name)
+        statements = _moves("TABLE", source, target)
+        for old, new in self.indexes:
+            index = Qualified(target.schema, old)
+            statements += _moves("INDEX", index, Qualified(target.schema, new))
+        comment_before, comment = self.comments
+        if comment_before != comment:
+            text = Raw("NULL") if comment is None else Literal(comment)
+            statements.append(Raw("COMMENT ON TABLE ") + target + Raw(" IS ") + text)
+        return [statement.render(schemas) for statement in statements]
+
+
 def rename(
     arguments: Mapping[str, list[str]],
     upgrade_ops: ops.UpgradeOps,
     metadatas: list[MetaData],
     schemas: SchemaNames,
 ) -> Renames:
-    """Return the renames that are asked for, and take away what they replace.
+    """Return the renames that ``-x`` asks for, and remove the operations they replace.
 
-    The event tables of a table are renamed with it, and their columns with its columns;
-    with a context table goes the sequence, which shall go on counting.
+    The event tables of a table are renamed with it, and their columns with its columns.
+    With a context table its sequence is renamed, which has to go on counting.
 
-    :param arguments: what is asked for, by ``-x``.
+    :param arguments: the values of ``-x``, by name.
+    :raises CommandError: the models have no such rename.
     """
     operations: list[HistoryOp] = []
     tables: set[Qualified] = set()
@@ -80,7 +131,8 @@ def rename(
         pairs = _renamed_tables(upgrade_ops, metadatas, before, after)
         for old, new in pairs:
             tables.add(Qualified(schemas(old.schema), old.name))
-            operations.append(_renamed(upgrade_ops, old, new, schemas))
+            renamed = _table_rename(upgrade_ops, old, new)
+            operations.append(renamed.operation(schemas))
         for source, target in _sequences(metadatas, before, after, schemas):
             operations.append(_renamed_sequence(source, target, schemas))
             sequences.add(target)
@@ -95,7 +147,7 @@ def rename(
 def _sequences(
     metadatas: list[MetaData], before: TableName, after: TableName, schemas: SchemaNames
 ) -> Iterator[tuple[Qualified, Qualified]]:
-    """Return the names of the sequence that belongs to a context table."""
+    """Yield the names before and after of a renamed context table's sequence."""
     for metadata in metadatas:
         history = history_of(metadata)
         if history is None:
@@ -234,13 +286,10 @@ def _is_replaced(
     )
 
 
-def _renamed(
-    upgrade_ops: ops.UpgradeOps,
-    before: TableName,
-    after: TableName,
-    schemas: SchemaNames,
-) -> HistoryOp:
-    """Return what renames a table, its indexes and its comment."""
+def _table_rename(
+    upgrade_ops: ops.UpgradeOps, before: TableName, after: TableName
+) -> TableRename:
+    """Return the rename that replaces DROP TABLE and CREATE TABLE, and remove these."""
     dropped = next(
         op.to_table()
         for op in upgrade_ops.ops
@@ -262,37 +311,13 @@ def _renamed(
     upgrade_ops.ops[:] = [
         op for op in upgrade_ops.ops if _name_of(op) not in (before, after)
     ]
-    comments = (dropped.comment, created.comment)
-
-    def statements(
-        old: TableName,
-        new: TableName,
-        names: list[tuple[str, str]],
-        comment: str | None,
-    ) -> list[str]:
-        target = Qualified(schemas(new.schema), new.name)
-        result = _moves("TABLE", Qualified(schemas(old.schema), old.name), target)
-        for old_index, new_index in names:
-            index = Qualified(target.schema, old_index)
-            result += _moves("INDEX", index, Qualified(target.schema, new_index))
-        if comments[0] != comments[1]:
-            text = Raw("NULL") if comment is None else Literal(comment)
-            result.append(Raw("COMMENT ON TABLE ") + target + Raw(" IS ") + text)
-        return [statement.render(schemas) for statement in result]
-
-    back = [(new, old) for old, new in indexes]
-    return HistoryOp(
-        f"rename table {before} to {after}",
-        statements(before, after, indexes, comments[1]),
-        (
-            f"rename table {after} to {before}",
-            statements(after, before, back, comments[0]),
-        ),
+    return TableRename(
+        before, after, tuple(indexes), (dropped.comment, created.comment)
     )
 
 
 def _moves(kind: str, source: Qualified, target: Qualified) -> list[Fragment]:
-    """Return what gives a table, an index or a sequence another schema and name."""
+    """Return the statements that give a table, index or sequence another name."""
     assert target.schema is not None
     result: list[Fragment] = []
     alter = Raw(f"ALTER {kind} ")
@@ -309,8 +334,8 @@ def _index_renames(
 ) -> list[tuple[str, str]]:
     """Return the names of indexes that are on the same columns before and after.
 
-    Of expressions a database has another text than the models; they are taken for the
-    same where there is no other to confuse them with.
+    The text of an expression is not the same in a database and in the models. Indexes
+    on expressions are taken for the same if there is only one on each side.
     """
     dropped: dict[tuple[str | None, ...], list[str]] = {}
     created: dict[tuple[str | None, ...], list[str]] = {}
@@ -331,14 +356,14 @@ def _index_renames(
 
 
 def _columns(index: Index) -> tuple[str | None, ...]:
-    """Return the names of the columns, None for an expression."""
+    """Return the names of the columns; an expression has None in its place."""
     return tuple(c.name if isinstance(c, Column) else None for c in index.expressions)
 
 
 def _take(
     upgrade_ops: ops.UpgradeOps, table: TableName, wanted: Callable[[Any], bool]
 ) -> int:
-    """Take operations on a table's columns away, and return how many there were."""
+    """Remove operations on a table's columns, and return how many there were."""
     taken = 0
     for modify in list(upgrade_ops.ops):
         if isinstance(modify, ops.ModifyTableOps) and _name_of(modify) == table:

@@ -1,4 +1,7 @@
-"""The command ``sa-history``."""
+"""The command ``sa-history``: arguments are read here, and results are printed.
+
+What the commands do to a database is in :mod:`sa_history.install`.
+"""
 
 from __future__ import annotations
 

@@ -1,35 +1,183 @@
-"""What the commands do and print, whoever reads their arguments.
+"""The commands: what they are called, what they take, do and print.
 
-Each returns an exit status.
+``sa-history`` and ``flask history`` make their parsers of :data:`COMMANDS`. Both have a
+command that is added here.
 """
 
 from __future__ import annotations
 
+import enum
+import os
 import sys
-from collections.abc import Collection, Sequence
+import traceback
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Engine, MetaData, create_mock_engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from sa_history.ddl.elements import Statement
 from sa_history.ddl.fingerprint import Mark
-from sa_history.exc import CommandError
+from sa_history.exc import CommandError, HistoryError
 from sa_history.install import api as installation
+from sa_history.install.drift import Problem
 from sa_history.install.expected import objects_of, trackings_in
+from sa_history.install.survey import explained
 from sa_history.writing.baseline import baseline as write_baseline
 
 DRIFT, FAILURE = 1, 2
 """Exit statuses: something is not as the models say; it could not be done."""
 
 
-def ls(engine: Engine, metadatas: Sequence[MetaData]) -> int:
+@dataclass(frozen=True)
+class Database:
+    """A database, and the models that have tables in it.
+
+    :param metadatas: the models.
+    :param command: how a command is called, with braces for its name, such as
+        ``"flask history {}"``.
+    :param url_engine: the engine, None for a command that needs no database.
+    """
+
+    metadatas: Sequence[MetaData]
+    command: str
+    url_engine: Engine | None
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, of a command that needs a database."""
+        assert self.url_engine is not None
+        return self.url_engine
+
+
+class Kind(enum.Enum):
+    """What an argument takes."""
+
+    FLAG = "nothing; True if it is given"
+    TEXT = "a text; it has to be given"
+    COUNT = "a number from 1 on"
+    CHOICES = "one of some values; it may be given several times"
+    NAMES = "any number of names, by their position"
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a command.
+
+    :param name: such as ``"--dry-run"``; the function's parameter is ``dry_run``.
+    :param kind: what it takes.
+    :param help: what it means.
+    :param metavar: the name of its value in a usage, None for a flag.
+    :param choices: the values of ``Kind.CHOICES``.
+    :param default: the value of ``Kind.COUNT`` if it is left out.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    metavar: str | None = None
+    choices: tuple[str, ...] = ()
+    default: int | None = None
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command.
+
+    :param run: the function, which is given a :class:`Database` and a keyword for each
+        argument, and returns an exit status.
+    :param help: a line about it.
+    :param arguments: what it takes beside the models and the database.
+    :param needs_database: False if it reads models only.
+    """
+
+    run: Callable[..., int]
+    help: str
+    arguments: tuple[Argument, ...] = ()
+    needs_database: bool = True
+
+    @property
+    def name(self) -> str:
+        """The name, which is that of the function."""
+        return self.run.__name__
+
+
+def exit_status(program: str, run: Callable[[], int]) -> int:
+    """Run something, and return an exit status, whatever happens.
+
+    :param program: the name that is printed before an error.
+    :param run: returns the exit status if all goes well.
+    """
+    try:
+        status = run()
+        sys.stdout.flush()
+        return status
+    except DBAPIError as error:
+        message = explained(error)
+    except (HistoryError, SQLAlchemyError) as error:
+        message = str(error)
+    except KeyboardInterrupt:
+        message = "interrupted"
+    except BrokenPipeError:
+        # Whoever reads has seen enough; nothing is to be flushed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILURE
+    except Exception:
+        # Python would exit with 1, which says something else.
+        traceback.print_exc()
+        return FAILURE
+    print(f"{program}: {message}", file=sys.stderr)
+    return FAILURE
+
+
+def run_command(
+    command: Command, databases: Sequence[Database], options: Mapping[str, Any]
+) -> int:
+    """Run a command for each database, and return the highest exit status.
+
+    :param options: the values of its arguments, by the names of parameters.
+    :raises CommandError: ``tables`` names a table that no model tracks.
+    """
+    _require_tables(databases, options.get("tables", ()))
+    return max(command.run(database, **options) for database in databases)
+
+
+def ls(database: Database) -> int:
     """Print what belongs in the database, and its state."""
-    for state in installation.status(engine, *metadatas):
+    for state in installation.status(database.engine, *database.metadatas):
         print(state)
     return 0
 
 
-def ddl(metadatas: Sequence[MetaData], without_tables: bool) -> int:
+def check(database: Database, allow: Collection[str]) -> int:
+    """Print what is not as the models say, each with what mends it.
+
+    :param allow: problems that are no reason to fail.
+    """
+    found = installation.check(database.engine, *database.metadatas)
+    if not found:
+        print("all is as the models say")
+    for finding in found:
+        print(finding.message(database.command))
+    return DRIFT if any(f.problem not in allow for f in found) else 0
+
+
+def install(database: Database, prune: bool) -> int:
+    """Create or renew what is wrong, and print what was done."""
+    done = installation.install(database.engine, *database.metadatas, prune=prune)
+    print("\n".join(done) or "nothing to do")
+    return 0
+
+
+def uninstall(database: Database) -> int:
+    """Drop triggers and functions, and print what was done."""
+    done = installation.uninstall(database.engine, *database.metadatas)
+    print("\n".join(done) or "nothing to do")
+    return 0
+
+
+def ddl(database: Database, without_tables: bool) -> int:
     """Print what create_all would run.
 
     :param without_tables: print only functions, triggers, views and the sequence.
@@ -45,70 +193,33 @@ def ddl(metadatas: Sequence[MetaData], without_tables: bool) -> int:
     dialect.identifier_preparer._double_percents = False
     # SQLAlchemy 2.0 doubles backslashes for a server that it has not met.
     dialect._backslash_escapes = False
-    for metadata in metadatas:
+    for metadata in database.metadatas:
         if not without_tables:
             metadata.create_all(engine, checkfirst=False)
             continue
-        for owned in objects_of(metadata):
-            show(Statement(owned.made.create()))
-            show(Statement(Mark(owned.made)))
+        for expected in objects_of(metadata):
+            show(Statement(expected.definition.create()))
+            show(Statement(Mark(expected.definition)))
     return 0
 
 
-def install(engine: Engine, metadatas: Sequence[MetaData], prune: bool) -> int:
-    """Create or renew what is wrong, and print what was done."""
-    done = installation.install(engine, *metadatas, prune=prune)
-    print("\n".join(done) or "nothing to do")
-    return 0
-
-
-def uninstall(engine: Engine, metadatas: Sequence[MetaData]) -> int:
-    """Drop triggers and functions, and print what was done."""
-    done = installation.uninstall(engine, *metadatas)
-    print("\n".join(done) or "nothing to do")
-    return 0
-
-
-def harden(
-    engine: Engine, metadatas: Sequence[MetaData], role: str, dry_run: bool
-) -> int:
-    """Take from a role what it could touch its history with, and print how."""
+def harden(database: Database, app_role: str, dry_run: bool) -> int:
+    """Revoke what a role could touch its history with, and print the statements."""
     for statement in installation.harden(
-        engine, *metadatas, role=role, dry_run=dry_run
+        database.engine, *database.metadatas, role=app_role, dry_run=dry_run
     ):
         print(f"{statement};")
     return 0
 
 
-def check(
-    engine: Engine,
-    metadatas: Sequence[MetaData],
-    allow: Collection[str],
-    command: str,
-) -> int:
-    """Print what is not as the models say, each with what mends it.
-
-    :param allow: problems that are no reason to fail.
-    :param command: how a command is called, with braces for its name.
-    """
-    found = installation.check(engine, *metadatas)
-    if not found:
-        print("all is as the models say")
-    for finding in found:
-        print(finding.told(command))
-    return DRIFT if any(f.problem not in allow for f in found) else 0
-
-
-def baseline(
-    engine: Engine, metadatas: Sequence[MetaData], tables: Sequence[str], batch: int
-) -> int:
+def baseline(database: Database, tables: Sequence[str], batch: int) -> int:
     """Give rows without an event their first one, and print how many.
 
-    :param tables: the names of tracked tables; all, if there are none.
+    :param tables: the names of tracked tables; all, if there are none. Those that are
+        in another database are left out.
     :param batch: rows in a transaction.
     """
-    require_tables(metadatas, tables)
-    for tracking in (t for m in metadatas for t in trackings_in(m)):
+    for tracking in (t for m in database.metadatas for t in trackings_in(m)):
         name = tracking.event_table.fullname
         if tables and tracking.table.fullname not in tables:
             continue
@@ -117,7 +228,7 @@ def baseline(
             print(f"{name}: {events} so far", file=sys.stderr)
 
         written = write_baseline(
-            engine,
+            database.engine,
             tracking.table,
             events=tracking.options.events,
             batch=batch,
@@ -127,12 +238,68 @@ def baseline(
     return 0
 
 
-def require_tables(metadatas: Sequence[MetaData], tables: Sequence[str]) -> None:
-    """Refuse names of tables that are not tracked.
+COMMANDS = (
+    Command(ls, "List what belongs in the database, and its state."),
+    Command(
+        ddl,
+        "Print what create_all would run, in order.",
+        (
+            Argument(
+                "--without-tables",
+                Kind.FLAG,
+                "only functions, triggers, views and the sequence",
+            ),
+        ),
+        needs_database=False,
+    ),
+    Command(
+        install,
+        "Create or renew what is wrong.",
+        (Argument("--prune", Kind.FLAG, "drop what the models do not have any more"),),
+    ),
+    Command(uninstall, "Drop the triggers and their functions."),
+    Command(
+        check,
+        "Exit with 1 where something is not as the models say.",
+        (
+            Argument(
+                "--allow",
+                Kind.CHOICES,
+                "do not exit with 1 for this problem, one of "
+                f"{', '.join(Problem)}; may be repeated",
+                metavar="PROBLEM",
+                choices=tuple(problem.value for problem in Problem),
+            ),
+        ),
+    ),
+    Command(
+        harden,
+        "Leave a role no way to its history but to read it.",
+        (
+            Argument("--app-role", Kind.TEXT, "the application's role", metavar="ROLE"),
+            Argument("--dry-run", Kind.FLAG, "only print the statements"),
+        ),
+    ),
+    Command(
+        baseline,
+        "Give rows without an event their first.",
+        (
+            Argument("tables", Kind.NAMES, "names of tables; all, if left out"),
+            Argument("--batch", Kind.COUNT, "rows in a transaction", default=10_000),
+        ),
+    ),
+)
+"""The commands, in the order in which a usage lists them."""
 
-    :raises CommandError: there are such.
-    """
-    known = {t.table.fullname for m in metadatas for t in trackings_in(m)}
+
+def _require_tables(databases: Sequence[Database], tables: Sequence[str]) -> None:
+    """Refuse names of tables that are not tracked in any of the databases."""
+    known = {
+        tracking.table.fullname
+        for database in databases
+        for metadata in database.metadatas
+        for tracking in trackings_in(metadata)
+    }
     unknown = [name for name in tables if name not in known]
     if unknown:
         raise CommandError(

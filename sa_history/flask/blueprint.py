@@ -6,7 +6,7 @@ import hmac
 import re
 import secrets
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import flask
@@ -49,16 +49,18 @@ def timeline(
 ) -> flask.Blueprint:
     """Return a blueprint with the pages, for an application that has a History.
 
-    :param name: of the blueprint; endpoints are such as ``history.events``.
+    :param name: the name of the blueprint; endpoints are such as ``history.events``.
     :param authorize: called before each page; it returns True, or the answer is 403,
         whatever was asked for. It may abort or redirect by itself.
     :param authorize_restore: called with an event before it is restored, and returns
         True or False; without it nothing can be restored.
     :param mask: attributes that are never shown, as ``"password"`` for all models or
-        ``"User.email"`` for one. A key that is masked has no page of its own.
-    :param who: gives the name of the user from the metadata of a context; the key
+        ``"User.email"`` for one. A foreign key to a masked attribute is masked as well.
+        Where a key is masked objects have no pages, and are not found by their keys.
+    :param who: called with the metadata of a context for the name of the user; the key
         ``user``, if left out.
-    :param page_size: events on a page.
+    :param page_size: how many events a page has, from 1 on.
+    :return: the blueprint, to register with any ``url_prefix``.
     :raises DefinitionError: ``authorize`` is no function.
 
     Example::
@@ -130,14 +132,14 @@ class _Pages:
         self._page_size = page_size
 
     def check(self) -> None:
-        """Turn away who may not see it, before anything is looked for."""
+        """Answer 403 to who may not see the pages, before anything is looked for."""
         if flask.request.endpoint == f"{flask.request.blueprint}.static":
             return
         if not _is_allowed("authorize", self._authorize):
             raise Forbidden
 
     def protect(self, response: Response) -> Response:
-        """Add what keeps a page to itself."""
+        """Add the headers that keep a page to itself."""
         response.headers["Content-Security-Policy"] = POLICY
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Referrer-Policy"] = "same-origin"
@@ -152,7 +154,7 @@ class _Pages:
             return self._list("events", shown, filters, {"filters": filters})
 
     def nothing(self, path: str) -> Any:
-        """Answer that there is no such page, but to those only who may see any."""
+        """Answer 404, but only to those who may see the pages."""
         raise NotFound
 
     def context(self, context_id: uuid.UUID) -> Any:
@@ -176,7 +178,7 @@ class _Pages:
             chosen = arguments.getlist("version", type=int)
             if len(chosen) == 2:
                 found = [
-                    self._entry(version)
+                    self._entry(shown, version)
                     for version in shown.versions(filters, sorted({*chosen}))
                 ]
                 if len(found) != len({*chosen}):
@@ -186,11 +188,11 @@ class _Pages:
             if arguments.get("at"):
                 extra["at"] = as_time("at", arguments["at"])
                 state = shown.at(filters, extra["at"])
-                extra["state"] = None if state is None else self._entry(state)
+                extra["state"] = None if state is None else self._entry(shown, state)
             return self._list("object", shown, filters, extra)
 
     def restore(self, table: str, event_id: int) -> Any:
-        """Make a row what it was in an event."""
+        """Restore a row as it was in an event."""
         if flask.request.method != "POST":
             raise MethodNotAllowed(["POST"])
         allow = self._authorize_restore
@@ -206,15 +208,21 @@ class _Pages:
             event = shown.event(table, event_id)
             if not _is_allowed("authorize_restore", allow, event):
                 raise Forbidden
-            key = shown.key_of(event)
+            tracking = shown.table(table)
+            hidden = shown.hidden.attributes(tracking)
+            key = None if shown.hidden.has_key(tracking) else shown.key_of(event)
+            # Now, since after an error the session reads nothing more.
+            values = [str(getattr(event, name, "")) for name in hidden]
             try:
                 with context(shown.session, restored=event_id):
                     event.revert(shown.session)
                     shown.session.commit()
             except DBAPIError as error:
-                raise Conflict(_refusal(error)) from error
+                raise Conflict(_refusal(error, values)) from error
             except HistoryError as error:
                 raise BadRequest(str(error)) from error
+        if key is None:
+            return flask.redirect(flask.url_for(".events"), code=303)
         return flask.redirect(self._object_url(table, key), code=303)
 
     def _list(
@@ -229,7 +237,7 @@ class _Pages:
         rows = shown.events(filters, before, self._page_size + 1)
         if not rows and page != "events" and before is None:
             raise NotFound
-        entries = [self._entry(row) for row in rows[: self._page_size]]
+        entries = [self._entry(shown, row) for row in rows[: self._page_size]]
         following = None
         if len(rows) > self._page_size:
             following = self._following(page, filters, entries[-1].id)
@@ -259,7 +267,7 @@ class _Pages:
         )
 
     def _following(self, page: str, filters: Filters, last: int) -> str:
-        """Return the address of the next page; only of what is known to pages."""
+        """Return the address of the next page, with the arguments that pages know."""
         arguments = flask.request.args
         given = {name: arguments.getlist(name) for name in _KEPT if name in arguments}
         given["before"] = [self._cursor(last)]
@@ -282,9 +290,9 @@ class _Pages:
         page = ".object" if plain else ".object_by_key"
         return flask.url_for(page, **{**more, "table": table, "key": key})
 
-    def _entry(self, found: Found) -> Entry:
+    def _entry(self, shown: Timeline, found: Found) -> Entry:
         tracking, row = found
-        return Entry.of(row, tracking, self._masks, self._who)
+        return Entry.of(row, tracking, shown.hidden.attributes(tracking), self._who)
 
     def _timeline(self) -> Timeline:
         state = flask.current_app.extensions.get("sa_history")
@@ -293,9 +301,8 @@ class _Pages:
                 "the timeline needs a History; call its init_app for this application"
             )
         engine, metadata = state.tracked()
-        shown = Timeline(Session(engine), metadata)
-        self._masks.require(state.trackings())
-        return shown
+        hidden = self._masks.of(state.trackings())
+        return Timeline(Session(engine), metadata, hidden)
 
     def _token(self) -> str | None:
         """Return the token of the user's forms."""
@@ -332,7 +339,7 @@ _PLAIN = re.compile(r"[^/\\\x00-\x1f\x7f]+(/[^/\\\x00-\x1f\x7f]+)*")
 
 
 def _is_allowed(name: str, function: Callable[..., Any], *args: Any) -> bool:
-    """Ask a function of the application.
+    """Return the answer of a function of the application: a permission, or none.
 
     :raises DefinitionError: it gives something else that is true, such as a coroutine,
         a response, or Flask-Login's ``current_user``, which anonymous users have too.
@@ -346,8 +353,13 @@ def _is_allowed(name: str, function: Callable[..., Any], *args: Any) -> bool:
     return bool(allowed)
 
 
-def _refusal(error: DBAPIError) -> str:
-    """Return what the database said, without details, which have values of the row."""
+def _refusal(error: DBAPIError, hidden: Sequence[str]) -> str:
+    """Return the database's message, without details, which have values of the row.
+
+    :param hidden: values that may not be shown; a trigger can say them.
+    """
     diagnostics = getattr(error.orig, "diag", None)
     said = getattr(diagnostics, "message_primary", None)
-    return f"The database refused it: {said or type(error.orig).__name__}"
+    if said is None or any(value in said for value in hidden):
+        said = type(error.orig).__name__
+    return f"The database refused it: {said}"

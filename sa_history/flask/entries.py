@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
+
+from sqlalchemy import Column
+from sqlalchemy.exc import NoReferenceError
 
 from sa_history._types import Op
 from sa_history.exc import DefinitionError
@@ -16,7 +21,7 @@ from sa_history.tracking.registry import Tracking
 MASKED = "•••"
 """What stands in the place of a value that is not shown."""
 
-_VERBS = {
+_VERBS: Mapping[str, str] = {
     Op.INSERT: "created",
     Op.UPDATE: "changed",
     Op.DELETE: "deleted",
@@ -28,59 +33,95 @@ _VERBS = {
 
 @dataclass(frozen=True)
 class Masks:
-    """What is never shown.
+    """The attributes that are never shown.
 
     :param names: attributes, as ``"password"`` or ``"User.email"``.
     """
 
     names: frozenset[str]
 
-    def hides(self, model: str, attribute: str) -> bool:
-        """Return whether an attribute is hidden."""
-        return attribute in self.names or f"{model}.{attribute}" in self.names
+    def of(self, trackings: Iterable[Tracking]) -> Hidden:
+        """Return the columns that the names hide.
 
-    def require(self, trackings: Iterable[Tracking]) -> None:
-        """Refuse names that hide nothing, since what they were to hide is shown.
-
-        :raises DefinitionError: there are such.
+        :param trackings: all that is tracked, in any database.
+        :raises DefinitionError: a name hides nothing, so that what it was to hide would
+            be shown.
         """
-        known = {
-            name
-            for tracking in trackings
-            for attribute in tracking.tracked_columns.columns
-            for name in (attribute, f"{tracking.subject}.{attribute}")
-        }
-        if unknown := sorted(self.names - known):
+        columns: dict[str, set[Column[Any]]] = {}
+        for tracking in trackings:
+            for attribute, column in tracking.tracked_columns.columns.items():
+                for name in (attribute, f"{tracking.subject}.{attribute}"):
+                    columns.setdefault(name, set()).add(column)
+        if unknown := sorted(self.names - columns.keys()):
             raise DefinitionError(
                 f"mask names {', '.join(unknown)}, which no tracked model has; write "
                 "attributes as 'password' or 'User.password'"
             )
+        return Hidden(frozenset().union(*(columns[name] for name in self.names)))
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """The columns that are never shown.
+
+    :param columns: the masked columns. Columns with a foreign key to one of them have
+        the same values, so they are hidden as well.
+    """
+
+    columns: frozenset[Column[Any]]
+
+    def attributes(self, tracking: Tracking) -> set[str]:
+        """Return the hidden attributes of a model."""
+        columns = tracking.tracked_columns.columns
+        return {name for name, column in columns.items() if self._hides(column, [])}
+
+    def has_key(self, tracking: Tracking) -> bool:
+        """Return True if an attribute of the model's key is hidden."""
+        return not self.attributes(tracking).isdisjoint(tracking.tracked_columns.key)
+
+    def _hides(self, column: Column[Any], seen: list[Column[Any]]) -> bool:
+        if column in self.columns:
+            return True
+        seen.append(column)  # rows may refer to each other
+        return any(
+            self._hides(referred, seen)
+            for referred in _referred_columns(column)
+            if referred not in seen
+        )
+
+
+def _referred_columns(column: Column[Any]) -> Iterator[Column[Any]]:
+    for foreign_key in column.foreign_keys:
+        # A table that is in no model has nothing that is masked.
+        with contextlib.suppress(NoReferenceError):
+            yield foreign_key.column
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An event, with what hides from view hidden.
+    """An event, in which hidden values are masked.
 
-    :param id: its number.
+    :param id: the event's number.
     :param table: the event table.
     :param model: the name of the tracked class.
-    :param key: of the row, as text; None for none, and for one that is not shown.
-    :param verb: what was done.
+    :param key: the row's key as text; None if there is none or it is hidden.
+    :param operation: what was done to the row, such as ``"created"``.
     :param label: of the tracker.
-    :param time: when.
-    :param who: the user.
+    :param time: the time at which the transaction began.
+    :param who: the user's name, or None.
     :param transaction: the number of the transaction.
-    :param context_id: the id of the context.
-    :param context: its metadata.
-    :param data: the row, by attribute.
-    :param diff: what changed, None where it is not known.
+    :param context_id: the id of the context, or None.
+    :param context: the metadata of the context; an odd one by the key ``metadata``.
+    :param data: the values of the row, by attribute.
+    :param diff: the values before and after of attributes that changed, None if
+        nothing is known from before.
     """
 
     id: int
     table: str
     model: str
     key: str | None
-    verb: str
+    operation: str
     label: str
     time: datetime.datetime
     who: str | None
@@ -95,27 +136,31 @@ class Entry:
         cls,
         row: Any,
         tracking: Tracking,
-        masks: Masks,
+        hidden: AbstractSet[str],
         who: Callable[[Mapping[str, Any]], str | None],
     ) -> Entry:
         """Return a row of AggregateEvent as an entry.
 
-        :param tracking: whose event it is.
+        :param tracking: the tracking of the event's table.
+        :param hidden: the attributes that are not shown.
+        :param who: gives the user's name from the metadata of a context.
         """
-        model, metadata = row.pgh_obj_model, row.pgh_context or {}
+        metadata = row.pgh_context or {}
+        if not isinstance(metadata, Mapping):
+            # The library writes objects only, but anybody's SQL can write a list.
+            metadata = {"metadata": metadata}
 
         def shown(name: str, value: Any) -> Any:
-            hidden = value is not None and masks.hides(model, name)
-            return MASKED if hidden else value
+            return MASKED if name in hidden and value is not None else value
 
-        diff, columns = row.pgh_diff, tracking.tracked_columns
-        has_key = not any(masks.hides(model, name) for name in columns.key)
+        diff = row.pgh_diff
+        has_key = hidden.isdisjoint(tracking.tracked_columns.key)
         return cls(
             id=row.pgh_id,
             table=tracking.event_table.fullname,
-            model=model,
+            model=row.pgh_obj_model,
             key=row.pgh_obj_id if has_key else None,
-            verb=_VERBS.get(Op(row.pgh_op), row.pgh_op),
+            operation=_VERBS.get(row.pgh_op, row.pgh_op),
             label=row.pgh_label,
             time=row.pgh_created_at,
             who=who(metadata),
@@ -129,13 +174,13 @@ class Entry:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for programs."""
+        """Return the entry as JSON has it, for programs."""
         return {
             "id": self.id,
             "model": self.model,
             "key": self.key,
             "label": self.label,
-            "did": self.verb,
+            "operation": self.operation,
             "time": self.time.isoformat(),
             "user": self.who,
             "transaction": self.transaction,
@@ -147,7 +192,7 @@ class Entry:
 
 
 def changed(before: Entry, after: Entry) -> dict[str, tuple[Any, Any]]:
-    """Return what differs between two versions."""
+    """Return the values before and after that differ between two versions."""
     return {
         name: (before.data.get(name), after.data.get(name))
         for name in {**before.data, **after.data}

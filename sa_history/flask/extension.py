@@ -26,13 +26,14 @@ from sa_history.tracking.registry import Tracking
 from sa_history.util.sessions import Target
 
 NAME = "sa_history"
-"""Of the extension in ``app.extensions``, and of what it keeps in ``flask.g``."""
+"""The key of the extension in ``app.extensions``, and of its scope in ``flask.g``."""
 
 
 class _Scope(LateFrame):
-    """The context of a request or a command, and the stacks that it is on.
+    """The context of a request or a command, and the stacks of blocks that it is on.
 
-    :param values: gives what it tells.
+    :param values: called for the keys and values of the context, whenever something is
+        written.
     """
 
     def __init__(self, values: Callable[[], Mapping[str, Any]]) -> None:
@@ -43,9 +44,10 @@ class _Scope(LateFrame):
         self._holder: Any = flask.g._get_current_object()
 
     def begin(self) -> None:
-        """Have what the thread writes linked to it, and to no request around it.
+        """Link what the thread writes to this scope, and to no scope around it.
 
-        A view may call the application by a test client, as may a command.
+        There is one around where a view or a command calls the application by a test
+        client.
         """
         stack = ambient.blocks.contexts
         self._around = [frame for frame in stack if isinstance(frame, _Scope)]
@@ -54,13 +56,13 @@ class _Scope(LateFrame):
         self._enter(stack)
 
     def attach(self, user: Session | Connection) -> None:
-        """Have what a session or connection writes linked to it."""
+        """Link what a session or connection writes to this scope."""
         if user not in self._users:
             self._users.add(user)
             self._enter(blocks_of(user, "History", ContextError).contexts)
 
     def leave(self) -> None:
-        """Take it from wherever it is; in a teardown nothing may fail."""
+        """Link nothing more to this scope; in a teardown nothing may fail."""
         self._take_away()
         self._stacks.clear()
         self._users.clear()
@@ -70,19 +72,22 @@ class _Scope(LateFrame):
 
     @property
     def has_begun(self) -> bool:
-        """Whether it has begun, and has not been left."""
+        """True from :meth:`begin` or :meth:`attach` on until :meth:`leave`."""
         return bool(self._stacks)
 
     def is_of_thread(self) -> bool:
-        """Return whether what this thread writes is linked to it in any case."""
+        """Return True if what this thread writes is linked to this scope."""
         return any(frame is self for frame in ambient.blocks.contexts)
 
     def is_held(self) -> bool:
-        """Return whether it began in the application's context that is current."""
+        """Return True if the scope began in the current application context.
+
+        It did not in a copy of the request's context.
+        """
         return self._holder is flask.g._get_current_object()
 
     def known(self) -> dict[str, Any]:
-        """Return its values, for a copy of its context in another thread."""
+        """Return the values last asked for, for a copy of the context."""
         return {**self._values(), **self._known}
 
     def _enter(self, stack: list[Frame]) -> None:
@@ -101,16 +106,17 @@ class History:
     The context of a request has the user, method, path, endpoint, remote address, and
     where headers bring them a request id and a trace id; that of a ``flask`` command
     has its name. Nothing is stored for a request that changes nothing. The commands
-    ``flask history ls|check|baseline|ddl`` come with it.
+    ``flask history ...`` come with it, which are those of ``sa-history``.
 
     :param db: Flask-SQLAlchemy's or Flask-SQLAlchemy-Lite's object, a sessionmaker or a
         scoped session; give it here or to :meth:`init_app`.
     :param models: declarative bases or MetaData, for the commands and the timeline;
         those of Flask-SQLAlchemy are known.
-    :param context: called to add keys to the context of a request, whenever something
-        is written in it. It must not use the database. What it gives as ``user`` is
-        used and not Flask-Login's.
-    :param request: gives what is recorded of a request, for :func:`about_request`.
+    :param context: called for more keys of a request's context, whenever something is
+        written in the request. It must not use the database. Its ``user`` is used
+        instead of Flask-Login's.
+    :param request: called once with a request for what is recorded of it, instead of
+        :func:`sa_history.flask.requests.about_request`.
 
     Example::
 
@@ -140,6 +146,7 @@ class History:
     def init_app(self, app: flask.Flask, db: Any = None) -> None:
         """Set up an application; one extension can serve several.
 
+        :param app: the application.
         :param db: as for the class, if this application has another.
         :raises DefinitionError: the application has been set up already.
 
@@ -166,6 +173,7 @@ class History:
         In an async view it is for ``db.session``, if nothing else is given.
 
         :param target: a session or connection, as for :func:`sa_history.context`.
+        :param metadata: the keys and values, as JSON has them.
 
         Example::
 
@@ -199,7 +207,7 @@ class History:
         scope.annotate(metadata)
 
     def _about_request(self) -> Callable[[], Mapping[str, Any]]:
-        """Return what gives the values of this request, whenever something is written.
+        """Return a function for the values of this request, called at each write.
 
         A session may be used where there is no request, such as in a thread that the
         view has started; it has the values that were known last.
@@ -262,7 +270,7 @@ class _State:
         raise DefinitionError("the application tracks nothing; put @track() on a model")
 
     def trackings(self) -> list[Tracking]:
-        """Return all that is tracked, in any database."""
+        """Return the trackings of all databases."""
         return [t for _, metadata in self.databases() for t in trackings_in(metadata)]
 
     def _engine(self) -> Engine:
@@ -312,23 +320,50 @@ def _leave(_: BaseException | None) -> None:
 
 
 def _current() -> _Scope | None:
-    """Return what is written now is linked to."""
+    """Return the scope of the current request or command, or None outside of both.
+
+    ======================================  ============================================
+    where the code runs                     its scope
+    ======================================  ============================================
+    outside of the application              None
+    in ``app.app_context()``                None
+    in a ``flask`` command                  the command's, which ``flask.g`` has
+    in ``app.test_request_context()``       None: the request never started
+    in a request, in the thread it is in    the request's
+    in a request's async view               the request's, which another thread is in
+    in a stream, after the teardown         the request's, which begins again
+    in a copy of a request's context, in    a scope of the copy, with what the request's
+    another thread                          told last
+    ======================================  ============================================
+    """
     if not flask.has_app_context():
         return None
+    if not flask.has_request_context():
+        return _of_command()
+    scope: _Scope | None = flask.request.environ.get(NAME)
+    if scope is None or scope.is_of_thread():
+        return scope
+    return _of_request(scope) if scope.is_held() else _of_copy(scope)
+
+
+def _of_command() -> _Scope | None:
     scope: _Scope | None = flask.g.get(NAME)
-    if flask.has_request_context():
-        of_request: _Scope | None = flask.request.environ.get(NAME)
-        if of_request is None or of_request.is_of_thread():
-            return of_request
-        if of_request.is_held():
-            # A stream goes on when the request has been torn down.
-            if not of_request.has_begun:
-                of_request.begin()
-            return of_request
-        if scope is None:  # in a copy of the request's context, in another thread
-            known = of_request.known()
-            scope = _begin(_Scope(lambda: known))
     return scope
+
+
+def _of_request(scope: _Scope) -> _Scope:
+    # A stream goes on when the request has been torn down.
+    if not scope.has_begun:
+        scope.begin()
+    return scope
+
+
+def _of_copy(scope: _Scope) -> _Scope:
+    of_copy: _Scope | None = flask.g.get(NAME)
+    if of_copy is None:
+        known = scope.known()
+        of_copy = _begin(_Scope(lambda: known))
+    return of_copy
 
 
 def _is_in_loop() -> bool:

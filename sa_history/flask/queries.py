@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 from sqlalchemy import (
-    JSON,
     BigInteger,
     Column,
     ColumnElement,
     Enum,
+    Float,
     Integer,
     MetaData,
     Numeric,
@@ -34,6 +34,7 @@ from werkzeug.exceptions import BadRequest, NotFound
 
 from sa_history.capture.event_table import key_columns
 from sa_history.capture.trackers import whole_labels
+from sa_history.flask.entries import Hidden
 from sa_history.install.expected import trackings_in
 from sa_history.query.aggregate import AggregateEvent, aggregate
 from sa_history.query.sources import Source
@@ -46,12 +47,12 @@ from sa_history.tracking.registry import Tracking
 class Filters:
     """Which events are shown.
 
-    :param table: whose events, None for all.
-    :param key: of the row, as text.
-    :param label: of the tracker.
+    :param table: the tracking whose events are shown, None for all.
+    :param key: the key of the row, as text.
+    :param label: the label of the tracker.
     :param user: the ``user`` of the context, as text.
-    :param since: from then on.
-    :param until: before then.
+    :param since: the earliest time.
+    :param until: the time before which events are shown.
     :param context: a key of the context and its value, as text.
     :param context_id: the id of the context.
     :param transaction: the number of the transaction.
@@ -69,7 +70,7 @@ class Filters:
 
     @classmethod
     def of(cls, arguments: Mapping[str, str], timeline: Timeline) -> Filters:
-        """Return what the form of the first page asks for.
+        """Return the filters of the form on the first page.
 
         :raises BadRequest: a value cannot be read.
         """
@@ -92,7 +93,7 @@ class Filters:
         )
 
     def criteria(self, source: Source) -> Iterator[ColumnElement[bool]]:
-        """Yield what events of a table meet."""
+        """Yield the criteria that events of a table meet."""
         tracking, columns = source.tracking, source.tracking.event_table.c
         if self.key is not None:
             yield _has_key(tracking, self.key)
@@ -136,12 +137,15 @@ Found: TypeAlias = tuple[Tracking, Any]
 class Timeline:
     """The events of a MetaData, read through one session.
 
-    :param session: closed at the end of the block.
-    :param metadata: whose events.
+    :param session: the session, which is closed at the end of the block.
+    :param metadata: the models.
+    :param hidden: the columns that are never shown. Where a key is hidden no row is
+        found by its key, since that would tell whether a guess is right.
     """
 
-    def __init__(self, session: Session, metadata: MetaData) -> None:
+    def __init__(self, session: Session, metadata: MetaData, hidden: Hidden) -> None:
         self.session = session
+        self.hidden = hidden
         self.trackings = trackings_in(metadata)
 
     def __enter__(self) -> Timeline:
@@ -172,7 +176,7 @@ class Timeline:
     def events(self, filters: Filters, before: int | None, limit: int) -> list[Found]:
         """Return the newest events.
 
-        :param before: only those with a smaller number.
+        :param before: the number of an event, to show those with smaller numbers.
         """
 
         def criteria(source: Source) -> Iterator[ColumnElement[bool]]:
@@ -192,7 +196,7 @@ class Timeline:
         return self._rows(filters, criteria, len(numbers))[::-1]
 
     def at(self, filters: Filters, moment: datetime.datetime) -> Found | None:
-        """Return the version that a row had at a moment, None for none."""
+        """Return the version that a row had at a moment, or None if it had none."""
 
         def criteria(source: Source) -> Iterator[ColumnElement[bool]]:
             events = source.tracking.event_table
@@ -208,6 +212,10 @@ class Timeline:
 
     def _rows(self, filters: Filters, criteria: Any, limit: int) -> list[Found]:
         shown = self.trackings if filters.table is None else [filters.table]
+        if filters.key is not None:
+            shown = [t for t in shown if not self.hidden.has_key(t)]
+        if not shown:
+            return []
         sources = [Source(tracking, None) for tracking in shown]
         order = [AggregateEvent.pgh_id.desc()]
         try:
@@ -244,7 +252,7 @@ class Timeline:
 
 
 def _has_key(tracking: Tracking, key: str) -> ColumnElement[bool]:
-    """Return whether an event is of the row with a key that was given as text."""
+    """Return the criterion for events of the row with a key, given as text."""
     columns = key_columns(tracking.tracked_columns, tracking.event_table)
     texts = [key] if len(columns) == 1 else _texts(key)
     if not columns or len(texts) != len(columns):
@@ -266,39 +274,61 @@ def _texts(key: str) -> list[str]:
 
 
 def _is(column: Column[Any], text: str) -> ColumnElement[bool]:
-    """Return whether a column has the value with this text.
+    """Return the criterion for a column that has the value with this text.
 
     A list over all models has keys of several types, so what is none of a type must
-    not become an error of the database.
+    not become an error of the database. Types whose values cannot be told here, such as
+    dates, are compared as text, which uses no index.
     """
     kind = column.type
-    if not _can_be(kind, text):
-        return literal(False)
     if isinstance(kind, Integer):
-        kind = BigInteger()
-    elif isinstance(kind, String) and not isinstance(kind, Enum) and not kind.length:
-        kind = Text()
+        return _equals(column, _integer(text), BigInteger())
+    if isinstance(kind, Numeric) and not isinstance(kind, Float):
+        return _equals(column, _decimal(text), Numeric())
+    if isinstance(kind, Uuid) and kind.native_uuid:
+        return _equals(column, _uuid(text), kind)
+    if isinstance(kind, String) and not isinstance(kind, Enum):
+        # Longer ones would be cut.
+        fits = kind.length is None or len(text) <= kind.length
+        return _equals(column, text if fits else None, kind if kind.length else Text())
+    return sql_cast(column, Text) == text
+
+
+def _equals(column: Column[Any], text: str | None, kind: Any) -> ColumnElement[bool]:
+    if text is None:
+        return literal(False)
     return column == sql_cast(literal(text, Text), kind)
 
 
-def _can_be(kind: Any, text: str) -> bool:
-    if isinstance(kind, Enum):
-        return text in kind.enums
-    if isinstance(kind, String):
-        # Longer ones would be cut.
-        return kind.length is None or len(text) <= kind.length
+def _integer(text: str) -> str | None:
+    """Return an integer as PostgreSQL reads it, None if the text is none."""
     try:
-        if isinstance(kind, Integer):
-            return text.isascii() and -(2**63) <= int(text) < 2**63
-        if isinstance(kind, Uuid):
-            uuid.UUID(text)
-        elif isinstance(kind, Numeric):
-            decimal.Decimal(text)
-        elif isinstance(kind, JSON):
-            json.loads(text)
-    except (ValueError, decimal.InvalidOperation, RecursionError):
-        return False
-    return True
+        number = int(text)
+    except ValueError:
+        return None
+    is_bigint = text.isascii() and -(2**63) <= number < 2**63
+    return str(number) if is_bigint else None
+
+
+def _decimal(text: str) -> str | None:
+    """Return a number as PostgreSQL reads it, None if the text is none."""
+    try:
+        number = decimal.Decimal(text)
+    except decimal.InvalidOperation:
+        return None
+    if not text.isascii() or not number.is_finite():
+        return "NaN" if number.is_qnan() else None
+    # https://www.postgresql.org/docs/current/datatype-numeric.html
+    exponent = cast("int", number.as_tuple().exponent)
+    return str(number) if number.adjusted() < 131072 and exponent >= -16383 else None
+
+
+def _uuid(text: str) -> str | None:
+    """Return a UUID as PostgreSQL reads it, None if the text is none."""
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        return None
 
 
 def _context_has(tracking: Tracking, key: str, value: str) -> ColumnElement[bool]:

@@ -1,4 +1,4 @@
-"""What a request, or a command, tells about itself."""
+"""The metadata of the context of a request, or of a command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}")
 
 
 def about_request(request: flask.Request) -> dict[str, Any]:
-    """Return what is recorded of a request; nothing of its body or query string.
+    """Return the metadata of a request; nothing is of its body or query string.
 
     The remote address is what the application takes for it; behind a proxy it needs
     Werkzeug's ``ProxyFix``.
@@ -44,7 +44,7 @@ def about_request(request: flask.Request) -> dict[str, Any]:
 
 
 def about_command() -> dict[str, Any] | None:
-    """Return the name of the ``flask`` command that runs now, None where none does."""
+    """Return the name of the ``flask`` command that runs now, or None."""
     context = click.get_current_context(silent=True)
     if context is None:
         return None

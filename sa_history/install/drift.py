@@ -1,4 +1,4 @@
-"""How what is installed differs from what the models say."""
+"""Drift: the differences between installed objects and those the models expect."""
 
 from __future__ import annotations
 
@@ -15,9 +15,15 @@ from sa_history.ddl.catalog import (
     InstalledTrigger,
     InstalledView,
 )
-from sa_history.ddl.elements import DatabaseObject, PGFunction, PGTrigger, PGView
+from sa_history.ddl.elements import (
+    DatabaseObject,
+    PGFunction,
+    PGSequence,
+    PGTrigger,
+    PGView,
+)
 from sa_history.ddl.fingerprint import mark_of
-from sa_history.install.expected import Owned
+from sa_history.install.expected import ExpectedObject
 from sa_history.sql.compose import Qualified, SchemaNames
 
 
@@ -42,22 +48,22 @@ class Difference:
     :param problem: what is wrong.
     :param kind: ``"function"``, ``"trigger"``, ``"view"`` or ``"sequence"``.
     :param name: how messages call it.
-    :param expected: what should be there, None where nothing should.
-    :param installed: what is there, None where nothing is.
+    :param expected: the object that the models expect, None if they expect none.
+    :param installed: the object that is installed, None if none is.
     """
 
     problem: Problem
     kind: str
     name: str
-    expected: Owned | None
+    expected: ExpectedObject | None
     installed: Installed | None
 
     @property
     def is_mendable(self) -> bool:
-        """Whether it is ours to mend.
+        """True if it is the library's to mend.
 
-        It is not where a newer library has made it, nor where somebody else has made a
-        trigger to call a function of ours.
+        An object of a newer library is not, nor is a trigger of somebody else that
+        calls a function of the library.
         """
         is_foreign = (
             self.expected is None
@@ -68,34 +74,37 @@ class Difference:
 
 
 def differences(
-    expected: Sequence[Owned],
+    expected: Sequence[ExpectedObject],
     catalog: Catalog,
     tables: Container[Qualified],
     schemas: SchemaNames,
     going: Container[Qualified] = (),
 ) -> list[Difference]:
-    """Return the differences, those of what should be there first.
+    """Return the differences, first those of objects that the models expect.
 
-    What belongs to event tables that the models do not have any more is none: history
-    stays, protected as it was.
+    What belongs to event tables that the models do not have any more makes no
+    difference: history stays, protected as it was.
 
-    :param tables: of the models, as they are named in the database.
+    :param tables: the tables of the models, by their names in the database.
     :param schemas: gives the name in the database of a schema of the models.
     :param going: tables that are dropped, with all that is there for them.
     """
     found: list[Difference] = []
     known: set[int] = set()
-    for owned in expected:
-        installed = installed_as(owned.made, catalog, schemas)
-        problem = _problem(owned.made, installed, schemas)
+    for expected_object in expected:
+        installed = find_installed(expected_object.definition, catalog, schemas)
+        problem = _problem(expected_object.definition, installed, schemas)
         known.add(id(installed))
         if problem is not None:
-            kind, name = kind_of(owned.made), name_of(owned.made, schemas)
-            found.append(Difference(problem, kind, name, owned, installed))
+            kind, name = (
+                kind_of(expected_object.definition),
+                name_of(expected_object.definition, schemas),
+            )
+            found.append(Difference(problem, kind, name, expected_object, installed))
     functions = {
-        in_database(owned.made.name, schemas)
-        for owned in expected
-        if isinstance(owned.made, PGFunction)
+        in_database(expected_object.definition.name, schemas)
+        for expected_object in expected
+        if isinstance(expected_object.definition, PGFunction)
     }
     kept = _kept(catalog, tables, going)
     for stray in catalog.all():
@@ -113,20 +122,28 @@ def in_database(name: Qualified, schemas: SchemaNames) -> Qualified:
     return replace(name, schema=schemas(name.schema))
 
 
-def kind_of(made: DatabaseObject) -> str:
-    """Return what an object is, as SQL calls it."""
-    return type(made).__name__.lower()
+_KINDS: dict[type[DatabaseObject], str] = {
+    PGFunction: "function",
+    PGTrigger: "trigger",
+    PGView: "view",
+    PGSequence: "sequence",
+}
 
 
-def name_of(made: DatabaseObject, schemas: SchemaNames) -> str:
-    """Return how messages call an object."""
-    if isinstance(made, PGTrigger):
-        return f"{made.name} on {_dotted(in_database(made.table, schemas))}"
-    return _dotted(in_database(made.name, schemas))
+def kind_of(definition: DatabaseObject) -> str:
+    """Return the kind of an object, such as ``"trigger"``."""
+    return _KINDS[type(definition)]
+
+
+def name_of(definition: DatabaseObject, schemas: SchemaNames) -> str:
+    """Return the name of an object in messages: a trigger's with its table."""
+    if isinstance(definition, PGTrigger):
+        return f"{definition.name} on {_dotted(in_database(definition.table, schemas))}"
+    return _dotted(in_database(definition.name, schemas))
 
 
 def name_of_installed(installed: Installed) -> str:
-    """Return how messages call an object that is installed."""
+    """Return the name of an installed object in messages."""
     if isinstance(installed, InstalledTrigger):
         return f"{installed.name} on {_dotted(installed.relation)}"
     return _dotted(installed.name)
@@ -139,7 +156,7 @@ def _dotted(name: Qualified) -> str:
 def _kept(
     catalog: Catalog, tables: Container[Qualified], going: Container[Qualified]
 ) -> set[int]:
-    """Return what serves event tables that the models do not have."""
+    """Return the ids of objects that serve event tables the models do not have."""
     triggers = [
         trigger
         for trigger in catalog.triggers.values()
@@ -162,7 +179,8 @@ def needed_by(
 ) -> list[InstalledFunction]:
     """Return the functions that triggers need: theirs, and those that these call.
 
-    Of the latter PostgreSQL knows nothing. They are the fixed functions.
+    PostgreSQL does not know which functions a function calls; those that others call
+    are the library's fixed functions, which carry a version.
     """
     called = {trigger.function for trigger in triggers}
     return [
@@ -172,10 +190,10 @@ def needed_by(
     ]
 
 
-def installed_as(
+def find_installed(
     wanted: DatabaseObject, catalog: Catalog, schemas: SchemaNames
 ) -> Installed | None:
-    """Return what is there by an object's name, None for nothing."""
+    """Return the installed object of the same kind and name, or None."""
     if isinstance(wanted, PGTrigger):
         return catalog.triggers.get((in_database(wanted.table, schemas), wanted.name))
     name = in_database(wanted.name, schemas)

@@ -14,21 +14,22 @@ from sa_history.tracking.registry import Tracking, history_of
 
 
 @dataclass(frozen=True, eq=False)
-class Owned:
-    """An object, and what it is there for.
+class ExpectedObject:
+    """An object that the models expect in the database, and its table.
 
-    :param made: the object.
-    :param table: the table it belongs to; of a view, the one that stands for it.
-    :param reads: the tables and views that a view reads.
+    :param definition: the object, as the models define it.
+    :param table: the table that the object serves; of a view, the Table that stands for
+        the view in the models.
+    :param reads: the tables and views that a view reads; empty for other objects.
     """
 
-    made: DatabaseObject
+    definition: DatabaseObject
     table: Table
     reads: frozenset[Table] = frozenset()
 
 
-def objects_of(metadata: MetaData) -> list[Owned]:
-    """Return what belongs to the tables of a MetaData, in an order that works."""
+def objects_of(metadata: MetaData) -> list[ExpectedObject]:
+    """Return the objects of a MetaData, each after those that it needs."""
     return [
         *_of_tracking(metadata),
         *_of_attachments(metadata),
@@ -37,7 +38,10 @@ def objects_of(metadata: MetaData) -> list[Owned]:
 
 
 def trackings_in(metadata: MetaData) -> list[Tracking]:
-    """Return what is tracked, but for tables that ``MetaData.remove`` took away."""
+    """Return the trackings of a MetaData, without tables that have been removed.
+
+    ``MetaData.remove`` tells nobody, so it is looked up.
+    """
     history = history_of(metadata)
     return [
         tracking
@@ -46,33 +50,35 @@ def trackings_in(metadata: MetaData) -> list[Tracking]:
     ]
 
 
-def _of_tracking(metadata: MetaData) -> Iterator[Owned]:
+def _of_tracking(metadata: MetaData) -> Iterator[ExpectedObject]:
     history = history_of(metadata)
     if history is None:
         return
     shared = history.shared
-    yield Owned(shared.numbers(), shared.context_table)
-    for made in shared.functions():
-        yield Owned(made, shared.context_table)
+    yield ExpectedObject(shared.numbers(), shared.context_table)
+    for definition in shared.functions():
+        yield ExpectedObject(definition, shared.context_table)
     for tracking in trackings_in(metadata):
         for recorder in tracking.objects():
             of_events = isinstance(recorder, PGFunction)
-            yield Owned(recorder, tracking.event_table if of_events else tracking.table)
+            yield ExpectedObject(
+                recorder, tracking.event_table if of_events else tracking.table
+            )
         protection = tracking.append_only_trigger()
         if protection is not None:
-            yield Owned(protection, tracking.event_table)
+            yield ExpectedObject(protection, tracking.event_table)
 
 
-def _of_attachments(metadata: MetaData) -> Iterator[Owned]:
+def _of_attachments(metadata: MetaData) -> Iterator[ExpectedObject]:
     for attachment in attachments_of(metadata):
         table = attachment.table
         if metadata.tables.get(table.key) is table:
-            for made in attachment.objects():
-                yield Owned(made, table)
+            for definition in attachment.objects():
+                yield ExpectedObject(definition, table)
 
 
-def _of_views(metadata: MetaData) -> Iterator[Owned]:
+def _of_views(metadata: MetaData) -> Iterator[ExpectedObject]:
     for defined in views_of(metadata):
         reads = frozenset(defined.reads())
-        for made in defined.objects():
-            yield Owned(made, defined.table, reads)
+        for definition in defined.objects():
+            yield ExpectedObject(definition, defined.table, reads)

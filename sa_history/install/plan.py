@@ -1,4 +1,4 @@
-"""What has to be done about differences, and in which order.
+"""The steps that mend differences, and their order.
 
 PostgreSQL drops and retypes no column that a trigger or a view names, so those that
 are in the way or will be made anew go first; then tables may change; last come the
@@ -28,18 +28,18 @@ from sa_history.install.drift import (
     name_of,
     name_of_installed,
 )
-from sa_history.install.expected import Owned
+from sa_history.install.expected import ExpectedObject
 from sa_history.sql.compose import Fragment, Qualified, Raw, SchemaNames
 
 
 @dataclass(frozen=True)
 class Step:
-    """Statements that do one thing, and those that take it back.
+    """Statements that make one change, and those that take it back.
 
-    :param what: what it does, in words.
+    :param what: what the statements do, in words.
     :param statements: final SQL.
-    :param undo: what takes it back, in words.
-    :param undo_statements: final SQL.
+    :param undo: what the other statements do, in words.
+    :param undo_statements: final SQL that takes the step back.
     """
 
     what: str
@@ -58,7 +58,7 @@ class Plan:
 
 def plan_for(
     found: Sequence[Difference],
-    expected: Sequence[Owned],
+    expected: Sequence[ExpectedObject],
     catalog: Catalog,
     schemas: SchemaNames,
     changing: Mapping[Qualified, set[str]],
@@ -66,10 +66,11 @@ def plan_for(
     """Return the steps that make the database as the models say.
 
     :param found: the differences to mend.
-    :param expected: all that the models have.
-    :param catalog: all that is there.
+    :param expected: all objects that the models expect.
+    :param catalog: all objects that are installed.
     :param schemas: gives the name in the database of a schema of the models.
-    :param changing: the columns, by table, that are dropped or retyped in between.
+    :param changing: the columns, by table, that are dropped or get another type
+        between the first and the last steps.
     """
     return _Planner(found, expected, catalog, schemas, changing).plan()
 
@@ -89,7 +90,7 @@ class _Planner:
     def __init__(
         self,
         found: Sequence[Difference],
-        expected: Sequence[Owned],
+        expected: Sequence[ExpectedObject],
         catalog: Catalog,
         schemas: SchemaNames,
         changing: Mapping[Qualified, set[str]],
@@ -121,17 +122,17 @@ class _Planner:
         )
 
     def _goes(self, installed: Installed) -> bool:
-        """Whether it is not wanted, or not as it is."""
+        """Return True if an object is dropped, or made anew."""
         return id(installed) in self._going
 
     def _views_to_renew(self) -> list[InstalledView]:
         reads: dict[Qualified, set[Qualified]] = {
-            in_database(owned.made.name, self.schemas): {
+            in_database(expected_object.definition.name, self.schemas): {
                 Qualified(self.schemas(table.schema), table.name)
-                for table in owned.reads
+                for table in expected_object.reads
             }
-            for owned in self.expected
-            if isinstance(owned.made, PGView)
+            for expected_object in self.expected
+            if isinstance(expected_object.definition, PGView)
         }
         going = set(self.changing)
         views = []
@@ -158,28 +159,28 @@ class _Planner:
     def _missing_sequences(self) -> list[PGSequence]:
         missing = {
             # Two MetaData may have one together.
-            difference.name: difference.expected.made
+            difference.name: difference.expected.definition
             for difference in self.found
             if difference.problem is Problem.MISSING
             and difference.expected is not None
-            and isinstance(difference.expected.made, PGSequence)
+            and isinstance(difference.expected.definition, PGSequence)
         }
         return list(missing.values())
 
     def _functions(self) -> list[Step]:
         steps = []
         for difference in self.found:
-            made = difference.expected.made if difference.expected else None
-            if not isinstance(made, PGFunction):
+            definition = difference.expected.definition if difference.expected else None
+            if not isinstance(definition, PGFunction):
                 continue
             before = difference.installed
             if before is None:
-                steps.append(self._create(made))
+                steps.append(self._create(definition))
             else:
                 steps.append(
                     Step(
                         f"replace function {difference.name}",
-                        self._sql(made.create(), Mark(made)),
+                        self._sql(definition.create(), Mark(definition)),
                         f"restore function {difference.name}",
                         self._sql(*before.restore()),
                     )
@@ -191,13 +192,13 @@ class _Planner:
         missing = {id(d.expected) for d in self.found if d.problem is Problem.MISSING}
         steps = []
         for kind in (PGView, PGTrigger):
-            for owned in self.expected:
-                if not isinstance(owned.made, kind):
+            for expected_object in self.expected:
+                if not isinstance(expected_object.definition, kind):
                     continue
-                name = name_of(owned.made, self.schemas)
-                before = gone.get((kind_of(owned.made), name))
-                if before is not None or id(owned) in missing:
-                    steps.append(self._create(owned.made, before))
+                name = name_of(expected_object.definition, self.schemas)
+                before = gone.get((kind_of(expected_object.definition), name))
+                if before is not None or id(expected_object) in missing:
+                    steps.append(self._create(expected_object.definition, before))
         return steps
 
     def _enabled(self) -> list[Step]:
@@ -224,10 +225,15 @@ class _Planner:
             and difference.kind == kind
         ]
 
-    def _create(self, made: DatabaseObject, before: Installed | None = None) -> Step:
-        target = f"{kind_of(made)} {name_of(made, self.schemas)}"
+    def _create(
+        self, definition: DatabaseObject, before: Installed | None = None
+    ) -> Step:
+        target = f"{kind_of(definition)} {name_of(definition, self.schemas)}"
         # Not OR REPLACE: what has the name and is not ours shall stay.
-        statements: list[Fragment] = [made.create(replace=False), Mark(made)]
+        statements: list[Fragment] = [
+            definition.create(replace=False),
+            Mark(definition),
+        ]
         if isinstance(before, InstalledTrigger) and before.enabled in ("A", "R"):
             # Whoever made it fire on a replica meant it.
             statements.append(before.enable(before.enabled))
@@ -235,7 +241,7 @@ class _Planner:
             f"create {target}",
             self._sql(*statements),
             f"drop {target}",
-            self._sql(Raw("DROP ") + made.target()),
+            self._sql(Raw("DROP ") + definition.target()),
         )
 
     def _drop(self, installed: Installed) -> Step:

@@ -1,39 +1,76 @@
 """Privileges under which an application cannot touch its history.
 
 The triggers write with the rights of the tables' owner. So a role that may write a
-tracked table needs no right on its events, and here it loses what it has.
+tracked table needs no right on its events, and here it loses those that it has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import MetaData, Table
+from sqlalchemy import Connection, MetaData, Table
 
 from sa_history._types import Level
-from sa_history.ddl.catalog import Grant, Named
 from sa_history.ddl.elements import PGFunction
+from sa_history.ddl.grants import (
+    Grant,
+    Named,
+    read_grants,
+    role_problem,
+    still_granted,
+)
 from sa_history.install.expected import objects_of, trackings_in
 from sa_history.sql.compose import Fragment, Ident, Joined, Qualified, Raw, SchemaNames
 from sa_history.tracking.registry import history_of
 
-WRITING = ("INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
-"""The privileges on a table that are more than to read it."""
+_NOT_ON_TRACKED_TABLES = ("TRUNCATE", "REFERENCES", "TRIGGER")
+_NOT_ON_HISTORY = ("INSERT", "UPDATE", "DELETE", *_NOT_ON_TRACKED_TABLES)
 
-_EMPTYING = ("TRUNCATE", "REFERENCES", "TRIGGER")
+# With these a session switches triggers off, or runs code of its own in the server.
+_NOT_SET = (
+    "session_replication_role",
+    "session_preload_libraries",
+    "dynamic_library_path",
+    "extension_control_path",
+)
+_NOT_SET_FOR_ALL = (
+    *_NOT_SET,
+    "archive_cleanup_command",
+    "archive_command",
+    "archive_library",
+    "hba_file",
+    "ident_file",
+    "jit_provider",
+    "local_preload_libraries",
+    "oauth_validator_libraries",
+    "recovery_end_command",
+    "restore_command",
+    "shared_preload_libraries",
+    "ssl_passphrase_command",
+)
+
+_NOT_ON_SERVER: tuple[tuple[Named, str], ...] = (
+    *((("PARAMETER", "", name), "SET") for name in _NOT_SET),
+    *((("PARAMETER", "", name), "ALTER SYSTEM") for name in _NOT_SET_FOR_ALL),
+    (("ROLE", "", "pg_execute_server_program"), ""),
+    (("ROLE", "", "pg_write_server_files"), ""),
+    (("ROLE", "", "pg_create_subscription"), ""),
+    (("FUNCTION", "pg_catalog", "lo_export"), "EXECUTE"),
+)
+"""Rights on the server with which a role can write without leaving an event."""
 
 
 @dataclass(frozen=True)
-class Guarded:
-    """Something of which a role loses privileges.
+class GuardedObject:
+    """An object on which a role loses privileges.
 
     :param kind: ``"TABLE"``, ``"SEQUENCE"``, ``"FUNCTION"`` or ``"SCHEMA"``.
-    :param schema: of the model.
-    :param name: in its schema; empty for the schema itself.
-    :param arguments: of a function.
-    :param privileges: which it loses, and must not have by another way.
-    :param is_history: whether it loses all of them, and may only read it.
+    :param schema: its schema as the models name it, None for the default schema.
+    :param name: its name in the schema; empty for the schema itself.
+    :param arguments: the types of a function's arguments, as in CREATE FUNCTION.
+    :param privileges: the privileges that the role must not have by any way.
+    :param is_history: True for a table that the role may read and no more.
     """
 
     kind: str
@@ -44,7 +81,7 @@ class Guarded:
     is_history: bool = False
 
     def revoke(self, role: str) -> Fragment:
-        """Return the statement that takes the privileges from a role and PUBLIC."""
+        """Return the REVOKE of the privileges from a role and from PUBLIC."""
         return Joined(
             (
                 Raw(f"REVOKE {self._taken()} ON {self.kind} "),
@@ -54,14 +91,14 @@ class Guarded:
             )
         )
 
-    def let_read(self, role: str) -> Fragment:
-        """Return the statement by which a role may read it."""
+    def grant_select(self, role: str) -> Fragment:
+        """Return the GRANT with which a role may read the table."""
         return Joined(
             (Raw("GRANT SELECT ON TABLE "), self._target(), Raw(" TO "), Ident(role))
         )
 
-    def let_read_no_more(self, role: str) -> Fragment:
-        """Return the statement by which a role may not read it."""
+    def revoke_select(self, role: str) -> Fragment:
+        """Return the REVOKE of what :meth:`grant_select` grants."""
         return Joined(
             (
                 Raw("REVOKE SELECT ON TABLE "),
@@ -71,8 +108,8 @@ class Guarded:
             )
         )
 
-    def give_back(self, role: str, grant: Grant) -> Fragment:
-        """Return the statement that gives back what was granted."""
+    def restore(self, role: str, grant: Grant) -> Fragment:
+        """Return the GRANT that a downgrade repeats."""
         option = " WITH GRANT OPTION" if grant.is_grantable else ""
         columns = (Raw(" ("), Ident(grant.column), Raw(")")) if grant.column else ()
         return Joined(
@@ -88,13 +125,13 @@ class Guarded:
         )
 
     def takes(self, grant: Grant, schemas: SchemaNames) -> bool:
-        """Return whether it takes what was granted."""
+        """Return True if :meth:`revoke` takes away a grant."""
         return (grant.kind, grant.schema, grant.name) == self.key(schemas) and (
             self._taken() == "ALL" or grant.privilege in self.privileges
         )
 
     def key(self, schemas: SchemaNames) -> tuple[str, str, str]:
-        """Return what tells it from others."""
+        """Return kind, schema and name, as the catalog has them."""
         return self.kind, schemas(self.schema), self.name
 
     def _taken(self) -> str:
@@ -108,100 +145,128 @@ class Guarded:
         return Qualified(self.schema, self.name) + arguments
 
 
-def guarded_in(metadata: MetaData) -> list[Guarded]:
-    """Return what a role must not touch."""
-    return list(_guarded(metadata))
+@dataclass(frozen=True, eq=False)
+class Hardening:
+    """What leaves a role no way to its history but to read it.
 
-
-def harden_statements(guarded: Iterable[Guarded], role: str) -> list[Fragment]:
-    """Return the statements that leave a role no way to its history.
-
-    :param guarded: as :func:`guarded_in` returns it.
-    :param role: the application's role; it must own nothing of it.
-    """
-    statements = []
-    for each in guarded:
-        statements.append(each.revoke(role))
-        if each.is_history:
-            statements.append(each.let_read(role))
-    return statements
-
-
-def soften_statements(
-    guarded: Iterable[Guarded], role: str, grants: list[Grant], schemas: SchemaNames
-) -> list[Fragment]:
-    """Return the statements that give back what a role and PUBLIC had.
-
-    :param guarded: as for :func:`harden_statements`.
+    :param metadatas: the models.
     :param role: the application's role.
-    :param grants: what they have.
+    :param schemas: gives the name in the database of a schema of the models.
     """
-    statements = []
-    for each in guarded:
-        if each.is_history:
-            statements.append(each.let_read_no_more(role))
-        statements += [
-            each.give_back(role, grant)
-            for grant in grants
-            if each.takes(grant, schemas)
+
+    metadatas: Sequence[MetaData]
+    role: str
+    schemas: SchemaNames
+
+    def problem(self, connection: Connection) -> str | None:
+        """Return why hardening the role would be in vain, or None if it is not."""
+        loose = sorted(
+            tracking.table.fullname
+            for metadata in self.metadatas
+            for tracking in trackings_in(metadata)
+            if tracking.options.ignorable
+        )
+        if loose:
+            return (
+                f"any client may have the tracking of {', '.join(loose)} ignored; give "
+                "track(..., ignorable=False), and migrate"
+            )
+        problem = role_problem(connection, self.role, self._keys())
+        return problem and f"role {self.role!r} {problem}"
+
+    def statements(self) -> list[str]:
+        """Return the statements that harden the role; to run them again is harmless."""
+        statements = []
+        for guarded in self._objects():
+            statements.append(guarded.revoke(self.role))
+            if guarded.is_history:
+                statements.append(guarded.grant_select(self.role))
+        return [statement.render(self.schemas) for statement in statements]
+
+    def restore_grants(self, connection: Connection) -> list[str]:
+        """Return the statements that restore the grants that exist now."""
+        grants = read_grants(connection, self.role, self._keys())
+        statements = []
+        for guarded in self._objects():
+            if guarded.is_history:
+                statements.append(guarded.revoke_select(self.role))
+            statements += [
+                guarded.restore(self.role, grant)
+                for grant in grants
+                if guarded.takes(grant, self.schemas)
+            ]
+        return [statement.render(self.schemas) for statement in statements]
+
+    def remaining(self, connection: Connection, is_done: bool) -> list[str]:
+        """Return the rights, in words, with which the role gets around the triggers.
+
+        :param is_done: True if :meth:`statements` have been run. Before that only the
+            rights are looked for that these do not revoke.
+        """
+        forbidden = [*_NOT_ON_SERVER, *self._on_partitions()]
+        if is_done:
+            forbidden += [
+                (guarded.key(self.schemas), privilege)
+                for guarded in self._objects()
+                for privilege in guarded.privileges
+            ]
+        return still_granted(connection, self.role, forbidden)
+
+    def _objects(self) -> list[GuardedObject]:
+        return [each for metadata in self.metadatas for each in _guarded(metadata)]
+
+    def _keys(self) -> list[Named]:
+        return [guarded.key(self.schemas) for guarded in self._objects()]
+
+    def _on_partitions(self) -> list[tuple[Named, str]]:
+        """Return the privileges on partitions with which the role leaves no event.
+
+        A trigger for each statement fires for the table that the statement names.
+        """
+        by_statement = dict.fromkeys(
+            ("PARTITIONS", self.schemas(tracking.table.schema), tracking.table.name)
+            for metadata in self.metadatas
+            for tracking in trackings_in(metadata)
+            if tracking.options.level is Level.STATEMENT and tracking.recordings()
+        )
+        return [
+            (table, privilege)
+            for table in by_statement
+            for privilege in ("INSERT", "UPDATE", "DELETE")
         ]
-    return statements
 
 
-def ignorable(metadata: MetaData) -> list[str]:
-    """Return the tracked tables whose tracking any client may have ignored."""
-    return sorted(
-        tracking.table.fullname
-        for tracking in trackings_in(metadata)
-        if tracking.options.ignorable
-    )
-
-
-def forbidden_past_triggers(
-    metadata: MetaData, schemas: SchemaNames
-) -> list[tuple[Named, str]]:
-    """Return what a role must not have on partitions, where that leaves no event.
-
-    A trigger for each statement fires for the table that the statement names.
-    """
-    by_statement = dict.fromkeys(
-        ("PARTITIONS", schemas(tracking.table.schema), tracking.table.name)
-        for tracking in trackings_in(metadata)
-        if tracking.options.level is Level.STATEMENT and tracking.recordings()
-    )
-    return [
-        (table, privilege)
-        for table in by_statement
-        for privilege in ("INSERT", "UPDATE", "DELETE")
-    ]
-
-
-def _guarded(metadata: MetaData) -> Iterator[Guarded]:
+def _guarded(metadata: MetaData) -> Iterator[GuardedObject]:
     history = history_of(metadata)
     if history is None:
         return
     trackings = trackings_in(metadata)
     read_only = [history.shared.context_table, *(t.event_table for t in trackings)]
     for table in read_only:
-        yield _table(table, WRITING, is_history=True)
+        yield _table(table, _NOT_ON_HISTORY, is_history=True)
     numbers = history.shared.numbers().name
-    yield Guarded(
+    yield GuardedObject(
         "SEQUENCE", numbers.schema, numbers.name, privileges=("USAGE", "UPDATE")
     )
     for table in dict.fromkeys(tracking.table for tracking in trackings):
-        yield _table(table, _EMPTYING)
-    for owned in objects_of(metadata):
-        if isinstance(owned.made, PGFunction):
-            name, arguments = owned.made.name, owned.made.arguments
-            yield Guarded("FUNCTION", name.schema, name.name, arguments, ("EXECUTE",))
+        yield _table(table, _NOT_ON_TRACKED_TABLES)
+    for expected_object in objects_of(metadata):
+        if isinstance(expected_object.definition, PGFunction):
+            name, arguments = (
+                expected_object.definition.name,
+                expected_object.definition.arguments,
+            )
+            yield GuardedObject(
+                "FUNCTION", name.schema, name.name, arguments, ("EXECUTE",)
+            )
     for schema in dict.fromkeys(table.schema for table in read_only):
-        yield Guarded("SCHEMA", schema, privileges=("CREATE",))
+        yield GuardedObject("SCHEMA", schema, privileges=("CREATE",))
 
 
 def _table(
     table: Table, privileges: tuple[str, ...], is_history: bool = False
-) -> Guarded:
-    return Guarded(
+) -> GuardedObject:
+    return GuardedObject(
         "TABLE",
         table.schema,
         table.name,

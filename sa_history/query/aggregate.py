@@ -39,6 +39,7 @@ from sa_history.capture.event_table import key_columns
 from sa_history.definition.conditions import suggestion
 from sa_history.exc import EventsError
 from sa_history.query.event_json import event_details
+from sa_history.query.json_values import READABLE_JSON
 from sa_history.query.sources import Source, sources_of
 from sa_history.tracking.event_class import Context
 from sa_history.tracking.registry import Tracking
@@ -80,13 +81,13 @@ class AggregateEvent:
     )
     """The id of the context."""
     pgh_context: ClassVar[ColumnClause[dict[str, Any] | None]] = column(
-        "pgh_context", JSONB
+        "pgh_context", READABLE_JSON
     )
     """The metadata of the context."""
-    pgh_data: ClassVar[ColumnClause[dict[str, Any]]] = column("pgh_data", JSONB)
-    """The row by attribute name."""
+    pgh_data: ClassVar[ColumnClause[dict[str, Any]]] = column("pgh_data", READABLE_JSON)
+    """The row by attribute name; values that Python cannot hold are shortened."""
     pgh_diff: ClassVar[ColumnClause[dict[str, list[Any]] | None]] = column(
-        "pgh_diff", JSONB
+        "pgh_diff", READABLE_JSON
     )
     """What changed, ``{attribute: [before, after]}``; None where nothing was before."""
 

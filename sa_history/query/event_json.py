@@ -24,6 +24,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from sa_history._types import Op
 from sa_history.capture.event_table import key_columns
+from sa_history.query.json_values import as_jsonb
 from sa_history.sql.comparison import stored_differs
 from sa_history.tracking.completeness import comparable_events
 from sa_history.tracking.registry import Tracking
@@ -111,7 +112,7 @@ def _object(
     tracking: Tracking, events: FromClause, stored: Sequence[str]
 ) -> ColumnElement[Any]:
     columns = tracking.tracked_columns.columns
-    pairs = [(literal(n, String), events.c[columns[n].name]) for n in stored]
+    pairs = [(literal(n, String), as_jsonb(events.c[columns[n].name])) for n in stored]
     chunks = [
         func.jsonb_build_object(
             *(part for pair in pairs[start : start + _MAX_PAIRS] for part in pair),

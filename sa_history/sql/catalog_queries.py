@@ -267,9 +267,32 @@ WITH RECURSIVE reached AS (
   CROSS JOIN reached AS r
   WHERE g.kind = 'SCHEMA' AND has_schema_privilege(r.oid, n.oid, 'CREATE')
   UNION ALL
-  SELECT 'SET on parameter session_replication_role', r.*
-  FROM reached AS r
-  WHERE has_parameter_privilege(r.oid, 'session_replication_role', 'SET')
+  SELECT format('%s on parameter %s', g.privilege, g.name), r.*
+  FROM guarded AS g CROSS JOIN reached AS r
+  WHERE g.kind = 'PARAMETER' AND has_parameter_privilege(r.oid, g.name, g.privilege)
+  UNION ALL
+  SELECT format('membership in %I', r.rolname), r.oid, r.rolname, true
+  FROM guarded AS g JOIN reached AS r ON r.rolname = g.name
+  WHERE g.kind = 'ROLE'
+  UNION ALL
+  SELECT format('ownership of subscription %I', s.subname), r.*
+  FROM pg_catalog.pg_subscription AS s
+  JOIN pg_catalog.pg_database AS d ON d.oid = s.subdbid
+  JOIN reached AS r ON r.oid = s.subowner
+  WHERE d.datname = current_database()
+  UNION ALL
+  SELECT 'CREATEROLE', r.*
+  FROM reached AS r JOIN pg_catalog.pg_roles AS a ON a.oid = r.oid
+  WHERE a.rolcreaterole AND current_setting('server_version_num')::int < 160000
+  UNION ALL
+  SELECT 'the setting session_replication_role = replica', r.*
+  FROM pg_catalog.pg_db_role_setting AS s
+  CROSS JOIN LATERAL unnest(s.setconfig) AS value
+  JOIN reached AS r ON r.is_itself AND s.setrole IN (0, r.oid)
+  WHERE lower(value) = 'session_replication_role=replica' AND s.setdatabase IN (
+    SELECT 0 UNION ALL SELECT oid FROM pg_catalog.pg_database
+    WHERE datname = current_database()
+  )
 )
 SELECT what || COALESCE(
   ' as ' || min(rolname::text) FILTER (WHERE NOT is_itself), ''
@@ -277,5 +300,10 @@ SELECT what || COALESCE(
 """
 """What a role may do to some objects, as itself or as another role that it can be.
 
-Of a table that means its partitions, too; of ``PARTITIONS``, these alone.
+Of a table that means its partitions, too; of ``PARTITIONS``, these alone. ``PARAMETER``
+is a parameter of the server, and ``ROLE`` a role that the role must not be in.
+
+What applies a subscription runs with ``session_replication_role = replica``. Before
+PostgreSQL 16 a role with CREATEROLE could make itself a member of any role that is no
+superuser.
 """

@@ -16,7 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
 from sa_history import AfterDelete, AfterUpdate, Snapshot, new, track
-from sa_history.install.api import check
+from sa_history.install import check
 
 Recorded = Callable[..., list[tuple[Any, ...]]]
 

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 import sa_history as history
 from sa_history import AggregateEvent
-from sa_history.install.api import check
+from sa_history.install import check
 
 
 @pytest.fixture

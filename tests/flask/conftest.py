@@ -7,12 +7,15 @@ from typing import Any
 
 import flask
 import pytest
+from flask_login import LoginManager, UserMixin
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import URL
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+import sa_history
 from sa_history import AfterDelete, Manual, Snapshot, track
 from sa_history.flask import History
+from tests.flask.visitor import Looker, seen_by
 
 
 @pytest.fixture
@@ -95,3 +98,43 @@ def seen(
 ) -> Callable[[], list[tuple[str, Any]]]:
     """Return the body and the context of each event, oldest first."""
     return lambda: [(body, context) for _, _, body, context in recorded(note, "body")]
+
+
+@pytest.fixture
+def with_login(app: flask.Flask, db: SQLAlchemy) -> Any:
+    """The application, with users in its database."""
+
+    class User(UserMixin, db.Model):  # type: ignore[name-defined, misc]
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    manager = LoginManager(app)
+    manager.user_loader(lambda key: db.session.get(User, int(key)))
+    manager.request_loader(
+        lambda request: (
+            db.session.get(User, int(request.headers["X-User"]))
+            if "X-User" in request.headers
+            else None
+        )
+    )
+    with app.app_context():
+        db.create_all()
+        db.session.add_all([User(id=7), User(id=8)])
+        db.session.commit()
+    return User
+
+
+@pytest.fixture
+def look(app: flask.Flask) -> Looker:
+    return Looker(seen_by(app))
+
+
+@pytest.fixture
+def write(app: flask.Flask, db: SQLAlchemy) -> Callable[..., None]:
+    """Write objects in a context, in a transaction."""
+
+    def add(*objects: Any, **context: Any) -> None:
+        with app.app_context(), sa_history.context(**context):
+            db.session.add_all(objects)
+            db.session.commit()
+
+    return add

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from sqlalchemy import URL, Engine, MetaData, text
 from sqlalchemy.orm import Mapped, mapped_column, sessionmaker
 
 from sa_history import Snapshot, track
+from sa_history.cli import main
 from sa_history.flask import History
 
 Invoke = Callable[..., Result]
@@ -55,6 +57,72 @@ def test_ls_and_ddl_print_what_belongs_in_the_database(invoke: Invoke) -> None:
     without = invoke("ddl", "--without-tables").output
     assert "CREATE TABLE" not in without
     assert "CREATE OR REPLACE TRIGGER" in without or "CREATE TRIGGER" in without
+
+
+def test_every_command_of_sa_history_is_one_of_flask(
+    invoke: Invoke, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the same arguments, but for the models and the database's URL."""
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    names = re.findall(r"^    (\w+)", capsys.readouterr().out, re.MULTILINE)
+    assert re.findall(r"^  (\w+)  ", invoke().output, re.MULTILINE) == sorted(names)
+    for name in names:
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        own = set(re.findall(r"--[\w-]+", capsys.readouterr().out)) - {"--url"}
+        assert set(re.findall(r"--[\w-]+", invoke(name, "--help").output)) == own
+
+
+def test_uninstall_and_harden_work_inside_the_application(
+    db: SQLAlchemy, new_app: Callable[..., flask.Flask], pg_engine: Engine
+) -> None:
+    @track(Snapshot, ignorable=False)
+    class Visit(db.Model):  # type: ignore[name-defined, misc]
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    app = new_app(db, History(db))
+    with app.app_context():
+        db.create_all()
+    role = f"app_{pg_engine.url.database}"[-63:]
+    with pg_engine.begin() as connection:
+        connection.execute(text(f'CREATE ROLE "{role}"'))
+
+    def may_read() -> bool:
+        query = text("SELECT has_table_privilege(:role, 'visit_event', 'SELECT')")
+        with pg_engine.connect() as connection:
+            return bool(connection.scalar(query, {"role": role}))
+
+    def run(*args: str) -> Result:
+        return app.test_cli_runner().invoke(args=["history", *args])
+
+    try:
+        assert run("harden").exit_code == 2
+        printed = run("harden", "--app-role", role, "--dry-run")
+        assert printed.exit_code == 0
+        assert not may_read()
+        assert run("harden", "--app-role", role).output == printed.output
+        assert may_read()
+    finally:
+        with pg_engine.begin() as connection:
+            connection.execute(text(f'DROP OWNED BY "{role}"'))
+            connection.execute(text(f'DROP ROLE "{role}"'))
+    assert "drop trigger visit_event_insert on public.visit" in run("uninstall").output
+    assert run("uninstall").output == "nothing to do\n"
+    assert run("check").exit_code == 1
+
+
+def test_an_interruption_is_not_taken_for_drift(
+    app: flask.Flask, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> Any:
+        raise KeyboardInterrupt
+
+    with app.app_context():
+        state = app.extensions["sa_history"]
+    monkeypatch.setattr(type(state), "databases", lambda _: interrupt())
+    result = invoke("check")
+    assert (result.exit_code, result.stderr) == (2, "flask history: interrupted\n")
 
 
 def test_first_events_tell_the_command(

@@ -62,7 +62,7 @@ from sa_history.exc import (
     ProtectedError,
     TransitionError,
 )
-from sa_history.install.api import check
+from sa_history.install import check
 
 SCALE = int(os.environ.get("INJECTION_SCALE", "1"))
 """How many times as many examples; with more than one they are others each time."""

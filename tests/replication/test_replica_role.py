@@ -11,7 +11,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
 from sa_history import AfterDelete, Snapshot, track
-from sa_history.install.api import check
+from sa_history.install import check
 from sa_history.writing.baseline import baseline
 
 BEFORE = [("snapshot", "I", n, n, None) for n in (1, 2)]

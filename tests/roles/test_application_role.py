@@ -20,7 +20,7 @@ import sa_history as history
 from sa_history import Manual, Protect, Snapshot, Update, attach, track
 from sa_history.capture.trackers import AfterDelete
 from sa_history.exc import InstallError
-from sa_history.install.api import check, harden
+from sa_history.install import check, harden
 from sa_history.sql.compose import quote_ident
 
 
@@ -403,6 +403,133 @@ OTHER_WAYS = {
         "SET on parameter session_replication_role",
     ),
 }
+
+
+SERVER_RIGHTS = {
+    "to set what switches triggers off": (
+        "GRANT SET ON PARAMETER session_replication_role TO {role}",
+        "SET on parameter session_replication_role",
+    ),
+    "to set it for everybody": (
+        "GRANT ALTER SYSTEM ON PARAMETER session_replication_role TO {role}",
+        "ALTER SYSTEM on parameter session_replication_role",
+    ),
+    "as everybody has it": (
+        "GRANT SET ON PARAMETER session_replication_role TO PUBLIC",
+        "SET on parameter session_replication_role",
+    ),
+    "of a group that it can become": (
+        "CREATE ROLE {group}; GRANT {group} TO {role}; ALTER ROLE {role} NOINHERIT;"
+        "GRANT ALTER SYSTEM ON PARAMETER archive_command TO {group}",
+        'ALTER SYSTEM on parameter archive_command as the "group"',
+    ),
+    "to load a library": (
+        "GRANT SET ON PARAMETER session_preload_libraries TO {role}",
+        "SET on parameter session_preload_libraries",
+    ),
+    "to run programs": (
+        "GRANT pg_execute_server_program TO {role}",
+        "membership in pg_execute_server_program",
+    ),
+    "to run programs, by a group in a group": (
+        "CREATE ROLE {group}; GRANT pg_execute_server_program TO {group};"
+        "GRANT {group} TO {role}",
+        "membership in pg_execute_server_program",
+    ),
+    "to write files": (
+        "GRANT pg_write_server_files TO {role}",
+        "membership in pg_write_server_files",
+    ),
+    "to write files, by a function": (
+        "GRANT EXECUTE ON FUNCTION lo_export(oid, text) TO {role}",
+        "EXECUTE on function lo_export",
+    ),
+    "to own a subscription": (
+        'CREATE SUBSCRIPTION "sub ""1" CONNECTION \'dbname=x password=x\''
+        " PUBLICATION p WITH (connect = false, slot_name = NONE);"
+        "GRANT CREATE ON DATABASE {database} TO {role};"
+        'ALTER SUBSCRIPTION "sub ""1" OWNER TO {role}',
+        'ownership of subscription "sub ""1"',
+    ),
+    "to sit where no trigger fires": (
+        "ALTER ROLE {role} SET session_replication_role = 'replica'",
+        "the setting session_replication_role = replica",
+    ),
+}
+
+
+def give(
+    connection: Connection, role: str, way: str, ways: dict[str, tuple[str, str]]
+) -> str:
+    """Give the role a right, and return what harden has to call it."""
+    statements, named = ways[way]
+    if "subscription" in named and connection.dialect.server_version_info < (16,):
+        owner = "ALTER ROLE {role} SUPERUSER"
+        statements = statements.replace("ALTER SUB", f"{owner}; ALTER SUB")
+        statements += f"; {owner.replace(' SUPER', ' NOSUPER')}"
+    elif "subscription" in named:
+        statements = statements.replace(
+            "ALTER SUB", "GRANT pg_create_subscription TO {role}; ALTER SUB"
+        )
+    names = {
+        "role": role,
+        "group": '"the ""group"""',
+        "database": quote_ident(connection.engine.url.database or ""),
+    }
+    for statement in statements.split(";"):
+        connection.execute(text(statement.format(**names)))
+    return named
+
+
+@pytest.mark.parametrize("way", SERVER_RIGHTS)
+def test_a_right_on_the_server_that_gets_around_triggers_is_named_and_refused(
+    pg_engine: Engine, account: Any, role: str, granted: str, way: str
+) -> None:
+    with pg_engine.connect() as connection:
+        harden(connection, account, role=role)
+        named = give(connection, granted, way, SERVER_RIGHTS)
+        for dry_run in (False, True):
+            with pytest.raises(InstallError, match="would still have") as error:
+                harden(connection, account, role=role, dry_run=dry_run)
+            assert named in str(error.value)
+
+
+def test_a_migration_refuses_a_right_on_the_server(
+    pg_engine: Engine, account: Any, role: str, granted: str, tmp_path: Path
+) -> None:
+    run(pg_engine, f"GRANT pg_execute_server_program TO {granted}")
+    with pytest.raises(CommandError, match="membership in pg_execute_server_program"):
+        harden_by_migration(pg_engine, account, role, tmp_path)
+
+
+def test_a_role_with_createrole_is_refused_where_that_means_any_role(
+    pg_engine: Engine, account: Any, role: str, granted: str
+) -> None:
+    with pg_engine.connect() as connection:
+        connection.execute(text(f"ALTER ROLE {granted} CREATEROLE"))
+        version = connection.dialect.server_version_info
+        if version is not None and version >= (16,):
+            harden(connection, account, role=role)
+        else:
+            with pytest.raises(InstallError, match="still have CREATEROLE"):
+                harden(connection, account, role=role)
+
+
+HARMLESS = (
+    "GRANT SET ON PARAMETER log_min_messages TO {role}",
+    "GRANT ALTER SYSTEM ON PARAMETER work_mem TO {role}",
+    "GRANT pg_monitor TO {role}",
+    "ALTER ROLE {role} SET work_mem = '8MB'",
+)
+
+
+@pytest.mark.parametrize("grant", HARMLESS)
+def test_a_right_on_the_server_that_gets_around_nothing_is_left(
+    pg_engine: Engine, account: Any, role: str, granted: str, grant: str
+) -> None:
+    with pg_engine.connect() as connection:
+        connection.execute(text(grant.format(role=granted)))
+        harden(connection, account, role=role)
 
 
 @pytest.mark.parametrize("way", OTHER_WAYS)

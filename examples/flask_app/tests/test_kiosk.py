@@ -63,7 +63,7 @@ def test_an_item_that_is_deleted(ada: FlaskClient, ben: FlaskClient, item: Item)
     assert ben.submit(path).status_code == 302
     newest = timeline(ada, context=f"order={item.order_id}")[0]
     assert (newest["model"], newest["key"]) == ("Item", str(item.id))
-    assert (newest["did"], newest["user"]) == ("deleted", "ben")
+    assert (newest["operation"], newest["user"]) == ("deleted", "ben")
     assert newest["data"]["price"] == float(item.price)
 
 

@@ -327,7 +327,7 @@ def events_since(engine: Engine, last: int) -> list[tuple[int, str]]:
 
 
 @pytest.mark.contrib
-def test_walk(
+def test_each_revision_of_a_models_life_goes_up_down_and_up_again(
     migrations: Any,
     pg_engine: Engine,
     pg_url: URL,

@@ -1,0 +1,343 @@
+"""One look at a database: what the models expect of it, and what it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sqlalchemy import Connection, Engine, MetaData, Table
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from sa_history._types import Level
+from sa_history.ddl.advisory_lock import wait_for_turn
+from sa_history.ddl.catalog import (
+    Catalog,
+    Installed,
+    InstalledFunction,
+    InstalledTrigger,
+    read_catalog,
+    read_columns,
+    read_partitions,
+    read_schemas,
+)
+from sa_history.ddl.elements import DEFAULT_SCHEMA, Statement
+from sa_history.ddl.execution import begin, current_schema, require_postgresql
+from sa_history.ddl.fingerprint import PREFIX
+from sa_history.exc import InstallError
+from sa_history.install.drift import (
+    Difference,
+    Problem,
+    differences,
+    find_installed,
+    kind_of,
+    name_of,
+)
+from sa_history.install.expected import ExpectedObject, objects_of, trackings_in
+from sa_history.install.findings import MIGRATE, Finding
+from sa_history.install.plan import Step, drop_step, plan_for
+from sa_history.install.privileges import Hardening
+from sa_history.sql.compose import Qualified, Raw, SchemaNames
+from sa_history.tracking.registry import history_of
+
+Models: TypeAlias = "MetaData | type[Any]"
+"""A MetaData, or a declarative base."""
+
+
+class Survey:
+    """What some models expect, beside what a database has.
+
+    :param connection: the connection to the database, in a transaction.
+    :param metadatas: the models.
+    :param write: True to read how triggers and views are made, so as to restore them;
+        that locks them.
+    """
+
+    def __init__(
+        self, connection: Connection, metadatas: list[MetaData], write: bool
+    ) -> None:
+        self._connection = connection
+        self._metadatas = metadatas
+        default = current_schema(connection) or DEFAULT_SCHEMA
+        options = connection.get_execution_options()
+        translate = options.get("schema_translate_map") or {}
+        self.schemas: SchemaNames = lambda s: translate.get(s, s) or default
+        self.expected = self._expected_objects()
+        histories = filter(None, map(history_of, metadatas))
+        self._contexts = {history.shared.context_table for history in histories}
+        tables = {t: None for m in metadatas for t in m.tables.values()}
+        self._tables = {self._name(table): table for table in tables}
+        views = {expected.table: None for expected in self.expected}
+        self._looked_at = sorted({self.schemas(t.schema) for t in (*tables, *views)})
+        self._catalog: Catalog = read_catalog(
+            connection, self._looked_at, definitions=write
+        )
+
+    def _expected_objects(self) -> list[ExpectedObject]:
+        # By their names, since several MetaData may share functions.
+        by_name = {
+            (kind_of(o.definition), name_of(o.definition, self.schemas)): o
+            for metadata in self._metadatas
+            for o in objects_of(metadata)
+        }
+        return list(by_name.values())
+
+    def _name(self, table: Table) -> Qualified:
+        return Qualified(self.schemas(table.schema), table.name)
+
+    def differences(self) -> list[Difference]:
+        """Return the objects that are not as the models expect."""
+        return differences(self.expected, self._catalog, self._tables, self.schemas)
+
+    def missing(self) -> list[Finding]:
+        """Return the tables and columns that triggers need and that do not exist."""
+        there = read_columns(self._connection, self._looked_at)
+        found: list[Finding] = []
+        for table in self._needed():
+            qualified = self._name(table)
+            name = f"{qualified.schema}.{qualified.name}"
+            if qualified not in there:
+                found.append(Finding(Problem.MISSING, "table", name, advice=MIGRATE))
+                continue
+            found += [
+                Finding(
+                    Problem.MISSING, "column", f"{name}.{column.name}", advice=MIGRATE
+                )
+                for column in table.columns
+                if column.name not in there[qualified]
+            ]
+        return found
+
+    def _needed(self) -> list[Table]:
+        """Return the tables that triggers stand on, and those that they write."""
+        needed = {
+            expected.table: None
+            for expected in self.expected
+            if expected.table in self._tables.values()
+        }
+        for metadata in self._metadatas:
+            for tracking in trackings_in(metadata):
+                needed[tracking.event_table] = None
+        return list(needed)
+
+    def bypassed(self) -> list[Finding]:
+        """Return the partitions that can be written without an event."""
+        by_statement = {
+            self._name(tracking.table)
+            for metadata in self._metadatas
+            for tracking in trackings_in(metadata)
+            if tracking.options.level is Level.STATEMENT and tracking.recordings()
+        }
+        found = []
+        for partition in read_partitions(self._connection, self._looked_at):
+            name = f"{partition.name.schema}.{partition.name.name}"
+            found += [
+                Finding(
+                    Problem.BYPASSED,
+                    "partition",
+                    name,
+                    advice=f"enable the trigger {trigger} on it",
+                )
+                for trigger in partition.disabled
+            ]
+            if partition.table in by_statement:
+                advice = (
+                    f"a statement that names it leaves no event; write to "
+                    f'{partition.table.name}, or track that with level="row"'
+                )
+                found.append(
+                    Finding(Problem.BYPASSED, "partition", name, advice=advice)
+                )
+        return found
+
+    def install(self, prune: bool) -> list[str]:
+        """Mend the differences, and return what was done.
+
+        :param prune: True to drop also what the models do not have.
+        """
+        found = [
+            difference
+            for difference in self.differences()
+            if difference.is_mendable and (prune or difference.expected is not None)
+        ]
+        plan = plan_for(found, self.expected, self._catalog, self.schemas, {})
+        steps = (*plan.first, *plan.last)
+        self._run(steps)
+        return [step.what for step in steps]
+
+    def uninstall(self) -> list[str]:
+        """Drop triggers and functions, and return what was done."""
+        # In all schemas, since shared functions may be called from any.
+        catalog = read_catalog(self._connection, read_schemas(self._connection))
+        installed = self._sort(catalog)
+        going: list[Installed] = [*installed.triggers, *installed.functions]
+        if not installed.is_shared_used(self.schemas):
+            going += installed.shared
+        steps = [drop_step(found, self.schemas) for found in going]
+        self._run(steps)
+        return [step.what for step in steps]
+
+    def _sort(self, catalog: Catalog) -> _Installed:
+        """Sort the installed objects into those of these models and those of others."""
+        shared: list[InstalledFunction] = []
+        functions: list[InstalledFunction] = []
+        known: set[int] = set()
+        for expected in self.expected:
+            found = find_installed(expected.definition, catalog, self.schemas)
+            known.add(id(found))
+            if isinstance(found, InstalledFunction):
+                is_shared = expected.table in self._contexts
+                (shared if is_shared else functions).append(found)
+        called = {function.name for function in functions}
+        marked = [t for t in catalog.triggers.values() if t.mark is not None]
+        triggers = [t for t in marked if id(t) in known or t.function in called]
+        ours = {id(trigger) for trigger in triggers}
+        return _Installed(
+            triggers=triggers,
+            functions=functions,
+            shared=shared,
+            other_triggers=[t for t in marked if id(t) not in ours],
+            other_functions=[
+                f for f in catalog.functions.values() if id(f) not in known
+            ],
+        )
+
+    def harden(self, role: str, dry_run: bool) -> list[str]:
+        """Revoke what a role does not need, and return the statements.
+
+        :param role: the application's role.
+        :param dry_run: True to only return them.
+        """
+        hardening = Hardening(self._metadatas, role, self.schemas)
+        problem = hardening.problem(self._connection)
+        if problem is not None:
+            raise InstallError(problem)
+        statements = hardening.statements()
+        if not dry_run:
+            self._execute(statements)
+        remaining = hardening.remaining(self._connection, is_done=not dry_run)
+        if remaining:
+            raise InstallError(
+                f"nothing was changed: role {role!r} would still have "
+                f"{', '.join(remaining)}; revoke that as whoever has granted it, or "
+                "take the role out of the others"
+            )
+        return statements
+
+    def _run(self, steps: Iterable[Step]) -> None:
+        for step in steps:
+            self._execute(step.statements)
+
+    def _execute(self, statements: Iterable[str]) -> None:
+        for statement in statements:
+            self._connection.execute(Statement(Raw(statement)))
+
+
+@dataclass(frozen=True)
+class _Installed:
+    """What is installed, by whom it serves.
+
+    :param triggers: the triggers of the models.
+    :param functions: the functions of the models.
+    :param shared: the functions that all models with the same context table call.
+    :param other_triggers: the triggers of other models, and of tables that are not
+        tracked any more.
+    :param other_functions: the functions of these.
+    """
+
+    triggers: list[InstalledTrigger]
+    functions: list[InstalledFunction]
+    shared: list[InstalledFunction]
+    other_triggers: list[InstalledTrigger]
+    other_functions: list[InstalledFunction]
+
+    def is_shared_used(self, schemas: SchemaNames) -> bool:
+        """Return True if something of others needs a shared function.
+
+        PostgreSQL does not know what a function calls, so its source is searched.
+        """
+        called = {trigger.function for trigger in self.other_triggers}
+        return any(
+            function.name in called
+            or any(
+                function.name.render(schemas) in other.source
+                for other in self.other_functions
+            )
+            for function in self.shared
+        )
+
+
+@contextmanager
+def open_survey(
+    bind: Engine | Connection, models: tuple[Models, ...], write: bool = False
+) -> Iterator[Survey]:
+    """Open a survey in a transaction; what fails in the block changes nothing.
+
+    :param bind: an engine, or a connection whose transaction stays open.
+    :param models: declarative bases or MetaData.
+    :param write: True to wait for other processes that install.
+    :raises InstallError: there are no models, or the database refuses something.
+    """
+    metadatas = [_metadata(model) for model in models]
+    if not metadatas:
+        raise InstallError("no models; give a declarative base, or a MetaData")
+    try:
+        with _transaction(bind) as connection:
+            if write:
+                wait_for_turn(connection)
+            yield Survey(connection, metadatas, write)
+    except DBAPIError as error:
+        done = "nothing was changed: " if write else ""
+        raise InstallError(done + explained(error)) from error
+
+
+_INSUFFICIENT_PRIVILEGE = "42501"
+
+# A function, a trigger, and a view or a table.
+_TAKEN = ("42723", "42710", "42P07")
+
+
+def explained(error: DBAPIError) -> str:
+    """Return the message of the database or the driver, with what to do about it.
+
+    :param error: the error, as SQLAlchemy raises it.
+    """
+    # Not where in our functions it was raised.
+    said = str(error.orig).partition("\nCONTEXT:")[0].strip()
+    # psycopg2 has another name for it.
+    code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    if code == _INSUFFICIENT_PRIVILEGE:
+        return f"{said}; do it as the role that owns the tables"
+    if code in _TAKEN:
+        return (
+            f"{said}; it has no comment of sa_history, so it may be somebody else's: "
+            f"rename or drop it, or give it the comment {PREFIX!r}"
+        )
+    if isinstance(error, OperationalError) and error.statement is None:
+        return f"the database cannot be reached: {said}; check its URL"
+    return said
+
+
+def _metadata(model: Any) -> MetaData:
+    metadata = getattr(model, "metadata", model)
+    if not isinstance(metadata, MetaData):
+        raise InstallError(f"models are declarative bases or MetaData, got {model!r}")
+    return metadata
+
+
+@contextmanager
+def _transaction(bind: Engine | Connection) -> Iterator[Connection]:
+    if isinstance(bind, Engine):
+        with begin(bind) as connection:
+            yield connection
+    elif isinstance(bind, Connection):
+        # So that a failure takes back what was done, and nothing else.
+        require_postgresql(bind)
+        with bind.begin_nested():
+            yield bind
+    else:
+        raise InstallError(
+            f"bind is an engine or a connection, got {bind!r}; of an async engine, "
+            "await connection.run_sync(...)"
+        )
