@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ from sqlalchemy import URL, Connection, NullPool, create_engine, text
 
 import sa_history as history
 from sa_history import Update, new, old
+from tests.bulk_updates import best_seconds
 
 CreateAll = Callable[[], None]
 
@@ -34,24 +34,12 @@ def connect(
 def test_bulk_update_is_as_fast_after_single_rows_as_on_a_fresh_connection(
     connect: Callable[[], Connection],
 ) -> None:
-    """As in tests/db/test_plan_cliff.py."""
-    fresh: list[float] = []
-    warmed: list[float] = []
-    for _ in range(2):
-        for seconds in (fresh, warmed):
-            with connect() as connection:
-                connection.execute(text("TRUNCATE audit_log"))
-                connection.execute(text("VACUUM ANALYZE account"))
-            with connect() as connection:
-                driver: Any = connection.connection.driver_connection
-                for number in range(50 if seconds is warmed else 0):
-                    driver.execute(
-                        "UPDATE account SET balance = balance + 1 WHERE id = %s",
-                        (number + 1,),
-                        prepare=True,
-                    )
-                connection.execute(text("SET statement_timeout = '10s'"))
-                start = time.perf_counter()
-                connection.execute(text("UPDATE account SET balance = balance - 1"))
-                seconds.append(time.perf_counter() - start)
-    assert min(warmed) <= 3 * min(fresh)
+    fresh, warmed = best_seconds(
+        connect,
+        "UPDATE account SET balance = balance + 1 WHERE id = %s",
+        "UPDATE account SET balance = balance - 1",
+        clean=["TRUNCATE audit_log", "VACUUM ANALYZE account"],
+        singles=50,
+        rounds=2,
+    )
+    assert warmed <= 3 * fresh

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,6 @@ from sqlalchemy import (
     NullPool,
     create_engine,
     insert,
-    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert as pg_insert
@@ -35,6 +33,7 @@ from sa_history import (
     old,
 )
 from sa_history.exc import ProtectedError, ReadOnlyError, RefusedError
+from tests.bulk_updates import best_seconds
 from tests.triggers.refusing.helpers import ROWS, THREE
 
 Account = Callable[..., Any]
@@ -268,9 +267,6 @@ def test_cascade_is_refused_for_the_rows_of_the_condition(
     assert attempt("DELETE FROM parent WHERE id = 1") is None
 
 
-ROUNDS = 2
-
-
 @pytest.fixture
 def connect(account: Account, fill: Fill, pg_url: URL) -> Callable[[], Connection]:
     """Open new connections to a table of many rows, each of which is looked at."""
@@ -284,27 +280,15 @@ def connect(account: Account, fill: Fill, pg_url: URL) -> Callable[[], Connectio
     return engine.connect
 
 
-def seconds_for_all_rows(connection: Connection) -> float:
-    connection.execute(text("SET statement_timeout = '10s'"))  # fail, do not hang
-    start = time.perf_counter()
-    connection.execute(text("UPDATE account SET balance = 1 - balance"))
-    return time.perf_counter() - start
-
-
 def test_bulk_update_is_as_fast_after_single_rows_as_on_a_fresh_connection(
     connect: Callable[[], Connection],
 ) -> None:
-    """PL/pgSQL keeps the plan that it made for one row."""
-    fresh, warmed = [], []
-    for _ in range(ROUNDS):
-        for seconds in (fresh, warmed):
-            with connect() as connection:
-                connection.execute(text("VACUUM ANALYZE account"))
-            with connect() as connection:
-                if seconds is warmed:
-                    driver: Any = connection.connection.driver_connection
-                    one = "UPDATE account SET balance = 1 - balance WHERE id = %s"
-                    for number in range(20):
-                        driver.execute(one, (number + 1,), prepare=True)
-                seconds.append(seconds_for_all_rows(connection))
-    assert min(warmed) <= 3 * min(fresh)
+    fresh, warmed = best_seconds(
+        connect,
+        "UPDATE account SET balance = 1 - balance WHERE id = %s",
+        "UPDATE account SET balance = 1 - balance",
+        clean=["VACUUM ANALYZE account"],
+        singles=20,
+        rounds=2,
+    )
+    assert warmed <= 3 * fresh
