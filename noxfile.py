@@ -52,7 +52,7 @@ SITE_PACKAGES = "import sysconfig; print(sysconfig.get_path('purelib'))"
 CORE = [
     "tests/context/test_blocks.py",
     "tests/context/test_travel.py",
-    "tests/db/test_doors.py",
+    "tests/db/ways_to_write",
     "tests/migrations",
 ]
 

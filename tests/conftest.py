@@ -7,6 +7,7 @@ import subprocess
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from benchmarks.pgbouncer import PgBouncer
 from sa_history.testing import PgServer
 from sa_history.testing.binaries import find_bindir
 
-pytest_plugins = ["sa_history.testing.plugin", "pytester"]
+pytest_plugins = ["sa_history.testing.plugin", "pytester", "tests.fix_sessions"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,11 +51,15 @@ def pytest_collection_modifyitems(
     items[:] = [item for item in items if item not in set(left_out)]
 
 
+_TRIGGERS = Path(__file__).with_name("triggers")
+_ROLES = Path(__file__).with_name("roles")
+
+
 def _is_for_the_long_run(item: pytest.Item) -> bool:
     level = getattr(getattr(item, "callspec", None), "params", {}).get("level")
-    if level is None or item.path.parent.name not in ("triggers", "roles"):
+    if level is None or not {_TRIGGERS, _ROLES} & set(item.path.parents):
         return False
-    name = f"{item.path.name}::{getattr(item, 'originalname', item.name)}"
+    name = getattr(item, "originalname", item.name)
     return level != ("statement", "row")[zlib.crc32(name.encode()) % 2]
 
 

@@ -85,9 +85,9 @@ def printed_by(example: str, url: URL) -> str:
     return result.stdout
 
 
-def test_idioms(pg_url: URL) -> None:
+def test_idioms_print_what_they_promise(pg_url: URL) -> None:
     assert printed_by("idioms.py", pg_url) == IDIOMS + HISTORY
 
 
-def test_tracking_demo(pg_url: URL) -> None:
+def test_tracking_demo_prints_history_and_tour(pg_url: URL) -> None:
     assert printed_by("tracking/demo.py", pg_url) == HISTORY + TOUR

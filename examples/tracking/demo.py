@@ -1,4 +1,4 @@
-"""Track a model, change it through several doors, and read its history.
+"""Track a model, change it in several ways, and read its history.
 
 Run it with ``nox -s demo``, or with ``DATABASE_URL`` set to use a server of your own;
 there it works in a schema of its own, which it drops at the end.

@@ -1,4 +1,4 @@
-"""What the tests of the triggers share: psql, and a look at the context table."""
+"""psql, and what the table of contexts holds."""
 
 from __future__ import annotations
 

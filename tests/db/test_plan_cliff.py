@@ -8,7 +8,6 @@ context reads all of them for each that is stored later.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,10 +17,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 import sa_history as history
 from sa_history import AfterDelete, AfterUpdate, Snapshot, new, old, track
+from tests.bulk_updates import best_seconds
 
 ROWS = 20_000
 WARMING = 50
-ROUNDS = 3
 
 
 @pytest.fixture
@@ -53,50 +52,29 @@ def connect(
     return engine.connect
 
 
-def clean(connection: Connection) -> None:
-    # On a connection of its own, before the others: it makes them plan anew.
-    connection.execute(text("TRUNCATE account_event"))
-    connection.execute(text("VACUUM ANALYZE account"))
-
-
-def warm(connection: Connection) -> None:
-    driver: Any = connection.connection.driver_connection
-    for number in range(WARMING):
-        driver.execute(
-            "UPDATE account SET balance = balance + 1 WHERE id = %s",
-            (number + 1,),
-            prepare=True,
-        )
-
-
-def seconds_for_all_rows(connection: Connection) -> float:
-    connection.execute(text("SET statement_timeout = '10s'"))  # fail, do not hang
-    start = time.perf_counter()
-    connection.execute(text("UPDATE account SET balance = balance - 1"))
-    return time.perf_counter() - start
+CLEAN = ("TRUNCATE account_event", "VACUUM ANALYZE account")
 
 
 def test_bulk_update_is_as_fast_after_single_rows_as_on_a_fresh_connection(
     connect: Callable[[], Connection],
 ) -> None:
-    fresh, warmed = [], []
-    for _ in range(ROUNDS):
-        for seconds in (fresh, warmed):
-            with connect() as connection:
-                clean(connection)
-            with connect() as connection:
-                if seconds is warmed:
-                    warm(connection)
-                seconds.append(seconds_for_all_rows(connection))
-    assert min(warmed) <= 3 * min(fresh)
+    fresh, warmed = best_seconds(
+        connect,
+        "UPDATE account SET balance = balance + 1 WHERE id = %s",
+        "UPDATE account SET balance = balance - 1",
+        clean=CLEAN,
+        singles=WARMING,
+        rounds=3,
+    )
+    assert warmed <= 3 * fresh
 
 
 def test_a_context_is_looked_for_by_its_index_also_if_there_was_none_at_first(
     connect: Callable[[], Connection],
 ) -> None:
     with connect() as connection:
-        clean(connection)
-        connection.execute(text("VACUUM ANALYZE pghistory_context"))
+        for statement in (*CLEAN, "VACUUM ANALYZE pghistory_context"):
+            connection.execute(text(statement))
     with connect() as connection:
         driver: Any = connection.connection.driver_connection
         with driver.transaction():

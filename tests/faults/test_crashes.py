@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import runpy
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -205,10 +208,77 @@ def test_a_server_that_is_killed_has_all_it_has_promised_in_rows_and_in_events(
         assert {k: v for k, v in rows.items() if k >= SHARED} == expected
 
 
+class Relay:
+    """Stands between one client and the server, and knows what it has passed on.
+
+    :param server: the server, which the relay connects to when the client comes.
+    """
+
+    def __init__(self, server: URL) -> None:
+        self.passed_on = b""
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._host = str(server.host or server.query.get("host") or "localhost")
+        self._port = int(str(server.port or server.query.get("port") or 5432))
+        # The messages are looked at, so they are not encrypted.
+        self.url = server.set(
+            host="127.0.0.1",
+            port=self._listener.getsockname()[1],
+            query={"sslmode": "disable", "gssencmode": "disable"},
+        )
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def has_passed_on(self, statement: bytes) -> bool:
+        """Whether the server has a statement, and the Sync that commits it."""
+        _, found, rest = self.passed_on.rpartition(statement)
+        return bool(found) and rest.endswith(b"S\0\0\0\4")
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # where no client came
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        try:
+            client, _ = self._listener.accept()
+        except OSError:  # it is closed
+            return
+        if self._host.startswith("/"):
+            server = socket.socket(socket.AF_UNIX)
+            server.connect(f"{self._host}/.s.PGSQL.{self._port}")
+        else:
+            server = socket.create_connection((self._host, self._port))
+        with client, server:
+            back = threading.Thread(target=self._pass_on, args=(server, client, False))
+            back.start()
+            self._pass_on(client, server, True)
+            back.join()
+
+    def _pass_on(
+        self, source: socket.socket, target: socket.socket, noted: bool
+    ) -> None:
+        with contextlib.suppress(OSError):  # the client is killed
+            while data := source.recv(65536):
+                target.sendall(data)
+                if noted:
+                    self.passed_on += data
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def relay(pg_url: URL) -> Iterator[Relay]:
+    """A relay in front of the test's database, for one client."""
+    relay = Relay(pg_url)
+    yield relay
+    relay.close()
+
+
 @pytest.mark.parametrize("kind", ["transaction", "copy", "lone statement"])
 def test_a_client_that_is_killed_has_written_all_or_nothing(
     kind: str,
-    pg_url: URL,
+    relay: Relay,
     pg_engine: Engine,
     writer: dict[str, Any],
     start: Start,
@@ -216,7 +286,11 @@ def test_a_client_that_is_killed_has_written_all_or_nothing(
     blocked: Callable[[], int],
     eventually: Callable[..., None],
 ) -> None:
-    """A statement that is a transaction is ended and committed without its client."""
+    """A statement that is a transaction is ended and committed without its client.
+
+    It is one for the server when the client has sent the Sync after it as well. Until
+    then nothing is committed.
+    """
     models = writer["MODELS"]
     writer["Base"].metadata.create_all(pg_engine)
     clients = text(
@@ -226,9 +300,10 @@ def test_a_client_that_is_killed_has_written_all_or_nothing(
     with pg_engine.connect() as connection:
         if kind == "lone statement":
             connection.execute(text("LOCK TABLE at_row_event IN SHARE MODE"))
-        process = start(pg_url, 7, kind)
+        process = start(relay.url, 7, kind)
         if kind == "lone statement":
             blocked()
+            eventually(lambda: relay.has_passed_on(b"INSERT INTO at_statement"))
         else:
             assert process.stdout.readline() == "written\n"
         process.kill()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -51,12 +51,12 @@ from sa_history import (
     Trigger,
     attach,
     audit_table,
-    commands,
     new,
     old,
     track,
     view,
 )
+from sa_history.cli import commands
 from sa_history.exc import (
     DefinitionError,
     ProtectedError,
@@ -227,34 +227,64 @@ def literal(value: str) -> str:
     return "E'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-@examples(3)
-@given(data=st.data())
-def test_events_tell_exactly_what_was_written_whatever_it_is_called(
-    data: st.DataObject, level: str, hostile: Any, pg_engine: Engine, catalog: Catalog
-) -> None:
-    world = World(hostile, data, level)
-    Thing, first, second = world.model, world.first, world.second
-    who = data.draw(world.text())
-    told = data.draw(st.dictionaries(hostile.texts, hostile.values, max_size=3))
-    told[world.names.context_key] = who
-    with pg_engine.connect() as connection, Session(connection) as session:
+@dataclass
+class Written:
+    """A world with tables, in which a row came, changed twice and went.
+
+    :param told: the context of it all.
+    """
+
+    world: World
+    session: Session
+    told: dict[str, Any]
+
+    @property
+    def who(self) -> Any:
+        return self.told[self.world.names.context_key]
+
+
+@contextlib.contextmanager
+def created(world: World, engine: Engine) -> Iterator[Session]:
+    """Create what a world defines, and roll it back in the end."""
+    with engine.connect() as connection, Session(connection) as session:
         world.create_schemas(connection)
-        empty = catalog(connection)
         world.metadata.create_all(connection)
+        yield session
+    world.base.registry.dispose()
+
+
+@contextlib.contextmanager
+def written(
+    data: st.DataObject, level: str, hostile: Any, engine: Engine
+) -> Iterator[Written]:
+    """Write a row, change its value and its state, and delete it."""
+    world = World(hostile, data, level)
+    told = data.draw(st.dictionaries(hostile.texts, hostile.values, max_size=3))
+    told[world.names.context_key] = data.draw(world.text())
+    with created(world, engine) as session:
         with history.context(session, **told):
-            thing = Thing(id=1, value=first)
+            thing = world.model(id=1, value=world.first)
             session.add(thing)
             session.flush()
-            refused(world, session, thing)
-            thing.value = second
+            thing.value = world.second
             session.flush()
             history.create_event(session, thing, label=world.labels[3])
             thing.state = world.states[1]
             session.flush()
             session.delete(thing)
             session.flush()
-        events = session.scalars(Thing.events.select()).all()
-        a, b, _ = world.states
+        yield Written(world, session, told)
+
+
+@examples(3)
+@given(data=st.data())
+def test_events_are_read_as_they_were_written_whatever_it_is_called(
+    data: st.DataObject, level: str, hostile: Any, pg_engine: Engine
+) -> None:
+    with written(data, level, hostile, pg_engine) as done:
+        world, who, told = done.world, done.who, done.told
+        events = done.session.scalars(world.model.events.select()).all()
+        first, second, (a, b, _) = world.first, world.second, world.states
         assert [
             (e.pgh_label, e.pgh_op, e.value, e.state, e.who, e.pgh_context.metadata)
             for e in events
@@ -267,48 +297,80 @@ def test_events_tell_exactly_what_was_written_whatever_it_is_called(
             (world.labels[1], "U", second, b, who, told),
             (world.labels[2], "D", second, b, who, told),
         ]
-        found = Thing.events.select().where(Thing.events.pgh_label == world.labels[2])
-        assert session.scalars(found).all() == events[-1:]
-        rows = session.execute(AggregateEvent.select(Thing)).all()
+        label = world.labels[2]
+        found = world.model.events.select().where(world.model.events.pgh_label == label)
+        assert done.session.scalars(found).all() == events[-1:]
+        rows = done.session.execute(AggregateEvent.select(world.model)).all()
         assert rows[0].pgh_data == {"id": 1, "value": first, "state": a}
         assert rows[1].pgh_diff == {"value": [first, second]}
-        log = session.execute(select(world.audited)).mappings().all()
-        assert [row["operation"] for row in log] == [*"IUUD"] or [
-            row["operation"] for row in log
-        ] == ["INSERT", "UPDATE", "UPDATE", "DELETE"]
-        assert {row["table_name"] for row in log} == {world.names.name}
+
+
+@examples(3)
+@given(data=st.data())
+def test_log_has_each_change_by_the_names_of_the_database_whatever_they_are(
+    data: st.DataObject, level: str, hostile: Any, pg_engine: Engine
+) -> None:
+    with written(data, level, hostile, pg_engine) as done:
+        world, names = done.world, done.world.names
+        log = done.session.execute(select(world.audited)).mappings().all()
+        assert [(row["operation"], row["table_name"]) for row in log] == [
+            ("INSERT", names.name),
+            ("UPDATE", names.name),
+            ("UPDATE", names.name),
+            ("DELETE", names.name),
+        ]
         assert log[0]["new_row"] == {
-            world.names.key: 1,
-            world.names.value: first,
-            world.names.state: a,
+            names.key: 1,
+            names.value: world.first,
+            names.state: world.states[0],
         }
-        assert log[0]["context"] == told
-        session.expunge_all()
+        assert log[0]["context"] == done.told
+
+
+@examples(3)
+@given(data=st.data())
+def test_refusals_name_what_they_refuse_until_it_is_ignored_whatever_it_is_called(
+    data: st.DataObject, level: str, hostile: Any, pg_engine: Engine
+) -> None:
+    world = World(hostile, data, level)
+    name, (start, _, end) = world.names, world.states
+    with created(world, pg_engine) as session:
+        with history.context(session, **{name.context_key: data.draw(world.text())}):
+            session.add(world.model(id=1, value=world.first))
+            session.flush()
+            with pytest.raises(TransitionError) as error, session.begin_nested():
+                session.execute(update(world.table).values(state=end))
+            said = error.value.orig.diag
+            assert said.message_primary == (
+                f"UPDATE of {name.schema}.{name.name} is refused: {name.state} may not "
+                f"go from {start} to {end}"
+            )
+            assert said.column_name == name.state
+            with pytest.raises(ProtectedError) as error, session.begin_nested():
+                session.execute(delete(world.table))
+            assert error.value.orig.diag.message_hint.startswith(world.hint)
+            events = session.scalars(world.model.events.select()).all()
+            assert [event.pgh_op for event in events] == ["I"]
+            with history.ignore(session, world.model, name.fsm, name.guard):
+                session.execute(update(world.table).values(state=end))
+                session.execute(delete(world.table))
+        assert session.scalars(select(world.table.c.id)).all() == []
+
+
+@examples(3)
+@given(data=st.data())
+def test_drop_all_leaves_nothing_whatever_it_is_called(
+    data: st.DataObject, level: str, hostile: Any, pg_engine: Engine, catalog: Catalog
+) -> None:
+    world = World(hostile, data, level)
+    with pg_engine.connect() as connection:
+        world.create_schemas(connection)
+        empty = catalog(connection)
+        world.metadata.create_all(connection)
+        assert catalog(connection) != empty
         world.metadata.drop_all(connection)
         assert catalog(connection) == empty
     world.base.registry.dispose()
-
-
-def refused(world: World, session: Session, thing: Any) -> None:
-    """Ask for what the attached triggers refuse, and look at what they say."""
-    table = world.table
-    with pytest.raises(TransitionError) as error, session.begin_nested():
-        session.execute(update(table).values(state=world.states[2]))
-    said = error.value.orig.diag
-    name, (start, _, end) = world.names, world.states
-    assert said.message_primary == (
-        f"UPDATE of {name.schema}.{name.name} is refused: {name.state} may not go "
-        f"from {start} to {end}"
-    )
-    assert said.column_name == world.names.state
-    with pytest.raises(ProtectedError) as error, session.begin_nested():
-        session.execute(delete(table))
-    assert error.value.orig.diag.message_hint.startswith(world.hint)
-    with session.begin_nested() as savepoint:
-        with history.ignore(session, world.model, world.names.fsm, world.names.guard):
-            session.execute(update(table).values(state=world.states[2]))
-            session.execute(delete(table))
-        savepoint.rollback()
 
 
 def by_psql(world: World, connection: Connection, psql: Callable[[str], None]) -> None:

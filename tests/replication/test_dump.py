@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Engine, NullPool, create_engine, select, text, update
+from sqlalchemy import URL, Engine, NullPool, create_engine, text, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
-from sa_history import AfterDelete, AggregateEvent, Snapshot, track
+from sa_history import AfterDelete, Snapshot, track
 from sa_history.install import check
 from sa_history.testing import PgServer
 from sa_history.testing.binaries import find_bindir
+from tests.replication.helpers import everything
 
 
 @pytest.fixture
@@ -87,20 +88,6 @@ def dump_of(engine: Engine, directory: Path) -> Path:
     done = pg("pg_dump", engine.url, "--format=custom", f"--file={file}")
     assert (done.returncode, done.stderr) == (0, "")
     return file
-
-
-def everything(engine: Engine, account: Any) -> list[tuple[Any, ...]]:
-    """Return all that a database has, row by row, and the diffs."""
-    statements = [
-        select(table).order_by(*table.primary_key)
-        for table in account.metadata.sorted_tables
-    ]
-    with engine.connect() as connection:
-        return [
-            tuple(row)
-            for statement in (*statements, AggregateEvent.select(account))
-            for row in connection.execute(statement)
-        ]
 
 
 def goes_on(engine: Engine, account: Any, id_: int = 9) -> bool:

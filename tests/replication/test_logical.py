@@ -11,8 +11,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
-from sa_history import AfterDelete, AggregateEvent, Snapshot, track
+from sa_history import AfterDelete, Snapshot, track
 from sa_history.install import check
+from tests.replication.helpers import everything
 
 ALWAYS = """
 DO $$
@@ -43,20 +44,6 @@ def account(
 
     create_both()
     return Account
-
-
-def everything(engine: Engine, account: Any) -> list[tuple[Any, ...]]:
-    """Return all that a database has, row by row, and the diffs."""
-    statements = [
-        select(table).order_by(*table.primary_key)
-        for table in account.metadata.sorted_tables
-    ]
-    with engine.connect() as connection:
-        return [
-            tuple(row)
-            for statement in (*statements, AggregateEvent.select(account))
-            for row in connection.execute(statement)
-        ]
 
 
 def briefly(engine: Engine, account: Any) -> list[tuple[Any, ...]]:

@@ -96,7 +96,7 @@ def test_what_it_writes_is_recorded_with_its_context(
     ]
 
 
-def test_it_reads_history(app: Engine) -> None:
+def test_application_role_reads_history(app: Engine) -> None:
     with app.begin() as connection:
         connection.execute(text("INSERT INTO account (name) VALUES ('a')"))
         assert connection.scalar(text("SELECT name FROM account_event")) == "a"
@@ -143,7 +143,9 @@ ATTACKS = {
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_it_cannot(app: Engine, account: Any, attack: str) -> None:
+def test_application_role_is_refused_what_would_forge_history(
+    app: Engine, account: Any, attack: str
+) -> None:
     refused = pytest.raises(DBAPIError, match="permission denied|must be owner")
     with app.connect() as connection, refused:
         connection.exec_driver_sql(ATTACKS[attack])

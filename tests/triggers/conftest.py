@@ -1,4 +1,4 @@
-"""What tests of attached triggers share: an account, and what becomes of a change."""
+"""An account with triggers, and what becomes of a change to it."""
 
 from __future__ import annotations
 
