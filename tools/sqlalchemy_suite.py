@@ -61,6 +61,7 @@ def run(
         for statement in PREPARATION:
             connection.execute(statement)
     plugin = f"suite_{name}"
+    dburi = url.set(drivername="postgresql+psycopg")
     (folder / f"{plugin}.py").write_text(PLUGINS[name])
     report = folder / f"{name}.xml"
     process = subprocess.run(
