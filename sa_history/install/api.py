@@ -29,7 +29,7 @@ from sa_history.ddl.catalog import (
     still_granted,
 )
 from sa_history.ddl.elements import DEFAULT_SCHEMA, Statement
-from sa_history.ddl.execution import begin, current_schema, require_postgresql
+from sa_history.ddl.execution import connection_of, current_schema
 from sa_history.ddl.fingerprint import PREFIX
 from sa_history.exc import InstallError
 from sa_history.install.drift import (
@@ -439,7 +439,8 @@ def _survey(
     if not metadatas:
         raise InstallError("no models; give a declarative base, or a MetaData")
     try:
-        with _transaction(bind) as connection:
+        # With a savepoint a failure takes back what was done, and nothing else.
+        with connection_of(bind, InstallError, savepoint=True) as connection:
             if write:
                 wait_for_turn(connection)
             yield _Survey(connection, metadatas, write)
@@ -477,20 +478,3 @@ def _metadata(model: Any) -> MetaData:
     if not isinstance(metadata, MetaData):
         raise InstallError(f"models are declarative bases or MetaData, got {model!r}")
     return metadata
-
-
-@contextmanager
-def _transaction(bind: Engine | Connection) -> Iterator[Connection]:
-    if isinstance(bind, Engine):
-        with begin(bind) as connection:
-            yield connection
-    elif isinstance(bind, Connection):
-        # So that a failure takes back what was done, and nothing else.
-        require_postgresql(bind)
-        with bind.begin_nested():
-            yield bind
-    else:
-        raise InstallError(
-            f"bind is an engine or a connection, got {bind!r}; of an async engine, "
-            "await connection.run_sync(...)"
-        )
