@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    FromClause,
     Select,
     Subquery,
     and_,
@@ -16,14 +17,21 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    type_coerce,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import InstrumentedAttribute
 
 from sa_history._types import Op
+from sa_history.capture.recording import OLD_KEY
 from sa_history.definition.conditions import suggestion
 from sa_history.exc import EventsError
-from sa_history.query.row_keys import have_key, is_pair, key_of_target
+from sa_history.query.row_keys import (
+    have_key,
+    is_pair,
+    key_of_target,
+    old_keys_of,
+)
 from sa_history.sql.comparison import stored_differs
 from sa_history.tracking.completeness import GONE
 from sa_history.tracking.events import trackings_of
@@ -39,8 +47,8 @@ def changes(target: Any, attribute: str | InstrumentedAttribute[Any]) -> Select[
     Its rows have ``before`` and ``after``, with ``pgh_id``, ``pgh_created_at``,
     ``pgh_xact_id``, ``pgh_op``, ``pgh_label`` and the metadata of the context as
     ``pgh_context``. The row's first event is always among them, with None ``before``,
-    and so is its deletion, with None ``after``. A row that got its key from an update
-    begins there.
+    and so is its deletion, with None ``after``. An update that gave the row its key is
+    its first event with that key, with the value under the old key ``before``.
 
     :param target: an object, or a pair of a class or table and a key.
     :param attribute: the name of a tracked attribute, or the attribute itself.
@@ -55,7 +63,7 @@ def changes(target: Any, attribute: str | InstrumentedAttribute[Any]) -> Select[
     name = attribute if isinstance(attribute, str) else attribute.key
     tracking = _tracking_of(target[0] if is_pair(target) else target, name)
     key = key_of_target(tracking, target)
-    return _visible(_compared(tracking, name, _events(tracking, name, key)))
+    return _visible(_compared(tracking, name, key))
 
 
 def _tracking_of(target: Any, name: str) -> Tracking:
@@ -72,13 +80,16 @@ def _tracking_of(target: Any, name: str) -> Tracking:
 
 
 def _events(
-    tracking: Tracking, name: str, key: Sequence[Any]
+    tracking: Tracking, name: str, key: Sequence[Any], events: FromClause
 ) -> list[ColumnElement[bool]]:
-    """Return the criteria of a row's events that say what an attribute was.
+    """Return the criteria of the events of a row that say what an attribute was.
 
     These are events of trackers that store it, deletions, and baselines.
+
+    :param key: values, or columns of another event.
+    :param events: the event table, or an alias of it.
     """
-    columns, events = tracking.tracked_columns, tracking.event_table
+    columns = tracking.tracked_columns
     labels = [
         tracker.event_label
         for tracker in tracking.trackers
@@ -91,20 +102,18 @@ def _events(
     ]
 
 
-def _compared(
-    tracking: Tracking, name: str, criteria: Sequence[ColumnElement[bool]]
-) -> Subquery:
+def _compared(tracking: Tracking, name: str, key: Sequence[Any]) -> Subquery:
     """Return the events with the attribute's values before and after each.
 
     The column ``is_visible`` is true for events to show even if the two are equal: the
-    first one, insertions and baselines, and the first event of a deletion.
+    first one, insertions and baselines, the first event of a deletion, and updates that
+    gave the row its key.
     """
-    columns, events = tracking.tracked_columns, tracking.event_table
-    column = events.c[columns.columns[name].name]
-    op = events.c.pgh_op
+    events = tracking.event_table
+    column, op = events.c[_column_name(tracking, name)], events.c.pgh_op
 
     def previous(of: ColumnElement[Any]) -> ColumnElement[Any]:
-        return func.lag(of).over(order_by=events.c.pgh_id)
+        return func.lag(of, type_=of.type).over(order_by=events.c.pgh_id)
 
     # One change may have left an event of each tracker.
     is_sibling = and_(
@@ -113,21 +122,63 @@ def _compared(
     begins = and_(op.in_(_BEGINS), is_sibling.is_not(True))
     is_gone, was_gone = op.in_(GONE), previous(op).in_(GONE)
     is_first = previous(events.c.pgh_id).is_(None)
+    is_moved, value_before_move = _moved(tracking, name, is_sibling, previous)
     return (
         select(
             *(events.c[n] for n in _COLUMNS),
             _context(tracking).label("pgh_context"),
-            or_(begins, is_first, and_(is_gone, was_gone.is_not(True))).label(
+            or_(begins, is_first, is_moved, and_(is_gone, was_gone.is_not(True))).label(
                 "is_visible"
             ),
-            case((or_(begins, was_gone), null()), else_=previous(column)).label(
-                "before"
-            ),
+            type_coerce(
+                case(
+                    (is_moved, value_before_move),
+                    (or_(begins, was_gone), null()),
+                    else_=previous(column),
+                ),
+                column.type,
+            ).label("before"),
             case((~is_gone, column)).label("after"),
         )
-        .where(*criteria)
+        .where(*_events(tracking, name, key, events))
         .subquery("changes")
     )
+
+
+def _moved(
+    tracking: Tracking,
+    name: str,
+    is_sibling: ColumnElement[bool],
+    previous: Callable[[ColumnElement[Any]], ColumnElement[Any]],
+) -> tuple[ColumnElement[bool], ColumnElement[Any]]:
+    """Return whether an event gave the row its key, and the value before that.
+
+    :param previous: returns the value of a column in the previous event of the key.
+    """
+    events = tracking.event_table
+    earlier = events.alias("earlier")
+    op, column = earlier.c.pgh_op, earlier.c[_column_name(tracking, name)]
+    value = (
+        select(case((op.not_in(GONE), column)))
+        .where(
+            *_events(tracking, name, old_keys_of(tracking, events), earlier),
+            earlier.c.pgh_id < events.c.pgh_id,
+        )
+        .order_by(earlier.c.pgh_id.desc())
+        .limit(1)
+        .correlate(events)
+        .scalar_subquery()
+    )
+    old_key, label = events.c[OLD_KEY], events.c.pgh_label
+    is_same_move = and_(
+        is_sibling, previous(old_key) == old_key, previous(label) != label
+    )
+    return and_(old_key.is_not(None), is_same_move.is_not(True)), value
+
+
+def _column_name(tracking: Tracking, name: str) -> str:
+    column: str = tracking.tracked_columns.columns[name].name
+    return column
 
 
 def _visible(compared: Subquery) -> Select[Any]:
