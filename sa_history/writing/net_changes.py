@@ -15,11 +15,12 @@ from sa_history.exc import UndoError
 from sa_history.query.row_keys import have_key, old_keys_of
 from sa_history.tracking.completeness import GONE, full_row_events, is_one_of
 from sa_history.tracking.registry import Tracking
+from sa_history.tracking.stored_values import selected, stored_values
 
 _CHANGES = (Op.INSERT.value, Op.UPDATE.value, *GONE)
 
 Values: TypeAlias = Mapping[str, Any]
-"""The values of a row, by the names of its columns."""
+"""The values of a row by the names of its columns, None for NULL."""
 
 KeyValues: TypeAlias = tuple[Any, ...]
 """The values of a key, in its order."""
@@ -162,11 +163,9 @@ def _row_events(
             op=found["pgh_op"],
             origin=tuple(found[f"from_{name}"] for name in key_names),
             key=tuple(found[f"is_{name}"] for name in key_names),
-            row={name: found[f"is_{name}"] for name in names},
+            row=stored_values(found, names, "is"),
             previous=(
-                {name: found[f"was_{name}"] for name in names}
-                if found["has_previous"]
-                else None
+                stored_values(found, names, "was") if found["has_previous"] else None
             ),
         )
 
@@ -224,8 +223,8 @@ def _with_previous(tracking: Tracking, criterion: ColumnElement[bool]) -> Select
             event.c.pgh_id,
             event.c.pgh_op,
             before.c.pgh_id.is_not(None).label("has_previous"),
-            *(event.c[name].label(f"is_{name}") for name in names),
-            *(before.c[name].label(f"was_{name}") for name in names),
+            *selected((event.c[name] for name in names), "is"),
+            *selected((before.c[name] for name in names), "was"),
             *(
                 value.label(f"from_{name}")
                 for name, value in zip(key_names, origin, strict=True)

@@ -14,6 +14,11 @@ from sa_history.exc import UndoError
 from sa_history.query.row_keys import referring_columns
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.restore import inserted, is_always_identity
+from sa_history.tracking.stored_values import (
+    selected,
+    stored_values,
+    value_to_write,
+)
 from sa_history.writing.net_changes import KeyValues, NetChange, Values
 
 RowKey: TypeAlias = tuple[Table, KeyValues]
@@ -150,7 +155,8 @@ class UndoAction:
             return
         is_there = _is_there(session, (self.table, self.key))
         if is_there and values:
-            session.execute(update(self.table).where(is_row).values(values))
+            written = {c: value_to_write(c.type, v) for c, v in values.items()}
+            session.execute(update(self.table).where(is_row).values(written))
         elif not is_there and self.kind == "insert":
             session.execute(inserted(self.table, values))
 
@@ -318,13 +324,19 @@ class ConflictChecker:
         if action.row is None:
             return
         columns = [c for c in action.table.c if c.name in action.row]
-        found = self._session.execute(
-            select(*columns).where(action.is_row()).with_for_update(of=action.table)
-        ).first()
+        found = (
+            self._session.execute(
+                select(*selected(columns, "is"))
+                .where(action.is_row())
+                .with_for_update(of=action.table)
+            )
+            .mappings()
+            .first()
+        )
         if found is None:
             yield "is gone"
             return
-        now = dict(zip((column.name for column in columns), found, strict=True))
+        now = stored_values(found, action.row, "is")
         compared = action.values if action.kind == "update" else action.row
         changed = [name for name in compared if now[name] != action.row[name]]
         if changed:
