@@ -114,8 +114,8 @@ class AggregateEvent:
 
         :param targets: objects, for their events; pairs of a class or table and a key
             or a SELECT of keys, for rows that may be deleted; mapped classes and
-            tables, for the events of all rows; a declarative base or a MetaData, for
-            the events of all tables that it tracks.
+            tables, for the events of all rows, of a subclass those of its rows; a
+            declarative base or a MetaData, for the events of all tables that it tracks.
         :param across: a class or table, or several, to keep only events of these; None
             to keep the events of all targets. Without targets, all of their events.
         :param references: add the events of rows that had a foreign key to a target,
@@ -133,8 +133,8 @@ class AggregateEvent:
         :param limit: the greatest number of events; None for all.
         :param newest_first: order by ``pgh_id`` descending; a limit keeps the newest.
         :return: the SELECT, for a ``Session`` or an ``AsyncSession``.
-        :raises EventsError: a target is not tracked, there is no target, or no tracker
-            has one of the labels.
+        :raises EventsError: a target is not tracked, there is no target, no tracker has
+            one of the labels, or no event says which rows are of a subclass.
 
         Example::
 

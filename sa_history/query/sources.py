@@ -7,7 +7,7 @@ that refer to them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -32,6 +32,7 @@ from sa_history.query.row_keys import (
     keys_of,
     referring_columns,
 )
+from sa_history.query.subclasses import events_of_class
 from sa_history.tracking.events import trackings_of
 from sa_history.tracking.registry import Tracking, history_of
 
@@ -42,21 +43,31 @@ class EventSource:
 
     :param tracking: the tracking that the event table belongs to.
     :param wanted: criteria, of which an event has to meet one; None for all events.
+    :param across: further criteria, of which it has to meet one; None for all events.
     """
 
     tracking: Tracking
     wanted: Sequence[ColumnElement[bool]] | None
+    across: Sequence[ColumnElement[bool]] | None = None
 
     def criteria(self) -> list[ColumnElement[bool]]:
         """Return the criteria that an event has to meet, all of them."""
-        return [] if self.wanted is None else [or_(*self.wanted)]
+        return [or_(*some) for some in (self.wanted, self.across) if some is not None]
 
 
 @dataclass(frozen=True, eq=False)
 class WholeTable:
-    """All rows of a tracked table."""
+    """All rows of a tracked table, or all that are of a class.
+
+    :param of_class: the criterion of the events of these; None for all rows.
+    """
 
     tracking: Tracking
+    of_class: ColumnElement[bool] | None
+
+    def criterion(self) -> ColumnElement[bool] | None:
+        """Return the criterion of the rows' events, None for all events."""
+        return self.of_class
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +116,9 @@ class KeyQuery:
 Rows: TypeAlias = WholeTable | Key | KeyQuery
 """The rows that a target asks for."""
 
+Criteria: TypeAlias = dict[Tracking, list[ColumnElement[bool]] | None]
+"""The criteria of each tracking's events, of which one has to be met; None for all."""
+
 
 def sources_of(targets: Sequence[Any], across: Any, depth: int) -> list[EventSource]:
     """Return the event tables that targets ask for, and which events of each.
@@ -116,20 +130,16 @@ def sources_of(targets: Sequence[Any], across: Any, depth: int) -> list[EventSou
     :raises EventsError: a target is not tracked, there is no target, or the targets
         are of several MetaData.
     """
-    wanted: dict[Tracking, list[ColumnElement[bool]] | None] = {}
-    for target in targets:
-        for tracking, criterion in _criteria_for(target, depth):
-            criteria = wanted.setdefault(tracking, [])
-            if criterion is None:
-                wanted[tracking] = None
-            elif criteria is not None:
-                criteria.append(criterion)
+    wanted = _by_tracking(
+        found for target in targets for found in _criteria_for(target, depth)
+    )
+    kept: Criteria = {}
     if across is not None:
-        kept = _trackings_across(across)
+        kept = _by_tracking(_criteria_across(across))
         if targets:
             wanted = {t: criteria for t, criteria in wanted.items() if t in kept}
         else:
-            wanted = dict.fromkeys(kept)
+            wanted, kept = kept, {}
     if not wanted:
         raise EventsError(
             "AggregateEvent.select needs something whose events to select; give "
@@ -140,10 +150,26 @@ def sources_of(targets: Sequence[Any], across: Any, depth: int) -> list[EventSou
             "AggregateEvent.select got models of several MetaData, whose events have "
             "no common order; select from each"
         )
-    return [EventSource(tracking, criteria) for tracking, criteria in wanted.items()]
+    return [EventSource(t, criteria, kept.get(t)) for t, criteria in wanted.items()]
 
 
-def _trackings_across(across: Any) -> list[Tracking]:
+def _by_tracking(
+    found: Iterable[tuple[Tracking, ColumnElement[bool] | None]],
+) -> Criteria:
+    """Return the criteria of each tracking, None if one of them is None."""
+    criteria: Criteria = {}
+    for tracking, criterion in found:
+        known = criteria.setdefault(tracking, [])
+        if criterion is None:
+            criteria[tracking] = None
+        elif known is not None:
+            known.append(criterion)
+    return criteria
+
+
+def _criteria_across(
+    across: Any,
+) -> Iterator[tuple[Tracking, ColumnElement[bool] | None]]:
     models = across if isinstance(across, (list, tuple, set)) else [across]
     for model in models:
         if not _is_model(model):
@@ -151,7 +177,9 @@ def _trackings_across(across: Any) -> list[Tracking]:
                 f"across takes tracked classes and tables, got {model!r}; give an "
                 "object as a target"
             )
-    return [tracking for model in models for tracking in trackings_of_target(model)]
+    for model in models:
+        for tracking in trackings_of_target(model):
+            yield tracking, events_of_class(model, tracking)
 
 
 def _criteria_for(
@@ -159,10 +187,8 @@ def _criteria_for(
 ) -> Iterator[tuple[Tracking, ColumnElement[bool] | None]]:
     """Yield event tables, each with the criterion of a target; None for all events."""
     for rows in _resolve(target):
-        if isinstance(rows, WholeTable):
-            yield rows.tracking, None
-        else:
-            yield rows.tracking, rows.criterion()
+        yield rows.tracking, rows.criterion()
+        if not isinstance(rows, WholeTable):
             yield from _referring(rows.tracking, rows.keys(), depth)
 
 
@@ -170,7 +196,7 @@ def _resolve(target: Any) -> Iterator[Rows]:
     """Yield the rows that a target asks for, of each of its tables."""
     if _is_model(target):
         for tracking in trackings_of_target(target):
-            yield WholeTable(tracking)
+            yield WholeTable(tracking, events_of_class(target, tracking))
         return
     if is_pair(target) and not _is_model(target[0]):
         raise EventsError(f"a target is an object or (Model, key), got {target!r}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from sqlalchemy import (
     BigInteger,
@@ -18,8 +18,10 @@ from sqlalchemy import (
     Select,
     Text,
     Uuid,
+    and_,
     func,
     literal,
+    or_,
     select,
 )
 from sqlalchemy import cast as sql_cast
@@ -28,6 +30,7 @@ from sqlalchemy.orm import Session, scoped_session
 from sa_history.contexts.context import context as in_context
 from sa_history.exc import ConflictError, UndoError
 from sa_history.query.sources import trackings_of_target
+from sa_history.query.subclasses import events_of_class
 from sa_history.tracking.completeness import complete_tracking, missing_operations
 from sa_history.tracking.event_class import Context, Event
 from sa_history.tracking.registry import Tracking
@@ -41,6 +44,9 @@ from sa_history.writing.undo_actions import (
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
+
+Wanted: TypeAlias = dict[Tracking, list[Any]]
+"""The trackings whose events are undone, each with the targets that it is of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +131,8 @@ def undo(
 
     :param session: the session to write in. With an async one, await the result.
     :param targets: a declarative base or a MetaData, to undo changes of all tables that
-        it tracks; or classes and tables.
+        it tracks; or classes and tables. Of a subclass, changes of rows of that class
+        only.
     :param transaction: the number of the transaction, as in ``pgh_xact_id``, or an
         event of it.
     :param context: in place of ``transaction``, a context, its id, or an event of it.
@@ -137,6 +144,8 @@ def undo(
     :raises UndoError: not exactly one of transaction and context is given, there is no
         target, the events do not store all that is needed, or there is no order in
         which it can be undone; nothing is done.
+    :raises EventsError: a target is not tracked, or it is a subclass and no event says
+        which rows are of it.
 
     Example::
 
@@ -150,15 +159,16 @@ def undo(
         raise UndoError(
             "undo needs to know whose rows to undo; give a declarative base, or classes"
         )
-    trackings = list(
-        dict.fromkeys(t for target in targets for t in trackings_of_target(target))
-    )
+    wanted: Wanted = {}
+    for target in targets:
+        for tracking in trackings_of_target(target):
+            wanted.setdefault(tracking, []).append(target)
     what = _Undone(
         transaction.pgh_xact_id if isinstance(transaction, Event) else transaction,
         context.pgh_context_id if isinstance(context, Event) else _id_of(context),
     )
     plain: Any = unscoped(session)
-    arguments = (trackings, what, dry_run, force)
+    arguments = (wanted, what, dry_run, force)
     if is_async_session(plain):
         awaitable: Awaitable[Undo] = plain.run_sync(_undo, *arguments)
         return awaitable
@@ -210,13 +220,13 @@ class _Undone:
 
 def _undo(
     session: Session,
-    trackings: list[Tracking],
+    wanted: Wanted,
     what: _Undone,
     dry_run: bool,
     force: bool,
 ) -> Undo:
     session.flush()
-    actions = tuple(undo_actions(_net_changes(session, trackings, what)))
+    actions = tuple(undo_actions(_net_changes(session, wanted, what)))
     checker = ConflictChecker(session, actions)
     conflicts = tuple(
         Conflict(action, problem)
@@ -250,22 +260,31 @@ def _undo(
     return Undo(actions, conflicts, session.scalar(select(number)))
 
 
-def _net_changes(
-    session: Session, trackings: list[Tracking], what: _Undone
-) -> list[NetChange]:
+def _net_changes(session: Session, wanted: Wanted, what: _Undone) -> list[NetChange]:
     net_changes: list[NetChange] = []
-    for table in dict.fromkeys(tracking.table for tracking in trackings):
+    for table in dict.fromkeys(tracking.table for tracking in wanted):
+        of_table = {t: targets for t, targets in wanted.items() if t.table is table}
         tracking = complete_tracking(table)
         if tracking is not None:
-            net_changes += net_changes_of(session, tracking, what.criterion(tracking))
+            targets = [target for some in of_table.values() for target in some]
+            criterion = and_(what.criterion(tracking), *_of_classes(tracking, targets))
+            net_changes += net_changes_of(session, tracking, criterion)
             continue
-        for partial in (t for t in trackings if t.table is table):
-            events = partial.event_table
-            some = select(events.c.pgh_id).where(what.criterion(partial)).limit(1)
-            if session.scalar(some) is not None:
+        for partial, targets in of_table.items():
+            some = select(partial.event_table.c.pgh_id).where(
+                what.criterion(partial), *_of_classes(partial, targets)
+            )
+            if session.scalar(some.limit(1)) is not None:
                 raise UndoError(
                     f"{table.name!r} was changed as well, and its events do not record "
                     f"{', '.join(missing_operations(partial))}, so it cannot be "
                     "undone; give targets without it"
                 )
     return net_changes
+
+
+def _of_classes(tracking: Tracking, targets: list[Any]) -> list[ColumnElement[bool]]:
+    """Return the criteria of events whose row is of one of the targets."""
+    criteria = [events_of_class(target, tracking) for target in targets]
+    named = [criterion for criterion in criteria if criterion is not None]
+    return [or_(*named)] if len(named) == len(criteria) else []
