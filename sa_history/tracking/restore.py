@@ -17,9 +17,10 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm import Session
 
 from sa_history.exc import EventsError
+from sa_history.tracking.identity import identity_by_key
 from sa_history.tracking.stored_values import (
     may_read_none,
     selected,
@@ -52,8 +53,7 @@ def restore(session: Session, event: Any, columns: Sequence[str] | None) -> Any:
     columns_of = recorded.columns.columns
     unwritten = {*recorded.columns.generated, *recorded.columns.key}
     restored = {n: columns_of[n] for n in wanted if n not in unwritten}
-    key = {name: getattr(event, name) for name in recorded.columns.key}
-    by_key = {columns_of[name]: value for name, value in key.items()}
+    by_key = {columns_of[n]: getattr(event, n) for n in recorded.columns.key}
     table = recorded.columns.table
     is_row = [column == value for column, value in by_key.items()]
     session.flush()
@@ -67,9 +67,8 @@ def restore(session: Session, event: Any, columns: Sequence[str] | None) -> Any:
     if recorded.model is None:
         return None
     # An object of a joined class may be without its row in another table yet.
-    return session.get(
-        recorded.model, _identity(recorded.model, key), populate_existing=True
-    )
+    identity = identity_by_key(inspect(recorded.model), by_key)
+    return session.get(recorded.model, identity, populate_existing=True)
 
 
 def inserted(table: Table, values: Mapping[Column[Any], Any]) -> Insert:
@@ -121,8 +120,3 @@ def _values_of(
 def is_always_identity(column: Column[Any]) -> bool:
     """Return whether a column is GENERATED ALWAYS AS IDENTITY."""
     return column.identity is not None and bool(column.identity.always)
-
-
-def _identity(model: type[Any], key: Mapping[str, Any]) -> tuple[Any, ...]:
-    mapper: Mapper[Any] = inspect(model)
-    return tuple(key[mapper.get_property_by_column(c).key] for c in mapper.primary_key)

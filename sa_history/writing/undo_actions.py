@@ -247,19 +247,22 @@ def _in_order(actions: Sequence[UndoAction]) -> list[UndoAction]:
 
     :raises graphlib.CycleError: there is none; its second argument is a cycle.
     """
-    sorter: graphlib.TopologicalSorter[UndoAction] = graphlib.TopologicalSorter()
-    for action in actions:
-        sorter.add(action)
+    earlier: list[tuple[_OrderRule, dict[RowKey, list[UndoAction]]]] = []
     for rule in _ORDER_RULES:
-        earlier: dict[RowKey, list[UndoAction]] = {}
+        by_key: dict[RowKey, list[UndoAction]] = {}
         for action in actions:
             for key in rule.earlier(action):
-                earlier.setdefault(key, []).append(action)
-        for action in actions:
-            for key in rule.later(action):
-                sorter.add(
-                    action, *(o for o in earlier.get(key, ()) if o is not action)
-                )
+                by_key.setdefault(key, []).append(action)
+        earlier.append((rule, by_key))
+    sorter: graphlib.TopologicalSorter[UndoAction] = graphlib.TopologicalSorter()
+    for action in actions:
+        first = [
+            other
+            for rule, by_key in earlier
+            for key in rule.later(action)
+            for other in by_key.get(key, ())
+        ]
+        sorter.add(action, *(other for other in first if other is not action))
     return list(sorter.static_order())
 
 

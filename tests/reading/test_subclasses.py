@@ -7,11 +7,25 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import Boolean, ForeignKey, case, delete, select
+from sqlalchemy import (
+    Boolean,
+    ForeignKey,
+    ForeignKeyConstraint,
+    case,
+    delete,
+    select,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
-from sa_history import AfterDelete, AfterUpdate, AggregateEvent, Snapshot, track
+from sa_history import (
+    AfterDelete,
+    AfterUpdate,
+    AggregateEvent,
+    Manual,
+    Snapshot,
+    track,
+)
 from sa_history.exc import EventsError, UndoError
 
 
@@ -191,3 +205,79 @@ def test_a_discriminator_that_is_no_column_is_refused(
 
     with pytest.raises(EventsError, match="Pet shares the table 'animal' with"):
         AggregateEvent.select(Pet)
+
+
+@pytest.mark.parametrize("has_foreign_key", [True, False])
+def test_a_key_of_another_name_than_the_parents_leads_to_the_events(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_session: Session,
+    has_foreign_key: bool,
+) -> None:
+    @track()
+    class Person(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "person"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        kind: Mapped[str]
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "person"}
+
+    references = [ForeignKey("person.id")] if has_foreign_key else []
+
+    @track(Snapshot, AfterDelete, Manual("seen"))
+    class Mechanic(Person):
+        __tablename__ = "mechanic"
+        person_id: Mapped[int] = mapped_column(*references, primary_key=True)
+        tool: Mapped[str]
+        __mapper_args__ = {
+            "polymorphic_identity": "mechanic",
+            "inherit_condition": person_id == Person.id,
+        }
+
+    create_all()
+    person = Mechanic(id=7, person_id=7, tool="map")
+    pg_session.add(person)
+    pg_session.commit()
+    person.tool = "wrench"
+    pg_session.commit()
+    found = pg_session.execute(history.changes(person, "tool"))
+    assert [change.after for change in found] == ["map", "wrench"]
+    seen = history.create_event(pg_session, person, label="seen")
+    assert (seen.person_id, seen.tool) == (7, "wrench")
+    first = pg_session.scalars(person.events.first()).one()
+    assert first.revert(pg_session) is person
+    assert person.tool == "map"
+
+
+def test_a_key_with_its_columns_in_another_order_than_the_parents_leads_to_the_events(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
+) -> None:
+    @track()
+    class Place(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "place"
+        town: Mapped[str] = mapped_column(primary_key=True)
+        number: Mapped[int] = mapped_column(primary_key=True)
+        kind: Mapped[str]
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "place"}
+
+    @track()
+    class Shop(Place):
+        __tablename__ = "shop"
+        shop_number: Mapped[int] = mapped_column(primary_key=True)
+        shop_town: Mapped[str] = mapped_column(primary_key=True)
+        name: Mapped[str]
+        __table_args__ = (
+            ForeignKeyConstraint(
+                ["shop_town", "shop_number"], ["place.town", "place.number"]
+            ),
+        )
+        __mapper_args__ = {"polymorphic_identity": "shop"}
+
+    create_all()
+    shop = Shop(town="a", number=1, name="x")
+    pg_session.add(shop)
+    pg_session.commit()
+    shop.name = "y"
+    pg_session.commit()
+    first = pg_session.scalars(shop.events.first()).one()
+    assert first.revert(pg_session) is shop
+    assert shop.name == "x"
