@@ -62,7 +62,7 @@ from sa_history.definition.operations import (
 )
 from sa_history.query.aggregate import AggregateEvent
 from sa_history.query.attribute_history import changes
-from sa_history.query.feed import Cursor, cursor_of, feed
+from sa_history.query.feed import FeedPosition, cursor_of, feed
 from sa_history.query.time_travel import as_of
 from sa_history.tracking.diff import Diff
 from sa_history.tracking.event_class import Context, Event
@@ -96,11 +96,11 @@ __all__ = [
     "Audit",
     "Condition",
     "Context",
-    "Cursor",
     "Delete",
     "Diff",
     "Event",
     "Events",
+    "FeedPosition",
     "HistoryMixin",
     "Insert",
     "Level",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from sqlalchemy import Connection, Engine, Table, func, inspect, select
 from sqlalchemy.engine.reflection import Inspector
 
 from sa_history.ddl.elements import DatabaseObject, PGTrigger, Statement
 from sa_history.ddl.fingerprint import Mark
-from sa_history.exc import DialectError
+from sa_history.exc import DialectError, HistoryError
 
 
 def create_objects(connection: Connection, *objects: DatabaseObject) -> None:
@@ -45,6 +45,36 @@ def begin(engine: Engine) -> Iterator[Connection]:
         connection.execution_options(isolation_level="READ COMMITTED")
         with connection.begin():
             yield connection
+
+
+@contextmanager
+def connection_of(
+    bind: Engine | Connection,
+    error: type[HistoryError],
+    *,
+    savepoint: bool = False,
+) -> Iterator[Connection]:
+    """Give a block the connection of a bind, in a transaction.
+
+    :param bind: an engine, for a transaction that ends with the block, or a connection,
+        whose transaction stays open.
+    :param error: the class of the error for any other bind.
+    :param savepoint: if True, undo what the block did on a connection if it fails, and
+        nothing else of the connection's transaction.
+    :raises DialectError: names the dialect, if it is not PostgreSQL's.
+    """
+    if isinstance(bind, Engine):
+        with begin(bind) as connection:
+            yield connection
+    elif isinstance(bind, Connection):
+        require_postgresql(bind)
+        with bind.begin_nested() if savepoint else nullcontext():
+            yield bind
+    else:
+        raise error(
+            f"bind is an engine or a connection, got {bind!r}; of an async engine, "
+            "await connection.run_sync(...)"
+        )
 
 
 def exists(table: Table, connection: Connection) -> bool | None:

@@ -37,7 +37,7 @@ from sa_history.capture.trackers import whole_labels
 from sa_history.flask.entries import Hidden
 from sa_history.install.expected import trackings_in
 from sa_history.query.aggregate import AggregateEvent, aggregate
-from sa_history.query.sources import Source
+from sa_history.query.sources import EventSource
 from sa_history.tracking.completeness import full_row_events
 from sa_history.tracking.event_class import Event
 from sa_history.tracking.registry import Tracking
@@ -92,7 +92,7 @@ class Filters:
             context=None if pair is None else (key.strip(), value.strip()),
         )
 
-    def criteria(self, source: Source) -> Iterator[ColumnElement[bool]]:
+    def criteria(self, source: EventSource) -> Iterator[ColumnElement[bool]]:
         """Yield the criteria that events of a table meet."""
         tracking, columns = source.tracking, source.tracking.event_table.c
         if self.key is not None:
@@ -179,7 +179,7 @@ class Timeline:
         :param before: the number of an event, to show those with smaller numbers.
         """
 
-        def criteria(source: Source) -> Iterator[ColumnElement[bool]]:
+        def criteria(source: EventSource) -> Iterator[ColumnElement[bool]]:
             yield from filters.criteria(source)
             if before is not None:
                 yield source.tracking.event_table.c.pgh_id < before
@@ -189,7 +189,7 @@ class Timeline:
     def versions(self, filters: Filters, numbers: Sequence[int]) -> list[Found]:
         """Return some versions of a row, oldest first."""
 
-        def criteria(source: Source) -> Iterator[ColumnElement[bool]]:
+        def criteria(source: EventSource) -> Iterator[ColumnElement[bool]]:
             yield from filters.criteria(source)
             yield source.tracking.event_table.c.pgh_id.in_(numbers)
 
@@ -198,7 +198,7 @@ class Timeline:
     def at(self, filters: Filters, moment: datetime.datetime) -> Found | None:
         """Return the version that a row had at a moment, or None if it had none."""
 
-        def criteria(source: Source) -> Iterator[ColumnElement[bool]]:
+        def criteria(source: EventSource) -> Iterator[ColumnElement[bool]]:
             events = source.tracking.event_table
             yield from filters.criteria(source)
             yield events.c.pgh_created_at <= moment
@@ -216,7 +216,7 @@ class Timeline:
             shown = [t for t in shown if not self.hidden.has_key(t)]
         if not shown:
             return []
-        sources = [Source(tracking, None) for tracking in shown]
+        sources = [EventSource(tracking, None) for tracking in shown]
         order = [AggregateEvent.pgh_id.desc()]
         try:
             statement = aggregate(sources, criteria, order, limit)
@@ -243,7 +243,7 @@ class Timeline:
         tracking = next(t for t in self.trackings if isinstance(event, t.event_type))
         events = tracking.event_table
         statement = aggregate(
-            [Source(tracking, [events.c.pgh_id == event.pgh_id])],
+            [EventSource(tracking, [events.c.pgh_id == event.pgh_id])],
             lambda _: (),
             [AggregateEvent.pgh_id],
             1,

@@ -23,7 +23,7 @@ from sa_history.ddl.catalog import (
     read_schemas,
 )
 from sa_history.ddl.elements import DEFAULT_SCHEMA, Statement
-from sa_history.ddl.execution import begin, current_schema, require_postgresql
+from sa_history.ddl.execution import connection_of, current_schema
 from sa_history.ddl.fingerprint import PREFIX
 from sa_history.exc import InstallError
 from sa_history.install.drift import (
@@ -283,7 +283,7 @@ def open_survey(
     if not metadatas:
         raise InstallError("no models; give a declarative base, or a MetaData")
     try:
-        with _transaction(bind) as connection:
+        with connection_of(bind, InstallError, savepoint=True) as connection:
             if write:
                 wait_for_turn(connection)
             yield Survey(connection, metadatas, write)
@@ -324,20 +324,3 @@ def _metadata(model: Any) -> MetaData:
     if not isinstance(metadata, MetaData):
         raise InstallError(f"models are declarative bases or MetaData, got {model!r}")
     return metadata
-
-
-@contextmanager
-def _transaction(bind: Engine | Connection) -> Iterator[Connection]:
-    if isinstance(bind, Engine):
-        with begin(bind) as connection:
-            yield connection
-    elif isinstance(bind, Connection):
-        # So that a failure takes back what was done, and nothing else.
-        require_postgresql(bind)
-        with bind.begin_nested():
-            yield bind
-    else:
-        raise InstallError(
-            f"bind is an engine or a connection, got {bind!r}; of an async engine, "
-            "await connection.run_sync(...)"
-        )

@@ -1,1 +1,4 @@
-"""Reading history over many rows and models: aggregates, changes, feed, time travel."""
+"""SELECTs over history: aggregates, the changes of an attribute, the feed, time travel.
+
+A module here makes statements, and writes nothing.
+"""

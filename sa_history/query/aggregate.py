@@ -1,7 +1,7 @@
-"""Events of several models in one list, as JSON, each with what it changed.
+"""Events of several models in one list, with data and diffs as JSON.
 
-Filters, order and limit go into the SELECT of each event table; the JSON and the
-diff are made only for the rows that are returned.
+Filters, order and limit go into the SELECT of each event table. The JSON is made for
+the rows of the page only, as it costs the most.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from sa_history.definition.conditions import suggestion
 from sa_history.exc import EventsError
 from sa_history.query.event_json import event_details
 from sa_history.query.json_values import READABLE_JSON
-from sa_history.query.sources import Source, sources_of
+from sa_history.query.sources import EventSource, sources_of
 from sa_history.tracking.event_class import Context
 from sa_history.tracking.registry import Tracking
 
@@ -48,8 +48,8 @@ from sa_history.tracking.registry import Tracking
 class AggregateEvent:
     """The events of any tracked models in one list.
 
-    Its attributes are the columns of the rows that :meth:`select` gives, to narrow or
-    order it further.
+    Its attributes are the columns of the rows that :meth:`select` returns. Use them to
+    filter or order that SELECT further.
 
     Example::
 
@@ -59,37 +59,39 @@ class AggregateEvent:
     """
 
     pgh_id: ClassVar[ColumnClause[int]] = column("pgh_id", BigInteger)
-    """The event's number; the events of all tables have one order."""
+    """The event's number; the events of all tables are numbered by one sequence."""
     pgh_model: ClassVar[ColumnClause[str]] = column("pgh_model", String)
     """The name of the event class."""
     pgh_obj_model: ClassVar[ColumnClause[str]] = column("pgh_obj_model", String)
     """The name of the tracked class or table."""
     pgh_obj_id: ClassVar[ColumnClause[str | None]] = column("pgh_obj_id", String)
-    """The key of the row as text; a JSON list where it has several columns."""
+    """The key of the row as text; a JSON list if the key has several columns. None if
+    the table has no primary key."""
     pgh_label: ClassVar[ColumnClause[str]] = column("pgh_label", String)
     """The label of the tracker."""
     pgh_op: ClassVar[ColumnClause[str]] = column("pgh_op", String)
-    """What happened; a value of :class:`sa_history.Op`."""
+    """The operation; a value of :class:`sa_history.Op`."""
     pgh_created_at: ClassVar[ColumnClause[datetime.datetime]] = column(
         "pgh_created_at", DateTime(timezone=True)
     )
-    """When the transaction began."""
+    """The start of the transaction, with its time zone."""
     pgh_xact_id: ClassVar[ColumnClause[int]] = column("pgh_xact_id", BigInteger)
-    """The transaction."""
+    """The number of the transaction."""
     pgh_context_id: ClassVar[ColumnClause[uuid.UUID | None]] = column(
         "pgh_context_id", Uuid
     )
-    """The id of the context."""
+    """The id of the context, None if the change was made outside of one."""
     pgh_context: ClassVar[ColumnClause[dict[str, Any] | None]] = column(
         "pgh_context", READABLE_JSON
     )
-    """The metadata of the context."""
+    """The metadata of the context, None if the change was made outside of one."""
     pgh_data: ClassVar[ColumnClause[dict[str, Any]]] = column("pgh_data", READABLE_JSON)
     """The row by attribute name; values that Python cannot hold are shortened."""
     pgh_diff: ClassVar[ColumnClause[dict[str, list[Any]] | None]] = column(
         "pgh_diff", READABLE_JSON
     )
-    """What changed, ``{attribute: [before, after]}``; None where nothing was before."""
+    """The changed attributes, ``{attribute: [before, after]}``; None if the row has no
+    event before."""
 
     @classmethod
     def select(
@@ -108,26 +110,32 @@ class AggregateEvent:
     ) -> Select[Any]:
         """Return a SELECT of events with their data and diffs, oldest first.
 
-        A diff is against the row's previous event in the same table. Events that one
-        change left under several labels have the same diff.
+        A diff is against the row's previous event in the same table. If one change
+        wrote events under several labels, their diffs are the same.
 
-        :param targets: objects, for their events; pairs of a class or table and a key,
-            or a SELECT of keys, since the row may be gone; mapped classes and tables,
-            for all of theirs; a declarative base or a MetaData, for all that it tracks.
-        :param across: classes and tables, to keep only events of these.
+        :param targets: objects, for their events; pairs of a class or table and a key
+            or a SELECT of keys, for rows that may be deleted; mapped classes and
+            tables, for the events of all rows, of a subclass those of its rows; a
+            declarative base or a MetaData, for the events of all tables that it tracks.
+        :param across: a class or table, or several, to keep only events of these; None
+            to keep the events of all targets. Without targets, all of their events.
         :param references: add the events of rows that had a foreign key to a target,
-            association tables included; a number for more hops than one.
-        :param labels: keep only events with these labels.
-        :param since: keep only events from then on.
-        :param until: keep only events before then.
-        :param context: a context, as ``history.context`` or ``pgh_context`` give it, or
-            its id: keep only its events; or keys and values that contexts have.
-        :param transaction: a number, as ``pgh_xact_id`` gives it; keep only its events.
+            association tables included. True follows one foreign key, a number follows
+            so many, one after the other.
+        :param labels: keep only events with these labels; None for any.
+        :param since: keep only events of transactions that began then or later.
+        :param until: keep only events of transactions that began before then.
+        :param context: keep only events of a context, which ``history.context`` or
+            ``pgh_context`` gave, or which is given by its id. A mapping keeps the
+            events of all contexts that have its keys and values.
+        :param transaction: keep only events of the transaction with this number, as in
+            ``pgh_xact_id``.
         :param before: keep only events with a smaller ``pgh_id``, to page.
-        :param limit: how many events at most.
-        :param newest_first: turn the order around; the limit follows it.
-        :raises EventsError: a target is not tracked, or there is none; no tracker has
-            a label.
+        :param limit: the greatest number of events; None for all.
+        :param newest_first: order by ``pgh_id`` descending; a limit keeps the newest.
+        :return: the SELECT, for a ``Session`` or an ``AsyncSession``.
+        :raises EventsError: a target is not tracked, there is no target, no tracker has
+            one of the labels, or no event says which rows are of a subclass.
 
         Example::
 
@@ -153,15 +161,17 @@ class AggregateEvent:
 
 
 def aggregate(
-    sources: Sequence[Source],
-    criteria: Callable[[Source], Iterable[ColumnElement[bool]]],
+    sources: Sequence[EventSource],
+    criteria: Callable[[EventSource], Iterable[ColumnElement[bool]]],
     order: Sequence[ColumnElement[Any]],
     limit: int | None,
 ) -> Select[Any]:
     """Return a SELECT of events of several tables, as :class:`AggregateEvent` rows.
 
-    :param criteria: gives what events of a table have to meet beside being wanted.
+    :param sources: the event tables, with the criteria of each.
+    :param criteria: returns further criteria for the events of a table.
     :param order: columns of AggregateEvent that event tables have as well.
+    :param limit: the greatest number of events; None for all.
     """
     page = _page(sources, criteria, order, limit)
     rows = _with_details(page, [source.tracking for source in sources])
@@ -171,7 +181,7 @@ def aggregate(
 
 @dataclass(frozen=True, eq=False)
 class _Filters:
-    """What the events of every table are narrowed by."""
+    """The filters that :meth:`AggregateEvent.select` applies to each event table."""
 
     labels: tuple[str, ...] | None
     since: datetime.datetime | None
@@ -180,7 +190,7 @@ class _Filters:
     transaction: int | None
     before: int | None
 
-    def criteria(self, source: Source) -> Iterable[ColumnElement[bool]]:
+    def criteria(self, source: EventSource) -> Iterable[ColumnElement[bool]]:
         columns = source.tracking.event_table.c
         if self.labels is not None:
             yield columns.pgh_label.in_(self.labels)
@@ -220,7 +230,9 @@ def _has_context(
     )
 
 
-def _check_labels(sources: Sequence[Source], labels: tuple[str, ...] | None) -> None:
+def _check_labels(
+    sources: Sequence[EventSource], labels: tuple[str, ...] | None
+) -> None:
     known = {
         tracker.event_label: tracker
         for source in sources
@@ -234,12 +246,12 @@ def _check_labels(sources: Sequence[Source], labels: tuple[str, ...] | None) -> 
 
 
 def _page(
-    sources: Sequence[Source],
-    criteria: Callable[[Source], Iterable[ColumnElement[bool]]],
+    sources: Sequence[EventSource],
+    criteria: Callable[[EventSource], Iterable[ColumnElement[bool]]],
     order: Sequence[ColumnElement[Any]],
     limit: int | None,
 ) -> Subquery:
-    """Return the rows to show, without their data: the cheap part, cut early."""
+    """Return the events of the page without data and diffs, cut to the limit."""
 
     def ordered(statement: Any) -> Any:
         statement = statement.order_by(*order)
@@ -291,7 +303,7 @@ def _object_id(tracking: Tracking) -> ColumnElement[Any]:
 
 
 def _with_details(page: Subquery, trackings: Sequence[Tracking]) -> Subquery:
-    """Return the page with context, data and diff."""
+    """Return the page joined to the context, data and diff of each event."""
     details = union_all(
         *(
             event_details(page, index, tracking)

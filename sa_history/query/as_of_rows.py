@@ -1,4 +1,4 @@
-"""The rows of a tracked table as they were, from its events."""
+"""The rows of a tracked table as of a point in time, as a SELECT from its events."""
 
 from __future__ import annotations
 
@@ -17,118 +17,132 @@ from sqlalchemy import (
 )
 from sqlalchemy import cast as sql_cast
 
-from sa_history.capture.event_table import key_columns
+from sa_history.capture.event_table import PREFIX
 from sa_history.capture.recording import OLD_KEY
+from sa_history.query.row_keys import have_key, key_as_json, keys_of
 from sa_history.sql.naming import AS_OF
 from sa_history.tracking.completeness import GONE, full_row_events, is_one_of
 from sa_history.tracking.registry import Tracking
 
 
-class Moment(enum.Enum):
-    """The column that tells a moment; the moment itself stands in a setting."""
+class PointInTime(enum.Enum):
+    """The event column that a point in time is compared with.
+
+    The value to compare with is in the setting ``AS_OF``, so the SQL is the same for
+    all points in time.
+    """
 
     EVENT = "pgh_id"
     TIME = "pgh_created_at"
     TRANSACTION = "pgh_xact_id"
 
-    def has(self, events: FromClause) -> ColumnElement[bool]:
-        """Return whether an event had happened by then."""
+    def includes(self, events: FromClause) -> ColumnElement[bool]:
+        """Return the criterion of events that are not after the point in time.
+
+        :param events: the event table, or an alias of it.
+        """
         column = events.c[self.value]
-        # A subquery is asked once for the statement, a function for each row.
-        moment = select(sql_cast(func.current_setting(AS_OF), column.type))
-        return column <= moment.scalar_subquery()
+        # A subquery is evaluated once for the statement, a function for each row.
+        value = select(sql_cast(func.current_setting(AS_OF), column.type))
+        return column <= value.scalar_subquery()
 
 
-def rows_as_of(tracking: Tracking, moment: Moment) -> Select[object]:
-    """Return the rows of a table as they were, as columns of the table.
+def rows_as_of(tracking: Tracking, point: PointInTime) -> Select[object]:
+    """Return a SELECT of the rows of a table as of a point in time.
 
-    The last event of each row, by then, is the one that no other comes after. Said so,
-    and not by DISTINCT ON, PostgreSQL can look for rows by any column. What is not
-    tracked is NULL.
+    A row is its last event by then, which is the event that has no later one. Written
+    with NOT EXISTS and not with DISTINCT ON, PostgreSQL can push a condition on any
+    column into the SELECT.
+
+    :return: a SELECT with the columns of the table; those that are not tracked are
+        NULL.
     """
     event, later = _aliases(tracking, "then", "later")
     known: dict[Any, ColumnElement[Any]] = {
-        column.name: column for column in event.c if not _is_own(column.name)
+        column.name: column for column in event.c if not column.name.startswith(PREFIX)
     }
     if tracking.tracked_columns.object_id is not None:
-        # The copy of the key is the one that has an index.
+        # The copy of the key is the column that has an index.
         (key,) = tracking.table.primary_key
-        (known[key.name],) = _keys(tracking, event)
+        (known[key.name],) = keys_of(tracking, event)
     columns = [
         known.get(c.name, sql_cast(null(), c.type)).label(c.name)
         for c in tracking.table.columns
     ]
     return select(*columns).where(
-        moment.has(event),
+        point.includes(event),
         ~is_one_of(event.c.pgh_op, GONE),
         *full_row_events(tracking, event),
         ~exists().where(
-            *same_row(tracking, later, event),
+            *have_key(tracking, later, keys_of(tracking, event)),
             later.c.pgh_id > event.c.pgh_id,
-            moment.has(later),
+            point.includes(later),
             *full_row_events(tracking, later),
         ),
-        ~_has_another_key(tracking, event, moment),
+        ~_left_its_key(tracking, event, point),
     )
 
 
-def same_row(
-    tracking: Tracking, one: FromClause, other: FromClause
-) -> list[ColumnElement[bool]]:
-    """Return whether two events are of rows with the same key."""
-    pairs = zip(_keys(tracking, one), _keys(tracking, other), strict=True)
-    return [key == same for key, same in pairs]
-
-
-def key_list(tracking: Tracking, events: FromClause) -> ColumnElement[object]:
-    """Return the key of an event's row as the JSON list that ``pgh_old_key`` holds."""
-    return func.jsonb_build_array(*_keys(tracking, events))
-
-
-def _keys(tracking: Tracking, events: FromClause) -> list[ColumnElement[Any]]:
-    keys = key_columns(tracking.tracked_columns, tracking.event_table)
-    return [events.c[key.name] for key in keys]
-
-
-def _has_another_key(
-    tracking: Tracking, event: FromClause, moment: Moment
+def _left_its_key(
+    tracking: Tracking, event: FromClause, point: PointInTime
 ) -> ColumnElement[bool]:
+    """Return whether the row of an event got another key later, by the point in time.
+
+    An example, in which a row is inserted with the key 1 and gets the key 2::
+
+        pgh_id  pgh_op  key  pgh_old_key
+        11      I       1                 event: the last one with the key 1
+        12      U       2    [1]          moved: its row had the key 1 before
+    """
     moved, any_ = _aliases(tracking, "moved", "any")
-    left = [
-        moved.c[OLD_KEY] == key_list(tracking, event),
+    criteria = [
+        moved.c[OLD_KEY] == key_as_json(tracking, event),
         moved.c.pgh_id > event.c.pgh_id,
-        moment.has(moved),
+        point.includes(moved),
     ]
     if tracking.table.primary_key.deferrable:
-        # One statement may give a row the key of another that gets one itself.
-        left.append(~_was_that_of_another(tracking, event, moved))
-    # Whether a key has ever changed is asked once; where none has, as is usual, no key
-    # is made a list of.
-    return and_(exists().where(any_.c[OLD_KEY].is_not(None)), exists().where(*left))
+        criteria.append(~_was_key_of_another_row(tracking, event, moved))
+    # The first EXISTS is evaluated once for the statement. In most tables no key has
+    # ever changed, and then no key has to be made a JSON list.
+    return and_(exists().where(any_.c[OLD_KEY].is_not(None)), exists().where(*criteria))
 
 
-def _was_that_of_another(
+def _was_key_of_another_row(
     tracking: Tracking, event: FromClause, moved: FromClause
 ) -> ColumnElement[bool]:
-    """Return whether the row that left a key had it before the event's row took it."""
+    """Return whether ``moved`` left the key as another row than that of ``event``.
+
+    With a deferrable primary key two rows can have one key within a statement. An
+    example, in which one UPDATE exchanges the keys of row a (1) and row b (2)::
+
+        pgh_id  pgh_op  key  pgh_old_key
+        11      I       2                 owner: row b has the key 2
+        12      U       2    [1]          event: row a gets the key 2, too
+        13      U       1    [2]          moved: row b leaves the key 2
+
+    Of event 12 this is true: its row still has the key 2, since 13 is of the row of
+    11. ``owner`` is any earlier event of the key which is not of the row of ``event``,
+    and whose row still had the key when ``event`` took it: between the two, it was
+    neither deleted (``between``) nor given another key (``gone``).
+    """
     owner, between, gone = _aliases(tracking, "owner", "between", "gone")
-    is_other = owner.c[OLD_KEY].is_distinct_from(event.c[OLD_KEY])
+    is_of_another_row = owner.c[OLD_KEY].is_distinct_from(event.c[OLD_KEY])
     return and_(
         event.c[OLD_KEY].is_not(None),
         event.c.pgh_xact_id == moved.c.pgh_xact_id,
         exists().where(
-            *same_row(tracking, owner, event),
+            *have_key(tracking, owner, keys_of(tracking, event)),
             owner.c.pgh_id < event.c.pgh_id,
             ~is_one_of(owner.c.pgh_op, GONE),
-            is_other,
+            is_of_another_row,
             ~exists().where(
-                *same_row(tracking, between, owner),
+                *have_key(tracking, between, keys_of(tracking, owner)),
                 between.c.pgh_id > owner.c.pgh_id,
                 between.c.pgh_id < event.c.pgh_id,
                 is_one_of(between.c.pgh_op, GONE),
             ),
             ~exists().where(
-                gone.c[OLD_KEY] == key_list(tracking, owner),
+                gone.c[OLD_KEY] == key_as_json(tracking, owner),
                 gone.c.pgh_id > owner.c.pgh_id,
                 gone.c.pgh_id < event.c.pgh_id,
             ),
@@ -138,7 +152,3 @@ def _was_that_of_another(
 
 def _aliases(tracking: Tracking, *names: str) -> list[FromClause]:
     return [tracking.event_table.alias(f"pgh_{name}") for name in names]
-
-
-def _is_own(name: str) -> bool:
-    return name.startswith("pgh_")

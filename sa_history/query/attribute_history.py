@@ -1,96 +1,73 @@
-"""The history of one attribute."""
+"""The values that one attribute of one row had, and when each began."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, cast, func, null, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Select,
+    Subquery,
+    and_,
+    case,
+    cast,
+    func,
+    null,
+    or_,
+    select,
+    type_coerce,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import InstrumentedAttribute
 
 from sa_history._types import Op
-from sa_history.capture.event_table import key_columns
+from sa_history.capture.recording import OLD_KEY
 from sa_history.definition.conditions import suggestion
 from sa_history.exc import EventsError
+from sa_history.query.row_keys import (
+    have_key,
+    is_pair,
+    key_of_target,
+    old_keys_of,
+)
 from sa_history.sql.comparison import stored_differs
 from sa_history.tracking.completeness import GONE
-from sa_history.tracking.events import key_of, key_values, trackings_of
+from sa_history.tracking.events import trackings_of
 from sa_history.tracking.registry import Tracking
+
+_BEGINS = (Op.INSERT.value, Op.BASELINE.value)
+_COLUMNS = ("pgh_id", "pgh_created_at", "pgh_xact_id", "pgh_op", "pgh_label")
 
 
 def changes(target: Any, attribute: str | InstrumentedAttribute[Any]) -> Select[Any]:
-    """Return a SELECT of the values that an attribute had, oldest first.
+    """Return a SELECT of the changes of an attribute, oldest first.
 
     Its rows have ``before`` and ``after``, with ``pgh_id``, ``pgh_created_at``,
     ``pgh_xact_id``, ``pgh_op``, ``pgh_label`` and the metadata of the context as
-    ``pgh_context``. The first is what the attribute was in the row's first event, and
-    a row that is gone has None after. A row that got its key from an update begins
-    there.
+    ``pgh_context``. The row's first event is always among them, with None ``before``,
+    and so is its deletion, with None ``after``. An update that gave the row its key is
+    its first event with that key, with the value under the old key ``before``.
 
     :param target: an object, or a pair of a class or table and a key.
     :param attribute: the name of a tracked attribute, or the attribute itself.
-    :raises EventsError: it is not tracked.
+    :return: the SELECT, for a ``Session`` or an ``AsyncSession``.
+    :raises EventsError: the target or the attribute is not tracked.
 
     Example::
 
         for row in session.execute(history.changes(tea, "price")):
             print(row.pgh_created_at, row.pgh_context, row.before, row.after)
     """
-    is_pair = isinstance(target, tuple) and len(target) == 2
     name = attribute if isinstance(attribute, str) else attribute.key
-    tracking = _tracking(target[0] if is_pair else target, name)
-    values = (
-        key_values(tracking, target[1])
-        if is_pair
-        else [value for _, value in key_of(tracking, target)]
-    )
-    columns, events = tracking.tracked_columns, tracking.event_table
-    column = events.c[columns.columns[name].name]
-    labels = [
-        tracker.event_label
-        for tracker in tracking.trackers
-        if name in tracker.stored(columns)
-    ]
-    order, op = events.c.pgh_id, events.c.pgh_op
-    is_row = zip(key_columns(columns, events), values, strict=True)
-
-    def last(of: ColumnElement[Any]) -> ColumnElement[Any]:
-        return func.lag(of).over(order_by=order)
-
-    # One change may have left an event of each tracker.
-    is_sibling = and_(
-        last(op) == op, last(events.c.pgh_xact_id) == events.c.pgh_xact_id
-    )
-    begins = and_(op.in_(_BEGINS), is_sibling.is_not(True))
-    gone, was_gone = op.in_(GONE), last(op).in_(GONE)
-    life = (
-        select(
-            *(events.c[n] for n in _COLUMNS),
-            _context(tracking).label("pgh_context"),
-            or_(begins, last(order).is_(None), and_(gone, was_gone.is_not(True))).label(
-                "always"
-            ),
-            case((or_(begins, was_gone), null()), else_=last(column)).label("before"),
-            case((~gone, column)).label("after"),
-        )
-        .where(
-            *(key == value for key, value in is_row),
-            or_(events.c.pgh_label.in_(labels), gone, op == Op.BASELINE.value),
-        )
-        .subquery("life")
-    )
-    return (
-        select(*(c for c in life.c if c.name != "always"))
-        .where(or_(life.c.always, stored_differs(life.c.before, life.c.after)))
-        .order_by(life.c.pgh_id)
-    )
+    tracking = _tracking_of(target[0] if is_pair(target) else target, name)
+    key = key_of_target(tracking, target)
+    return _visible(_compared(tracking, name, key))
 
 
-_BEGINS = (Op.INSERT.value, Op.BASELINE.value)
-_COLUMNS = ("pgh_id", "pgh_created_at", "pgh_xact_id", "pgh_op", "pgh_label")
-
-
-def _tracking(target: Any, name: str) -> Tracking:
+def _tracking_of(target: Any, name: str) -> Tracking:
+    """Return the first tracking of a target that stores an attribute."""
     trackings = trackings_of(target)
     for tracking in trackings:
         if name in tracking.tracked_columns.stored:
@@ -99,6 +76,118 @@ def _tracking(target: Any, name: str) -> Tracking:
     known = dict.fromkeys(tracking.tracked_columns.stored)
     raise EventsError(
         f"{tracking.subject} tracks no attribute {name!r}{suggestion(name, known)}"
+    )
+
+
+def _events(
+    tracking: Tracking, name: str, key: Sequence[Any], events: FromClause
+) -> list[ColumnElement[bool]]:
+    """Return the criteria of the events of a row that say what an attribute was.
+
+    These are events of trackers that store it, deletions, and baselines.
+
+    :param key: values, or columns of another event.
+    :param events: the event table, or an alias of it.
+    """
+    columns = tracking.tracked_columns
+    labels = [
+        tracker.event_label
+        for tracker in tracking.trackers
+        if name in tracker.stored(columns)
+    ]
+    op = events.c.pgh_op
+    return [
+        *have_key(tracking, events, key),
+        or_(events.c.pgh_label.in_(labels), op.in_(GONE), op == Op.BASELINE.value),
+    ]
+
+
+def _compared(tracking: Tracking, name: str, key: Sequence[Any]) -> Subquery:
+    """Return the events with the attribute's values before and after each.
+
+    The column ``is_visible`` is true for events to show even if the two are equal: the
+    first one, insertions and baselines, the first event of a deletion, and updates that
+    gave the row its key.
+    """
+    events = tracking.event_table
+    column, op = events.c[_column_name(tracking, name)], events.c.pgh_op
+
+    def previous(of: ColumnElement[Any]) -> ColumnElement[Any]:
+        return func.lag(of, type_=of.type).over(order_by=events.c.pgh_id)
+
+    # One change may have left an event of each tracker.
+    is_sibling = and_(
+        previous(op) == op, previous(events.c.pgh_xact_id) == events.c.pgh_xact_id
+    )
+    begins = and_(op.in_(_BEGINS), is_sibling.is_not(True))
+    is_gone, was_gone = op.in_(GONE), previous(op).in_(GONE)
+    is_first = previous(events.c.pgh_id).is_(None)
+    is_moved, value_before_move = _moved(tracking, name, is_sibling, previous)
+    return (
+        select(
+            *(events.c[n] for n in _COLUMNS),
+            _context(tracking).label("pgh_context"),
+            or_(begins, is_first, is_moved, and_(is_gone, was_gone.is_not(True))).label(
+                "is_visible"
+            ),
+            type_coerce(
+                case(
+                    (is_moved, value_before_move),
+                    (or_(begins, was_gone), null()),
+                    else_=previous(column),
+                ),
+                column.type,
+            ).label("before"),
+            case((~is_gone, column)).label("after"),
+        )
+        .where(*_events(tracking, name, key, events))
+        .subquery("changes")
+    )
+
+
+def _moved(
+    tracking: Tracking,
+    name: str,
+    is_sibling: ColumnElement[bool],
+    previous: Callable[[ColumnElement[Any]], ColumnElement[Any]],
+) -> tuple[ColumnElement[bool], ColumnElement[Any]]:
+    """Return whether an event gave the row its key, and the value before that.
+
+    :param previous: returns the value of a column in the previous event of the key.
+    """
+    events = tracking.event_table
+    earlier = events.alias("earlier")
+    op, column = earlier.c.pgh_op, earlier.c[_column_name(tracking, name)]
+    value = (
+        select(case((op.not_in(GONE), column)))
+        .where(
+            *_events(tracking, name, old_keys_of(tracking, events), earlier),
+            earlier.c.pgh_id < events.c.pgh_id,
+        )
+        .order_by(earlier.c.pgh_id.desc())
+        .limit(1)
+        .correlate(events)
+        .scalar_subquery()
+    )
+    old_key, label = events.c[OLD_KEY], events.c.pgh_label
+    is_same_move = and_(
+        is_sibling, previous(old_key) == old_key, previous(label) != label
+    )
+    return and_(old_key.is_not(None), is_same_move.is_not(True)), value
+
+
+def _column_name(tracking: Tracking, name: str) -> str:
+    column: str = tracking.tracked_columns.columns[name].name
+    return column
+
+
+def _visible(compared: Subquery) -> Select[Any]:
+    """Return the events to show: those that are marked, or changed the attribute."""
+    columns = compared.c
+    return (
+        select(*(c for c in columns if c is not columns.is_visible))
+        .where(or_(columns.is_visible, stored_differs(columns.before, columns.after)))
+        .order_by(columns.pgh_id)
     )
 
 

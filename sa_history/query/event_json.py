@@ -1,4 +1,4 @@
-"""Events as JSON: what a row was, and what a change made of it."""
+"""Events as JSON: the data of a row, and its difference to the previous event."""
 
 from __future__ import annotations
 
@@ -23,32 +23,34 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB
 
 from sa_history._types import Op
-from sa_history.capture.event_table import key_columns
 from sa_history.query.json_values import as_jsonb
+from sa_history.query.row_keys import have_key, keys_of, old_keys_of
 from sa_history.sql.comparison import stored_differs
 from sa_history.tracking.completeness import comparable_events
 from sa_history.tracking.registry import Tracking
 
 _MAX_PAIRS = 50
-"""PostgreSQL passes 100 arguments to a function at most, two to a pair here."""
+"""A function of PostgreSQL takes at most 100 arguments: 50 names with their values."""
 
 
 def event_details(page: Subquery, index: int, tracking: Tracking) -> Select[Any]:
-    """Return data and diff of one row of the page, if it is of this table.
+    """Return a SELECT of data and diff of an event of the page, if it is of this table.
 
-    The test of ``source`` is constant for the row, so PostgreSQL does not run the
-    branches of the other tables.
+    The criterion on ``source`` is constant for the event, so PostgreSQL does not run
+    the branches of other tables.
+
+    :param page: the events of the page.
+    :param index: the ``source`` of the page's events of this table.
     """
     event = tracking.event_table.alias("event")
-    keys = key_columns(tracking.tracked_columns, tracking.event_table)
     data = _data(tracking, event)
     diff: ColumnElement[Any] = sql_cast(null(), JSONB)
-    if keys:
+    if keys_of(tracking, event):
         previous = tracking.event_table.alias("previous")
         before = (
             select(_data(tracking, previous).label("data"))
             .where(
-                *(previous.c[key.name] == event.c[key.name] for key in keys),
+                *have_key(tracking, previous, old_keys_of(tracking, event)),
                 previous.c.pgh_id < event.c.pgh_id,
                 event.c.pgh_op.not_in([Op.INSERT.value, Op.BASELINE.value]),
                 *comparable_events(tracking, previous),
@@ -68,7 +70,7 @@ def event_details(page: Subquery, index: int, tracking: Tracking) -> Select[Any]
 def _not_siblings(
     tracking: Tracking, event: FromClause, previous: FromClause
 ) -> list[ColumnElement[bool]]:
-    """Leave out events of the same change under another label."""
+    """Return criteria that leave out events of the same change under other labels."""
     operations = [o for t in tracking.trackers for o in t.operations]
     if len(operations) == len(set(operations)):
         return []

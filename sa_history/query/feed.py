@@ -1,4 +1,9 @@
-"""Events in an order in which none can appear behind a reader."""
+"""The feed: pages of events in an order in which no event can appear later on.
+
+``pgh_id`` and ``pgh_created_at`` are assigned before the commit, so a reader that keeps
+the greatest one misses what commits later with a smaller one. The feed goes by the
+numbers of transactions, and ends before the oldest one that is still running.
+"""
 
 from __future__ import annotations
 
@@ -10,54 +15,63 @@ from sqlalchemy import cast as sql_cast
 
 from sa_history.exc import EventsError
 from sa_history.query.aggregate import AggregateEvent, aggregate
-from sa_history.query.sources import Source, sources_of
+from sa_history.query.sources import EventSource, sources_of
 
 
-class Cursor(NamedTuple):
+class FeedPosition(NamedTuple):
     """How far a reader of the feed has come.
 
-    It can be stored anywhere as its two numbers, and made of them again.
+    It is a tuple of two numbers, so it can be stored as JSON or in two columns, and
+    made of them again.
 
     Example::
 
-        cursor = Cursor(*json.loads(stored))
+        position = FeedPosition(*json.loads(stored))
     """
 
     transaction: int
+    """The ``pgh_xact_id`` of the last event that was read."""
     event: int
+    """The ``pgh_id`` of the last event that was read."""
 
 
 def feed(
-    *targets: Any, after: Cursor | tuple[int, int] | None = None, limit: int = 1000
+    *targets: Any,
+    after: FeedPosition | tuple[int, int] | None = None,
+    limit: int = 1000,
 ) -> Select[Any]:
-    """Return a SELECT of the events of all finished transactions, for exports.
+    """Return a SELECT of a page of the events of finished transactions, for exports.
 
-    They are in the order of their transactions. An event is given once all transactions
-    that began to write before its own have ended, so that no event can appear later
-    behind a cursor that was handed out. A transaction that stays open holds the feed
-    back, also one in another database of the cluster. Its rows have the columns of
-    :class:`AggregateEvent`; ``cursor_of(row)`` is where to go on.
+    Events are ordered by the number of their transaction, then by their own. An event
+    is given once all transactions with a smaller number have ended, so none can appear
+    later behind a position that was handed out. A transaction that stays open holds
+    the feed back, also one in another database of the cluster. The rows have the
+    columns of :class:`AggregateEvent`.
 
     :param targets: as for :meth:`AggregateEvent.select`.
-    :param after: the cursor of the last row that was read; from the beginning without.
-    :param limit: how many events at most.
-    :raises EventsError: a target is not tracked, or there is none.
+    :param after: the position of the last event that was read, as :func:`cursor_of`
+        gives it; None to begin with the first event.
+    :param limit: the greatest number of events.
+    :return: the SELECT, for a ``Session`` or an ``AsyncSession``.
+    :raises EventsError: a target is not tracked, there is no target, or the limit is
+        less than 1.
 
     Example::
 
-        rows = session.execute(history.feed(Base, after=cursor)).all()
+        rows = session.execute(history.feed(Base, after=position)).all()
         if rows:
-            cursor = history.cursor_of(rows[-1])
+            position = history.cursor_of(rows[-1])
     """
     if limit < 1:
         raise EventsError(f"feed gives one event at least, got limit={limit!r}")
 
-    def criteria(source: Source) -> Iterator[ColumnElement[bool]]:
+    def criteria(source: EventSource) -> Iterator[ColumnElement[bool]]:
         columns = source.tracking.event_table.c
-        yield columns.pgh_xact_id < _horizon()
+        yield columns.pgh_xact_id < _oldest_running_transaction()
         if after is not None:
             transaction, event = after
-            # Said again for the index, which has the transaction only.
+            # Implied by the next criterion, and repeated for the index on
+            # pgh_xact_id, which does not have pgh_id.
             yield columns.pgh_xact_id >= transaction
             yield tuple_(columns.pgh_xact_id, columns.pgh_id) > (transaction, event)
 
@@ -65,7 +79,7 @@ def feed(
     return aggregate(sources_of(targets, None, 0), criteria, order, limit)
 
 
-def _horizon() -> ColumnElement[int]:
+def _oldest_running_transaction() -> ColumnElement[int]:
     """Return the number below which all transactions have ended.
 
     https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-PG-SNAPSHOT
@@ -74,11 +88,14 @@ def _horizon() -> ColumnElement[int]:
     return sql_cast(sql_cast(snapshot, Text), BigInteger)
 
 
-def cursor_of(row: Any) -> Cursor:
-    """Return where a reader goes on after a row of the feed.
+def cursor_of(row: Any) -> FeedPosition:
+    """Return the position after a row of the feed, to go on from there.
+
+    :param row: a row of :func:`feed`.
+    :return: what ``feed(after=...)`` takes.
 
     Example::
 
-        cursor = history.cursor_of(rows[-1])
+        position = history.cursor_of(rows[-1])
     """
-    return Cursor(row.pgh_xact_id, row.pgh_id)
+    return FeedPosition(row.pgh_xact_id, row.pgh_id)

@@ -1,10 +1,15 @@
-"""Which events a list of targets asks for."""
+"""Which event tables, and which of their events, a list of targets asks for.
+
+A target is resolved to rows first (:class:`WholeTable`, :class:`Key`,
+:class:`KeyQuery`), and rows become criteria of their events, and of the events of rows
+that refer to them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from sqlalchemy import (
     ColumnElement,
@@ -19,156 +24,238 @@ from sqlalchemy import (
     tuple_,
 )
 
-from sa_history.capture.event_table import key_columns
 from sa_history.exc import EventsError
-from sa_history.tracking.events import key_of, key_values, trackings_of
+from sa_history.query.row_keys import (
+    have_key,
+    is_pair,
+    key_of_target,
+    keys_of,
+    referring_columns,
+)
+from sa_history.query.subclasses import events_of_class
+from sa_history.tracking.events import trackings_of
 from sa_history.tracking.registry import Tracking, history_of
 
 
-@dataclass(eq=False)
-class Source:
-    """An event table, and which of its events are wanted.
+@dataclass(frozen=True, eq=False)
+class EventSource:
+    """An event table, and which of its events are asked for.
 
-    :param tracking: of the event table.
-    :param wanted: criteria, of which one has to hold; None for all events.
+    :param tracking: the tracking that the event table belongs to.
+    :param wanted: criteria, of which an event has to meet one; None for all events.
+    :param across: further criteria, of which it has to meet one; None for all events.
     """
 
     tracking: Tracking
-    wanted: list[ColumnElement[bool]] | None = field(default_factory=list)
+    wanted: Sequence[ColumnElement[bool]] | None
+    across: Sequence[ColumnElement[bool]] | None = None
 
     def criteria(self) -> list[ColumnElement[bool]]:
-        """Return what its events have to meet."""
-        return [] if self.wanted is None else [or_(*self.wanted)]
+        """Return the criteria that an event has to meet, all of them."""
+        return [or_(*some) for some in (self.wanted, self.across) if some is not None]
 
 
-def sources_of(targets: Sequence[Any], across: Any, hops: int) -> list[Source]:
+@dataclass(frozen=True, eq=False)
+class WholeTable:
+    """All rows of a tracked table, or all that are of a class.
+
+    :param of_class: the criterion of the events of these; None for all rows.
+    """
+
+    tracking: Tracking
+    of_class: ColumnElement[bool] | None
+
+    def criterion(self) -> ColumnElement[bool] | None:
+        """Return the criterion of the rows' events, None for all events."""
+        return self.of_class
+
+
+@dataclass(frozen=True, eq=False)
+class Key:
+    """The row of a tracked table with a key.
+
+    :param values: the values of the key, in its order.
+    """
+
+    tracking: Tracking
+    values: Sequence[Any]
+
+    def criterion(self) -> ColumnElement[bool]:
+        """Return the criterion of the row's events."""
+        events = self.tracking.event_table
+        return and_(*have_key(self.tracking, events, self.values))
+
+    def keys(self) -> SelectBase:
+        """Return a SELECT of the key.
+
+        It selects the values and not the row's events, since those of a row from
+        before tracking may say nothing of it.
+        """
+        columns = keys_of(self.tracking, self.tracking.event_table)
+        pairs = zip(columns, self.values, strict=True)
+        return select(*(literal(value, column.type) for column, value in pairs))
+
+
+@dataclass(frozen=True, eq=False)
+class KeyQuery:
+    """The rows of a tracked table whose keys a SELECT gives."""
+
+    tracking: Tracking
+    query: SelectBase
+
+    def criterion(self) -> ColumnElement[bool]:
+        """Return the criterion of the rows' events."""
+        columns = keys_of(self.tracking, self.tracking.event_table)
+        return tuple_(*columns).in_(self.query)
+
+    def keys(self) -> SelectBase:
+        """Return the SELECT of the keys."""
+        return self.query
+
+
+Rows: TypeAlias = WholeTable | Key | KeyQuery
+"""The rows that a target asks for."""
+
+Criteria: TypeAlias = dict[Tracking, list[ColumnElement[bool]] | None]
+"""The criteria of each tracking's events, of which one has to be met; None for all."""
+
+
+def sources_of(targets: Sequence[Any], across: Any, depth: int) -> list[EventSource]:
     """Return the event tables that targets ask for, and which events of each.
 
-    :param across: keep only events of these classes and tables.
-    :param hops: how far to follow foreign keys to the targets.
-    :raises EventsError: a target is not tracked, or there is none.
+    :param targets: as for ``AggregateEvent.select``.
+    :param across: a class or table, or several, to keep only their events; None to
+        keep all.
+    :param depth: how many foreign keys to follow to the targets; 0 for none.
+    :raises EventsError: a target is not tracked, there is no target, or the targets
+        are of several MetaData.
     """
-    sources: dict[Tracking, Source] = {}
-    for target in targets:
-        for tracking, criterion in _wanted(target, hops):
-            source = sources.setdefault(tracking, Source(tracking))
-            if criterion is None:
-                source.wanted = None
-            elif source.wanted is not None:
-                source.wanted.append(criterion)
+    wanted = _by_tracking(
+        found for target in targets for found in _criteria_for(target, depth)
+    )
+    kept: Criteria = {}
     if across is not None:
-        models = across if isinstance(across, (list, tuple, set)) else [across]
-        for model in models:
-            if not _is_whole(model):
-                raise EventsError(
-                    f"across takes tracked classes and tables, got {model!r}; give an "
-                    "object as a target"
-                )
-        kept = [tracking for model in models for tracking in trackings_of_target(model)]
+        kept = _by_tracking(_criteria_across(across))
         if targets:
-            sources = {t: source for t, source in sources.items() if t in kept}
+            wanted = {t: criteria for t, criteria in wanted.items() if t in kept}
         else:
-            sources = {tracking: Source(tracking, None) for tracking in kept}
-    if not sources:
+            wanted, kept = kept, {}
+    if not wanted:
         raise EventsError(
             "AggregateEvent.select needs something whose events to select; give "
             "objects, tracked classes, or a declarative base for all it tracks"
         )
-    if len({source.tracking.history for source in sources.values()}) > 1:
+    if len({tracking.history for tracking in wanted}) > 1:
         raise EventsError(
             "AggregateEvent.select got models of several MetaData, whose events have "
             "no common order; select from each"
         )
-    return list(sources.values())
+    return [EventSource(t, criteria, kept.get(t)) for t, criteria in wanted.items()]
 
 
-def _wanted(
-    target: Any, hops: int
+def _by_tracking(
+    found: Iterable[tuple[Tracking, ColumnElement[bool] | None]],
+) -> Criteria:
+    """Return the criteria of each tracking, None if one of them is None."""
+    criteria: Criteria = {}
+    for tracking, criterion in found:
+        known = criteria.setdefault(tracking, [])
+        if criterion is None:
+            criteria[tracking] = None
+        elif known is not None:
+            known.append(criterion)
+    return criteria
+
+
+def _criteria_across(
+    across: Any,
 ) -> Iterator[tuple[Tracking, ColumnElement[bool] | None]]:
-    if _is_whole(target):
+    models = across if isinstance(across, (list, tuple, set)) else [across]
+    for model in models:
+        if not _is_model(model):
+            raise EventsError(
+                f"across takes tracked classes and tables, got {model!r}; give an "
+                "object as a target"
+            )
+    for model in models:
+        for tracking in trackings_of_target(model):
+            yield tracking, events_of_class(model, tracking)
+
+
+def _criteria_for(
+    target: Any, depth: int
+) -> Iterator[tuple[Tracking, ColumnElement[bool] | None]]:
+    """Yield event tables, each with the criterion of a target; None for all events."""
+    for rows in _resolve(target):
+        yield rows.tracking, rows.criterion()
+        if not isinstance(rows, WholeTable):
+            yield from _referring(rows.tracking, rows.keys(), depth)
+
+
+def _resolve(target: Any) -> Iterator[Rows]:
+    """Yield the rows that a target asks for, of each of its tables."""
+    if _is_model(target):
         for tracking in trackings_of_target(target):
-            yield tracking, None
+            yield WholeTable(tracking, events_of_class(target, tracking))
         return
-    is_pair = isinstance(target, tuple) and len(target) == 2
-    model = target[0] if is_pair else target
-    if is_pair and not _is_whole(model):
+    if is_pair(target) and not _is_model(target[0]):
         raise EventsError(f"a target is an object or (Model, key), got {target!r}")
-    for tracking in trackings_of(model):
-        key = target[1] if is_pair else None
-        if isinstance(key, SelectBase):
-            yield tracking, tuple_(*_keys(tracking)).in_(key)
-            rows: SelectBase = key
+    for tracking in trackings_of(target[0] if is_pair(target) else target):
+        if is_pair(target) and isinstance(target[1], SelectBase):
+            yield KeyQuery(tracking, target[1])
         else:
-            values = (
-                key_values(tracking, key)
-                if is_pair
-                else [value for _, value in key_of(tracking, target)]
-            )
-            keys = _keys(tracking)
-            yield tracking, _equal(keys, values)
-            # Of the values themselves, since the row may be from before tracking.
-            rows = select(
-                *(literal(v, k.type) for k, v in zip(keys, values, strict=True))
-            )
-        yield from _referring(tracking, rows, hops)
+            yield Key(tracking, key_of_target(tracking, target))
 
 
 def _referring(
-    tracking: Tracking, rows: SelectBase, hops: int
+    tracking: Tracking, keys: SelectBase, depth: int
 ) -> Iterator[tuple[Tracking, ColumnElement[bool]]]:
     """Yield the events of rows that had a foreign key to rows with these keys.
 
-    :param rows: a SELECT of the keys.
+    :param tracking: the tracking of the rows that are referred to.
+    :param keys: a SELECT of their keys.
+    :param depth: how many foreign keys to follow.
     """
-    if hops < 1:
+    if depth < 1:
         return
     for other in tracking.history.trackings.values():
         for constraint in other.table.foreign_key_constraints:
             columns = _event_columns(other, constraint, tracking)
             if columns is None:
                 continue
-            criterion = tuple_(*columns).in_(rows)
+            criterion = tuple_(*columns).in_(keys)
             yield other, criterion
-            if hops > 1 and _keys(other):
-                keys = select(*_keys(other)).where(criterion)
-                yield from _referring(other, keys, hops - 1)
+            own_keys = keys_of(other, other.event_table)
+            if depth > 1 and own_keys:
+                query = select(*own_keys).where(criterion)
+                yield from _referring(other, query, depth - 1)
 
 
 def _event_columns(
     referring: Tracking, constraint: ForeignKeyConstraint, referred: Tracking
 ) -> list[Any] | None:
-    """Return the event columns of a foreign key, in the order of the key it names.
+    """Return the event columns of a foreign key, in the order of the key it refers to.
 
-    None where it names another table, or other columns than the primary key, or where
-    it is not tracked.
+    :return: None if the foreign key refers to another table, or to other columns than
+        the primary key, or if a column of it is not tracked.
     """
-    table, columns = referred.table, referred.tracked_columns
-    if constraint.referred_table is not table:
+    if constraint.referred_table is not referred.table:
         return None
-    by_target = {e.column.name: e.parent.name for e in constraint.elements}
-    names = [columns.columns[name].name for name in columns.key]
+    names = referring_columns(constraint)
     events = referring.event_table.columns
-    if set(by_target) != set(names) or any(n not in events for n in by_target.values()):
+    if names is None or len(names) < len(constraint.elements):
         return None
-    return [events[by_target[name]] for name in names]
+    return [events[name] for name in names] if all(n in events for n in names) else None
 
 
-def _keys(tracking: Tracking) -> Sequence[Any]:
-    return key_columns(tracking.tracked_columns, tracking.event_table)
-
-
-def _equal(keys: Sequence[Any], values: Sequence[Any]) -> ColumnElement[bool]:
-    return and_(*(key == value for key, value in zip(keys, values, strict=True)))
-
-
-def _is_whole(target: Any) -> bool:
+def _is_model(target: Any) -> bool:
     return isinstance(target, (type, Table, MetaData))
 
 
 def trackings_of_target(target: Any) -> list[Tracking]:
     """Return the trackings of a class, a table, a declarative base or a MetaData.
 
-    :raises EventsError: it is not tracked.
+    :raises EventsError: the class or table is not tracked.
     """
     metadata = target
     if isinstance(target, type) and not hasattr(target, "__mapper__"):

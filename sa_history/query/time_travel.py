@@ -1,9 +1,10 @@
-"""Sessions that see the past.
+"""Sessions that read tables as of a point in time.
 
-Such a session is an ordinary one, on a connection whose compiler writes, in the place
-of each tracked table, a subquery of its rows as they were. So whatever SQLAlchemy makes
-of a statement, of a relationship or of an aggregate sees the past. The moment stands in
-a setting of the transaction: the SQL is the same for all moments, and compiled once.
+Such a session is an ordinary ``Session`` on a connection with a compiler of its own,
+which renders each tracked table as a subquery of its rows as of then. So joins,
+relationships and aggregates read these rows without being rewritten. The point in time
+is a setting of the transaction, so the SQL is the same for all of them and is compiled
+once.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 from sa_history.capture.context_table import is_context_table
 from sa_history.capture.event_table import is_event_table
 from sa_history.exc import DialectError, PastError
-from sa_history.query.as_of_rows import Moment, rows_as_of
+from sa_history.query.as_of_rows import PointInTime, rows_as_of
 from sa_history.sql.naming import AS_OF
 from sa_history.tracking.completeness import complete_tracking, missing_operations
 from sa_history.tracking.event_class import Event
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 # mypy: disable-error-code="override, no-untyped-call"
 
 DIALECTS = "_sa_history_past"
-"""The attribute of an engine's dialect that has those for the past."""
+"""The attribute of an engine's dialect that keeps the dialects made of it here."""
 
 
 def as_of(
@@ -46,21 +47,26 @@ def as_of(
     transaction: int | None = None,
     allow: Iterable[Any] = (),
 ) -> AsOf:
-    """Return a block with a read-only session that sees tracked models as they were.
+    """Return a block with a read-only session that reads tables as of a point in time.
 
-    In it ``get``, ``select``, joins, aggregates and relationships see the rows that
-    there were: those that were deleted since are there, those that were inserted since
-    are not. What is not committed is not seen. It has a connection of its own.
+    ``get``, ``select``, joins, aggregates and relationships return the rows of then:
+    those that were deleted later are there, those that were inserted later are not.
+    The session has a connection of its own, so it does not see what ``target`` has not
+    committed.
 
-    :param target: a session, a connection or an engine, whose database it reads. Of an
-        async one, write ``async with``.
-    :param when: a time, with its time zone, or an event: how things were after it.
-    :param transaction: the number of a transaction, instead: how things were after it,
-        as ``pgh_xact_id`` gives it.
-    :param allow: classes and tables that are not tracked in full, to be seen as they
-        are now.
-    :raises PastError: it is not told when, or of which database; in the block: a table
-        is not tracked in full, a statement writes, or is text.
+    :param target: a session, a connection or an engine, whose database is read. With
+        an async one, write ``async with``.
+    :param when: a time with its time zone, or an event, whose change is the last one
+        to be seen.
+    :param transaction: in place of ``when``, the number of the last transaction whose
+        changes are seen, as in ``pgh_xact_id``.
+    :param allow: classes and tables whose events do not store every change in full, to
+        be read as they are now.
+    :return: a block, for ``with`` or ``async with``.
+    :raises PastError: no point in time is given, or several, or the target's database
+        is not known; within the block, if a table is not tracked in full, or a
+        statement writes or is text.
+    :raises DialectError: on entering the block, if the database is not PostgreSQL.
 
     Example::
 
@@ -74,15 +80,16 @@ def as_of(
             "as_of takes one moment: a datetime, an event or transaction=..., got "
             f"{given!r}"
         )
-    moment, value = _moment(given[0], is_transaction=transaction is not None)
-    return AsOf(target, moment, value, frozenset(map(_table, allow)))
+    point, value = _point_in_time(given[0], is_transaction=transaction is not None)
+    return AsOf(target, point, value, frozenset(map(_table, allow)))
 
 
-def _moment(given: Any, is_transaction: bool) -> tuple[Moment, str]:
+def _point_in_time(given: Any, is_transaction: bool) -> tuple[PointInTime, str]:
+    """Return a point in time, and its value as the text that the setting takes."""
     if is_transaction and isinstance(given, int):
-        return Moment.TRANSACTION, str(given)
+        return PointInTime.TRANSACTION, str(given)
     if isinstance(given, Event) and not is_transaction:
-        return Moment.EVENT, str(given.pgh_id)
+        return PointInTime.EVENT, str(given.pgh_id)
     if not isinstance(given, datetime.datetime) or is_transaction:
         raise PastError(
             "as_of takes a datetime, an event, or transaction= with a number, got "
@@ -93,7 +100,7 @@ def _moment(given: Any, is_transaction: bool) -> tuple[Moment, str]:
             f"as_of got {given!r}, which is another moment in each time zone; give it "
             "one, such as tzinfo=datetime.timezone.utc"
         )
-    return Moment.TIME, given.isoformat()
+    return PointInTime.TIME, given.isoformat()
 
 
 def _table(allowed: Any) -> Table:
@@ -109,13 +116,18 @@ def _table(allowed: Any) -> Table:
 
 
 class AsOf:
-    """What :func:`as_of` returns."""
+    """The block that :func:`as_of` returns.
+
+    :param point: the event column that decides which events are seen.
+    :param value: the point in time, as the text of the setting.
+    :param allowed: the tables that are read as they are now.
+    """
 
     def __init__(
-        self, target: Any, moment: Moment, value: str, allowed: frozenset[Table]
+        self, target: Any, point: PointInTime, value: str, allowed: frozenset[Table]
     ) -> None:
         self._target = target
-        self._moment = moment
+        self._point = point
         self._value = value
         self._allowed = allowed
         self._connection: Any = None
@@ -132,7 +144,7 @@ class AsOf:
         except BaseException:
             connection.close()
             raise
-        event.listen(session, "after_begin", self._tell)
+        event.listen(session, "after_begin", self._set_point)
         return session
 
     def __exit__(self, *_: object) -> None:
@@ -143,7 +155,7 @@ class AsOf:
         bind = _bind_of(self._target)
         if isinstance(bind, Engine):
             raise PastError(f"as_of got {self._target!r}; write 'with' for it")
-        # It is loaded, since there is such a target.
+        # Imported here, as it needs greenlet. An async target has loaded it already.
         from sqlalchemy.ext.asyncio import AsyncSession
 
         connection = self._connection = await bind.connect()
@@ -153,7 +165,7 @@ class AsOf:
         except BaseException:
             await connection.close()
             raise
-        event.listen(session.sync_session, "after_begin", self._tell)
+        event.listen(session.sync_session, "after_begin", self._set_point)
         return session
 
     async def __aexit__(self, *_: object) -> None:
@@ -166,22 +178,24 @@ class AsOf:
                 f"sa_history needs PostgreSQL, got {connection.dialect.name}; use a "
                 "postgresql:// URL"
             )
-        # All statements see the same, and the database refuses to write as well.
+        # All statements read one snapshot. PostgreSQL refuses to write, too.
         connection.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
-        connection.dialect = _dialect_for(connection, self._moment, self._allowed)
+        connection.dialect = _dialect_for(connection, self._point, self._allowed)
 
-    def _tell(self, _: Session, __: SessionTransaction, connection: Connection) -> None:
+    def _set_point(
+        self, _: Session, __: SessionTransaction, connection: Connection
+    ) -> None:
         connection.execute(select(func.set_config(AS_OF, self._value, True)))
 
 
 def _bind_of(target: Any) -> Any:
-    """Return the engine of a target, sync or async."""
+    """Return the engine of a target, an async one for an async target."""
     target = unscoped(target)
     session = sync_side(target)
     if not isinstance(session, Session):
-        # A connection has its engine; an engine is its own, also if it is async.
+        # An engine has the attribute, too, and is its own engine.
         bind = target if is_async_engine(target) else getattr(target, "engine", None)
         if bind is None:
             raise PastError(
@@ -203,33 +217,36 @@ def _bind_of(target: Any) -> Any:
 
 
 def _dialect_for(
-    connection: Connection, moment: Moment, allowed: frozenset[Table]
+    connection: Connection, point: PointInTime, allowed: frozenset[Table]
 ) -> Dialect:
-    """Return the connection's dialect, with a compiler that sees the past.
+    """Return a copy of the connection's dialect, with a compiler of rows as of then.
 
-    It stays with the engine's, so that what was compiled is found again.
+    It is kept with the engine's dialect, as SQLAlchemy caches compiled statements by
+    dialect.
     """
     known = vars(connection.dialect).setdefault(DIALECTS, {})
-    dialect = known.get((moment, allowed))
+    dialect = known.get((point, allowed))
     if dialect is None:
-        dialect = known[moment, allowed] = copy.copy(connection.dialect)
-        seen = {"moment": moment, "allowed": allowed}
+        dialect = known[point, allowed] = copy.copy(connection.dialect)
+        options = {"point": point, "allowed": allowed}
         compiler = dialect.statement_compiler
-        dialect.statement_compiler = type("PastCompiler", (_Past, compiler), seen)
-        dialect.ddl_compiler = type("PastDDL", (_NoDDL, dialect.ddl_compiler), {})
-        executed: Any = dialect.execution_ctx_cls
-        dialect.execution_ctx_cls = type("PastContext", (_NoText, executed), {})
+        dialect.statement_compiler = type(
+            "AsOfCompiler", (_AsOfCompiler, compiler), options
+        )
+        dialect.ddl_compiler = type("NoDDL", (_NoDDL, dialect.ddl_compiler), {})
+        context: Any = dialect.execution_ctx_cls
+        dialect.execution_ctx_cls = type("NoText", (_NoText, context), {})
     return dialect  # type: ignore[no-any-return]
 
 
-class _Past(PGCompiler):
-    """Writes tracked tables as the rows that they had."""
+class _AsOfCompiler(PGCompiler):
+    """Renders each tracked table as a subquery of its rows as of a point in time."""
 
-    moment: Moment
+    point: PointInTime
     allowed: frozenset[Table]
 
     def visit_table(self, table: Any, asfrom: bool = False, **kw: Any) -> str:
-        """Write a table, or its rows as they were."""
+        """Render a table, or the subquery of its rows."""
         if not isinstance(table, Table):
             raise PastError(
                 f"{table.name!r} is not a Table of a MetaData, so its past is not "
@@ -241,7 +258,7 @@ class _Past(PGCompiler):
             return written
         if kw.get("from_linter"):
             kw["from_linter"].froms[table] = table.fullname
-        then = rows_as_of(tracking, self.moment)
+        then = rows_as_of(tracking, self.point)
         literal_binds = kw.get("literal_binds", False)
         rows = f"({self.process(then, asfrom=True, literal_binds=literal_binds)})"
         alias = kw.get("enclosing_alias")
@@ -250,7 +267,7 @@ class _Past(PGCompiler):
         return f"{rows} AS {self.preparer.quote(_name_of(table))}"
 
     def visit_column(self, column: Any, *args: Any, **kw: Any) -> str:
-        """Write a column; a subquery has no schema, as its table has."""
+        """Render a column; that of a subquery without the table's schema."""
         table = column.table
         if not kw.get("include_table", True) or self._tracking(table) is None:
             written: str = super().visit_column(column, *args, **kw)
@@ -260,9 +277,9 @@ class _Past(PGCompiler):
         return f"{self.preparer.quote(_name_of(table))}.{name}"
 
     def _tracking(self, table: Any) -> Tracking | None:
-        """Return the tracking of a table, None for one that is seen as it is now.
+        """Return the tracking of a table, None to render the table itself.
 
-        :raises PastError: it is not tracked in full, and not allowed.
+        :raises PastError: the table is neither tracked in full nor in ``allow``.
         """
         if not isinstance(table, Table):
             return None
@@ -276,18 +293,18 @@ class _Past(PGCompiler):
         return tracking
 
     def visit_textclause(self, textclause: Any, **kw: Any) -> str:
-        """Refuse a statement of text, in which no table can be told."""
+        """Refuse a statement that is text: its tables are not known."""
         if not self.stack:
             raise _text_refused(textclause.text)
         written: str = super().visit_textclause(textclause, **kw)
         return written
 
     def visit_textual_select(self, taf: Any, *_: Any, **__: Any) -> str:
-        """Refuse a statement of text of which the columns are told."""
+        """Refuse ``text(...).columns(...)``: its tables are not known."""
         raise _text_refused(taf.element.text)
 
     def for_update_clause(self, *_: Any, **__: Any) -> str:
-        """Refuse to lock rows, which is writing to PostgreSQL."""
+        """Refuse to lock rows, which PostgreSQL counts as writing."""
         raise PastError("the past is not written: FOR UPDATE; leave the lock out")
 
     def visit_insert(self, *_: Any, **__: Any) -> str:
@@ -304,7 +321,7 @@ class _Past(PGCompiler):
 
 
 def _name_of(table: Table) -> str:
-    """Return what the rows of a table are called: tables of two schemas may meet."""
+    """Return the alias of a table's rows, with the schema: two may have one name."""
     name: str = table.fullname
     return name
 
@@ -314,11 +331,11 @@ def _text_refused(statement: str) -> PastError:
 
 
 class _NoText:
-    """Refuses a statement that is given to the driver as it is."""
+    """Refuses ``exec_driver_sql``, whose text is given to the driver as it is."""
 
     @classmethod
     def _init_statement(cls, *arguments: Any) -> Any:
-        # The dialect, the connections, the options, and the statement.
+        # The arguments are the dialect, two connections, the options, the statement.
         raise _text_refused(arguments[4])
 
 
@@ -339,5 +356,5 @@ class _NoDDL(PGDDLCompiler):
     """Refuses to change the schema."""
 
     def process(self, obj: Any, **_: Any) -> str:
-        """Refuse it."""
+        """Refuse any DDL element."""
         raise PastError(f"the past is not written: {type(obj).__name__}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
-from typing import cast as cast_type
 
 from sqlalchemy import (
     Column,
@@ -15,13 +14,13 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.exc import NoInspectionAvailable
-from sqlalchemy.orm import Mapper
 
 from sa_history._types import UNSET, Unset
 from sa_history.capture.event_table import key_columns
 from sa_history.exc import EventsError
 from sa_history.tracking.completeness import comparable_events
 from sa_history.tracking.event_class import Event
+from sa_history.tracking.identity import key_by_identity
 from sa_history.tracking.registry import Tracking, trackings_of_table
 
 E = TypeVar("E", bound=Event)
@@ -229,9 +228,9 @@ def key_of(tracking: Tracking, obj: object) -> list[tuple[Column[Any], Any]]:
     state = inspect(obj)
     if state.identity is not None:
         # Not by the attributes: reading an expired one would need a round trip.
-        mapper = state.mapper
-        names = [mapper.get_property_by_column(c).key for c in _primary_key(mapper)]
-        values = dict(zip(names, state.identity, strict=True))
+        key = [columns.columns[name] for name in columns.key]
+        by_column = key_by_identity(state.mapper, key, state.identity)
+        values = {name: by_column[columns.columns[name]] for name in columns.key}
     else:
         values = {name: state.dict.get(name) for name in columns.key}
     if not columns.key or any(values.get(name) is None for name in columns.key):
@@ -254,10 +253,6 @@ def key_values(tracking: Tracking, key: Any) -> list[Any]:
             f"the key of {tracking.subject} is ({', '.join(names)}), got {key!r}"
         )
     return values
-
-
-def _primary_key(mapper: Mapper[Any]) -> tuple[Column[Any], ...]:
-    return cast_type("tuple[Column[Any], ...]", mapper.primary_key)
 
 
 def trackings_of(target: Any) -> list[Tracking]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
     Column,
     Insert,
     Table,
@@ -16,9 +17,16 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm import Session
 
 from sa_history.exc import EventsError
+from sa_history.tracking.identity import identity_by_key
+from sa_history.tracking.stored_values import (
+    may_read_none,
+    selected,
+    stored_values,
+    value_to_write,
+)
 
 
 def restore(session: Session, event: Any, columns: Sequence[str] | None) -> Any:
@@ -44,47 +52,71 @@ def restore(session: Session, event: Any, columns: Sequence[str] | None) -> Any:
         )
     columns_of = recorded.columns.columns
     unwritten = {*recorded.columns.generated, *recorded.columns.key}
-    values = {columns_of[n]: getattr(event, n) for n in wanted if n not in unwritten}
-    key = {name: getattr(event, name) for name in recorded.columns.key}
-    by_key = {columns_of[name]: value for name, value in key.items()}
+    restored = {n: columns_of[n] for n in wanted if n not in unwritten}
+    by_key = {columns_of[n]: getattr(event, n) for n in recorded.columns.key}
     table = recorded.columns.table
     is_row = [column == value for column, value in by_key.items()]
     session.flush()
+    values = _values_of(session, event, restored)
     there = session.execute(select(*by_key).where(*is_row).with_for_update()).first()
     if there is None:
         session.execute(inserted(table, {**by_key, **values}))
     elif values := {c: v for c, v in values.items() if not is_always_identity(c)}:
-        session.execute(update(table).where(*is_row).values(values))
+        written = {c: value_to_write(c.type, value) for c, value in values.items()}
+        session.execute(update(table).where(*is_row).values(written))
     if recorded.model is None:
         return None
     # An object of a joined class may be without its row in another table yet.
-    return session.get(
-        recorded.model, _identity(recorded.model, key), populate_existing=True
-    )
+    identity = identity_by_key(inspect(recorded.model), by_key)
+    return session.get(recorded.model, identity, populate_existing=True)
 
 
 def inserted(table: Table, values: Mapping[Column[Any], Any]) -> Insert:
     """Return an INSERT of a row as it was, also of what the database would count."""
     if not any(map(is_always_identity, values)):
-        return insert(table).values(dict(values))
+        written = {c: value_to_write(c.type, value) for c, value in values.items()}
+        return insert(table).values(written)
     # https://www.postgresql.org/docs/current/sql-insert.html
     names = [f"value_{position}" for position in range(len(values))]
     row = text(
         f"OVERRIDING SYSTEM VALUE VALUES ({', '.join(f':{name}' for name in names)})"
     ).bindparams(
         *(
-            bindparam(name, value, column.type)
+            _parameter(name, column, value)
             for name, (column, value) in zip(names, values.items(), strict=True)
         )
     )
     return insert(table).from_select(list(values), row.columns())
 
 
+def _parameter(name: str, column: Column[Any], value: Any) -> BindParameter[Any]:
+    if value is None:
+        return bindparam(name, None)  # with the type of JSON it would be null of JSON
+    written = value_to_write(column.type, value)
+    if isinstance(written, BindParameter):
+        return bindparam(name, written.value, written.type)
+    return bindparam(name, value, column.type)
+
+
+def _values_of(
+    session: Session, event: Any, attributes: Mapping[str, Column[Any]]
+) -> dict[Column[Any], Any]:
+    """Return what an event stores in columns, None for NULL.
+
+    :param attributes: the columns of the tracked table, by attribute name.
+    """
+    values = {column: getattr(event, name) for name, column in attributes.items()}
+    unclear = [c for c, v in values.items() if v is None and may_read_none(c.type)]
+    if unclear:
+        events = event.pgh_recorded.table
+        query = select(*selected([events.c[column.name] for column in unclear], "is"))
+        query = query.where(events.c.pgh_id == event.pgh_id)
+        found = session.execute(query).mappings().one()
+        stored = stored_values(found, [column.name for column in unclear], "is")
+        values |= {column: stored[column.name] for column in unclear}
+    return values
+
+
 def is_always_identity(column: Column[Any]) -> bool:
     """Return whether a column is GENERATED ALWAYS AS IDENTITY."""
     return column.identity is not None and bool(column.identity.always)
-
-
-def _identity(model: type[Any], key: Mapping[str, Any]) -> tuple[Any, ...]:
-    mapper: Mapper[Any] = inspect(model)
-    return tuple(key[mapper.get_property_by_column(c).key] for c in mapper.primary_key)

@@ -1,1 +1,4 @@
-"""Writing by means of history: events by hand, baselines, and undo."""
+"""Functions that write: events by hand, baselines, and undo.
+
+Reading alone belongs in ``query``, and what triggers write in ``capture``.
+"""

@@ -1,9 +1,8 @@
-"""A first event for rows that were there before their table was tracked."""
+"""Baselines: a first event for rows that are older than their table's tracking."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import (
@@ -24,14 +23,14 @@ from sqlalchemy import (
 
 from sa_history._types import Op
 from sa_history.capture.event_table import key_columns
-from sa_history.ddl.execution import begin, require_postgresql
+from sa_history.ddl.execution import connection_of
 from sa_history.exc import EventsError
 from sa_history.tracking.events import trackings_of
 from sa_history.tracking.registry import Tracking
 from sa_history.writing.create_event import context_values
 
 LABEL = "baseline"
-"""The label of such events, where no other is given."""
+"""The default label of the events."""
 
 
 def baseline(
@@ -43,21 +42,24 @@ def baseline(
     batch: int = 10_000,
     progress: Callable[[int], None] | None = None,
 ) -> int:
-    """Give each row that has no event yet its first one, with the row as it is.
+    """Write a first event for each row that has no event, with the row as it is now.
 
-    It goes through the table by its key, a batch of rows at a time. With an engine each
-    batch is a transaction of its own, and after an interruption the next call goes on
-    where it was. A row that has an event of any kind is left out. Writers of the rows
-    of a batch wait until it is done, and it waits for them.
+    The table is read by its key, a batch of rows at a time. With an engine, each batch
+    is a transaction of its own, so a call after an interruption finds what is still to
+    do. The rows of a batch are locked against writers until its transaction ends.
 
     :param bind: an engine, or a connection, whose transaction stays open.
     :param target: a tracked class or table.
-    :param events: the attribute of the tracking.
+    :param events: the ``events`` option of the tracking, the attribute that has its
+        events.
     :param label: the label of the events; their ``pgh_op`` is ``Op.BASELINE``.
-    :param batch: the number of rows that are looked at in one statement.
-    :param progress: called after each batch, with the number of events so far.
-    :return: the number of events.
-    :raises EventsError: the target is not tracked, or has no key, or a batch is empty.
+    :param batch: the number of rows that one statement reads, at least 1.
+    :param progress: called after each batch with the number of events so far; None for
+        no calls.
+    :return: the number of events that were written.
+    :raises EventsError: the target is not tracked or has no primary key, a batch has
+        no row, or the bind is neither an engine nor a connection.
+    :raises DialectError: the database is not PostgreSQL.
 
     Example::
 
@@ -71,7 +73,7 @@ def baseline(
     written = 0
     after: tuple[Any, ...] | None = None
     while True:
-        with _transaction(bind) as connection:
+        with connection_of(bind, EventsError) as connection:
             row = connection.execute(_end_of_batch(key, after, batch)).first()
             last = None if row is None else tuple(row)
             statement = baseline_insert(tracking, label, *_between(key, after, last))
@@ -92,10 +94,11 @@ def baseline_insert(
     *where: ColumnElement[bool],
     limit: int | None = None,
 ) -> Insert:
-    """Return the INSERT of the first events of rows that have none.
+    """Return the INSERT of first events for rows that have none.
 
-    :param where: which rows.
-    :param limit: how many at most.
+    :param label: the label of the events.
+    :param where: criteria of the rows, all of which a row has to meet.
+    :param limit: the greatest number of rows; None for all.
     """
     columns, table = tracking.tracked_columns, tracking.table
     event_key = key_columns(columns, tracking.event_table)
@@ -117,7 +120,7 @@ def baseline_insert(
         .where(~known, *where)
         .order_by(*key)
         .limit(limit)
-        # A change that is not committed yet shall not come before the baseline.
+        # Wait for uncommitted changes, whose events would come before the baseline.
         .with_for_update(read=True, of=table)
     )
     return insert(tracking.event_table).from_select(list(values), rows)
@@ -135,28 +138,16 @@ def _tracking(target: Any, events: str) -> Tracking:
     raise EventsError(f"{target!r} has no events named {events!r}")
 
 
-@contextmanager
-def _transaction(bind: Engine | Connection) -> Iterator[Connection]:
-    if isinstance(bind, Connection):
-        require_postgresql(bind)
-        yield bind
-    elif isinstance(bind, Engine):
-        with begin(bind) as connection:
-            yield connection
-    else:
-        raise EventsError(
-            f"bind is an engine or a connection, got {bind!r}; of an async engine, "
-            "await connection.run_sync(...)"
-        )
-
-
 def _end_of_batch(
     key: list[Any], after: tuple[Any, ...] | None, batch: int
 ) -> Select[Any]:
-    """Return the query of the key that a batch ends with; none for the last one.
+    """Return a SELECT of the key that a batch ends with; no row for the last batch.
 
-    It locks the rows, so that the next statement sees the events of all who have
-    written them: one that locks while it looks does not.
+    It locks the rows of the batch. The next statement then sees the events of all
+    transactions that have written them. A statement that locks and looks for events at
+    once would not: it looks with a snapshot from before it waited for the lock.
+
+    :param after: the key that the batch before ended with, None for the first batch.
     """
     table = key[0].table
     rows = (
@@ -173,6 +164,7 @@ def _end_of_batch(
 def _between(
     key: list[Any], after: tuple[Any, ...] | None, last: tuple[Any, ...] | None
 ) -> list[ColumnElement[bool]]:
+    """Return the criteria of keys after one key, up to another; None for no bound."""
     types = [column.type for column in key]
     bounds = []
     if after is not None:

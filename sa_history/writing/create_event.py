@@ -1,4 +1,4 @@
-"""Events that the program makes itself."""
+"""Events that an application writes itself, and not a trigger."""
 
 from __future__ import annotations
 
@@ -59,16 +59,17 @@ def create_event(
     *,
     label: str,
 ) -> Event | Awaitable[Event]:
-    """Record an event by hand, for a model with a :class:`Manual` tracker.
+    """Write an event for an object whose class has a :class:`Manual` tracker.
 
-    What the session holds is flushed first; the event stores what the row is then.
+    The session is flushed first, and the event stores the row as it is in the database
+    after that.
 
-    :param session: with an async session, await the result.
+    :param session: the session to write in. With an async one, await the result.
     :param obj: the object that the event is about.
-    :param label: the label of a Manual tracker of its class.
+    :param label: the label of a Manual tracker of the object's class.
     :return: the event.
-    :raises EventsError: the object's class has no such tracker, or its row is not in
-        the database.
+    :raises EventsError: the object's class has no Manual tracker of this label, or its
+        row is not in the database.
 
     Example::
 
@@ -84,7 +85,7 @@ def create_event(
 
 
 def _create(session: Session, tracking: Tracking, obj: object, label: str) -> Event:
-    session.flush()  # first: it may be what gives the object its key
+    session.flush()  # before the INSERT is made: the object may get its key from it
     event_id = session.scalar(_insert(tracking, obj, label))
     event = None if event_id is None else session.get(tracking.event_class, event_id)
     if event is None:
@@ -96,7 +97,7 @@ def _create(session: Session, tracking: Tracking, obj: object, label: str) -> Ev
 
 
 def _insert(tracking: Tracking, obj: object, label: str) -> ReturningInsert[Any]:
-    """Return the INSERT of an event, with the row as it is in the database."""
+    """Return the INSERT of an event, from a SELECT of the object's row."""
     tracker = tracking.tracker(label)
     assert tracker is not None
     columns = tracking.tracked_columns
@@ -131,7 +132,7 @@ def _tracking_with(label: str, obj: object) -> Tracking:
 
 
 def context_values(tracking: Tracking) -> dict[str, ColumnElement[Any]]:
-    """Return what the triggers would store of the context, by the columns' keys."""
+    """Return what triggers would store of the context, by the keys of event columns."""
     options, shared = tracking.options, tracking.history.shared
     values: dict[str, ColumnElement[Any]] = {}
     if options.context == "reference":

@@ -1,37 +1,41 @@
-"""What happened to each row in some of its events: what it was before, and after."""
+"""Net changes: what some events, the first to the last, made of each row."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, FromClause, Select, func, select, true
-from sqlalchemy import cast as sql_cast
+from sqlalchemy import ColumnElement, FromClause, Select, Table, select, true
 from sqlalchemy.orm import Session
 
 from sa_history._types import Op
-from sa_history.capture.event_table import key_columns
-from sa_history.capture.recording import OLD_KEY
 from sa_history.capture.trackers import whole_labels
 from sa_history.exc import UndoError
+from sa_history.query.row_keys import have_key, old_keys_of
 from sa_history.tracking.completeness import GONE, full_row_events, is_one_of
 from sa_history.tracking.registry import Tracking
+from sa_history.tracking.stored_values import selected, stored_values
 
 _CHANGES = (Op.INSERT.value, Op.UPDATE.value, *GONE)
 
-Values = Mapping[str, Any]
-"""The values of a row, by the names of its columns."""
+Values: TypeAlias = Mapping[str, Any]
+"""The values of a row by the names of its columns, None for NULL."""
+
+KeyValues: TypeAlias = tuple[Any, ...]
+"""The values of a key, in its order."""
 
 
 @dataclass
-class Life:
+class NetChange:
     """What some events made of one row.
 
-    :param tracking: of its table.
-    :param before: its values before the first of them, None if there was no such row.
-    :param after: its values after the last of them, None if there is no such row.
-    :param changed: the columns that they changed, with the values before and after.
+    :param tracking: the tracking of the row's table.
+    :param before: the row before the first of the events, None if there was none.
+    :param after: the row after the last of the events, None if there is none.
+    :param changed: the columns that the events changed, each with its value before the
+        first and after the last change. Changes by other events in between are not
+        among them.
     """
 
     tracking: Tracking
@@ -39,8 +43,12 @@ class Life:
     after: Values | None
     changed: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
-    def note(self, before: Values | None, after: Values | None) -> None:
-        """Add what one more event tells."""
+    def add(self, before: Values | None, after: Values | None) -> None:
+        """Add one more event.
+
+        :param before: the row before the event, None if there was none.
+        :param after: the row after the event, None if there is none.
+        """
         if before is not None and after is not None:
             for name, value in before.items():
                 if value != after[name]:
@@ -49,76 +57,160 @@ class Life:
         self.after = after
 
 
-def lives_of(
-    session: Session, tracking: Tracking, criterion: ColumnElement[bool]
-) -> list[Life]:
-    """Return what events of a table made of its rows.
+@dataclass(frozen=True)
+class _RowEvent:
+    """An event with the values of its row.
 
-    :param criterion: which events.
-    :raises UndoError: no event tells what a row was before.
+    :param origin: the key of the row before the event.
+    :param key: the key of the row after the event.
+    :param row: the row after the event; before it, if the event is a deletion.
+    :param previous: the row in its previous event, None without one.
     """
-    columns = tracking.tracked_columns
-    names = [columns.columns[name].name for name in columns.stored]
-    key_names = [columns.columns[name].name for name in columns.key]
-    by_key: dict[tuple[Any, ...], Life] = {}
-    replaced: list[Life] = []
-    taken: dict[tuple[Any, ...], Any] = {}
-    for event in session.execute(_with_previous(tracking, criterion)).mappings():
-        row = {name: event[f"is_{name}"] for name in names}
-        key = tuple(row[name] for name in key_names)
-        origin = tuple(event[f"from_{name}"] for name in key_names)
-        change = (event["pgh_op"], origin, row)
-        if key in by_key and taken.get(key) == change:
-            continue  # the event of another tracker
-        if origin != key and taken.get(origin, change)[1] != origin:
-            _check_exchange(tracking, origin)
-        taken[key] = change
-        life = by_key.pop(origin, None)
-        before: Values | None
-        if event["pgh_op"] == Op.INSERT:
-            before = None if life is None else life.before
-        elif event["pgh_op"] in GONE:
-            before = row  # such an event has the row as it was
-        elif event["has_previous"]:
-            before = {name: event[f"was_{name}"] for name in names}
-        else:
-            raise UndoError(
-                f"no event tells what {tracking.subject} "
-                f"{tuple(row[n] for n in key_names)} was before event "
-                f"{event['pgh_id']}; a baseline before it would have"
-            )
-        life = life or Life(tracking, before, before)
-        life.note(before, None if event["pgh_op"] in GONE else row)
-        if key in by_key:  # of a row that was deleted, or has another key
-            replaced.append(by_key[key])
-        by_key[key] = life
-    return [*replaced, *by_key.values()]
 
+    number: int
+    op: str
+    origin: KeyValues
+    key: KeyValues
+    row: Values
+    previous: Values | None
 
-def _check_exchange(tracking: Tracking, key: tuple[Any, ...]) -> None:
-    """Refuse to guess which of two rows left a key that one of them had taken before.
+    @property
+    def deletes(self) -> bool:
+        return self.op in GONE
 
-    :raises UndoError: keys of the table may be the same for a while.
-    """
-    if tracking.table.primary_key.deferrable:
-        raise UndoError(
-            f"rows of {tracking.table.name!r} have taken and left the key {key}, which "
-            "a deferrable primary key lets several have for a while, so it cannot be "
-            "told which is which"
+    def is_same_change(self, other: _RowEvent | None) -> bool:
+        """Return whether both are events of one change, of two trackers."""
+        return other is not None and (self.op, self.origin, self.row) == (
+            other.op,
+            other.origin,
+            other.row,
         )
 
 
+class KeyTracker:
+    """The net changes of rows by the key that each row has at the moment.
+
+    :param table: the table of the rows.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._by_key: dict[KeyValues, NetChange] = {}
+        self._replaced: list[NetChange] = []
+        self._origins: dict[KeyValues, KeyValues] = {}
+
+    def move(self, origin: KeyValues, key: KeyValues) -> NetChange | None:
+        """Take out the net change of the row that an event finds at a key.
+
+        :param origin: the key of the row before the event.
+        :param key: its key after the event, for which :meth:`put` is called next.
+        :return: None if the row has no net change yet.
+        :raises UndoError: two rows may have had the key at once, so it is not known
+            which of them the event is of.
+        """
+        came_from = self._origins.get(origin, origin)
+        if origin not in (key, came_from) and self._table.primary_key.deferrable:
+            raise UndoError(
+                f"rows of {self._table.name!r} have taken and left the key {origin}, "
+                "which a deferrable primary key lets several have for a while, so it "
+                "cannot be told which is which"
+            )
+        self._origins[key] = origin
+        return self._by_key.pop(origin, None)
+
+    def put(self, key: KeyValues, net_change: NetChange) -> None:
+        """Set the net change of the row that has a key from now on."""
+        if key in self._by_key:
+            # Another row, which was deleted or has another key now.
+            self._replaced.append(self._by_key[key])
+        self._by_key[key] = net_change
+
+    def net_changes(self) -> list[NetChange]:
+        """Return all net changes, those of rows whose keys were reused first."""
+        return [*self._replaced, *self._by_key.values()]
+
+
+def net_changes_of(
+    session: Session, tracking: Tracking, criterion: ColumnElement[bool]
+) -> list[NetChange]:
+    """Return what events of a table made of its rows.
+
+    :param tracking: a tracking whose events store every change in full.
+    :param criterion: the criterion of the events.
+    :raises UndoError: a row has no event that stores what it was before, or it is not
+        known which row an event is of.
+    """
+    rows = KeyTracker(tracking.table)
+    for event in _deduplicated(_row_events(session, tracking, criterion)):
+        net_change = rows.move(event.origin, event.key)
+        before = _before(tracking, event, net_change)
+        if net_change is None:
+            net_change = NetChange(tracking, before, before)
+        net_change.add(before, None if event.deletes else event.row)
+        rows.put(event.key, net_change)
+    return rows.net_changes()
+
+
+def _row_events(
+    session: Session, tracking: Tracking, criterion: ColumnElement[bool]
+) -> Iterator[_RowEvent]:
+    columns = tracking.tracked_columns
+    names = [columns.columns[name].name for name in columns.stored]
+    key_names = [columns.columns[name].name for name in columns.key]
+    for found in session.execute(_with_previous(tracking, criterion)).mappings():
+        yield _RowEvent(
+            number=found["pgh_id"],
+            op=found["pgh_op"],
+            origin=tuple(found[f"from_{name}"] for name in key_names),
+            key=tuple(found[f"is_{name}"] for name in key_names),
+            row=stored_values(found, names, "is"),
+            previous=(
+                stored_values(found, names, "was") if found["has_previous"] else None
+            ),
+        )
+
+
+def _deduplicated(events: Iterator[_RowEvent]) -> Iterator[_RowEvent]:
+    """Yield one event of each change: several trackers may have written one each."""
+    latest: dict[KeyValues, _RowEvent] = {}
+    for event in events:
+        if not event.is_same_change(latest.get(event.key)):
+            latest.pop(event.origin, None)
+            latest[event.key] = event
+            yield event
+
+
+def _before(
+    tracking: Tracking, event: _RowEvent, net_change: NetChange | None
+) -> Values | None:
+    """Return the row before an event, None if there was none.
+
+    :param net_change: what earlier events made of the row.
+    """
+    if event.op == Op.INSERT:
+        # A row that these events had deleted is there again.
+        return None if net_change is None else net_change.before
+    if event.deletes:
+        return event.row
+    if event.previous is None:
+        raise UndoError(
+            f"no event tells what {tracking.subject} {event.key} was before event "
+            f"{event.number}; a baseline before it would have"
+        )
+    return event.previous
+
+
 def _with_previous(tracking: Tracking, criterion: ColumnElement[bool]) -> Select[Any]:
-    """Return events, each with the one before it of the same row."""
+    """Return a SELECT of events, each with the previous event of its row."""
     event, columns = tracking.event_table, tracking.tracked_columns
     previous = event.alias("pgh_previous")
     names = [columns.columns[name].name for name in columns.stored]
-    keys = key_columns(columns, event)
-    origin = [_origin(event, position, key) for position, key in enumerate(keys)]
+    key_names = [columns.columns[name].name for name in columns.key]
+    origin = old_keys_of(tracking, event)
     before = (
         select(previous)
         .where(
-            *(previous.c[k.name] == o for k, o in zip(keys, origin, strict=True)),
+            *have_key(tracking, previous, origin),
             previous.c.pgh_id < event.c.pgh_id,
             *full_row_events(tracking, previous),
         )
@@ -126,14 +218,13 @@ def _with_previous(tracking: Tracking, criterion: ColumnElement[bool]) -> Select
         .limit(1)
         .lateral("pgh_before")
     )
-    key_names = [columns.columns[name].name for name in columns.key]
     return (
         select(
             event.c.pgh_id,
             event.c.pgh_op,
             before.c.pgh_id.is_not(None).label("has_previous"),
-            *(event.c[name].label(f"is_{name}") for name in names),
-            *(before.c[name].label(f"was_{name}") for name in names),
+            *selected((event.c[name] for name in names), "is"),
+            *selected((before.c[name] for name in names), "was"),
             *(
                 value.label(f"from_{name}")
                 for name, value in zip(key_names, origin, strict=True)
@@ -144,28 +235,20 @@ def _with_previous(tracking: Tracking, criterion: ColumnElement[bool]) -> Select
             criterion,
             event.c.pgh_op.in_(_CHANGES),
             *full_row_events(tracking, event),
-            *_of_whole_rows(tracking, event),
+            *_with_whole_row(tracking, event),
         )
         .order_by(event.c.pgh_id)
     )
 
 
-def _of_whole_rows(
+def _with_whole_row(
     tracking: Tracking, events: FromClause
 ) -> Iterator[ColumnElement[bool]]:
-    """Yield what leaves out the events of trackers that store a part of the row.
+    """Yield criteria that leave out the events of trackers that store a part of a row.
 
-    That a row is gone any event tells, but not what it was.
+    ``full_row_events`` lets their deletions pass, which do not say what the row was.
     """
     whole = whole_labels(tracking.trackers, tracking.tracked_columns)
     partial = {tracker.event_label for tracker in tracking.trackers} - {*whole}
     if partial:
         yield ~is_one_of(events.c.pgh_label, sorted(partial))
-
-
-def _origin(
-    event: FromClause, position: int, key: ColumnElement[Any]
-) -> ColumnElement[Any]:
-    """Return a part of the key that the row of an event had before it."""
-    old = event.c[OLD_KEY][position].astext
-    return func.coalesce(sql_cast(old, key.type), key, type_=key.type)

@@ -1,9 +1,8 @@
-"""Undoing all that was changed together.
+"""Undo of all changes of a transaction or a context.
 
-The events of a transaction, or of a context, tell of each row what it was before and
-after. A plan is made of them first, which can be looked at, with what has been changed
-again since. The undo is a change like any other, and recorded as one, so that it can be
-undone as well.
+The events say what each row was before and after. They are summed up to net changes,
+and these become a plan of actions, with conflicts if something has been changed again
+since. An undo is recorded like any other change, so it can be undone as well.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from sqlalchemy import (
     BigInteger,
@@ -19,8 +18,10 @@ from sqlalchemy import (
     Select,
     Text,
     Uuid,
+    and_,
     func,
     literal,
+    or_,
     select,
 )
 from sqlalchemy import cast as sql_cast
@@ -29,26 +30,34 @@ from sqlalchemy.orm import Session, scoped_session
 from sa_history.contexts.context import context as in_context
 from sa_history.exc import ConflictError, UndoError
 from sa_history.query.sources import trackings_of_target
+from sa_history.query.subclasses import events_of_class
 from sa_history.tracking.completeness import complete_tracking, missing_operations
 from sa_history.tracking.event_class import Context, Event
 from sa_history.tracking.registry import Tracking
 from sa_history.util.sessions import is_async_session, unscoped
-from sa_history.writing.net_changes import Life, lives_of
-from sa_history.writing.undo_actions import Step, Surroundings, steps_for
+from sa_history.writing.net_changes import NetChange, net_changes_of
+from sa_history.writing.undo_actions import (
+    ConflictChecker,
+    UndoAction,
+    undo_actions,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
+Wanted: TypeAlias = dict[Tracking, list[Any]]
+"""The trackings whose events are undone, each with the targets that it is of."""
+
 
 @dataclass(frozen=True, eq=False)
 class Conflict:
-    """A row that is not what the undone change made of it.
+    """A change made since, which an undo would overwrite or which prevents it.
 
-    :param step: what would undo the change.
-    :param problem: what the row is now, in words.
+    :param step: the action that it concerns.
+    :param problem: why the action conflicts with the rows as they are now, as text.
     """
 
-    step: Step
+    step: UndoAction
     problem: str
 
     def __str__(self) -> str:
@@ -57,11 +66,16 @@ class Conflict:
 
 @dataclass(frozen=True, eq=False)
 class Undo:
-    """What is undone, or would be.
+    """The result of :func:`undo`, or with ``dry_run`` its plan.
 
-    :param steps: what is written, in order.
-    :param conflicts: what has been changed again since.
-    :param transaction: the number of the transaction that did it, None in a dry run.
+    ``str(...)`` of it is a text with a line for each step and each conflict.
+
+    :param steps: the actions, in the order in which they are run. Each has a ``table``,
+        a ``kind`` (``"insert"``, ``"update"`` or ``"delete"``), a ``key``, and the
+        ``values`` to write.
+    :param conflicts: changes made since that concern the same rows.
+    :param transaction: the number of the transaction that the undo is part of, None
+        in a dry run.
 
     Example::
 
@@ -69,7 +83,7 @@ class Undo:
         print(plan)
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[UndoAction, ...]
     conflicts: tuple[Conflict, ...]
     transaction: int | None = None
 
@@ -108,23 +122,30 @@ def undo(
     dry_run: bool = False,
     force: bool = False,
 ) -> Undo | Awaitable[Undo]:
-    """Undo all that a transaction changed, or all that was changed in a context.
+    """Undo all changes of a transaction, or all changes that were made in a context.
 
-    Inserted rows are deleted, deleted ones inserted, and changed columns set back, in
-    an order that foreign keys allow, in the session's transaction. The undo has a
-    context of its own that says what it undid.
+    Inserted rows are deleted, deleted rows inserted, and changed columns set back, in
+    an order that foreign keys allow, in the session's transaction. These changes are
+    recorded in a context with the key ``undo``, which names the transaction or context
+    that was undone.
 
-    :param session: with an async session, await the result.
-    :param targets: whose rows to undo: a declarative base or a MetaData for all that
-        it tracks, or classes and tables.
-    :param transaction: the number of the transaction, as ``pgh_xact_id`` gives it, or
-        an event of it.
-    :param context: a context or its id, or an event of it, instead.
-    :param dry_run: change nothing, and return the plan.
-    :param force: overwrite what has been changed again since.
-    :return: what was done.
+    :param session: the session to write in. With an async one, await the result.
+    :param targets: a declarative base or a MetaData, to undo changes of all tables that
+        it tracks; or classes and tables. Of a subclass, changes of rows of that class
+        only.
+    :param transaction: the number of the transaction, as in ``pgh_xact_id``, or an
+        event of it.
+    :param context: in place of ``transaction``, a context, its id, or an event of it.
+        Contexts within it are undone as well.
+    :param dry_run: if True, change nothing and return the plan.
+    :param force: if True, overwrite what has been changed again since.
+    :return: the actions and conflicts, and the number of the session's transaction.
     :raises ConflictError: something has been changed again since; nothing is done.
-    :raises UndoError: the events do not tell all that is needed, or there is none.
+    :raises UndoError: not exactly one of transaction and context is given, there is no
+        target, the events do not store all that is needed, or there is no order in
+        which it can be undone; nothing is done.
+    :raises EventsError: a target is not tracked, or it is a subclass and no event says
+        which rows are of it.
 
     Example::
 
@@ -138,15 +159,16 @@ def undo(
         raise UndoError(
             "undo needs to know whose rows to undo; give a declarative base, or classes"
         )
-    trackings = list(
-        dict.fromkeys(t for target in targets for t in trackings_of_target(target))
-    )
+    wanted: Wanted = {}
+    for target in targets:
+        for tracking in trackings_of_target(target):
+            wanted.setdefault(tracking, []).append(target)
     what = _Undone(
         transaction.pgh_xact_id if isinstance(transaction, Event) else transaction,
         context.pgh_context_id if isinstance(context, Event) else _id_of(context),
     )
     plain: Any = unscoped(session)
-    arguments = (trackings, what, dry_run, force)
+    arguments = (wanted, what, dry_run, force)
     if is_async_session(plain):
         awaitable: Awaitable[Undo] = plain.run_sync(_undo, *arguments)
         return awaitable
@@ -160,12 +182,13 @@ def _id_of(context: Any) -> uuid.UUID | None:
 
 @dataclass(frozen=True)
 class _Undone:
-    """What is undone: a transaction, or a context."""
+    """The transaction or the context that is undone; the other one is None."""
 
     transaction: int | None
     context: uuid.UUID | None
 
     def criterion(self, tracking: Tracking) -> ColumnElement[bool]:
+        """Return the criterion of its events."""
         columns = tracking.event_table.c
         if self.transaction is not None:
             return columns.pgh_xact_id == self.transaction
@@ -173,12 +196,12 @@ class _Undone:
             return literal(False)
         if tracking.options.context == "inline":
             return columns.pgh_context_id == self.context
-        return columns.pgh_context_id.in_(self._with_those_inside(tracking))
+        return columns.pgh_context_id.in_(self._with_nested(tracking))
 
-    def _with_those_inside(self, tracking: Tracking) -> Select[Any]:
-        """Return the ids of the context, of those within it, and of its copies.
+    def _with_nested(self, tracking: Tracking) -> Select[Any]:
+        """Return the ids of the context, of contexts within it, and of its copies.
 
-        Transactions that overlap in a context without a target store a copy each.
+        Overlapping transactions of one context store a copy of it each, as its child.
         """
         contexts = tracking.history.shared.context_table
         inside = select(literal(self.context, Uuid).label("id")).cte(
@@ -189,6 +212,7 @@ class _Undone:
         return select(inside.c.id)
 
     def as_metadata(self) -> dict[str, Any]:
+        """Return the value of the key ``undo`` in the context of the undo."""
         if self.transaction is not None:
             return {"transaction": self.transaction}
         return {"context": str(self.context)}
@@ -196,61 +220,71 @@ class _Undone:
 
 def _undo(
     session: Session,
-    trackings: list[Tracking],
+    wanted: Wanted,
     what: _Undone,
     dry_run: bool,
     force: bool,
 ) -> Undo:
     session.flush()
-    steps = tuple(steps_for(_lives(session, trackings, what)))
-    around = Surroundings(session, steps)
+    actions = tuple(undo_actions(_net_changes(session, wanted, what)))
+    checker = ConflictChecker(session, actions)
     conflicts = tuple(
-        Conflict(step, problem)
-        for step in steps
-        for problem in (
-            step.problem(session),
-            *around.referrers(step),
-            *around.obstacles(step),
-        )
-        if problem
+        Conflict(action, problem)
+        for action in actions
+        for problem in checker.problems(action)
     )
     if dry_run:
-        return Undo(steps, conflicts)
+        return Undo(actions, conflicts)
     if conflicts and not force:
         raise ConflictError(
             "nothing is undone, since it has been changed again: "
             f"{'; '.join(map(str, conflicts))}; give force=True to overwrite that"
         )
-    aside = [step for step in steps if step.steps_aside]
-    lost = [Conflict(step, row) for step in aside for row in around.referrers(step)]
+    lost = [
+        Conflict(action, referrer)
+        for action in actions
+        if action.is_reinserted
+        for referrer in checker.referrers(action)
+    ]
     if lost:
-        # Its foreign keys may delete, in silence, what nobody asked to undo.
+        # Not even with force: ON DELETE CASCADE would delete rows that are to stay.
         raise ConflictError(
             "nothing is undone, since rows exchange their keys, and others refer to "
             f"them: {'; '.join(map(str, lost))}; change those first"
         )
     with in_context(session, undo=what.as_metadata()):
-        for step in steps:
-            step.run(session)
+        for action in actions:
+            action.run(session)
     session.expire_all()
     number = sql_cast(sql_cast(func.pg_current_xact_id(), Text), BigInteger)
-    return Undo(steps, conflicts, session.scalar(select(number)))
+    return Undo(actions, conflicts, session.scalar(select(number)))
 
 
-def _lives(session: Session, trackings: list[Tracking], what: _Undone) -> list[Life]:
-    lives: list[Life] = []
-    for table in dict.fromkeys(tracking.table for tracking in trackings):
+def _net_changes(session: Session, wanted: Wanted, what: _Undone) -> list[NetChange]:
+    net_changes: list[NetChange] = []
+    for table in dict.fromkeys(tracking.table for tracking in wanted):
+        of_table = {t: targets for t, targets in wanted.items() if t.table is table}
         tracking = complete_tracking(table)
         if tracking is not None:
-            lives += lives_of(session, tracking, what.criterion(tracking))
+            targets = [target for some in of_table.values() for target in some]
+            criterion = and_(what.criterion(tracking), *_of_classes(tracking, targets))
+            net_changes += net_changes_of(session, tracking, criterion)
             continue
-        for partial in (t for t in trackings if t.table is table):
-            events = partial.event_table
-            some = select(events.c.pgh_id).where(what.criterion(partial)).limit(1)
-            if session.scalar(some) is not None:
+        for partial, targets in of_table.items():
+            some = select(partial.event_table.c.pgh_id).where(
+                what.criterion(partial), *_of_classes(partial, targets)
+            )
+            if session.scalar(some.limit(1)) is not None:
                 raise UndoError(
                     f"{table.name!r} was changed as well, and its events do not record "
                     f"{', '.join(missing_operations(partial))}, so it cannot be "
                     "undone; give targets without it"
                 )
-    return lives
+    return net_changes
+
+
+def _of_classes(tracking: Tracking, targets: list[Any]) -> list[ColumnElement[bool]]:
+    """Return the criteria of events whose row is of one of the targets."""
+    criteria = [events_of_class(target, tracking) for target in targets]
+    named = [criterion for criterion in criteria if criterion is not None]
+    return [or_(*named)] if len(named) == len(criteria) else []

@@ -1,41 +1,66 @@
-"""The steps that undo what was made of rows, in an order that foreign keys allow."""
+"""The actions that undo net changes, in an order that keys and foreign keys allow."""
 
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 from sqlalchemy import ColumnElement, Table, and_, delete, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from sa_history.exc import UndoError
+from sa_history.query.row_keys import referring_columns
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.restore import inserted, is_always_identity
-from sa_history.writing.net_changes import Life, Values
+from sa_history.tracking.stored_values import (
+    selected,
+    stored_values,
+    value_to_write,
+)
+from sa_history.writing.net_changes import KeyValues, NetChange, Values
 
-RowName = tuple[Table, tuple[Any, ...]]
-"""A row, by its table and key."""
+RowKey: TypeAlias = tuple[Table, KeyValues]
+"""The key of a row, with its table."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of rows that a row has or names, before and after an action."""
+
+    before: frozenset[RowKey]
+    after: frozenset[RowKey]
+
+    @property
+    def gained(self) -> frozenset[RowKey]:
+        """The keys that are there after the action only."""
+        return self.after - self.before
+
+    @property
+    def lost(self) -> frozenset[RowKey]:
+        """The keys that are there before the action only."""
+        return self.before - self.after
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
-    """What undoes what was made of one row.
+class UndoAction:
+    """A statement that undoes the net change of one row.
 
-    :param tracking: of its table.
+    :param tracking: the tracking of the row's table.
     :param kind: ``"insert"``, ``"update"`` or ``"delete"``.
-    :param row: the values that the row has now if nothing has changed it since, None
-        where there should be none.
-    :param values: what is written.
-    :param steps_aside: whether a row is deleted only to come back with another key.
+    :param row: the row as it is now, unless it has been changed again since; None if
+        there should be no row.
+    :param values: the values to write, by the names of their columns.
+    :param is_reinserted: whether another action inserts the deleted row again, with
+        another key.
     """
 
     tracking: Tracking
     kind: str
     row: Values | None
     values: Values
-    steps_aside: bool = False
+    is_reinserted: bool = False
 
     def __str__(self) -> str:
         key = ", ".join(map(repr, self.key))
@@ -46,77 +71,75 @@ class Step:
 
     @property
     def table(self) -> Table:
-        """The table."""
+        """The table of the row."""
         return self.tracking.table
 
     @property
-    def key(self) -> tuple[Any, ...]:
-        """The key of the row, or of the one that is inserted."""
+    def key(self) -> KeyValues:
+        """The key of the row before the action; after it, if the row is inserted."""
         return self._key_in(self.values if self.row is None else self.row)
 
     @property
     def after(self) -> Values | None:
-        """What the row is afterwards."""
+        """The row after the action, None if there is none."""
         if self.kind == "delete":
             return None
         return {**(self.row or {}), **self.values}
 
-    def _key_in(self, values: Values) -> tuple[Any, ...]:
-        return tuple(values[column.name] for column in self.table.primary_key)
+    @property
+    def keys_taken(self) -> frozenset[RowKey]:
+        """The row's key, if it has to be free before the action."""
+        return self.own_keys.gained
 
-    def frees(self) -> set[RowName]:
-        """Return the keys that are free afterwards."""
-        return self._names(self.row) - self._names(self.after)
+    @property
+    def keys_freed(self) -> frozenset[RowKey]:
+        """The row's key, if it is free after the action."""
+        return self.own_keys.lost
 
-    def takes(self) -> set[RowName]:
-        """Return the keys that have to be free."""
-        return self._names(self.after) - self._names(self.row)
+    @property
+    def rows_required(self) -> frozenset[RowKey]:
+        """The rows that its foreign keys refer to after the action, and not before."""
+        return self.referred_keys.gained
 
-    def ends(self) -> set[RowName]:
-        """Return the row, if it refers to others afterwards than now."""
-        return self._names(self.row) if self.releases() else set()
+    @property
+    def rows_released(self) -> frozenset[RowKey]:
+        """The rows that its foreign keys refer to before the action, and not after."""
+        return self.referred_keys.lost
 
-    def needs(self) -> set[RowName]:
-        """Return the rows that have to be there."""
-        return set(self._referred(self.after)) - set(self._referred(self.row))
+    @property
+    def own_keys(self) -> Keys:
+        """The row's own key."""
+        return Keys(self._own_key(self.row), self._own_key(self.after))
 
-    def releases(self) -> set[RowName]:
-        """Return the rows that it does not need any more."""
-        return set(self._referred(self.row)) - set(self._referred(self.after))
-
-    def _names(self, values: Values | None) -> set[RowName]:
-        return set() if values is None else {(self.table, self._key_in(values))}
-
-    def _referred(self, values: Values | None) -> Iterator[RowName]:
-        for constraint in self.table.foreign_key_constraints if values else ():
-            assert values is not None
-            target = constraint.referred_table
-            by_target = {e.column.name: e.parent.name for e in constraint.elements}
-            names = [by_target.get(column.name) for column in target.primary_key]
-            if all(name in values for name in names):
-                yield target, tuple(values[str(name)] for name in names)
-
-    def problem(self, session: Session) -> str | None:
-        """Return how the row differs from what it should be now, and lock it."""
-        if self.row is None:
-            return None
-        columns = [column for column in self.table.c if column.name in self.row]
-        found = session.execute(
-            select(*columns).where(self.is_row()).with_for_update(of=self.table)
-        ).first()
-        if found is None:
-            return "is gone"
-        now = dict(zip((column.name for column in columns), found, strict=True))
-        compared = self.values if self.kind == "update" else self.row
-        changed = [name for name in compared if now[name] != self.row[name]]
-        if not changed:
-            return None
-        return "has changed: " + ", ".join(
-            f"{name} is {now[name]!r} and was {self.row[name]!r}" for name in changed
+    @property
+    def referred_keys(self) -> Keys:
+        """The keys of the rows that its foreign keys refer to."""
+        return Keys(
+            frozenset(self._referred(self.row)), frozenset(self._referred(self.after))
         )
 
+    def _own_key(self, values: Values | None) -> frozenset[RowKey]:
+        if values is None:
+            return frozenset()
+        return frozenset([(self.table, self._key_in(values))])
+
+    def _key_in(self, values: Values) -> KeyValues:
+        return tuple(values[column.name] for column in self.table.primary_key)
+
+    def _referred(self, values: Values | None) -> Iterator[RowKey]:
+        if values is None:
+            return
+        for constraint in self.table.foreign_key_constraints:
+            names = referring_columns(constraint)
+            if names is not None and all(name in values for name in names):
+                yield constraint.referred_table, tuple(values[name] for name in names)
+
     def run(self, session: Session) -> None:
-        """Write."""
+        """Execute the statement.
+
+        With ``force``, the row may be there or not, whatever ``row`` says: an insert
+        overwrites a row of its key, and an update or delete may find none.
+        """
         columns = self.tracking.tracked_columns
         unwritten = {columns.columns[name].name for name in columns.generated}
         if self.kind == "update":
@@ -130,120 +153,208 @@ class Step:
         if self.kind == "delete":
             session.execute(delete(self.table).where(is_row))
             return
-        changed = session.execute(select(*self.table.primary_key).where(is_row)).first()
-        if changed is not None and values:
-            session.execute(update(self.table).where(is_row).values(values))
-        elif changed is None and self.kind == "insert":
+        is_there = _is_there(session, (self.table, self.key))
+        if is_there and values:
+            written = {c: value_to_write(c.type, v) for c, v in values.items()}
+            session.execute(update(self.table).where(is_row).values(written))
+        elif not is_there and self.kind == "insert":
             session.execute(inserted(self.table, values))
 
     def is_row(self) -> ColumnElement[bool]:
-        """Return whether a row of the table is the one."""
-        columns = zip(self.table.primary_key, self.key, strict=True)
-        return and_(*(column == value for column, value in columns))
+        """Return the criterion of the row in its table."""
+        return _has_key((self.table, self.key))
 
 
-def steps_for(lives: Iterable[Life]) -> list[Step]:
-    """Return what undoes what was made of rows, in an order that works.
+def undo_actions(net_changes: Iterable[NetChange]) -> list[UndoAction]:
+    """Return the actions that undo net changes, in an order that works.
+
+    Rows that exchanged their keys cannot all be updated. One of them is deleted first
+    and inserted again at the end.
 
     :raises UndoError: there is no such order.
     """
-    steps = [step for life in lives if (step := _step(life)) is not None]
+    found = (_action_for(net_change) for net_change in net_changes)
+    actions = [action for action in found if action is not None]
     while True:
         try:
-            return _in_order(steps)
+            return _in_order(actions)
         except graphlib.CycleError as error:
-            cycle: Sequence[Step] = error.args[1]
-            moved = next((step for step in cycle if step.kind == "update"), None)
-            if moved is None or not moved.takes():
+            cycle: Sequence[UndoAction] = error.args[1]
+            moved = next((action for action in cycle if action.kind == "update"), None)
+            if moved is None or not moved.keys_taken:
                 raise UndoError(
                     "there is no order in which this can be undone: "
                     + "; ".join(map(str, cycle))
                 ) from error
-            # Rows that have changed their keys in a circle: one has to step aside.
-            steps.remove(moved)
-            aside = Step(moved.tracking, "delete", moved.row, {}, steps_aside=True)
-            steps.append(aside)
-            steps.append(Step(moved.tracking, "insert", None, moved.after or {}))
+            actions.remove(moved)
+            actions.append(
+                UndoAction(moved.tracking, "delete", moved.row, {}, is_reinserted=True)
+            )
+            actions.append(
+                UndoAction(moved.tracking, "insert", None, moved.after or {})
+            )
 
 
-class Surroundings:
-    """What stands around steps: other rows, and what the steps do together.
+def _action_for(net_change: NetChange) -> UndoAction | None:
+    """Return the action that undoes a net change, None if it changed nothing."""
+    tracking = net_change.tracking
+    before, after = net_change.before, net_change.after
+    if before is None:
+        return None if after is None else UndoAction(tracking, "delete", after, {})
+    if after is None:
+        return UndoAction(tracking, "insert", None, before)
+    values = {
+        name: first
+        for name, (first, last) in net_change.changed.items()
+        if first != last
+    }
+    return UndoAction(tracking, "update", after, values) if values else None
 
-    :param steps: all of them.
+
+@dataclass(frozen=True)
+class _OrderRule:
+    """A rule that orders two actions: one has to be run before the other.
+
+    It applies to actions whose keys, by these two functions, have one in common.
     """
 
-    def __init__(self, session: Session, steps: Sequence[Step]) -> None:
+    name: str
+    earlier: Callable[[UndoAction], frozenset[RowKey]]
+    later: Callable[[UndoAction], frozenset[RowKey]]
+
+
+_ORDER_RULES = [
+    _OrderRule(
+        "a key is free before another row takes it",
+        earlier=lambda action: action.keys_freed,
+        later=lambda action: action.keys_taken,
+    ),
+    _OrderRule(
+        "a row is there before another refers to it",
+        earlier=lambda action: action.keys_taken,
+        later=lambda action: action.rows_required,
+    ),
+    _OrderRule(
+        "no row refers to a key any more before it is freed",
+        earlier=lambda action: action.rows_released,
+        later=lambda action: action.keys_freed,
+    ),
+]
+
+
+def _in_order(actions: Sequence[UndoAction]) -> list[UndoAction]:
+    """Return actions in an order that meets all rules.
+
+    :raises graphlib.CycleError: there is none; its second argument is a cycle.
+    """
+    earlier: list[tuple[_OrderRule, dict[RowKey, list[UndoAction]]]] = []
+    for rule in _ORDER_RULES:
+        by_key: dict[RowKey, list[UndoAction]] = {}
+        for action in actions:
+            for key in rule.earlier(action):
+                by_key.setdefault(key, []).append(action)
+        earlier.append((rule, by_key))
+    sorter: graphlib.TopologicalSorter[UndoAction] = graphlib.TopologicalSorter()
+    for action in actions:
+        first = [
+            other
+            for rule, by_key in earlier
+            for key in rule.later(action)
+            for other in by_key.get(key, ())
+        ]
+        sorter.add(action, *(other for other in first if other is not action))
+    return list(sorter.static_order())
+
+
+class ConflictChecker:
+    """What has been changed again since, so that actions cannot or must not be run.
+
+    :param session: the session to ask, in which the actions are to be run.
+    :param actions: all actions of the undo: what one of them leaves, another may need.
+    """
+
+    def __init__(self, session: Session, actions: Sequence[UndoAction]) -> None:
         self._session = session
-        self._freed = {name for step in steps for name in step.frees()}
-        self._taken = {name for step in steps for name in step.takes()}
-        self._going = self._freed.union(*(step.ends() for step in steps))
+        self._freed = {key for action in actions for key in action.keys_freed}
+        self._taken = {key for action in actions for key in action.keys_taken}
+        # The rows that do not refer any more to what they referred to.
+        self._releasing = {
+            key
+            for action in actions
+            if action.rows_released
+            for key in action.own_keys.before
+        }
 
-    def referrers(self, step: Step) -> Iterator[str]:
-        """Yield which rows refer to a row that would be deleted, in words.
+    def problems(self, action: UndoAction) -> Iterator[str]:
+        """Yield why an action conflicts with the rows of now, and lock its row.
 
-        They came later. A foreign key may be there to delete them too, in silence.
+        :return: one text for each reason, to follow the table's name and the key.
         """
-        if step.kind != "delete":
+        yield from self._changes_since(action)
+        yield from self.referrers(action)
+        for table, key in action.keys_taken - self._freed:
+            if _is_there(self._session, (table, key)):
+                yield f"cannot be {table.name} {key}, which is there again"
+        for table, key in action.rows_required - self._taken:
+            if None not in key and not _is_there(self._session, (table, key)):
+                yield f"needs {table.name} {key}, which is gone"
+
+    def referrers(self, action: UndoAction) -> Iterator[str]:
+        """Yield the rows that refer to a row that the action deletes.
+
+        They were written since. A foreign key with ON DELETE CASCADE would delete them
+        as well, without an error.
+        """
+        if action.kind != "delete":
             return
-        for table in step.table.metadata.tables.values():
+        for table in action.table.metadata.tables.values():
             for constraint in table.foreign_key_constraints:
-                if constraint.referred_table is not step.table:
+                if constraint.referred_table is not action.table:
                     continue
-                # Asked of the row itself: a column that is not tracked may be meant.
+                # The row itself is asked: the foreign key may refer to columns that
+                # are not tracked.
                 referred = select(*(e.column for e in constraint.elements))
                 is_referring = tuple_(*constraint.columns).in_(
-                    referred.where(step.is_row())
+                    referred.where(action.is_row())
                 )
                 keys = list(table.primary_key)
                 for found in self._session.execute(select(*keys).where(is_referring)):
-                    if (table, tuple(found)) not in self._going:
+                    key = (table, tuple(found))
+                    if key not in self._freed and key not in self._releasing:
                         yield f"is referred to by {table.name} {tuple(found)}"
 
-    def obstacles(self, step: Step) -> Iterator[str]:
-        """Yield which keys are taken that it needs free, and which rows are gone."""
-        for name in step.takes() - self._freed:
-            if _is_there(self._session, name):
-                yield f"cannot be {name[0].name} {name[1]}, which is there again"
-        for name in step.needs() - self._taken:
-            if None not in name[1] and not _is_there(self._session, name):
-                yield f"needs {name[0].name} {name[1]}, which is gone"
+    def _changes_since(self, action: UndoAction) -> Iterator[str]:
+        if action.row is None:
+            return
+        columns = [c for c in action.table.c if c.name in action.row]
+        found = (
+            self._session.execute(
+                select(*selected(columns, "is"))
+                .where(action.is_row())
+                .with_for_update(of=action.table)
+            )
+            .mappings()
+            .first()
+        )
+        if found is None:
+            yield "is gone"
+            return
+        now = stored_values(found, action.row, "is")
+        compared = action.values if action.kind == "update" else action.row
+        changed = [name for name in compared if now[name] != action.row[name]]
+        if changed:
+            yield "has changed: " + ", ".join(
+                f"{name} is {now[name]!r} and was {action.row[name]!r}"
+                for name in changed
+            )
 
 
-def _is_there(session: Session, name: RowName) -> bool:
-    table, key = name
-    columns = zip(table.primary_key, key, strict=True)
-    is_row = and_(*(column == value for column, value in columns))
-    return session.execute(select(*table.primary_key).where(is_row)).first() is not None
+def _is_there(session: Session, row: RowKey) -> bool:
+    query = select(*row[0].primary_key).where(_has_key(row))
+    return session.execute(query).first() is not None
 
 
-def _step(life: Life) -> Step | None:
-    if life.before is None:
-        if life.after is None:
-            return None
-        return Step(life.tracking, "delete", life.after, {})
-    if life.after is None:
-        return Step(life.tracking, "insert", None, life.before)
-    values = {
-        name: before
-        for name, (before, after) in life.changed.items()
-        if before != after
-    }
-    return Step(life.tracking, "update", life.after, values) if values else None
-
-
-def _in_order(steps: Sequence[Step]) -> list[Step]:
-    takers = {name: step for step in steps for name in step.takes()}
-    freers = {name: step for step in steps for name in step.frees()}
-    releasers: dict[RowName, list[Step]] = {}
-    for step in steps:
-        for name in step.releases():
-            releasers.setdefault(name, []).append(step)
-    sorter: graphlib.TopologicalSorter[Step] = graphlib.TopologicalSorter()
-    for step in steps:
-        first = [
-            *(freers.get(name) for name in step.takes()),
-            *(takers.get(name) for name in step.needs()),
-            *(other for name in step.frees() for other in releasers.get(name, ())),
-        ]
-        sorter.add(step, *(other for other in first if other not in (None, step)))
-    return list(sorter.static_order())
+def _has_key(row: RowKey) -> ColumnElement[bool]:
+    table, key = row
+    pairs = zip(table.primary_key, key, strict=True)
+    return and_(*(column == value for column, value in pairs))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -144,3 +144,28 @@ def statements(pg_engine: Engine) -> list[tuple[str, Any]]:
         sent.append((arguments[2], arguments[3]))
 
     return sent
+
+
+@pytest.fixture
+def past(shop: SimpleNamespace, pg_engine: Engine) -> Iterator[Session]:
+    """A session that sees the shop as it was."""
+    with history.as_of(pg_engine, **shop.then) as session:
+        yield session
+
+
+@pytest.fixture
+def thing(base: type[DeclarativeBase], create_all: Callable[[], None]) -> Any:
+    """Make a model with these trackers, and its table."""
+
+    def make(*trackers: Any, **options: Any) -> Any:
+        @track(*trackers, **options)
+        class Thing(base):  # type: ignore[misc, valid-type]
+            __tablename__ = "thing"
+            id: Mapped[int] = mapped_column(primary_key=True)
+            a: Mapped[int | None]
+            b: Mapped[int | None]
+
+        create_all()
+        return Thing
+
+    return make

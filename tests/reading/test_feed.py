@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Session
 
 import sa_history as history
-from sa_history import AggregateEvent, Cursor, track
+from sa_history import AggregateEvent, FeedPosition, track
 from sa_history.exc import DefinitionError, EventsError
 
 
@@ -84,10 +84,10 @@ def pages(engine: Engine, metadata: Any, limit: int, after: Any = None) -> list[
                 return rows
             assert len(page) <= limit
             rows += page
-            after = Cursor(*json.loads(json.dumps(history.cursor_of(page[-1]))))
+            after = FeedPosition(*json.loads(json.dumps(history.cursor_of(page[-1]))))
 
 
-def test_pages_follow_each_other_by_their_cursors(
+def test_pages_follow_each_other_by_their_positions(
     shop: SimpleNamespace, pg_engine: Engine
 ) -> None:
     metadata = shop.Product.metadata
