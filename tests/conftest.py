@@ -14,11 +14,12 @@ from sqlalchemy import URL, Engine, MetaData, NullPool, create_engine, inspect
 from sqlalchemy.orm import DeclarativeBase, Session, joinedload
 
 import sa_history as history
-from benchmarks.pgbouncer import PgBouncer
 from sa_history.testing import PgServer
 from sa_history.testing.binaries import find_bindir
+from tests.pgbouncer import PgBouncer
+from tests.programs import PGBOUNCER
 
-pytest_plugins = ["sa_history.testing.plugin", "pytester"]
+pytest_plugins = ["sa_history.testing.plugin", "tests.missing_programs", "pytester"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -123,10 +124,17 @@ def pg_url(
         pg_server.drop_database(name)
 
 
+@pytest.fixture(scope="session")
+def new_pgbouncer(programs: Callable[..., list[str]]) -> type[PgBouncer]:
+    """Start a PgBouncer in transaction mode; without one the test does not run."""
+    programs(PGBOUNCER)
+    return PgBouncer
+
+
 @pytest.fixture
-def pgbouncer(pg_url: URL) -> Iterator[PgBouncer]:
-    """A PgBouncer in transaction mode, with four connections to the test's database."""
-    with PgBouncer(pg_url, servers=4) as pgbouncer:
+def pgbouncer(new_pgbouncer: type[PgBouncer], pg_url: URL) -> Iterator[PgBouncer]:
+    """A PgBouncer with four connections to the test's database."""
+    with new_pgbouncer(pg_url, servers=4) as pgbouncer:
         yield pgbouncer
 
 
