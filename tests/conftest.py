@@ -9,8 +9,9 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import psycopg
 import pytest
-from sqlalchemy import URL, Engine, MetaData, NullPool, create_engine, inspect
+from sqlalchemy import URL, Engine, MetaData, inspect
 from sqlalchemy.orm import DeclarativeBase, Session, joinedload
 
 import sa_history as history
@@ -93,6 +94,20 @@ WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
 
 
+def _empty(url: URL) -> bool:
+    """Empty a database, unless only its end would; return whether it is empty."""
+    # Without an engine, which asks a new server for half a dozen things.
+    dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(_LEAVE)
+        ((is_odd,),) = connection.execute(_ODD)
+        if not is_odd:
+            left = [statement for (statement,) in connection.execute(_LEFT)]
+            for statement in (*left, *_PUBLIC) if left else ():
+                connection.execute(statement)
+    return not is_odd
+
+
 @pytest.fixture(scope="session")
 def reused(pg_server: PgServer, pg_template: str) -> Iterator[dict[str, URL]]:
     """The database that tests of this process have one after the other, by its name."""
@@ -112,14 +127,7 @@ def pg_url(
         reused[name] = pg_server.create_database(name, template=pg_template)
     ((name, url),) = reused.items()
     yield url
-    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql(_LEAVE)
-        is_odd = connection.exec_driver_sql(_ODD).scalar()
-        left = [] if is_odd else connection.exec_driver_sql(_LEFT).scalars().all()
-        for statement in (*left, *_PUBLIC) if left else ():
-            connection.exec_driver_sql(statement.replace("%", "%%"))
-    if is_odd:
+    if not _empty(url):
         del reused[name]
         pg_server.drop_database(name)
 

@@ -63,6 +63,16 @@ def start(tmp_path: Path) -> Iterator[Start]:
         process.communicate()
 
 
+def is_waiting(pid: int) -> bool:
+    """Whether a process sleeps until there is something to read."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:  # not Linux
+        time.sleep(0.5)
+        return True
+    return stat.rpartition(")")[2].split()[0] == "S"
+
+
 class Noted:
     """What the writers have noted until now."""
 
@@ -229,6 +239,9 @@ def test_a_client_that_is_killed_has_written_all_or_nothing(
         process = start(pg_url, 7, kind)
         if kind == "lone statement":
             blocked()
+            # The server begins with the statement before the client has sent the Sync
+            # that ends it; the client waits only once it has.
+            eventually(lambda: is_waiting(process.pid))
         else:
             assert process.stdout.readline() == "written\n"
         process.kill()
