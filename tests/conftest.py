@@ -10,16 +10,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
-from sqlalchemy import URL, Engine, MetaData, NullPool, create_engine, inspect
+from sqlalchemy import URL, Engine, MetaData, inspect
 from sqlalchemy.orm import DeclarativeBase, Session, joinedload
 
 import sa_history as history
-from benchmarks.pgbouncer import PgBouncer
 from sa_history.testing import PgServer
 from sa_history.testing.binaries import find_bindir
+from tests.pgbouncer import PgBouncer
+from tests.programs import PGBOUNCER
 
-pytest_plugins = ["sa_history.testing.plugin", "pytester", "tests.fix_sessions"]
+pytest_plugins = [
+    "sa_history.testing.plugin",
+    "tests.fix_sessions",
+    "tests.missing_programs",
+    "pytester",
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -97,6 +104,20 @@ WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
 
 
+def _empty(url: URL) -> bool:
+    """Empty a database, unless only its end would; return whether it is empty."""
+    # Without an engine, which asks a new server for half a dozen things.
+    dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(_LEAVE)
+        ((is_odd,),) = connection.execute(_ODD)
+        if not is_odd:
+            left = [statement for (statement,) in connection.execute(_LEFT)]
+            for statement in (*left, *_PUBLIC) if left else ():
+                connection.execute(statement)
+    return not is_odd
+
+
 @pytest.fixture(scope="session")
 def reused(pg_server: PgServer, pg_template: str) -> Iterator[dict[str, URL]]:
     """The database that tests of this process have one after the other, by its name."""
@@ -116,22 +137,22 @@ def pg_url(
         reused[name] = pg_server.create_database(name, template=pg_template)
     ((name, url),) = reused.items()
     yield url
-    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql(_LEAVE)
-        is_odd = connection.exec_driver_sql(_ODD).scalar()
-        left = [] if is_odd else connection.exec_driver_sql(_LEFT).scalars().all()
-        for statement in (*left, *_PUBLIC) if left else ():
-            connection.exec_driver_sql(statement.replace("%", "%%"))
-    if is_odd:
+    if not _empty(url):
         del reused[name]
         pg_server.drop_database(name)
 
 
+@pytest.fixture(scope="session")
+def new_pgbouncer(programs: Callable[..., list[str]]) -> type[PgBouncer]:
+    """Start a PgBouncer in transaction mode; without one the test does not run."""
+    programs(PGBOUNCER)
+    return PgBouncer
+
+
 @pytest.fixture
-def pgbouncer(pg_url: URL) -> Iterator[PgBouncer]:
-    """A PgBouncer in transaction mode, with four connections to the test's database."""
-    with PgBouncer(pg_url, servers=4) as pgbouncer:
+def pgbouncer(new_pgbouncer: type[PgBouncer], pg_url: URL) -> Iterator[PgBouncer]:
+    """A PgBouncer with four connections to the test's database."""
+    with new_pgbouncer(pg_url, servers=4) as pgbouncer:
         yield pgbouncer
 
 

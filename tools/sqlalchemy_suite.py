@@ -68,10 +68,7 @@ def run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", plugin, "-p", "no:xdist"),
             *("-p", "no:cacheprovider", "--tb=line", f"--junitxml={report}"),
-            *(
-                "--dburi",
-                url.set(drivername="postgresql+psycopg").render_as_string(False),
-            ),
+            *("--dburi", dburi.render_as_string(hide_password=False)),
             *tests,
         ],
         cwd=directory,

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import sa_history as history
-from benchmarks.pgbouncer import PgBouncer
+from tests.pgbouncer import PgBouncer
 
 BACKEND = "SELECT pg_backend_pid()"
 SETTINGS = """
@@ -27,9 +27,11 @@ Client = Callable[[Callable[[Connection], None]], None]
 
 
 @pytest.fixture
-def one_server_connection(pg_url: URL) -> Iterator[PgBouncer]:
+def one_server_connection(
+    new_pgbouncer: type[PgBouncer], pg_url: URL
+) -> Iterator[PgBouncer]:
     """A pooler that has one connection for all of its clients."""
-    with PgBouncer(pg_url, servers=1) as pgbouncer:
+    with new_pgbouncer(pg_url, servers=1) as pgbouncer:
         yield pgbouncer
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import URL
 
-from benchmarks.pgbouncer import PgBouncer
+from tests.pgbouncer import PgBouncer
 
 from .workload import Plan, Worker, in_tasks, in_threads
 

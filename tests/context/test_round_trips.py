@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
 import sa_history as history
-from benchmarks.pgbouncer import PgBouncer
+from tests.pgbouncer import PgBouncer
 
 MARK = "mark-of-the-context"
 BY = {"user": MARK}

@@ -1,14 +1,12 @@
 """The example, walked through in a real browser.
 
-It needs Chromium and its driver, which no wheel brings. Without them it fails; it is
-not left out.
+It needs Chromium and its driver, which no wheel brings.
 """
 
 from __future__ import annotations
 
 import base64
 import os
-import shutil
 import signal
 import struct
 import subprocess
@@ -29,23 +27,13 @@ from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
 from sa_history.testing import PgServer
+from tests.programs import CHROMEDRIVER, CHROMIUM
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPT = "<script>document.title = 'pwned'</script>"
 
 Kiosk: TypeAlias = Callable[[], list[str]]
 """Waits for what the example prints once it can be used."""
-
-
-def program(*names: str) -> str:
-    for name in names:
-        if found := shutil.which(name):
-            return found
-    pytest.fail(
-        f"none of {', '.join(names)} is in PATH; this test needs a browser: "
-        "apt-get install chromium chromium-driver",
-        pytrace=False,
-    )
 
 
 def databases_of(process: subprocess.Popen[str], server: PgServer) -> int:
@@ -56,15 +44,14 @@ def databases_of(process: subprocess.Popen[str], server: PgServer) -> int:
 
 
 @pytest.fixture(scope="module")
-def programs() -> tuple[str, str]:
-    """Where the browser and its driver are; asked for before anything is started."""
-    browser = program("chromium", "chromium-browser", "google-chrome")
-    return browser, program("chromedriver")
+def browser_and_driver(programs: Callable[..., list[str]]) -> list[str]:
+    """Where both programs are; asked for before anything is started."""
+    return programs(CHROMIUM, CHROMEDRIVER)
 
 
 @pytest.fixture(scope="module")
 def kiosk(
-    programs: tuple[str, str],
+    browser_and_driver: list[str],
     pg_server: PgServer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Kiosk]:
@@ -192,10 +179,12 @@ class Browser:
 
 @pytest.fixture(scope="module")
 def logged_in(
-    programs: tuple[str, str], kiosk: Kiosk, tmp_path_factory: pytest.TempPathFactory
+    browser_and_driver: list[str],
+    kiosk: Kiosk,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Browser]:
     """The browser, where the admin has logged in with what was printed."""
-    browser = Browser(*programs, tmp_path_factory.mktemp("profile"))
+    browser = Browser(*browser_and_driver, tmp_path_factory.mktemp("profile"))
     try:
         address, login, password = kiosk()
         browser.open(address.strip())

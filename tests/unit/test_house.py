@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -111,6 +112,13 @@ def test_the_testing_package_imports_only_itself(module: str) -> None:
 
 def test_every_folder_has_its_layer() -> None:
     assert sorted(LAYERS) == sorted({layer_of(m) for m in of_the_house()})
+
+
+def test_the_diagram_for_contributors_shows_the_layers_in_their_order() -> None:
+    page = (PACKAGE.parent / "CONTRIBUTING.md").read_text()
+    _, diagram, *_ = page.split("```text\n")
+    shown = re.findall(r"^.{16}(\w+) ", diagram.partition("```")[0], re.MULTILINE)
+    assert shown == [*reversed(LAYERS), STANDALONE]
 
 
 def packages() -> list[str]:

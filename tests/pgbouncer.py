@@ -1,10 +1,9 @@
-"""A PgBouncer of our own before a server, in transaction mode; the tests use it too."""
+"""A PgBouncer of our own before a server, in transaction mode."""
 
 from __future__ import annotations
 
 import contextlib
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,9 +16,7 @@ from sqlalchemy import URL
 
 from sa_history.testing.account import choose_account
 from sa_history.testing.guard import Guard
-
-# Of Debian's package, whose directory is in the PATH of root only.
-_PLACES = ("pgbouncer", "/usr/sbin/pgbouncer")
+from tests.programs import PGBOUNCER
 
 _START_TIMEOUT = 20.0
 
@@ -128,9 +125,8 @@ class PgBouncer:
 
 
 def _find() -> str:
-    for place in _PLACES:
-        if found := shutil.which(place):
-            return found
+    if found := PGBOUNCER.find():
+        return found
     raise PgBouncerError(
         "there is no pgbouncer in PATH or /usr/sbin; install it, on Debian by"
         " 'apt-get install pgbouncer'"
