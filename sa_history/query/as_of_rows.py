@@ -17,8 +17,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import cast as sql_cast
 
-from sa_history.capture.event_table import key_columns
-from sa_history.capture.recording import OLD_KEY
+from sa_history.capture.event_table import OLD_KEY, key_columns
 from sa_history.sql.naming import AS_OF
 from sa_history.tracking.completeness import GONE, full_row_events, is_one_of
 from sa_history.tracking.registry import Tracking

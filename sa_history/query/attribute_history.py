@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, cast, func, null, or_, select
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import ColumnElement, Select, and_, case, func, null, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from sa_history._types import Op
@@ -66,7 +65,7 @@ def changes(target: Any, attribute: str | InstrumentedAttribute[Any]) -> Select[
     life = (
         select(
             *(events.c[n] for n in _COLUMNS),
-            _context(tracking).label("pgh_context"),
+            tracking.context_storage.metadata_of(events).label("pgh_context"),
             or_(begins, last(order).is_(None), and_(gone, was_gone.is_not(True))).label(
                 "always"
             ),
@@ -99,19 +98,4 @@ def _tracking(target: Any, name: str) -> Tracking:
     known = dict.fromkeys(tracking.tracked_columns.stored)
     raise EventsError(
         f"{tracking.subject} tracks no attribute {name!r}{suggestion(name, known)}"
-    )
-
-
-def _context(tracking: Tracking) -> ColumnElement[Any]:
-    """Return the metadata of an event's context."""
-    storage, events = tracking.options.context, tracking.event_table
-    if storage is None:
-        return cast(null(), JSONB)
-    if storage == "inline":
-        return events.c.pgh_context
-    contexts = tracking.history.shared.context_table
-    return (
-        select(contexts.c.metadata)
-        .where(contexts.c.id == events.c.pgh_context_id)
-        .scalar_subquery()
     )

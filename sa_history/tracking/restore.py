@@ -1,4 +1,4 @@
-"""A row, made what it was in an event."""
+"""Restoring a row: its table's columns get the values that an event stores."""
 
 from __future__ import annotations
 
@@ -19,52 +19,60 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapper, Session
 
 from sa_history.exc import EventsError
+from sa_history.tracking.completeness import stored_attributes
 
 
 def restore(session: Session, event: Any, columns: Sequence[str] | None) -> Any:
-    """Restore the row of an event, and return its object, None of a Core table.
+    """Write the values of an event into its row.
 
-    :param columns: the attributes to restore; None for all.
-    :raises EventsError: the event does not store an attribute, or its row has no key.
+    :param columns: the attributes to restore; all, if None.
+    :return: the object of the row, or None for a row of a Core table.
+    :raises EventsError: the event does not store an attribute, or its table has no
+        primary key.
     """
-    recorded = event.pgh_recorded
+    tracking = event.pgh_tracking
+    recorded = stored_attributes(tracking)
+    tracked, stored = recorded.columns, recorded.of(event)
     if isinstance(columns, str):
         raise EventsError(f"columns is a list of names, got {columns!r}")
-    wanted = recorded.columns.stored if columns is None else tuple(columns)
-    missing = [name for name in wanted if name not in recorded.stored(event)]
+    wanted = tracked.stored if columns is None else tuple(columns)
+    missing = [name for name in wanted if name not in stored]
     if missing:
         raise EventsError(
             f"{event!r} does not store {', '.join(missing)}; give columns=[...] of "
-            f"{', '.join(recorded.stored(event))}"
+            f"{', '.join(stored)}"
         )
-    if not recorded.columns.key:
+    if not tracked.key:
         raise EventsError(
-            f"{recorded.columns.subject} has no primary key, so the row of {event!r} "
+            f"{tracked.subject} has no primary key, so the row of {event!r} "
             "cannot be told from others"
         )
-    columns_of = recorded.columns.columns
-    unwritten = {*recorded.columns.generated, *recorded.columns.key}
+    columns_of = tracked.columns
+    unwritten = {*tracked.generated, *tracked.key}
     values = {columns_of[n]: getattr(event, n) for n in wanted if n not in unwritten}
-    key = {name: getattr(event, name) for name in recorded.columns.key}
+    key = {name: getattr(event, name) for name in tracked.key}
     by_key = {columns_of[name]: value for name, value in key.items()}
-    table = recorded.columns.table
+    table = tracking.table
     is_row = [column == value for column, value in by_key.items()]
     session.flush()
-    there = session.execute(select(*by_key).where(*is_row).with_for_update()).first()
-    if there is None:
+    exists = session.execute(select(*by_key).where(*is_row).with_for_update()).first()
+    if exists is None:
         session.execute(inserted(table, {**by_key, **values}))
     elif values := {c: v for c, v in values.items() if not is_always_identity(c)}:
         session.execute(update(table).where(*is_row).values(values))
-    if recorded.model is None:
+    if tracking.model is None:
         return None
     # An object of a joined class may be without its row in another table yet.
     return session.get(
-        recorded.model, _identity(recorded.model, key), populate_existing=True
+        tracking.model, _identity(tracking.model, key), populate_existing=True
     )
 
 
 def inserted(table: Table, values: Mapping[Column[Any], Any]) -> Insert:
-    """Return an INSERT of a row as it was, also of what the database would count."""
+    """Return an INSERT that also restores identity values that are GENERATED ALWAYS.
+
+    :param values: the values by column of the table.
+    """
     if not any(map(is_always_identity, values)):
         return insert(table).values(dict(values))
     # https://www.postgresql.org/docs/current/sql-insert.html
@@ -81,7 +89,7 @@ def inserted(table: Table, values: Mapping[Column[Any], Any]) -> Insert:
 
 
 def is_always_identity(column: Column[Any]) -> bool:
-    """Return whether a column is GENERATED ALWAYS AS IDENTITY."""
+    """Return whether a column is ``GENERATED ALWAYS AS IDENTITY``."""
     return column.identity is not None and bool(column.identity.always)
 
 

@@ -11,9 +11,8 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import Session
 
 from sa_history._types import Op
-from sa_history.capture.event_table import key_columns
-from sa_history.capture.recording import OLD_KEY
-from sa_history.capture.trackers import whole_labels
+from sa_history.capture.event_table import OLD_KEY, key_columns
+from sa_history.capture.trackers import full_row_labels
 from sa_history.exc import UndoError
 from sa_history.tracking.completeness import GONE, full_row_events, is_one_of
 from sa_history.tracking.registry import Tracking
@@ -157,7 +156,7 @@ def _of_whole_rows(
 
     That a row is gone any event tells, but not what it was.
     """
-    whole = whole_labels(tracking.trackers, tracking.tracked_columns)
+    whole = full_row_labels(tracking.trackers, tracking.tracked_columns)
     partial = {tracker.event_label for tracker in tracking.trackers} - {*whole}
     if partial:
         yield ~is_one_of(events.c.pgh_label, sorted(partial))

@@ -16,11 +16,8 @@ from typing import TYPE_CHECKING, Any, overload
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
-    Select,
     Text,
-    Uuid,
     func,
-    literal,
     select,
 )
 from sqlalchemy import cast as sql_cast
@@ -30,7 +27,8 @@ from sa_history.contexts.context import context as in_context
 from sa_history.exc import ConflictError, UndoError
 from sa_history.query.sources import trackings_of_target
 from sa_history.tracking.completeness import complete_tracking, missing_operations
-from sa_history.tracking.event_class import Context, Event
+from sa_history.tracking.context_class import Context
+from sa_history.tracking.event_class import Event
 from sa_history.tracking.registry import Tracking
 from sa_history.util.sessions import is_async_session, unscoped
 from sa_history.writing.net_changes import Life, lives_of
@@ -166,27 +164,10 @@ class _Undone:
     context: uuid.UUID | None
 
     def criterion(self, tracking: Tracking) -> ColumnElement[bool]:
-        columns = tracking.event_table.c
         if self.transaction is not None:
-            return columns.pgh_xact_id == self.transaction
-        if "pgh_context_id" not in columns:
-            return literal(False)
-        if tracking.options.context == "inline":
-            return columns.pgh_context_id == self.context
-        return columns.pgh_context_id.in_(self._with_those_inside(tracking))
-
-    def _with_those_inside(self, tracking: Tracking) -> Select[Any]:
-        """Return the ids of the context, of those within it, and of its copies.
-
-        Transactions that overlap in a context without a target store a copy each.
-        """
-        contexts = tracking.history.shared.context_table
-        inside = select(literal(self.context, Uuid).label("id")).cte(
-            "pgh_inside", recursive=True
-        )
-        children = contexts.c.parent_id == inside.c.id
-        inside = inside.union(select(contexts.c.id).join(inside, children))
-        return select(inside.c.id)
+            return tracking.event_table.c.pgh_xact_id == self.transaction
+        storage = tracking.context_storage
+        return storage.is_within(tracking.event_table, self.context)
 
     def as_metadata(self) -> dict[str, Any]:
         if self.transaction is not None:
