@@ -23,6 +23,7 @@ from sa_history.ddl.catalog import (
     InstalledTrigger,
     read_catalog,
     read_columns,
+    read_generated_columns,
     read_partitions,
     read_schemas,
     role_problem,
@@ -31,6 +32,7 @@ from sa_history.ddl.catalog import (
 from sa_history.ddl.elements import DEFAULT_SCHEMA, Statement
 from sa_history.ddl.execution import begin, current_schema, require_postgresql
 from sa_history.ddl.fingerprint import PREFIX
+from sa_history.definition.columns import kind_of_generated
 from sa_history.exc import InstallError
 from sa_history.install.drift import (
     Difference,
@@ -150,7 +152,7 @@ def check(bind: Engine | Connection, *models: Models) -> list[Finding]:
                 else finding
                 for finding in found
             ]
-        return [*missing, *found, *survey.bypassed()]
+        return [*missing, *survey.of_another_kind(), *found, *survey.bypassed()]
 
 
 def install(
@@ -164,7 +166,8 @@ def install(
     :param models: declarative bases, or MetaData.
     :param prune: drop what the models do not have any more, as well.
     :return: what was done.
-    :raises InstallError: a table is missing, or a right.
+    :raises InstallError: a table is missing, or a right; a generated column is VIRTUAL
+        and the model says STORED, or the other way round.
 
     Example::
 
@@ -176,6 +179,11 @@ def install(
             raise InstallError(
                 "nothing is installed, since the database has no "
                 f"{', '.join(f'{m.kind} {m.name}' for m in missing)}; {_MIGRATE}"
+            )
+        if wrong := survey.of_another_kind():
+            raise InstallError(
+                "nothing is installed, since triggers would see other values than the "
+                f"models say: {'; '.join(map(str, wrong))}"
             )
         return survey.install(prune)
 
@@ -300,6 +308,25 @@ class _Survey:
                 if column.name not in there[qualified]
             ]
         return found
+
+    def of_another_kind(self) -> list[Finding]:
+        """Return the generated columns whose kind is not that of the model."""
+        there = read_generated_columns(self._connection, self._looked_at)
+        return [
+            Finding(
+                Problem.OUTDATED,
+                "column",
+                f"{qualified.schema}.{qualified.name}.{column.name}",
+                advice=f"it is {found}, and {wanted} in the model; drop it and add it "
+                "again in a migration",
+            )
+            for table in self._needed()
+            for qualified in [self._name(table)]
+            for column in table.columns
+            for wanted in [kind_of_generated(column)]
+            for found in [there.get((qualified, column.name))]
+            if wanted is not None and found not in (None, wanted)
+        ]
 
     def _needed(self) -> list[Table]:
         """Return the tables that triggers stand on, and those that they write."""
