@@ -51,7 +51,7 @@ def _of_tracking(metadata: MetaData) -> Iterator[Owned]:
     if history is None:
         return
     shared = history.shared
-    yield Owned(shared.numbers(), shared.context_table)
+    yield Owned(shared.pg_sequence(), shared.context_table)
     for made in shared.functions():
         yield Owned(made, shared.context_table)
     for tracking in trackings_in(metadata):

@@ -184,7 +184,7 @@ def _guarded(metadata: MetaData) -> Iterator[Guarded]:
     read_only = [history.shared.context_table, *(t.event_table for t in trackings)]
     for table in read_only:
         yield _table(table, WRITING, is_history=True)
-    numbers = history.shared.numbers().name
+    numbers = history.shared.pg_sequence().name
     yield Guarded(
         "SEQUENCE", numbers.schema, numbers.name, privileges=("USAGE", "UPDATE")
     )
