@@ -36,6 +36,7 @@ from sa_history.capture.trackers import (
     AfterDelete,
     AfterInsert,
     AfterUpdate,
+    ConditionTracker,
     Manual,
     Snapshot,
     Tracker,
@@ -64,8 +65,9 @@ from sa_history.query.aggregate import AggregateEvent
 from sa_history.query.attribute_history import changes
 from sa_history.query.feed import FeedPosition, cursor_of, feed
 from sa_history.query.time_travel import as_of
+from sa_history.tracking.context_class import Context
 from sa_history.tracking.diff import Diff
-from sa_history.tracking.event_class import Context, Event
+from sa_history.tracking.event_class import Event
 from sa_history.tracking.events import Events, events
 from sa_history.tracking.ignore import ignore
 from sa_history.tracking.track import HistoryMixin, track
@@ -95,6 +97,7 @@ __all__ = [
     "AnyDontChange",
     "Audit",
     "Condition",
+    "ConditionTracker",
     "Context",
     "Delete",
     "Diff",

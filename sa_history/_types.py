@@ -8,9 +8,8 @@ from typing import Final, Literal
 Row = Literal["old", "new"]
 """Which side of a change a tracker stores."""
 
-ContextStorage = Literal["reference", "inline"]
-"""Where the context of an event is kept: in its own row, or in the event's."""
-
+ContextOption = Literal["reference", "inline"]
+"""Where the context of an event is stored: in a row of its own, or in the event's."""
 
 When = Literal["before", "after", "instead of"]
 """When a trigger runs: before or after the change, or instead of it, on a view."""

@@ -12,6 +12,7 @@ what it replaces, so that a downgrade brings back exactly what was there.
 from __future__ import annotations
 
 from sa_history.alembic import compare as _compare  # noqa: F401 (registers it)
+from sa_history.alembic import generated_columns as _generated  # noqa: F401 (as above)
 from sa_history.alembic.operations import HistoryOp
 from sa_history.alembic.upgrade_lock import lock
 

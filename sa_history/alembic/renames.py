@@ -158,7 +158,7 @@ def _sequences(
                 metadata, "history_sequence", context_table_name=before.name
             )
             source = Qualified(schemas(before.schema), name)
-            target = in_database(history.shared.numbers().name, schemas)
+            target = in_database(history.shared.pg_sequence().name, schemas)
             if source != target:
                 yield source, target
 

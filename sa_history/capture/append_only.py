@@ -1,4 +1,4 @@
-"""Protection of an event table: events are only ever added."""
+"""The trigger of an append-only event table: events are added and never changed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from sa_history.sql.compose import Qualified
 def append_only_trigger(name: str, events: Qualified, function: Qualified) -> PGTrigger:
     """Return the trigger that refuses UPDATE, DELETE and TRUNCATE of events.
 
-    One trigger of statement level covers all three, refuses before a row is looked
-    at, and costs nothing where events are added. It has no switch.
+    One trigger at statement level serves all three operations, refuses before a row is
+    read, and costs nothing when events are added. ``history.ignore`` does not turn it
+    off.
+
+    :param name: the name of the trigger.
+    :param events: the event table.
+    :param function: the trigger function that refuses.
     """
     return PGTrigger(
         name=name,

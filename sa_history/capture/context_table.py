@@ -1,7 +1,7 @@
-"""What the event tables of one MetaData share: the context table, the sequence.
+"""The context table, and what else all event tables of a MetaData share.
 
-Their functions and the sequence come and go with the context table, so that
-``create_all``, ``drop_all`` and ``Table.create`` need to know one thing only.
+A sequence and the shared functions are created and dropped with the context table, so
+``create_all``, ``drop_all`` and ``Table.create`` do that by themselves.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from sa_history.sql.compose import Qualified
 from sa_history.sql.naming import generated_name
 
 CONTEXT_COMMENT = "Who made changes, and why: one row per context that made one"
-"""The comment on a context table."""
+"""The comment of every context table, by which a reflected one is known."""
 
 
 @dataclass(frozen=True, eq=False)
 class SharedObjects:
     """The objects that every event table of a MetaData uses.
 
-    :param context_table: one row per context that an event was made in.
-    :param sequence: numbers the events of all tables, so that they have one order.
+    :param context_table: the table with one row for each context that made an event.
+    :param sequence: the sequence that numbers the events of all tables.
     """
 
     context_table: Table
@@ -60,12 +60,12 @@ class SharedObjects:
 
     @property
     def attach_context(self) -> Qualified:
-        """The function that stores the context in force and returns its id."""
+        """The function that stores the current context and returns its id."""
         return self.function_name("attach")
 
     @property
     def context_value(self) -> Qualified:
-        """The function that returns a key of the context in force."""
+        """The function that returns the value of a key of the current context."""
         return self.function_name("value")
 
     @property
@@ -73,12 +73,12 @@ class SharedObjects:
         """The trigger function of append-only event tables."""
         return self.function_name("append_only")
 
-    def numbers(self) -> ddl.PGSequence:
-        """Return the sequence as a value."""
+    def pg_sequence(self) -> ddl.PGSequence:
+        """Return the sequence as an object of the database."""
         return ddl.PGSequence(Qualified(self.sequence.schema, self.sequence.name))
 
     def functions(self) -> tuple[PGFunction, ...]:
-        """Return the shared functions."""
+        """Return the shared functions as objects of the database."""
         table = Qualified(self.context_table.schema, self.context_table.name)
         return (
             PGFunction(
@@ -104,7 +104,11 @@ def is_context_table(table: Table) -> bool:
 
 
 def create_shared_objects(metadata: MetaData) -> SharedObjects:
-    """Add the context table to ``metadata`` and return what belongs to it."""
+    """Add the context table to a MetaData.
+
+    :return: the table, with the sequence that is created with it.
+    :raises DefinitionError: the MetaData has a table of its name.
+    """
     name = generated_name(metadata, "history_context_table")
     key = f"{metadata.schema}.{name}" if metadata.schema else name
     if key in metadata.tables:
@@ -123,8 +127,8 @@ def create_shared_objects(metadata: MetaData) -> SharedObjects:
         Column("parent_id", Uuid),
         comment=CONTEXT_COMMENT,
     )
-    # To find what somebody did. Its statistics count: PostgreSQL knows from them
-    # whether to begin with the user's contexts or with the newest events.
+    # To find what a user did. Its statistics matter: from them PostgreSQL knows whether
+    # to begin with the user's contexts or with the newest events.
     Index(
         generated_name(
             metadata,
@@ -136,8 +140,8 @@ def create_shared_objects(metadata: MetaData) -> SharedObjects:
     )
     sequence = Sequence(
         generated_name(metadata, "history_sequence", context_table_name=name),
-        # Not given the MetaData: drop_all(tables=[...]) drops every sequence of a
-        # MetaData, also under tables that stay.
+        # Without the MetaData: drop_all(tables=[...]) drops every sequence of a
+        # MetaData, also one that tables use that stay.
         schema=metadata.schema,
         data_type=BigInteger,
     )
@@ -146,7 +150,7 @@ def create_shared_objects(metadata: MetaData) -> SharedObjects:
     @event.listens_for(table, "before_create")
     def create_sequence(_: Table, connection: Connection, **__: Any) -> None:
         require_postgresql(connection)
-        create_objects(connection, shared.numbers())
+        create_objects(connection, shared.pg_sequence())
 
     @event.listens_for(table, "after_create")
     def create_functions(_: Table, connection: Connection, **__: Any) -> None:
@@ -154,9 +158,9 @@ def create_shared_objects(metadata: MetaData) -> SharedObjects:
 
     @event.listens_for(table, "before_drop")
     def drop_sequence(_: Table, connection: Connection, **__: Any) -> None:
-        # First: it is refused, and all else stays, while an event table of another
-        # MetaData uses these objects too.
-        drop_objects(connection, shared.numbers())
+        # Before all else: while an event table of another MetaData uses the sequence,
+        # PostgreSQL refuses to drop it, and nothing is lost.
+        drop_objects(connection, shared.pg_sequence())
 
     @event.listens_for(table, "after_drop")
     def drop_functions(_: Table, connection: Connection, **__: Any) -> None:

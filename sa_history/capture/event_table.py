@@ -1,27 +1,32 @@
-"""From a tracked table to its event table."""
+"""The event table of a tracked table: its columns, and its indexes.
+
+A column of the tracked table gives its event column a name and a type. What else it
+has, and what its type brings along, stays with the tracked table: an event stores a
+value that was, and no rule about values may keep a change from being recorded.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     CHAR,
     BigInteger,
-    CheckConstraint,
     Column,
     DateTime,
     Index,
     Table,
     Text,
-    Uuid,
+    TypeDecorator,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.types import NullType, TypeEngine
+from sqlalchemy.types import NullType, SchemaType, TypeEngine
 
+from sa_history.capture.context_storage import ContextStorage
 from sa_history.capture.context_table import SharedObjects
 from sa_history.capture.options import TrackingOptions
-from sa_history.capture.recording import OLD_KEY
 from sa_history.definition.columns import TrackedColumns
 from sa_history.definition.conditions import suggestion
 from sa_history.exc import DefinitionError
@@ -29,7 +34,10 @@ from sa_history.sql.expressions import NextValue
 from sa_history.sql.naming import generated_name
 
 PREFIX = "pgh_"
-"""What the columns of an event start with that are not a tracked column's."""
+"""How the names of those columns begin that do not come from the tracked table."""
+
+OLD_KEY = "pgh_old_key"
+"""The column of the key that the row had before a change that gave it another."""
 
 
 def make_event_table(
@@ -37,10 +45,13 @@ def make_event_table(
     columns: TrackedColumns,
     options: TrackingOptions,
     shared: SharedObjects,
+    context: ContextStorage,
 ) -> Table:
     """Add the event table of a tracked table to its MetaData.
 
-    :raises DefinitionError: its name or one of its columns' names is taken.
+    :param context: has the columns that store the context.
+    :raises DefinitionError: the name of the table or of a column is taken, or ``index``
+        names an attribute that is not tracked; nothing is added then.
     """
     metadata = table.metadata
     name = options.event_table or generated_name(
@@ -53,6 +64,54 @@ def make_event_table(
             f"{columns.subject}: the event table would be {key!r}, which is a table "
             "already; give event_table='another_name'"
         )
+    _check_names(columns, options)
+    object_id: dict[Column[Any], Column[Any]] = {}
+    if columns.object_id is not None:
+        key_column = columns.columns[columns.key[0]]
+        object_id[_untyped_copy(key_column, True, columns.object_id)] = key_column
+    of_context = {
+        Column[Any](column.name, nullable=column.nullable, key=column.key): column
+        for column in options.context_columns
+    }
+    of_row = {
+        _untyped_copy(columns.columns[n], is_key=n in columns.key): columns.columns[n]
+        for n in columns.stored
+    }
+    event_table = Table(
+        name,
+        metadata,
+        # Those of a fixed length first, which wastes no bytes on alignment.
+        *_columns_of_every_event(options, shared),
+        *context.id_columns(),
+        *object_id,
+        Column("pgh_op", CHAR(1), nullable=False),
+        Column("pgh_label", Text, nullable=False),
+        *([Column(OLD_KEY, JSONB)] if columns.key else []),
+        *context.metadata_columns(),
+        *of_context,
+        *of_row,
+        schema=schema,
+        comment=f"Events of {table.fullname}",
+    )
+    for event_column, column in {**object_id, **of_context, **of_row}.items():
+        _give_type(event_column, column)
+    lookup = key_columns(columns, event_table)
+    if lookup:
+        _index(event_table, *lookup, event_table.c.pgh_id)
+    _index(event_table, event_table.c.pgh_xact_id)
+    for name in options.index:
+        column = event_table.columns[columns.columns[name].name]
+        _index(event_table, column, event_table.c.pgh_id)
+    sparse = [OLD_KEY] if columns.key else []
+    sparse += [column.name for column in context.id_columns()]
+    for name in sparse:
+        is_set = text(f"{name} IS NOT NULL")
+        _index(event_table, event_table.columns[name], postgresql_where=is_set)
+    event_table.add_is_dependent_on(shared.context_table)
+    return event_table
+
+
+def _check_names(columns: TrackedColumns, options: TrackingOptions) -> None:
     reserved = [
         name
         for attribute, column in columns.columns.items()
@@ -64,20 +123,13 @@ def make_event_table(
             f"{columns.subject} has columns {reserved}, whose names start with "
             f"{PREFIX!r} like the columns of events; rename them"
         )
-    event_table = Table(
-        name,
-        metadata,
-        *_event_columns(columns, options, shared),
-        *(mirrored(columns.columns[n], n in columns.key) for n in columns.stored),
-        schema=schema,
-        comment=f"Events of {table.fullname}",
-    )
-    leave_out_checks(event_table)
-    lookup = [columns.object_id] if columns.object_id else []
-    lookup = lookup or [columns.columns[name].name for name in columns.key]
-    if lookup:
-        _index(event_table, [*lookup, "pgh_id"])
-    _index(event_table, ["pgh_xact_id"])
+    taken = {column.name for column in columns.columns.values()} | {*columns.columns}
+    for column in options.context_columns:
+        if column.name in taken or column.name.startswith(PREFIX):
+            raise DefinitionError(
+                f"{columns.subject}: context column {column.name!r} has the name of a "
+                "column of the event table; rename the key"
+            )
     for name in options.index:
         if name not in columns.stored:
             known = dict.fromkeys(columns.stored)
@@ -85,30 +137,22 @@ def make_event_table(
                 f"{columns.subject}: index names {name!r}, which is not tracked"
                 f"{suggestion(name, known)}"
             )
-        _index(event_table, [columns.columns[name].name, "pgh_id"])
-    sparse = [OLD_KEY] if columns.key else []
-    sparse += ["pgh_context_id"] if options.context is not None else []
-    for name in sparse:
-        _index(event_table, [name], postgresql_where=text(f"{name} IS NOT NULL"))
-    event_table.add_is_dependent_on(shared.context_table)
-    return event_table
 
 
-def _index(event_table: Table, columns: list[str], **options: Any) -> Index:
+def _index(event_table: Table, *columns: Column[Any], **options: Any) -> Index:
     name = generated_name(
         event_table.metadata,
         "history_index",
         event_table_name=event_table.name,
-        column_name=columns[0],
+        column_name=columns[0].name,
     )
-    return Index(name, *(event_table.columns[c] for c in columns), **options)
+    return Index(name, *columns, **options)
 
 
-def _event_columns(
-    columns: TrackedColumns, options: TrackingOptions, shared: SharedObjects
+def _columns_of_every_event(
+    options: TrackingOptions, shared: SharedObjects
 ) -> list[Column[Any]]:
-    # Those of a fixed length first, which wastes no bytes on alignment.
-    event_columns: list[Column[Any]] = [
+    return [
         Column(
             "pgh_id",
             BigInteger,
@@ -129,57 +173,64 @@ def _event_columns(
             server_default=text("((pg_current_xact_id())::text)::bigint"),
         ),
     ]
-    if options.context is not None:
-        event_columns.append(Column("pgh_context_id", Uuid))
-    if columns.object_id is not None:
-        key = columns.columns[columns.key[0]]
-        event_columns.append(mirrored(key, is_key=True, name="pgh_obj_id"))
-    event_columns += [
-        Column("pgh_op", CHAR(1), nullable=False),
-        Column("pgh_label", Text, nullable=False),
-    ]
-    if columns.key:
-        event_columns.append(Column(OLD_KEY, JSONB))
-    if options.context == "inline":
-        event_columns.append(Column("pgh_context", JSONB))
-    taken = {column.name for column in columns.columns.values()} | {*columns.columns}
-    for column in options.context_columns:
-        if column.name in taken or column.name.startswith(PREFIX):
-            raise DefinitionError(
-                f"{columns.subject}: context column {column.name!r} has the name of a "
-                "column of the event table; rename the key"
-            )
-        event_columns.append(
-            Column(column.name, column.type, nullable=column.nullable, key=column.key)
-        )
-    return event_columns
 
 
-def mirrored(column: Column[Any], is_key: bool, name: str | None = None) -> Column[Any]:
-    """Return the event table's column for a tracked one: its name and type only.
+def add_event_column(event_table: Table, column: Column[Any]) -> Column[Any]:
+    """Add the column of a tracked one to an event table that is made already.
 
-    The type object is the same, because a type with a name (ENUM, DOMAIN) is one
-    object in the database.
-
-    :param name: a name of its own.
+    :return: the event table's column.
     """
+    event_column = _untyped_copy(column, is_key=False)
+    event_table.append_column(event_column)
+    _give_type(event_column, column)
+    return event_column
+
+
+def _untyped_copy(
+    column: Column[Any], is_key: bool, name: str | None = None
+) -> Column[Any]:
     if isinstance(column.type, NullType) and column.foreign_keys:
         return _Following(name or column.name, column, nullable=not is_key)
-    return Column(name or column.name, column.type, nullable=not is_key)
+    return Column(name or column.name, nullable=not is_key)
 
 
-def leave_out_checks(event_table: Table) -> None:
-    """Take away the CHECK constraints that types such as Enum brought along."""
-    for constraint in list(event_table.constraints):
-        if isinstance(constraint, CheckConstraint):
-            event_table.constraints.discard(constraint)
+def _give_type(event_column: Column[Any], column: Column[Any]) -> None:
+    """Give a column of an event table the type of another, and nothing else.
+
+    It is the same object, since a type with a name (ENUM, DOMAIN) is one object in the
+    database. The column is in its table before it has the type: a listener that looks
+    for columns of a type, as GeoAlchemy2's does to make them NOT NULL and to index
+    them, does not find it.
+    """
+    if isinstance(event_column, _Following):
+        return
+    if not _has_ddl(column.type):
+        event_column.type = column.type
+        return
+    table, nullable = event_column.table, event_column.nullable
+    constraints, indexes = set(table.constraints), set(table.indexes)
+    # The event table is created first, so it creates the ENUM or the DOMAIN.
+    event_column._set_type(column.type)
+    event_column.nullable = nullable
+    table.constraints.intersection_update(constraints)
+    table.indexes.intersection_update(indexes)
+
+
+def _has_ddl(type_: TypeEngine[Any]) -> bool:
+    """Return whether a type, or one inside of it, is created with its table."""
+    if isinstance(type_, TypeDecorator):
+        return _has_ddl(type_.impl_instance)
+    if isinstance(type_, ARRAY):
+        return _has_ddl(type_.item_type)
+    variants = type_._variant_mapping.values()
+    return isinstance(type_, SchemaType) or any(map(_has_ddl, variants))
 
 
 class _Following(Column[Any]):
-    """A column that has the type of another one, at any time.
+    """A column that always has the type that another column has now.
 
-    A column that is declared without a type has its foreign key's, and has none
-    before the table that the key refers to exists.
+    A column without a type gets that of the column that its foreign key refers to, once
+    that one's table is defined.
     """
 
     inherit_cache = True
@@ -206,7 +257,10 @@ def is_event_table(table: Table) -> bool:
 
 
 def key_columns(columns: TrackedColumns, event_table: Table) -> list[Column[Any]]:
-    """Return the event table's columns that say which row an event is of."""
+    """Return the columns that hold the key of an event's row.
+
+    :return: in the order of the key; none, if the tracked table has no primary key.
+    """
     names = [columns.object_id] if columns.object_id else []
     names = names or [columns.columns[name].name for name in columns.key]
     return [event_table.columns[name] for name in names]

@@ -9,7 +9,8 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, types
 
-from sa_history._types import ContextStorage, Level
+from sa_history._types import ContextOption, Level
+from sa_history.capture.context_storage import CONTEXT_STORAGES
 from sa_history.exc import DefinitionError
 from sa_history.util.arguments import check_names
 from sa_history.util.identifiers import MAX_BYTES, check_name, check_text
@@ -19,22 +20,23 @@ from sa_history.util.identifiers import MAX_BYTES, check_name, check_text
 class TrackingOptions:
     """The options of ``track``, checked.
 
-    :param columns: attribute names to store, None for all.
+    :param columns: attribute names to store; all, if None.
     :param exclude: attribute names not to store, instead of ``columns``.
-    :param level: how often the trigger runs.
+    :param level: whether a trigger runs once for a statement or for each row.
     :param events: the name of the attribute on the model.
-    :param event_name: the name of the event class, None for the usual one.
-    :param event_table: the name of the event table, None for the usual one.
-    :param schema: the schema of the event table, None for the tracked table's.
+    :param event_name: the name of the event class; made of the model's, if None.
+    :param event_table: the name of the event table; made of the tracked table's, if
+        None.
+    :param schema: the schema of the event table; the tracked table's, if None.
     :param base: the base of the event class.
-    :param context: where the context is stored, None for nowhere.
-    :param context_columns: keys of the context stored in columns.
-    :param append_only: whether events are protected from change.
-    :param created_at: the time of an event.
+    :param context: a key of ``CONTEXT_STORAGES``.
+    :param context_columns: keys of the context that have columns of their own.
+    :param append_only: whether events are protected from UPDATE, DELETE and TRUNCATE.
+    :param created_at: the SQL expression of ``pgh_created_at``.
     :param search_path: schemas in which conditions find operators.
-    :param ignorable: whether ``history.ignore`` turns it off.
-    :param index: attributes by which events are looked for.
-    :param notify: the channel that is told of new events, None for none.
+    :param ignorable: whether ``history.ignore`` turns the tracking off.
+    :param index: attributes that get an index of the event table.
+    :param notify: the channel to NOTIFY of new events; no NOTIFY, if None.
     """
 
     columns: Sequence[str] | None
@@ -45,7 +47,7 @@ class TrackingOptions:
     event_table: str | None
     schema: str | None
     base: type[Any]
-    context: ContextStorage | None
+    context: ContextOption | None
     context_columns: tuple[Column[Any], ...]
     append_only: bool
     created_at: ColumnElement[datetime.datetime]
@@ -57,7 +59,7 @@ class TrackingOptions:
     def __post_init__(self) -> None:
         """Check what can be checked without knowing the model."""
         check_names("track", self.columns, self.exclude)
-        if self.context not in ("reference", "inline", None):
+        if self.context not in tuple(CONTEXT_STORAGES):
             raise DefinitionError(
                 f'track: context is "reference", "inline" or None, got {self.context!r}'
             )

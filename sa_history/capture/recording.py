@@ -1,8 +1,8 @@
-"""The function and triggers that write a table's events.
+"""The function and the triggers that write a table's events.
 
-Statement level is the default: one INSERT ... SELECT per tracker and statement,
-from the transition tables. The forms below were chosen by measurement on
-100,000 rows; each has its reason beside it.
+At statement level, the default, each tracker has one INSERT ... SELECT from the
+transition tables; at row level it has one INSERT of the row's values. The forms of the
+statements were chosen by measurements on 100,000 rows; the reason stands beside each.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from sa_history._types import Level, Op, Operation, Row
+from sa_history.capture.event_table import OLD_KEY
 from sa_history.ddl.elements import PGFunction, PGTrigger, transition_tables
 from sa_history.sql.compose import (
     Fragment,
@@ -21,7 +22,6 @@ from sa_history.sql.compose import (
     Raw,
     join,
 )
-from sa_history.sql.naming import CONTEXT_ID, CONTEXT_METADATA
 from sa_history.triggers.transition_rows import (
     PAIRS,
     USE_COLUMN,
@@ -36,12 +36,8 @@ OPS = {
     Operation.TRUNCATE: Op.TRUNCATE,
 }
 
-
-OLD_KEY = "pgh_old_key"
-"""The column that says which key the row had before, if its key has changed."""
-
 # PostgreSQL reads a trigger's WHEN from the catalog for each statement: 1 microsecond
-# for each column that is compared, 2 to 3 for both rows as they are.
+# for each column that is compared, 2 to 3 microseconds for a comparison of both rows.
 _FEW_COLUMNS = 3
 _ROW_CHANGES = "OLD.* OPERATOR(pg_catalog.*<>) NEW.*"
 
@@ -50,18 +46,19 @@ _ROW_CHANGES = "OLD.* OPERATOR(pg_catalog.*<>) NEW.*"
 class Recording:
     """What one tracker writes for one operation.
 
-    :param operation: what fires it.
+    :param operation: the operation that the trigger fires on.
     :param label: the tracker's label.
-    :param row: which row is stored.
-    :param columns: pairs of event column and tracked column.
-    :param condition: SQL over ``OLD`` and ``NEW``, None for every row.
-    :param compares: whether the condition reads both rows of an update.
-    :param compared: in how many columns the condition looks for a change, 0 where it
-        does not.
-    :param asked: what the condition asks for beside a change, None for nothing.
+    :param row: the row that is stored, the old or the new one.
+    :param columns: pairs of an event column and the tracked column that it stores.
+    :param condition: SQL over ``OLD`` and ``NEW``; every row is recorded, if None.
+    :param reads_old_row: whether the condition compares both rows of an update.
+    :param watched_columns: in how many columns the condition looks for a change; 0, if
+        it does not look for one.
+    :param user_condition: the part of the condition that the user gave; None, if it
+        only looks for a change.
     :param key: the columns of the primary key.
-    :param key_changes: SQL over ``OLD`` and ``NEW`` that tells whether an update has
-        changed the key, None for other operations.
+    :param key_changes: SQL over ``OLD`` and ``NEW`` that is true if an update changes
+        the key; None, if the event stores no old key.
     """
 
     operation: Operation
@@ -69,29 +66,36 @@ class Recording:
     row: Row
     columns: tuple[tuple[str, str], ...]
     condition: str | None = None
-    compares: bool = False
-    compared: int = 0
-    asked: str | None = None
+    reads_old_row: bool = False
+    watched_columns: int = 0
+    user_condition: str | None = None
     key: tuple[str, ...] = ()
     key_changes: str | None = None
 
     @property
     def when(self) -> str | None:
-        """What a trigger for each row looks at before it calls the function."""
-        if self.compared <= _FEW_COLUMNS:
+        """The WHEN of a trigger for each row, None if it fires for every row.
+
+        A comparison of many columns is replaced by one of both rows, which is cheaper
+        to set up and true of more updates; the function checks the condition itself
+        then.
+        """
+        if self.watched_columns <= _FEW_COLUMNS:
             return self.condition
-        return f"({self.asked}) AND {_ROW_CHANGES}" if self.asked else _ROW_CHANGES
+        if self.user_condition is None:
+            return _ROW_CHANGES
+        return f"({self.user_condition}) AND {_ROW_CHANGES}"
 
     @property
-    def is_looked_at(self) -> bool:
-        """Whether :attr:`when` is all of the condition."""
+    def when_is_exact(self) -> bool:
+        """Whether :attr:`when` is the condition, so that nothing is left to check."""
         return self.when == self.condition
 
     @property
     def reads_both_rows(self) -> bool:
         """Whether the old and the new row of an update have to be paired."""
         return self.operation is Operation.UPDATE and (
-            self.compares or self.key_changes is not None
+            self.reads_old_row or self.key_changes is not None
         )
 
 
@@ -113,20 +117,20 @@ class ContextColumn:
 
 @dataclass(frozen=True)
 class Capture:
-    """What is recorded of a table, and where.
+    """What is recorded of a table, and into which event table.
 
     :param tracked: the tracked table.
     :param events: the event table.
     :param function: the name of the function.
     :param recordings: what the trackers write, in order.
     :param level: statement or row.
-    :param attach_context: the function that stores the context, None without one.
+    :param context_values: event columns that store the context, with their SQL.
     :param context_value: the function that reads a key of the context.
-    :param inline_context: whether the context is stored in the event.
-    :param context_columns: keys of the context with columns of their own.
-    :param ignored: SQL that is true where nothing is to be recorded.
+    :param context_columns: keys of the context that have columns of their own.
+    :param ignored: SQL that is true while nothing is to be recorded, as in an
+        ``ignore`` block; None, if it cannot be ignored.
     :param search_path: schemas in which conditions find operators.
-    :param notify: the channel that is told of new events, None for none.
+    :param notify: the channel to NOTIFY of new events; no NOTIFY, if None.
     """
 
     tracked: Qualified
@@ -134,9 +138,8 @@ class Capture:
     function: Qualified
     recordings: tuple[Recording, ...]
     level: Level
-    attach_context: Qualified | None
+    context_values: tuple[tuple[str, Fragment], ...]
     context_value: Qualified
-    inline_context: bool
     context_columns: tuple[ContextColumn, ...]
     ignored: Fragment | None = None
     search_path: tuple[str, ...] = ()
@@ -156,25 +159,26 @@ class Capture:
         return self.level is Level.ROW and operation is not Operation.TRUNCATE
 
     def when(self, operation: Operation) -> Fragment | None:
-        """Return what a trigger looks at before it calls the function.
+        """Return the WHEN of the trigger of an operation, None if it has none.
 
-        It keeps the function from being called where there is nothing to write; only
-        a trigger for each row can look at the row.
+        It spares the call of the function for rows that no tracker records. Only a
+        trigger for each row can have one.
         """
-        looks = dict.fromkeys(recording.when for recording in self.of(operation))
-        if not self.by_row(operation) or None in looks:
+        conditions = dict.fromkeys(recording.when for recording in self.of(operation))
+        if not self.by_row(operation) or None in conditions:
             return None
-        if len(looks) == 1:
-            return Raw(str(*looks))
-        return join(" OR ", (Raw(f"({look})") for look in looks))
+        if len(conditions) == 1:
+            return Raw(str(*conditions))
+        return join(" OR ", (Raw(f"({condition})") for condition in conditions))
 
 
 def record_function(capture: Capture) -> PGFunction:
-    """Return the trigger function: one branch per operation."""
+    """Return the trigger function, which has one branch for each operation."""
     branches: list[Fragment] = []
     for operation in capture.operations:
         keyword = "ELSIF" if branches else "IF"
-        inserts = [_insert(capture, recording) for recording in capture.of(operation)]
+        insert = _insert_for_row if capture.by_row(operation) else _insert_for_statement
+        inserts = [insert(capture, recording) for recording in capture.of(operation)]
         branches.append(
             Raw(f"  {keyword} TG_OP = '{operation.value}' THEN\n") + join("", inserts)
         )
@@ -202,92 +206,111 @@ def _unless_ignored(capture: Capture) -> Fragment:
 def _notify(capture: Capture) -> Fragment:
     if capture.notify is None:
         return Raw("")
-    # PostgreSQL sends what is the same once for a transaction, after its commit.
+    # PostgreSQL sends equal notifications of a transaction once, after its commit.
     channel = Literal(capture.notify)
     return Joined((Raw("  PERFORM pg_notify("), channel, Raw(", '');\n")))
 
 
-def _insert(capture: Capture, recording: Recording) -> Fragment:
-    by_row = capture.by_row(recording.operation)
-
-    def once(value: Fragment) -> Fragment:
-        """Return an expression that is evaluated once, and only for an event.
-
-        In a SELECT of many rows that takes an uncorrelated subquery.
-        """
-        return value if by_row else Joined((Raw("(SELECT "), value, Raw(")")))
-
-    # pgh_id and pgh_created_at are filled by the columns' defaults.
-    values: list[tuple[str, Fragment]] = [
-        ("pgh_label", Literal(recording.label)),
-        ("pgh_op", Literal(OPS[recording.operation])),
-        ("pgh_xact_id", once(Raw("pg_current_xact_id()::text::bigint"))),
-        *((name, once(value)) for name, value in _context_values(capture)),
-    ]
-    if recording.key_changes is not None:
-        values.append((OLD_KEY, _old_key(recording.key, recording.key_changes)))
-    row = Raw(f"{recording.row.upper()}.")
-    values += [(event, row + Ident(name)) for event, name in recording.columns]
-    columns = join(", ", (Ident(column) for column, _ in values))
-    into = Joined((Raw("INSERT INTO "), capture.events, Raw(" ("), columns, Raw(")\n")))
-    listed = join(", ", (value for _, value in values))
-    if not by_row:
-        return Joined(
-            (
-                Raw("    "),
-                into,
-                Raw("    SELECT "),
-                listed,
-                _source(capture, recording),
-                _where(recording),
-                Raw(";\n"),
-            )
+def _insert_for_statement(capture: Capture, recording: Recording) -> Fragment:
+    values = {
+        **_labels(recording),
+        # An expression of a SELECT is evaluated for each of its rows; an uncorrelated
+        # subquery once, and only if there is a row.
+        **{
+            name: Joined((Raw("(SELECT "), value, Raw(")")))
+            for name, value in _statement_values(capture).items()
+        },
+        **_row_values(recording),
+    }
+    return Joined(
+        (
+            _insert_into(capture, values),
+            Raw("    SELECT "),
+            join(", ", values.values()),
+            _source(capture, recording),
+            _where(recording),
+            Raw(";\n"),
         )
-    insert = Joined((Raw("    "), into, Raw("    VALUES ("), listed, Raw(");\n")))
-    if recording.is_looked_at and len(capture.of(recording.operation)) == 1:
-        return insert
-    if recording.condition is None:
+    )
+
+
+def _insert_for_row(capture: Capture, recording: Recording) -> Fragment:
+    values = {
+        **_labels(recording),
+        **_statement_values(capture),
+        **_row_values(recording),
+    }
+    insert = Joined(
+        (
+            _insert_into(capture, values),
+            Raw("    VALUES ("),
+            join(", ", values.values()),
+            Raw(");\n"),
+        )
+    )
+    # The WHEN of the trigger has checked it, if it is the condition of one tracker.
+    is_checked = recording.when_is_exact and len(capture.of(recording.operation)) == 1
+    if recording.condition is None or is_checked:
         return insert
     return Joined(
         (Raw(f"    IF {recording.condition} THEN\n"), insert, Raw("    END IF;\n"))
     )
 
 
+def _insert_into(capture: Capture, columns: Iterable[str]) -> Fragment:
+    names = join(", ", map(Ident, columns))
+    return Joined(
+        (Raw("    INSERT INTO "), capture.events, Raw(" ("), names, Raw(")\n"))
+    )
+
+
+# pgh_id and pgh_created_at have defaults.
+
+
+def _labels(recording: Recording) -> dict[str, Fragment]:
+    return {
+        "pgh_label": Literal(recording.label),
+        "pgh_op": Literal(OPS[recording.operation]),
+    }
+
+
+def _statement_values(capture: Capture) -> dict[str, Fragment]:
+    """Return the values that are the same for all events of a statement."""
+    return {
+        "pgh_xact_id": Raw("pg_current_xact_id()::text::bigint"),
+        **dict(capture.context_values),
+        **{c.name: _context_value(capture, c) for c in capture.context_columns},
+    }
+
+
+def _row_values(recording: Recording) -> dict[str, Fragment]:
+    values: dict[str, Fragment] = {}
+    if recording.key_changes is not None:
+        values[OLD_KEY] = _old_key(recording.key, recording.key_changes)
+    row = Raw(f"{recording.row.upper()}.")
+    return {**values, **{event: row + Ident(name) for event, name in recording.columns}}
+
+
 def _old_key(key: Sequence[str], changes: str) -> Fragment:
-    """Return the key that the row had before, where it has another now."""
     columns = join(", ", (Raw("OLD.") + Ident(name) for name in key))
     return Joined(
         (Raw(f"CASE WHEN {changes} THEN jsonb_build_array("), columns, Raw(") END"))
     )
 
 
-def _context_values(capture: Capture) -> Iterable[tuple[str, Fragment]]:
-    if capture.attach_context is not None:
-        yield "pgh_context_id", capture.attach_context + Raw("()")
-    if capture.inline_context:
-        # A local setting reads '' and not NULL in later transactions.
-        for event_column, name, type_ in (
-            ("pgh_context_id", CONTEXT_ID, "uuid"),
-            ("pgh_context", CONTEXT_METADATA, "jsonb"),
-        ):
-            value = f"NULLIF(current_setting('{name}', true), '')::{type_}"
-            yield event_column, Raw(value)
-    for column in capture.context_columns:
-        yield (
-            column.name,
-            Joined(
-                (
-                    Raw("CAST("),
-                    capture.context_value,
-                    Raw("("),
-                    Literal(column.name),
-                    Raw(f", {_boolean(column.required)}, {_boolean(column.as_json)}, "),
-                    Raw("TG_TABLE_SCHEMA, TG_TABLE_NAME) AS "),
-                    column.type,
-                    Raw(")"),
-                )
-            ),
+def _context_value(capture: Capture, column: ContextColumn) -> Fragment:
+    return Joined(
+        (
+            Raw("CAST("),
+            capture.context_value,
+            Raw("("),
+            Literal(column.name),
+            Raw(f", {_boolean(column.required)}, {_boolean(column.as_json)}, "),
+            Raw("TG_TABLE_SCHEMA, TG_TABLE_NAME) AS "),
+            column.type,
+            Raw(")"),
         )
+    )
 
 
 def _boolean(value: bool) -> str:
@@ -313,9 +336,9 @@ def _where(recording: Recording) -> Fragment:
 def record_triggers(
     capture: Capture, name: Callable[[Sequence[Operation]], str]
 ) -> list[PGTrigger]:
-    """Return the fewest triggers that run the function where it may write.
+    """Return the triggers that call the function, as few as there can be.
 
-    :param name: gives a trigger's name for its operations.
+    :param name: makes a trigger's name of the operations that it fires on.
     """
     triggers = []
     for operations in _firings(capture):
@@ -339,15 +362,15 @@ def record_triggers(
 
 
 def operations_key(operations: Sequence[Operation]) -> str:
-    """Return the part of a trigger's name that says what fires it."""
+    """Return the part of a trigger's name that lists its operations."""
     return "_".join(operation.value.lower() for operation in operations)
 
 
 def _firings(capture: Capture) -> list[tuple[Operation, ...]]:
     """Return the operations of each trigger.
 
-    A trigger with transition tables has one operation, as has one with a condition.
-    The others that are for each row are one.
+    PostgreSQL gives transition tables to triggers of one operation only, and a WHEN is
+    that of one operation. All other triggers for each row are joined into one.
     """
     shared = tuple(
         operation

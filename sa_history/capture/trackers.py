@@ -1,9 +1,9 @@
-"""Trackers: which changes of a model become events, and what an event stores."""
+"""Trackers: which changes of a table become events, and what an event stores."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, TypeAlias
 
 from sa_history._types import UNSET, Operation, Row, Unset
@@ -25,14 +25,19 @@ from sa_history.util.identifiers import check_text
 class Tracker:
     """The base of all trackers: a label, and what an event stores.
 
-    :param label: the label of its events, unique in the event table.
+    A subclass has a ``default_label`` and ``operations``; it records each row that they
+    write. A tracker that takes a condition is a :class:`ConditionTracker`.
+
+    :param label: the label of its events, unique among the trackers of a ``track``.
     :param columns: attribute names to store; the others are NULL in its events.
     :param exclude: attribute names not to store, instead of ``columns``.
+    :raises DefinitionError: there is no label, or an argument is not as it should be.
 
     Example::
 
-        def labels(trackers: Sequence[Tracker]) -> list[str]:
-            return [tracker.event_label for tracker in trackers]
+        class Entered(Tracker):
+            default_label = "entered"
+            operations = Insert.members
     """
 
     label: str | Unset = UNSET
@@ -43,7 +48,7 @@ class Tracker:
     operations: ClassVar[tuple[Operation, ...]] = ()
 
     def __post_init__(self) -> None:
-        """Check the arguments, without knowing the model."""
+        """Check the arguments, as far as that is possible without the model."""
         owner = type(self).__name__
         check_names(owner, self.columns, self.exclude)
         for argument in ("columns", "exclude"):
@@ -72,23 +77,23 @@ class Tracker:
         return tuple(n for n in table.stored if n in chosen or n in table.key)
 
     def recordings(self, table: TrackedColumns) -> list[Recording]:
-        """Return what the tracker writes, for each operation.
+        """Return what the tracker writes, one recording for each operation.
 
         :raises ConditionError: the condition does not fit the table.
         """
         return [self._recording(table, operation) for operation in self.operations]
 
     def records_every_change(self, operation: Operation) -> bool:
-        """Return whether it records all that an operation does, as it is after it.
+        """Return whether each row that an operation changes leaves an event.
 
-        An update that changes nothing tells nothing; a deleted row is recorded as it
-        was.
+        The event stores the row as it is after the operation, or, of a deletion, as it
+        was. An update that leaves a row as it was need not leave one.
         """
         row = "new" if operation.has_new else "old"
         return self._is_unconditional() and self._stored_row(operation) == row
 
-    def tells_all(self, columns: TrackedColumns, operation: Operation) -> bool:
-        """Return whether it records every row of an operation, whole, as it is then."""
+    def records_full_rows(self, columns: TrackedColumns, operation: Operation) -> bool:
+        """Return whether each row that an operation changes is stored completely."""
         return (
             operation in self.operations
             and self.stored(columns) == columns.stored
@@ -101,9 +106,6 @@ class Tracker:
     def _stored_row(self, operation: Operation) -> Row:
         return "new" if operation.has_new else "old"
 
-    def _condition(self, operation: Operation) -> ConditionArgument | None:
-        return None
-
     def _recording(self, table: TrackedColumns, operation: Operation) -> Recording:
         stored = self.stored(table)
         pairs = [
@@ -111,62 +113,63 @@ class Tracker:
         ]
         if table.object_id is not None:
             pairs.insert(0, (table.object_id, table.columns[table.key[0]].name))
-        condition = self._condition(operation)
-        scope = RowScope(table.subject, table.table, table.columns, stored, operation)
         row = self._stored_row(operation)
-        follows_key = table.key and operation is Operation.UPDATE and row == "new"
+        key_changes: str | None = None
+        if table.key and operation is Operation.UPDATE and row == "new":
+            scope = _scope(table, operation, stored)
+            key_changes = condition_sql(AnyChange(*table.key), scope)
         return Recording(
             operation=operation,
             label=self.event_label,
             row=row,
             columns=tuple(pairs),
-            condition=None if condition is None else condition_sql(condition, scope),
-            compares=condition is not None,
-            compared=(
-                len(condition.watched(scope)) if isinstance(condition, AnyChange) else 0
-            ),
             key=tuple(table.columns[name].name for name in table.key),
-            key_changes=(
-                condition_sql(AnyChange(*table.key), scope) if follows_key else None
-            ),
+            key_changes=key_changes,
         )
+
+
+def _scope(
+    table: TrackedColumns, operation: Operation, watched: tuple[str, ...]
+) -> RowScope:
+    return RowScope(table.subject, table.table, table.columns, watched, operation)
 
 
 TrackerArgument: TypeAlias = Tracker | type[Tracker]
 """A tracker as ``track`` takes it: an instance, or a class for the defaults."""
 
 
-@dataclass(frozen=True, eq=False, init=False)
-class _ConditionTracker(Tracker):
-    """A tracker that a condition narrows, and that may choose the row it stores."""
+@dataclass(frozen=True, eq=False)
+class ConditionTracker(Tracker):
+    """The base of trackers that a condition narrows, and that choose the row to store.
+
+    A subclass has a ``default_label`` and ``operations``. Of updates it records those
+    that change a stored column and meet the condition.
+
+    :param condition: which rows, as an expression over ``old`` and ``new``; all, if
+        left out. With None also updates that change nothing are recorded.
+    :param label: the label of its events, ``default_label`` if left out.
+    :param columns: attribute names to store; the others are NULL in its events.
+    :param exclude: attribute names not to store, instead of ``columns``.
+    :param row: the row to store, ``"old"`` or ``"new"``; if left out, the new one, or
+        the old one of deletions.
+    :raises DefinitionError: the arguments cannot work together.
+
+    Example::
+
+        class Written(ConditionTracker):
+            default_label = "written"
+            operations = (Insert | Update).members
+
+
+        @track(Written(new.balance < 0))
+        class Account(Base): ...
+    """
 
     condition: ConditionArgument | Unset | None = UNSET
-    row: Row | Unset = UNSET
-
-    def __init__(
-        self,
-        condition: ConditionArgument | Unset | None = UNSET,
-        *,
-        label: str | Unset = UNSET,
-        columns: Sequence[str] | None = None,
-        exclude: Sequence[str] | None = None,
-        row: Row | Unset = UNSET,
-    ) -> None:
-        for name, value in (
-            ("condition", condition),
-            ("label", label),
-            ("columns", columns),
-            ("exclude", exclude),
-            ("row", row),
-        ):
-            object.__setattr__(self, name, value)
-        self.__post_init__()
-
-    def _is_unconditional(self) -> bool:
-        return self.condition is UNSET or self.condition is None
+    row: Row | Unset = field(default=UNSET, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Check the arguments, without knowing the model."""
+        """Check the arguments, as far as that is possible without the model."""
         super().__post_init__()
         if isinstance(self.condition, str):
             raise DefinitionError(
@@ -186,30 +189,42 @@ class _ConditionTracker(Tracker):
                     f"{operation.value} has no {self.row} row; leave row out"
                 )
 
+    def _is_unconditional(self) -> bool:
+        return self.condition is UNSET or self.condition is None
+
     def _stored_row(self, operation: Operation) -> Row:
         return super()._stored_row(operation) if self.row is UNSET else self.row
 
-    def _condition(self, operation: Operation) -> ConditionArgument | None:
-        return None if self.condition is UNSET else self.condition
+    def _watched(self, table: TrackedColumns) -> tuple[str, ...]:
+        """Return the attributes one of which an update has to change."""
+        return self.stored(table)
+
+    def _recording(self, table: TrackedColumns, operation: Operation) -> Recording:
+        recording = super()._recording(table, operation)
+        if self.condition is None:
+            return recording
+        user_condition: str | None = None
+        if self.condition is not UNSET:
+            scope = _scope(table, operation, self.stored(table))
+            user_condition = condition_sql(self.condition, scope)
+        if operation is not Operation.UPDATE:
+            return replace(recording, condition=user_condition)
+        scope = _scope(table, operation, self._watched(table))
+        change = AnyChange()
+        condition = condition_sql(change, scope)
+        if user_condition is not None:
+            condition = f"({user_condition}) AND ({condition})"
+        return replace(
+            recording,
+            condition=condition,
+            reads_old_row=True,
+            watched_columns=len(change.watched(scope)),
+            user_condition=user_condition,
+        )
 
 
-def _with_a_change(recording: Recording, scope: RowScope) -> Recording:
-    """Return a recording of only those updates that change a column of the scope."""
-    change = AnyChange()
-    condition = condition_sql(change, scope)
-    if recording.condition is not None:
-        condition = f"({recording.condition}) AND ({condition})"
-    return replace(
-        recording,
-        condition=condition,
-        compares=True,
-        compared=len(change.watched(scope)),
-        asked=recording.condition,
-    )
-
-
-@dataclass(frozen=True, eq=False, init=False)
-class AfterInsert(_ConditionTracker):
+@dataclass(frozen=True, eq=False)
+class AfterInsert(ConditionTracker):
     """Records each new row.
 
     :param condition: which rows, as an expression over ``new``; all, if left out.
@@ -229,8 +244,8 @@ class AfterInsert(_ConditionTracker):
     operations = (Operation.INSERT,)
 
 
-@dataclass(frozen=True, eq=False, init=False)
-class AfterUpdate(_ConditionTracker):
+@dataclass(frozen=True, eq=False)
+class AfterUpdate(ConditionTracker):
     """Records each row that an update changes.
 
     :param condition: which updates, as an expression over ``old`` and ``new``. Left
@@ -252,21 +267,13 @@ class AfterUpdate(_ConditionTracker):
     default_label = "update"
     operations = (Operation.UPDATE,)
 
-    def _recording(self, table: TrackedColumns, operation: Operation) -> Recording:
-        recording = super()._recording(table, operation)
-        if self.condition is UNSET or recording.condition is None:
-            return recording
-        scope = RowScope(
-            table.subject, table.table, table.columns, tuple(table.columns), operation
-        )
-        return _with_a_change(recording, scope)
-
-    def _condition(self, operation: Operation) -> ConditionArgument | None:
-        return AnyChange() if self.condition is UNSET else self.condition
+    def _watched(self, table: TrackedColumns) -> tuple[str, ...]:
+        # A condition may be about columns that are not stored.
+        return self.stored(table) if self.condition is UNSET else tuple(table.columns)
 
 
-@dataclass(frozen=True, eq=False, init=False)
-class AfterDelete(_ConditionTracker):
+@dataclass(frozen=True, eq=False)
+class AfterDelete(ConditionTracker):
     """Records each row that is deleted, also by TRUNCATE.
 
     :param condition: which rows, as an expression over ``old``; all, if left out.
@@ -286,8 +293,8 @@ class AfterDelete(_ConditionTracker):
     operations = (Operation.DELETE, Operation.TRUNCATE)
 
 
-@dataclass(frozen=True, eq=False, init=False)
-class Snapshot(_ConditionTracker):
+@dataclass(frozen=True, eq=False)
+class Snapshot(ConditionTracker):
     """Records each new row, and each row that an update changes.
 
     :param condition: which rows, as an expression over ``new``; all, if left out.
@@ -307,17 +314,8 @@ class Snapshot(_ConditionTracker):
     default_label = "snapshot"
     operations = (Operation.INSERT, Operation.UPDATE)
 
-    def _recording(self, table: TrackedColumns, operation: Operation) -> Recording:
-        recording = super()._recording(table, operation)
-        if operation is not Operation.UPDATE or self.condition is None:
-            return recording
-        scope = RowScope(
-            table.subject, table.table, table.columns, self.stored(table), operation
-        )
-        return _with_a_change(recording, scope)
 
-
-@dataclass(frozen=True, eq=False, init=False)
+@dataclass(frozen=True, eq=False)
 class Manual(Tracker):
     """Allows events that the program makes itself, with ``create_event``.
 
@@ -334,28 +332,25 @@ class Manual(Tracker):
         history.create_event(session, user, label="user.login")
     """
 
-    def __init__(
-        self,
-        label: str | Unset = UNSET,
-        *,
-        columns: Sequence[str] | None = None,
-        exclude: Sequence[str] | None = None,
-    ) -> None:
-        super().__init__(label=label, columns=columns, exclude=exclude)
+    label: str | Unset = field(default=UNSET, kw_only=False)
+
+
+_BASES = (Tracker, ConditionTracker)
 
 
 def resolved(argument: TrackerArgument) -> Tracker:
-    """Return a tracker given as an instance or a class.
+    """Return the tracker that an argument of ``track`` is, or makes.
 
-    :raises DefinitionError: it is neither.
+    :param argument: a tracker, or a class of trackers for one with the defaults.
+    :raises DefinitionError: the argument is neither.
     """
     if (
         isinstance(argument, type)
         and issubclass(argument, Tracker)
-        and argument is not Tracker
+        and argument not in _BASES
     ):
         return argument()
-    if isinstance(argument, Tracker) and type(argument) is not Tracker:
+    if isinstance(argument, Tracker) and type(argument) not in _BASES:
         return argument
     if isinstance(argument, Condition) or callable(argument):
         hint = "; give a condition to a tracker, as in AfterUpdate(condition)"
@@ -364,20 +359,20 @@ def resolved(argument: TrackerArgument) -> Tracker:
     raise DefinitionError(f"track got {argument!r}, which is not a tracker{hint}")
 
 
-def whole_labels(trackers: Sequence[Tracker], columns: TrackedColumns) -> list[str]:
-    """Return the labels of the events that tell what all of a row is then."""
+def full_row_labels(trackers: Sequence[Tracker], columns: TrackedColumns) -> list[str]:
+    """Return the labels of the trackers whose events store complete rows."""
     return [
         tracker.event_label
         for tracker in trackers
-        if any(tracker.tells_all(columns, o) for o in tracker.operations)
+        if any(tracker.records_full_rows(columns, o) for o in tracker.operations)
     ]
 
 
-def tell_all(
+def record_full_rows(
     trackers: Sequence[Tracker], columns: TrackedColumns, *operations: Operation
 ) -> bool:
-    """Return whether the events tell each row of these operations, whole."""
+    """Return whether each row that these operations change is stored completely."""
     return all(
-        any(tracker.tells_all(columns, operation) for tracker in trackers)
+        any(tracker.records_full_rows(columns, operation) for tracker in trackers)
         for operation in operations
     )

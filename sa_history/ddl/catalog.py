@@ -295,6 +295,20 @@ def read_columns(
     }
 
 
+def read_generated_columns(
+    connection: Connection, schemas: Sequence[str]
+) -> dict[tuple[Qualified, str], str]:
+    """Read the kinds of generated columns, ``"STORED"`` or ``"VIRTUAL"``.
+
+    :param schemas: the schemas of the tables.
+    :return: the kinds by table and name of the column.
+    """
+    return {
+        (Qualified(row.schema, row.name), row.column): row.kind
+        for row in _rows(connection, catalog.GENERATED_COLUMNS, schemas)
+    }
+
+
 def read_schemas(connection: Connection) -> list[str]:
     """Read the names of all schemas but those of PostgreSQL."""
     return list(connection.scalars(text(catalog.SCHEMAS)))

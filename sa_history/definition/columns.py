@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Column, Table, inspect
 from sqlalchemy.orm import Mapper
@@ -147,3 +147,17 @@ def chosen_names(
     if columns is not None:
         return tuple(name for name in known if name in columns)
     return tuple(name for name in known if name not in (exclude or ()))
+
+
+GeneratedKind = Literal["STORED", "VIRTUAL"]
+"""Whether PostgreSQL stores a generated column, or computes it when it is read."""
+
+
+def kind_of_generated(column: Column[Any]) -> GeneratedKind | None:
+    """Return the kind of a generated column as its definition says.
+
+    :return: None, if the column is not generated, or the kind is left to the database.
+    """
+    if column.computed is None or column.computed.persisted is None:
+        return None
+    return "STORED" if column.computed.persisted else "VIRTUAL"

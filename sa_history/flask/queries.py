@@ -25,7 +25,6 @@ from sqlalchemy import (
     and_,
     column,
     literal,
-    select,
 )
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.exc import DataError
@@ -33,13 +32,13 @@ from sqlalchemy.orm import Session
 from werkzeug.exceptions import BadRequest, NotFound
 
 from sa_history.capture.event_table import key_columns
-from sa_history.capture.trackers import whole_labels
+from sa_history.capture.trackers import full_row_labels
 from sa_history.flask.entries import Hidden
 from sa_history.install.expected import trackings_in
 from sa_history.query.aggregate import AggregateEvent, aggregate
 from sa_history.query.sources import EventSource
 from sa_history.tracking.completeness import full_row_events
-from sa_history.tracking.event_class import Event
+from sa_history.tracking.event_class import Event, map_events
 from sa_history.tracking.registry import Tracking
 
 
@@ -106,10 +105,8 @@ class Filters:
         if self.transaction is not None:
             yield columns.pgh_xact_id == self.transaction
         if self.context_id is not None:
-            stored = tracking.options.context is not None
-            yield (
-                columns.pgh_context_id == self.context_id if stored else literal(False)
-            )
+            storage = tracking.context_storage
+            yield storage.has_id(tracking.event_table, self.context_id)
         if self.user is not None:
             yield _context_has(tracking, "user", self.user)
         if self.context is not None:
@@ -204,7 +201,7 @@ class Timeline:
             yield events.c.pgh_created_at <= moment
             tracking = source.tracking
             # A note does not tell the whole row.
-            if whole_labels(tracking.trackers, tracking.tracked_columns):
+            if full_row_labels(tracking.trackers, tracking.tracked_columns):
                 yield from full_row_events(tracking, events)
 
         rows = self._rows(filters, criteria, 1)
@@ -231,7 +228,7 @@ class Timeline:
         :raises NotFound: there is none.
         """
         try:
-            event = self.session.get(self.table(table).event_class, number)
+            event = self.session.get(map_events(self.table(table)), number)
         except DataError as error:
             raise NotFound from error
         if event is None:
@@ -240,7 +237,7 @@ class Timeline:
 
     def key_of(self, event: Event) -> str:
         """Return the key of an event's row as text, as a list shows it."""
-        tracking = next(t for t in self.trackings if isinstance(event, t.event_type))
+        tracking = next(t for t in self.trackings if isinstance(event, t.event_class))
         events = tracking.event_table
         statement = aggregate(
             [EventSource(tracking, [events.c.pgh_id == event.pgh_id])],
@@ -332,12 +329,6 @@ def _uuid(text: str) -> str | None:
 
 
 def _context_has(tracking: Tracking, key: str, value: str) -> ColumnElement[bool]:
-    storage, columns = tracking.options.context, tracking.event_table.c
-    if storage is None:
-        return literal(False)
-    if storage == "inline":
-        return cast("ColumnElement[bool]", columns.pgh_context[key].astext == value)
-    contexts = tracking.history.shared.context_table
-    return columns.pgh_context_id.in_(
-        select(contexts.c.id).where(contexts.c.metadata[key].astext == value)
+    return tracking.context_storage.metadata_meets(
+        tracking.event_table, lambda metadata: metadata[key].astext == value
     )

@@ -63,7 +63,7 @@ def check(bind: Engine | Connection, *models: Models) -> list[Finding]:
                 else finding
                 for finding in found
             ]
-        return [*missing, *found, *survey.bypassed()]
+        return [*missing, *survey.changed_kinds(), *found, *survey.bypassed()]
 
 
 def install(
@@ -78,7 +78,8 @@ def install(
     :param prune: True to drop also what the models do not have any more.
     :return: the steps that were done, in words; an empty list if there was nothing
         to do.
-    :raises InstallError: a table is missing, or a privilege.
+    :raises InstallError: a table is missing, or a privilege; a generated column is
+        VIRTUAL and the model says STORED, or the other way round.
 
     Example::
 
@@ -90,6 +91,11 @@ def install(
             raise InstallError(
                 "nothing is installed, since the database has no "
                 f"{', '.join(f'{m.kind} {m.name}' for m in missing)}; {MIGRATE}"
+            )
+        if wrong := survey.changed_kinds():
+            raise InstallError(
+                "nothing is installed, since triggers would see other values than the "
+                f"models say: {'; '.join(map(str, wrong))}"
             )
         return survey.install(prune)
 

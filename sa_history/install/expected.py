@@ -55,7 +55,7 @@ def _of_tracking(metadata: MetaData) -> Iterator[ExpectedObject]:
     if history is None:
         return
     shared = history.shared
-    yield ExpectedObject(shared.numbers(), shared.context_table)
+    yield ExpectedObject(shared.pg_sequence(), shared.context_table)
     for definition in shared.functions():
         yield ExpectedObject(definition, shared.context_table)
     for tracking in trackings_in(metadata):

@@ -244,7 +244,7 @@ def _guarded(metadata: MetaData) -> Iterator[GuardedObject]:
     read_only = [history.shared.context_table, *(t.event_table for t in trackings)]
     for table in read_only:
         yield _table(table, _NOT_ON_HISTORY, is_history=True)
-    numbers = history.shared.numbers().name
+    numbers = history.shared.pg_sequence().name
     yield GuardedObject(
         "SEQUENCE", numbers.schema, numbers.name, privileges=("USAGE", "UPDATE")
     )

@@ -19,12 +19,14 @@ from sa_history.ddl.catalog import (
     InstalledTrigger,
     read_catalog,
     read_columns,
+    read_generated_columns,
     read_partitions,
     read_schemas,
 )
 from sa_history.ddl.elements import DEFAULT_SCHEMA, Statement
 from sa_history.ddl.execution import connection_of, current_schema
 from sa_history.ddl.fingerprint import PREFIX
+from sa_history.definition.columns import kind_of_generated
 from sa_history.exc import InstallError
 from sa_history.install.drift import (
     Difference,
@@ -108,6 +110,25 @@ class Survey:
                 if column.name not in there[qualified]
             ]
         return found
+
+    def changed_kinds(self) -> list[Finding]:
+        """Return the generated columns whose kind is not that of the model."""
+        installed = read_generated_columns(self._connection, self._looked_at)
+        return [
+            Finding(
+                Problem.OUTDATED,
+                "column",
+                f"{qualified.schema}.{qualified.name}.{column.name}",
+                advice=f"it is {found}, and {wanted} in the model; drop it and add it "
+                "again in a migration",
+            )
+            for table in self._needed()
+            for qualified in [self._name(table)]
+            for column in table.columns
+            for wanted in [kind_of_generated(column)]
+            for found in [installed.get((qualified, column.name))]
+            if wanted is not None and found not in (None, wanted)
+        ]
 
     def _needed(self) -> list[Table]:
         """Return the tables that triggers stand on, and those that they write."""

@@ -25,14 +25,12 @@ from sqlalchemy import (
     column,
     func,
     literal,
-    literal_column,
     null,
     select,
     true,
     union_all,
 )
 from sqlalchemy import cast as sql_cast
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.expression import ColumnClause
 
 from sa_history.capture.event_table import key_columns
@@ -41,7 +39,7 @@ from sa_history.exc import EventsError
 from sa_history.query.event_json import event_details
 from sa_history.query.json_values import READABLE_JSON
 from sa_history.query.sources import EventSource, sources_of
-from sa_history.tracking.event_class import Context
+from sa_history.tracking.context_class import Context
 from sa_history.tracking.registry import Tracking
 
 
@@ -199,7 +197,8 @@ class _Filters:
         if self.until is not None:
             yield columns.pgh_created_at < self.until
         if self.context is not None:
-            yield _has_context(source.tracking, self.context)
+            storage = source.tracking.context_storage
+            yield storage.has(source.tracking.event_table, self.context)
         if self.transaction is not None:
             yield columns.pgh_xact_id == self.transaction
         if self.before is not None:
@@ -211,23 +210,6 @@ def _context_filter(context: Any) -> uuid.UUID | Mapping[str, Any] | None:
         return context
     found: uuid.UUID | None = getattr(context, "id", context)
     return found
-
-
-def _has_context(
-    tracking: Tracking, context: uuid.UUID | Mapping[str, Any]
-) -> ColumnElement[bool]:
-    columns, storage = tracking.event_table.c, tracking.options.context
-    if storage is None:
-        # A table that stores no context has no events of one.
-        return literal_column("false")
-    if not isinstance(context, Mapping):
-        return columns.pgh_context_id == context
-    if storage == "inline":
-        return columns.pgh_context.contains(context)
-    contexts = tracking.history.shared.context_table
-    return columns.pgh_context_id.in_(
-        select(contexts.c.id).where(contexts.c.metadata.contains(context))
-    )
 
 
 def _check_labels(
@@ -271,25 +253,19 @@ def _page(
 
 def _page_columns(index: int, tracking: Tracking) -> list[ColumnElement[Any]]:
     columns = tracking.event_table.c
-    inline = tracking.options.context == "inline"
+    storage = tracking.context_storage
     return [
         columns.pgh_id,
         literal(index, Integer).label("source"),
-        literal(tracking.event_type.__name__, String).label("pgh_model"),
+        literal(tracking.event_class.__name__, String).label("pgh_model"),
         literal(tracking.subject, String).label("pgh_obj_model"),
         _object_id(tracking).label("pgh_obj_id"),
         columns.pgh_label,
         columns.pgh_op,
         columns.pgh_created_at,
         columns.pgh_xact_id,
-        (
-            columns.pgh_context_id
-            if tracking.options.context
-            else sql_cast(null(), Uuid).label("pgh_context_id")
-        ),
-        (columns.pgh_context if inline else sql_cast(null(), JSONB)).label(
-            "inline_context"
-        ),
+        storage.id_of(tracking.event_table).label("pgh_context_id"),
+        storage.inline_metadata_of(tracking.event_table).label("inline_context"),
     ]
 
 

@@ -17,8 +17,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import cast as sql_cast
 
-from sa_history.capture.event_table import PREFIX
-from sa_history.capture.recording import OLD_KEY
+from sa_history.capture.event_table import OLD_KEY, PREFIX
 from sa_history.query.row_keys import have_key, key_as_json, keys_of
 from sa_history.sql.naming import AS_OF
 from sa_history.tracking.completeness import GONE, full_row_events, is_one_of

@@ -12,18 +12,16 @@ from sqlalchemy import (
     Subquery,
     and_,
     case,
-    cast,
     func,
     null,
     or_,
     select,
     type_coerce,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import InstrumentedAttribute
 
 from sa_history._types import Op
-from sa_history.capture.recording import OLD_KEY
+from sa_history.capture.event_table import OLD_KEY
 from sa_history.definition.conditions import suggestion
 from sa_history.exc import EventsError
 from sa_history.query.row_keys import (
@@ -126,7 +124,7 @@ def _compared(tracking: Tracking, name: str, key: Sequence[Any]) -> Subquery:
     return (
         select(
             *(events.c[n] for n in _COLUMNS),
-            _context(tracking).label("pgh_context"),
+            tracking.context_storage.metadata_of(events).label("pgh_context"),
             or_(begins, is_first, is_moved, and_(is_gone, was_gone.is_not(True))).label(
                 "is_visible"
             ),
@@ -188,19 +186,4 @@ def _visible(compared: Subquery) -> Select[Any]:
         select(*(c for c in columns if c is not columns.is_visible))
         .where(or_(columns.is_visible, stored_differs(columns.before, columns.after)))
         .order_by(columns.pgh_id)
-    )
-
-
-def _context(tracking: Tracking) -> ColumnElement[Any]:
-    """Return the metadata of an event's context."""
-    storage, events = tracking.options.context, tracking.event_table
-    if storage is None:
-        return cast(null(), JSONB)
-    if storage == "inline":
-        return events.c.pgh_context
-    contexts = tracking.history.shared.context_table
-    return (
-        select(contexts.c.metadata)
-        .where(contexts.c.id == events.c.pgh_context_id)
-        .scalar_subquery()
     )

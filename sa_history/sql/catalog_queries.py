@@ -142,6 +142,16 @@ WHERE n.nspname = ANY (:schemas) AND c.relkind IN ('r', 'p', 'f', 'v', 'm')
 """
 """The tables and views, with the names of their columns."""
 
+GENERATED_COLUMNS = """
+SELECT n.nspname AS schema, c.relname AS name, a.attname AS column,
+  CASE a.attgenerated WHEN 's' THEN 'STORED' ELSE 'VIRTUAL' END AS kind
+FROM pg_catalog.pg_attribute AS a
+JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = ANY (:schemas) AND a.attgenerated <> '' AND NOT a.attisdropped
+"""
+"""The generated columns of tables, with their kind."""
+
 SCHEMAS = """
 SELECT nspname::text FROM pg_catalog.pg_namespace
 WHERE nspname <> 'information_schema' AND NOT nspname LIKE 'pg\\_%'

@@ -1,33 +1,38 @@
-"""What events tell of their rows: all, or only some of it."""
+"""Which events store complete rows, and what a table's trackers leave out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Table, bindparam, or_
 
 from sa_history._types import Op, Operation
-from sa_history.capture.trackers import tell_all, whole_labels
+from sa_history.capture.trackers import full_row_labels, record_full_rows
+from sa_history.definition.columns import TrackedColumns
 from sa_history.tracking.registry import Tracking, trackings_of_table
 
 GONE = (Op.DELETE.value, Op.TRUNCATE.value)
-"""What an event says of a row that is not there any more."""
+"""The operations after which a row is not there any more."""
+
+_ALWAYS_COMPLETE = (*GONE, Op.BASELINE.value)
+"""Operations whose events say all of the row's state, whatever the label."""
 
 
 def missing_operations(tracking: Tracking) -> list[str]:
-    """Return what of a table's life its events do not tell, in words."""
+    """Return what a tracking lacks to record all states of all rows, in words."""
     columns = tracking.tracked_columns
     missing = [
         f"every {operation.value}"
         for operation in (Operation.INSERT, Operation.UPDATE, Operation.DELETE)
-        if not tell_all(tracking.trackers, columns, operation)
+        if not record_full_rows(tracking.trackers, columns, operation)
     ]
     return missing if columns.key else ["a primary key"]
 
 
 def complete_tracking(table: Table) -> Tracking | None:
-    """Return the tracking whose events tell all of a table's life, None without one."""
+    """Return a tracking that records all states of all rows, or None without one."""
     return next(
         (t for t in trackings_of_table(table) if not missing_operations(t)), None
     )
@@ -36,9 +41,9 @@ def complete_tracking(table: Table) -> Tracking | None:
 def is_one_of(column: ColumnElement[Any], values: Iterable[str]) -> ColumnElement[bool]:
     """Return whether a column has one of some values, which are the code's own.
 
-    They are written into the statement. With parameters, the plan that PostgreSQL keeps
-    for a prepared statement foresees one row where there are most of them, and a nested
-    loop for it: ten minutes for 100,000 rows as they were.
+    The values are written into the statement. With parameters, the plan that PostgreSQL
+    keeps for a prepared statement expects one row where there are most of them, and has
+    a nested loop for it: ten minutes for 100,000 rows as they were.
     """
     fixed: Any = bindparam(None, list(values), expanding=True, literal_execute=True)
     return column.in_(fixed)
@@ -47,23 +52,78 @@ def is_one_of(column: ColumnElement[Any], values: Iterable[str]) -> ColumnElemen
 def full_row_events(
     tracking: Tracking, events: FromClause
 ) -> Iterator[ColumnElement[bool]]:
-    """Yield what events meet that tell the whole row, or that it is gone."""
-    whole = whole_labels(tracking.trackers, tracking.tracked_columns)
-    if len(whole) < len(tracking.trackers):
+    """Yield criteria that select events with a complete row, and deletions.
+
+    :param events: the event table, or an alias of it.
+    """
+    labels = full_row_labels(tracking.trackers, tracking.tracked_columns)
+    if len(labels) < len(tracking.trackers):
         yield or_(
-            is_one_of(events.c.pgh_label, whole),
-            is_one_of(events.c.pgh_op, [*GONE, Op.BASELINE.value]),
+            is_one_of(events.c.pgh_label, labels),
+            is_one_of(events.c.pgh_op, _ALWAYS_COMPLETE),
         )
 
 
 def comparable_events(
     tracking: Tracking, events: FromClause
 ) -> Iterator[ColumnElement[bool]]:
-    """Yield what events meet that later ones of the same row are compared with.
+    """Yield criteria that select the events that later ones are compared with.
 
-    Where each change has an event with the whole row, those with less of it are passed
-    over, which would hide what changed.
+    If each insert and update has an event with the complete row, events with fewer
+    columns are passed over: compared with them, changes of other columns were hidden.
+
+    :param events: the event table, or an alias of it.
     """
-    columns, changes = tracking.tracked_columns, (Operation.INSERT, Operation.UPDATE)
-    if tell_all(tracking.trackers, columns, *changes):
+    if _records_every_state(tracking, tracking.tracked_columns):
         yield from full_row_events(tracking, events)
+
+
+def _records_every_state(tracking: Tracking, columns: TrackedColumns) -> bool:
+    changes = Operation.INSERT, Operation.UPDATE
+    return record_full_rows(tracking.trackers, columns, *changes)
+
+
+@dataclass(frozen=True, eq=False)
+class StoredAttributes:
+    """The attributes that the events of a tracking store, for events in Python.
+
+    A subclass that is defined later may add columns, so the value is made when events
+    are compared, and not kept.
+
+    :param columns: the tracked columns.
+    :param by_label: the attributes that each tracker stores.
+    :param comparable_labels: the labels of events that later ones are compared with;
+        those of all trackers, if None.
+    """
+
+    columns: TrackedColumns
+    by_label: Mapping[str, tuple[str, ...]]
+    comparable_labels: tuple[str, ...] | None
+
+    def of(self, event: Any) -> tuple[str, ...]:
+        """Return the attributes that an event stores."""
+        if event.pgh_op == Op.BASELINE:
+            return self.columns.stored
+        return self.by_label.get(event.pgh_label, self.columns.stored)
+
+    def is_comparable(self, event: Any) -> bool:
+        """Return whether an event is one of :func:`comparable_events`."""
+        return (
+            self.comparable_labels is None
+            or event.pgh_label in self.comparable_labels
+            or event.pgh_op in _ALWAYS_COMPLETE
+        )
+
+
+def stored_attributes(tracking: Tracking) -> StoredAttributes:
+    """Return the attributes that the events of a tracking store."""
+    trackers, columns = tracking.trackers, tracking.tracked_columns
+    return StoredAttributes(
+        columns=columns,
+        by_label={t.event_label: t.stored(columns) for t in trackers},
+        comparable_labels=(
+            tuple(full_row_labels(trackers, columns))
+            if _records_every_state(tracking, columns)
+            else None
+        ),
+    )

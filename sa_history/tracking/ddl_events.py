@@ -1,4 +1,4 @@
-"""Creating and dropping the triggers that record, together with their tables."""
+"""DDL events: the triggers that record are created and dropped with their tables."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sa_history.tracking.registry import Tracking, mirror_new_columns
 
 
 def install_with_tables(tracking: Tracking) -> None:
-    """Have the triggers come and go with the tables.
+    """Listen to DDL events, to create and drop the triggers with the tables.
 
-    The tracked table depends on the event table, so ``create_all`` makes the event
-    table first, and the triggers are made after the tracked table. Where that one
-    stands already, they are made after the event table.
+    The tracked table depends on the event table, so ``create_all`` creates the event
+    table first, and the triggers are created after the tracked table. If the tracked
+    table exists already, they are created after the event table.
     """
     table, event_table = tracking.table, tracking.event_table
     shared = tracking.history.shared.context_table
@@ -45,7 +45,7 @@ def install_with_tables(tracking: Tracking) -> None:
 
     @event.listens_for(table, "after_create")
     def create_triggers(_: Table, connection: Connection, **__: Any) -> None:
-        # Table.create() makes one table; a tracked one needs the others.
+        # Table.create() creates one table only, and a tracked one needs the others.
         _create_if_missing(event_table, connection)
         install(tracking, connection)
 
@@ -64,5 +64,5 @@ def install(tracking: Tracking, connection: Connection) -> None:
 
 def _create_if_missing(table: Table, connection: Connection) -> None:
     if exists(table, connection) is False:
-        # checkfirst is for an ENUM that the tracked table has made already.
+        # checkfirst is for an ENUM that was created with the tracked table.
         table.create(connection, checkfirst=True)

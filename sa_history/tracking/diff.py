@@ -1,4 +1,4 @@
-"""What differs between two versions of a row, in Python."""
+"""Diff: the attributes that differ between two versions of a row, as a mapping."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 
 class Diff(Mapping[str, "tuple[Any, Any]"]):
-    """What differs between two versions: ``{attribute: (before, after)}``.
+    """What differs between two versions of a row: ``{attribute: (before, after)}``.
 
-    The values have their Python types.
+    The values are those of the events' attributes, with their Python types.
 
     Example::
 
@@ -34,7 +34,7 @@ class Diff(Mapping[str, "tuple[Any, Any]"]):
         return f"Diff({self._changes!r})"
 
     def text(self) -> str:
-        """Return one line for each attribute.
+        """Return text with one line for each attribute.
 
         Example::
 
@@ -46,7 +46,7 @@ class Diff(Mapping[str, "tuple[Any, Any]"]):
         )
 
     def html(self) -> str:
-        """Return a table, its values escaped.
+        """Return an HTML table with one row for each attribute, its values escaped.
 
         Example::
 

@@ -1,4 +1,4 @@
-"""The classes that event tables and the context table are mapped to."""
+"""Event classes: what event tables are mapped to."""
 
 from __future__ import annotations
 
@@ -7,11 +7,7 @@ import uuid
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
-from sqlalchemy import (
-    Table,
-    and_,
-    inspect,
-)
+from sqlalchemy import Table, and_, inspect
 from sqlalchemy.exc import ArgumentError, InvalidRequestError
 from sqlalchemy.orm import (
     Mapped,
@@ -20,17 +16,18 @@ from sqlalchemy.orm import (
     foreign,
     registry,
     relationship,
-    remote,
     scoped_session,
 )
+from sqlalchemy.orm.mapper import _CONFIGURE_MUTEX
 
 from sa_history.capture.event_table import key_columns
 from sa_history.capture.options import TrackingOptions
 from sa_history.definition.columns import TrackedColumns
 from sa_history.exc import DefinitionError
 from sa_history.tracking.diff import Diff
+from sa_history.tracking.registry import Tracking
 from sa_history.tracking.restore import restore
-from sa_history.tracking.versions import Recorded, diff, previous_version
+from sa_history.tracking.versions import diff, previous_version
 from sa_history.util.sessions import is_async_session, unscoped
 
 if TYPE_CHECKING:
@@ -40,9 +37,9 @@ if TYPE_CHECKING:
 class Event:
     """The base of every event class.
 
-    An event is one row of an event table: what a row of the tracked table was, after
-    or before a change, and the change. It has the tracked model's attributes beside
-    those below.
+    An event is one row of an event table. It stores a row of the tracked table as it
+    was after or before a change, under the names of the tracked model's attributes, and
+    what the attributes below say of the change.
 
     Example::
 
@@ -51,32 +48,34 @@ class Event:
     """
 
     pgh_id: Mapped[int]
-    """Its number; events of all tables of a MetaData have one order."""
+    """The number of the event. One sequence numbers the events of all tables of a
+    MetaData."""
     pgh_created_at: Mapped[datetime.datetime]
-    """When the transaction began that made the change."""
+    """When the transaction that made the change began, unless ``track(created_at=...)``
+    says otherwise."""
     pgh_label: Mapped[str]
-    """The label of the tracker that wrote it."""
+    """The label of the tracker that wrote the event."""
     pgh_op: Mapped[str]
-    """What happened; a value of :class:`sa_history.Op`."""
+    """The operation, a value of :class:`sa_history.Op`."""
     pgh_xact_id: Mapped[int]
-    """The transaction; the same for all that was changed together."""
+    """The number of the transaction that made the change."""
     pgh_old_key: Mapped[list[Any] | None]
-    """The key that the row had before, in a list, if the change gave it another."""
+    """The values of the row's key before a change of the key, else None."""
     pgh_context_id: Mapped[uuid.UUID | None]
-    """The id of the context that the change was made in."""
+    """The id of the context that the change was made in, None outside of any."""
     pgh_context: Mapped[Any]
-    """The :class:`Context`, or its metadata where it is stored inline."""
+    """The :class:`Context`; with ``track(context="inline")`` its metadata."""
     pgh_obj: Mapped[Any]
-    """The tracked object as it is now, None once it is deleted."""
+    """The tracked object as it is now, None if it is deleted."""
 
-    pgh_recorded: ClassVar[Recorded]
-    """What events of this class record."""
+    pgh_tracking: ClassVar[Tracking]
+    """The tracking that writes the events of this class."""
 
     @property
     def diff(self) -> Diff | None:
-        """What changed since the row's previous event, None for its first one.
+        """What changed since the row's previous event, None if this is its first one.
 
-        It asks the database through the event's session; of an async one, call it in
+        The event's session queries the previous event; with an async session, write
         ``await session.run_sync(lambda _: event.diff)``.
 
         :raises EventsError: the event is in no session.
@@ -102,15 +101,16 @@ class Event:
     ) -> Awaitable[Any]: ...
 
     def revert(self, session: Any, *, columns: Sequence[str] | None = None) -> Any:
-        """Make the row what it was in this event, and flush.
+        """Write the values of this event into its row, and flush.
 
-        A row that was deleted comes back with its key. It is a change as any other,
-        and recorded as one.
+        A row that was deleted is inserted again with its key. The change is recorded as
+        any other.
 
-        :param session: with an async session, await the result.
+        :param session: the session that writes; with an async one, await the result.
         :param columns: the attributes to restore; all, if left out.
-        :return: the object, None of a Core table.
-        :raises EventsError: the event does not store an attribute.
+        :return: the object, or None for a row of a Core table.
+        :raises EventsError: the event does not store an attribute, or its table has no
+            primary key.
 
         Example::
 
@@ -131,57 +131,16 @@ class Event:
         return f"<{type(self).__name__} {identity}>"
 
 
-class Context:
-    """The base of the class that the context table is mapped to.
-
-    Example::
-
-        event.pgh_context.metadata  # {"user": 7, "url": "/x"}
-    """
-
-    id: Mapped[uuid.UUID]
-    """Its id."""
-    created_at: Mapped[datetime.datetime]
-    """When the first transaction began that made a change in it."""
-    updated_at: Mapped[datetime.datetime]
-    """When its keys last changed."""
-    metadata: Mapped[dict[str, Any]]
-    """Its keys and values, those of the contexts around it included."""
-    parent_id: Mapped[uuid.UUID | None]
-    """The id of the context around it; that one has a row if it made changes."""
-    parent: Mapped[Context | None]
-    """The context around it."""
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.metadata!r}>"
-
-
-def make_context_class(table: Table, mappers: registry) -> type[Context]:
-    """Map the context table to a class of its own."""
-    context_class = type("Context", (Context,), {})
-    mappers.map_imperatively(
-        context_class,
-        table,
-        properties={
-            "parent": relationship(
-                context_class,
-                primaryjoin=foreign(table.c.parent_id) == remote(table.c.id),
-                viewonly=True,
-            )
-        },
-    )
-    return context_class
-
-
 def make_event_class(
     columns: TrackedColumns,
     event_table: Table,
     model: type[Any] | None,
     options: TrackingOptions,
 ) -> type[Event]:
-    """Make the class of the events of a table, which is to be mapped.
+    """Make the class of the events of a table; :func:`map_events` maps it.
 
-    :raises DefinitionError: ``base`` cannot be the base of an event class.
+    :param model: the tracked class, None for a Core table.
+    :raises DefinitionError: the ``base`` option cannot be the base of an event class.
     """
     name = options.event_name or _class_name(columns.subject, options.events)
     if (
@@ -201,73 +160,67 @@ def make_event_class(
     return event_class
 
 
-def map_event_class(
-    event_class: type[Event],
-    columns: TrackedColumns,
-    event_table: Table,
-    model: type[Any] | None,
-    options: TrackingOptions,
-    context_class: type[Context],
-    mappers: registry,
-) -> None:
-    """Map the class of events to their table.
-
-    It is mapped imperatively: a base that makes dataclasses of its subclasses refuses a
-    ready ``__table__``.
-
-    :param mappers: for the events of a Core table.
-    :raises DefinitionError: SQLAlchemy cannot map it.
-    """
-    # The model's own registry, so that disposing of it takes the event class along.
-    if model is not None:
-        mapper: Mapper[Any] = inspect(model)
-        mappers = mapper.registry
-    try:
-        mappers.map_imperatively(
-            event_class,
-            event_table,
-            properties=_properties(columns, event_table, model, options, context_class),
-        )
-    except (ArgumentError, InvalidRequestError) as error:
-        raise DefinitionError(
-            f"{columns.subject}: its events cannot be mapped to "
-            f"{event_class.__name__}: {error}"
-        ) from error
-
-
 def _class_name(subject: str, events: str) -> str:
     """Return AccountEvent, or with ``events="prices"`` AccountPrices."""
     ending = "event" if events == "events" else events
     return "".join(p[:1].upper() + p[1:] for p in f"{subject}_{ending}".split("_"))
 
 
-def _properties(
-    columns: TrackedColumns,
-    event_table: Table,
-    model: type[Any] | None,
-    options: TrackingOptions,
-    context_class: type[Context],
-) -> dict[str, Any]:
+def map_events(tracking: Tracking) -> type[Event]:
+    """Return the event class of a tracking, and map it if it is not mapped yet.
+
+    It is mapped when it is needed first: most programs read the history of few models,
+    and to map an event class takes longer than to map its model.
+
+    :raises DefinitionError: SQLAlchemy cannot map it.
+    """
+    # Whoever configures mappers holds this lock, and may need an event class: a lock of
+    # our own beside it would let two threads wait for each other.
+    with _CONFIGURE_MUTEX:
+        if not tracking.is_mapped:
+            _map(tracking)
+    event_class: type[Event] = tracking.event_class
+    return event_class
+
+
+def _map(tracking: Tracking) -> None:
+    mappers = tracking.history.mappers
+    if tracking.model is not None:
+        # The model's own registry, so that disposing of it takes the event class along.
+        mapper: Mapper[Any] = inspect(tracking.model)
+        mappers = mapper.registry
+    try:
+        # Imperatively: a base that makes dataclasses of its subclasses refuses a ready
+        # __table__.
+        mappers.map_imperatively(
+            tracking.event_class,
+            tracking.event_table,
+            properties=_properties(tracking),
+        )
+    except (ArgumentError, InvalidRequestError) as error:
+        raise DefinitionError(
+            f"{tracking.subject}: its events cannot be mapped to "
+            f"{tracking.event_class.__name__}: {error}"
+        ) from error
+
+
+def _properties(tracking: Tracking) -> dict[str, Any]:
+    columns, event_table = tracking.tracked_columns, tracking.event_table
     properties: dict[str, Any] = {
         name: event_table.columns[columns.columns[name].name] for name in columns.stored
     }
-    if options.context == "reference":
-        context_mapper: Mapper[Any] = inspect(context_class)
-        properties["pgh_context"] = relationship(
-            context_class,
-            primaryjoin=foreign(event_table.c.pgh_context_id) == context_mapper.c.id,
-            viewonly=True,
-        )
-    if model is not None and columns.key:
+    properties |= tracking.context_storage.relationships(
+        event_table, tracking.history.context_class
+    )
+    if tracking.model is not None and columns.key:
         key = [columns.columns[name] for name in columns.key]
+        event_key = key_columns(columns, event_table)
         properties["pgh_obj"] = relationship(
-            model,
+            tracking.model,
             primaryjoin=and_(
                 *(
                     foreign(event_column) == column
-                    for event_column, column in zip(
-                        key_columns(columns, event_table), key, strict=True
-                    )
+                    for event_column, column in zip(event_key, key, strict=True)
                 )
             ),
             viewonly=True,

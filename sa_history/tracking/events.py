@@ -19,7 +19,7 @@ from sa_history._types import UNSET, Unset
 from sa_history.capture.event_table import key_columns
 from sa_history.exc import EventsError
 from sa_history.tracking.completeness import comparable_events
-from sa_history.tracking.event_class import Event
+from sa_history.tracking.event_class import Event, map_events
 from sa_history.tracking.identity import key_by_identity
 from sa_history.tracking.registry import Tracking, trackings_of_table
 
@@ -29,8 +29,8 @@ E = TypeVar("E", bound=Event)
 class Events(Generic[E]):
     """The events of a model, or those of one row.
 
-    It makes statements and runs none, so it serves ``Session`` and ``AsyncSession``
-    alike. The attributes of the event class are its attributes too.
+    The methods return statements and execute none, so they serve ``Session`` and
+    ``AsyncSession`` alike. The attributes of the event class are attributes here too.
 
     Example::
 
@@ -46,9 +46,9 @@ class Events(Generic[E]):
         self._key = key
 
     def of(self, key: Any) -> Events[E]:
-        """Return the events of the row with a key, also if there is no such row now.
+        """Return the events of the row with a key, also of a row that is deleted.
 
-        :param key: its value, or a tuple where it has several columns.
+        :param key: the value of the primary key, or a tuple if it has several columns.
 
         Example::
 
@@ -59,7 +59,7 @@ class Events(Generic[E]):
     @property
     def model(self) -> type[E]:
         """The mapped event class."""
-        return self._tracking.event_class  # type: ignore[return-value]
+        return map_events(self._tracking)  # type: ignore[return-value]
 
     @property
     def table(self) -> Table:
@@ -69,7 +69,7 @@ class Events(Generic[E]):
     def select(self) -> Select[Any]:
         """Return a SELECT of the events, oldest first.
 
-        :raises EventsError: on an object that has no key yet.
+        :raises EventsError: the events are those of an object that has no key yet.
 
         Example::
 
@@ -84,8 +84,8 @@ class Events(Generic[E]):
         An attribute of the model that has the name of one of this object's, such as
         ``model``, is ``Account.events.model.model`` here.
 
-        :raises EventsError: a criterion is True or False, which such a name makes of a
-            comparison.
+        :raises EventsError: a criterion is True or False, as the comparison of such a
+            name is.
 
         Example::
 
@@ -117,16 +117,16 @@ class Events(Generic[E]):
         return self.select().order_by(None).order_by(self._newest).limit(1)
 
     def at(self, key: Any, when: datetime.datetime | Unset = UNSET) -> Select[Any]:
-        """Return a SELECT of the event that tells what a row was at a time.
+        """Return a SELECT of the event that stores what a row was at a time.
 
-        It is the last one whose transaction had begun by then, and, where there are
-        such, that stores the whole row. A row that was deleted by then has one that
-        says so, if deletes are recorded. A row that got another key by then is found
-        by that one.
+        It is the last event whose transaction had begun by then; of trackers that store
+        complete rows, if each insert and update has such an event. For a row that was
+        deleted by then it is the deletion, if deletions are recorded. A row that got
+        another key by then is found by that key.
 
-        :param key: of the row; left out of the events of one row.
+        :param key: the key of the row; left out if the events are those of one row.
         :param when: the time.
-        :raises EventsError: of which row, or when, is not told.
+        :raises EventsError: the row or the time is missing.
 
         Example::
 
@@ -148,7 +148,10 @@ class Events(Generic[E]):
     def between(
         self, since: datetime.datetime, until: datetime.datetime
     ) -> Select[Any]:
-        """Return a SELECT of the events from a time on, and before another.
+        """Return a SELECT of the events from one time on and before another.
+
+        :param since: the earliest ``pgh_created_at``.
+        :param until: the time that ``pgh_created_at`` is before.
 
         Example::
 
@@ -199,9 +202,9 @@ class Events(Generic[E]):
 
 
 class EventsAttribute:
-    """What ``track`` puts on a model as ``Model.events``.
+    """The attribute ``Model.events``, as ``track`` adds it.
 
-    On the class it gives the events of all rows, on an object those of its row.
+    Of the class it is the events of all rows, of an object those of its row.
     """
 
     def __init__(self, tracking: Tracking) -> None:
@@ -242,9 +245,10 @@ def key_of(tracking: Tracking, obj: object) -> list[tuple[Column[Any], Any]]:
 
 
 def key_values(tracking: Tracking, key: Any) -> list[Any]:
-    """Return the values of a key that was given as one value or as a tuple.
+    """Return the values of a key.
 
-    :raises EventsError: it has another number of values.
+    :param key: the value, or a tuple of the values in the order of the key's columns.
+    :raises EventsError: the key has another number of columns.
     """
     values = list(key) if isinstance(key, (tuple, list)) else [key]
     names = tracking.tracked_columns.key
@@ -258,9 +262,10 @@ def key_values(tracking: Tracking, key: Any) -> list[Any]:
 def trackings_of(target: Any) -> list[Tracking]:
     """Return the trackings of a mapped class, a Table or a mapped object.
 
-    An object of a joined subclass has rows in several tables; its own comes first.
+    An object of a joined subclass has rows in several tables; the trackings of the
+    subclass's own table come first.
 
-    :raises EventsError: it is not tracked.
+    :raises EventsError: the target is not tracked.
     """
     tables: list[Table] = [target] if isinstance(target, Table) else []
     if not tables:
@@ -283,8 +288,8 @@ def events(target: Any, name: str = "events") -> Events[Event]:
     """Return the events of a tracked class, object or Core table.
 
     :param target: a mapped class, an object of one, or a Table.
-    :param name: the ``events`` option of :func:`track`.
-    :raises EventsError: it is not tracked, or not under that name.
+    :param name: the ``events`` option of the :func:`track` that is meant.
+    :raises EventsError: the target is not tracked, or not under that name.
 
     Example::
 
@@ -292,6 +297,6 @@ def events(target: Any, name: str = "events") -> Events[Event]:
     """
     for tracking in trackings_of(target):
         if tracking.options.events == name:
-            whole = isinstance(target, (Table, type))
-            return Events(tracking, None if whole else target)
+            is_of_all = isinstance(target, (Table, type))
+            return Events(tracking, None if is_of_all else target)
     raise EventsError(f"{target!r} has no events named {name!r}; see track(events=...)")

@@ -24,24 +24,24 @@ def ignore(
 ) -> IgnoreBlock:
     """Return a block in which named triggers do not run.
 
-    It is a context manager, an async one, and a decorator. What counts is when a
-    statement is executed, so flush inside of the block what is meant to be in it.
-    Nothing is sent to the database here: the next statement carries it, in the
-    transaction, so it ends with the block, with a rollback and with the connection's
-    return to the pool.
+    The block is a context manager, an async context manager, and a decorator. It counts
+    for statements that are executed inside of it, so flush there what it is meant for.
+    The block itself sends nothing: the next statement sends a setting of its
+    transaction along, which ends with the block, with a rollback, and when the
+    connection returns to its pool.
 
-    :param target: a session or connection, sync or async, to which it is bound.
-        Without one it is for whatever the thread does; inside a running event loop,
-        where tasks share the thread, that is refused.
-    :param what: models or tables, and names of triggers. Models alone: every trigger
-        of theirs, tracking included. With names: those of them; tracking has the name
-        of its attribute, ``"events"``. Names alone: the triggers with that name of all
-        tables. Blocks inside of one another add up.
-    :raises IgnoreError: nothing is named, or a model has no such trigger; on entering:
-        the target cannot have a block.
+    :param target: the session or connection, sync or async, that the block is for. If
+        left out, the block is for all statements of the thread; a running event loop,
+        whose tasks share the thread, refuses that.
+    :param what: models or tables, and names of triggers. Models without names: all
+        their triggers, tracking included. Models with names: their triggers of these
+        names; that of tracking is the name of its attribute, ``"events"``. Names alone:
+        the triggers of these names on all tables. Nested blocks add up.
+    :raises IgnoreError: nothing is named, or a model has no such trigger; when the
+        block is entered: the target cannot have a block.
 
-    A trigger that is deferred is ignored where its statement is executed; what it
-    writes, where it runs.
+    Whether a deferred trigger is ignored is decided when its statement is executed;
+    whether the triggers of its own writes are, when it runs.
 
     A trigger with ``ignorable=False`` runs all the same, and append-only protection
     of events cannot be ignored.
@@ -58,12 +58,12 @@ def ignore(
     """
     if isinstance(target, (str, type, Table)):
         return IgnoreBlock(UNSET, _keys((target, *what)))
-    # It is looked at when the block is entered: a scoped session may not exist before.
+    # Checked when the block is entered: a scoped session may not exist before.
     return IgnoreBlock(target, _keys(what))
 
 
 class IgnoreBlock(Block[frozenset[str]]):
-    """What :func:`ignore` returns."""
+    """A block in which triggers do not run, as :func:`ignore` makes it."""
 
     error = IgnoreError
     function = "history.ignore"
@@ -113,7 +113,7 @@ def _keys(what: tuple[Any, ...]) -> frozenset[str]:
 
 
 def _triggers(model: Any) -> list[tuple[str, Table]]:
-    """Return the triggers of a model that can be ignored, by name."""
+    """Return the triggers of a model that can be ignored, each with its table."""
     found = [
         (name, table) for table in _tables(model) for name in _ignorable_names(table)
     ]
@@ -134,7 +134,7 @@ def _ignorable_names(table: Table) -> list[str]:
 
 
 def _tables(model: Any) -> list[Table]:
-    """Return the tables that hold a model's rows, its subclasses' included."""
+    """Return the tables of a model's rows, those of its subclasses included."""
     if isinstance(model, Table):
         return [model]
     mapper = inspect(model, raiseerr=False) if isinstance(model, type) else None

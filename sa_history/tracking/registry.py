@@ -1,4 +1,4 @@
-"""What is tracked: one Tracking for each ``track``, one History for each MetaData."""
+"""What is tracked: a Tracking for each ``track``, a History for each MetaData."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy import MetaData, Table, inspect, types
 from sqlalchemy.orm import Mapper, registry
-from sqlalchemy.orm.mapper import _CONFIGURE_MUTEX
 
 from sa_history.capture.append_only import append_only_trigger
+from sa_history.capture.context_storage import CONTEXT_STORAGES, ContextStorage
 from sa_history.capture.context_table import SharedObjects, create_shared_objects
-from sa_history.capture.event_table import leave_out_checks, mirrored
+from sa_history.capture.event_table import add_event_column
 from sa_history.capture.options import TrackingOptions
 from sa_history.capture.recording import (
     Capture,
@@ -29,23 +29,19 @@ from sa_history.sql.compose import Qualified
 from sa_history.sql.expressions import type_sql
 from sa_history.sql.ignore_switch import is_ignored
 from sa_history.sql.naming import check_conventions, generated_name
-from sa_history.tracking.event_class import (
-    Context,
-    Event,
-    make_context_class,
-    map_event_class,
-)
+from sa_history.tracking.context_class import Context, make_context_class
 
 
 @dataclass(frozen=True, eq=False)
 class History:
-    """What sa_history knows of one MetaData; it stands in ``MetaData.info``.
+    """The trackings of one MetaData, and what they share; part of ``MetaData.info``.
 
     :param metadata: the MetaData.
     :param shared: the objects that its event tables share.
-    :param context_class: what the context table is mapped to.
-    :param mappers: maps what belongs to no model of the application.
-    :param trackings: by tracked table and name.
+    :param context_class: the class that the context table is mapped to.
+    :param mappers: the registry of classes that belong to no model: the context class,
+        and the event classes of Core tables.
+    :param trackings: by the key of the tracked table and the ``events`` option.
     """
 
     metadata: MetaData
@@ -63,7 +59,7 @@ INFO_KEY = "sa_history"
 
 
 def history_of(metadata: MetaData) -> History | None:
-    """Return what is known of a MetaData, None where nothing is tracked."""
+    """Return the History of a MetaData, or None if nothing in it is tracked."""
     found: History | None = metadata.info.get(INFO_KEY)
     return found
 
@@ -75,7 +71,7 @@ def trackings_of_table(table: Table) -> list[Tracking]:
 
 
 def ensure_history(metadata: MetaData) -> History:
-    """Return what is known of a MetaData, and begin to know it."""
+    """Return the History of a MetaData, made if there is none."""
     found = history_of(metadata)
     if found is not None and found.shared.context_table.key in metadata.tables:
         return found
@@ -90,16 +86,17 @@ def ensure_history(metadata: MetaData) -> History:
 
 @dataclass(frozen=True, eq=False)
 class Tracking:
-    """One ``track`` of one table: what it records, and where.
+    """One ``track`` of one table: what it records, and into which event table.
 
-    :param subject: the model's name, for messages.
+    :param subject: the model's name, or the table's, for messages.
     :param table: the tracked table.
     :param model: the mapped class, None for a Core table.
-    :param trackers: what is recorded, in order.
+    :param trackers: the trackers, in the order in which ``track`` got them.
     :param options: the options of ``track``.
-    :param history: what is known of the MetaData.
+    :param history: the History of the MetaData.
     :param event_table: the table of the events.
-    :param event_type: the class of the events, which may not be mapped yet.
+    :param event_class: the class of the events, an ``Event``. It may not be mapped yet:
+        statements use what ``map_events`` returns.
     """
 
     subject: str
@@ -109,37 +106,20 @@ class Tracking:
     options: TrackingOptions
     history: History
     event_table: Table
-    event_type: type[Event]
+    event_class: type[Any]
     _recordings: dict[Any, tuple[Recording, ...]] = field(
         default_factory=dict, init=False, repr=False
     )
 
     @property
-    def event_class(self) -> type[Event]:
-        """The class of the events, mapped.
-
-        It is mapped when it is asked for first: most programs read the history of few
-        models, and to map an event class takes longer than to map its model.
-        """
-        # Who configures mappers holds it, and may ask for an event class: two threads
-        # would wait for each other if there were a lock of our own beside it.
-        with _CONFIGURE_MUTEX:
-            if not self.is_mapped:
-                map_event_class(
-                    self.event_type,
-                    self.tracked_columns,
-                    self.event_table,
-                    self.model,
-                    self.options,
-                    self.history.context_class,
-                    self.history.mappers,
-                )
-        return self.event_type
-
-    @property
     def is_mapped(self) -> bool:
         """Whether the class of the events is mapped."""
-        return "__mapper__" in vars(self.event_type)
+        return "__mapper__" in vars(self.event_class)
+
+    @property
+    def context_storage(self) -> ContextStorage:
+        """How the events store their context."""
+        return CONTEXT_STORAGES[self.options.context](self.history.shared)
 
     @property
     def tracked_columns(self) -> TrackedColumns:
@@ -153,11 +133,11 @@ class Tracking:
         )
 
     def tracker(self, label: str) -> Tracker | None:
-        """Return the tracker with a label, None where there is none."""
+        """Return the tracker with a label, or None if there is no such tracker."""
         return next((t for t in self.trackers if t.event_label == label), None)
 
     def recordings(self) -> tuple[Recording, ...]:
-        """Return what each tracker writes for each operation.
+        """Return what each tracker writes, for each of its operations.
 
         :raises DefinitionError: a tracker does not fit the table.
         """
@@ -174,7 +154,7 @@ class Tracking:
         return self._recordings[now]
 
     def capture(self) -> Capture:
-        """Return what is recorded, as a value for the triggers."""
+        """Return the value that the trigger function and the triggers are made of."""
         shared, events = self.history.shared, self.event_table
         function = generated_name(
             self.table.metadata, "history_function", event_table_name=events.name
@@ -185,11 +165,8 @@ class Tracking:
             function=Qualified(events.schema, function),
             recordings=self.recordings(),
             level=self.options.level,
-            attach_context=(
-                shared.attach_context if self.options.context == "reference" else None
-            ),
+            context_values=self.context_storage.trigger_values(),
             context_value=shared.context_value,
-            inline_context=self.options.context == "inline",
             context_columns=tuple(
                 ContextColumn(
                     column.name,
@@ -209,12 +186,15 @@ class Tracking:
         )
 
     def function(self) -> PGFunction | None:
-        """Return the trigger function, None where all trackers are manual."""
+        """Return the trigger function, or None if no tracker has an operation."""
         capture = self.capture()
         return record_function(capture) if capture.recordings else None
 
     def objects(self) -> list[PGFunction | PGTrigger]:
-        """Return the trigger function and the triggers; together they cost less."""
+        """Return the trigger function and the triggers, none if they have no work.
+
+        Both are made of one capture, which is most of the cost.
+        """
         capture = self.capture()
         if not capture.recordings:
             return []
@@ -224,7 +204,7 @@ class Tracking:
         ]
 
     def append_only_trigger(self) -> PGTrigger | None:
-        """Return the trigger on the event table, None where it is not protected."""
+        """Return the trigger of the event table, or None if it is not append-only."""
         if not self.options.append_only:
             return None
         return append_only_trigger(
@@ -248,9 +228,7 @@ def mirror_new_columns(tracking: Tracking) -> None:
     for name in columns.stored:
         column = columns.columns[name]
         if column.name not in event_table.columns:
-            event_column = mirrored(column, is_key=False)
-            event_table.append_column(event_column)
-            leave_out_checks(event_table)
+            event_column = add_event_column(event_table, column)
             if tracking.is_mapped:
-                mapper: Mapper[Any] = inspect(tracking.event_type)
+                mapper: Mapper[Any] = inspect(tracking.event_class)
                 mapper.add_property(name, event_column)

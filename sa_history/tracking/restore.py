@@ -1,4 +1,4 @@
-"""A row, made what it was in an event."""
+"""Restoring a row: its table's columns get the values that an event stores."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from sa_history.exc import EventsError
+from sa_history.tracking.completeness import stored_attributes
 from sa_history.tracking.identity import identity_by_key
 from sa_history.tracking.stored_values import (
     may_read_none,
@@ -30,31 +31,35 @@ from sa_history.tracking.stored_values import (
 
 
 def restore(session: Session, event: Any, columns: Sequence[str] | None) -> Any:
-    """Restore the row of an event, and return its object, None of a Core table.
+    """Write the values of an event into its row.
 
-    :param columns: the attributes to restore; None for all.
-    :raises EventsError: the event does not store an attribute, or its row has no key.
+    :param columns: the attributes to restore; all, if None.
+    :return: the object of the row, or None for a row of a Core table.
+    :raises EventsError: the event does not store an attribute, or its table has no
+        primary key.
     """
-    recorded = event.pgh_recorded
+    tracking = event.pgh_tracking
+    recorded = stored_attributes(tracking)
+    tracked, stored = recorded.columns, recorded.of(event)
     if isinstance(columns, str):
         raise EventsError(f"columns is a list of names, got {columns!r}")
-    wanted = recorded.columns.stored if columns is None else tuple(columns)
-    missing = [name for name in wanted if name not in recorded.stored(event)]
+    wanted = tracked.stored if columns is None else tuple(columns)
+    missing = [name for name in wanted if name not in stored]
     if missing:
         raise EventsError(
             f"{event!r} does not store {', '.join(missing)}; give columns=[...] of "
-            f"{', '.join(recorded.stored(event))}"
+            f"{', '.join(stored)}"
         )
-    if not recorded.columns.key:
+    if not tracked.key:
         raise EventsError(
-            f"{recorded.columns.subject} has no primary key, so the row of {event!r} "
+            f"{tracked.subject} has no primary key, so the row of {event!r} "
             "cannot be told from others"
         )
-    columns_of = recorded.columns.columns
-    unwritten = {*recorded.columns.generated, *recorded.columns.key}
+    columns_of = tracked.columns
+    unwritten = {*tracked.generated, *tracked.key}
     restored = {n: columns_of[n] for n in wanted if n not in unwritten}
-    by_key = {columns_of[n]: getattr(event, n) for n in recorded.columns.key}
-    table = recorded.columns.table
+    by_key = {columns_of[n]: getattr(event, n) for n in tracked.key}
+    table = tracked.table
     is_row = [column == value for column, value in by_key.items()]
     session.flush()
     values = _values_of(session, event, restored)
@@ -64,15 +69,18 @@ def restore(session: Session, event: Any, columns: Sequence[str] | None) -> Any:
     elif values := {c: v for c, v in values.items() if not is_always_identity(c)}:
         written = {c: value_to_write(c.type, value) for c, value in values.items()}
         session.execute(update(table).where(*is_row).values(written))
-    if recorded.model is None:
+    if tracking.model is None:
         return None
     # An object of a joined class may be without its row in another table yet.
-    identity = identity_by_key(inspect(recorded.model), by_key)
-    return session.get(recorded.model, identity, populate_existing=True)
+    identity = identity_by_key(inspect(tracking.model), by_key)
+    return session.get(tracking.model, identity, populate_existing=True)
 
 
 def inserted(table: Table, values: Mapping[Column[Any], Any]) -> Insert:
-    """Return an INSERT of a row as it was, also of what the database would count."""
+    """Return an INSERT that also restores identity values that are GENERATED ALWAYS.
+
+    :param values: the values by column of the table.
+    """
     if not any(map(is_always_identity, values)):
         written = {c: value_to_write(c.type, value) for c, value in values.items()}
         return insert(table).values(written)
@@ -108,7 +116,7 @@ def _values_of(
     values = {column: getattr(event, name) for name, column in attributes.items()}
     unclear = [c for c, v in values.items() if v is None and may_read_none(c.type)]
     if unclear:
-        events = event.pgh_recorded.table
+        events = event.pgh_tracking.event_table
         query = select(*selected([events.c[column.name] for column in unclear], "is"))
         query = query.where(events.c.pgh_id == event.pgh_id)
         found = session.execute(query).mappings().one()
@@ -118,5 +126,5 @@ def _values_of(
 
 
 def is_always_identity(column: Column[Any]) -> bool:
-    """Return whether a column is GENERATED ALWAYS AS IDENTITY."""
+    """Return whether a column is ``GENERATED ALWAYS AS IDENTITY``."""
     return column.identity is not None and bool(column.identity.always)

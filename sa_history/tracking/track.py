@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from sqlalchemy import Column, ColumnElement, MetaData, Table, event, func
 from sqlalchemy.orm import Mapper
 
-from sa_history._types import ContextStorage, Level
+from sa_history._types import ContextOption, Level
 from sa_history.attachments.attach import attach, fits
+from sa_history.capture.context_storage import CONTEXT_STORAGES
 from sa_history.capture.event_table import make_event_table
 from sa_history.capture.options import TrackingOptions
 from sa_history.capture.trackers import (
@@ -38,7 +39,6 @@ from sa_history.tracking.registry import (
     mirror_new_columns,
     trackings_of_table,
 )
-from sa_history.tracking.versions import Recorded
 from sa_history.triggers.base import TableTrigger
 from sa_history.util.arguments import as_names, checked_level
 
@@ -57,7 +57,7 @@ def track(
     event_table: str | None = None,
     schema: str | None = None,
     base: type[Any] = Event,
-    context: ContextStorage | None = "reference",
+    context: ContextOption | None = "reference",
     context_columns: Sequence[Column[Any]] = (),
     append_only: bool = False,
     created_at: ColumnElement[datetime.datetime] = _TRANSACTION_TIME,
@@ -68,25 +68,28 @@ def track(
 ) -> Callable[[T], T]:
     """Track a mapped class or a table: each change becomes an event.
 
-    It adds an event table to the MetaData, maps it to an event class, and has
-    ``create_all`` install the triggers that write it. Use it again on the same class
-    for a second event table.
+    An event table is added to the MetaData and mapped to an event class, and
+    ``create_all`` installs the triggers that write it. A second ``track`` of the same
+    class adds a second event table.
 
-    :param trackers: what is recorded, as classes or instances; without any,
-        ``Snapshot`` and ``AfterDelete``.
-    :param columns: attribute names to store, all if left out. The key always is.
+    :param trackers: the trackers, as classes or instances; ``Snapshot`` and
+        ``AfterDelete``, if left out.
+    :param columns: attribute names to store; all, if left out. The key is always
+        stored.
     :param exclude: attribute names not to store, instead of ``columns``.
     :param level: ``"statement"`` runs a trigger once for a statement, ``"row"`` once
         for each row: slower for many rows, and needed on a table that is written
         directly in a leaf partition, or by logical replication (there with ``ALTER
         TABLE ... ENABLE ALWAYS TRIGGER``).
     :param events: the attribute that reads the events.
-    :param event_name: the name of the event class.
-    :param event_table: the name of the event table.
-    :param schema: the schema of the event table, the tracked table's if left out.
+    :param event_name: the name of the event class; ``AccountEvent`` for ``Account``, if
+        left out.
+    :param event_table: the name of the event table; ``account_event`` for ``account``,
+        if left out.
+    :param schema: the schema of the event table; the tracked table's, if left out.
     :param base: a plain class that the event class inherits.
-    :param context: ``"reference"`` links the context's row, ``"inline"`` stores its
-        metadata in each event, None stores none.
+    :param context: ``"reference"`` stores the id of the context's row, ``"inline"``
+        also the context's metadata in each event; None stores no context.
     :param context_columns: keys of the context that are stored in columns of their
         own. One that is not nullable makes a change without it fail.
     :param append_only: refuse to update, delete or truncate events.
@@ -94,16 +97,17 @@ def track(
         transaction began. ``func.clock_timestamp()`` is when it was written.
     :param search_path: schemas in which conditions find operators, such as that of
         an extension; write access to them is a way into the trigger.
-    :param ignorable: whether ``history.ignore`` turns it off. What it does any client
-        can do that may write the table; give False where history has to be complete
-        whoever writes.
-    :param index: attribute names by which events are looked for, such as foreign keys:
-        each gives the event table an index, which every event pays for.
-    :param notify: the name of a channel to NOTIFY when there are new events, once for
-        a transaction at most, for readers of :func:`feed`.
+    :param ignorable: whether ``history.ignore`` turns the tracking off. Any client that
+        may write the table can do the same; give False if the history has to be
+        complete whoever writes.
+    :param index: attribute names by which events are searched, such as foreign keys;
+        each is an index of the event table, which makes each event slower to write.
+    :param notify: the name of a channel, of up to 63 bytes, to NOTIFY when there are
+        new events, once in a transaction, for readers of :func:`feed`; no NOTIFY, if
+        None.
     :return: a decorator that returns the class or table.
-    :raises DefinitionError: something in the definition cannot work; the message
-        says what, and what to write.
+    :raises DefinitionError: something in the definition cannot work; the message says
+        what is wrong, and what to write.
 
     Example::
 
@@ -151,15 +155,13 @@ def _track(
     target: Any, trackers: tuple[Tracker, ...], options: TrackingOptions
 ) -> None:
     subject, table, model = definition_target(target, "track")
-    if is_view(table):
+    # SQLAlchemy 2.1 has views of its own, whose tables say what they are.
+    if is_view(table) or getattr(table, "is_view", False):
         raise DefinitionError(f"{subject} is a view; track the tables that it reads")
     _check_labels(subject, trackers)
     history = ensure_history(table.metadata)
-    taken = getattr_static(model, options.events, None) if model else None
-    if (table.key, options.events) in history.trackings or not (
-        taken is None
-        or (isinstance(taken, EventsAttribute) and taken.tracking.table is not table)
-    ):
+    is_tracked = (table.key, options.events) in history.trackings
+    if is_tracked or _has_attribute(model, table, options.events):
         raise DefinitionError(
             f"{subject} has an attribute {options.events!r} already; give "
             "events='another_name' (and event_table=, where it is tracked twice)"
@@ -169,14 +171,18 @@ def _track(
     for tracker in trackers:  # before anything is added to the MetaData
         tracker.stored(columns)
         tracker.recordings(columns)
-    event_table = make_event_table(table, columns, options, history.shared)
-    event_type = make_event_class(columns, event_table, model, options)
+    event_table = make_event_table(
+        table,
+        columns,
+        options,
+        history.shared,
+        CONTEXT_STORAGES[options.context](history.shared),
+    )
+    event_class = make_event_class(columns, event_table, model, options)
     tracking = Tracking(
-        subject, table, model, trackers, options, history, event_table, event_type
+        subject, table, model, trackers, options, history, event_table, event_class
     )
-    event_type.pgh_recorded = Recorded(
-        table, event_table, model, trackers, lambda: tracking.tracked_columns
-    )
+    event_class.pgh_tracking = tracking
     claims = claims_of(table.metadata)
     for made in tracking.objects():
         claims.take(made, table, f"tracking of {subject}")
@@ -185,6 +191,18 @@ def _track(
     install_with_tables(tracking)
     if model is not None:
         setattr(model, options.events, EventsAttribute(tracking))
+
+
+def _has_attribute(model: type[Any] | None, table: Table, name: str) -> bool:
+    """Return whether a model has an attribute that its events would replace.
+
+    The events of a base with a table of its own are no such attribute: those of the
+    subclass take their name.
+    """
+    found = None if model is None else getattr_static(model, name, None)
+    if isinstance(found, EventsAttribute):
+        return found.tracking.table is table
+    return found is not None
 
 
 def _check_labels(subject: str, trackers: Sequence[Tracker]) -> None:
@@ -203,7 +221,10 @@ def _check_labels(subject: str, trackers: Sequence[Tracker]) -> None:
 def _check_manual_labels(
     subject: str, trackers: Sequence[Tracker], others: Sequence[Tracking]
 ) -> None:
-    """``create_event`` knows by the label alone which history is meant."""
+    """Refuse a Manual label that another ``track`` of the table has.
+
+    ``create_event`` is given the label alone, and finds the event table by it.
+    """
     taken = {
         tracker.event_label: other.options.events
         for other in others
@@ -220,7 +241,7 @@ def _check_manual_labels(
 
 
 def _follow_subclass(mapper: Mapper[Any], class_: type[Any]) -> None:
-    """Record the columns that a subclass adds to its base's table."""
+    """Add the columns that a subclass adds to its base's table to the event table."""
     table = mapper.local_table
     if isinstance(table, Table) and shares_a_table(mapper):
         for tracking in trackings_of_table(table):

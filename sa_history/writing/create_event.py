@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Any, overload
 from sqlalchemy import (
     ColumnElement,
     Text,
-    Uuid,
-    func,
     insert,
     literal,
     select,
     types,
 )
 from sqlalchemy import cast as cast_sql
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.sql.dml import ReturningInsert
 
@@ -25,8 +22,7 @@ from sa_history.ddl.elements import DEFAULT_SCHEMA
 from sa_history.definition.conditions import suggestion
 from sa_history.exc import EventsError
 from sa_history.sql.expressions import call_once
-from sa_history.sql.naming import CONTEXT_ID, CONTEXT_METADATA
-from sa_history.tracking.event_class import Event
+from sa_history.tracking.event_class import Event, map_events
 from sa_history.tracking.events import key_of, trackings_of
 from sa_history.tracking.registry import Tracking
 from sa_history.util.sessions import is_async_session, unscoped
@@ -87,7 +83,7 @@ def create_event(
 def _create(session: Session, tracking: Tracking, obj: object, label: str) -> Event:
     session.flush()  # before the INSERT is made: the object may get its key from it
     event_id = session.scalar(_insert(tracking, obj, label))
-    event = None if event_id is None else session.get(tracking.event_class, event_id)
+    event = None if event_id is None else session.get(map_events(tracking), event_id)
     if event is None:
         raise EventsError(
             f"this {tracking.subject} has no row in the database, so its event "
@@ -134,14 +130,7 @@ def _tracking_with(label: str, obj: object) -> Tracking:
 def context_values(tracking: Tracking) -> dict[str, ColumnElement[Any]]:
     """Return what triggers would store of the context, by the keys of event columns."""
     options, shared = tracking.options, tracking.history.shared
-    values: dict[str, ColumnElement[Any]] = {}
-    if options.context == "reference":
-        values["pgh_context_id"] = call_once(shared.attach_context, Uuid())
-    if options.context == "inline":
-        context_id = func.current_setting(CONTEXT_ID, True)
-        values["pgh_context_id"] = cast_sql(func.nullif(context_id, ""), Uuid)
-        metadata = func.current_setting(CONTEXT_METADATA, True)
-        values["pgh_context"] = cast_sql(func.nullif(metadata, ""), JSONB)
+    values = tracking.context_storage.insert_values()
     for column in options.context_columns:
         value = call_once(
             shared.context_value,

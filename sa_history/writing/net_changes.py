@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, FromClause, Select, Table, select, true
 from sqlalchemy.orm import Session
 
 from sa_history._types import Op
-from sa_history.capture.trackers import whole_labels
+from sa_history.capture.trackers import full_row_labels
 from sa_history.exc import UndoError
 from sa_history.query.row_keys import have_key, old_keys_of
 from sa_history.tracking.completeness import GONE, full_row_events, is_one_of
@@ -248,7 +248,7 @@ def _with_whole_row(
 
     ``full_row_events`` lets their deletions pass, which do not say what the row was.
     """
-    whole = whole_labels(tracking.trackers, tracking.tracked_columns)
+    whole = full_row_labels(tracking.trackers, tracking.tracked_columns)
     partial = {tracker.event_label for tracker in tracking.trackers} - {*whole}
     if partial:
         yield ~is_one_of(events.c.pgh_label, sorted(partial))

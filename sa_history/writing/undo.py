@@ -15,12 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
-    Select,
     Text,
-    Uuid,
     and_,
     func,
-    literal,
     or_,
     select,
 )
@@ -32,7 +29,8 @@ from sa_history.exc import ConflictError, UndoError
 from sa_history.query.sources import trackings_of_target
 from sa_history.query.subclasses import events_of_class
 from sa_history.tracking.completeness import complete_tracking, missing_operations
-from sa_history.tracking.event_class import Context, Event
+from sa_history.tracking.context_class import Context
+from sa_history.tracking.event_class import Event
 from sa_history.tracking.registry import Tracking
 from sa_history.util.sessions import is_async_session, unscoped
 from sa_history.writing.net_changes import NetChange, net_changes_of
@@ -189,27 +187,10 @@ class _Undone:
 
     def criterion(self, tracking: Tracking) -> ColumnElement[bool]:
         """Return the criterion of its events."""
-        columns = tracking.event_table.c
         if self.transaction is not None:
-            return columns.pgh_xact_id == self.transaction
-        if "pgh_context_id" not in columns:
-            return literal(False)
-        if tracking.options.context == "inline":
-            return columns.pgh_context_id == self.context
-        return columns.pgh_context_id.in_(self._with_nested(tracking))
-
-    def _with_nested(self, tracking: Tracking) -> Select[Any]:
-        """Return the ids of the context, of contexts within it, and of its copies.
-
-        Overlapping transactions of one context store a copy of it each, as its child.
-        """
-        contexts = tracking.history.shared.context_table
-        inside = select(literal(self.context, Uuid).label("id")).cte(
-            "pgh_inside", recursive=True
-        )
-        children = contexts.c.parent_id == inside.c.id
-        inside = inside.union(select(contexts.c.id).join(inside, children))
-        return select(inside.c.id)
+            return tracking.event_table.c.pgh_xact_id == self.transaction
+        storage = tracking.context_storage
+        return storage.is_within(tracking.event_table, self.context)
 
     def as_metadata(self) -> dict[str, Any]:
         """Return the value of the key ``undo`` in the context of the undo."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import enum
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from ipaddress import IPv4Address, IPv6Interface
 from typing import Any
@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from sqlalchemy import (
     ARRAY,
+    DDL,
     JSON,
     Boolean,
+    CheckConstraint,
     Column,
     Computed,
     Date,
@@ -23,6 +25,7 @@ from sqlalchemy import (
     Engine,
     Enum,
     Identity,
+    Index,
     Integer,
     Interval,
     LargeBinary,
@@ -36,6 +39,7 @@ from sqlalchemy import (
     TypeDecorator,
     Uuid,
     bindparam,
+    event,
     insert,
     select,
     text,
@@ -44,9 +48,18 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.dialects.postgresql import Range
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.types import SchemaType, UserDefinedType
 
 import sa_history as history
-from sa_history import AfterUpdate, AnyChange, Snapshot, new, old, track
+from sa_history import (
+    AfterDelete,
+    AfterUpdate,
+    AnyChange,
+    Snapshot,
+    new,
+    old,
+    track,
+)
 
 Recorded = Callable[..., list[tuple[Any, ...]]]
 
@@ -665,6 +678,120 @@ def test_columns_of_the_event_table_have_no_constraint_and_no_default(
         "ix_row_event_pgh_xact_id",
         "row_event_pkey",
     ]
+
+
+class Shape(UserDefinedType[str]):
+    """A type that makes rules for its column, as GeoAlchemy2's Geometry does."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "POLYGON"
+
+
+class Marked(Shape, SchemaType):
+    """The same, by the interface of types that have DDL of their own."""
+
+    cache_ok = True
+
+    def _set_table(self, column: Any, table: Table) -> None:
+        super()._set_table(column, table)
+        give_rules(column, table)
+
+
+def give_rules(column: Column[Any], table: Table) -> None:
+    """Give a column NOT NULL, an index, a check and a comment."""
+    column.nullable = False
+    Index(f"shape_{table.name}_{column.name}", column, postgresql_using="gist")
+    table.append_constraint(CheckConstraint(f"npoints({column.name}) > 2"))
+    comment = DDL(f"COMMENT ON COLUMN %(table)s.{column.name} IS 'a shape'")
+    event.listen(table, "after_create", comment)
+
+
+@pytest.fixture
+def shapes_have_rules() -> Iterator[None]:
+    """Give each column of the type its rules when it gets into a table."""
+
+    def on_attach(column: Column[Any], table: Any) -> None:
+        if type(column.type) is Shape and isinstance(table, Table):
+            give_rules(column, table)
+
+    event.listen(Column, "after_parent_attach", on_attach)
+    yield
+    event.remove(Column, "after_parent_attach", on_attach)
+
+
+def rules_of(table: Table) -> tuple[list[str], list[str]]:
+    """Return the checks of a table, and the indexes that its columns brought along."""
+    checks = [c for c in table.constraints if isinstance(c, CheckConstraint)]
+    indexes = [str(i.name) for i in table.indexes if str(i.name).startswith("shape")]
+    return sorted(str(check.sqltext) for check in checks), sorted(indexes)
+
+
+@pytest.mark.parametrize("type_", [Shape, Marked])
+@pytest.mark.usefixtures("shapes_have_rules")
+def test_what_a_type_gives_its_column_stays_with_the_tracked_table(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_session: Session,
+    type_: Any,
+) -> None:
+    @track(
+        Snapshot,
+        AfterDelete(columns=["id"]),
+        context_columns=[Column("place", type_())],
+    )
+    class Field(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "field"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        kind: Mapped[str]
+        shape: Mapped[str] = mapped_column(type_())
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "field"}
+
+    class Meadow(Field):
+        __mapper_args__ = {"polymorphic_identity": "meadow"}
+        pond: Mapped[str] = mapped_column(type_())
+
+    table, events = Field.__table__, Field.events.table
+    assert rules_of(table) == (
+        ["npoints(pond) > 2", "npoints(shape) > 2"],
+        ["shape_field_pond", "shape_field_shape"],
+    )
+    assert rules_of(events) == ([], [])
+    for name in ("shape", "pond"):
+        assert table.c[name].nullable is False
+        assert events.c[name].nullable is True
+        assert events.c[name].type is table.c[name].type
+    assert events.c.place.nullable is True
+    create_all()
+    square = "((0,0),(0,1),(1,1),(1,0))"
+    pg_session.add(Meadow(id=1, shape=square, pond=square))
+    pg_session.commit()
+    pg_session.delete(pg_session.get_one(Field, 1))
+    pg_session.commit()
+    recorded = pg_session.scalars(Field.events.select())
+    assert [(each.shape, each.pond) for each in recorded] == [
+        (square, square),
+        (None, None),
+    ]
+
+
+@pytest.mark.usefixtures("shapes_have_rules")
+def test_listeners_of_a_column_are_not_listeners_of_its_event_column(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
+) -> None:
+    @track()
+    class Field(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "field"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        shape: Mapped[str] = mapped_column(Shape())
+
+    create_all()
+    comments = text(
+        "SELECT c.relname FROM pg_description AS d JOIN pg_class AS c ON c.oid = objoid"
+        " WHERE d.description = 'a shape'"
+    )
+    assert pg_session.scalars(comments).all() == ["field"]
 
 
 def test_core_table_of_json_needs_no_equality(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import runpy
@@ -63,6 +64,22 @@ def start(tmp_path: Path) -> Iterator[Start]:
     for process in processes:
         process.kill()
         process.communicate()
+
+
+class Noted:
+    """What the writers have noted until now."""
+
+    def __init__(self, directory: Path) -> None:
+        self.writes: dict[tuple[int, int], list[tuple[Any, ...]]] = {}
+        self.committed: set[tuple[int, int]] = set()
+        for path in directory.iterdir():
+            complete, _, _ = path.read_text().rpartition("\n")
+            for said in map(json.loads, complete.splitlines()):
+                transaction = int(path.name), said["transaction"]
+                if "writes" in said:
+                    self.writes[transaction] = list(map(tuple, said["writes"]))
+                else:
+                    self.committed.add(transaction)
 
 
 class Found:

@@ -33,6 +33,25 @@ from sa_history.exc import EventsError
 from .transactions import run
 
 
+def test_the_previous_version_is_found_by_labels_that_are_in_the_statement(
+    thing: Any, pg_session: Session, statements: list[tuple[str, Any]]
+) -> None:
+    """The plan of a statement with parameters would not know how many events match."""
+    Thing = thing(Snapshot, AfterUpdate(columns=["a"], label="brief"))
+    run(
+        pg_session,
+        insert(Thing).values(id=1, a=1, b=1),
+        update(Thing).values(a=2, b=2),
+    )
+    last = pg_session.scalars(Thing.events.where(Thing.events.pgh_op == "U")).first()
+    statements.clear()
+    assert last is not None
+    assert dict(last.diff) == {"a": (1, 2), "b": (1, 2)}
+    ((statement, parameters),) = statements
+    assert "pgh_label IN ('snapshot')" in statement
+    assert "snapshot" not in parameters.values()
+
+
 def test_versions_are_found_by_time(
     shop: SimpleNamespace, pg_session: Session, clock: Callable[[], Any]
 ) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import sqlalchemy
 from sqlalchemy import (
     ARRAY,
     Column,
@@ -176,6 +177,7 @@ def test_a_label_used_twice(make: Callable[..., Any]) -> None:
         ({"event_table": "account"}, "would be 'account', which is a table already"),
         ({"context_columns": ["user"]}, "columns with a name, got 'user'"),
         ({"context_columns": [Column("email", String)]}, "context column 'email'"),
+        ({"index": ["nope"]}, "index names 'nope', which is not tracked"),
         ({"base": 5}, "base is a plain class"),
         ({"search_path": "public"}, "search_path is a list of names, got 'public'"),
         ({"columns": [5]}, "columns is a list of names, got 5 in it"),
@@ -204,6 +206,35 @@ def test_something_that_is_not_a_tracker(make: Callable[..., Any]) -> None:
 def test_something_that_is_not_a_table() -> None:
     with pytest.raises(DefinitionError, match="a mapped class or a Table, got <class"):
         track(Snapshot)(int)
+
+
+# SQLAlchemy has views of its own since 2.1.
+CREATE_VIEW = getattr(sqlalchemy, "CreateView", None)
+VIEWS: dict[str, Callable[..., Any]] = {
+    "of_the_library": lambda tool: history.view(
+        "tools", tool.metadata, select(tool.c.id)
+    ),
+}
+if CREATE_VIEW is not None:
+    VIEWS["of_sqlalchemy"] = lambda tool: (
+        CREATE_VIEW(select(tool.c.id), "tools", metadata=tool.metadata).table
+    )
+
+
+@pytest.mark.parametrize("make_view", VIEWS.values(), ids=VIEWS)
+def test_a_view_is_refused_and_so_is_a_class_that_is_mapped_to_it(
+    base: type[DeclarativeBase], make_view: Callable[..., Any]
+) -> None:
+    view = make_view(Table("t", base.metadata, Column("id", Integer, primary_key=True)))
+
+    class Tools(base):  # type: ignore[misc, valid-type]
+        __table__ = view
+        __mapper_args__ = {"primary_key": [view.c.id]}
+
+    for target, subject in ((view, "tools"), (Tools, "Tools")):
+        with pytest.raises(DefinitionError, match=f"{subject} is a view; track the"):
+            track()(target)
+    assert "pghistory_context" not in base.metadata.tables
 
 
 def test_a_table_where_trackers_are_given() -> None:
@@ -287,6 +318,8 @@ def test_a_refused_definition_leaves_nothing_in_the_metadata(
 ) -> None:
     with pytest.raises(ConditionError):
         make(AfterUpdate(new.nope < 0))
+    with pytest.raises(DefinitionError):
+        track(index=["nope"])(base.metadata.tables["account"])
     assert "account_event" not in base.metadata.tables
 
 

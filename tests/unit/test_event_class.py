@@ -1,4 +1,4 @@
-"""Event classes, which are mapped when they are first asked for."""
+"""Event classes, which are mapped when they are first used."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def together(*functions: Callable[[], Any]) -> list[Any]:
     return found
 
 
-def test_an_event_class_is_mapped_when_it_is_asked_for(
+def test_an_event_class_is_mapped_when_it_is_first_used(
     models: list[Any], base: type[DeclarativeBase]
 ) -> None:
     configure_mappers()
@@ -144,7 +144,7 @@ def test_a_thread_may_map_one_while_another_configures_mappers_that_ask_for_it(
 
 
 class Validated:
-    """A base that is told twice what a value has to be."""
+    """A base with two validators of one attribute."""
 
     @validates("id")
     def first(self, _: str, value: Any) -> Any:
@@ -157,7 +157,7 @@ class Validated:
         return value
 
 
-def test_a_base_that_cannot_be_mapped_is_told_when_it_is_asked_for(
+def test_a_base_that_cannot_be_mapped_is_refused_when_the_class_is_first_used(
     base: type[DeclarativeBase],
 ) -> None:
     @track(base=Validated)
@@ -174,7 +174,7 @@ def test_a_base_that_cannot_be_mapped_is_told_when_it_is_asked_for(
     base.registry.dispose()
 
 
-def test_a_declarative_base_is_none_for_an_event_class(
+def test_a_declarative_base_is_refused_as_base_of_an_event_class(
     base: type[DeclarativeBase],
 ) -> None:
     class Other(DeclarativeBase):
@@ -191,7 +191,9 @@ def test_a_declarative_base_is_none_for_an_event_class(
         base.registry.dispose()
 
 
-def test_events_and_contexts_print_what_they_are(models: list[Any]) -> None:
+def test_the_repr_of_events_and_contexts_shows_what_they_store(
+    models: list[Any],
+) -> None:
     event_class: Any = models[0].events.model
     event = event_class(pgh_id=7, pgh_label="snapshot")
     assert repr(event) == "<Model0Event pgh_id=7, pgh_label='snapshot'>"
@@ -200,7 +202,7 @@ def test_events_and_contexts_print_what_they_are(models: list[Any]) -> None:
     assert repr(context_class(metadata={"user": 7})) == "<Context {'user': 7}>"
 
 
-def test_an_event_class_goes_with_the_registry_of_its_model(
+def test_an_event_class_is_disposed_of_with_the_registry_of_its_model(
     models: list[Any], base: type[DeclarativeBase]
 ) -> None:
     event_class: Any = models[0].events.model

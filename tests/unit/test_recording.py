@@ -1,6 +1,7 @@
-"""What trackers ask for becomes the function and the triggers that write the events.
+"""The trigger function and the triggers that are made of recordings.
 
-The forms of its statements were chosen by their speed, which no result shows.
+The forms of the statements were chosen by their speed, which no result shows, so their
+text is compared.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import MetaData
 
 from sa_history._types import Level, Operation
+from sa_history.capture.context_storage import ContextReference, InlineContext
+from sa_history.capture.context_table import create_shared_objects
 from sa_history.capture.recording import (
     Capture,
     ContextColumn,
@@ -33,7 +37,7 @@ MOVED = Recording(
     "new",
     (("id", "id"),),
     condition="OLD.size < NEW.size",
-    compares=True,
+    reads_old_row=True,
     key=("id", 'k"'),
     key_changes="OLD.id <> NEW.id",
 )
@@ -50,9 +54,8 @@ def capture(*recordings: Recording, level: str, **options: Any) -> Capture:
             function=Qualified("h", "f"),
             recordings=recordings,
             level=Level(level),
-            attach_context=None,
+            context_values=(),
             context_value=Qualified("h", "value"),
-            inline_context=False,
             context_columns=(),
         ),
         **options,
@@ -72,7 +75,7 @@ def triggers(captured: Capture) -> list[str]:
     return [sql(trigger.create()).replace("\n", " ") for trigger in made]
 
 
-def test_what_is_recorded_alike_is_the_same() -> None:
+def test_captures_of_equal_values_are_equal() -> None:
     captured = capture(MOVED, level="row", context_columns=(USER,))
     assert {captured, copy.deepcopy(captured)} == {captured}
 
@@ -152,6 +155,7 @@ END
     )
 
 
+SHARED = create_shared_objects(MetaData(schema="h"))
 USER = ContextColumn("user", Raw("bigint"), required=True, as_json=False)
 DATA = ContextColumn("data", Raw("jsonb"), required=False, as_json=True)
 USER_VALUE = (
@@ -167,9 +171,13 @@ DATA_VALUE = (
 @pytest.mark.parametrize(
     ("options", "columns", "values"),
     [
-        ({"attach_context": Qualified("h", "a")}, '"pgh_context_id"', ['"h"."a"()']),
         (
-            {"inline_context": True},
+            {"context_values": ContextReference(SHARED).trigger_values()},
+            '"pgh_context_id"',
+            ['"h"."pghistory_context_attach"()'],
+        ),
+        (
+            {"context_values": InlineContext(SHARED).trigger_values()},
             '"pgh_context_id", "pgh_context"',
             [
                 "NULLIF(current_setting('pghistory.context_id', true), '')::uuid",
@@ -200,7 +208,7 @@ def test_the_context_is_looked_up_once_for_a_statement(
     ) in body(capture(DELETED, level="row", **options))
 
 
-def test_nothing_is_done_where_it_is_ignored_and_somebody_is_told_of_the_rest() -> None:
+def test_a_function_checks_first_whether_it_is_ignored_and_notifies_last() -> None:
     options = {"ignored": Raw("ignored()"), "notify": "it's"}
     written = body(capture(DELETED, level="statement", **options))
     begin = "BEGIN\n  IF ignored() THEN\n    RETURN NULL;\n  END IF;\n  IF TG_OP"
@@ -218,14 +226,14 @@ def test_the_function_searches_the_schemas_of_the_conditions() -> None:
 @pytest.mark.parametrize(
     ("options", "pairs"),
     [
-        ({"compares": True}, True),
+        ({"reads_old_row": True}, True),
         ({"key_changes": "OLD.id <> NEW.id"}, True),
         ({}, False),
-        ({"operation": DELETE, "compares": True}, False),
+        ({"operation": DELETE, "reads_old_row": True}, False),
     ],
-    ids=["compared", "key", "neither", "one_row_alone"],
+    ids=["condition", "key", "neither", "operation_with_one_row"],
 )
-def test_rows_are_paired_where_both_are_read(
+def test_old_and_new_rows_are_paired_if_both_are_read(
     options: dict[str, Any], pairs: bool
 ) -> None:
     recording = replace(UPDATED, **options)
@@ -287,7 +295,7 @@ def test_triggers_of_statements_have_one_operation_and_its_rows() -> None:
         ),
     ],
 )
-def test_triggers_of_rows_look_at_the_conditions_first(
+def test_a_trigger_for_each_row_has_the_conditions_of_its_operation_as_its_when(
     recordings: tuple[Recording, ...], expected: list[str]
 ) -> None:
     made = triggers(capture(*recordings, level="row"))
@@ -295,7 +303,7 @@ def test_triggers_of_rows_look_at_the_conditions_first(
 
 
 @pytest.mark.parametrize(
-    ("compared", "asked", "looked_at"),
+    ("watched_columns", "user_condition", "when"),
     [
         (0, None, "C"),
         (3, None, "C"),
@@ -305,10 +313,15 @@ def test_triggers_of_rows_look_at_the_conditions_first(
     ],
 )
 def test_more_than_three_columns_are_compared_as_rows_first(
-    compared: int, asked: str | None, looked_at: str
+    watched_columns: int, user_condition: str | None, when: str
 ) -> None:
-    """The function then looks at the columns, which takes longer in a WHEN."""
-    recording = replace(UPDATED, condition="C", compared=compared, asked=asked)
+    """The function then compares the columns, which takes longer in a WHEN."""
+    recording = replace(
+        UPDATED,
+        condition="C",
+        watched_columns=watched_columns,
+        user_condition=user_condition,
+    )
     captured = capture(recording, level="row")
-    assert f" WHEN ({looked_at}) " in triggers(captured)[0]
-    assert ("IF C THEN" in body(captured)) is (looked_at != "C")
+    assert f" WHEN ({when}) " in triggers(captured)[0]
+    assert ("IF C THEN" in body(captured)) is (when != "C")

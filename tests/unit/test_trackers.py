@@ -1,4 +1,4 @@
-"""A tracker says what is written for each operation, and what its events tell."""
+"""What a tracker writes for each operation, and which of its events store full rows."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sa_history import (
     AfterDelete,
     AfterInsert,
     AfterUpdate,
+    ConditionTracker,
     Manual,
     Snapshot,
     new,
@@ -20,7 +21,12 @@ from sa_history import (
 )
 from sa_history._types import Operation
 from sa_history.capture.recording import Recording
-from sa_history.capture.trackers import Tracker, resolved, tell_all, whole_labels
+from sa_history.capture.trackers import (
+    Tracker,
+    full_row_labels,
+    record_full_rows,
+    resolved,
+)
 from sa_history.definition.columns import TrackedColumns
 from sa_history.exc import DefinitionError
 
@@ -67,7 +73,7 @@ def columns() -> TrackedColumns:
 
 
 def written(operation: Operation, label: str, **options: Any) -> Recording:
-    """Return what is written of a whole row, changed by the options."""
+    """Return the recording of a full row, changed by the options."""
     has_new = operation.has_new
     return Recording(
         **{
@@ -94,7 +100,6 @@ def written(operation: Operation, label: str, **options: Any) -> Recording:
                     "large",
                     columns=(OBJECT, ID, TITLE),
                     condition=LARGE,
-                    compares=True,
                 )
             ],
             id="insert_narrowed",
@@ -106,8 +111,8 @@ def written(operation: Operation, label: str, **options: Any) -> Recording:
                     UPDATE,
                     "update",
                     condition=STORED_CHANGES,
-                    compares=True,
-                    compared=3,
+                    reads_old_row=True,
+                    watched_columns=3,
                 )
             ],
             id="update",
@@ -121,8 +126,8 @@ def written(operation: Operation, label: str, **options: Any) -> Recording:
                     row="old",
                     columns=(OBJECT, ID, TITLE),
                     condition=f"{ID_CHANGES} OR {TITLE_CHANGES}",
-                    compares=True,
-                    compared=2,
+                    reads_old_row=True,
+                    watched_columns=2,
                     key_changes=None,
                 )
             ],
@@ -141,9 +146,9 @@ def written(operation: Operation, label: str, **options: Any) -> Recording:
                     "update",
                     columns=(OBJECT, ID, TITLE),
                     condition=f"({LARGE}) AND ({STORED_CHANGES} OR {SECRET_CHANGES})",
-                    compares=True,
-                    compared=4,
-                    asked=LARGE,
+                    reads_old_row=True,
+                    watched_columns=4,
+                    user_condition=LARGE,
                 )
             ],
             id="update_with_a_condition",
@@ -155,7 +160,6 @@ def written(operation: Operation, label: str, **options: Any) -> Recording:
                     operation,
                     "delete",
                     condition='OLD."the size" > 1',
-                    compares=True,
                 )
                 for operation in (DELETE, TRUNCATE)
             ],
@@ -169,8 +173,8 @@ def written(operation: Operation, label: str, **options: Any) -> Recording:
                     UPDATE,
                     "snapshot",
                     condition=STORED_CHANGES,
-                    compares=True,
-                    compared=3,
+                    reads_old_row=True,
+                    watched_columns=3,
                 ),
             ],
             id="snapshot",
@@ -183,16 +187,15 @@ def written(operation: Operation, label: str, **options: Any) -> Recording:
                     "snapshot",
                     columns=(OBJECT, ID, SIZE),
                     condition=LARGE,
-                    compares=True,
                 ),
                 written(
                     UPDATE,
                     "snapshot",
                     columns=(OBJECT, ID, SIZE),
                     condition=f"({LARGE}) AND ({ID_CHANGES} OR {SIZE_CHANGES})",
-                    compares=True,
-                    compared=2,
-                    asked=LARGE,
+                    reads_old_row=True,
+                    watched_columns=2,
+                    user_condition=LARGE,
                 ),
             ],
             id="snapshot_narrowed",
@@ -205,7 +208,7 @@ def written(operation: Operation, label: str, **options: Any) -> Recording:
         pytest.param(Manual("seen"), [], id="manual"),
     ],
 )
-def test_a_tracker_writes_what_it_is_told_to(
+def test_a_tracker_has_a_recording_for_each_of_its_operations(
     columns: TrackedColumns, tracker: Tracker, expected: list[Recording]
 ) -> None:
     assert tracker.recordings(columns) == expected
@@ -241,26 +244,84 @@ def test_names_of_columns_may_come_from_a_generator(columns: TrackedColumns) -> 
     ],
     ids=["all", "columns", "exclude"],
 )
-def test_an_event_of_the_program_stores_what_its_tracker_does(
+def test_a_manual_event_stores_the_columns_of_its_tracker(
     columns: TrackedColumns, tracker: Manual, stored: tuple[str, ...]
 ) -> None:
     assert tracker.event_label == "seen"
     assert tracker.stored(columns) == stored
 
 
-def test_a_tracker_of_ones_own_records_every_row(columns: TrackedColumns) -> None:
+def test_a_subclass_of_tracker_records_every_row_of_its_operations(
+    columns: TrackedColumns,
+) -> None:
     class Seen(Tracker):
         default_label = "seen"
         operations = (INSERT, DELETE)
 
     expected = [written(INSERT, "seen"), written(DELETE, "seen")]
     assert Seen().recordings(columns) == expected
-    assert whole_labels([Seen()], columns) == ["seen"]
-    assert tell_all([Seen(exclude=["size"]), Seen()], columns, INSERT, DELETE)
+    assert full_row_labels([Seen()], columns) == ["seen"]
+    assert record_full_rows([Seen(exclude=["size"]), Seen()], columns, INSERT, DELETE)
+
+
+class Written(ConditionTracker):
+    """Records rows that are inserted or updated."""
+
+    default_label = "written"
+    operations = (INSERT, UPDATE)
 
 
 @pytest.mark.parametrize(
-    ("trackers", "labels", "told"),
+    ("tracker", "recordings"),
+    [
+        pytest.param(
+            Written(),
+            [
+                written(INSERT, "written"),
+                written(
+                    UPDATE,
+                    "written",
+                    condition=STORED_CHANGES,
+                    reads_old_row=True,
+                    watched_columns=3,
+                ),
+            ],
+            id="all",
+        ),
+        pytest.param(
+            Written(new.size > 1, label="large"),
+            [
+                written(INSERT, "large", condition=LARGE),
+                written(
+                    UPDATE,
+                    "large",
+                    condition=f"({LARGE}) AND ({STORED_CHANGES})",
+                    reads_old_row=True,
+                    watched_columns=3,
+                    user_condition=LARGE,
+                ),
+            ],
+            id="narrowed",
+        ),
+        pytest.param(
+            Written(None),
+            [written(INSERT, "written"), written(UPDATE, "written")],
+            id="all_and_updates_that_change_nothing",
+        ),
+    ],
+)
+def test_a_subclass_of_condition_tracker_records_rows_that_meet_a_condition(
+    columns: TrackedColumns, tracker: Tracker, recordings: list[Recording]
+) -> None:
+    assert tracker.recordings(columns) == recordings
+    is_unconditional = recordings[0].condition is None
+    assert bool(full_row_labels([tracker], columns)) is is_unconditional
+    with pytest.raises(DefinitionError, match="INSERT has no old row; leave row out"):
+        Written(row="old")
+
+
+@pytest.mark.parametrize(
+    ("trackers", "labels", "operations"),
     [
         ([Snapshot(), AfterDelete()], ["snapshot", "delete"], list(Operation)),
         ([Snapshot()], ["snapshot"], [INSERT, UPDATE]),
@@ -277,15 +338,19 @@ def test_a_tracker_of_ones_own_records_every_row(columns: TrackedColumns) -> Non
     ],
     ids=str,
 )
-def test_trackers_tell_all_of_what_they_record_whole(
+def test_a_tracker_that_leaves_out_rows_or_columns_records_no_full_rows(
     columns: TrackedColumns,
     trackers: Sequence[Tracker],
     labels: list[str],
-    told: list[Operation],
+    operations: list[Operation],
 ) -> None:
-    assert whole_labels(trackers, columns) == labels
-    assert [o for o in Operation if tell_all(trackers, columns, o)] == told
-    assert tell_all(trackers, columns, *Operation) is (told == list(Operation))
+    assert full_row_labels(trackers, columns) == labels
+    assert [
+        o for o in Operation if record_full_rows(trackers, columns, o)
+    ] == operations
+    assert record_full_rows(trackers, columns, *Operation) is (
+        operations == list(Operation)
+    )
 
 
 @pytest.mark.parametrize("kind", [AfterInsert, AfterUpdate, AfterDelete, Snapshot])
@@ -300,7 +365,7 @@ def test_only_a_condition_is_given_by_its_place(kind: Any) -> None:
 @pytest.mark.parametrize(
     "kind", [AfterInsert, AfterUpdate, AfterDelete, Snapshot, Manual]
 )
-def test_a_tracker_is_itself_alone_and_stays_as_it_is(kind: Any) -> None:
+def test_a_tracker_equals_only_itself_and_is_frozen(kind: Any) -> None:
     """Conditions cannot be compared in Python, and many classes may have it."""
     tracker = kind(label="one")
     assert (tracker == kind(label="one")) is False
@@ -309,7 +374,7 @@ def test_a_tracker_is_itself_alone_and_stays_as_it_is(kind: Any) -> None:
         tracker.label = "other"
 
 
-def test_a_tracker_prints_what_it_was_told() -> None:
+def test_the_repr_of_a_tracker_shows_its_arguments() -> None:
     assert repr(AfterUpdate(new.size > 1, columns=["id"], row="old")) == (
         "AfterUpdate(label=UNSET, columns=('id',), exclude=None,"
         " condition=gt(new.size, 1), row='old')"
@@ -317,7 +382,7 @@ def test_a_tracker_prints_what_it_was_told() -> None:
     assert repr(Manual("seen")) == "Manual(label='seen', columns=None, exclude=None)"
 
 
-def test_a_class_of_trackers_is_one_with_the_defaults() -> None:
+def test_a_tracker_class_stands_for_a_tracker_with_the_defaults() -> None:
     assert isinstance(resolved(Snapshot), Snapshot)
     given = AfterUpdate(label="given")
     assert resolved(given) is given
@@ -330,10 +395,21 @@ def test_a_class_of_trackers_is_one_with_the_defaults() -> None:
         (lambda old, new: True, "give a condition to a tracker, as in AfterUpdate"),
         (Tracker, "give a condition to a tracker"),
         (Tracker(label="x"), "give trackers such as Snapshot or AfterUpdate"),
+        (ConditionTracker, "give a condition to a tracker"),
+        (ConditionTracker(label="x"), "give trackers such as Snapshot or AfterUpdate"),
         ("update", "give trackers such as Snapshot or AfterUpdate"),
         (int, "give a condition to a tracker"),
     ],
-    ids=["condition", "call", "base", "instance_of_the_base", "text", "class"],
+    ids=[
+        "condition",
+        "call",
+        "base",
+        "instance_of_the_base",
+        "base_with_a_condition",
+        "instance_of_the_base_with_a_condition",
+        "text",
+        "class",
+    ],
 )
 def test_what_is_not_a_tracker_is_refused(argument: Any, hint: str) -> None:
     with pytest.raises(DefinitionError, match=f"is not a tracker; {hint}"):

@@ -1,0 +1,317 @@
+"""How an event table stores the context of a change: by reference, inline, or not.
+
+One class for each value of the ``context`` option of ``track``. It knows the columns,
+what triggers and the program write into them, and how they are read again, so that no
+other module has to ask which one it is.
+"""
+
+from __future__ import annotations
+
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    FromClause,
+    Table,
+    Uuid,
+    cast,
+    false,
+    func,
+    inspect,
+    literal,
+    null,
+    select,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapper, foreign, relationship
+
+from sa_history._types import ContextOption
+from sa_history.capture.context_table import SharedObjects
+from sa_history.sql.compose import Fragment, Raw
+from sa_history.sql.expressions import call_once
+from sa_history.sql.naming import CONTEXT_ID, CONTEXT_METADATA
+
+_ID = "pgh_context_id"
+_METADATA = "pgh_context"
+
+MetadataCriterion = Callable[[ColumnElement[Any]], ColumnElement[bool]]
+"""Makes a criterion of the JSONB expression that is a context's metadata."""
+
+
+@dataclass(frozen=True, eq=False)
+class ContextStorage(ABC):
+    """How the events of a table store the context that a change was made in.
+
+    :param shared: the objects that the event tables of the MetaData share.
+    """
+
+    shared: SharedObjects
+
+    @abstractmethod
+    def id_columns(self) -> list[Column[Any]]:
+        """Return the event table's column for the context's id, if it has one."""
+
+    @abstractmethod
+    def metadata_columns(self) -> list[Column[Any]]:
+        """Return the event table's column for the context's metadata, if it has one."""
+
+    @abstractmethod
+    def trigger_values(self) -> tuple[tuple[str, Fragment], ...]:
+        """Return the columns with the SQL by which a trigger fills them."""
+
+    @abstractmethod
+    def insert_values(self) -> dict[str, ColumnElement[Any]]:
+        """Return the columns with the values of an INSERT that is no trigger's."""
+
+    @abstractmethod
+    def relationships(
+        self, event_table: Table, context_class: type[Any]
+    ) -> dict[str, Any]:
+        """Return the properties of the event class that columns do not give.
+
+        :param context_class: the class that the context table is mapped to.
+        """
+
+    @abstractmethod
+    def id_of(self, events: FromClause) -> ColumnElement[Any]:
+        """Return the id of an event's context, NULL if none is stored."""
+
+    @abstractmethod
+    def inline_metadata_of(self, events: FromClause) -> ColumnElement[Any]:
+        """Return the metadata that the event itself stores, NULL if it does not."""
+
+    @abstractmethod
+    def metadata_of(self, events: FromClause) -> ColumnElement[Any]:
+        """Return the metadata of an event's context, wherever it is stored."""
+
+    @abstractmethod
+    def metadata_meets(
+        self, events: FromClause, criterion: MetadataCriterion
+    ) -> ColumnElement[bool]:
+        """Return whether the metadata of an event's context meets a criterion."""
+
+    @abstractmethod
+    def has_id(self, events: FromClause, context: uuid.UUID) -> ColumnElement[bool]:
+        """Return whether an event was made in the context with an id."""
+
+    @abstractmethod
+    def is_within(
+        self, events: FromClause, context: uuid.UUID | None
+    ) -> ColumnElement[bool]:
+        """Return whether an event was made in a context or in one nested in it."""
+
+    def has(
+        self, events: FromClause, context: uuid.UUID | Mapping[str, Any]
+    ) -> ColumnElement[bool]:
+        """Return whether an event was made in a context.
+
+        :param context: its id, or keys and values that its metadata has.
+        """
+        if isinstance(context, Mapping):
+            return self.metadata_meets(
+                events, lambda metadata: metadata.contains(context)
+            )
+        return self.has_id(events, context)
+
+
+class NoContext(ContextStorage):
+    """Events store no context: ``context=None``."""
+
+    def id_columns(self) -> list[Column[Any]]:
+        """Return no column."""
+        return []
+
+    def metadata_columns(self) -> list[Column[Any]]:
+        """Return no column."""
+        return []
+
+    def trigger_values(self) -> tuple[tuple[str, Fragment], ...]:
+        """Return nothing to fill."""
+        return ()
+
+    def insert_values(self) -> dict[str, ColumnElement[Any]]:
+        """Return nothing to fill."""
+        return {}
+
+    def relationships(
+        self, event_table: Table, context_class: type[Any]
+    ) -> dict[str, Any]:
+        """Return no property."""
+        return {}
+
+    def id_of(self, events: FromClause) -> ColumnElement[Any]:
+        """Return NULL."""
+        return cast(null(), Uuid)
+
+    def inline_metadata_of(self, events: FromClause) -> ColumnElement[Any]:
+        """Return NULL."""
+        return cast(null(), JSONB)
+
+    def metadata_of(self, events: FromClause) -> ColumnElement[Any]:
+        """Return NULL."""
+        return cast(null(), JSONB)
+
+    def metadata_meets(
+        self, events: FromClause, criterion: MetadataCriterion
+    ) -> ColumnElement[bool]:
+        """Return false."""
+        return false()
+
+    def has_id(self, events: FromClause, context: uuid.UUID) -> ColumnElement[bool]:
+        """Return false."""
+        return false()
+
+    def is_within(
+        self, events: FromClause, context: uuid.UUID | None
+    ) -> ColumnElement[bool]:
+        """Return false."""
+        return false()
+
+
+class _WithId(ContextStorage):
+    """Events store the id of their context, and maybe more."""
+
+    def id_columns(self) -> list[Column[Any]]:
+        """Return the column of the id."""
+        return [Column(_ID, Uuid)]
+
+    def id_of(self, events: FromClause) -> ColumnElement[Any]:
+        """Return the column of the id."""
+        return events.c[_ID]
+
+    def has_id(self, events: FromClause, context: uuid.UUID) -> ColumnElement[bool]:
+        """Compare the column of the id."""
+        return events.c[_ID] == context
+
+
+class ContextReference(_WithId):
+    """Events store the id of a row of the context table: ``context="reference"``."""
+
+    def metadata_columns(self) -> list[Column[Any]]:
+        """Return no column: the context table has the metadata."""
+        return []
+
+    def trigger_values(self) -> tuple[tuple[str, Fragment], ...]:
+        """Call the function that stores the context and returns its id."""
+        return ((_ID, self.shared.attach_context + Raw("()")),)
+
+    def insert_values(self) -> dict[str, ColumnElement[Any]]:
+        """Call the function that stores the context and returns its id."""
+        return {_ID: call_once(self.shared.attach_context, Uuid())}
+
+    def relationships(
+        self, event_table: Table, context_class: type[Any]
+    ) -> dict[str, Any]:
+        """Return ``pgh_context``, which loads the row of the context table."""
+        context_mapper: Mapper[Any] = inspect(context_class)
+        is_its_context = foreign(event_table.c[_ID]) == context_mapper.c.id
+        return {
+            _METADATA: relationship(
+                context_class, primaryjoin=is_its_context, viewonly=True
+            )
+        }
+
+    def inline_metadata_of(self, events: FromClause) -> ColumnElement[Any]:
+        """Return NULL: the context table has the metadata."""
+        return cast(null(), JSONB)
+
+    def metadata_of(self, events: FromClause) -> ColumnElement[Any]:
+        """Look up the metadata in the context table."""
+        contexts = self.shared.context_table
+        return (
+            select(contexts.c.metadata)
+            .where(contexts.c.id == events.c[_ID])
+            .scalar_subquery()
+        )
+
+    def metadata_meets(
+        self, events: FromClause, criterion: MetadataCriterion
+    ) -> ColumnElement[bool]:
+        """Look for the id among those of the contexts that meet the criterion."""
+        contexts = self.shared.context_table
+        return events.c[_ID].in_(
+            select(contexts.c.id).where(criterion(contexts.c.metadata))
+        )
+
+    def is_within(
+        self, events: FromClause, context: uuid.UUID | None
+    ) -> ColumnElement[bool]:
+        """Look for the id among those of the context and its descendants.
+
+        Its copies are among them: transactions that overlap in a context without a
+        target store a copy each.
+        """
+        contexts = self.shared.context_table
+        within = select(literal(context, Uuid).label("id")).cte(
+            "pgh_inside", recursive=True
+        )
+        is_child = contexts.c.parent_id == within.c.id
+        within = within.union(select(contexts.c.id).join(within, is_child))
+        return events.c[_ID].in_(select(within.c.id))
+
+
+class InlineContext(_WithId):
+    """Events store the id and the metadata themselves: ``context="inline"``."""
+
+    def metadata_columns(self) -> list[Column[Any]]:
+        """Return the column of the metadata."""
+        return [Column(_METADATA, JSONB)]
+
+    def trigger_values(self) -> tuple[tuple[str, Fragment], ...]:
+        """Read the settings that the session has of its context."""
+        # A local setting reads '' and not NULL in later transactions.
+        return tuple(
+            (column, Raw(f"NULLIF(current_setting('{setting}', true), '')::{type_}"))
+            for column, setting, type_ in (
+                (_ID, CONTEXT_ID, "uuid"),
+                (_METADATA, CONTEXT_METADATA, "jsonb"),
+            )
+        )
+
+    def insert_values(self) -> dict[str, ColumnElement[Any]]:
+        """Read the settings that the session has of its context."""
+        context_id = func.current_setting(CONTEXT_ID, True)
+        metadata = func.current_setting(CONTEXT_METADATA, True)
+        return {
+            _ID: cast(func.nullif(context_id, ""), Uuid),
+            _METADATA: cast(func.nullif(metadata, ""), JSONB),
+        }
+
+    def relationships(
+        self, event_table: Table, context_class: type[Any]
+    ) -> dict[str, Any]:
+        """Return no property: ``pgh_context`` is a column."""
+        return {}
+
+    def inline_metadata_of(self, events: FromClause) -> ColumnElement[Any]:
+        """Return the column of the metadata."""
+        return events.c[_METADATA]
+
+    def metadata_of(self, events: FromClause) -> ColumnElement[Any]:
+        """Return the column of the metadata."""
+        return events.c[_METADATA]
+
+    def metadata_meets(
+        self, events: FromClause, criterion: MetadataCriterion
+    ) -> ColumnElement[bool]:
+        """Apply the criterion to the column of the metadata."""
+        return criterion(events.c[_METADATA])
+
+    def is_within(
+        self, events: FromClause, context: uuid.UUID | None
+    ) -> ColumnElement[bool]:
+        """Compare the id alone: events do not store which context is around it."""
+        return events.c[_ID] == context
+
+
+CONTEXT_STORAGES: Final[Mapping[ContextOption | None, type[ContextStorage]]] = {
+    "reference": ContextReference,
+    "inline": InlineContext,
+    None: NoContext,
+}
+"""The class for each value of the ``context`` option of ``track``."""
