@@ -29,7 +29,7 @@ from sa_history.ddl.catalog import (
     still_granted,
 )
 from sa_history.ddl.elements import DEFAULT_SCHEMA, Statement
-from sa_history.ddl.execution import begin, current_schema, require_postgresql
+from sa_history.ddl.execution import begin, current_schema
 from sa_history.ddl.fingerprint import PREFIX
 from sa_history.exc import InstallError
 from sa_history.install.drift import (
@@ -50,6 +50,7 @@ from sa_history.install.privileges import (
 )
 from sa_history.sql.compose import Qualified, Raw, SchemaNames
 from sa_history.tracking.registry import history_of
+from sa_history.util.postgresql import require_postgresql, sqlstate_of
 
 Models: TypeAlias = "MetaData | type[Any]"
 """A MetaData, or a declarative base."""
@@ -458,8 +459,7 @@ def explained(error: DBAPIError) -> str:
     """Return what the database or the driver said, and what to do about it."""
     # Not where in our functions it was raised.
     said = str(error.orig).partition("\nCONTEXT:")[0].strip()
-    # psycopg2 has another name for it.
-    code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    code = sqlstate_of(error.orig)
     if code == _INSUFFICIENT_PRIVILEGE:
         return f"{said}; do it as the role that owns the tables"
     if code in _TAKEN:

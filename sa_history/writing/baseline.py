@@ -24,10 +24,11 @@ from sqlalchemy import (
 
 from sa_history._types import Op
 from sa_history.capture.event_table import key_columns
-from sa_history.ddl.execution import begin, require_postgresql
+from sa_history.ddl.execution import begin
 from sa_history.exc import EventsError
 from sa_history.tracking.events import trackings_of
 from sa_history.tracking.registry import Tracking
+from sa_history.util.postgresql import require_postgresql
 from sa_history.writing.create_event import context_values
 
 LABEL = "baseline"

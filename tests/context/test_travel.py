@@ -40,7 +40,7 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Session
 
 import sa_history as history
-from sa_history.contexts import listeners
+from sa_history.contexts.drivers import sqlalchemy_events
 
 Add = Callable[[Session, str], None]
 Seen = Callable[[], list[tuple[str, Any]]]
@@ -1041,11 +1041,7 @@ def in_other_session(
 def test_statements_of_psycopg_are_not_listened_to(
     engine_with: Callable[..., Engine], psycopg2_engine: Engine
 ) -> None:
-    for name, listener in (
-        ("do_execute", listeners._first_statement),
-        ("do_executemany", listeners._first_statement),
-        ("do_execute_no_params", listeners._tell_first),
-    ):
+    for name, listener in sqlalchemy_events._DIALECT_LISTENERS.items():
         assert listener not in getattr(engine_with().dialect.dispatch, name)
         assert listener in getattr(psycopg2_engine.dialect.dispatch, name)
 
@@ -1053,9 +1049,8 @@ def test_statements_of_psycopg_are_not_listened_to(
 def test_dialect_that_is_imported_late_is_listened_to(
     psycopg2_engine: Engine, add: Add, seen: Seen
 ) -> None:
-    for name in ("do_execute", "do_executemany"):
-        event.remove(PGDialect_psycopg2, name, listeners._first_statement)
-    event.remove(PGDialect_psycopg2, "do_execute_no_params", listeners._tell_first)
+    for name, listener in sqlalchemy_events._DIALECT_LISTENERS.items():
+        event.remove(PGDialect_psycopg2, name, listener)
     with Session(psycopg2_engine) as session, history.context(session, user=7):
         add(session, "late")
         session.commit()
