@@ -21,9 +21,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.ext.asyncio import (
-    create_async_engine,
-)
+from sqlalchemy.ext.asyncio import create_async_engine
 
 import sa_history as history
 

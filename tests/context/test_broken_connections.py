@@ -10,18 +10,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import (
-    URL,
-    Connection,
-    Engine,
-    NullPool,
-    insert,
-    text,
-)
+from sqlalchemy import URL, Connection, Engine, NullPool, insert, text
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.ext.asyncio import (
-    create_async_engine,
-)
+from sqlalchemy.ext.asyncio import create_async_engine
 
 import sa_history as history
 

@@ -10,12 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import (
-    URL,
-    Engine,
-    create_engine,
-    insert,
-)
+from sqlalchemy import URL, Engine, create_engine, insert
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,

@@ -9,18 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import (
-    URL,
-    Connection,
-    Engine,
-    StaticPool,
-    create_engine,
-    insert,
-    text,
-)
-from sqlalchemy.exc import (
-    DBAPIError,
-)
+from sqlalchemy import URL, Connection, Engine, StaticPool, create_engine, insert, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 import sa_history as history

@@ -9,20 +9,8 @@ from typing import Any, ClassVar
 import psycopg
 import pytest
 from psycopg.rows import args_row, namedtuple_row
-from sqlalchemy import (
-    URL,
-    Connection,
-    Engine,
-    NullPool,
-    event,
-    insert,
-    text,
-    update,
-)
-from sqlalchemy.ext.asyncio import (
-    AsyncSession,
-    create_async_engine,
-)
+from sqlalchemy import URL, Connection, Engine, NullPool, event, insert, text, update
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 import sa_history as history

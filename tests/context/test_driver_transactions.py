@@ -8,17 +8,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import (
-    URL,
-    Connection,
-    create_engine,
-    insert,
-    text,
-)
-from sqlalchemy.ext.asyncio import (
-    AsyncEngine,
-    AsyncSession,
-)
+from sqlalchemy import URL, Connection, create_engine, insert, text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
 import sa_history as history

@@ -11,15 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import (
-    URL,
-    Connection,
-    Engine,
-    NullPool,
-    event,
-    insert,
-    text,
-)
+from sqlalchemy import URL, Connection, Engine, NullPool, event, insert, text
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import (

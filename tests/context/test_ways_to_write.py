@@ -8,10 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import (
-    URL,
-    Connection,
-)
+from sqlalchemy import URL, Connection
 
 import sa_history as history
 

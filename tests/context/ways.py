@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import (
-    Connection,
-    insert,
-    select,
-    text,
-)
+from sqlalchemy import Connection, insert, select, text
 
 
 def by_values(connection: Connection, note: Any) -> None:
