@@ -18,7 +18,7 @@ class Driver(ABC):
 
     @abstractmethod
     def connected(self) -> None:
-        """Follow a new connection of the driver."""
+        """React to a new connection of the driver, which the pool has just opened."""
 
     @abstractmethod
     def checked_out(self, connection: Any, info: dict[Any, Any]) -> None:
