@@ -42,6 +42,7 @@ from sa_history.capture.trackers import (
     Tracker,
 )
 from sa_history.contexts import listeners as _listeners  # noqa: F401 (registers them)
+from sa_history.contexts import refusals as _refusals  # noqa: F401 (registers its own)
 from sa_history.contexts.context import annotate, context
 from sa_history.ddl.elements import Referencing
 from sa_history.definition.conditions import (

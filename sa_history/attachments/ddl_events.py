@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import Connection, Table, event
 
 from sa_history.attachments.registry import Attachment
-from sa_history.ddl.execution import create_objects, drop_objects, require_postgresql
+from sa_history.ddl.execution import create_objects, drop_objects
+from sa_history.util.postgresql import require_postgresql
 
 
 def install_attached_with_table(attachment: Attachment) -> None:

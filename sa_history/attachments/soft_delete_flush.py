@@ -35,8 +35,7 @@ from sqlalchemy.sql.elements import quoted_name
 
 from sa_history.attachments.registry import INFO_KEY as ATTACHMENTS
 from sa_history.attachments.registry import Attachment, attachments_of
-from sa_history.contexts.connection_state import INFO_KEY
-from sa_history.contexts.stack import ambient, ignored
+from sa_history.contexts.stack import active_stacks, ignored_keys
 from sa_history.triggers.soft_delete import SoftDelete
 
 
@@ -51,7 +50,7 @@ def mark_deleted(session: Session) -> None:
         if not attachments:
             continue
         connection = session.connection(bind_arguments={"mapper": mapper})
-        names = _ignored(session, connection)
+        names = ignored_keys(active_stacks(connection, session))
         marking = [
             attachment.table
             for attachment in attachments
@@ -117,15 +116,6 @@ def _adopt(
 def _impl(obj: object, relationship: RelationshipProperty[Any]) -> Any:
     state: Any = inspect(obj)
     return state.manager[relationship.key].impl
-
-
-def _ignored(session: Session, connection: Connection) -> frozenset[str]:
-    stacks = (
-        ambient.blocks,
-        session.info.get(INFO_KEY),
-        connection.get_execution_options().get(INFO_KEY),
-    )
-    return ignored(blocks for blocks in stacks if blocks)
 
 
 def _marks(attachment: Attachment, obj: object, connection: Connection) -> bool:

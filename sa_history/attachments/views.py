@@ -24,12 +24,7 @@ from sqlalchemy.sql.elements import TextClause, _anonymous_label
 from sa_history._types import Level, Operation
 from sa_history.attachments.registry import attachments_of
 from sa_history.ddl.elements import DatabaseObject, PGFunction, PGTrigger, PGView
-from sa_history.ddl.execution import (
-    create_objects,
-    drop_objects,
-    exists,
-    require_postgresql,
-)
+from sa_history.ddl.execution import create_objects, drop_objects, exists
 from sa_history.ddl.name_registry import claims_of
 from sa_history.definition.columns import table_columns
 from sa_history.definition.conditions import suggestion
@@ -42,6 +37,7 @@ from sa_history.triggers.base import TriggerTarget
 from sa_history.triggers.custom import Trigger as AttachedTrigger
 from sa_history.util.arguments import as_names
 from sa_history.util.identifiers import check_name
+from sa_history.util.postgresql import require_postgresql
 
 INFO_KEY = "sa_history.views"
 

@@ -26,11 +26,12 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from sa_history.ddl import elements as ddl
 from sa_history.ddl.elements import PGFunction
-from sa_history.ddl.execution import create_objects, drop_objects, require_postgresql
+from sa_history.ddl.execution import create_objects, drop_objects
 from sa_history.exc import AppendOnlyError, ContextRequiredError, DefinitionError
 from sa_history.sql import functions as bodies
 from sa_history.sql.compose import Qualified
 from sa_history.sql.naming import generated_name
+from sa_history.util.postgresql import require_postgresql
 
 CONTEXT_COMMENT = "Who made changes, and why: one row per context that made one"
 """The comment of every context table, by which a reflected one is known."""

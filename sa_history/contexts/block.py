@@ -1,8 +1,11 @@
-"""What ``history.context(...)`` and ``history.ignore(...)`` have in common: a block."""
+"""The base of ``history.context(...)`` and ``history.ignore(...)``: a block.
+
+A block is a context manager, sync and async, and a decorator. It puts an entry on a
+stack of its target when it is entered, and removes it when it is left.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 from abc import ABC, abstractmethod
@@ -14,9 +17,16 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from sa_history._types import UNSET
-from sa_history.contexts.connection_state import INFO_KEY, claim_when_it_begins, wire_in
-from sa_history.contexts.stack import Blocks, ambient
-from sa_history.exc import DialectError, HistoryError
+from sa_history.contexts.connection_state import rebind_on_begin, state_of
+from sa_history.contexts.stack import (
+    Stacks,
+    stacks_of_connection,
+    stacks_of_session,
+    this_thread,
+)
+from sa_history.exc import HistoryError
+from sa_history.util.event_loop import is_event_loop_running
+from sa_history.util.postgresql import require_postgresql
 from sa_history.util.sessions import sync_side
 
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, Any, Any]")
@@ -26,23 +36,26 @@ Entered = TypeVar("Entered")
 class Block(ABC, Generic[Entered]):
     """A context manager, sync and async, and a decorator.
 
-    :param target: the session or connection it is bound to, or UNSET for the thread.
+    :param target: the session or connection that the block is bound to, or UNSET for
+        the thread.
     """
 
     error: ClassVar[type[HistoryError]]
+    """The class of the errors that are raised."""
     function: ClassVar[str]
+    """The name of the public function, for errors."""
 
     def __init__(self, target: Any) -> None:
         self._target = target
         self._entered: tuple[list[Entered], Entered] | None = None
 
     @abstractmethod
-    def anew(self) -> Block[Entered]:
-        """Return another block like this one, for a call of a decorated function."""
+    def copy(self) -> Block[Entered]:
+        """Return a block with the same arguments, which is not entered."""
 
     @abstractmethod
-    def push(self, blocks: Blocks) -> tuple[list[Entered], Entered]:
-        """Put what the block stands for on its stack, and return both."""
+    def push(self, stacks: Stacks) -> tuple[list[Entered], Entered]:
+        """Put a new entry on the block's stack, and return the stack and the entry."""
 
     def __enter__(self) -> Entered:
         if self._entered is not None:
@@ -50,7 +63,7 @@ class Block(ABC, Generic[Entered]):
                 "this block is entered already, perhaps by another thread; call "
                 f"{self.function}(...) for each"
             )
-        self._entered = self.push(blocks_of(self._target, self.function, self.error))
+        self._entered = self.push(stacks_of(self._target, self.function, self.error))
         return self._entered[1]
 
     def __exit__(
@@ -76,7 +89,7 @@ class Block(ABC, Generic[Entered]):
         self.__exit__(exc_type, exc, traceback)
 
     def __call__(self, function: F) -> F:
-        """Return the function with the block around each of its calls."""
+        """Return a function that runs in a copy of the block at each call."""
         wrapper: Any
         if isinstance(function, (classmethod, staticmethod)):
             wrapper = type(function)(self(function.__func__))
@@ -92,14 +105,14 @@ class Block(ABC, Generic[Entered]):
 
             @functools.wraps(function)
             async def wrapper(*args: Any, **kwargs: Any) -> Any:
-                with self.anew():
+                with self.copy():
                     return await function(*args, **kwargs)
 
         else:
 
             @functools.wraps(function)
             def wrapper(*args: Any, **kwargs: Any) -> Any:
-                with self.anew():
+                with self.copy():
                     return function(*args, **kwargs)
 
         return cast("F", wrapper)
@@ -109,54 +122,39 @@ def _name(function: Any) -> str:
     return getattr(function, "__name__", None) or repr(function)
 
 
-def blocks_of(target: Any, function: str, error: type[HistoryError]) -> Blocks:
-    """Return the blocks of a target, which live as long as the target does.
+def stacks_of(target: Any, function: str, error: type[HistoryError]) -> Stacks:
+    """Return the stacks of a target, which live as long as the target does.
 
     :param target: a session or connection, or UNSET for the thread.
-    :param function: what was called, for messages.
-    :param error: raised where the target cannot have blocks.
+    :param function: the name of what was called, for errors.
+    :param error: the class of the error for a target that cannot have blocks.
+    :raises HistoryError: of that class.
+    :raises DialectError: a connection to another database than PostgreSQL.
     """
     if target is UNSET:
-        _refuse_event_loop(function, error)
-        return ambient.blocks
+        if is_event_loop_running():
+            raise error(
+                f"{function} for the whole thread cannot be entered or changed inside "
+                "a running event loop, where other tasks would get it too; pass the "
+                f"session: {function}(session, ...)"
+            )
+        return this_thread.stacks
     bound_to = sync_side(target)
     if isinstance(bound_to, Session):
-        blocks: Blocks = bound_to.info.setdefault(INFO_KEY, Blocks())
-        return blocks
+        return stacks_of_session(bound_to)
     if isinstance(bound_to, Connection):
-        return _blocks_of_connection(bound_to, function)
+        require_postgresql(bound_to, function)
+        _bind(bound_to)
+        return stacks_of_connection(bound_to)
     raise error(
         f"{function} is bound to a session or a connection, got {target!r}; give one, "
         "or none for the thread"
     )
 
 
-def _blocks_of_connection(connection: Connection, function: str) -> Blocks:
-    blocks: Blocks | None = connection.get_execution_options().get(INFO_KEY)
-    if blocks is None:
-        if connection.dialect.name != "postgresql":
-            raise DialectError(
-                f"{function} needs PostgreSQL, got a connection to "
-                f"{connection.dialect.name}"
-            )
-        blocks = Blocks()
-        # Connection.info outlives the Connection, in the pool; its options do not.
-        connection.execution_options(**{INFO_KEY: blocks})
+def _bind(connection: Connection) -> None:
     if connection.invalidated:
-        claim_when_it_begins(connection)
+        rebind_on_begin(connection)
     elif not connection.closed:
         # A COPY by the driver may come before any statement of SQLAlchemy.
-        wire_in(connection.info).belongs_to(connection)
-    return blocks
-
-
-def _refuse_event_loop(function: str, error: type[HistoryError]) -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise error(
-        f"{function} for the whole thread cannot be entered or changed inside a "
-        "running event loop, where other tasks would get it too; pass the session: "
-        f"{function}(session, ...)"
-    )
+        state_of(connection.info).bind(connection)

@@ -1,228 +1,277 @@
-"""What a database connection was told of the blocks in force.
+"""Which settings each database connection has, so that only changes are sent.
 
-The context, and what is ignored, travel in transaction-local settings. Just before a
-statement they are compared with what the connection was told last; where they differ,
-the settings are sent with the statement. So the user's SQL is never read or changed,
-whatever writes has its context, and a transaction that stays in one context is told
-once.
+The context, and what is ignored, are transaction-local settings of the database. Just
+before a statement the settings that the active blocks ask for are compared with those
+that the connection has; if they differ, they are sent with the statement. So the user's
+SQL is never read or changed, whatever writes has its context, and a transaction that
+stays in one context sends it once.
 """
 
 from __future__ import annotations
 
+import enum
 import json
 import weakref
 from collections.abc import Collection
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session, SessionTransaction
 
-from sa_history.contexts.stack import Blocks, Frame, ambient, ignored, in_force
-
-INFO_KEY = "sa_history"
-"""Where stacks and wires stand in ``info`` and in execution options."""
+from sa_history.contexts.frame import ContextFrame
+from sa_history.contexts.stack import (
+    INFO_KEY,
+    Stacks,
+    active_stacks,
+    current_frame,
+    ignored_keys,
+    this_thread,
+)
 
 Settings: TypeAlias = tuple[str, str, str, str]
-"""What a connection is told: the context's settings, and what is ignored as JSON."""
+"""The settings of a connection: the three of its context, and ignored keys as JSON."""
+
+NO_SETTINGS: Settings = ("", "", "", "")
+"""The settings without any block."""
 
 _IDLE, _INERROR = TransactionStatus.IDLE, TransactionStatus.INERROR
 
-NOTHING: Settings = ("", "", "", "")
-"""What a connection is told where no block is in force."""
+_JoinedSession: TypeAlias = (
+    "tuple[weakref.ref[Session], weakref.ref[SessionTransaction]]"
+)
 
 
-_Joined: TypeAlias = "tuple[weakref.ref[Session], weakref.ref[SessionTransaction]]"
+class _NotSent(enum.Enum):
+    EMPTY = "nothing was sent in this transaction"
+    UNKNOWN = "what the connection has is not known"
 
 
-def _still_in(
+EMPTY: Final = _NotSent.EMPTY
+UNKNOWN: Final = _NotSent.UNKNOWN
+
+
+class ConnectionState:
+    """The state of one database connection: who uses it, and the settings it has.
+
+    It is kept in the ``info`` of the pooled connection, and lives as long as that. Its
+    settings are in one of three states:
+
+    - EMPTY: nothing was sent in this transaction, so the connection has no settings.
+    - SENT(settings): these were sent, and the connection has them.
+    - UNKNOWN: some were sent, but the connection may have them or older ones.
+
+    =====================  ================  ================  ================
+    event                  from EMPTY        from SENT(old)    from UNKNOWN
+    =====================  ================  ================  ================
+    ``mark_sending()``     UNKNOWN           UNKNOWN           UNKNOWN
+    ``mark_sent(new)``     SENT(new)         SENT(new)         SENT(new)
+    ``invalidate()``       EMPTY             UNKNOWN           UNKNOWN
+    ``reset()``            EMPTY             EMPTY             EMPTY
+    =====================  ================  ================  ================
+
+    ``invalidate()`` follows what may have taken settings back, as a rollback to a
+    savepoint does; ``reset()`` follows the beginning of a transaction, for settings end
+    with the one before. :meth:`pending` resets a connection that is found idle.
+    """
+
+    def __init__(self) -> None:
+        self._owner: weakref.ref[Connection] | None = None
+        # Each with the transaction that it joined; in its next one it may be elsewhere.
+        self._sessions: list[_JoinedSession] = []
+        # SENT(settings) is the settings themselves.
+        self._sent: Settings | _NotSent = EMPTY
+        self.failed = False
+        """True if the transaction has failed, for drivers that do not know it."""
+        self.transaction_blocks = 0
+        """How many ``transaction()`` blocks of the driver are open."""
+
+    # Who uses the connection.
+
+    def bind(self, connection: Connection) -> None:
+        """Make a Connection of SQLAlchemy the owner, whose blocks count."""
+        if self._owner is None or self._owner() is not connection:
+            self._owner = weakref.ref(connection)
+
+    def join(self, session: Session) -> None:
+        """Add a session that has begun a transaction here, and whose blocks count."""
+        # It may be here already, with a savepoint; others may have ended.
+        self._sessions = [
+            joined
+            for joined in self._sessions
+            if (other := _still_joined(*joined)) is not None and other is not session
+        ]
+        transaction = session.get_transaction()
+        assert transaction is not None  # it has just begun
+        self._sessions.append((weakref.ref(session), weakref.ref(transaction)))
+
+    def begin(self, connection: Connection) -> None:
+        """Reset the state: SQLAlchemy begins a transaction for this owner."""
+        self.bind(connection)
+        self._sessions.clear()
+        self.reset()
+
+    def check_in(self) -> None:
+        """Forget the owner and the sessions, which have given the connection back."""
+        self.watch_owner()
+        self._owner = None
+        self._sessions.clear()
+
+    def watch_owner(self) -> None:
+        """Re-bind the owner when it next begins a transaction.
+
+        Its pooled connection may have been invalidated, detached, or be shared. It is
+        not listened to before: a Connection with listeners spends more on each
+        statement than it takes to send the context.
+        """
+        owner = self._owner() if self._owner else None
+        if owner is not None and not owner.closed:
+            rebind_on_begin(owner)
+
+    def current_frame(self) -> ContextFrame | None:
+        """Return the context of what is written now, in this thread."""
+        return current_frame(self._stacks())
+
+    def is_ignoring(self) -> bool:
+        """Return True if any trigger is ignored now, in this thread."""
+        return bool(ignored_keys(self._stacks()))
+
+    def _stacks(self) -> list[Stacks]:
+        # Of sessions that share the connection the one that joined last counts; a
+        # session that has ended its transaction does not use it any more.
+        session = None
+        for joined in reversed(self._sessions):
+            session = _still_joined(*joined)
+            if session is not None:
+                break
+        return active_stacks(self._owner() if self._owner else None, session)
+
+    # Which settings it has.
+
+    def has_nothing_to_send(self) -> bool:
+        """Return True if no block is active and nothing was sent in this transaction.
+
+        It runs before every statement; keep it cheap. Nothing is called in it that need
+        not be, as most statements of a program are outside of all blocks.
+        """
+        of_thread = this_thread.stacks
+        if self._sent is not EMPTY or of_thread.contexts or of_thread.ignored:
+            return False
+        if self._owner:
+            return not self._stacks()
+        for joined, _ in self._sessions:
+            session = joined()
+            if session is not None and session.info.get(INFO_KEY):
+                return not self._stacks()
+        return True
+
+    @property
+    def has_sent(self) -> bool:
+        """Whether settings were sent in this transaction."""
+        return self._sent is not EMPTY
+
+    def pending(self, status: TransactionStatus) -> Settings | None:
+        """Return the settings to send before the next statement, or None for none.
+
+        Call :meth:`mark_sending` before they are sent.
+
+        :param status: of the connection, before the statement.
+        """
+        if status == _IDLE:
+            if self._sent is not EMPTY:
+                self.reset()
+        elif status == _INERROR:
+            # Only a rollback is possible, and it must not fail because of us.
+            return None
+        wanted = self._wanted()
+        sent = NO_SETTINGS if self._sent is EMPTY else self._sent
+        return None if wanted == sent else wanted
+
+    def pending_before_commit(self, status: TransactionStatus) -> Settings | None:
+        """Return the settings to send before COMMIT, or None for none.
+
+        Deferred triggers run in it, and what they write is ignored if it is ignored
+        now. Their context is that of the last statement.
+
+        :param status: of the connection.
+        """
+        if self.has_nothing_to_send() or status in (_IDLE, _INERROR):
+            return None
+        if self._sent is UNKNOWN:
+            return self._wanted()
+        sent = NO_SETTINGS if self._sent is EMPTY else self._sent
+        ignored = _as_json(ignored_keys(self._stacks()))
+        return None if ignored == sent[3] else (*sent[:3], ignored)
+
+    def _wanted(self) -> Settings:
+        stacks = self._stacks()
+        frame, ignored = current_frame(stacks), ignored_keys(stacks)
+        if frame is None and not ignored:
+            return NO_SETTINGS
+        context = frame.settings if frame else ("", "", "")
+        return *context, _as_json(ignored)
+
+    def mark_sending(self) -> None:
+        """Go to UNKNOWN: settings are being sent, and the statement may yet fail."""
+        self._sent = UNKNOWN
+
+    def mark_sent(self, settings: Settings) -> None:
+        """Go to SENT: the connection has these settings."""
+        self._sent = settings
+
+    def invalidate(self) -> None:
+        """Go to UNKNOWN, unless nothing was sent: settings may have been taken back."""
+        if self._sent is not EMPTY:
+            self._sent = UNKNOWN
+
+    def reset(self) -> None:
+        """Go to EMPTY: a transaction begins."""
+        self._sent, self.failed = EMPTY, False
+
+
+def _still_joined(
     session: weakref.ref[Session], transaction: weakref.ref[SessionTransaction]
 ) -> Session | None:
-    """Return the session, None if it has ended the transaction."""
+    """Return the session, or None if it has ended the transaction."""
     known, joined = session(), transaction()
     if known is None or joined is None or known.get_transaction() is not joined:
         return None
     return known
 
 
-class Wire:
-    """One database connection: who uses it, and what it was told.
+def _as_json(keys: Collection[str]) -> str:
+    return json.dumps(sorted(keys)) if keys else ""
 
-    It stands in the ``info`` of the pooled connection and lives as long.
+
+def rebind_on_begin(connection: Connection) -> None:
+    """Have a Connection bound to its database connection when it next begins.
+
+    :param connection: one whose database connection may be another one by then.
     """
-
-    def __init__(self) -> None:
-        self._connection: weakref.ref[Connection] | None = None
-        # Each with the transaction that it joined; in its next one it may be elsewhere.
-        self._sessions: list[_Joined] = []
-        # What the connection has; None where that is not known.
-        self._told: Settings | None = NOTHING
-        self.was_told = False
-        """Whether settings were sent in this transaction."""
-        self.failed = False
-        """Whether the transaction has failed; for drivers that do not know it."""
-        self.blocks_of_driver = 0
-        """How many blocks of ``transaction()`` are open, where COMMIT is refused."""
-
-    def change_hands(self) -> None:
-        """Note that its last user has given it back to the pool."""
-        self.may_lose_its_user()
-        self._connection = None
-        self._sessions.clear()
-
-    def belongs_to(self, connection: Connection) -> None:
-        """Note who uses it."""
-        if self._connection is None or self._connection() is not connection:
-            self._connection = weakref.ref(connection)
-
-    def may_lose_its_user(self) -> None:
-        """Have a user that goes on with another connection, or with this one, say so.
-
-        It can where this one is lost, is detached from its pool, or is one that
-        several share. It is not asked to before: a Connection that is listened to
-        spends more on each statement than it takes to tell the context.
-        """
-        user = self._connection() if self._connection else None
-        if user is not None and not user.closed:
-            claim_when_it_begins(user)
-
-    def begin(self, connection: Connection) -> None:
-        """Note that SQLAlchemy begins a transaction, for this user."""
-        self.belongs_to(connection)
-        self._sessions.clear()
-        self.forget()
-
-    def used_by(self, session: Session) -> None:
-        """Note that a session joins the transaction."""
-        # It may be here already, with a savepoint; others may have ended.
-        self._sessions = [
-            known
-            for known in self._sessions
-            if (other := _still_in(*known)) is not None and other is not session
-        ]
-        transaction = session.get_transaction()
-        assert transaction is not None  # it has just begun
-        self._sessions.append((weakref.ref(session), weakref.ref(transaction)))
-
-    def in_force(self) -> Frame | None:
-        """Return the context in force for who uses it now, in this thread."""
-        return in_force(self._blocks())
-
-    def ignores(self) -> bool:
-        """Return whether who uses it now ignores anything, in this thread."""
-        return bool(ignored(self._blocks()))
-
-    def _blocks(self) -> list[Blocks]:
-        """Return those that are in use: of the thread, and of who uses it now."""
-        blocks = [ambient.blocks] if ambient.blocks else []
-        connection = self._connection() if self._connection else None
-        if connection is not None:
-            of_connection = connection.get_execution_options().get(INFO_KEY)
-            if of_connection:
-                blocks.append(of_connection)
-        # Of sessions that share the connection the one that joined last; a session
-        # that has ended its transaction does not use it any more.
-        for known in reversed(self._sessions):
-            session = _still_in(*known)
-            if session is not None:
-                of_session = session.info.get(INFO_KEY)
-                if of_session:
-                    blocks.append(of_session)
-                break
-        return blocks
-
-    def _settings(self) -> Settings:
-        blocks = self._blocks()
-        frame, names = in_force(blocks), ignored(blocks)
-        if frame is None and not names:
-            return NOTHING
-        context = frame.settings if frame else ("", "", "")
-        return *context, _listed(names)
-
-    def is_calm(self) -> bool:
-        """Return whether there is no block, and the connection was not told of one.
-
-        Most statements of a program find that, and need not pay for more. So nothing is
-        called here that need not be.
-        """
-        of_thread = ambient.blocks
-        if self.was_told or of_thread.contexts or of_thread.ignored:
-            return False
-        if self._connection:
-            return not self._blocks()
-        for joined, _ in self._sessions:
-            session = joined()
-            if session is not None and session.info.get(INFO_KEY):
-                return not self._blocks()
-        return True
-
-    def news(self, status: TransactionStatus) -> Settings | None:
-        """Return what the connection has to be told now, None for nothing.
-
-        Whoever tells it says so first, by :meth:`telling`.
-
-        :param status: of the connection, before the statement.
-        """
-        if status == _IDLE:
-            if self.was_told:
-                self.forget()
-        elif status == _INERROR:
-            # Only a rollback is possible, and it must not fail because of us.
-            return None
-        wanted = self._settings()
-        return None if wanted == self._told else wanted
-
-    def telling(self) -> None:
-        """Note that settings are being sent; the statement may yet fail."""
-        self._told, self.was_told = None, True
-
-    def last_news(self, status: TransactionStatus) -> Settings | None:
-        """Return what the connection has to be told before COMMIT, None for nothing.
-
-        Triggers that were deferred run in it, and what they write is ignored if it is
-        ignored now. Their context is that of the last statement.
-
-        :param status: of the connection.
-        """
-        if self.is_calm() or status in (_IDLE, _INERROR):
-            return None
-        if self._told is None:
-            return self._settings()
-        names = _listed(ignored(self._blocks()))
-        return None if names == self._told[3] else (*self._told[:3], names)
-
-    def told(self, news: Settings) -> None:
-        """Note that the connection has the settings."""
-        self._told = news
-
-    def unsure(self) -> None:
-        """Note that settings may have gone back to those at a savepoint."""
-        if self.was_told:
-            self._told = None
-
-    def forget(self) -> None:
-        """Note that a transaction begins; settings end with the one before."""
-        self._told, self.was_told, self.failed = NOTHING, False, False
-
-
-def _listed(names: Collection[str]) -> str:
-    return json.dumps(sorted(names)) if names else ""
-
-
-def claim_when_it_begins(connection: Connection) -> None:
-    """Have a Connection say that it uses its database connection, as it begins."""
     for begins in ("begin", "begin_twophase"):
-        if not event.contains(connection, begins, _claim):
-            event.listen(connection, begins, _claim)
+        if not event.contains(connection, begins, _rebind):
+            event.listen(connection, begins, _rebind)
 
 
-def _claim(connection: Connection, *_: Any) -> None:
-    wire_in(connection.info).belongs_to(connection)
+def _rebind(connection: Connection, *_: Any) -> None:
+    state_of(connection.info).bind(connection)
 
 
-def wire_in(info: dict[Any, Any]) -> Wire:
-    """Return the wire that stands in the ``info`` of a database connection."""
-    wire = info.get(INFO_KEY)
-    if not isinstance(wire, Wire):
-        wire = info[INFO_KEY] = Wire()
-    return wire
+def state_of(info: dict[Any, Any]) -> ConnectionState:
+    """Return the state of a database connection, which is new if it had none.
+
+    :param info: what SQLAlchemy's pool keeps with the connection.
+    """
+    state = existing_state(info)
+    if state is None:
+        state = info[INFO_KEY] = ConnectionState()
+    return state
+
+
+def existing_state(info: dict[Any, Any]) -> ConnectionState | None:
+    """Return the state of a database connection, or None if it has none yet.
+
+    :param info: what SQLAlchemy's pool keeps with the connection.
+    """
+    state = info.get(INFO_KEY)
+    return state if isinstance(state, ConnectionState) else None

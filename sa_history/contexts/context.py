@@ -1,12 +1,13 @@
-"""Contexts: who makes changes, and why."""
+"""The public functions ``context`` and ``annotate``: who makes changes, and why."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from sa_history._types import UNSET, Unset
-from sa_history.contexts.block import Block, blocks_of
-from sa_history.contexts.stack import Blocks, Frame, ambient, in_force
+from sa_history.contexts.block import Block, stacks_of
+from sa_history.contexts.frame import ContextFrame
+from sa_history.contexts.stack import Stacks, current_frame, this_thread
 from sa_history.exc import ContextError
 from sa_history.util.sessions import Target
 
@@ -15,7 +16,7 @@ def context(target: Target | Unset = UNSET, /, **metadata: Any) -> ContextBlock:
     """Return a block in which every change is linked to these keys and values.
 
     It is a context manager, an async one, and a decorator. Leaving it restores the
-    context that was in force before, within a transaction as well. Inside another
+    context that was current before, within a transaction as well. Inside another
     block it has a context of its own, with the keys of both.
 
     Nothing is sent to the database here: the next statement carries it.
@@ -41,8 +42,8 @@ def context(target: Target | Unset = UNSET, /, **metadata: Any) -> ContextBlock:
     return ContextBlock(target, metadata)
 
 
-class ContextBlock(Block[Frame]):
-    """What :func:`context` returns."""
+class ContextBlock(Block[ContextFrame]):
+    """The block that :func:`context` returns; ``as`` gives its frame."""
 
     error = ContextError
     function = "history.context"
@@ -51,32 +52,33 @@ class ContextBlock(Block[Frame]):
         super().__init__(target)
         self._metadata = metadata
 
-    def anew(self) -> ContextBlock:
-        """Return another block like this one."""
+    def copy(self) -> ContextBlock:
+        """Return a block with the same arguments."""
         return ContextBlock(self._target, self._metadata)
 
-    def push(self, blocks: Blocks) -> tuple[list[Frame], Frame]:
-        """Put a new frame on the stack."""
-        frame = Frame(self._metadata, _around(blocks))
-        blocks.contexts.append(frame)
-        return blocks.contexts, frame
+    def push(self, stacks: Stacks) -> tuple[list[ContextFrame], ContextFrame]:
+        """Put a new frame on the stack, nested in the current one."""
+        frame = ContextFrame(self._metadata, _current_frame_of(stacks))
+        stacks.contexts.append(frame)
+        return stacks.contexts, frame
 
 
-def _around(blocks: Blocks) -> Frame | None:
-    of_thread = ambient.blocks
-    return in_force([of_thread] if blocks is of_thread else [of_thread, blocks])
+def _current_frame_of(stacks: Stacks) -> ContextFrame | None:
+    of_thread = this_thread.stacks
+    return current_frame([of_thread] if stacks is of_thread else [of_thread, stacks])
 
 
 def annotate(target: Target | Unset = UNSET, /, **metadata: Any) -> None:
-    """Add keys and values to the context in force.
+    """Add keys and values to the current context.
 
     They are stored with the next change that is made in it; its earlier events are
     linked to the same context, and so have them too.
 
-    :param target: the session or connection whose context is meant, else the
+    :param target: the session or connection whose context is meant; without one, the
         thread's.
     :param metadata: as for :func:`context`.
-    :raises ContextError: no context is in force, or a value cannot be stored.
+    :raises ContextError: there is no current context, or a value cannot be stored as
+        JSON.
 
     Example::
 
@@ -84,8 +86,8 @@ def annotate(target: Target | Unset = UNSET, /, **metadata: Any) -> None:
             history.annotate(session, reason="chargeback")
             session.commit()
     """
-    blocks = blocks_of(target, ContextBlock.function, ContextError)
-    frame = _around(blocks)
+    stacks = stacks_of(target, ContextBlock.function, ContextError)
+    frame = _current_frame_of(stacks)
     if frame is None:
         raise ContextError(
             "there is no context to annotate; enter one with history.context(...) "

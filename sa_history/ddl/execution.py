@@ -10,7 +10,8 @@ from sqlalchemy.engine.reflection import Inspector
 
 from sa_history.ddl.elements import DatabaseObject, PGTrigger, Statement
 from sa_history.ddl.fingerprint import Mark
-from sa_history.exc import DialectError, HistoryError
+from sa_history.exc import HistoryError
+from sa_history.util.postgresql import require_postgresql
 
 
 def create_objects(connection: Connection, *objects: DatabaseObject) -> None:
@@ -95,15 +96,3 @@ def current_schema(connection: Connection) -> str | None:
     if not isinstance(connection, Connection):
         return None
     return connection.scalar(select(func.current_schema()))
-
-
-def require_postgresql(connection: Connection) -> None:
-    """Refuse a connection to anything but PostgreSQL.
-
-    :raises DialectError: names the dialect.
-    """
-    if connection.dialect.name != "postgresql":
-        raise DialectError(
-            "sa_history needs PostgreSQL for its triggers and event tables, got an "
-            f"engine for {connection.dialect.name}; use a postgresql:// URL"
-        )

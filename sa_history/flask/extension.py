@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import weakref
 from collections.abc import Callable, Collection, Mapping
@@ -15,21 +14,23 @@ from sqlalchemy.engine.interfaces import ExecutionContext
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session, sessionmaker
 
 from sa_history._types import UNSET, Unset
-from sa_history.contexts.block import blocks_of
+from sa_history.contexts.block import stacks_of
 from sa_history.contexts.context import ContextBlock, context
-from sa_history.contexts.stack import Frame, LateFrame, ambient
+from sa_history.contexts.frame import ContextFrame, LazyFrame
+from sa_history.contexts.stack import this_thread
 from sa_history.exc import ContextError, DefinitionError
 from sa_history.flask.commands import history_commands
 from sa_history.flask.requests import about_command, about_request, login_user
 from sa_history.install.expected import trackings_in
 from sa_history.tracking.registry import Tracking
+from sa_history.util.event_loop import is_event_loop_running
 from sa_history.util.sessions import Target
 
 NAME = "sa_history"
 """The key of the extension in ``app.extensions``, and of its scope in ``flask.g``."""
 
 
-class _Scope(LateFrame):
+class _Scope(LazyFrame):
     """The context of a request or a command, and the stacks of blocks that it is on.
 
     :param values: called for the keys and values of the context, whenever something is
@@ -38,7 +39,7 @@ class _Scope(LateFrame):
 
     def __init__(self, values: Callable[[], Mapping[str, Any]]) -> None:
         super().__init__(values)
-        self._stacks: list[list[Frame]] = []
+        self._stacks: list[list[ContextFrame]] = []
         self._users: weakref.WeakSet[Session | Connection] = weakref.WeakSet()
         self._around: list[_Scope] = []
         self._holder: Any = flask.g._get_current_object()
@@ -49,7 +50,7 @@ class _Scope(LateFrame):
         There is one around where a view or a command calls the application by a test
         client.
         """
-        stack = ambient.blocks.contexts
+        stack = this_thread.stacks.contexts
         self._around = [frame for frame in stack if isinstance(frame, _Scope)]
         for scope in self._around:
             scope._take_away()
@@ -59,7 +60,7 @@ class _Scope(LateFrame):
         """Link what a session or connection writes to this scope."""
         if user not in self._users:
             self._users.add(user)
-            self._enter(blocks_of(user, "History", ContextError).contexts)
+            self._enter(stacks_of(user, "History", ContextError).contexts)
 
     def leave(self) -> None:
         """Link nothing more to this scope; in a teardown nothing may fail."""
@@ -77,7 +78,7 @@ class _Scope(LateFrame):
 
     def is_of_thread(self) -> bool:
         """Return True if what this thread writes is linked to this scope."""
-        return any(frame is self for frame in ambient.blocks.contexts)
+        return any(frame is self for frame in this_thread.stacks.contexts)
 
     def is_held(self) -> bool:
         """Return True if the scope began in the current application context.
@@ -90,7 +91,7 @@ class _Scope(LateFrame):
         """Return the values last asked for, for a copy of the context."""
         return {**self._values(), **self._known}
 
-    def _enter(self, stack: list[Frame]) -> None:
+    def _enter(self, stack: list[ContextFrame]) -> None:
         stack.append(self)
         self._stacks.append(stack)
 
@@ -180,7 +181,7 @@ class History:
             with history.context(reason="chargeback"):
                 db.session.commit()
         """
-        if target is UNSET and _is_in_loop():
+        if target is UNSET and is_event_loop_running():
             target = self._session()
         return context(target, **metadata)
 
@@ -364,14 +365,6 @@ def _of_copy(scope: _Scope) -> _Scope:
         known = scope.known()
         of_copy = _begin(_Scope(lambda: known))
     return of_copy
-
-
-def _is_in_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 # For all of the process, since an application may have any: it is looked up which

@@ -42,6 +42,7 @@ from sa_history.install.plan import Step, drop_step, plan_for
 from sa_history.install.privileges import Hardening
 from sa_history.sql.compose import Qualified, Raw, SchemaNames
 from sa_history.tracking.registry import history_of
+from sa_history.util.postgresql import sqlstate_of
 
 Models: TypeAlias = "MetaData | type[Any]"
 """A MetaData, or a declarative base."""
@@ -326,8 +327,7 @@ def explained(error: DBAPIError) -> str:
     """
     # Not where in our functions it was raised.
     said = str(error.orig).partition("\nCONTEXT:")[0].strip()
-    # psycopg2 has another name for it.
-    code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    code = sqlstate_of(error.orig)
     if code == _INSUFFICIENT_PRIVILEGE:
         return f"{said}; do it as the role that owns the tables"
     if code in _TAKEN:

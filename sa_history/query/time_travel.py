@@ -22,12 +22,13 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from sa_history.capture.context_table import is_context_table
 from sa_history.capture.event_table import is_event_table
-from sa_history.exc import DialectError, PastError
+from sa_history.exc import PastError
 from sa_history.query.as_of_rows import PointInTime, rows_as_of
 from sa_history.sql.naming import AS_OF
 from sa_history.tracking.completeness import complete_tracking, missing_operations
 from sa_history.tracking.event_class import Event
 from sa_history.tracking.registry import Tracking, trackings_of_table
+from sa_history.util.postgresql import require_postgresql
 from sa_history.util.sessions import is_async_engine, sync_side, unscoped
 
 if TYPE_CHECKING:
@@ -173,11 +174,7 @@ class AsOf:
         await self._connection.close()
 
     def _prepare(self, connection: Connection) -> None:
-        if connection.dialect.name != "postgresql":
-            raise DialectError(
-                f"sa_history needs PostgreSQL, got {connection.dialect.name}; use a "
-                "postgresql:// URL"
-            )
+        require_postgresql(connection, "history.as_of")
         # All statements read one snapshot. PostgreSQL refuses to write, too.
         connection.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True

@@ -1,4 +1,4 @@
-"""The statement that tells a connection the blocks in force."""
+"""Statements that set the context, and the ignored triggers, for a transaction."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sa_history.sql.naming import (
 )
 
 SETTING_NAMES = (CONTEXT_ID, CONTEXT_METADATA, CONTEXT_PARENT_ID, IGNORED)
-"""The settings, in the order in which their values are given."""
+"""The names of the settings, in the order in which their values are given."""
 
 SET_CONFIG = "SELECT " + ", ".join(
     f"set_config('{name}', %s, true)" for name in SETTING_NAMES
 )
-"""Sets them until the transaction ends, with the parameters of psycopg."""
+"""Sets all of them until the transaction ends, by psycopg's ``%s`` parameters."""
 
 _SET_LOCAL = tuple(f"; SET LOCAL {name} = " for name in SETTING_NAMES)
 
@@ -29,15 +29,16 @@ def begin(
     deferrable: bool | None,
     values: Iterable[str],
 ) -> str:
-    """Return the statements that begin a transaction, and have the settings in it.
+    """Return BEGIN and the settings of its transaction, as one text.
 
     SET LOCAL takes half of the time of SELECT set_config(...), which has to be planned.
-    What is empty is so at the beginning of a transaction.
+    Empty values are left out, since a setting is empty when a transaction begins.
 
-    :param isolation_level: such as ``"REPEATABLE_READ"``.
-    :param read_only: whether it only reads.
-    :param deferrable: whether it may wait until it cannot fail.
-    :param values: of the settings, in their order.
+    :param isolation_level: a name such as ``"REPEATABLE_READ"``, or None for the
+        server's default; likewise the next two.
+    :param read_only: True for READ ONLY, False for READ WRITE.
+    :param deferrable: True if it may wait for a snapshot that cannot fail.
+    :param values: one for each of :data:`SETTING_NAMES`.
     """
     statement = "BEGIN"
     if isolation_level is not None:

@@ -6,13 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, event
 
-from sa_history.ddl.execution import (
-    create_objects,
-    drop_objects,
-    exists,
-    require_postgresql,
-)
+from sa_history.ddl.execution import create_objects, drop_objects, exists
 from sa_history.tracking.registry import Tracking, mirror_new_columns
+from sa_history.util.postgresql import require_postgresql
 
 
 def install_with_tables(tracking: Tracking) -> None:

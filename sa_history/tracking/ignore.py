@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapper
 from sa_history._types import UNSET, Unset
 from sa_history.attachments.registry import attachments_of
 from sa_history.contexts.block import Block
-from sa_history.contexts.stack import Blocks
+from sa_history.contexts.stack import Stacks
 from sa_history.definition.conditions import suggestion
 from sa_history.exc import IgnoreError
 from sa_history.sql.ignore_switch import switch_key
@@ -72,14 +72,14 @@ class IgnoreBlock(Block[frozenset[str]]):
         super().__init__(target)
         self._keys = keys
 
-    def anew(self) -> IgnoreBlock:
-        """Return another block like this one."""
+    def copy(self) -> IgnoreBlock:
+        """Return a block with the same arguments."""
         return IgnoreBlock(self._target, self._keys)
 
-    def push(self, blocks: Blocks) -> tuple[list[frozenset[str]], frozenset[str]]:
+    def push(self, stacks: Stacks) -> tuple[list[frozenset[str]], frozenset[str]]:
         """Put the keys on the stack."""
-        blocks.ignored.append(self._keys)
-        return blocks.ignored, self._keys
+        stacks.ignored.append(self._keys)
+        return stacks.ignored, self._keys
 
 
 def _keys(what: tuple[Any, ...]) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""Sessions and connections of all kinds, and the sync ones behind them.
+"""Sessions and connections of all kinds, and the sync objects behind async ones.
 
 SQLAlchemy's asyncio extension is not imported here: it needs greenlet, which a program
 without async code may not have. Whoever has an async session has imported it.
@@ -27,13 +27,19 @@ Target: TypeAlias = (
 
 
 def unscoped(target: Any) -> Any:
-    """Return the session that a scoped session has now; others as they are."""
+    """Return the current session of a scoped session; any other object unchanged.
+
+    :param target: may be a ``scoped_session`` or an ``async_scoped_session``.
+    """
     scoped = isinstance(target, scoped_session) or _is(target, "async_scoped_session")
     return target() if scoped else target
 
 
 def sync_side(target: Any) -> Any:
-    """Return the sync session or connection of any target; others as they are."""
+    """Return the sync session or connection of a target; any other object unchanged.
+
+    :param target: any :data:`Target`, such as an ``AsyncSession``.
+    """
     if isinstance(target, (Session, Connection)):
         return target
     target = unscoped(target)
@@ -45,12 +51,12 @@ def sync_side(target: Any) -> Any:
 
 
 def is_async_session(target: Any) -> bool:
-    """Return whether it is a session whose methods are awaited."""
+    """Return True for an ``AsyncSession``, whose methods are awaited."""
     return _is(target, "AsyncSession")
 
 
 def is_async_engine(target: Any) -> bool:
-    """Return whether it is an engine whose connections are awaited."""
+    """Return True for an ``AsyncEngine``, whose connections are awaited."""
     return _is(target, "AsyncEngine")
 
 

@@ -27,14 +27,14 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 
 @pytest.mark.parametrize("level", ["statement", "row"])
-def test_threads_on_a_pool(
+def test_writes_of_threads_on_a_pool_have_their_own_contexts(
     pg_url: URL, entry: Any, writes: int, check_workers: CheckWorkers
 ) -> None:
     plan = Plan(workers=16, writes=writes // 16, connections=4)
     check_workers(in_threads(pg_url, plan, entry))
 
 
-def test_interleaved_tasks(
+def test_writes_of_interleaved_tasks_have_their_own_contexts(
     pg_url: URL, entry: Any, writes: int, check_workers: CheckWorkers
 ) -> None:
     plan = Plan(workers=50, writes=writes // 50, connections=8)
@@ -42,7 +42,9 @@ def test_interleaved_tasks(
 
 
 @pytest.mark.usefixtures("entry")
-def test_greenlets_of_gevent(pg_url: URL, writes: int, check: CheckWorkers) -> None:
+def test_writes_of_greenlets_have_their_own_contexts(
+    pg_url: URL, writes: int, check: CheckWorkers
+) -> None:
     # It patches the whole process.
     process = subprocess.run(
         [
@@ -60,7 +62,7 @@ def test_greenlets_of_gevent(pg_url: URL, writes: int, check: CheckWorkers) -> N
 
 
 @pytest.mark.parametrize("ending", ["two-phase", "autocommit"])
-def test_other_ways_to_end_a_transaction(
+def test_writes_have_their_own_contexts_however_a_transaction_ends(
     ending: str,
     run: Run,
     pg_url: URL,
@@ -73,7 +75,7 @@ def test_other_ways_to_end_a_transaction(
 
 
 @pytest.mark.parametrize("ending", ["commit", "autocommit"])
-def test_clients_of_a_pooler(
+def test_writes_of_clients_of_a_pooler_have_their_own_contexts(
     ending: str,
     run: Run,
     pgbouncer: PgBouncer,

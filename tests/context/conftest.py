@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import URL, Connection, Engine, create_engine, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -68,6 +68,30 @@ def contexts(pg_engine: Engine, note: Any) -> Callable[[], list[history.Context]
         return [rows.pop(id_) for id_ in order] + list(rows.values())
 
     return read
+
+
+@pytest.fixture
+def engine_with(pg_url: URL) -> Iterator[Callable[..., Engine]]:
+    """Make an engine on the test's database, with options; it is disposed of."""
+    engines = []
+
+    def make(**options: Any) -> Engine:
+        engines.append(create_engine(options.pop("url", pg_url), **options))
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.dispose()
+
+
+@pytest.fixture
+def writing_function(pg_engine: Engine, note: Any) -> None:
+    """A function and a procedure of the application that write notes."""
+    with pg_engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE FUNCTION write_note(text) RETURNS bigint LANGUAGE sql AS"
+            " 'INSERT INTO note (body) VALUES ($1) RETURNING id'"
+        )
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -1,4 +1,4 @@
-"""What psycopg's pipelines lack: to end for a pooler too, and after an interruption."""
+"""What psycopg's pipelines lack: an end for poolers too, and after an interruption."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from psycopg.generators import send
 
 
 @contextmanager
-def closed_if_stuck(connection: Any) -> Iterator[None]:
-    """Close a connection that psycopg leaves within a pipeline that the block began.
+def close_if_in_pipeline(connection: Any) -> Iterator[None]:
+    """Close a connection that an error leaves in a pipeline which the block began.
 
-    That is where the server has gone, or gevent has interrupted the wait. psycopg then
-    raises that the pipeline cannot be ended, in place of what has happened, and
-    SQLAlchemy would keep the connection for a good one.
+    psycopg leaves it there if the server has gone, or if gevent has interrupted the
+    wait. It then raises that the pipeline cannot be ended, in place of what has
+    happened, and SQLAlchemy would keep the connection for a good one.
 
+    :param connection: psycopg's connection, sync or async.
     :raises BaseException: the interruption.
     """
     in_pipeline = connection.pgconn.pipeline_status
-    handled = sys.exc_info()[1]  # where this is done in an except clause
+    handled = sys.exc_info()[1]  # if this is done in an except clause
     try:
         yield
     except BaseException as error:
@@ -39,10 +40,12 @@ def closed_if_stuck(connection: Any) -> Iterator[None]:
 def end_with_sync(pipeline: Any) -> None:
     """Have a pipeline of psycopg send nothing after the Sync that ends it.
 
-    psycopg adds a Flush. Where a transaction ends with the pipeline, a pooler may have
+    psycopg adds a Flush. If a transaction ends with the pipeline, a pooler may have
     given the server's connection to others by then. PgBouncer takes the Flush for the
     first message of another statement, and keeps a connection for this client until
     that statement comes, be it in an hour.
+
+    :param pipeline: one that has just begun, sync or async.
     """
     is_async = isinstance(pipeline, psycopg.AsyncPipeline)
     pipeline.__class__ = _AsyncPipeline if is_async else _Pipeline

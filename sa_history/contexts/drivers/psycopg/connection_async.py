@@ -1,0 +1,72 @@
+"""Methods of a psycopg connection that begin or end a transaction without a cursor.
+
+They reset the state of the connection, and send what deferred triggers need before the
+transaction ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+from psycopg.rows import tuple_row
+
+from sa_history.contexts.drivers.psycopg.connection_base import MethodsBase
+from sa_history.contexts.drivers.psycopg.cursors_async import set_config_async
+from sa_history.sql.session_settings import SET_CONFIG
+
+
+class AsyncConnectionMethods(MethodsBase):
+    """The methods of one connection; each calls that of the connection's class."""
+
+    @asynccontextmanager
+    async def transaction(self, *args: Any, **options: Any) -> AsyncIterator[Any]:
+        """Open a block of a transaction or a savepoint."""
+        connection = self._connection
+        is_outermost = self._is_idle()
+        own = type(connection).transaction
+        self._state.transaction_blocks += 1
+        try:
+            async with own(connection, *args, **options) as transaction:
+                if is_outermost:
+                    self._state.reset()
+                yield transaction
+                if is_outermost and (settings := self._pending()):
+                    await set_config_async(connection, settings)
+        finally:
+            self._state.transaction_blocks -= 1
+            self._state.invalidate()
+
+    async def commit(self) -> None:
+        """Commit the transaction, with the settings in the message of COMMIT."""
+        connection = self._connection
+        settings = self._pending()
+        if settings is not None and connection.pgconn.pipeline_status:
+            await set_config_async(connection, settings)
+        elif settings is not None and self._may_commit():
+            # In one message, so that it costs no round trip.
+            cursor = psycopg.AsyncClientCursor(connection, row_factory=tuple_row)
+            await cursor.execute(f"{SET_CONFIG}; COMMIT", settings)
+        await type(connection).commit(connection)
+
+    async def tpc_begin(self, *args: Any) -> None:
+        """Begin a transaction of two phases."""
+        connection = self._connection
+        await type(connection).tpc_begin(connection, *args)
+        self._state.reset()
+
+    async def tpc_prepare(self) -> None:
+        """Perform the first phase."""
+        connection = self._connection
+        if settings := self._pending():
+            await set_config_async(connection, settings)
+        await type(connection).tpc_prepare(connection)
+
+    async def tpc_commit(self, *args: Any, **options: Any) -> None:
+        """Commit a transaction of two phases; it may be one that is not prepared."""
+        connection = self._connection
+        if settings := self._pending():
+            await set_config_async(connection, settings)
+        await type(connection).tpc_commit(connection, *args, **options)

@@ -1,0 +1,170 @@
+"""Cursors of psycopg that send the context on the way, for no network round trip.
+
+If a transaction begins, psycopg sends BEGIN by itself before a statement, and the
+settings go in its message. Inside of a transaction they go in one pipeline with the
+statement.
+https://www.psycopg.org/psycopg3/docs/advanced/pipeline.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+from psycopg.rows import tuple_row
+
+from sa_history.contexts.connection_state import Settings
+from sa_history.contexts.drivers.psycopg.cursors_base import (
+    REFUSE_COMPANY,
+    ContextMixin,
+    Plan,
+    begin_with,
+    sends_begin,
+    warn_if_it_may_write,
+)
+from sa_history.contexts.drivers.psycopg.pipeline import (
+    close_if_in_pipeline,
+    end_with_sync,
+)
+from sa_history.sql.session_settings import SET_CONFIG
+
+# psycopg's methods have many forms; what they are given is passed on as it is.
+# mypy: disable-error-code="override"
+
+
+async def set_config_async(connection: Any, settings: Settings) -> None:
+    """Send settings to a connection, as a statement or with BEGIN.
+
+    :param connection: psycopg's connection.
+    """
+    if sends_begin(connection):
+        await _begin_async(connection, settings)
+        return
+    # By a plain cursor: the application's own may do anything with rows.
+    cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
+    await cursor.execute(SET_CONFIG, settings)
+
+
+async def _begin_async(connection: Any, settings: Settings) -> None:
+    async with connection.lock:
+        await connection.wait(begin_with(connection, settings))
+
+
+class AsyncContextCursor(ContextMixin, psycopg.AsyncCursor[Any]):
+    """A cursor that sends the current settings first."""
+
+    async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        """Execute a query, in the current context."""
+        if self.connection_state.has_nothing_to_send():
+            return await self.base_cursor.execute(self, query, params, **options)
+        alone = self._is_autocommit_statement()
+        plan, settings = self._sending_plan(query, params)
+        try:
+            match plan:
+                case Plan.PLAIN:
+                    await self.base_cursor.execute(self, query, params, **options)
+                case Plan.WITH_BEGIN:
+                    await _begin_async(self.connection, settings)
+                    self.connection_state.mark_sent(settings)
+                    await self.base_cursor.execute(self, query, params, **options)
+                case Plan.PIPELINE:
+                    await self._execute_in_pipeline(settings, query, params, options)
+                case _:  # Plan.SEPARATE
+                    async with self._separately(settings):
+                        await self.base_cursor.execute(self, query, params, **options)
+        except REFUSE_COMPANY as error:
+            if not alone or plan is Plan.PLAIN:
+                self.connection_state.invalidate()
+                raise
+            warn_if_it_may_write(error)
+            await self.base_cursor.execute(self, query, params, **options)
+        except BaseException:
+            self.connection_state.invalidate()
+            raise
+        self._invalidate_after(query, params)
+        return self
+
+    async def _execute_in_pipeline(
+        self, settings: Settings, query: Any, params: Any, options: dict[str, Any]
+    ) -> None:
+        alone = self._is_autocommit_statement()
+        with close_if_in_pipeline(self.connection):
+            async with self.connection.pipeline() as pipeline:
+                end_with_sync(pipeline)
+                await set_config_async(self.connection, settings)
+                await self.base_cursor.execute(self, query, params, **options)
+        if not alone:
+            self.connection_state.mark_sent(settings)
+
+    async def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
+        """Execute a query for each set of parameters, in the current context."""
+        settings = self._pending_settings()
+        try:
+            # psycopg makes a pipeline for executemany by itself.
+            with close_if_in_pipeline(self.connection):
+                if settings is None:
+                    await super().executemany(query, params_seq, **options)
+                elif (
+                    psycopg.AsyncPipeline.is_supported()
+                    and not self._is_autocommit_statement()
+                ):
+                    async with self.connection.pipeline():
+                        await set_config_async(self.connection, settings)
+                        await super().executemany(query, params_seq, **options)
+                    self.connection_state.mark_sent(settings)
+                else:
+                    async with self._separately(settings):
+                        await super().executemany(query, params_seq, **options)
+        except BaseException:
+            self.connection_state.invalidate()
+            raise
+
+    async def stream(
+        self, query: Any, params: Any = None, **options: Any
+    ) -> AsyncIterator[Any]:
+        """Stream the rows of a query, in the current context."""
+        async with self._separately(self._pending_settings()):
+            async for row in super().stream(query, params, **options):
+                yield row
+
+    @asynccontextmanager
+    async def copy(
+        self, statement: Any, params: Any = None, **options: Any
+    ) -> AsyncIterator[Any]:
+        """Begin a COPY, in the current context."""
+        async with (
+            self._separately(self._pending_settings()),
+            super().copy(statement, params, **options) as copy,
+        ):
+            yield copy
+
+    @asynccontextmanager
+    async def _separately(self, settings: Settings | None) -> AsyncIterator[None]:
+        """Send settings as a statement of their own, in the transaction of the block.
+
+        :param settings: None for none to send.
+        """
+        if settings is None:
+            yield
+        elif self._is_autocommit_statement():
+            async with self.connection.transaction():
+                await set_config_async(self.connection, settings)
+                yield
+        else:
+            await set_config_async(self.connection, settings)
+            self.connection_state.mark_sent(settings)
+            yield
+
+
+class AsyncContextServerCursor(ContextMixin, psycopg.AsyncServerCursor[Any]):
+    """A server-side cursor that sends the current settings first."""
+
+    async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        """Declare the cursor, in the current context."""
+        settings = self._pending_settings()
+        if settings is not None and not self._is_autocommit_statement():
+            await set_config_async(self.connection, settings)
+            self.connection_state.mark_sent(settings)
+        return await self.base_cursor.execute(self, query, params, **options)

@@ -1,0 +1,139 @@
+"""What cursors that send settings have in common, sync or async; it does no I/O."""
+
+from __future__ import annotations
+
+import enum
+import warnings
+from collections.abc import Generator
+from typing import Any
+
+import psycopg
+from psycopg.errors import (
+    ActiveSqlTransaction,
+    InvalidTransactionTermination,
+    error_from_result,
+)
+from psycopg.generators import execute
+from psycopg.pq import ExecStatus, TransactionStatus
+
+from sa_history.contexts.connection_state import NO_SETTINGS, ConnectionState, Settings
+from sa_history.contexts.drivers.statements import is_one_statement, must_come_first
+from sa_history.sql.session_settings import begin
+
+_CLIENT_CURSORS = (psycopg.ClientCursor, psycopg.AsyncClientCursor)
+
+REFUSE_COMPANY = (ActiveSqlTransaction, InvalidTransactionTermination)
+"""The errors of VACUUM, and of a procedure that commits, in company of our statement.
+
+They have done nothing then, and can be executed alone.
+"""
+
+
+class Plan(enum.Enum):
+    """How a statement is executed, and the settings are sent."""
+
+    PLAIN = "there are no settings to send"
+    WITH_BEGIN = "the settings are in the message of BEGIN, which comes first"
+    PIPELINE = "the settings and the statement are in one pipeline"
+    SEPARATE = "the settings are a statement of their own, which comes first"
+
+
+class ContextMixin:
+    """The attributes of a cursor class, and what it decides before and after."""
+
+    connection_state: ConnectionState
+    base_cursor: type[Any]
+    """psycopg's class or the application's, named as super() takes long to find it."""
+    connection: Any
+    statusmessage: Any
+
+    def _pending_settings(self, query: Any = None) -> Settings | None:
+        """Return the settings to send now, or None for none; they are being sent."""
+        status = self.connection.pgconn.transaction_status
+        settings = self.connection_state.pending(status)
+        if settings is None or must_come_first(query):
+            return None
+        self.connection_state.mark_sending()
+        return settings
+
+    def _sending_plan(self, query: Any, params: Any) -> tuple[Plan, Settings]:
+        """Return how to execute a statement, and with which settings."""
+        settings = self._pending_settings(query)
+        if settings is None:
+            return Plan.PLAIN, NO_SETTINGS
+        if sends_begin(self.connection):
+            return Plan.WITH_BEGIN, settings
+        if self._is_single_statement(query, params) and psycopg.Pipeline.is_supported():
+            return Plan.PIPELINE, settings
+        return Plan.SEPARATE, settings
+
+    def _invalidate_after(self, query: Any, params: Any) -> None:
+        """Invalidate the state if a statement may have changed the settings.
+
+        ROLLBACK TO SAVEPOINT takes them back, as RESET ALL does; COMMIT AND CHAIN
+        begins anew. Of a script, and in a pipeline of the application, the command tags
+        are not known.
+        """
+        if self.connection_state.has_sent and (
+            self.statusmessage in ("COMMIT", "ROLLBACK", "RESET")
+            or self.connection.pgconn.pipeline_status
+            or not self._is_single_statement(query, params)
+        ):
+            self.connection_state.invalidate()
+
+    def _is_autocommit_statement(self) -> bool:
+        """Return True if the next statement is a transaction of its own."""
+        connection = self.connection
+        if not connection.autocommit:
+            return False
+        return bool(connection.pgconn.transaction_status == TransactionStatus.IDLE)
+
+    def _is_single_statement(self, query: Any, params: Any) -> bool:
+        """Return True if a query can be in a pipeline, one statement a message."""
+        # With parameters it has to be one anyway, unless they are put into its text.
+        if params and not isinstance(self, _CLIENT_CURSORS):
+            return True
+        return is_one_statement(query)
+
+
+def warn_if_it_may_write(error: psycopg.Error) -> None:
+    """Warn of a procedure that commits, and so loses the settings.
+
+    :param error: one of :data:`REFUSE_COMPANY`.
+    """
+    if isinstance(error, InvalidTransactionTermination):
+        warnings.warn(
+            "the context in force is not recorded, and nothing is ignored, for a "
+            "procedure that commits: its COMMIT ends the transaction that has them",
+            stacklevel=2,
+        )
+
+
+def sends_begin(connection: Any) -> bool:
+    """Return True if psycopg would send BEGIN, and wait for it, before a statement.
+
+    :param connection: psycopg's connection, sync or async.
+    """
+    pgconn = connection.pgconn
+    return (
+        pgconn.transaction_status == TransactionStatus.IDLE
+        and not connection.autocommit
+        and not pgconn.pipeline_status
+    )
+
+
+def begin_with(connection: Any, settings: Settings) -> Generator[Any, Any, None]:
+    """Send BEGIN and the settings as one message, and wait for the answers.
+
+    :param connection: psycopg's connection, sync or async, which runs the generator.
+    """
+    statements = begin(
+        connection.isolation_level and connection.isolation_level.name,
+        connection.read_only,
+        connection.deferrable,
+        settings,
+    )
+    connection.pgconn.send_query(statements.encode("ascii"))
+    results = yield from execute(connection.pgconn)
+    if results[-1].status == ExecStatus.FATAL_ERROR:
+        raise error_from_result(results[-1], connection.info.encoding)

@@ -1,0 +1,26 @@
+"""The drivers that contexts know, and which of them has a connection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sa_history.contexts.drivers.base import Driver
+from sa_history.contexts.drivers.psycopg.driver import PsycopgDriver
+from sa_history.contexts.drivers.sqlalchemy_events import EventsDriver
+
+DRIVERS: tuple[Driver, ...] = (PsycopgDriver(),)
+"""The drivers that send settings by means of their own."""
+
+OTHERS = EventsDriver([dialect for driver in DRIVERS for dialect in driver.dialects])
+"""What serves every other driver."""
+
+
+def driver_of(connection: Any) -> Driver:
+    """Return what serves a connection; also one to another database.
+
+    :param connection: the driver's connection, as SQLAlchemy's pool has it.
+    """
+    for driver in DRIVERS:
+        if isinstance(connection, driver.connections):
+            return driver
+    return OTHERS

@@ -1,0 +1,201 @@
+"""Drivers other than psycopg: settings are sent by events of SQLAlchemy.
+
+None of the listeners is one that each statement of each engine would have to pay for.
+The dialects of these drivers are listened to for the first statement of a connection,
+and the connection from then on. Sending costs one round trip more in each transaction
+that has a context.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Connection, event, func, select
+from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.engine.interfaces import Dialect, ExecutionContext
+
+from sa_history.contexts.connection_state import (
+    ConnectionState,
+    Settings,
+    existing_state,
+    state_of,
+)
+from sa_history.contexts.drivers.base import Driver
+from sa_history.contexts.drivers.statements import must_come_first
+from sa_history.sql.session_settings import SETTING_NAMES
+
+
+class EventsDriver(Driver):
+    """Sends settings by events of SQLAlchemy, for any driver.
+
+    :param excluded: the dialects of drivers that have means of their own.
+    """
+
+    def __init__(self, excluded: Sequence[type[Dialect]]) -> None:
+        self._excluded = tuple(excluded)
+        # Of two threads that connect at first one registers. If the second did too, a
+        # statement of the first could fail, as it goes through what changes.
+        self._registering = threading.Lock()
+
+    def connected(self) -> None:
+        """Listen to a dialect that was not imported before."""
+        self.listen()
+
+    def checked_out(self, connection: Any, info: dict[Any, Any]) -> None:
+        """Forget the last user of a connection."""
+        state = existing_state(info)
+        if state is not None:
+            state.check_in()
+
+    def listen(self) -> None:
+        """Listen to all dialects of PostgreSQL but the excluded ones, once."""
+        with self._registering:
+            for dialect in self._dialects_below(PGDialect):
+                if not event.contains(dialect, "do_execute", _before_statement):
+                    for name, listener in _DIALECT_LISTENERS.items():
+                        event.listen(dialect, name, listener)
+
+    def _dialects_below(self, cls: type[Dialect]) -> Iterator[type[Dialect]]:
+        """Yield the subclasses, without the excluded ones and their base classes."""
+        for dialect in cls.__subclasses__():
+            if dialect in self._excluded:
+                continue
+            if any(issubclass(excluded, dialect) for excluded in self._excluded):
+                yield from self._dialects_below(dialect)
+            else:
+                yield dialect
+
+
+def _before_statement(
+    cursor: Any, statement: str, _: Any, context: ExecutionContext
+) -> None:
+    _before_bare_statement(cursor, statement, context)
+
+
+def _before_bare_statement(
+    cursor: Any, statement: str, context: ExecutionContext
+) -> None:
+    """Listen to a connection from its first statement in a transaction."""
+    connection = context.root_connection
+    if (
+        connection.dialect.name != "postgresql"
+        or not connection.in_transaction()  # SQLAlchemy asks what server it is
+        or event.contains(connection, "before_cursor_execute", _before_cursor_execute)
+    ):
+        return
+    state = state_of(connection.info)
+    state.bind(connection)
+    state.reset()
+    for name, listener in _CONNECTION_LISTENERS.items():
+        event.listen(connection, name, listener)
+    _before_cursor_execute(connection, cursor, statement)
+
+
+def _begin(connection: Connection) -> None:
+    state_of(connection.info).begin(connection)
+
+
+def _begin_twophase(connection: Connection, xid: Any) -> None:
+    _begin(connection)
+
+
+def _prepare_twophase(connection: Connection, xid: Any) -> None:
+    _before_commit(connection)
+
+
+def _commit_twophase(connection: Connection, xid: Any, is_prepared: bool) -> None:
+    if not is_prepared:
+        _before_commit(connection)
+
+
+def _before_cursor_execute(
+    connection: Connection, cursor: Any, statement: str, *_: Any
+) -> None:
+    if must_come_first(statement):
+        return
+    state = state_of(connection.info)
+    if _is_autocommit(connection):
+        _warn_of_autocommit(state)
+        return
+    settings = state.pending(_status(state))
+    if settings is not None:
+        _send(connection, state, settings)
+
+
+def _warn_of_autocommit(state: ConnectionState) -> None:
+    for is_lost, what in (
+        (state.current_frame() is not None, "the context in force is not recorded"),
+        (state.is_ignoring(), "triggers that are ignored run all the same"),
+    ):
+        if is_lost:
+            warnings.warn(
+                f"{what}: in AUTOCOMMIT only the psycopg driver can send it "
+                "together with the statement",
+                stacklevel=3,
+            )
+
+
+def _before_commit(connection: Connection) -> None:
+    if _is_autocommit(connection):
+        return
+    state = state_of(connection.info)
+    settings = state.pending_before_commit(_status(state))
+    if settings is not None:
+        _send(connection, state, settings)
+
+
+def _status(state: ConnectionState) -> TransactionStatus:
+    # In a failed transaction only a rollback to a savepoint helps.
+    return TransactionStatus.INERROR if state.failed else TransactionStatus.INTRANS
+
+
+def _send(connection: Connection, state: ConnectionState, settings: Settings) -> None:
+    state.mark_sent(settings)  # first: the next line comes to our listener again
+    pairs = zip(SETTING_NAMES, settings, strict=True)
+    connection.execute(
+        select(*(func.set_config(name, value, True) for name, value in pairs)),
+        execution_options={"stream_results": False},  # or nothing would be executed
+    )
+
+
+def _is_autocommit(connection: Connection) -> bool:
+    dbapi_connection = connection.connection.dbapi_connection
+    return bool(getattr(dbapi_connection, "autocommit", False))
+
+
+def _after_cursor_execute(
+    connection: Connection, cursor: Any, _: str, __: Any, context: Any, ___: bool
+) -> None:
+    state = state_of(connection.info)
+    # It may have been a rollback to a savepoint, by text; not all drivers give the
+    # command tag. In a failed transaction it can have been nothing else.
+    by_text = context.compiled is None or context.is_text
+    if state.failed or (by_text and not cursor.description and cursor.rowcount < 0):
+        state.invalidate()
+    state.failed = False
+
+
+def _rollback_savepoint(connection: Connection, name: str, _: None) -> None:
+    state_of(connection.info).invalidate()
+
+
+_DIALECT_LISTENERS: dict[str, Callable[..., None]] = {
+    "do_execute": _before_statement,
+    "do_executemany": _before_statement,
+    "do_execute_no_params": _before_bare_statement,
+}
+
+_CONNECTION_LISTENERS: dict[str, Callable[..., None]] = {
+    "begin": _begin,
+    "begin_twophase": _begin_twophase,
+    "prepare_twophase": _prepare_twophase,
+    "commit_twophase": _commit_twophase,
+    "before_cursor_execute": _before_cursor_execute,
+    "commit": _before_commit,
+    "after_cursor_execute": _after_cursor_execute,
+    "rollback_savepoint": _rollback_savepoint,
+}

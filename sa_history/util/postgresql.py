@@ -1,0 +1,30 @@
+"""What is asked of a database and of its errors, whatever the driver."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from sa_history.exc import DialectError
+
+
+def require_postgresql(connection: Connection, feature: str = "sa_history") -> None:
+    """Refuse a connection to any database but PostgreSQL.
+
+    :param connection: of any dialect, also a mock connection that only prints.
+    :param feature: the name of what was called, for the error.
+    :raises DialectError: the dialect is another one; names it.
+    """
+    if connection.dialect.name != "postgresql":
+        raise DialectError(
+            f"{feature} needs PostgreSQL, got an engine for {connection.dialect.name}; "
+            "use a postgresql:// URL"
+        )
+
+
+def sqlstate_of(error: BaseException | None) -> str | None:
+    """Return the SQLSTATE of a driver's error, or None if the server sent none.
+
+    :param error: ``orig`` of SQLAlchemy's error.
+    """
+    # psycopg2 calls it pgcode.
+    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)

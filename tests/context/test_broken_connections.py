@@ -1,0 +1,191 @@
+"""Connections that break, or are interrupted, in a block or before it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import URL, Connection, Engine, NullPool, insert, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+import sa_history as history
+
+Seen = Callable[[], list[tuple[str, Any]]]
+InConnection = Callable[[Callable[[Connection], Any]], Any]
+USER = {"user": 7}
+
+
+def test_connection_that_breaks_in_a_block_has_its_context_once_reconnected(
+    in_connection: InConnection, pg_engine: Engine, note: Any, seen: Seen
+) -> None:
+    def work(connection: Connection) -> None:
+        with history.context(connection, user=7):
+            connection.execute(insert(note).values(body="lost"))
+            pid = connection.scalar(text("SELECT pg_backend_pid()"))
+            with pg_engine.connect() as other:
+                other.execute(text("SELECT pg_terminate_backend(:p, 5000)"), {"p": pid})
+            with pytest.raises(Exception, match="terminat"):
+                connection.execute(text("SELECT 1"))
+            assert connection.invalidated
+            connection.rollback()
+            connection.execute(insert(note).values(body="a"))
+        connection.execute(insert(note).values(body="b"))
+        connection.commit()
+
+    in_connection(work)
+    assert seen() == [("a", USER), ("b", None)]
+
+
+def test_connection_that_broke_before_a_block_has_its_context_once_reconnected(
+    in_connection: InConnection, pg_engine: Engine, note: Any, seen: Seen
+) -> None:
+    def work(connection: Connection) -> None:
+        pid = connection.scalar(text("SELECT pg_backend_pid()"))
+        connection.commit()
+        with pg_engine.connect() as other:
+            other.execute(text("SELECT pg_terminate_backend(:p, 5000)"), {"p": pid})
+        with history.context(connection, user=7):
+            with pytest.raises(OperationalError, match="terminat"):
+                connection.execute(insert(note).values(body="lost"))
+            assert connection.invalidated
+            connection.rollback()
+            connection.execute(insert(note).values(body="a"))
+            connection.commit()
+
+    in_connection(work)
+    assert seen() == [("a", USER)]
+
+
+class Stopped(BaseException):
+    """What ends a greenlet, or a program, wherever it is."""
+
+
+def stop(cursor: Any) -> None:
+    """Leave answers that the driver does not expect, and one that is yet to come."""
+    pgconn = cursor.connection.pgconn
+    for _ in range(3):
+        pgconn.send_query_params(b"SELECT 1", [])
+    pgconn.send_flush_request()
+    pgconn.send_query_params(b"SELECT pg_sleep(10)", [])
+    raise Stopped
+
+
+class StoppedCursor(psycopg.Cursor[Any]):
+    """A cursor that is stopped as it waits for an answer."""
+
+    def execute(self, query: Any, *args: Any, **options: Any) -> Any:
+        if "note" in query:
+            stop(self)
+        return super().execute(query, *args, **options)
+
+    def executemany(self, *args: Any, **options: Any) -> None:
+        stop(self)
+
+
+class AsyncStoppedCursor(psycopg.AsyncCursor[Any]):
+    """The async twin."""
+
+    async def execute(self, query: Any, *args: Any, **options: Any) -> Any:
+        if "note" in query:
+            stop(self)
+        return await super().execute(query, *args, **options)
+
+    async def executemany(self, *args: Any, **options: Any) -> None:
+        stop(self)
+
+
+@pytest.mark.parametrize("params", [["a"], [["a"]]], ids=["execute", "executemany"])
+def test_connection_that_is_stopped_as_it_waits_for_an_answer_is_not_kept(
+    params: Any, engine_with: Callable[..., Engine], pg_url: URL, note: Any, seen: Seen
+) -> None:
+    """Not the driver's own either, which SQLAlchemy does not see."""
+    method = "execute" if params == ["a"] else "executemany"
+    statement = "INSERT INTO note (body) VALUES (%s)", params
+    engine = engine_with(connect_args={"cursor_factory": StoppedCursor})
+    with engine.connect() as connection, history.context(connection, user=7):
+        driver: Any = connection.connection.driver_connection
+        connection.execute(text("SELECT 1"))
+        with history.context(connection, step=2), pytest.raises(Stopped):
+            getattr(driver.cursor(), method)(*statement)
+        assert driver.closed
+        connection.invalidate()
+
+    async def main() -> None:
+        engine = create_async_engine(
+            pg_url,
+            poolclass=NullPool,
+            connect_args={"cursor_factory": AsyncStoppedCursor},
+        )
+        async with engine.connect() as connection:
+            with history.context(connection, user=7):
+                driver: Any = (await connection.get_raw_connection()).driver_connection
+                await connection.execute(text("SELECT 1"))
+                with history.context(connection, step=2), pytest.raises(Stopped):
+                    await getattr(driver.cursor(), method)(*statement)
+                assert driver.closed
+                await connection.invalidate()
+
+    asyncio.run(main())
+    assert seen() == []
+
+
+def test_interruption_is_raised_as_it_is_where_the_driver_raises_another_error(
+    pg_engine: Engine, note: Any, seen: Seen
+) -> None:
+    """It comes as a signal does, while the driver waits at the end of a pipeline."""
+
+    def interrupt(*_: Any) -> None:
+        raise Stopped
+
+    def interrupt_what_waits() -> None:
+        waits = text("SELECT FROM pg_locks WHERE pid = :pid AND NOT granted")
+        with pg_engine.connect() as watching:
+            while not watching.execute(waits, {"pid": pid}).all():
+                pass
+        signal.pthread_kill(main_thread, signal.SIGUSR1)
+
+    main_thread = threading.get_ident()
+    usual = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with pg_engine.connect() as connection, pg_engine.connect() as other:
+            pid = connection.scalar(text("SELECT pg_backend_pid()"))
+            other.execute(text("LOCK note"))
+            thread = threading.Thread(target=interrupt_what_waits, daemon=True)
+            thread.start()
+            with history.context(connection, user=7), pytest.raises(Stopped):
+                connection.execute(insert(note).values(body="a"))
+            thread.join()
+            assert connection.invalidated
+            connection.rollback()
+            other.rollback()
+            connection.execute(insert(note).values(body="b"))
+            connection.commit()
+    finally:
+        signal.signal(signal.SIGUSR1, usual)
+    assert seen() == [("b", None)]
+
+
+def test_error_in_a_handler_of_an_interruption_is_that_of_the_server(
+    in_connection: InConnection, pg_engine: Engine, note: Any
+) -> None:
+    def work(connection: Connection) -> None:
+        with history.context(connection, user=7):
+            pid = connection.scalar(text("SELECT pg_backend_pid()"))
+            with pg_engine.connect() as other:
+                other.execute(text("SELECT pg_terminate_backend(:p, 5000)"), {"p": pid})
+            try:
+                raise Stopped
+            except Stopped:
+                with (
+                    history.context(connection, step=2),
+                    pytest.raises(OperationalError, match="terminat"),
+                ):
+                    connection.execute(insert(note).values(body="lost"))
+
+    in_connection(work)
