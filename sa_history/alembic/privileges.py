@@ -13,7 +13,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData
 
 from sa_history.alembic.operations import HistoryOp
-from sa_history.ddl.catalog import read_grants, role_problem, still_granted
+from sa_history.ddl.grants import read_grants, role_problem, still_granted
 from sa_history.install.privileges import (
     forbidden_past_triggers,
     guarded_in,

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Engine, MetaData, create_mock_engine
 
 from sa_history.ddl.elements import Statement
-from sa_history.ddl.fingerprint import Mark
+from sa_history.ddl.fingerprint import SetComment
 from sa_history.exc import CommandError
 from sa_history.install import api as installation
 from sa_history.install.expected import objects_of, trackings_in
@@ -51,7 +51,7 @@ def ddl(metadatas: Sequence[MetaData], without_tables: bool) -> int:
             continue
         for owned in objects_of(metadata):
             show(Statement(owned.made.create()))
-            show(Statement(Mark(owned.made)))
+            show(Statement(SetComment(owned.made)))
     return 0
 
 

@@ -25,12 +25,11 @@ from sa_history.ddl.catalog import (
     read_columns,
     read_partitions,
     read_schemas,
-    role_problem,
-    still_granted,
 )
 from sa_history.ddl.elements import DEFAULT_SCHEMA, Statement
 from sa_history.ddl.execution import begin, current_schema, require_postgresql
 from sa_history.ddl.fingerprint import PREFIX
+from sa_history.ddl.grants import role_problem, still_granted
 from sa_history.exc import InstallError
 from sa_history.install.drift import (
     Difference,
@@ -371,7 +370,7 @@ class _Survey:
         triggers: list[InstalledTrigger] = []
         other_triggers: list[InstalledTrigger] = []
         for trigger in catalog.triggers.values():
-            if trigger.mark is not None:
+            if trigger.fingerprint is not None:
                 ours = id(trigger) in known or trigger.function in called
                 (triggers if ours else other_triggers).append(trigger)
         others = [f for f in catalog.functions.values() if id(f) not in known]

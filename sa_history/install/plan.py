@@ -19,7 +19,7 @@ from sa_history.ddl.elements import (
     PGTrigger,
     PGView,
 )
-from sa_history.ddl.fingerprint import Mark
+from sa_history.ddl.fingerprint import SetComment
 from sa_history.install.drift import (
     Difference,
     Problem,
@@ -149,7 +149,7 @@ class _Planner:
             trigger
             for trigger in self.catalog.triggers.values()
             if self._goes(trigger)
-            or (trigger.mark is not None and trigger.relation in names)
+            or (trigger.fingerprint is not None and trigger.relation in names)
             or not self.changing.get(trigger.relation, set()).isdisjoint(
                 trigger.depends_on
             )
@@ -179,7 +179,7 @@ class _Planner:
                 steps.append(
                     Step(
                         f"replace function {difference.name}",
-                        self._sql(made.create(), Mark(made)),
+                        self._sql(made.create(), SetComment(made)),
                         f"restore function {difference.name}",
                         self._sql(*before.restore()),
                     )
@@ -227,7 +227,7 @@ class _Planner:
     def _create(self, made: DatabaseObject, before: Installed | None = None) -> Step:
         target = f"{kind_of(made)} {name_of(made, self.schemas)}"
         # Not OR REPLACE: what has the name and is not ours shall stay.
-        statements: list[Fragment] = [made.create(replace=False), Mark(made)]
+        statements: list[Fragment] = [made.create(replace=False), SetComment(made)]
         if isinstance(before, InstalledTrigger) and before.enabled in ("A", "R"):
             # Whoever made it fire on a replica meant it.
             statements.append(before.enable(before.enabled))

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from sqlalchemy import MetaData, Table
 
 from sa_history._types import Level
-from sa_history.ddl.catalog import Grant, Named
 from sa_history.ddl.elements import PGFunction
+from sa_history.ddl.grants import Grant, Named
 from sa_history.install.expected import objects_of, trackings_in
 from sa_history.sql.compose import Fragment, Ident, Joined, Qualified, Raw, SchemaNames
 from sa_history.tracking.registry import history_of

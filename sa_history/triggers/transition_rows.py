@@ -1,7 +1,7 @@
-"""The rows that a statement-level trigger looks at, as ``OLD`` and ``NEW``.
+"""The rows of a statement-level trigger, as ``OLD`` and ``NEW`` in a FROM clause.
 
-In a function with ``#variable_conflict use_column`` the aliases hide the records of
-PL/pgSQL, so one text of a condition serves both levels.
+In a function with ``#variable_conflict use_column`` these aliases hide the records of
+PL/pgSQL with the same names, so that one text of a condition serves both levels.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from sa_history.ddl.elements import NEW_ROWS, OLD_ROWS
 from sa_history.sql.compose import Fragment, Qualified, Raw
 
 USE_COLUMN = "\n#variable_conflict use_column\n"
-"""What the body of such a function begins with."""
+"""The beginning of the body of a function with such a FROM clause."""
 
 ROW_NUMBER = "pgh_row"
-"""The column by which the old and the new rows are paired; theirs has another name."""
+"""The column by which old and new rows are paired; a table may not have it."""
 
 PAIRS = (
     f"(SELECT row_number() OVER () AS {ROW_NUMBER}, * FROM {NEW_ROWS}) AS NEW\n"
@@ -23,10 +23,10 @@ PAIRS = (
 )
 """The old and the new rows of an update, paired by position.
 
-Both tables are filled together, row by row, and a changed key is paired as well.
-PL/pgSQL keeps the plan that was made for one row; an inner join would then be a nested
-loop, 100 times slower for 20,000 rows. A full join on a merge-joinable clause cannot be
-one, whatever the plan was made for.
+PostgreSQL fills both transition tables together, row by row, so a row whose key has
+changed is paired as well. PL/pgSQL keeps the plan that it made for one row; an inner
+join would then be a nested loop, 100 times slower for 20,000 rows. A full join on a
+merge-joinable clause is never a nested loop.
 """
 
 
