@@ -127,6 +127,7 @@ class Capture:
     :param ignored: SQL that is true where nothing is to be recorded.
     :param search_path: schemas in which conditions find operators.
     :param notify: the channel that is told of new events, None for none.
+    :param settings: the settings that the JSON of a former key depends on.
     """
 
     tracked: Qualified
@@ -141,6 +142,7 @@ class Capture:
     ignored: Fragment | None = None
     search_path: tuple[str, ...] = ()
     notify: str | None = None
+    settings: tuple[tuple[str, str], ...] = ()
 
     def of(self, operation: Operation) -> list[Recording]:
         """Return the recordings of one operation, in order."""
@@ -188,7 +190,12 @@ def record_function(capture: Capture) -> PGFunction:
             Raw("  RETURN NULL;\nEND\n"),
         )
     )
-    return PGFunction(capture.function, body, search_path=capture.search_path)
+    return PGFunction(
+        capture.function,
+        body,
+        search_path=capture.search_path,
+        settings=capture.settings,
+    )
 
 
 def _unless_ignored(capture: Capture) -> Fragment:

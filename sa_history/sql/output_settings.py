@@ -56,6 +56,12 @@ _DEPENDENT: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (postgresql.INTERVAL, ("IntervalStyle",)),
     (types.LargeBinary, ("bytea_output",)),
     (postgresql.MONEY, ("lc_monetary",)),
+    (postgresql.DATERANGE, ("DateStyle",)),
+    (postgresql.DATEMULTIRANGE, ("DateStyle",)),
+    (postgresql.TSRANGE, ("DateStyle",)),
+    (postgresql.TSMULTIRANGE, ("DateStyle",)),
+    (postgresql.TSTZRANGE, ("DateStyle", "TimeZone")),
+    (postgresql.TSTZMULTIRANGE, ("DateStyle", "TimeZone")),
 )
 
 
@@ -70,6 +76,23 @@ def output_settings(
     """
     found = {name for type_ in column_types for name in _settings_of(type_)}
     return tuple((n, value) for n, value in OUTPUT_SETTINGS.items() if n in found)
+
+
+def type_of_json_text(
+    type_: types.TypeEngine[Any],
+) -> types.TypeEngine[Any] | None:
+    """Return the type that a cast of a JSON string gives the value back by.
+
+    :param type_: the type of the value.
+    :return: the type; None if JSON of the value is the same for all settings, or if it
+        is not a scalar, as that of an array.
+    """
+    actual = postgresql_type(type_)
+    if isinstance(actual, postgresql.DOMAIN):
+        return type_of_json_text(actual.data_type)
+    scalars = (types.DateTime, *(known for known, _ in _DEPENDENT))
+    # The type itself: as an implementation of the dialect a REAL is any float.
+    return type_ if isinstance(actual, scalars) and output_settings([type_]) else None
 
 
 def _settings_of(type_: types.TypeEngine[Any]) -> Iterable[str]:

@@ -29,6 +29,7 @@ from sa_history.sql.compose import Qualified
 from sa_history.sql.expressions import type_sql
 from sa_history.sql.ignore_switch import is_ignored
 from sa_history.sql.naming import check_conventions, generated_name
+from sa_history.sql.output_settings import output_settings
 from sa_history.tracking.event_class import (
     Context,
     Event,
@@ -176,6 +177,8 @@ class Tracking:
     def capture(self) -> Capture:
         """Return what is recorded, as a value for the triggers."""
         shared, events = self.history.shared, self.event_table
+        recordings = self.recordings()
+        stores_key = any(r.key_changes is not None for r in recordings)
         function = generated_name(
             self.table.metadata, "history_function", event_table_name=events.name
         )
@@ -183,7 +186,7 @@ class Tracking:
             tracked=Qualified(self.table.schema, self.table.name),
             events=Qualified(events.schema, events.name),
             function=Qualified(events.schema, function),
-            recordings=self.recordings(),
+            recordings=recordings,
             level=self.options.level,
             attach_context=(
                 shared.attach_context if self.options.context == "reference" else None
@@ -206,6 +209,9 @@ class Tracking:
             ),
             search_path=self.options.search_path,
             notify=self.options.notify,
+            settings=output_settings(
+                column.type for column in self.table.primary_key if stores_key
+            ),
         )
 
     def function(self) -> PGFunction | None:

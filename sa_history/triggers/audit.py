@@ -41,6 +41,7 @@ from sa_history.sql.compose import (
 )
 from sa_history.sql.ignore_switch import switched
 from sa_history.sql.naming import CONTEXT_ID, CONTEXT_METADATA
+from sa_history.sql.output_settings import output_settings
 from sa_history.triggers.base import TableTrigger, TriggerTarget
 from sa_history.triggers.refusing import check_operations, with_truncate
 from sa_history.triggers.transition_rows import (
@@ -189,7 +190,13 @@ class Audit(TableTrigger):
                 Raw("  END IF;\n  RETURN NULL;\nEND\n"),
             )
         )
-        return PGFunction(target.function, body, search_path=tuple(self.search_path))
+        stored = (target.columns.columns[name] for name in self._stored(target))
+        return PGFunction(
+            target.function,
+            body,
+            search_path=tuple(self.search_path),
+            settings=output_settings(column.type for column in stored),
+        )
 
     def triggers_at(self, target: TriggerTarget) -> list[PGTrigger]:
         """Return a trigger for each operation."""

@@ -252,13 +252,18 @@ class RefusingTrigger(TableTrigger):
         if not self._reads_rows(refusal):
             return self._refuse(refusal, refusal.values)
         operation = refusal.operation
+        condition = refusal.condition
+        rows: Fragment
         if operation is Operation.UPDATE:
-            rows: Fragment = Raw(PAIRS)
-            condition: str | None = holds_for_pair(refusal.condition or "true")
+            rows = Raw(PAIRS)
+            condition = holds_for_pair(condition or "true")
+        elif operation is Operation.TRUNCATE:
+            # With the rows of tables that inherit, which truncated_rows() leaves out:
+            # better a TRUNCATE ONLY too many is refused than a protected row is gone.
+            rows = target.relation + Raw(" AS OLD")
         else:
             row = "new" if operation.has_new else "old"
             rows = rows_of(operation, target.relation, row)
-            condition = refusal.condition
         numbers = range(1, len(refusal.values) + 1)
         return Joined(
             (

@@ -123,7 +123,7 @@ class SoftDelete(BeforeRowTrigger):
         triggers = super().triggers_at(target)
         partition_key = self._partition_key(target)
         if partition_key:
-            # PostgreSQL moves a row by a DELETE, which a trigger cannot tell from others.
+            # PostgreSQL moves a row by a DELETE, which looks like any other.
             scope = self._scope(target, Operation.UPDATE, before=True)
             moved = condition_sql(AnyChange(*partition_key), scope)
             triggers.append(

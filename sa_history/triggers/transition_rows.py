@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sa_history._types import Operation
 from sa_history.ddl.elements import NEW_ROWS, OLD_ROWS
-from sa_history.sql.compose import Fragment, Qualified, Raw
+from sa_history.sql.compose import Fragment, Joined, Qualified, Raw, RegClass
 
 USE_COLUMN = "\n#variable_conflict use_column\n"
 """The beginning of the body of a function with such a FROM clause."""
@@ -31,15 +31,39 @@ merge-joinable clause is never a nested loop.
 
 
 def rows_of(operation: Operation, table: Qualified, row: str) -> Fragment:
-    """Return where the old or the new rows of a statement are.
+    """Return the FROM item with the old or the new rows of a statement.
 
-    :param table: what a TRUNCATE is about to empty.
+    :param operation: the operation.
+    :param table: the table that the trigger is on, which a TRUNCATE will empty.
     :param row: ``"old"`` or ``"new"``.
     """
     if operation is Operation.TRUNCATE:
-        return table + Raw(" AS OLD")
+        return truncated_rows(table)
     rows = NEW_ROWS if row == "new" else OLD_ROWS
     return Raw(f"{rows} AS {row.upper()}")
+
+
+def truncated_rows(table: Qualified) -> Fragment:
+    """Return the FROM item with the rows that a TRUNCATE is certain to remove.
+
+    They are those of the table itself, or of its partitions. Tables that inherit from
+    it keep their rows if it is TRUNCATE ONLY, which a trigger cannot tell; they have
+    triggers of their own.
+    """
+    # FROM ONLY would leave out the rows of partitions. The model may not know that the
+    # table has some, so the catalog is asked.
+    itself = RegClass(table)
+    return Joined(
+        (
+            Raw("(SELECT * FROM "),
+            table,
+            Raw(" AS every\n      WHERE every.tableoid = "),
+            itself,
+            Raw("\n        OR EXISTS (SELECT FROM pg_class AS c WHERE c.oid = "),
+            itself,
+            Raw("\n          AND c.relkind = 'p')) AS OLD"),
+        )
+    )
 
 
 def holds_for_pair(condition: str) -> str:
