@@ -19,7 +19,7 @@ from sqlalchemy import Column, Index, MetaData
 
 from sa_history.alembic.operations import HistoryOp
 from sa_history.ddl.elements import PGSequence
-from sa_history.ddl.fingerprint import Mark
+from sa_history.ddl.fingerprint import SetComment
 from sa_history.install.drift import in_database
 from sa_history.sql.compose import (
     Fragment,
@@ -167,7 +167,7 @@ def _renamed_sequence(
     source: Qualified, target: Qualified, schemas: SchemaNames
 ) -> HistoryOp:
     def statements(old: Qualified, new: Qualified) -> list[str]:
-        mark = Mark(PGSequence(new))
+        mark = SetComment(PGSequence(new))
         moves = (*_moves("SEQUENCE", old, new), mark)
         return [statement.render(schemas) for statement in moves]
 

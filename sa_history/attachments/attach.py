@@ -1,4 +1,4 @@
-"""Attaching triggers to a model: ``@attach(...)``."""
+"""The decorator ``@attach(...)``, which attaches triggers to a model."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Table
 
-from sa_history.attachments import soft_delete_flush as _soft_deletion  # noqa: F401 (registers)
-from sa_history.attachments.ddl_events import install_attached_with_table
-from sa_history.attachments.fetched_values import mark_written, written_columns
+# Imported to be run: it registers the before_flush listener that SoftDelete needs.
+# Nothing calls it, and without attach() no table has a SoftDelete.
+from sa_history.attachments import soft_delete_flush as _registers  # noqa: F401
+from sa_history.attachments.fetched_values import fetched_columns, set_fetched_values
 from sa_history.attachments.registry import Attachment, attachments_of
-from sa_history.ddl.name_registry import claims_of
+from sa_history.ddl.name_registry import name_registry_of
+from sa_history.ddl.table_events import install_with_table
 from sa_history.definition.mapped_tables import definition_target, is_view
 from sa_history.exc import DefinitionError
 from sa_history.triggers.base import TableTrigger
@@ -22,12 +24,13 @@ T = TypeVar("T", bound="type[Any] | Table")
 def attach(*triggers: TableTrigger) -> Callable[[T], T]:
     """Attach triggers to a mapped class, a table or a view.
 
-    ``create_all`` installs them with the table, and ``drop_all`` takes them away. The
-    columns that a trigger sets are marked, so that a flush returns their values.
+    ``create_all`` installs them with the table, and ``drop_all`` drops them. The
+    columns that a trigger sets get a ``FetchedValue``, so that a flush reads their
+    values.
 
-    :param triggers: such as ``Protect(Delete)``, ``Versioned("version")`` or any
-        :class:`Trigger`.
-    :return: a decorator that returns the class or table.
+    :param triggers: at least one, such as ``Protect(Delete)``, ``Versioned("version")``
+        or any :class:`Trigger`.
+    :return: a decorator that returns the class or table unchanged.
     :raises DefinitionError: something in a definition cannot work; the message says
         what, and what to write.
 
@@ -48,16 +51,16 @@ def attach(*triggers: TableTrigger) -> Callable[[T], T]:
         subject, table, model = definition_target(target, "attach")
         attachments = [Attachment(t, subject, table, model) for t in triggers]
         _check_names(subject, table, attachments)
-        made = [(a, a.function(), a.triggers()) for a in attachments]
-        for attachment, function, triggers_made in made:
-            claims, owner = claims_of(table.metadata), f"{subject}.{attachment.name}"
-            claims.function(function, table, owner)
-            for trigger in triggers_made:
-                claims.trigger(trigger, table, owner)
+        # All of them first: one that does not fit the table leaves nothing behind.
+        definitions = [(attachment, attachment.objects()) for attachment in attachments]
+        names = name_registry_of(table.metadata)
+        for attachment, objects in definitions:
+            for definition in objects:
+                names.register(definition, table, f"{subject}.{attachment.name}")
             attachments_of(table.metadata).add(attachment)
-            mark_written(attachment)
+            set_fetched_values(attachment)
             if not is_view(table):
-                install_attached_with_table(attachment)
+                install_with_table(table, attachment.objects, attachment.functions)
         return target
 
     return decorate
@@ -68,9 +71,8 @@ def fits(trigger: TableTrigger, model: type[Any]) -> bool:
     subject, table, model_ = definition_target(model, "attach")
     attachment = Attachment(trigger, subject, table, model_)
     try:
-        attachment.function()
-        attachment.triggers()
-        written_columns(attachment)
+        attachment.objects()
+        fetched_columns(attachment)
     except DefinitionError:
         return False
     return True

@@ -1,7 +1,7 @@
-"""What the ORM has to know of columns that triggers write.
+"""Columns that triggers set, as fetched values of SQLAlchemy's ORM.
 
-A flush returns what the database has made, and reads what a trigger has put in the
-place of a value that was sent.
+A flush has the database return values that a trigger sets where the ORM sent none, and
+reads those that a trigger may have replaced where it did.
 """
 
 from __future__ import annotations
@@ -30,21 +30,22 @@ from sa_history.triggers.soft_delete import SoftDelete
 from sa_history.triggers.versioned import Versioned
 
 REPLACED = "sa_history.replaced"
-"""Where, in a session's ``info``, are attributes that triggers may have replaced."""
+"""The key in a session's ``info`` of attributes that triggers may have replaced."""
 
 BATCH = 500
-"""How many objects are read by one statement."""
+"""The number of objects that one statement reads."""
 
 
-def mark_written(attachment: Attachment) -> None:
-    """Have a flush return what the trigger writes.
+def set_fetched_values(attachment: Attachment) -> None:
+    """Have a flush return the values that the trigger sets.
 
     https://docs.sqlalchemy.org/en/20/orm/persistence_techniques.html
     #fetching-server-generated-defaults
     """
-    inserted, updated = written_columns(attachment)
+    inserted, updated = fetched_columns(attachment)
     for column in (*inserted, *updated):
-        # Of an update too: what an INSERT leaves out would be asked for by a SELECT.
+        # Columns that only an update sets as well: without it, a column that an INSERT
+        # leaves out would need a SELECT.
         if column.server_default is None and column.default is None:
             column.server_default = FetchedValue()
     for column in updated:
@@ -54,19 +55,19 @@ def mark_written(attachment: Attachment) -> None:
         _prepare_mapper(attachment, inspect(attachment.model))
 
 
-def written_columns(
+def fetched_columns(
     attachment: Attachment,
 ) -> tuple[list[Column[Any]], list[Column[Any]]]:
-    """Return the columns that a trigger sets in new rows, and in changed ones."""
-    trigger, columns = attachment.trigger, attachment.place.columns
+    """Return the columns that a trigger sets in new rows, and those in updated ones."""
+    trigger, columns = attachment.trigger, attachment.target.columns
     return (
-        [columns.named(attachment.name, name) for name in trigger.written_on_insert()],
-        [columns.named(attachment.name, name) for name in trigger.written_on_update()],
+        [columns.named(attachment.name, name) for name in trigger.set_on_insert()],
+        [columns.named(attachment.name, name) for name in trigger.set_on_update()],
     )
 
 
 def _prepare_mapper(attachment: Attachment, mapper: Mapper[Any]) -> None:
-    inserted, updated = written_columns(attachment)
+    inserted, updated = fetched_columns(attachment)
     if isinstance(attachment.trigger, Versioned):
         _check_version_of_mapper(attachment, mapper)
     base = mapper.base_mapper
@@ -74,16 +75,19 @@ def _prepare_mapper(attachment: Attachment, mapper: Mapper[Any]) -> None:
         # "auto" fetches after an INSERT only.
         base.eager_defaults = True
     if isinstance(attachment.trigger, SoftDelete):
-        # An orphan that a flush finds is deleted by it; see soft_deletion for others.
+        # An orphan that the flush itself finds is deleted by it, and its row stays; the
+        # other deletions are sent by soft_delete_flush.
         base.confirm_deleted_rows = False
     for name, columns in (("after_insert", inserted), ("after_update", updated)):
         if columns:
-            note = functools.partial(_note_replaced, name == "after_insert", columns)
-            event.listen(mapper, name, note, propagate=True)
+            remember = functools.partial(
+                _remember_replaced, name == "after_insert", columns
+            )
+            event.listen(mapper, name, remember, propagate=True)
 
 
 def _check_version_of_mapper(attachment: Attachment, mapper: Mapper[Any]) -> None:
-    (column,) = written_columns(attachment)[1]
+    (column,) = fetched_columns(attachment)[1]
     if mapper.version_id_col is column and mapper.version_id_generator is not False:
         raise DefinitionError(
             f"{mapper.class_.__name__}: SQLAlchemy would set {column.name!r} as well, "
@@ -94,7 +98,7 @@ def _check_version_of_mapper(attachment: Attachment, mapper: Mapper[Any]) -> Non
 
 @event.listens_for(Mapper, "after_mapper_constructed")
 def _prepare_mapper_of_table(mapper: Mapper[Any], _: type[Any]) -> None:
-    """See to a class that is mapped to a table which has its triggers already."""
+    """Prepare the mapper of a class whose table has its triggers already."""
     table = mapper.local_table
     if not isinstance(table, Table) or shares_a_table(mapper):
         return
@@ -104,7 +108,7 @@ def _prepare_mapper_of_table(mapper: Mapper[Any], _: type[Any]) -> None:
             _prepare_mapper(attachment, mapper)
 
 
-def _note_replaced(
+def _remember_replaced(
     inserted: bool,
     columns: Sequence[Column[Any]],
     mapper: Mapper[Any],
@@ -113,7 +117,7 @@ def _note_replaced(
 ) -> None:
     """Remember the attributes with a value that a trigger may have replaced.
 
-    SQLAlchemy has the database return only what it has not sent itself.
+    SQLAlchemy has the database return only values that it has not sent itself.
     """
     state: Any = inspect(obj)
     session = state.session
@@ -130,13 +134,13 @@ def _note_replaced(
 
 @event.listens_for(Session, "after_flush_postexec")
 def _read_replaced(session: Session, _: UOWTransaction) -> None:
-    """Give objects the values that triggers have put in the place of theirs."""
+    """Read the values that triggers may have replaced into their objects."""
     replaced: dict[Any, list[str]] = session.info.pop(REPLACED, {})
     groups: dict[tuple[Mapper[Any], tuple[str, ...]], list[Any]] = {}
     for state, keys in replaced.items():
         obj = state.obj()
         if obj is not None and state.persistent and state.session is session:
-            # Until they are read; a row that is not found again stays so.
+            # Expired until they are read, and for good if the row is not found again.
             session.expire(obj, keys)
             if state.mapper.base_mapper.eager_defaults:
                 groups.setdefault((state.mapper, tuple(keys)), []).append(obj)

@@ -1,4 +1,4 @@
-"""Which triggers are attached to the tables of a MetaData."""
+"""The triggers that are attached to the tables of a MetaData."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Attachment:
 
     :param trigger: the definition.
     :param subject: the model's name, for messages.
-    :param table: the table.
-    :param model: the mapped class, None for a Core table.
+    :param table: the table or view.
+    :param model: the mapped class; None for a Core table.
     """
 
     trigger: TableTrigger
@@ -38,8 +38,8 @@ class Attachment:
         return self.trigger.given_name
 
     @property
-    def place(self) -> TriggerTarget:
-        """The table as it is now; subclasses may have added columns."""
+    def target(self) -> TriggerTarget:
+        """The table as it is now: subclasses may have added columns."""
         return TriggerTarget(
             table_columns(self.subject, self.table, self.model),
             is_view(self.table),
@@ -48,36 +48,43 @@ class Attachment:
         )
 
     def function(self) -> PGFunction:
-        """Return the function."""
-        return self.trigger.function_at(self.place)
+        """Return the trigger function."""
+        return self.trigger.function_at(self.target)
+
+    def functions(self) -> list[PGFunction]:
+        """Return the function, in a list as the DDL events of its table take it."""
+        return [self.function()]
 
     def triggers(self) -> list[PGTrigger]:
         """Return the triggers in the database; one definition may need several."""
-        return self.trigger.triggers_at(self.place)
+        return self.trigger.triggers_at(self.target)
 
     def objects(self) -> tuple[PGFunction | PGTrigger, ...]:
         """Return the function and its triggers."""
         return (self.function(), *self.triggers())
 
     def is_ignored(self, names: frozenset[str]) -> bool:
-        """Return whether it is among the names that blocks ignore."""
+        """Return whether an active ``ignore`` block covers this trigger.
+
+        :param names: the keys of the blocks, as ``switch_key`` makes them.
+        """
         return self.trigger.ignorable and not names.isdisjoint(
             switch_keys(self.table.key, self.name)
         )
 
 
 class Attachments:
-    """The triggers that are attached to the tables of one MetaData."""
+    """The attachments of one MetaData."""
 
     def __init__(self) -> None:
         self._attached: dict[tuple[str, str], Attachment] = {}
 
     def add(self, attachment: Attachment) -> None:
-        """Add a trigger."""
+        """Add an attachment."""
         self._attached[attachment.table.key, attachment.name] = attachment
 
     def of_table(self, table: Table) -> list[Attachment]:
-        """Return the triggers of a table, in the order they were attached."""
+        """Return the attachments of a table, in the order they were made."""
         return [a for a in self._attached.values() if a.table is table]
 
     def __iter__(self) -> Iterator[Attachment]:
@@ -85,6 +92,6 @@ class Attachments:
 
 
 def attachments_of(metadata: MetaData) -> Attachments:
-    """Return what is attached to the tables of a MetaData."""
+    """Return the attachments of a MetaData, an empty collection at first."""
     attachments: Attachments = metadata.info.setdefault(INFO_KEY, Attachments())
     return attachments

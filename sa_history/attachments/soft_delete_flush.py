@@ -1,9 +1,10 @@
-"""What a session does when an object is deleted whose rows stay, marked.
+"""The ``before_flush`` listener for deleted objects whose rows stay, by ``SoftDelete``.
 
 SQLAlchemy would go on as if the row were gone: it would set the foreign keys of its
 children to NULL, delete its rows in association tables and in the tables of joined
-subclasses, and forget the object. So the session sends the DELETE itself, which marks
-the row, and keeps the object, with the row's values as they are now.
+subclasses, and forget the object. So this listener sends the DELETE itself, which the
+trigger turns into an update, and keeps the object in the session, with the values that
+the row has afterwards.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ from sa_history.contexts.stack import active_stacks, ignored_keys
 from sa_history.triggers.soft_delete import SoftDelete
 
 
-def mark_deleted(session: Session) -> None:
-    """Send the DELETE of the session's deleted objects whose rows stay."""
+def send_soft_deletes(session: Session) -> None:
+    """Send the DELETE of each deleted object whose row stays, and keep the object."""
     orphans = list(_orphans(session))
     for _, __, orphan in orphans:
         session.delete(orphan)
@@ -51,20 +52,21 @@ def mark_deleted(session: Session) -> None:
             continue
         connection = session.connection(bind_arguments={"mapper": mapper})
         names = ignored_keys(active_stacks(connection, session))
-        marking = [
+        tables = [
             attachment.table
             for attachment in attachments
-            if not attachment.is_ignored(names) and _marks(attachment, obj, connection)
+            if not attachment.is_ignored(names)
+            and _is_soft_deleted(attachment, obj, connection)
         ]
-        if marking:
-            _mark(session, marking, obj, connection)
+        if tables:
+            _soft_delete(session, tables, obj, connection)
     for parent, relationship, orphan in orphans:
         if orphan in session and orphan not in session.deleted:
-            _adopt(parent, relationship, orphan)
+            _set_parent(parent, relationship, orphan)
 
 
 def _soft_deletes(mapper: Mapper[Any]) -> list[Attachment]:
-    """Return what marks the rows of a class, that of a subclass's table first."""
+    """Return the ``SoftDelete`` attachments of a class, a subclass's table first."""
     return [
         attachment
         for table in reversed(mapper.tables)
@@ -75,9 +77,9 @@ def _soft_deletes(mapper: Mapper[Any]) -> list[Attachment]:
 
 
 def _orphans(session: Session) -> Iterator[tuple[Any, RelationshipProperty[Any], Any]]:
-    """Return the objects that the flush would delete for want of a parent.
+    """Yield the objects that the flush would delete as orphans (``delete-orphan``).
 
-    Each comes with the parent that it has left, and the relationship.
+    Each comes after the parent that it was removed from, and the relationship.
     """
     known: dict[Mapper[Any], list[RelationshipProperty[Any]]] = {}
     for parent in session.dirty:
@@ -105,10 +107,10 @@ def _orphans(session: Session) -> Iterator[tuple[Any, RelationshipProperty[Any],
                     yield parent, relationship, child
 
 
-def _adopt(
+def _set_parent(
     parent: object, relationship: RelationshipProperty[Any], child: object
 ) -> None:
-    """Have a flush no longer take an object for an orphan of that parent."""
+    """Set the child's parent again, so that the flush does not see an orphan in it."""
     state: Any = inspect(child)
     _impl(parent, relationship).sethasparent(state, inspect(parent), True)
 
@@ -118,10 +120,12 @@ def _impl(obj: object, relationship: RelationshipProperty[Any]) -> Any:
     return state.manager[relationship.key].impl
 
 
-def _marks(attachment: Attachment, obj: object, connection: Connection) -> bool:
-    """Whether the trigger marks the row, and does not leave it to be deleted."""
+def _is_soft_deleted(
+    attachment: Attachment, obj: object, connection: Connection
+) -> bool:
+    """Return whether the trigger keeps the row: whether its condition holds for it."""
     assert isinstance(attachment.trigger, SoftDelete)
-    condition = attachment.trigger.marks(attachment.place)
+    condition = attachment.trigger.soft_delete_condition(attachment.target)
     if condition is None:
         return True
     row = attachment.table.alias(quoted_name("OLD", quote=False))
@@ -137,7 +141,7 @@ def _marks(attachment: Attachment, obj: object, connection: Connection) -> bool:
     return connection.execute(found).first() is not None
 
 
-def _mark(
+def _soft_delete(
     session: Session, tables: list[Table], obj: object, connection: Connection
 ) -> None:
     _check_version(obj, connection)
@@ -178,7 +182,7 @@ def _check_version(obj: object, connection: Connection) -> None:
 
 
 def _forget_changes(session: Session, obj: object) -> None:
-    """Undo what would set foreign keys of the row, for both sides of a relationship."""
+    """Undo pending changes of foreign keys, on both sides of their relationships."""
     state: Any = inspect(obj)
     for relationship in state.mapper.relationships:
         if relationship.direction is not MANYTOONE or relationship.viewonly:
@@ -192,7 +196,7 @@ def _forget_changes(session: Session, obj: object) -> None:
 
 
 def _key(table: Table, obj: object) -> list[tuple[Any, Any]]:
-    """Return the key's columns in a table, with the values the row has."""
+    """Return the key columns of a table, each with the value that the row has."""
     state: Any = inspect(obj)
     return [
         (column, bindparam(None, _committed(state, column), type_=column.type))
@@ -201,7 +205,7 @@ def _key(table: Table, obj: object) -> list[tuple[Any, Any]]:
 
 
 def _committed(state: Any, column: Any) -> Any:
-    """Return the value that the row of an object has in a column."""
+    """Return the value of a column that the row has in the database, before changes."""
     mapper: Mapper[Any] = state.mapper
     for of_key, value in zip(mapper.primary_key, state.identity, strict=True):
         if mapper.get_property_by_column(of_key) is mapper.get_property_by_column(
@@ -214,4 +218,4 @@ def _committed(state: Any, column: Any) -> Any:
 
 @event.listens_for(Session, "before_flush")
 def _before_flush(session: Session, _: UOWTransaction, __: Any) -> None:
-    mark_deleted(session)
+    send_soft_deletes(session)

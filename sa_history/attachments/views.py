@@ -1,4 +1,4 @@
-"""Views that come and go with the tables they read."""
+"""Views that are created and dropped with the tables that they read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sa_history._types import Level, Operation
 from sa_history.attachments.registry import attachments_of
 from sa_history.ddl.elements import DatabaseObject, PGFunction, PGTrigger, PGView
 from sa_history.ddl.execution import create_objects, drop_objects, exists
-from sa_history.ddl.name_registry import claims_of
+from sa_history.ddl.name_registry import name_registry_of
 from sa_history.definition.columns import table_columns
 from sa_history.definition.conditions import suggestion
 from sa_history.definition.mapped_tables import VIEWS_OF
@@ -52,20 +52,21 @@ def view(
     schema: str | None = None,
     primary_key: Sequence[str] = (),
 ) -> Table:
-    """Return a table that stands for a view, for a class to be mapped to.
+    """Return a Table for a view, which a class can be mapped to.
 
-    ``create_all`` creates the view after the tables it reads, and ``drop_all`` drops it
-    before them. It refuses to be written with a ``ReadOnlyError``; attach a
-    :class:`Trigger` with ``when="instead of"`` for each operation that it shall take.
+    ``create_all`` creates the view after the tables that it reads, and ``drop_all``
+    drops it before them. Writing to it is refused with a ``ReadOnlyError``; attach a
+    :class:`Trigger` with ``when="instead of"`` for each operation that it should
+    accept.
 
-    :param name: of the view.
-    :param metadata: of the tables that it reads. The view is not among its tables, so
-        that nothing takes it for one.
+    :param name: the name of the view.
+    :param metadata: the MetaData of the tables that it reads. The view itself is not
+        added to it, as ``create_all`` would create a table.
     :param definition: the query; values in it become literals.
-    :param schema: of the view; the MetaData's, if left out.
-    :param primary_key: names of the columns that identify a row; those that are
-        primary keys in the definition, if left out.
-    :return: the table.
+    :param schema: the schema of the view; None for that of the MetaData.
+    :param primary_key: the names of the columns that identify a row; if empty, those
+        that are primary keys in the definition.
+    :return: the Table, in a MetaData of its own.
     :raises DefinitionError: the name is taken, a column has no name or that of another,
         or a value cannot be a literal.
 
@@ -91,9 +92,10 @@ def view(
             "another"
         )
     table = Table(name, views.tables, *columns, schema=schema)
-    made = DefinedView(table, definition)
-    claims_of(views.tables).function(made.refusal_function(), table, f"view {name}")
-    views.defined.append(made)
+    defined = DefinedView(table, definition)
+    function = defined.refusal_function()
+    name_registry_of(views.tables).register(function, table, f"view {name}")
+    views.defined.append(defined)
     return table
 
 
@@ -161,7 +163,7 @@ def _columns(
 
 
 def _base_column(selected: ColumnElement[Any]) -> Column[Any] | None:
-    """Return the column of a table that a selected column is, maybe by a label."""
+    """Return the table's column that is selected; None for another expression."""
     bases = [base for base in selected.base_columns if isinstance(base, Column)]
     return bases[0] if bases else None
 
@@ -175,9 +177,9 @@ def _is_generated(column: Column[Any]) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class DefinedView:
-    """A view, with what it reads.
+    """A view, as a model defines it.
 
-    :param table: the table that stands for it.
+    :param table: the Table that classes are mapped to.
     :param definition: the query.
     """
 
@@ -185,17 +187,17 @@ class DefinedView:
     definition: Select[Any]
 
     def view(self) -> PGView:
-        """Return it as a value."""
+        """Return the view as a value, which has its CREATE statement."""
         return PGView(
             Qualified(self.table.schema, self.table.name),
             tuple(column.name for column in self.table.columns),
-            # By its columns: an entity leaves out what is deferred, and adds what its
-            # relationships load.
+            # By its columns: an ORM entity leaves out deferred columns, and adds those
+            # that its relationships load.
             Query(self.definition.with_only_columns(*self.definition.selected_columns)),
         )
 
     def reads(self) -> set[Table]:
-        """Return the tables and views that its query names."""
+        """Return the tables and views that its query reads."""
         found: set[Table] = set()
         for element in visitors.iterate(self.definition):
             table = getattr(element, "table", element)
@@ -205,7 +207,7 @@ class DefinedView:
         return found
 
     def refusal_function(self) -> PGFunction:
-        """Return the function that refuses to write it."""
+        """Return the trigger function that refuses writing to the view."""
         body = Joined(
             (
                 Raw("\nBEGIN\n"),
@@ -219,25 +221,25 @@ class DefinedView:
                 Raw("END\n"),
             )
         )
-        return PGFunction(self._place.function, body, definer=False, search_path=None)
+        return PGFunction(self._target.function, body, definer=False, search_path=None)
 
     def refusals(self) -> list[PGTrigger]:
-        """Return the trigger that refuses what no other trigger takes."""
-        taken = {
+        """Return the trigger for the operations that no INSTEAD OF trigger accepts."""
+        accepted = {
             operation
             for attachment in attachments_of(self.table.metadata).of_table(self.table)
             if isinstance(attachment.trigger, AttachedTrigger)
             and attachment.trigger.when == "instead of"
             for operation in attachment.trigger.operation.members
         }
-        refused = tuple(operation for operation in WRITES if operation not in taken)
+        refused = tuple(operation for operation in WRITES if operation not in accepted)
         if not refused:
             return []
         return [
             PGTrigger(
-                name=self._place.trigger_name(),
-                table=self._place.relation,
-                function=self._place.function,
+                name=self._target.trigger_name(),
+                table=self._target.relation,
+                function=self._target.function,
                 timing="INSTEAD OF",
                 operations=refused,
                 level=Level.ROW,
@@ -245,7 +247,7 @@ class DefinedView:
         ]
 
     @property
-    def _place(self) -> TriggerTarget:
+    def _target(self) -> TriggerTarget:
         columns = table_columns(self.table.name, self.table, None)
         return TriggerTarget(columns, is_view=True, name="read_only", ignorable=False)
 
@@ -259,7 +261,7 @@ class DefinedView:
         return objects
 
     def drop(self, connection: Connection) -> None:
-        """Drop the view, and the functions of its triggers, which go with it."""
+        """Drop the view, with its triggers, and their functions."""
         attached = attachments_of(self.table.metadata).of_table(self.table)
         functions = [attachment.function() for attachment in attached]
         drop_objects(connection, self.view(), self.refusal_function(), *functions)
@@ -269,7 +271,7 @@ class DefinedView:
 class Views:
     """The views of one MetaData.
 
-    :param tables: what the tables that stand for them are in.
+    :param tables: the MetaData of their Tables.
     :param defined: the views, each after those that it reads.
     """
 
@@ -330,7 +332,7 @@ def _ensure_views(metadata: MetaData) -> Views:
 
 
 def _can_be_created(defined: DefinedView, connection: Connection) -> bool:
-    """Whether the view is not there, and all that it reads is; None is unknown."""
+    """Return whether the view is missing, and no table that it reads is known to be."""
     if exists(defined.table, connection):
         return False
     return all(exists(table, connection) is not False for table in defined.reads())

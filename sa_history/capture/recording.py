@@ -131,6 +131,7 @@ class Capture:
         ``ignore`` block; None, if it cannot be ignored.
     :param search_path: schemas in which conditions find operators.
     :param notify: the channel to NOTIFY of new events; no NOTIFY, if None.
+    :param settings: the settings that the JSON of a former key depends on.
     """
 
     tracked: Qualified
@@ -144,6 +145,7 @@ class Capture:
     ignored: Fragment | None = None
     search_path: tuple[str, ...] = ()
     notify: str | None = None
+    settings: tuple[tuple[str, str], ...] = ()
 
     def of(self, operation: Operation) -> list[Recording]:
         """Return the recordings of one operation, in order."""
@@ -192,7 +194,12 @@ def record_function(capture: Capture) -> PGFunction:
             Raw("  RETURN NULL;\nEND\n"),
         )
     )
-    return PGFunction(capture.function, body, search_path=capture.search_path)
+    return PGFunction(
+        capture.function,
+        body,
+        search_path=capture.search_path,
+        settings=capture.settings,
+    )
 
 
 def _unless_ignored(capture: Capture) -> Fragment:

@@ -18,7 +18,7 @@ from sqlalchemy import Engine, MetaData, create_mock_engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from sa_history.ddl.elements import Statement
-from sa_history.ddl.fingerprint import Mark
+from sa_history.ddl.fingerprint import SetComment
 from sa_history.exc import CommandError, HistoryError
 from sa_history.install import api as installation
 from sa_history.install.drift import Problem
@@ -199,7 +199,7 @@ def ddl(database: Database, without_tables: bool) -> int:
             continue
         for expected in objects_of(metadata):
             show(Statement(expected.definition.create()))
-            show(Statement(Mark(expected.definition)))
+            show(Statement(SetComment(expected.definition)))
     return 0
 
 

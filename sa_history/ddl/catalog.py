@@ -1,4 +1,4 @@
-"""What is installed in a database, as it stands in PostgreSQL's catalog."""
+"""Objects of sa_history that are installed, as PostgreSQL's catalog has them."""
 
 from __future__ import annotations
 
@@ -20,23 +20,26 @@ from sa_history.sql.compose import (
     Raw,
     join,
 )
+from sa_history.sql.output_settings import OUTPUT_SETTINGS
 
 ENABLED = {"O": "ENABLE", "D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}
-"""How ALTER TABLE calls what ``pg_trigger.tgenabled`` says."""
+"""The words of ALTER TABLE for each value of ``pg_trigger.tgenabled``."""
 
 
 @dataclass(frozen=True)
 class InstalledFunction:
-    """A function that is marked as ours.
+    """A function with a comment of sa_history.
 
     :param name: with its schema.
     :param source: its body.
-    :param definer: whether it has the rights of its owner.
-    :param path: the schemas that it searches, None where it has the caller's path.
-    :param by_index: whether it looks rows up by an index only.
-    :param arguments: as in CREATE FUNCTION.
-    :param definition: the statement that makes it.
-    :param mark: the comment on it.
+    :param definer: whether it is SECURITY DEFINER, and runs with its owner's rights.
+    :param path: its ``search_path``; None if it uses the caller's.
+    :param by_index: whether ``enable_seqscan`` is off in it.
+    :param settings: those of :data:`OUTPUT_SETTINGS` that are set in it, as pairs of a
+        name and a value.
+    :param arguments: as in CREATE FUNCTION, without the parentheses.
+    :param definition: its CREATE statement.
+    :param fingerprint: the comment on it.
     """
 
     name: Qualified
@@ -44,39 +47,40 @@ class InstalledFunction:
     definer: bool
     path: tuple[str, ...] | None
     by_index: bool
+    settings: tuple[tuple[str, str], ...]
     arguments: str
     definition: str
-    mark: str
+    fingerprint: str
 
     kind = "function"
 
     def target(self) -> Fragment:
-        """Return how DROP and COMMENT ON call it."""
+        """Return its name as DROP and COMMENT ON have it."""
         return Joined((Raw("FUNCTION "), self.name, Raw(f"({self.arguments})")))
 
     def restore(self) -> list[Fragment]:
-        """Return the statements that make it as it is."""
+        """Return the statements that create it as it is now, with its comment."""
         return [Raw(self.definition.rstrip()), _comment(self)]
 
 
 @dataclass(frozen=True)
 class InstalledTrigger:
-    """A trigger that is marked as ours, or calls a function that is.
+    """A trigger with a comment of sa_history, or one that runs such a function.
 
     :param name: of the trigger.
-    :param relation: the table or view it stands on.
-    :param function: what it runs.
+    :param relation: the table or view that it is on.
+    :param function: the function that it runs.
     :param type: the bits of ``pg_trigger.tgtype``.
     :param enabled: a key of :data:`ENABLED`.
     :param has_condition: whether it has a WHEN.
     :param deferrable: None, ``"IMMEDIATE"`` or ``"DEFERRED"``.
     :param old_rows: the name of the transition table of old rows.
     :param new_rows: the name of the transition table of new rows.
-    :param columns: those that an update has to set.
-    :param depends_on: those that PostgreSQL keeps as long as it stands.
-    :param is_on_events: whether it stands on an event table.
-    :param definition: the statement that makes it.
-    :param mark: the comment on it, None where somebody else made it.
+    :param columns: the columns of UPDATE OF; none if any update fires it.
+    :param depends_on: the columns that cannot be dropped while it exists.
+    :param is_on_events: whether it is on an event table.
+    :param definition: its CREATE statement.
+    :param fingerprint: the comment on it; None if it has none of sa_history.
     """
 
     name: str
@@ -92,20 +96,20 @@ class InstalledTrigger:
     depends_on: tuple[str, ...]
     is_on_events: bool
     definition: str
-    mark: str | None
+    fingerprint: str | None
 
     kind = "trigger"
 
     def target(self) -> Fragment:
-        """Return how DROP and COMMENT ON call it."""
+        """Return its name as DROP and COMMENT ON have it."""
         return Joined((Raw("TRIGGER "), Ident(self.name), Raw(" ON "), self.relation))
 
     def restore(self) -> list[Fragment]:
-        """Return the statements that make it as it is."""
+        """Return the statements that create it as it is now, with its comment."""
         statements: list[Fragment] = [Raw(self.definition)]
         if self.enabled != "O":
             statements.append(self.enable(self.enabled))
-        return [*statements, _comment(self)] if self.mark else statements
+        return [*statements, _comment(self)] if self.fingerprint else statements
 
     def enable(self, state: str) -> Fragment:
         """Return the statement that enables or disables it.
@@ -124,27 +128,27 @@ class InstalledTrigger:
 
 @dataclass(frozen=True)
 class InstalledView:
-    """A view that is marked as ours.
+    """A view with a comment of sa_history.
 
     :param name: with its schema.
     :param columns: their names.
     :param definition: the query.
-    :param mark: the comment on it.
+    :param fingerprint: the comment on it.
     """
 
     name: Qualified
     columns: tuple[str, ...]
     definition: str
-    mark: str
+    fingerprint: str
 
     kind = "view"
 
     def target(self) -> Fragment:
-        """Return how DROP and COMMENT ON call it."""
+        """Return its name as DROP and COMMENT ON have it."""
         return Raw("VIEW ") + self.name
 
     def restore(self) -> list[Fragment]:
-        """Return the statements that make it as it is."""
+        """Return the statements that create it as it is now, with its comment."""
         create = Joined(
             (
                 Raw("CREATE VIEW "),
@@ -160,25 +164,25 @@ class InstalledView:
 
 @dataclass(frozen=True)
 class InstalledSequence:
-    """A sequence that is marked as ours.
+    """A sequence with a comment of sa_history.
 
     :param name: with its schema.
-    :param used_by: the tables that have a column with its numbers by default.
-    :param mark: the comment on it.
+    :param used_by: the tables with a column whose default takes its numbers.
+    :param fingerprint: the comment on it.
     """
 
     name: Qualified
     used_by: tuple[Qualified, ...]
-    mark: str
+    fingerprint: str
 
     kind = "sequence"
 
     def target(self) -> Fragment:
-        """Return how DROP and COMMENT ON call it."""
+        """Return its name as DROP and COMMENT ON have it."""
         return Raw("SEQUENCE ") + self.name
 
     def restore(self) -> list[Fragment]:
-        """Return the statements that make one like it."""
+        """Return the statements that create an equal sequence, with its comment."""
         return [Raw("CREATE SEQUENCE ") + self.name + Raw(" AS bigint"), _comment(self)]
 
 
@@ -204,7 +208,7 @@ class Partition:
 
 @dataclass(frozen=True)
 class Catalog:
-    """All of ours in some schemas of a database, in the order it was made.
+    """The objects of sa_history in some schemas, in the order of their creation.
 
     :param functions: by name and arguments.
     :param triggers: by relation and name.
@@ -218,7 +222,7 @@ class Catalog:
     sequences: dict[Qualified, InstalledSequence]
 
     def all(self) -> list[Installed]:
-        """Return everything."""
+        """Return all objects: triggers first, which need the others."""
         return [
             *self.triggers.values(),
             *self.views.values(),
@@ -230,11 +234,11 @@ class Catalog:
 def read_catalog(
     connection: Connection, schemas: Sequence[str], definitions: bool = True
 ) -> Catalog:
-    """Read what is installed, by three queries.
+    """Read the objects that are installed, by three queries.
 
-    :param schemas: where to look.
-    :param definitions: whether to read how triggers and views are made, for
-        ``restore()``; without them nothing is locked.
+    :param schemas: the names of the schemas to look into.
+    :param definitions: whether to read the CREATE statements of triggers and views,
+        which ``restore()`` needs; without them nothing is locked.
     """
     how = {"definitions": definitions}
     relations = _rows(connection, catalog.RELATIONS, schemas, how)
@@ -268,7 +272,7 @@ def read_catalog(
 
 
 def read_partitions(connection: Connection, schemas: Sequence[str]) -> list[Partition]:
-    """Read which partitions there are.
+    """Read the partitions that hold rows.
 
     :param schemas: of the partitioned tables.
     """
@@ -285,9 +289,9 @@ def read_partitions(connection: Connection, schemas: Sequence[str]) -> list[Part
 def read_columns(
     connection: Connection, schemas: Sequence[str]
 ) -> dict[Qualified, set[str]]:
-    """Read which tables there are, and the names of their columns.
+    """Read the names of tables and views, and of their columns.
 
-    :param schemas: where to look.
+    :param schemas: the names of the schemas to look into.
     """
     return {
         Qualified(row.schema, row.name): set(row.columns)
@@ -327,15 +331,20 @@ def _rows(
 
 def _function(row: Any) -> InstalledFunction:
     settings = dict(setting.split("=", 1) for setting in row.settings or ())
+    path = _path(settings.pop("search_path", None))
+    by_index = settings.pop("enable_seqscan", None) == "off"
     return InstalledFunction(
         name=Qualified(row.schema, row.name),
         source=row.source,
         definer=row.definer,
-        path=_path(settings.get("search_path")),
-        by_index=settings.get("enable_seqscan") == "off",
+        path=path,
+        by_index=by_index,
+        settings=tuple(
+            (name, settings[name]) for name in OUTPUT_SETTINGS if name in settings
+        ),
         arguments=row.arguments,
         definition=row.definition,
-        mark=row.mark,
+        fingerprint=row.mark,
     )
 
 
@@ -368,7 +377,7 @@ def _trigger(row: Any) -> InstalledTrigger:
         depends_on=tuple(row.depends_on),
         is_on_events=row.is_on_events,
         definition=row.definition or "",
-        mark=row.mark,
+        fingerprint=row.mark,
     )
 
 
@@ -377,8 +386,6 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _comment(
-    installed: InstalledFunction | InstalledTrigger | InstalledView | InstalledSequence,
-) -> Fragment:
-    mark = Literal(installed.mark or "")
-    return Joined((Raw("COMMENT ON "), installed.target(), Raw(" IS "), mark))
+def _comment(installed: Installed) -> Fragment:
+    comment = Literal(installed.fingerprint or "")
+    return Joined((Raw("COMMENT ON "), installed.target(), Raw(" IS "), comment))

@@ -1,4 +1,4 @@
-"""Functions, triggers and views as frozen values, and the statements that make them.
+"""Functions, triggers and views as frozen values, and their CREATE statements.
 
 A value says what an object is; a :class:`Statement` is a SQLAlchemy DDL element that
 any connection executes, with the connection's ``schema_translate_map`` and default
@@ -21,6 +21,7 @@ from sa_history.sql.compose import (
     Fragment,
     Ident,
     Joined,
+    Literal,
     Qualified,
     Raw,
     join,
@@ -28,7 +29,7 @@ from sa_history.sql.compose import (
 from sa_history.util.identifiers import MAX_BYTES, unstorable
 
 DEFAULT_SCHEMA = "public"
-"""Where a schema of None is, when SQL is made without a connection."""
+"""The schema that None stands for when SQL is made without a connection."""
 
 OLD_ROWS = "old_rows"
 """The transition table of the rows before a statement."""
@@ -41,22 +42,25 @@ NEW_ROWS = "new_rows"
 class PGFunction:
     """A PL/pgSQL function.
 
-    Where it is SECURITY DEFINER, a role that may write a table needs no right on what
-    the function writes, and cannot forge it. Where its path is pinned, ``pg_temp``
-    last, no caller's object is taken for one of PostgreSQL's.
+    With SECURITY DEFINER, a role that may write a table needs no privilege on what the
+    function writes, and cannot forge it. With a ``search_path`` of its own, ``pg_temp``
+    last, the function never takes a caller's object for one of PostgreSQL's.
     https://www.postgresql.org/docs/current/sql-createfunction.html
 
-    :param name: with its schema.
+    :param name: the name, with its schema.
     :param body: the text between the dollar quotes.
     :param arguments: as in CREATE FUNCTION, without the parentheses.
     :param returns: the name of the result's type.
-    :param definer: whether it has the rights of its owner, and not of its caller.
+    :param definer: True for SECURITY DEFINER: the rights of its owner instead of those
+        of its caller.
     :param search_path: schemas to search for operators, between ``pg_catalog`` and
-        ``pg_temp``; None leaves the path as the caller has it, which a function that
-        runs for each row is faster with.
-    :param by_index: whether its statements always look rows up by an index. PL/pgSQL
-        keeps a plan, and one that was made for a table of no rows reads the whole
-        table, however many there are later.
+        ``pg_temp``; None for the caller's path, which makes a function that runs for
+        each row faster.
+    :param by_index: True to set ``enable_seqscan`` off in it. PL/pgSQL keeps a plan,
+        and one that was made for an empty table reads the whole table, however many
+        rows there are later.
+    :param settings: more settings that hold while it runs, as pairs of a name and a
+        value.
     """
 
     name: Qualified
@@ -66,11 +70,12 @@ class PGFunction:
     definer: bool = True
     search_path: tuple[str, ...] | None = ()
     by_index: bool = False
+    settings: tuple[tuple[str, str], ...] = ()
 
     def create(self, replace: bool = True) -> Fragment:
         """Return the CREATE statement.
 
-        :param replace: what has its name already.
+        :param replace: replace a function of the same name instead of failing.
         """
         return Joined(
             (
@@ -81,6 +86,10 @@ class PGFunction:
                 Raw(" SECURITY DEFINER" if self.definer else ""),
                 self._path(),
                 Raw(" SET enable_seqscan = off" if self.by_index else ""),
+                *(
+                    Raw(f" SET {name} = ") + Literal(value)
+                    for name, value in self.settings
+                ),
                 Raw("\nAS "),
                 DollarQuoted(self.body),
             )
@@ -88,7 +97,7 @@ class PGFunction:
 
     @property
     def path(self) -> tuple[str, ...] | None:
-        """The schemas that it searches, None where the caller's path stays."""
+        """The whole ``search_path`` of the function; None for the caller's."""
         if self.search_path is None:
             return None
         return ("pg_catalog", *self.search_path, "pg_temp")
@@ -99,7 +108,7 @@ class PGFunction:
         return Raw(" SET search_path = ") + join(", ", map(Ident, self.path))
 
     def target(self) -> Fragment:
-        """Return how DROP and COMMENT ON call it."""
+        """Return its name as DROP and COMMENT ON have it."""
         return Joined((Raw("FUNCTION "), self.name, Raw(f"({self.arguments})")))
 
     def drop(self) -> Fragment:
@@ -117,9 +126,9 @@ class PGFunction:
 class Referencing:
     """The names of the transition tables, in the body of a statement-level trigger.
 
-    :param old: the table of the rows before the statement.
-    :param new: the table of the rows after it.
-    :raises DefinitionError: they cannot have the names.
+    :param old: the name for the rows before the statement; None for no such table.
+    :param new: the name for the rows after the statement; None for no such table.
+    :raises DefinitionError: a name is no name of PostgreSQL, or both are the same.
 
     Example::
 
@@ -139,7 +148,7 @@ class Referencing:
     def __post_init__(self) -> None:
         """Check the names.
 
-        :raises DefinitionError: they are none, or the same.
+        :raises DefinitionError: a name is no name of PostgreSQL, or both are the same.
         """
         for name in (self.old, self.new):
             if name is None:
@@ -171,7 +180,7 @@ class Referencing:
 
 
 def transition_tables(operation: Operation) -> Referencing:
-    """Return all transition tables of an operation, with our names for them."""
+    """Return the transition tables of an operation, ``old_rows`` and ``new_rows``."""
     return Referencing(
         old=OLD_ROWS if operation.has_old else None,
         new=NEW_ROWS if operation.has_new else None,
@@ -183,16 +192,17 @@ class PGTrigger:
     """A trigger on a table or a view.
 
     :param name: unique on the table; triggers run in the order of their names.
-    :param table: the table it stands on.
-    :param function: what it runs.
+    :param table: the table or view that it is on.
+    :param function: the function that it runs.
     :param timing: ``"AFTER"``, ``"BEFORE"`` or ``"INSTEAD OF"``.
-    :param operations: what fires it; exactly one, where it has transition tables.
-    :param level: once for the statement or once for each row.
-    :param columns: those that an update has to set, all if there are none.
-    :param referencing: the transition tables that the function reads.
-    :param deferrable: ``"IMMEDIATE"`` or ``"DEFERRED"``, where it is a constraint
-        trigger, which can be deferred.
-    :param when: the condition in WHEN.
+    :param operations: the operations that fire it; exactly one if it has transition
+        tables.
+    :param level: whether it runs once for each row or once for the statement.
+    :param columns: the columns of UPDATE OF; none for any update.
+    :param referencing: the transition tables that the function reads; None for none.
+    :param deferrable: ``"IMMEDIATE"`` or ``"DEFERRED"`` for a constraint trigger; None
+        for a trigger that cannot be deferred.
+    :param when: the condition in WHEN; None for none.
     """
 
     name: str
@@ -209,8 +219,8 @@ class PGTrigger:
     def create(self, replace: bool = True) -> Fragment:
         """Return the CREATE statement.
 
-        :param replace: what has its name already; PostgreSQL replaces no constraint
-            triggers.
+        :param replace: replace a trigger of the same name instead of failing;
+            PostgreSQL cannot replace constraint triggers.
         """
         kind = "CREATE OR REPLACE TRIGGER " if replace else "CREATE TRIGGER "
         if self.deferrable is not None:
@@ -235,17 +245,15 @@ class PGTrigger:
         return Joined(tuple(parts))
 
     def target(self) -> Fragment:
-        """Return how DROP and COMMENT ON call it."""
-        return Joined((Raw("TRIGGER "), Ident(self.name), Raw(" ON "), self.table))
+        """Return its name as DROP and COMMENT ON have it."""
+        return Raw("TRIGGER ") + self._name_on_table()
 
     def drop(self) -> Fragment:
         """Return the DROP statement."""
-        return (
-            Raw("DROP TRIGGER IF EXISTS ")
-            + Ident(self.name)
-            + Raw(" ON ")
-            + (self.table)
-        )
+        return Raw("DROP TRIGGER IF EXISTS ") + self._name_on_table()
+
+    def _name_on_table(self) -> Fragment:
+        return Joined((Ident(self.name), Raw(" ON "), self.table))
 
     def _event(self, operation: Operation) -> Fragment:
         if operation is Operation.UPDATE and self.columns:
@@ -258,7 +266,7 @@ class PGView:
     """A view.
 
     :param name: with its schema.
-    :param columns: their names, in order.
+    :param columns: the names of its columns, in order.
     :param definition: the query.
     """
 
@@ -267,7 +275,11 @@ class PGView:
     definition: Fragment
 
     def create(self, replace: bool = False) -> Fragment:
-        """Return the CREATE statement; PostgreSQL replaces no view by just any."""
+        """Return the CREATE statement.
+
+        :param replace: has no effect: PostgreSQL replaces a view only by one with the
+            same columns.
+        """
         return Joined(
             (
                 Raw("CREATE VIEW "),
@@ -280,7 +292,7 @@ class PGView:
         )
 
     def target(self) -> Fragment:
-        """Return how DROP and COMMENT ON call it."""
+        """Return its name as DROP and COMMENT ON have it."""
         return Raw("VIEW ") + self.name
 
     def drop(self) -> Fragment:
@@ -300,13 +312,14 @@ class PGSequence:
     def create(self, replace: bool = True) -> Fragment:
         """Return the CREATE statement.
 
-        :param replace: take what has its name already, which goes on counting.
+        :param replace: keep a sequence of the same name, and its numbers, instead of
+            failing.
         """
         kind = "CREATE SEQUENCE IF NOT EXISTS " if replace else "CREATE SEQUENCE "
         return Raw(kind) + self.name + Raw(" AS bigint")
 
     def target(self) -> Fragment:
-        """Return how DROP and COMMENT ON call it."""
+        """Return its name as DROP and COMMENT ON have it."""
         return Raw("SEQUENCE ") + self.name
 
     def drop(self) -> Fragment:
@@ -315,14 +328,15 @@ class PGSequence:
 
 
 DatabaseObject: TypeAlias = PGSequence | PGFunction | PGView | PGTrigger
-"""What is made in the database beside tables."""
+"""An object in the database that is not a table."""
 
 
 class Statement(ExecutableDDLElement):
     """A statement made of one fragment.
 
-    :param current_schema: where a schema of None is; without it, where the dialect
-        found it when it connected first.
+    :param fragment: the SQL of the statement.
+    :param current_schema: the schema that None stands for; if None itself, the
+        ``default_schema_name`` of the dialect, that of its first connection.
     """
 
     stringify_dialect = "postgresql"

@@ -1,4 +1,4 @@
-"""Objects in the database, created and dropped on a connection."""
+"""Running DDL on a connection: creating and dropping objects."""
 
 from __future__ import annotations
 
@@ -9,35 +9,38 @@ from sqlalchemy import Connection, Engine, Table, func, inspect, select
 from sqlalchemy.engine.reflection import Inspector
 
 from sa_history.ddl.elements import DatabaseObject, PGTrigger, Statement
-from sa_history.ddl.fingerprint import Mark
+from sa_history.ddl.fingerprint import SetComment
 from sa_history.exc import HistoryError
 from sa_history.util.postgresql import require_postgresql
 
 
 def create_objects(connection: Connection, *objects: DatabaseObject) -> None:
-    """Create functions, triggers and the like, or replace them, and mark them."""
+    """Create or replace objects, and set the comment with their fingerprint.
+
+    :param objects: in the order in which they are created.
+    """
     schema = current_schema(connection)
-    for made in objects:
-        if isinstance(made, PGTrigger) and made.deferrable is not None:
-            # Of these PostgreSQL knows no CREATE OR REPLACE.
-            connection.execute(Statement(made.drop(), schema))
-        connection.execute(Statement(made.create(), schema))
-        connection.execute(Statement(Mark(made), schema))
+    for definition in objects:
+        if isinstance(definition, PGTrigger) and definition.deferrable is not None:
+            # PostgreSQL has no CREATE OR REPLACE for constraint triggers.
+            connection.execute(Statement(definition.drop(), schema))
+        connection.execute(Statement(definition.create(), schema))
+        connection.execute(Statement(SetComment(definition), schema))
 
 
 def drop_objects(connection: Connection, *objects: DatabaseObject) -> None:
-    """Drop functions, triggers and the like, where they exist."""
+    """Drop those of the objects that exist, in the order given."""
     schema = current_schema(connection)
-    for made in objects:
-        connection.execute(Statement(made.drop(), schema))
+    for definition in objects:
+        connection.execute(Statement(definition.drop(), schema))
 
 
 @contextmanager
 def begin(engine: Engine) -> Iterator[Connection]:
-    """Begin a transaction, whatever the engine's own isolation level.
+    """Begin a READ COMMITTED transaction, whatever the engine's isolation level.
 
-    All or nothing, also where the engine is in AUTOCOMMIT. Not with one snapshot for
-    all: each statement shall see what others have committed before it.
+    An engine in AUTOCOMMIT would leave half of the work after an error, and one
+    snapshot for the whole transaction would hide what others commit meanwhile.
 
     :raises DialectError: names the dialect, if it is not PostgreSQL's.
     """
@@ -79,19 +82,22 @@ def connection_of(
 
 
 def exists(table: Table, connection: Connection) -> bool | None:
-    """Whether a table is there; None on a mock connection, which only prints."""
+    """Return whether a table exists; None if a mock connection only prints DDL."""
     if not isinstance(connection, Connection):
         return None
-    # A new inspector each time: it remembers what it was told.
+    # A new inspector each time, as an inspector caches its answers.
     inspector: Inspector = inspect(connection)
     schema = connection.schema_for_object(table)
     return inspector.has_table(table.name, schema=schema)
 
 
 def current_schema(connection: Connection) -> str | None:
-    """Return where the connection creates objects now; None on a mock connection.
+    """Return the schema in which the connection creates objects.
 
-    The dialect knows it from its first connection, before a ``SET search_path``.
+    The dialect's ``default_schema_name`` is that of its first connection, before any
+    ``SET search_path``.
+
+    :return: the name; None if a mock connection only prints DDL.
     """
     if not isinstance(connection, Connection):
         return None

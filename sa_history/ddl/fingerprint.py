@@ -1,9 +1,9 @@
-"""How what sa_history made is told from what others made: by a comment on it.
+"""The comment by which an object of sa_history is recognized in a database.
 
-The comment holds a fingerprint of the statement that made the object. It is for what
-PostgreSQL gives back in words of its own, the condition of a trigger and the query of
-a view. All else is compared with the catalog, since a comment stays when somebody
-replaces the object by hand.
+It holds a fingerprint of the object's CREATE statement, for what PostgreSQL gives back
+in words of its own: the condition of a trigger and the query of a view. Everything
+else is compared with the catalog, since a comment stays when somebody replaces the
+object by hand.
 """
 
 from __future__ import annotations
@@ -15,22 +15,29 @@ from sa_history.ddl.elements import DatabaseObject
 from sa_history.sql.compose import Fragment, SchemaNames, quote_literal
 
 PREFIX = "sa_history:"
-"""What each mark begins with."""
+"""The beginning of every such comment."""
 
 
-def mark_of(made: DatabaseObject, schemas: SchemaNames) -> str:
-    """Return the comment on an object: a hash of the statement that makes it."""
-    statement = made.create().render(schemas)
+def fingerprint_of(definition: DatabaseObject, schemas: SchemaNames) -> str:
+    """Return the comment for an object: the prefix, and a hash of its CREATE statement.
+
+    :param definition: the object, as models define it.
+    :param schemas: gives the names of the schemas in the database.
+    """
+    statement = definition.create().render(schemas)
     return PREFIX + hashlib.sha256(statement.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
-class Mark(Fragment):
-    """The statement that marks an object as ours."""
+class SetComment(Fragment):
+    """The COMMENT ON statement that gives an object its fingerprint.
 
-    made: DatabaseObject
+    :param definition: the object, as models define it.
+    """
+
+    definition: DatabaseObject
 
     def render(self, schemas: SchemaNames) -> str:
         """Return the statement, with the fingerprint."""
-        mark = quote_literal(mark_of(self.made, schemas))
-        return f"COMMENT ON {self.made.target().render(schemas)} IS {mark}"
+        comment = quote_literal(fingerprint_of(self.definition, schemas))
+        return f"COMMENT ON {self.definition.target().render(schemas)} IS {comment}"

@@ -1,7 +1,7 @@
-"""Which names of functions and triggers are taken.
+"""The names of functions and triggers that definitions of a MetaData use.
 
-PostgreSQL replaces a function or trigger of the same name. Two definitions that came to
-the same name would silently be one, so the second is refused.
+PostgreSQL replaces a function or trigger of the same name. Two definitions with one
+name would silently become one object, so the second is refused.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from sa_history.ddl.elements import PGFunction, PGTrigger
 from sa_history.exc import DefinitionError
 from sa_history.sql.compose import Qualified
 
-INFO_KEY = "sa_history.claims"
+INFO_KEY = "sa_history.name_registry"
 
 _Key: TypeAlias = tuple[str, str | None, str]
 
 
 @dataclass(frozen=True)
-class _Claim:
-    """Who has a name.
+class _Entry:
+    """The definition that uses a name.
 
-    :param table: the table that it is for.
-    :param owner: what it belongs to, for messages.
-    :param function: what it is, or runs: two of one owner may differ in it only.
+    :param table: the table that the object is for.
+    :param owner: the definition, for messages.
+    :param function: the function itself, or the one that the trigger runs: entries of
+        one owner may differ in it only.
     """
 
     table: Table
@@ -34,59 +35,47 @@ class _Claim:
     function: Qualified
 
     @property
-    def is_in_force(self) -> bool:
-        """Whether the table is not one that MetaData.clear() or remove() took away."""
+    def is_current(self) -> bool:
+        """Whether the table is in its MetaData: clear() and remove() take it out."""
         return self.table.metadata.tables.get(self.table.key) is self.table
 
 
-class Claims:
-    """The names that the functions and triggers of one MetaData have."""
+class NameRegistry:
+    """The names that functions and triggers of one MetaData use."""
 
     def __init__(self) -> None:
-        self._taken: dict[_Key, _Claim] = {}
+        self._entries: dict[_Key, _Entry] = {}
 
-    def take(self, made: PGFunction | PGTrigger, table: Table, owner: str) -> None:
-        """Take the name of a function, or of a trigger on a table.
+    def register(
+        self, definition: PGFunction | PGTrigger, table: Table, owner: str
+    ) -> None:
+        """Register the name of a function, or of a trigger on a table.
 
-        :param owner: what it belongs to, for messages.
-        :raises DefinitionError: something else has it.
-        """
-        if isinstance(made, PGFunction):
-            self.function(made, table, owner)
-        else:
-            self.trigger(made, table, owner)
-
-    def function(self, function: PGFunction, table: Table, owner: str) -> None:
-        """Take the name of a function.
-
+        :param definition: the function or the trigger.
         :param table: the table that it is for.
-        :param owner: what it belongs to, for messages.
-        :raises DefinitionError: something else has it.
+        :param owner: the definition that it belongs to, for messages.
+        :raises DefinitionError: another definition uses the name.
         """
-        name = function.name
-        self._take(("function", name.schema, name.name), _Claim(table, owner, name))
-
-    def trigger(self, trigger: PGTrigger, table: Table, owner: str) -> None:
-        """Take the name of a trigger on a table.
-
-        :raises DefinitionError: another trigger on the table has it.
-        """
-        key = (f"trigger on {table.name!r}", table.schema, trigger.name)
-        self._take(key, _Claim(table, owner, trigger.function))
-
-    def _take(self, key: _Key, claim: _Claim) -> None:
-        # The same claim again is of a definition that failed later the first time.
-        other = self._taken.get(key, claim)
-        if other != claim and other.is_in_force:
+        key: _Key
+        if isinstance(definition, PGFunction):
+            function = definition.name
+            key = ("function", function.schema, function.name)
+        else:
+            function = definition.function
+            key = (f"trigger on {table.name!r}", table.schema, definition.name)
+        entry = _Entry(table, owner, function)
+        # The same entry again is of a definition that failed later the first time.
+        other = self._entries.get(key, entry)
+        if other != entry and other.is_current:
             kind, _, name = key
             raise DefinitionError(
-                f"{claim.owner} and {other.owner} would both have a {kind} named "
+                f"{owner} and {other.owner} would both have a {kind} named "
                 f"{name!r}; rename one of them"
             )
-        self._taken[key] = claim
+        self._entries[key] = entry
 
 
-def claims_of(metadata: MetaData) -> Claims:
-    """Return the claims of a MetaData."""
-    claims: Claims = metadata.info.setdefault(INFO_KEY, Claims())
-    return claims
+def name_registry_of(metadata: MetaData) -> NameRegistry:
+    """Return the registry of a MetaData, which its first use makes."""
+    registry: NameRegistry = metadata.info.setdefault(INFO_KEY, NameRegistry())
+    return registry

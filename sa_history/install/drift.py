@@ -22,7 +22,7 @@ from sa_history.ddl.elements import (
     PGTrigger,
     PGView,
 )
-from sa_history.ddl.fingerprint import mark_of
+from sa_history.ddl.fingerprint import fingerprint_of
 from sa_history.install.expected import ExpectedObject
 from sa_history.sql.compose import Qualified, SchemaNames
 
@@ -68,7 +68,7 @@ class Difference:
         is_foreign = (
             self.expected is None
             and isinstance(self.installed, InstalledTrigger)
-            and self.installed.mark is None
+            and self.installed.fingerprint is None
         )
         return self.problem is not Problem.NEWER and not is_foreign
 
@@ -217,7 +217,7 @@ def _problem(
         return Problem.DISABLED if installed.enabled == "D" else None
     if isinstance(wanted, PGView) and isinstance(installed, InstalledView):
         same = wanted.columns == installed.columns
-        same = same and installed.mark == mark_of(wanted, schemas)
+        same = same and installed.fingerprint == fingerprint_of(wanted, schemas)
         return None if same else Problem.OUTDATED
     return None
 
@@ -231,6 +231,7 @@ def _function_problem(
         and wanted.definer == installed.definer
         and wanted.path == installed.path
         and wanted.by_index == installed.by_index
+        and wanted.settings == installed.settings
     ):
         return None
     is_newer = _version(installed.source) > _version(body)
@@ -271,5 +272,5 @@ def _is_like(wanted: PGTrigger, there: InstalledTrigger, schemas: SchemaNames) -
         and (rows.new if rows else None) == there.new_rows
         and set(wanted.columns) == set(there.columns)
         # For the condition, which PostgreSQL gives back in words of its own.
-        and mark_of(wanted, schemas) == there.mark
+        and fingerprint_of(wanted, schemas) == there.fingerprint
     )

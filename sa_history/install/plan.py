@@ -19,7 +19,7 @@ from sa_history.ddl.elements import (
     PGTrigger,
     PGView,
 )
-from sa_history.ddl.fingerprint import Mark
+from sa_history.ddl.fingerprint import SetComment
 from sa_history.install.drift import (
     Difference,
     Problem,
@@ -150,7 +150,7 @@ class _Planner:
             trigger
             for trigger in self.catalog.triggers.values()
             if self._goes(trigger)
-            or (trigger.mark is not None and trigger.relation in names)
+            or (trigger.fingerprint is not None and trigger.relation in names)
             or not self.changing.get(trigger.relation, set()).isdisjoint(
                 trigger.depends_on
             )
@@ -180,7 +180,7 @@ class _Planner:
                 steps.append(
                     Step(
                         f"replace function {difference.name}",
-                        self._sql(definition.create(), Mark(definition)),
+                        self._sql(definition.create(), SetComment(definition)),
                         f"restore function {difference.name}",
                         self._sql(*before.restore()),
                     )
@@ -232,7 +232,7 @@ class _Planner:
         # Not OR REPLACE: what has the name and is not ours shall stay.
         statements: list[Fragment] = [
             definition.create(replace=False),
-            Mark(definition),
+            SetComment(definition),
         ]
         if isinstance(before, InstalledTrigger) and before.enabled in ("A", "R"):
             # Whoever made it fire on a replica meant it.

@@ -212,7 +212,7 @@ class Survey:
                 is_shared = expected.table in self._contexts
                 (shared if is_shared else functions).append(found)
         called = {function.name for function in functions}
-        marked = [t for t in catalog.triggers.values() if t.mark is not None]
+        marked = [t for t in catalog.triggers.values() if t.fingerprint is not None]
         triggers = [t for t in marked if id(t) in known or t.function in called]
         ours = {id(trigger) for trigger in triggers}
         return _Installed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import (
     ColumnElement,
@@ -18,8 +18,9 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 
 from sa_history.capture.event_table import OLD_KEY, PREFIX
-from sa_history.query.row_keys import have_key, key_as_json, keys_of
+from sa_history.query.row_keys import have_key, keys_of
 from sa_history.sql.naming import AS_OF
+from sa_history.sql.output_settings import output_settings, type_of_json_text
 from sa_history.tracking.completeness import GONE, full_row_events, is_one_of
 from sa_history.tracking.registry import Tracking
 
@@ -82,6 +83,35 @@ def rows_as_of(tracking: Tracking, point: PointInTime) -> Select[object]:
     )
 
 
+def _left_key(
+    tracking: Tracking, moved: FromClause, event: FromClause
+) -> list[ColumnElement[bool]]:
+    """Return whether the row of an event has left the key of another event's row.
+
+    :param moved: the events of rows that have another key now.
+    :param event: the event with the key.
+    """
+    keys = keys_of(tracking, event)
+    if not output_settings(key.type for key in keys):
+        return [moved.c[OLD_KEY] == func.jsonb_build_array(*keys)]
+    return [
+        moved.c[OLD_KEY].is_not(None),
+        *(_is_value(moved.c[OLD_KEY][n], key) for n, key in enumerate(keys)),
+    ]
+
+
+def _is_value(stored: Any, value: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Return whether a part of ``pgh_old_key`` is JSON of a value.
+
+    As JSON the two cannot be compared if the session that reads has settings by which
+    it writes the value otherwise than the trigger has.
+    """
+    type_ = type_of_json_text(value.type)
+    if type_ is None:
+        return cast(ColumnElement[bool], stored == func.to_jsonb(value))
+    return sql_cast(stored.astext, type_) == value
+
+
 def _left_its_key(
     tracking: Tracking, event: FromClause, point: PointInTime
 ) -> ColumnElement[bool]:
@@ -95,7 +125,7 @@ def _left_its_key(
     """
     moved, any_ = _aliases(tracking, "moved", "any")
     criteria = [
-        moved.c[OLD_KEY] == key_as_json(tracking, event),
+        *_left_key(tracking, moved, event),
         moved.c.pgh_id > event.c.pgh_id,
         point.includes(moved),
     ]
@@ -141,7 +171,7 @@ def _was_key_of_another_row(
                 is_one_of(between.c.pgh_op, GONE),
             ),
             ~exists().where(
-                gone.c[OLD_KEY] == key_as_json(tracking, owner),
+                *_left_key(tracking, gone, owner),
                 gone.c.pgh_id > owner.c.pgh_id,
                 gone.c.pgh_id < event.c.pgh_id,
             ),

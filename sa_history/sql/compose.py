@@ -76,6 +76,17 @@ class Qualified(Fragment):
 
 
 @dataclass(frozen=True)
+class RegClass(Fragment):
+    """The OID of a table, found by its name."""
+
+    table: Qualified
+
+    def render(self, schemas: SchemaNames) -> str:
+        """Return ``'"schema"."name"'::regclass``."""
+        return f"{quote_literal(self.table.render(schemas))}::regclass"
+
+
+@dataclass(frozen=True)
 class Literal(Fragment):
     """A string value."""
 

@@ -6,7 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, event
 
+from sa_history.ddl.elements import PGFunction
 from sa_history.ddl.execution import create_objects, drop_objects, exists
+from sa_history.ddl.table_events import install_with_table
 from sa_history.tracking.registry import Tracking, mirror_new_columns
 from sa_history.util.postgresql import require_postgresql
 
@@ -33,29 +35,23 @@ def install_with_tables(tracking: Tracking) -> None:
         if protection is not None:
             create_objects(connection, protection)
         if exists(table, connection):
-            install(tracking, connection)
-
-    @event.listens_for(table, "before_create")
-    def check_dialect(_: Table, connection: Connection, **__: Any) -> None:
-        require_postgresql(connection)
+            create_objects(connection, *tracking.objects())
 
     @event.listens_for(table, "after_create")
-    def create_triggers(_: Table, connection: Connection, **__: Any) -> None:
-        # Table.create() creates one table only, and a tracked one needs the others.
+    def create_event_table(_: Table, connection: Connection, **__: Any) -> None:
+        # Table.create() creates one table, and its triggers need the event table.
         _create_if_missing(event_table, connection)
-        install(tracking, connection)
 
-    @event.listens_for(table, "after_drop")
-    @event.listens_for(event_table, "before_drop")
-    def drop_triggers(_: Table, connection: Connection, **__: Any) -> None:
+    def functions() -> list[PGFunction]:
         function = tracking.function()
-        if function is not None:
-            drop_objects(connection, function)
+        return [] if function is None else [function]
 
+    # After create_event_table: listeners run in the order of their registration.
+    install_with_table(table, tracking.objects, functions)
 
-def install(tracking: Tracking, connection: Connection) -> None:
-    """Create the function and the triggers of a tracked table."""
-    create_objects(connection, *tracking.objects())
+    @event.listens_for(event_table, "before_drop")
+    def drop_function(_: Table, connection: Connection, **__: Any) -> None:
+        drop_objects(connection, *functions())
 
 
 def _create_if_missing(table: Table, connection: Connection) -> None:

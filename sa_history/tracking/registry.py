@@ -29,6 +29,7 @@ from sa_history.sql.compose import Qualified
 from sa_history.sql.expressions import type_sql
 from sa_history.sql.ignore_switch import is_ignored
 from sa_history.sql.naming import check_conventions, generated_name
+from sa_history.sql.output_settings import output_settings
 from sa_history.tracking.context_class import Context, make_context_class
 
 
@@ -156,6 +157,8 @@ class Tracking:
     def capture(self) -> Capture:
         """Return the value that the trigger function and the triggers are made of."""
         shared, events = self.history.shared, self.event_table
+        recordings = self.recordings()
+        stores_key = any(r.key_changes is not None for r in recordings)
         function = generated_name(
             self.table.metadata, "history_function", event_table_name=events.name
         )
@@ -163,7 +166,7 @@ class Tracking:
             tracked=Qualified(self.table.schema, self.table.name),
             events=Qualified(events.schema, events.name),
             function=Qualified(events.schema, function),
-            recordings=self.recordings(),
+            recordings=recordings,
             level=self.options.level,
             context_values=self.context_storage.trigger_values(),
             context_value=shared.context_value,
@@ -183,6 +186,9 @@ class Tracking:
             ),
             search_path=self.options.search_path,
             notify=self.options.notify,
+            settings=output_settings(
+                column.type for column in self.table.primary_key if stores_key
+            ),
         )
 
     def function(self) -> PGFunction | None:

@@ -22,7 +22,7 @@ from sa_history.capture.trackers import (
     TrackerArgument,
     resolved,
 )
-from sa_history.ddl.name_registry import claims_of
+from sa_history.ddl.name_registry import name_registry_of
 from sa_history.definition.columns import tracked_columns
 from sa_history.definition.mapped_tables import (
     definition_target,
@@ -183,9 +183,9 @@ def _track(
         subject, table, model, trackers, options, history, event_table, event_class
     )
     event_class.pgh_tracking = tracking
-    claims = claims_of(table.metadata)
+    names = name_registry_of(table.metadata)
     for made in tracking.objects():
-        claims.take(made, table, f"tracking of {subject}")
+        names.register(made, table, f"tracking of {subject}")
     history.trackings[table.key, options.events] = tracking
     table.add_is_dependent_on(event_table)
     install_with_tables(tracking)

@@ -1,4 +1,4 @@
-"""One log for the changes of many tables."""
+"""``Audit``: one log for the changes of many tables."""
 
 from __future__ import annotations
 
@@ -41,10 +41,12 @@ from sa_history.sql.compose import (
 )
 from sa_history.sql.ignore_switch import switched
 from sa_history.sql.naming import CONTEXT_ID, CONTEXT_METADATA
+from sa_history.sql.output_settings import output_settings
 from sa_history.triggers.base import TableTrigger, TriggerTarget
-from sa_history.triggers.refusing import check_operations, covered
+from sa_history.triggers.refusing import check_operations, with_truncate
 from sa_history.triggers.transition_rows import (
     PAIRS,
+    ROW_NUMBER,
     USE_COLUMN,
     holds_for_pair,
     rows_of,
@@ -55,24 +57,22 @@ ALL = Insert | Update | Delete
 REQUIRED = ("operation", "table_name", "key", "old_row", "new_row")
 OPTIONAL = ("table_schema", "context_id", "context")
 
-ROW_NUMBER = "pgh_row"
-"""What :data:`PAIRS` adds to the rows."""
-
 
 def audit_table(
     name: str, metadata: MetaData, *columns: Column[Any], schema: str | None = None
 ) -> Table:
     """Return a table that :class:`Audit` can write into.
 
-    It has the columns ``id``, ``created_at``, ``xact_id``, ``operation``,
+    The table has the columns ``id``, ``created_at``, ``xact_id``, ``operation``,
     ``table_schema``, ``table_name``, ``key``, ``old_row``, ``new_row``,
     ``context_id`` and ``context``. A table of your own needs ``operation``,
     ``table_name``, ``key``, ``old_row`` and ``new_row``.
 
-    :param name: of the table.
-    :param metadata: that it is added to.
-    :param columns: more columns; nullable, or with a server default.
-    :param schema: of the table.
+    :param name: the name of the table.
+    :param metadata: the MetaData that the table is added to.
+    :param columns: more columns, each nullable or with a server default.
+    :param schema: the schema of the table; None for that of the MetaData.
+    :return: the table.
 
     Example::
 
@@ -113,25 +113,27 @@ class Audit(TableTrigger):
     """Writes each change of a row into a log that many tables share, as JSON.
 
     A row of the log has the operation, the table, the row's key, the row before and
-    after, and the context. Where an update changes the key, ``key`` is the new one. An
-    update that changes nothing leaves none; TRUNCATE counts as a deletion, and leaves
-    one for each row. A generated column that is not stored is left out.
+    after, and the context. If an update changes the key, ``key`` is the new one. An
+    update that changes nothing writes nothing; TRUNCATE counts as a deletion of each
+    row. A generated column that is not stored is left out.
 
     :func:`track` stores typed columns instead, has the diffs and the queries, and takes
     less room.
 
     :param into: the log: a table such as :func:`audit_table` makes, or a class that is
         mapped to one.
-    :param operation: what is written: ``Insert | Update | Delete``, if left out.
-    :param columns: attribute names to store, with those of the key. If left out, the
-        whole row is stored, with columns that the model does not know; a change of
-        these alone leaves no row.
-    :param exclude: attribute names not to store, instead of ``columns``; none of the
-        key.
-    :param name: of the trigger; ``"audit"`` if left out.
-    :param condition: which rows, as an expression over ``old`` and ``new``: what each
-        of the operations has.
-    :param level: ``"statement"`` writes all rows of a statement at once.
+    :param operation: the operations that are written: ``Insert``, ``Update``,
+        ``Delete``, ``Truncate`` or several.
+    :param columns: attribute names of the columns to store, beside those of the key.
+        None stores the whole row, with columns that the model does not know; a change
+        of these alone is not written.
+    :param exclude: attribute names of columns not to store, instead of ``columns``;
+        none of the key.
+    :param name: the name of the trigger; if left out, ``"audit"``.
+    :param condition: the rows to write, as an expression over ``old`` and ``new``, as
+        far as each of the operations has them; None for all.
+    :param level: ``"statement"`` writes all rows of a statement at once, ``"row"`` each
+        by itself.
     :param ignorable: whether ``history.ignore`` turns it off.
     :param search_path: schemas in which a condition finds operators.
     :raises DefinitionError: the log lacks a column, or has one that cannot be filled.
@@ -169,17 +171,17 @@ class Audit(TableTrigger):
 
     @property
     def default_name(self) -> str:
-        """The name without ``name=``."""
+        """The name if none is given."""
         return "audit"
 
-    def function_at(self, place: TriggerTarget) -> PGFunction:
-        """Return the function: one branch for each operation."""
+    def function_at(self, target: TriggerTarget) -> PGFunction:
+        """Return the function, with a branch for each operation."""
         branches: list[Fragment] = []
-        for operation in covered(self.operation):
+        for operation in with_truncate(self.operation):
             keyword = "ELSIF" if branches else "IF"
             branches.append(
                 Raw(f"  {keyword} TG_OP = '{operation.value}' THEN\n")
-                + self._insert(place, operation)
+                + self._insert(target, operation)
             )
         body = Joined(
             (
@@ -188,76 +190,83 @@ class Audit(TableTrigger):
                 Raw("  END IF;\n  RETURN NULL;\nEND\n"),
             )
         )
-        return PGFunction(place.function, body, search_path=tuple(self.search_path))
+        stored = (target.columns.columns[name] for name in self._stored(target))
+        return PGFunction(
+            target.function,
+            body,
+            search_path=tuple(self.search_path),
+            settings=output_settings(column.type for column in stored),
+        )
 
-    def triggers_at(self, place: TriggerTarget) -> list[PGTrigger]:
+    def triggers_at(self, target: TriggerTarget) -> list[PGTrigger]:
         """Return a trigger for each operation."""
-        table = place.columns.table
-        if place.is_view or self.log is table:
+        table = target.columns.table
+        if target.is_view or self.log is table:
             raise DefinitionError(
-                f"{place.subject}: Audit needs a table, other than the log"
+                f"{target.subject}: Audit needs a table, other than the log"
             )
         if self._pairs(Operation.UPDATE) and ROW_NUMBER in _names(table):
             raise DefinitionError(
-                f"{place.subject}: the column {ROW_NUMBER!r} has a name that Audit "
+                f"{target.subject}: the column {ROW_NUMBER!r} has a name that Audit "
                 'needs for updates; give level="row"'
             )
         return [
-            self._trigger(place, operation) for operation in covered(self.operation)
+            self._trigger(target, operation)
+            for operation in with_truncate(self.operation)
         ]
 
-    def _trigger(self, place: TriggerTarget, operation: Operation) -> PGTrigger:
+    def _trigger(self, target: TriggerTarget, operation: Operation) -> PGTrigger:
         truncate = operation is Operation.TRUNCATE
         by_row = self.level is Level.ROW and not truncate
-        condition = self._where(place, operation) if by_row else None
+        condition = self._where(target, operation) if by_row else None
         return PGTrigger(
-            name=place.trigger_name(operation.value.lower()),
-            table=place.relation,
-            function=place.function,
+            name=target.trigger_name(operation.value.lower()),
+            table=target.relation,
+            function=target.function,
             timing="BEFORE" if truncate else "AFTER",  # after it the rows are gone
             operations=(operation,),
             level=Level.ROW if by_row else Level.STATEMENT,
             referencing=None if by_row or truncate else transition_tables(operation),
-            when=switched(Raw(condition) if condition else None, place.switch),
+            when=switched(Raw(condition) if condition else None, target.switch),
         )
 
-    def _stored(self, place: TriggerTarget) -> tuple[str, ...]:
-        known = place.columns.columns
-        owner = f"{place.subject}: Audit"
+    def _stored(self, target: TriggerTarget) -> tuple[str, ...]:
+        known = target.columns.columns
+        owner = f"{target.subject}: Audit"
         chosen = chosen_names(owner, known, self.columns, self.exclude)
         if self.columns is None:
-            for name in place.columns.key:
+            for name in target.columns.key:
                 if name not in chosen:
                     raise DefinitionError(
                         f"{owner} leaves out {name!r}, which is of the primary key; "
                         "the log has the key of each row"
                     )
-        return tuple(n for n in known if n in chosen or n in place.columns.key)
+        return tuple(n for n in known if n in chosen or n in target.columns.key)
 
-    def _where(self, place: TriggerTarget, operation: Operation) -> str | None:
-        condition = self._condition_sql(place, operation, before=False)
+    def _where(self, target: TriggerTarget, operation: Operation) -> str | None:
+        condition = self._condition_sql(target, operation, before=False)
         if operation is not Operation.UPDATE:
             return condition
-        scope = self._scope(place, operation, before=False)
-        changed = condition_sql(AnyChange(*self._stored(place)), scope)
+        scope = self._scope(target, operation, before=False)
+        changed = condition_sql(AnyChange(*self._stored(target)), scope)
         return f"({condition}) AND ({changed})" if condition else changed
 
-    def _insert(self, place: TriggerTarget, operation: Operation) -> Fragment:
-        names = [place.columns.columns[name].name for name in place.columns.key]
+    def _insert(self, target: TriggerTarget, operation: Operation) -> Fragment:
+        names = [target.columns.columns[name].name for name in target.columns.key]
         key = _object("NEW" if operation.has_new else "OLD", names)
         if self._pairs(operation):
-            # See holds_for_pair: without a key the statement fails.
-            lone = "NEW.pgh_row IS NULL OR OLD.pgh_row IS NULL"
+            # See holds_for_pair: the log has no row without a key, so this fails.
+            lone = f"NEW.{ROW_NUMBER} IS NULL OR OLD.{ROW_NUMBER} IS NULL"
             key = Raw(f"CASE WHEN {lone} THEN NULL ELSE ") + key + Raw(" END")
         values: dict[str, Fragment] = {
             # Not TG_OP and TG_TABLE_NAME: the table may have such columns, and at row
             # level the name would be that of a partition.
             "operation": Literal(operation.value),
-            "table_schema": _SchemaName(place.columns.table.schema),
-            "table_name": Literal(place.columns.table.name),
+            "table_schema": _SchemaName(target.columns.table.schema),
+            "table_name": Literal(target.columns.table.name),
             "key": key,
-            "old_row": self._row(place, operation, "OLD", operation.has_old),
-            "new_row": self._row(place, operation, "NEW", operation.has_new),
+            "old_row": self._row(target, operation, "OLD", operation.has_old),
+            "new_row": self._row(target, operation, "NEW", operation.has_new),
             # A local setting reads '' and not NULL in later transactions.
             "context_id": Raw(
                 f"NULLIF(current_setting('{CONTEXT_ID}', true), '')::uuid"
@@ -275,29 +284,29 @@ class Audit(TableTrigger):
                 join(", ", (Ident(column.name) for column in columns)),
                 Raw(")\n    SELECT "),
                 join(", ", (values[column.name] for column in columns)),
-                *self._source(place, operation),
+                *self._source(target, operation),
                 Raw(";\n"),
             )
         )
 
     def _pairs(self, operation: Operation) -> bool:
-        """Whether the old and the new rows of a statement have to be paired."""
+        """Return whether the old and the new rows of a statement have to be paired."""
         return self.level is Level.STATEMENT and operation is Operation.UPDATE
 
     def _row(
-        self, place: TriggerTarget, operation: Operation, row: str, there: bool
+        self, target: TriggerTarget, operation: Operation, row: str, there: bool
     ) -> Fragment:
         if not there:
             return Raw("NULL::jsonb")
-        stored = [place.columns.columns[name].name for name in self._stored(place)]
+        stored = [target.columns.columns[name].name for name in self._stored(target)]
         if self.columns is not None:
-            # And not the row without the others: the table may have more columns than
-            # the model knows.
+            # Not the row without the others: the table may have columns that the model
+            # does not know.
             return _object(row, stored)
-        left_out = [n for n in _names(place.columns.table) if n not in stored]
+        left_out = [n for n in _names(target.columns.table) if n not in stored]
         if self._pairs(operation):
             left_out.append(ROW_NUMBER)
-        # With the star it cannot be a column that is named "old" or "new".
+        # The star: without it, this could be a column that is named "old" or "new".
         whole = Raw(f"to_jsonb({row}.*)")
         if not left_out:
             return whole
@@ -305,11 +314,11 @@ class Audit(TableTrigger):
             (whole, Raw(" - ARRAY["), join(", ", map(Literal, left_out)), Raw("]"))
         )
 
-    def _source(self, place: TriggerTarget, operation: Operation) -> list[Fragment]:
+    def _source(self, target: TriggerTarget, operation: Operation) -> list[Fragment]:
         truncate = operation is Operation.TRUNCATE
-        condition = self._where(place, operation)
+        condition = self._where(target, operation)
         if self.level is Level.ROW and not truncate:
-            return []  # the trigger's WHEN has looked already
+            return []  # the condition is in the trigger's WHEN
         if operation is Operation.UPDATE:
             assert condition is not None
             return [Raw(f"\n    FROM {PAIRS}\n    WHERE {holds_for_pair(condition)}")]
@@ -317,14 +326,14 @@ class Audit(TableTrigger):
         where = f"\n    WHERE {condition}" if condition else ""
         return [
             Raw("\n    FROM "),
-            rows_of(operation, place.relation, row),
+            rows_of(operation, target.relation, row),
             Raw(where),
         ]
 
 
 @dataclass(frozen=True)
 class _SchemaName(Fragment):
-    """The name of a schema, as a value."""
+    """The name of a schema, as a string literal."""
 
     schema: str | None
 

@@ -1,4 +1,4 @@
-"""What all triggers that can be attached have in common."""
+"""The base class of all triggers that can be attached to a table."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from sa_history.util.identifiers import MAX_BYTES
 
 @dataclass(frozen=True, eq=False)
 class TriggerTarget:
-    """Where a trigger is attached: the table, and the names it has there.
+    """The table or view that a trigger is attached to, and the names it has there.
 
-    :param columns: the columns of the table, or of the view.
+    :param columns: the columns of the table or view.
     :param is_view: whether it is a view.
-    :param name: the trigger's name, as it was given.
-    :param ignorable: whether it can be ignored.
+    :param name: the name of the trigger, as the definition gives it.
+    :param ignorable: whether ``history.ignore`` turns the trigger off.
     """
 
     columns: TableColumns
@@ -44,9 +44,10 @@ class TriggerTarget:
         return Qualified(self.columns.table.schema, self.columns.table.name)
 
     def trigger_name(self, part: str = "") -> str:
-        """Return the name in the database.
+        """Return the name of a trigger in the database.
 
-        :param part: which one, where there is more than one.
+        :param part: what tells triggers of one definition apart, such as ``"update"``;
+            empty if there is one.
         """
         return generated_name(
             self.columns.table.metadata,
@@ -57,12 +58,12 @@ class TriggerTarget:
 
     @property
     def function(self) -> Qualified:
-        """The function's name, with its schema."""
+        """The name of the trigger function, with its schema."""
         return Qualified(self.columns.table.schema, self.trigger_name())
 
     @property
     def switch(self) -> Fragment | None:
-        """What stands in WHEN to have it ignored."""
+        """The condition that is false while it is ignored; None if it never is."""
         key = self.columns.table.key
         return switch(key, self.name) if self.ignorable else None
 
@@ -71,9 +72,10 @@ class TriggerTarget:
 class TableTrigger(ABC):
     """The base of all triggers that :func:`attach` takes.
 
-    :param name: unique on the model; without one, each kind has its own.
-    :param condition: which rows, as an expression over ``old`` and ``new``.
-    :param level: ``"row"`` or ``"statement"``.
+    :param name: the name, unique on the model; if left out, the default of its kind.
+    :param condition: the rows that it is for, as an expression over ``old`` and
+        ``new``; None for all.
+    :param level: ``"row"`` runs for each row, ``"statement"`` once for a statement.
     :param ignorable: whether ``history.ignore`` turns it off.
 
     Example::
@@ -124,47 +126,50 @@ class TableTrigger(ABC):
 
     @property
     def given_name(self) -> str:
-        """The name, or the default one of its kind."""
+        """The name that was given, or the default of its kind."""
         return self.default_name if self.name is UNSET else self.name
 
     @property
     @abstractmethod
     def default_name(self) -> str:
-        """The name without ``name=``."""
+        """The name if none is given."""
 
     @abstractmethod
-    def function_at(self, place: TriggerTarget) -> PGFunction:
-        """Return the function for a table.
+    def function_at(self, target: TriggerTarget) -> PGFunction:
+        """Return the trigger function for a table.
 
+        :param target: the table, and the names on it.
         :raises DefinitionError: it does not fit the table.
         """
 
     @abstractmethod
-    def triggers_at(self, place: TriggerTarget) -> list[PGTrigger]:
+    def triggers_at(self, target: TriggerTarget) -> list[PGTrigger]:
         """Return the triggers for a table.
 
+        :param target: the table, and the names on it.
         :raises DefinitionError: it does not fit the table.
         """
 
-    def written_on_insert(self) -> tuple[str, ...]:
-        """Return the attributes that it sets in a new row."""
+    def set_on_insert(self) -> tuple[str, ...]:
+        """Return the attribute names of the columns that it sets in a new row."""
         return ()
 
-    def written_on_update(self) -> tuple[str, ...]:
-        """Return the attributes that it sets in a changed row."""
+    def set_on_update(self) -> tuple[str, ...]:
+        """Return the attribute names of the columns that it sets in an updated row."""
         return ()
 
     def _scope(
-        self, place: TriggerTarget, operation: Operation, before: bool
+        self, target: TriggerTarget, operation: Operation, before: bool
     ) -> RowScope:
-        """Return what conditions are bound to.
+        """Return the rows and columns that a condition may name.
 
+        :param operation: the operation that the condition is for.
         :param before: whether the trigger runs before the row is written.
         """
-        columns = place.columns
+        columns = target.columns
         generated = columns.generated if before else frozenset()
         return RowScope(
-            subject=place.subject,
+            subject=target.subject,
             table=columns.table,
             columns=columns.columns,
             watched=tuple(n for n in columns.columns if n not in columns.generated),
@@ -173,10 +178,10 @@ class TableTrigger(ABC):
         )
 
     def _condition_sql(
-        self, place: TriggerTarget, operation: Operation, before: bool
+        self, target: TriggerTarget, operation: Operation, before: bool
     ) -> str | None:
         if self.condition is None:
             return None
-        sql = condition_sql(self.condition, self._scope(place, operation, before))
-        # A comment at the end of text() must not have what comes after it.
+        sql = condition_sql(self.condition, self._scope(target, operation, before))
+        # A comment at the end of text() must not hide the SQL that comes after it.
         return f"{sql}\n" if "--" in sql else sql

@@ -1,4 +1,4 @@
-"""What triggers that change a row before it is written have in common."""
+"""The base class of triggers that change a row before it is written."""
 
 from __future__ import annotations
 
@@ -21,86 +21,93 @@ from sa_history.triggers.base import TableTrigger, TriggerTarget
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ChangingTrigger(TableTrigger):
+class BeforeRowTrigger(TableTrigger):
     """The base of the triggers that run before a row is written, and change it.
 
-    The function has the caller's rights and path: it runs for each row, where a path
-    of its own would cost about as much as the rest of it, and what it sets could be
-    set by the caller as well.
+    The function has the caller's rights and ``search_path``: it runs for each row, and
+    a path of its own would cost about as much as all the rest. What it sets,
+    the caller could set as well.
     """
 
     levels = (Level.ROW,)
 
     @abstractmethod
-    def firing(self) -> Operations:
+    def firing_operations(self) -> Operations:
         """Return the operations that fire it."""
 
     @abstractmethod
-    def code(self, place: TriggerTarget) -> Fragment:
+    def code(self, target: TriggerTarget) -> Fragment:
         """Return the statements of its body, with the RETURN.
 
+        :param target: the table, and the names on it.
         :raises DefinitionError: it does not fit the table.
         """
 
-    def _written(self, place: TriggerTarget, name: str) -> Column[Any]:
+    def _column_to_set(self, target: TriggerTarget, name: str) -> Column[Any]:
         """Return a column that it sets.
 
-        :raises DefinitionError: there is none, or it cannot be set.
+        :param name: the attribute name of the column.
+        :raises DefinitionError: the table has no such column, or it cannot be set.
         """
         owner = type(self).__name__
-        column = place.columns.named(owner, name)
+        column = target.columns.named(owner, name)
         for wrong, reason in (
-            (column.primary_key and self.firing() != Insert, "of the primary key"),
+            (
+                column.primary_key and self.firing_operations() != Insert,
+                "of the primary key",
+            ),
             (column.computed is not None, "generated"),
         ):
             if wrong:
                 raise DefinitionError(
-                    f"{place.subject}: {name!r} is {reason}; give {owner} another "
+                    f"{target.subject}: {name!r} is {reason}; give {owner} another "
                     "column"
                 )
         return column
 
-    def _value_sql(self, place: TriggerTarget, value: ColumnElement[Any]) -> str:
+    def _value_sql(self, target: TriggerTarget, value: ColumnElement[Any]) -> str:
         try:
             return expression_sql(value)
         except (SQLAlchemyError, TypeError, ValueError) as error:
             raise DefinitionError(
-                f"{place.subject}: the value {value!r} cannot be written in a trigger: "
-                f"{error}; give an SQL expression"
+                f"{target.subject}: the value {value!r} cannot be written in a trigger"
+                f": {error}; give an SQL expression"
             ) from error
 
-    def function_at(self, place: TriggerTarget) -> PGFunction:
+    def function_at(self, target: TriggerTarget) -> PGFunction:
         """Return the function for a table."""
-        if place.is_view:
+        if target.is_view:
             raise DefinitionError(
-                f"{place.subject}: {type(self).__name__} needs a table; attach it to "
+                f"{target.subject}: {type(self).__name__} needs a table; attach it to "
                 "those of the view"
             )
-        body = Joined((Raw("\nBEGIN\n"), self.code(place), Raw("END\n")))
-        return PGFunction(place.function, body, definer=False, search_path=None)
+        body = Joined((Raw("\nBEGIN\n"), self.code(target), Raw("END\n")))
+        return PGFunction(target.function, body, definer=False, search_path=None)
 
-    def triggers_at(self, place: TriggerTarget) -> list[PGTrigger]:
-        """Return a trigger for each condition."""
-        members = self.firing().members
+    def triggers_at(self, target: TriggerTarget) -> list[PGTrigger]:
+        """Return a trigger for each operation, whose conditions differ."""
+        members = self.firing_operations().members
         return [
             PGTrigger(
-                name=place.trigger_name(
+                name=target.trigger_name(
                     operation.value.lower() if len(members) > 1 else ""
                 ),
-                table=place.relation,
-                function=place.function,
+                table=target.relation,
+                function=target.function,
                 timing="BEFORE",
                 operations=(operation,),
                 level=Level.ROW,
-                when=switched(self._when(place, operation), place.switch),
+                when=switched(self._when(target, operation), target.switch),
             )
             for operation in members
         ]
 
-    def _when(self, place: TriggerTarget, operation: Operation) -> Fragment | None:
-        condition = self._condition_sql(place, operation, before=True)
+    def _when(self, target: TriggerTarget, operation: Operation) -> Fragment | None:
+        condition = self._condition_sql(target, operation, before=True)
         if operation is not Operation.UPDATE:
             return Raw(condition) if condition else None
         # An update that changes nothing is none.
-        changed = condition_sql(AnyChange(), self._scope(place, operation, before=True))
+        changed = condition_sql(
+            AnyChange(), self._scope(target, operation, before=True)
+        )
         return Raw(f"({condition}) AND ({changed})" if condition else changed)

@@ -1,4 +1,4 @@
-"""Values that a definition compares a column with, or sets it to."""
+"""Values in a definition that a column is compared with, or set to."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from sa_history.sql.expressions import POSTGRESQL, expression_sql
 def check_value(subject: str, column: Column[Any], value: Any) -> None:
     """Refuse a value that a column cannot hold.
 
-    :param subject: whose definition it is, for messages.
-    :raises DefinitionError: says why.
+    :param subject: the definition, for messages.
+    :param column: the column.
+    :param value: the value; None for NULL.
+    :raises DefinitionError: the column cannot hold it; the message says why.
     """
     if value is None:
         if not column.nullable:
@@ -27,7 +29,7 @@ def check_value(subject: str, column: Column[Any], value: Any) -> None:
                 "be None"
             )
         return
-    wrong = _wrong(column.type, value)
+    wrong = _mismatch(column.type, value)
     if wrong is not None:
         raise DefinitionError(
             f"{subject}: the column {column.name!r} cannot be {value!r}: {wrong}"
@@ -43,12 +45,12 @@ def check_value(subject: str, column: Column[Any], value: Any) -> None:
         ) from error
 
 
-# What a TypeDecorator may raise of a value that is not one of its own.
+# The errors by which a TypeDecorator may refuse a value.
 _OF_A_DECORATOR = (AttributeError, LookupError, TypeError, ValueError)
 
 
-def shown(column: Column[Any], value: Any) -> str:
-    """Return a value as a column that is cast to text shows it, NULL for None."""
+def value_as_text(column: Column[Any], value: Any) -> str:
+    """Return a value as its column has it when cast to text; ``NULL`` for None."""
     if value is None:
         return "NULL"
     processor = column.type.dialect_impl(POSTGRESQL).bind_processor(POSTGRESQL)
@@ -56,13 +58,14 @@ def shown(column: Column[Any], value: Any) -> str:
     return str(stored).lower() if isinstance(stored, bool) else str(stored)
 
 
-def _wrong(type_: types.TypeEngine[Any], value: Any) -> str | None:
+def _mismatch(type_: types.TypeEngine[Any], value: Any) -> str | None:
+    """Return why a value is none of a type, for a message; None if it is one."""
     if isinstance(type_, types.JSON):
         return None  # any value that JSON has, whatever its python_type says
     if isinstance(type_, postgresql.DOMAIN):
-        return _wrong(type_.data_type, value)
+        return _mismatch(type_.data_type, value)
     if isinstance(type_, types.Enum):
-        # By name or by member, as SQLAlchemy takes it.
+        # A name or a member: SQLAlchemy accepts both.
         members: Sequence[Any] = [*(type_.enum_class or ())]
         if value in type_.enums or value in members:
             return None

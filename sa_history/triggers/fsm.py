@@ -1,4 +1,4 @@
-"""A state machine: which states a column may go through."""
+"""``FSM``: a state machine, the changes that a column may go through."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ from sa_history.sql.comparison import stored_equals
 from sa_history.sql.compose import Fragment, Ident, Joined, Literal, Raw
 from sa_history.sql.expressions import expression_sql
 from sa_history.triggers.base import TriggerTarget
-from sa_history.triggers.column_values import check_value, shown
+from sa_history.triggers.column_values import check_value, value_as_text
 from sa_history.triggers.refusing import Refusal, RefusingTrigger
 
 
 @dataclass(frozen=True, eq=False)
 class FSM(RefusingTrigger):
-    """Refuses other changes of a column than these, with a ``TransitionError``.
+    """Refuses changes of a column that are no transition, with a ``TransitionError``.
 
-    States are strings, members of an enum, integers, whatever the column holds, and
-    None for NULL. An update that leaves the state as it is passes.
+    A state is a value of the column: a string, a member of an enum, an integer and so
+    on, or None for NULL. An update that leaves the state as it is passes.
 
     :param column: the attribute name of the column.
-    :param transitions: pairs of a state and one that it may go to.
-    :param initial: the states that a new row may have; any, if left out.
-    :param name: of the trigger; ``"fsm_"`` with the column's name if left out.
-    :param condition: which changes it looks at, as an expression over ``new``, and
-        ``old`` where there is no ``initial``; all, if left out.
-    :param level: as for :class:`Protect`, and so are the others.
+    :param transitions: pairs of a state and a state that it may change to.
+    :param initial: the states that a new row may have; None for any.
+    :param name: the name of the trigger; if left out, ``"fsm_"`` with the attribute
+        name.
+    :param condition: the changes that it looks at, as an expression over ``new``, and
+        over ``old`` too if there is no ``initial``; None for all.
+    :param level: ``"row"`` or ``"statement"``; ``deferrable``, ``hint``, ``ignorable``
+        and ``search_path`` too are those of :class:`Protect`.
     :raises DefinitionError: a state is not one of the column's, or the arguments
         cannot work together.
 
@@ -81,44 +83,46 @@ class FSM(RefusingTrigger):
 
     @property
     def default_name(self) -> str:
-        """The name without ``name=``."""
+        """The name if none is given."""
         return f"fsm_{self.column}"
 
-    def refusals(self, place: TriggerTarget) -> list[Refusal]:
-        """Return what it refuses of inserts and updates, on a table."""
-        column = place.columns.named("FSM", self.column)
+    def refusals(self, target: TriggerTarget) -> list[Refusal]:
+        """Return the refusal of updates, and with ``initial`` that of inserts."""
+        column = target.columns.named("FSM", self.column)
         for state in self._all_states():
-            check_value(place.subject, column, state)
-        refusals = [self._refusal(place, Operation.UPDATE)]
+            check_value(target.subject, column, state)
+        refusals = [self._refusal(target, Operation.UPDATE)]
         if self.initial is not None:
-            refusals.insert(0, self._refusal(place, Operation.INSERT))
+            refusals.insert(0, self._refusal(target, Operation.INSERT))
         return refusals
 
     def _all_states(self) -> list[Any]:
         pairs = [state for transition in self.transitions for state in transition]
         return [*pairs, *(self.initial or ())]
 
-    def _refusal(self, place: TriggerTarget, operation: Operation) -> Refusal:
-        scope = self._scope(place, operation, self.before)
+    def _refusal(self, target: TriggerTarget, operation: Operation) -> Refusal:
+        scope = self._scope(target, operation, self.runs_before)
         wrong = (
             self._wrong_beginning(scope)
             if operation is Operation.INSERT
             else self._wrong_transition(scope)
         )
         sql = expression_sql(wrong)
-        condition = self._condition_sql(place, operation, before=self.before)
+        condition = self._condition_sql(target, operation, before=self.runs_before)
         if condition is not None:
             sql = f"({condition}) AND ({sql})"
-        column = place.columns.columns[self.column]
+        column = target.columns.columns[self.column]
         before, after = _as_text("OLD", column), _as_text("NEW", column)
         if operation is Operation.INSERT:
-            states = ", ".join(shown(column, state) for state in self.initial or ())
+            states = ", ".join(
+                value_as_text(column, state) for state in self.initial or ()
+            )
             reason = "% may not begin as %"
             values: tuple[Fragment, ...] = (after,)
             hint = f"It begins as {states}."
         else:
             ways = ", ".join(
-                f"{shown(column, start)} to {shown(column, end)}"
+                f"{value_as_text(column, start)} to {value_as_text(column, end)}"
                 for start, end in self.transitions
             )
             reason, values = "% may not go from % to %", (before, after)
@@ -129,7 +133,7 @@ class FSM(RefusingTrigger):
             reason,
             names=(Literal(column.name),),
             values=values,
-            hint=self.the_hint(hint, place),
+            hint=self.error_hint(hint, target),
             column=column.name,
         )
 
@@ -154,7 +158,7 @@ class FSM(RefusingTrigger):
 
 
 def _as_text(row: str, column: Column[Any]) -> Fragment:
-    # With the schema, as a function that reads no rows has the caller's path.
+    # With pg_catalog, as a function that reads no rows has the caller's search_path.
     value = Raw(f"{row}.") + Ident(column.name) + Raw("::pg_catalog.text")
     return Joined((Raw("COALESCE("), value, Raw(", 'NULL')")))
 

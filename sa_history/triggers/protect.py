@@ -1,4 +1,4 @@
-"""Operations that are not allowed."""
+"""``Protect``: refuses operations on a table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sa_history.triggers.refusing import (
     Refusal,
     RefusingTrigger,
     check_operations,
-    covered,
+    with_truncate,
 )
 
 
@@ -20,17 +20,20 @@ from sa_history.triggers.refusing import (
 class Protect(RefusingTrigger):
     """Refuses operations on a table, with a :class:`~sa_history.exc.ProtectedError`.
 
-    :param operation: what is refused: ``Insert``, ``Update``, ``Delete``,
-        ``Truncate``, ``UpdateOf("name")`` or several, as ``Update | Delete``. Where
-        ``Delete`` is refused, so is TRUNCATE: of a table with a row that meets the
-        condition.
-    :param name: of the trigger; ``"protect_delete"`` and the like if left out.
-    :param condition: which rows are protected, as an expression over ``old`` and
-        ``new``; all, if left out.
+    :param operation: the operations that are refused: ``Insert``, ``Update``,
+        ``Delete``, ``Truncate``, ``UpdateOf("name")`` or several, as
+        ``Update | Delete``. With ``Delete``, TRUNCATE is refused as well, if a row of
+        the table meets the condition.
+    :param name: the name of the trigger; if left out, ``"protect_delete"`` and the
+        like.
+    :param condition: the rows that are protected, as an expression over ``old`` and
+        ``new``; None for all.
     :param level: ``"row"`` refuses before the row is changed; ``"statement"`` looks at
         all of the statement's rows after it.
-    :param deferrable: ``"deferred"`` refuses at the end of the transaction.
-    :param hint: what the error tells to do instead.
+    :param deferrable: ``"deferred"`` refuses at the end of the transaction,
+        ``"immediate"`` too if ``SET CONSTRAINTS`` says so; None refuses at once.
+    :param hint: the hint of the error, which tells what to do instead; None for a
+        general one.
     :param ignorable: whether ``history.ignore`` turns it off.
     :param search_path: schemas in which a condition at statement level finds
         operators.
@@ -58,23 +61,23 @@ class Protect(RefusingTrigger):
 
     @property
     def default_name(self) -> str:
-        """The name without ``name=``."""
+        """The name if none is given."""
         names = (operation.value.lower() for operation in self.operation.members)
         return "_".join(("protect", *names))
 
     def update_columns(self) -> tuple[str, ...]:
-        """Return the attributes of which an update has to set one, if any."""
+        """Return the attribute names of ``UpdateOf``; none for any update."""
         return self.operation.columns
 
-    def refusals(self, place: TriggerTarget) -> list[Refusal]:
-        """Return what it refuses of each operation, on a table."""
+    def refusals(self, target: TriggerTarget) -> list[Refusal]:
+        """Return a refusal for each operation."""
         reason = "the table" if self.condition is None else "such a row"
         return [
             Refusal(
                 operation,
-                self._condition_sql(place, operation, before=self.before),
+                self._condition_sql(target, operation, before=self.runs_before),
                 reason=f"{reason} is protected",
-                hint=self.the_hint("Leave it as it is.", place),
+                hint=self.error_hint("Leave it as it is.", target),
             )
-            for operation in covered(self.operation)
+            for operation in with_truncate(self.operation)
         ]

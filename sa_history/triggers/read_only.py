@@ -1,4 +1,4 @@
-"""Columns that keep the value they were inserted with."""
+"""``ReadOnly``: columns that keep the value that they were inserted with."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ class ReadOnly(RefusingTrigger):
 
     An update that sets the column to what it is already passes.
 
-    :param columns: attribute names; without any, all columns.
-    :param exclude: attribute names that may change, instead of ``columns``.
-    :param name: of the trigger; ``"read_only"`` if left out.
-    :param condition: which updates it looks at, as an expression over ``old`` and
-        ``new``; all, if left out.
-    :param level: as for :class:`Protect`, and so are the others.
+    :param columns: attribute names of the columns; none for all.
+    :param exclude: attribute names of columns that may change, instead of ``columns``.
+    :param name: the name of the trigger; if left out, ``"read_only"``.
+    :param condition: the updates that it looks at, as an expression over ``old`` and
+        ``new``; None for all.
+    :param level: ``"row"`` or ``"statement"``; ``deferrable``, ``hint``, ``ignorable``
+        and ``search_path`` too are those of :class:`Protect`.
     :raises DefinitionError: the arguments cannot work together.
 
     Example::
@@ -51,19 +52,19 @@ class ReadOnly(RefusingTrigger):
         ignorable: bool = True,
         search_path: Sequence[str] = (),
     ) -> None:
-        for field, value in (
-            ("columns", as_names("ReadOnly: columns", columns)),
-            ("exclude", as_names("ReadOnly: exclude", exclude)),
-            ("name", name),
-            ("condition", condition),
-            ("level", level),
-            ("deferrable", deferrable),
-            ("hint", hint),
-            ("ignorable", ignorable),
-            ("search_path", search_path),
-        ):
-            object.__setattr__(self, field, value)
-        self.__post_init__()
+        # A dataclass has no *columns, so these two are set here; the base sets the
+        # others, and runs __post_init__().
+        object.__setattr__(self, "columns", as_names("ReadOnly: columns", columns))
+        object.__setattr__(self, "exclude", as_names("ReadOnly: exclude", exclude))
+        super().__init__(
+            name=name,
+            condition=condition,
+            level=level,
+            deferrable=deferrable,
+            hint=hint,
+            ignorable=ignorable,
+            search_path=search_path,
+        )
 
     def __post_init__(self) -> None:
         """Check the arguments, without knowing the model."""
@@ -75,24 +76,26 @@ class ReadOnly(RefusingTrigger):
 
     @property
     def default_name(self) -> str:
-        """The name without ``name=``."""
+        """The name if none is given."""
         return "read_only"
 
-    def refusals(self, place: TriggerTarget) -> list[Refusal]:
-        """Return what it refuses of updates, on a table."""
-        columns = place.columns
+    def refusals(self, target: TriggerTarget) -> list[Refusal]:
+        """Return the refusal of updates that change one of the columns."""
+        columns = target.columns
         for name in (*self.columns, *self.exclude):
             columns.named("ReadOnly", name)
-        scope = self._scope(place, Operation.UPDATE, self.before)
+        scope = self._scope(target, Operation.UPDATE, self.runs_before)
         names = self.columns or tuple(
             name for name in scope.watched if name not in self.exclude
         )
         if not names:
             raise DefinitionError(
-                f"{place.subject}: ReadOnly excludes every column; leave one"
+                f"{target.subject}: ReadOnly excludes every column; leave one"
             )
         changed = condition_sql(AnyChange(*names), scope)
-        condition = self._condition_sql(place, Operation.UPDATE, before=self.before)
+        condition = self._condition_sql(
+            target, Operation.UPDATE, before=self.runs_before
+        )
         if condition is not None:
             changed = f"({condition}) AND ({changed})"
         read_only = ", ".join(columns.columns[name].name for name in names)
@@ -102,7 +105,7 @@ class ReadOnly(RefusingTrigger):
                 changed,
                 reason="% may only be read",
                 names=(Literal(read_only),),
-                hint=self.the_hint("Leave the column as it is.", place),
+                hint=self.error_hint("Leave the column as it is.", target),
                 column=columns.columns[names[0]].name if len(names) == 1 else None,
             )
         ]

@@ -1,10 +1,10 @@
-"""What triggers that refuse a change have in common."""
+"""The base class of triggers that refuse a change."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from sa_history._types import Deferrable, Level, Operation
@@ -26,20 +26,22 @@ from sa_history.util.arguments import as_names
 from sa_history.util.identifiers import unstorable
 
 FOUND = "pgh_found"
-"""The variable with the values of a row that is refused."""
+"""The PL/pgSQL variable with the values of the row that is refused."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """What is refused of one operation.
+    """The rows of one operation that are refused, and the error.
 
-    :param operation: what fires it.
-    :param condition: SQL over ``OLD`` and ``NEW``, None for every row.
-    :param reason: why, with a percent sign for each name and each value.
-    :param names: the names in it.
-    :param values: the values in it, as SQL of type text over ``OLD`` and ``NEW``.
-    :param hint: what to do instead.
-    :param column: the one that it is about.
+    :param operation: the operation.
+    :param condition: the condition of rows that are refused, SQL over ``OLD`` and
+        ``NEW``; None for every row.
+    :param reason: the end of the message, with a percent sign for each name and each
+        value.
+    :param hint: the hint of the error, which tells what to do instead.
+    :param names: the names in the reason.
+    :param values: the values in the reason, SQL of type text over ``OLD`` and ``NEW``.
+    :param column: the column in the error's fields; None for none.
     """
 
     operation: Operation
@@ -51,16 +53,35 @@ class Refusal:
     column: str | None = None
 
 
+@dataclass(frozen=True)
+class _Part:
+    """What one of several triggers has.
+
+    :param operations: the operations that fire it.
+    :param condition: the condition in its WHEN, SQL over ``OLD`` and ``NEW``; None for
+        every row, or if the function looks for it.
+    """
+
+    operations: tuple[Operation, ...]
+    condition: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The part of the trigger's name that tells it from the others."""
+        return "_".join(operation.value.lower() for operation in self.operations)
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RefusingTrigger(TableTrigger):
     """The base of the triggers that refuse a change.
 
-    At row level the conditions stand in WHEN, and the function is called only to
-    refuse. At statement level it looks at the rows of the whole statement afterwards.
+    At row level the conditions are in WHEN, and the function is called only to refuse.
+    At statement level the function looks at all rows of the statement, after it.
 
-    :param deferrable: refuse at the end of the transaction: ``"deferred"``, or only
-        when asked to by ``SET CONSTRAINTS``: ``"immediate"``.
-    :param hint: what the error tells to do instead.
+    :param deferrable: ``"deferred"`` refuses at the end of the transaction,
+        ``"immediate"`` too if ``SET CONSTRAINTS`` says so; None refuses at once.
+    :param hint: the hint of the error, which tells what to do instead; None for a
+        general one.
     :param search_path: schemas in which a condition at statement level finds
         operators.
     """
@@ -92,17 +113,21 @@ class RefusingTrigger(TableTrigger):
             )
 
     @abstractmethod
-    def refusals(self, place: TriggerTarget) -> list[Refusal]:
-        """Return what it refuses of each operation, on a table."""
+    def refusals(self, target: TriggerTarget) -> list[Refusal]:
+        """Return a refusal for each operation that has one.
+
+        :param target: the table, and the names on it.
+        :raises DefinitionError: it does not fit the table.
+        """
 
     def update_columns(self) -> tuple[str, ...]:
-        """Return the attributes of which an update has to set one, if any."""
+        """Return the attribute names of ``UpdateOf``; none for any update."""
         return ()
 
-    def function_at(self, place: TriggerTarget) -> PGFunction:
-        """Return the function: it refuses, where need be after a look at the rows."""
-        refusals = self.refusals(place)
-        branches = {r.operation: self._branch(place, r) for r in refusals}
+    def function_at(self, target: TriggerTarget) -> PGFunction:
+        """Return the function: it refuses, at statement level if it finds a row."""
+        refusals = self.refusals(target)
+        branches = {r.operation: self._branch(target, r) for r in refusals}
         reads = any(self._reads_rows(refusal) for refusal in refusals)
         if len(set(branches.values())) == 1:
             code = branches[refusals[0].operation]
@@ -118,53 +143,61 @@ class RefusingTrigger(TableTrigger):
                 Raw("END\n"),
             )
         )
-        # What reads rows has operators in it, which no caller shall replace.
+        # A function that reads rows has operators, which no caller may replace.
         return PGFunction(
-            place.function,
+            target.function,
             body,
             definer=reads,
             search_path=tuple(self.search_path) if reads else None,
         )
 
-    def triggers_at(self, place: TriggerTarget) -> list[PGTrigger]:
-        """Return one trigger for all operations that have no condition, or several."""
-        refusals = self.refusals(place)
-        self._check_place(place, [refusal.operation for refusal in refusals])
-        triggers: list[PGTrigger] = []
-        plain: list[Operation] = []
-        for refusal in refusals:
-            if refusal.operation is Operation.TRUNCATE:
-                continue
-            if self.level is Level.STATEMENT or refusal.condition is not None:
-                triggers.append(self._trigger(place, (refusal.operation,), refusal))
-            else:
-                plain.append(refusal.operation)
-        if plain:
-            triggers.insert(0, self._trigger(place, tuple(plain), None))
-        truncate = [r for r in refusals if r.operation is Operation.TRUNCATE]
-        named = [
-            _renamed(place, t, _part(t) if len(triggers) > 1 else "") for t in triggers
+    def triggers_at(self, target: TriggerTarget) -> list[PGTrigger]:
+        """Return one trigger for all operations without a condition, or several."""
+        refusals = self.refusals(target)
+        self._check_target(target, [refusal.operation for refusal in refusals])
+        parts = self._parts(refusals)
+        triggers = [
+            self._trigger(target, part, part.name if len(parts) > 1 else "")
+            for part in parts
         ]
-        if truncate:
-            part = "truncate" if named else ""
-            named.append(
+        if any(refusal.operation is Operation.TRUNCATE for refusal in refusals):
+            triggers.append(
                 PGTrigger(
-                    name=place.trigger_name(part),
-                    table=place.relation,
-                    function=place.function,
+                    name=target.trigger_name("truncate" if parts else ""),
+                    table=target.relation,
+                    function=target.function,
                     timing="BEFORE",  # after it the rows are gone
                     operations=(Operation.TRUNCATE,),
                     level=Level.STATEMENT,
-                    when=place.switch,
+                    when=target.switch,
                 )
             )
-        return named
+        return triggers
 
-    def _check_place(self, place: TriggerTarget, operations: list[Operation]) -> None:
-        owner, table = type(self).__name__, place.columns.table
-        if place.is_view:
+    def _parts(self, refusals: list[Refusal]) -> list[_Part]:
+        """Return what its triggers have, without the one for TRUNCATE.
+
+        A condition in WHEN and a transition table are of one operation; the operations
+        that have neither share a trigger, which comes first.
+        """
+        shared: tuple[Operation, ...] = ()
+        single = []
+        for refusal in refusals:
+            if refusal.operation is Operation.TRUNCATE:
+                continue
+            if self.level is Level.STATEMENT:
+                single.append(_Part((refusal.operation,)))
+            elif refusal.condition is not None:
+                single.append(_Part((refusal.operation,), refusal.condition))
+            else:
+                shared += (refusal.operation,)
+        return [_Part(shared), *single] if shared else single
+
+    def _check_target(self, target: TriggerTarget, operations: list[Operation]) -> None:
+        owner, table = type(self).__name__, target.columns.table
+        if target.is_view:
             raise DefinitionError(
-                f"{place.subject}: {owner} needs a table; attach it to those of the "
+                f"{target.subject}: {owner} needs a table; attach it to those of the "
                 "view"
             )
         if Operation.UPDATE not in operations:
@@ -172,45 +205,42 @@ class RefusingTrigger(TableTrigger):
         if self.deferrable and table.dialect_options["postgresql"]["partition_by"]:
             # https://www.postgresql.org/docs/current/trigger-definition.html
             raise DefinitionError(
-                f"{place.subject}: {table.name!r} is partitioned, and for triggers "
+                f"{target.subject}: {table.name!r} is partitioned, and for triggers "
                 "that can be deferred an update that moves a row to another partition "
                 "is none; leave deferrable out"
             )
         names = {column.name for column in table.columns}
         if self.level is Level.STATEMENT and ROW_NUMBER in names:
             raise DefinitionError(
-                f"{place.subject}: {table.name!r} has a column {ROW_NUMBER!r}, which "
+                f"{target.subject}: {table.name!r} has a column {ROW_NUMBER!r}, which "
                 "is what the rows of a statement are paired by; rename it, or give "
                 'level="row"'
             )
 
-    def _trigger(
-        self,
-        place: TriggerTarget,
-        operations: tuple[Operation, ...],
-        refusal: Refusal | None,
-    ) -> PGTrigger:
+    def _trigger(self, target: TriggerTarget, part: _Part, name: str) -> PGTrigger:
         by_row = self.level is Level.ROW
-        condition = refusal.condition if refusal and by_row else None
-        columns = self.update_columns() if Operation.UPDATE in operations else ()
+        updates = Operation.UPDATE in part.operations
+        columns = self.update_columns() if updates else ()
         return PGTrigger(
-            name="",
-            table=place.relation,
-            function=place.function,
-            timing="BEFORE" if by_row and not self.deferrable else "AFTER",
-            operations=operations,
+            name=target.trigger_name(name),
+            table=target.relation,
+            function=target.function,
+            timing="BEFORE" if self.runs_before else "AFTER",
+            operations=part.operations,
             level=Level.ROW if by_row else Level.STATEMENT,
             columns=tuple(
-                place.columns.named("UpdateOf", name).name for name in columns
+                target.columns.named("UpdateOf", name).name for name in columns
             ),
-            referencing=None if by_row else transition_tables(operations[0]),
+            referencing=None if by_row else transition_tables(part.operations[0]),
             deferrable=self.deferrable.upper() if self.deferrable else None,
-            when=switched(Raw(condition) if condition else None, place.switch),
+            when=switched(
+                Raw(part.condition) if part.condition else None, target.switch
+            ),
         )
 
     @property
-    def before(self) -> bool:
-        """Whether it runs before the row is written."""
+    def runs_before(self) -> bool:
+        """Whether it runs for a row before the row is written."""
         return self.level is Level.ROW and self.deferrable is None
 
     def _reads_rows(self, refusal: Refusal) -> bool:
@@ -218,17 +248,22 @@ class RefusingTrigger(TableTrigger):
             return refusal.condition is not None
         return self.level is Level.STATEMENT
 
-    def _branch(self, place: TriggerTarget, refusal: Refusal) -> Fragment:
+    def _branch(self, target: TriggerTarget, refusal: Refusal) -> Fragment:
         if not self._reads_rows(refusal):
             return self._refuse(refusal, refusal.values)
         operation = refusal.operation
+        condition = refusal.condition
+        rows: Fragment
         if operation is Operation.UPDATE:
-            rows: Fragment = Raw(PAIRS)
-            condition: str | None = holds_for_pair(refusal.condition or "true")
+            rows = Raw(PAIRS)
+            condition = holds_for_pair(condition or "true")
+        elif operation is Operation.TRUNCATE:
+            # With the rows of tables that inherit, which truncated_rows() leaves out:
+            # better a TRUNCATE ONLY too many is refused than a protected row is gone.
+            rows = target.relation + Raw(" AS OLD")
         else:
             row = "new" if operation.has_new else "old"
-            rows = rows_of(operation, place.relation, row)
-            condition = refusal.condition
+            rows = rows_of(operation, target.relation, row)
         numbers = range(1, len(refusal.values) + 1)
         return Joined(
             (
@@ -254,25 +289,27 @@ class RefusingTrigger(TableTrigger):
             column=refusal.column,
         )
 
-    def the_hint(self, default: str, place: TriggerTarget) -> Literal:
-        """Return the hint of its errors.
+    def error_hint(self, default: str, target: TriggerTarget) -> Literal:
+        """Return the hint of its errors: that of the definition, or a default.
 
-        :param default: what to do instead, where the definition does not say.
+        :param default: the default, to which the name to ignore is added.
+        :param target: the table, and the names on it.
         """
         if self.hint is not None:
             return Literal(self.hint)
         ignoring = (
             " Where it is meant, make the change inside a history.ignore(...) of "
-            f'"{place.name}".'
-            if place.ignorable
+            f'"{target.name}".'
+            if target.ignorable
             else ""
         )
         return Literal(default + ignoring)
 
 
 def check_deferrable(owner: str, deferrable: object) -> None:
-    """Refuse anything but what SQL has.
+    """Refuse anything but ``"immediate"``, ``"deferred"`` and None.
 
+    :param owner: the definition, for messages.
     :raises DefinitionError: it is something else.
     """
     if deferrable not in ("immediate", "deferred", None):
@@ -283,8 +320,9 @@ def check_deferrable(owner: str, deferrable: object) -> None:
 
 
 def check_operations(owner: str, operation: object) -> Operations:
-    """Return the operations, refusing anything else.
+    """Return the operations, and refuse anything else.
 
+    :param owner: the definition, for messages.
     :raises DefinitionError: it is something else.
     """
     if not isinstance(operation, Operations):
@@ -294,8 +332,8 @@ def check_operations(owner: str, operation: object) -> Operations:
     return operation
 
 
-def covered(operation: Operations) -> tuple[Operation, ...]:
-    """Return the operations; where deletions are among them, TRUNCATE is as well."""
+def with_truncate(operation: Operations) -> tuple[Operation, ...]:
+    """Return the operations, and TRUNCATE if DELETE is among them."""
     deletes = Operation.DELETE in operation.members
     return (operation | Truncate if deletes else operation).members
 
@@ -304,15 +342,7 @@ def _by_operation(branches: dict[Operation, Fragment]) -> Fragment:
     parts: list[Fragment] = []
     for operation, code in branches.items():
         keyword = "ELSIF" if parts else "IF"
-        # The operator is qualified: the path may be the caller's.
+        # The operator has its schema: the search_path may be the caller's.
         test = f"TG_OP OPERATOR(pg_catalog.=) '{operation.value}'"
         parts += [Raw(f"  {keyword} {test} THEN\n"), code]
     return Joined((*parts, Raw("  END IF;\n")))
-
-
-def _part(trigger: PGTrigger) -> str:
-    return "_".join(operation.value.lower() for operation in trigger.operations)
-
-
-def _renamed(place: TriggerTarget, trigger: PGTrigger, part: str) -> PGTrigger:
-    return replace(trigger, name=place.trigger_name(part))

@@ -1,4 +1,4 @@
-"""Rows that are marked as deleted and stay."""
+"""``SoftDelete``: rows that stay when they are deleted, and are marked."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from sa_history.sql.expressions import equality
 from sa_history.sql.functions import refuse
 from sa_history.sql.ignore_switch import switched
 from sa_history.triggers.base import TriggerTarget
-from sa_history.triggers.before_row import ChangingTrigger
+from sa_history.triggers.before_row import BeforeRowTrigger
 from sa_history.triggers.column_values import check_value
 
 FOREIGN_KEY_VIOLATION = "23503"
@@ -44,21 +44,21 @@ FEATURE_NOT_SUPPORTED = "0A000"
 
 
 @dataclass(frozen=True, eq=False)
-class SoftDelete(ChangingTrigger):
-    """Turns a DELETE into an update that marks the row.
+class SoftDelete(BeforeRowTrigger):
+    """Turns a DELETE into an update that marks the row as deleted.
 
-    A row that is marked already stays as it is: one whose column has the value, or,
-    with an SQL expression as value, one whose nullable column is not NULL. TRUNCATE
-    deletes for good. Where a foreign key has ``ON DELETE CASCADE``, a row that it
-    refers to cannot be deleted while marked rows do. In a partitioned table, the
-    columns of the partition key cannot be updated.
+    A row that is marked already stays as it is. A row is marked if its column has the
+    value, or if the value is an SQL expression and the column, which is nullable, is
+    not NULL. TRUNCATE deletes for good. A row that is referenced by a foreign key with
+    ``ON DELETE CASCADE`` cannot be deleted while marked rows refer to it. In a
+    partitioned table, the columns of the partition key cannot be updated.
 
     :param column: the attribute name of the column.
-    :param value: what marks the row, a value of the column or an SQL expression such
-        as ``func.now()``.
-    :param name: of the trigger; ``"soft_delete"`` if left out.
-    :param condition: which rows are marked, as an expression over ``old``; the others
-        are deleted. All, if left out.
+    :param value: the value that the column is set to: one of its type, or an SQL
+        expression such as ``func.now()``.
+    :param name: the name of the trigger; if left out, ``"soft_delete"``.
+    :param condition: the rows that are marked, as an expression over ``old``; the
+        others are deleted. None for all.
     :param ignorable: whether ``history.ignore`` turns it off.
     :raises DefinitionError: the column cannot have the value.
 
@@ -77,111 +77,112 @@ class SoftDelete(ChangingTrigger):
 
     @property
     def default_name(self) -> str:
-        """The name without ``name=``."""
+        """The name if none is given."""
         return "soft_delete"
 
-    def firing(self) -> Operations:
+    def firing_operations(self) -> Operations:
         """Return the operations that fire it."""
         return Delete
 
-    def code(self, place: TriggerTarget) -> Fragment:
+    def code(self, target: TriggerTarget) -> Fragment:
         """Return the statements of its body."""
-        columns = place.columns
-        column = self._written(place, self.column)
+        columns = target.columns
+        column = self._column_to_set(target, self.column)
         if not columns.key:
             raise DefinitionError(
-                f"{place.subject}: SoftDelete needs a primary key to find the row by"
+                f"{target.subject}: SoftDelete needs a primary key to find the row by"
             )
         if isinstance(self.value, ColumnElement):
             value = self.value
         else:
-            check_value(place.subject, column, self.value)
+            check_value(target.subject, column, self.value)
             value = value_of(column.type, self.value)
-        partition_key = self._partition_key(place)
+        partition_key = self._partition_key(target)
         if self.column in partition_key:
             raise DefinitionError(
-                f"{place.subject}: {self.column!r} is of the partition key, so a mark "
+                f"{target.subject}: {self.column!r} is of the partition key, so a mark "
                 "would move the row; mark another column"
             )
         key = (columns.columns[name] for name in columns.key)
         return Joined(
             (
                 *([_refuse_move()] if partition_key else ()),
-                *self._orphaned(place),
-                Raw(f"  IF {self._unmarked(place)} THEN\n    UPDATE "),
-                place.relation,
+                *self._orphaned(target),
+                Raw(f"  IF {self._unmarked(target)} THEN\n    UPDATE "),
+                target.relation,
                 Raw(" SET "),
                 Ident(column.name),
-                Raw(f" = {self._value_sql(place, value)}\n    WHERE "),
+                Raw(f" = {self._value_sql(target, value)}\n    WHERE "),
                 join(" AND ", (_equal(Ident(c.name), c) for c in key)),
                 Raw(";\n  END IF;\n  RETURN NULL;\n"),
             )
         )
 
-    def triggers_at(self, place: TriggerTarget) -> list[PGTrigger]:
-        """Return the trigger, and one that keeps rows in their partitions."""
-        triggers = super().triggers_at(place)
-        partition_key = self._partition_key(place)
+    def triggers_at(self, target: TriggerTarget) -> list[PGTrigger]:
+        """Return the trigger, and one against moves in a partitioned table."""
+        triggers = super().triggers_at(target)
+        partition_key = self._partition_key(target)
         if partition_key:
-            # PostgreSQL moves a row by a DELETE, which is not to be told from others.
-            scope = self._scope(place, Operation.UPDATE, before=True)
+            # PostgreSQL moves a row by a DELETE, which looks like any other.
+            scope = self._scope(target, Operation.UPDATE, before=True)
             moved = condition_sql(AnyChange(*partition_key), scope)
             triggers.append(
                 PGTrigger(
-                    name=place.trigger_name("move"),
-                    table=place.relation,
-                    function=place.function,
+                    name=target.trigger_name("move"),
+                    table=target.relation,
+                    function=target.function,
                     timing="BEFORE",
                     operations=(Operation.UPDATE,),
                     level=Level.ROW,
-                    when=switched(Raw(moved), place.switch),
+                    when=switched(Raw(moved), target.switch),
                 )
             )
         return triggers
 
-    def _partition_key(self, place: TriggerTarget) -> tuple[str, ...]:
-        """Return the attributes whose columns are named in the partition key."""
-        options = place.columns.table.dialect_options["postgresql"]
+    def _partition_key(self, target: TriggerTarget) -> tuple[str, ...]:
+        """Return the attribute names of the columns in the partition key."""
+        options = target.columns.table.dialect_options["postgresql"]
         key = str(options["partition_by"] or "")
         words = {
             quoted.replace('""', '"') or word.lower()
             for quoted, word in re.findall(r'"((?:[^"]|"")+)"|(\w+)', key)
         }
-        return tuple(n for n, c in place.columns.columns.items() if c.name in words)
+        return tuple(n for n, c in target.columns.columns.items() if c.name in words)
 
-    def marks(self, place: TriggerTarget) -> str | None:
-        """Return which rows a DELETE marks, as SQL over ``OLD``; None for all."""
-        return self._condition_sql(place, Operation.DELETE, before=True)
+    def soft_delete_condition(self, target: TriggerTarget) -> str | None:
+        """Return the condition of marked rows, SQL over ``OLD``; None for all."""
+        return self._condition_sql(target, Operation.DELETE, before=True)
 
-    def _unmarked(self, place: TriggerTarget) -> str:
-        column = self._scope(place, Operation.DELETE, before=True).column(
+    def _unmarked(self, target: TriggerTarget) -> str:
+        column = self._scope(target, Operation.DELETE, before=True).column(
             "old", self.column
         )
         if isinstance(self.value, ColumnElement):
-            nullable = place.columns.columns[self.column].nullable
+            nullable = target.columns.columns[self.column].nullable
             marked = stored_equals(column, None) if nullable else None
-            return "true" if marked is None else self._value_sql(place, marked)
+            return "true" if marked is None else self._value_sql(target, marked)
         operator = equality(column.type)
         if self.value is None or operator == "=":
-            return self._value_sql(place, not_(stored_equals(column, self.value)))
+            return self._value_sql(target, not_(stored_equals(column, self.value)))
         marked = BinaryExpression(
             column,
             value_of(column.type, self.value),
             custom_op(operator, is_comparison=True),
             types.Boolean(),
         )
-        return f"({self._value_sql(place, marked)}) IS NOT TRUE"
+        return f"({self._value_sql(target, marked)}) IS NOT TRUE"
 
-    def _orphaned(self, place: TriggerTarget) -> list[Fragment]:
-        """Return what refuses that a row is left without the row it refers to.
+    def _orphaned(self, target: TriggerTarget) -> list[Fragment]:
+        """Return the statements that refuse to leave a row with a broken foreign key.
 
-        PostgreSQL does not look after a cascade has been turned into something else.
+        After the trigger has turned the DELETE of a cascade into an update, PostgreSQL
+        does not check the foreign key again.
         https://www.postgresql.org/docs/current/trigger-definition.html
         """
         return [
             _refuse_orphan(constraint)
             for constraint in sorted(
-                place.columns.table.foreign_key_constraints,
+                target.columns.table.foreign_key_constraints,
                 key=lambda c: [(e.parent.name, e.target_fullname) for e in c.elements],
             )
             if (constraint.ondelete or "").upper() == "CASCADE"
@@ -192,7 +193,7 @@ class SoftDelete(ChangingTrigger):
 def _is_resolved(constraint: ForeignKeyConstraint) -> bool:
     try:
         return constraint.referred_table is not None
-    except NoReferencedTableError:  # as the class is made; it is looked at again
+    except NoReferencedTableError:  # not defined yet; asked again at installation
         return False
 
 
@@ -233,10 +234,10 @@ def _refuse_orphan(constraint: ForeignKeyConstraint) -> Fragment:
 
 
 def _equal(name: Fragment, column: Column[Any]) -> Fragment:
-    """Return whether a column is what ``OLD`` has in another.
+    """Return the condition that a column is equal to another of ``OLD``.
 
-    In a cascade the function has the rights of the table's owner, so what the caller
-    has put into the path must not run.
+    The operator is one of ``pg_catalog``: in a cascade the function has the rights of
+    the table's owner, and must not run an operator from the caller's ``search_path``.
     """
     return name + Raw(f" {equality(column.type)} OLD.") + Ident(column.name)
 

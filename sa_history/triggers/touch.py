@@ -1,4 +1,4 @@
-"""A column that says when its row was last changed."""
+"""``Touch``: a column that has the time of the row's last change."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from sa_history.definition.operations import Operations, Update
 from sa_history.exc import DefinitionError
 from sa_history.sql.compose import Fragment, Ident, Joined, Raw
 from sa_history.triggers.base import TriggerTarget
-from sa_history.triggers.before_row import ChangingTrigger
+from sa_history.triggers.before_row import BeforeRowTrigger
 
 _NOW: ColumnElement[datetime.datetime] = func.now()
 
 
 @dataclass(frozen=True, eq=False)
-class Touch(ChangingTrigger):
-    """Sets a column with each update that changes the row, whoever makes it.
+class Touch(BeforeRowTrigger):
+    """Sets a column with each update that changes the row.
 
     :param column: the attribute name of the column.
-    :param value: an SQL expression; ``func.now()``, when the transaction began, if left
-        out. ``func.clock_timestamp()`` is the time of the change.
+    :param value: an SQL expression. The default ``func.now()`` is the start of the
+        transaction; ``func.clock_timestamp()`` is the time of the change.
     :param operation: ``Update``, ``Insert`` or ``Insert | Update``.
-    :param name: of the trigger; ``"touch_"`` with the column's name if left out.
-    :param condition: which changes count, as an expression over ``old`` and ``new``,
-        such as ``AnyChange(exclude=["last_seen"])``; all, if left out.
+    :param name: the name of the trigger; if left out, ``"touch_"`` with the attribute
+        name.
+    :param condition: the changes that count, as an expression over ``old`` and ``new``
+        such as ``AnyChange(exclude=["last_seen"])``; None for all.
     :param ignorable: whether ``history.ignore`` turns it off.
     :raises DefinitionError: the column does not hold a time, and there is no value.
 
@@ -63,34 +64,34 @@ class Touch(ChangingTrigger):
 
     @property
     def default_name(self) -> str:
-        """The name without ``name=``."""
+        """The name if none is given."""
         return f"touch_{self.column}"
 
-    def firing(self) -> Operations:
+    def firing_operations(self) -> Operations:
         """Return the operations that fire it."""
         return self.operation
 
-    def written_on_insert(self) -> tuple[str, ...]:
-        """Return the attributes that it sets in a new row."""
+    def set_on_insert(self) -> tuple[str, ...]:
+        """Return the attribute names of the columns that it sets in a new row."""
         return (self.column,) if Operation.INSERT in self.operation.members else ()
 
-    def written_on_update(self) -> tuple[str, ...]:
-        """Return the attributes that it sets in a changed row."""
+    def set_on_update(self) -> tuple[str, ...]:
+        """Return the attribute names of the columns that it sets in an updated row."""
         return (self.column,) if Operation.UPDATE in self.operation.members else ()
 
-    def code(self, place: TriggerTarget) -> Fragment:
+    def code(self, target: TriggerTarget) -> Fragment:
         """Return the statements of its body."""
-        column = self._written(place, self.column)
+        column = self._column_to_set(target, self.column)
         times = (types.DateTime, types.Date, types.Time)
         if self.value is _NOW and not isinstance(column.type, times):
             raise DefinitionError(
-                f"{place.subject}: Touch sets a time, and {self.column!r} is "
+                f"{target.subject}: Touch sets a time, and {self.column!r} is "
                 f"{column.type!r}; give value=..."
             )
         return Joined(
             (
                 Raw("  NEW."),
                 Ident(column.name),
-                Raw(f" := {self._value_sql(place, self.value)};\n  RETURN NEW;\n"),
+                Raw(f" := {self._value_sql(target, self.value)};\n  RETURN NEW;\n"),
             )
         )

@@ -1,20 +1,20 @@
-"""The rows that a statement-level trigger looks at, as ``OLD`` and ``NEW``.
+"""The rows of a statement-level trigger, as ``OLD`` and ``NEW`` in a FROM clause.
 
-In a function with ``#variable_conflict use_column`` the aliases hide the records of
-PL/pgSQL, so one text of a condition serves both levels.
+In a function with ``#variable_conflict use_column`` these aliases hide the records of
+PL/pgSQL with the same names, so that one text of a condition serves both levels.
 """
 
 from __future__ import annotations
 
 from sa_history._types import Operation
 from sa_history.ddl.elements import NEW_ROWS, OLD_ROWS
-from sa_history.sql.compose import Fragment, Qualified, Raw
+from sa_history.sql.compose import Fragment, Joined, Qualified, Raw, RegClass
 
 USE_COLUMN = "\n#variable_conflict use_column\n"
-"""What the body of such a function begins with."""
+"""The beginning of the body of a function with such a FROM clause."""
 
 ROW_NUMBER = "pgh_row"
-"""The column by which the old and the new rows are paired; theirs has another name."""
+"""The column by which old and new rows are paired; a table may not have it."""
 
 PAIRS = (
     f"(SELECT row_number() OVER () AS {ROW_NUMBER}, * FROM {NEW_ROWS}) AS NEW\n"
@@ -23,23 +23,47 @@ PAIRS = (
 )
 """The old and the new rows of an update, paired by position.
 
-Both tables are filled together, row by row, and a changed key is paired as well.
-PL/pgSQL keeps the plan that was made for one row; an inner join would then be a nested
-loop, 100 times slower for 20,000 rows. A full join on a merge-joinable clause cannot be
-one, whatever the plan was made for.
+PostgreSQL fills both transition tables together, row by row, so a row whose key has
+changed is paired as well. PL/pgSQL keeps the plan that it made for one row; an inner
+join would then be a nested loop, 100 times slower for 20,000 rows. A full join on a
+merge-joinable clause is never a nested loop.
 """
 
 
 def rows_of(operation: Operation, table: Qualified, row: str) -> Fragment:
-    """Return where the old or the new rows of a statement are.
+    """Return the FROM item with the old or the new rows of a statement.
 
-    :param table: what a TRUNCATE is about to empty.
+    :param operation: the operation.
+    :param table: the table that the trigger is on, which a TRUNCATE will empty.
     :param row: ``"old"`` or ``"new"``.
     """
     if operation is Operation.TRUNCATE:
-        return table + Raw(" AS OLD")
+        return truncated_rows(table)
     rows = NEW_ROWS if row == "new" else OLD_ROWS
     return Raw(f"{rows} AS {row.upper()}")
+
+
+def truncated_rows(table: Qualified) -> Fragment:
+    """Return the FROM item with the rows that a TRUNCATE is certain to remove.
+
+    They are those of the table itself, or of its partitions. Tables that inherit from
+    it keep their rows if it is TRUNCATE ONLY, which a trigger cannot tell; they have
+    triggers of their own.
+    """
+    # FROM ONLY would leave out the rows of partitions. The model may not know that the
+    # table has some, so the catalog is asked.
+    itself = RegClass(table)
+    return Joined(
+        (
+            Raw("(SELECT * FROM "),
+            table,
+            Raw(" AS every\n      WHERE every.tableoid = "),
+            itself,
+            Raw("\n        OR EXISTS (SELECT FROM pg_class AS c WHERE c.oid = "),
+            itself,
+            Raw("\n          AND c.relkind = 'p')) AS OLD"),
+        )
+    )
 
 
 def holds_for_pair(condition: str) -> str:

@@ -1,4 +1,4 @@
-"""A column that counts the changes of its row."""
+"""``Versioned``: a column that counts the changes of its row."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from sa_history.sql.compose import Fragment, Ident, Joined, Literal, Raw
 from sa_history.sql.expressions import expression_sql
 from sa_history.sql.functions import refuse
 from sa_history.triggers.base import TriggerTarget
-from sa_history.triggers.before_row import ChangingTrigger
+from sa_history.triggers.before_row import BeforeRowTrigger
 
 
 @dataclass(frozen=True, eq=False)
-class Versioned(ChangingTrigger):
+class Versioned(BeforeRowTrigger):
     """Adds one to a column with each update that changes the row.
 
-    The column itself may not be set by an update: that is refused with a
-    ``ReadOnlyError``. A new row has the value it is inserted with, so give the column
-    a default; NULL counts as 0.
+    An update that sets the column itself is refused with a ``ReadOnlyError``. A new row
+    has the value that it is inserted with, so give the column a default; NULL counts
+    as 0.
 
     :param column: the attribute name of an integer column.
-    :param name: of the trigger; ``"versioned"`` if left out.
+    :param name: the name of the trigger; if left out, ``"versioned"``.
     :param ignorable: whether ``history.ignore`` turns it off.
     :raises DefinitionError: the column does not hold integers.
 
@@ -53,29 +53,29 @@ class Versioned(ChangingTrigger):
 
     @property
     def default_name(self) -> str:
-        """The name without ``name=``."""
+        """The name if none is given."""
         return "versioned"
 
-    def firing(self) -> Operations:
+    def firing_operations(self) -> Operations:
         """Return the operations that fire it."""
         return Update
 
-    def written_on_update(self) -> tuple[str, ...]:
-        """Return the attributes that it sets in a changed row."""
+    def set_on_update(self) -> tuple[str, ...]:
+        """Return the attribute names of the columns that it sets in an updated row."""
         return (self.column,)
 
-    def code(self, place: TriggerTarget) -> Fragment:
+    def code(self, target: TriggerTarget) -> Fragment:
         """Return the statements of its body."""
-        column = self._written(place, self.column)
+        column = self._column_to_set(target, self.column)
         if not isinstance(column.type, types.Integer):
             raise DefinitionError(
-                f"{place.subject}: Versioned counts in an integer column, and "
+                f"{target.subject}: Versioned counts in an integer column, and "
                 f"{self.column!r} is {column.type!r}"
             )
         name = Ident(column.name)
-        scope = self._scope(place, Operation.UPDATE, before=True)
-        # Compared by "=", which the caller's path could replace, a version that is
-        # set might pass; record_image_ne is named with its schema.
+        scope = self._scope(target, Operation.UPDATE, before=True)
+        # Not by "=": an operator of that name in the caller's search_path could let an
+        # update set the version. record_image_ne is named with its schema.
         differs = changed(scope, self.column, by_image=True)
         return Joined(
             (

@@ -15,7 +15,17 @@ from sqlalchemy import Engine, func, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
-from sa_history import AfterDelete, AfterUpdate, Snapshot, new, track
+from sa_history import (
+    AfterDelete,
+    AfterUpdate,
+    Audit,
+    Delete,
+    Snapshot,
+    attach,
+    audit_table,
+    new,
+    track,
+)
 from sa_history.install import check
 
 Recorded = Callable[..., list[tuple[Any, ...]]]
@@ -266,3 +276,58 @@ def test_what_is_written_to_a_table_that_inherits_leaves_no_event(
     updated = [("snapshot", "U", 3, None)]
     assert recorded(Account, "id") == (updated if level == "statement" else [])
     run(pg_session, "DROP TABLE saving")
+
+
+@pytest.mark.parametrize("only", ["ONLY ", ""], ids=["only", "all"])
+def test_truncate_leaves_no_event_of_rows_of_a_table_that_inherits(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_session: Session,
+    recorded: Recorded,
+    level: str,
+    only: str,
+) -> None:
+    """With ONLY they stay, and a trigger is not told which of the two it is."""
+    log = audit_table("audit_log", base.metadata)
+
+    @track(AfterDelete, level=level)
+    @attach(Audit(into=log, operation=Delete, level=level))
+    class Account(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    create_all()
+    run(
+        pg_session,
+        "CREATE TABLE saving () INHERITS (account)",
+        "INSERT INTO account VALUES (1)",
+        "INSERT INTO saving VALUES (2)",
+        f"TRUNCATE {only}account",
+    )
+    assert recorded(Account, "id") == [("delete", "T", 1, None)]
+    assert pg_session.scalars(select(log.c.key)).all() == [{"id": 1}]
+    run(pg_session, "DROP TABLE saving")
+
+
+def test_truncate_is_recorded_of_partitions_that_the_model_does_not_know(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_session: Session,
+    recorded: Recorded,
+    level: str,
+) -> None:
+    @track(AfterDelete, level=level)
+    class Account(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    run(
+        pg_session,
+        "CREATE TABLE account (id integer PRIMARY KEY) PARTITION BY LIST (id)",
+        "CREATE TABLE one PARTITION OF account FOR VALUES IN (1)"
+        " PARTITION BY LIST (id)",
+        "CREATE TABLE leaf PARTITION OF one DEFAULT",
+    )
+    create_all()
+    run(pg_session, "INSERT INTO account VALUES (1)", "TRUNCATE account")
+    assert recorded(Account, "id") == [("delete", "T", 1, None)]

@@ -89,7 +89,7 @@ def make(base: type[DeclarativeBase]) -> Callable[..., Any]:
         (lambda old, new: "NEW.x", "a function of old and new that returns one"),
     ],
 )
-def test_a_condition_that_does_not_fit(
+def test_a_condition_that_does_not_fit_is_refused(
     make: Callable[..., Any], condition: Any, message: str
 ) -> None:
     with pytest.raises(ConditionError, match=message) as caught:
@@ -106,7 +106,7 @@ def test_a_condition_that_does_not_fit(
         (AfterDelete(new.balance < 0), "DELETE uses new.balance, but there is no new"),
     ],
 )
-def test_a_condition_over_a_row_that_is_not_there(
+def test_a_condition_over_a_row_that_is_not_there_is_refused(
     make: Callable[..., Any], tracker: Any, message: str
 ) -> None:
     with pytest.raises(ConditionError, match=message):
@@ -129,19 +129,19 @@ def test_a_condition_over_a_row_that_is_not_there(
         (Manual, {}, "Manual needs a label"),
     ],
 )
-def test_a_tracker_that_cannot_be(
+def test_a_tracker_with_impossible_arguments_is_refused(
     tracker: Any, arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(DefinitionError, match=message):
         tracker(**arguments)
 
 
-def test_a_label_where_the_condition_stands() -> None:
+def test_a_label_in_the_place_of_the_condition_is_refused() -> None:
     with pytest.raises(DefinitionError, match="got the string 'low'.*give label="):
         AfterUpdate("low")  # type: ignore[arg-type]
 
 
-def test_a_condition_over_the_class_itself(make: Callable[..., Any]) -> None:
+def test_a_condition_over_the_class_itself_is_refused(make: Callable[..., Any]) -> None:
     account = make(Snapshot)
     with pytest.raises(ConditionError, match="write new.balance or old.balance"):
         track(AfterUpdate(account.balance < 0), events="low", event_table="low")(
@@ -157,7 +157,7 @@ def test_names_may_come_from_a_generator(make: Callable[..., Any]) -> None:
     assert "email" not in account.events.table.c
 
 
-def test_a_label_used_twice(make: Callable[..., Any]) -> None:
+def test_a_label_used_twice_is_refused(make: Callable[..., Any]) -> None:
     with pytest.raises(
         DefinitionError,
         match="Account: the label 'update' is used by AfterUpdate and AfterInsert",
@@ -191,19 +191,19 @@ def test_a_label_used_twice(make: Callable[..., Any]) -> None:
         ({"context_columns": [Column("role", Enum(Role))]}, "stores the names of Role"),
     ],
 )
-def test_an_option_that_does_not_fit(
+def test_an_option_that_does_not_fit_is_refused(
     make: Callable[..., Any], options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(DefinitionError, match=message):
         make(Snapshot, **options)
 
 
-def test_something_that_is_not_a_tracker(make: Callable[..., Any]) -> None:
+def test_something_that_is_not_a_tracker_is_refused(make: Callable[..., Any]) -> None:
     with pytest.raises(DefinitionError, match="is not a tracker.*AfterUpdate"):
         make(new.balance < 0)
 
 
-def test_something_that_is_not_a_table() -> None:
+def test_something_that_is_not_a_table_is_refused() -> None:
     with pytest.raises(DefinitionError, match="a mapped class or a Table, got <class"):
         track(Snapshot)(int)
 
@@ -237,20 +237,22 @@ def test_a_view_is_refused_and_so_is_a_class_that_is_mapped_to_it(
     assert "pghistory_context" not in base.metadata.tables
 
 
-def test_a_table_where_trackers_are_given() -> None:
+def test_a_table_in_the_place_of_trackers_is_refused() -> None:
     table = Table("t", MetaData(), Column("id", Integer, primary_key=True))
     for wrong in (table, table.metadata):
         with pytest.raises(DefinitionError, match=r"write track\(...\)\(table\)"):
             track(wrong)  # type: ignore[arg-type]
 
 
-def test_a_column_with_the_name_of_an_event_column(base: type[DeclarativeBase]) -> None:
+def test_a_column_with_the_name_of_an_event_column_is_refused(
+    base: type[DeclarativeBase],
+) -> None:
     table = Table("t", base.metadata, Column("pgh_id", Integer, primary_key=True))
     with pytest.raises(DefinitionError, match=r"has columns \['pgh_id'\]"):
         track(Snapshot)(table)
 
 
-def test_an_attribute_with_the_name_of_one_of_events(
+def test_an_attribute_with_the_name_of_one_of_events_is_refused(
     base: type[DeclarativeBase],
 ) -> None:
     with pytest.raises(DefinitionError, match=r"has columns \['pgh_label'\]"):
@@ -270,7 +272,7 @@ def test_an_attribute_with_the_name_of_one_of_events(
         {"history_event_table": "events"},
     ],
 )
-def test_a_convention_that_gives_two_objects_one_name(
+def test_a_convention_that_gives_two_objects_one_name_is_refused(
     convention: dict[str, str],
 ) -> None:
     metadata = MetaData(naming_convention=convention)
@@ -279,7 +281,7 @@ def test_a_convention_that_gives_two_objects_one_name(
         track(Snapshot)(table)
 
 
-def test_a_context_table_that_was_reflected() -> None:
+def test_a_context_table_that_was_reflected_is_refused() -> None:
     metadata = MetaData()
     Table("pghistory_context", metadata, Column("id", Integer, primary_key=True))
     table = Table("t", metadata, Column("id", Integer, primary_key=True))
@@ -287,7 +289,7 @@ def test_a_context_table_that_was_reflected() -> None:
         track(Snapshot)(table)
 
 
-def test_tracking_twice_under_one_name(make: Callable[..., Any]) -> None:
+def test_tracking_twice_under_one_name_is_refused(make: Callable[..., Any]) -> None:
     account = make(Snapshot)
     with pytest.raises(DefinitionError, match="has an attribute 'events' already"):
         track(AfterDelete)(account)
@@ -300,7 +302,9 @@ def test_a_second_history_has_a_class_of_its_own(make: Callable[..., Any]) -> No
     assert account.past_deletions.model.__name__ == "AccountPastDeletions"
 
 
-def test_a_manual_label_that_another_history_has(make: Callable[..., Any]) -> None:
+def test_a_manual_label_that_another_history_has_is_refused(
+    make: Callable[..., Any],
+) -> None:
     """What create_event writes to is not guessed; other labels may be in both."""
     account = make(Snapshot, Manual("seen"))
     options = {"events": "log", "event_table": "log"}
@@ -346,7 +350,9 @@ def test_the_mixin_takes_a_tuple_of_trackers(base: type[DeclarativeBase]) -> Non
             id: Mapped[int] = mapped_column(primary_key=True)
 
 
-def test_the_mixin_on_a_subclass_without_a_table(base: type[DeclarativeBase]) -> None:
+def test_the_mixin_on_a_subclass_without_a_table_is_refused(
+    base: type[DeclarativeBase],
+) -> None:
     class Account(HistoryMixin, base):  # type: ignore[misc, valid-type]
         __tablename__ = "account"
         __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "a"}
@@ -409,7 +415,9 @@ def test_untracked_models_say_so(base: type[DeclarativeBase]) -> None:
         history.AggregateEvent.select()
 
 
-def test_questions_to_history_that_cannot_be_answered(make: Callable[..., Any]) -> None:
+def test_questions_to_history_that_cannot_be_answered_are_refused(
+    make: Callable[..., Any],
+) -> None:
     account = make(Snapshot)
     other = Table("t", MetaData(), Column("id", Integer, primary_key=True))
     track(Snapshot)(other)

@@ -115,7 +115,10 @@ BEGIN
   ELSIF TG_OP = 'TRUNCATE' THEN
     INSERT INTO "h"."event" ("pgh_label", "pgh_op", "pgh_xact_id", "id")
     SELECT 'out', 'T', (SELECT pg_current_xact_id()::text::bigint), OLD."id"
-    FROM "public"."note" AS OLD;
+    FROM (SELECT * FROM "public"."note" AS every
+      WHERE every.tableoid = '"public"."note"'::regclass
+        OR EXISTS (SELECT FROM pg_class AS c WHERE c.oid = '"public"."note"'::regclass
+          AND c.relkind = 'p')) AS OLD;
   END IF;
   RETURN NULL;
 END
@@ -147,7 +150,10 @@ BEGIN
   ELSIF TG_OP = 'TRUNCATE' THEN
     INSERT INTO "h"."event" ("pgh_label", "pgh_op", "pgh_xact_id", "id")
     SELECT 'out', 'T', (SELECT pg_current_xact_id()::text::bigint), OLD."id"
-    FROM "public"."note" AS OLD;
+    FROM (SELECT * FROM "public"."note" AS every
+      WHERE every.tableoid = '"public"."note"'::regclass
+        OR EXISTS (SELECT FROM pg_class AS c WHERE c.oid = '"public"."note"'::regclass
+          AND c.relkind = 'p')) AS OLD;
   END IF;
   RETURN NULL;
 END

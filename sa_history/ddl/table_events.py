@@ -1,0 +1,39 @@
+"""SQLAlchemy's DDL events: objects that are created and dropped with a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sqlalchemy import Connection, Table, event
+
+from sa_history.ddl.elements import DatabaseObject, PGFunction
+from sa_history.ddl.execution import create_objects, drop_objects
+from sa_history.util.postgresql import require_postgresql
+
+
+def install_with_table(
+    table: Table,
+    objects: Callable[[], Iterable[DatabaseObject]],
+    functions: Callable[[], Iterable[PGFunction]],
+) -> None:
+    """Create objects after a table is created, and drop them after it is dropped.
+
+    :param table: the table.
+    :param objects: gives the objects, in the order in which they are created. It is
+        called each time, as columns may have been added to the table.
+    :param functions: gives the functions among them. Only these are dropped:
+        PostgreSQL drops the triggers with the table.
+    """
+
+    @event.listens_for(table, "before_create")
+    def check_dialect(_: Table, connection: Connection, **__: Any) -> None:
+        require_postgresql(connection)
+
+    @event.listens_for(table, "after_create")
+    def create(_: Table, connection: Connection, **__: Any) -> None:
+        create_objects(connection, *objects())
+
+    @event.listens_for(table, "after_drop")
+    def drop(_: Table, connection: Connection, **__: Any) -> None:
+        drop_objects(connection, *functions())
