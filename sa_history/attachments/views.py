@@ -32,7 +32,6 @@ from sa_history.ddl.execution import (
 )
 from sa_history.ddl.name_registry import claims_of
 from sa_history.definition.columns import table_columns
-from sa_history.definition.conditions import suggestion
 from sa_history.definition.mapped_tables import VIEWS_OF
 from sa_history.exc import DefinitionError, ReadOnlyError
 from sa_history.sql.compose import Joined, Literal, Qualified, Raw
@@ -42,6 +41,7 @@ from sa_history.triggers.base import TriggerTarget
 from sa_history.triggers.custom import Trigger as AttachedTrigger
 from sa_history.util.arguments import as_names
 from sa_history.util.identifiers import check_name
+from sa_history.util.messages import suggestion
 
 INFO_KEY = "sa_history.views"
 

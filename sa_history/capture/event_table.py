@@ -23,10 +23,10 @@ from sa_history.capture.context_table import SharedObjects
 from sa_history.capture.options import TrackingOptions
 from sa_history.capture.recording import OLD_KEY
 from sa_history.definition.columns import TrackedColumns
-from sa_history.definition.conditions import suggestion
 from sa_history.exc import DefinitionError
 from sa_history.sql.expressions import NextValue
 from sa_history.sql.naming import generated_name
+from sa_history.util.messages import suggestion
 
 PREFIX = "pgh_"
 """What the columns of an event start with that are not a tracked column's."""
@@ -55,7 +55,7 @@ def make_event_table(
         )
     reserved = [
         name
-        for attribute, column in columns.columns.items()
+        for attribute, column in columns.by_attribute.items()
         for name in {attribute, column.name}
         if name.startswith(PREFIX)
     ]
@@ -68,13 +68,13 @@ def make_event_table(
         name,
         metadata,
         *_event_columns(columns, options, shared),
-        *(mirrored(columns.columns[n], n in columns.key) for n in columns.stored),
+        *(mirrored(columns.by_attribute[n], n in columns.key) for n in columns.stored),
         schema=schema,
         comment=f"Events of {table.fullname}",
     )
     leave_out_checks(event_table)
     lookup = [columns.object_id] if columns.object_id else []
-    lookup = lookup or [columns.columns[name].name for name in columns.key]
+    lookup = lookup or [columns.column_name(name) for name in columns.key]
     if lookup:
         _index(event_table, [*lookup, "pgh_id"])
     _index(event_table, ["pgh_xact_id"])
@@ -85,7 +85,7 @@ def make_event_table(
                 f"{columns.subject}: index names {name!r}, which is not tracked"
                 f"{suggestion(name, known)}"
             )
-        _index(event_table, [columns.columns[name].name, "pgh_id"])
+        _index(event_table, [columns.column_name(name), "pgh_id"])
     sparse = [OLD_KEY] if columns.key else []
     sparse += ["pgh_context_id"] if options.context is not None else []
     for name in sparse:
@@ -132,7 +132,7 @@ def _event_columns(
     if options.context is not None:
         event_columns.append(Column("pgh_context_id", Uuid))
     if columns.object_id is not None:
-        key = columns.columns[columns.key[0]]
+        key = columns.by_attribute[columns.key[0]]
         event_columns.append(mirrored(key, is_key=True, name="pgh_obj_id"))
     event_columns += [
         Column("pgh_op", CHAR(1), nullable=False),
@@ -142,7 +142,7 @@ def _event_columns(
         event_columns.append(Column(OLD_KEY, JSONB))
     if options.context == "inline":
         event_columns.append(Column("pgh_context", JSONB))
-    taken = {column.name for column in columns.columns.values()} | {*columns.columns}
+    taken = {*columns.by_attribute, *map(columns.column_name, columns.by_attribute)}
     for column in options.context_columns:
         if column.name in taken or column.name.startswith(PREFIX):
             raise DefinitionError(
@@ -208,5 +208,5 @@ def is_event_table(table: Table) -> bool:
 def key_columns(columns: TrackedColumns, event_table: Table) -> list[Column[Any]]:
     """Return the event table's columns that say which row an event is of."""
     names = [columns.object_id] if columns.object_id else []
-    names = names or [columns.columns[name].name for name in columns.key]
+    names = names or [columns.column_name(name) for name in columns.key]
     return [event_table.columns[name] for name in names]

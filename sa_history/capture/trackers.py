@@ -8,14 +8,9 @@ from typing import ClassVar, TypeAlias
 
 from sa_history._types import UNSET, Operation, Row, Unset
 from sa_history.capture.recording import Recording
+from sa_history.definition.binding import RowScope, condition_sql, watched_names
 from sa_history.definition.columns import TrackedColumns, chosen_names
-from sa_history.definition.conditions import (
-    AnyChange,
-    Condition,
-    ConditionArgument,
-    RowScope,
-    condition_sql,
-)
+from sa_history.definition.conditions import AnyChange, Condition, ConditionArgument
 from sa_history.exc import DefinitionError
 from sa_history.util.arguments import as_names, check_names
 from sa_history.util.identifiers import check_text
@@ -106,13 +101,11 @@ class Tracker:
 
     def _recording(self, table: TrackedColumns, operation: Operation) -> Recording:
         stored = self.stored(table)
-        pairs = [
-            (table.columns[name].name, table.columns[name].name) for name in stored
-        ]
+        pairs = [(table.column_name(name), table.column_name(name)) for name in stored]
         if table.object_id is not None:
-            pairs.insert(0, (table.object_id, table.columns[table.key[0]].name))
+            pairs.insert(0, (table.object_id, table.column_name(table.key[0])))
         condition = self._condition(operation)
-        scope = RowScope(table.subject, table.table, table.columns, stored, operation)
+        scope = RowScope(table.subject, table, stored, operation)
         row = self._stored_row(operation)
         follows_key = table.key and operation is Operation.UPDATE and row == "new"
         return Recording(
@@ -123,9 +116,11 @@ class Tracker:
             condition=None if condition is None else condition_sql(condition, scope),
             compares=condition is not None,
             compared=(
-                len(condition.watched(scope)) if isinstance(condition, AnyChange) else 0
+                len(watched_names(condition, scope))
+                if isinstance(condition, AnyChange)
+                else 0
             ),
-            key=tuple(table.columns[name].name for name in table.key),
+            key=tuple(table.column_name(name) for name in table.key),
             key_changes=(
                 condition_sql(AnyChange(*table.key), scope) if follows_key else None
             ),
@@ -203,7 +198,7 @@ def _with_a_change(recording: Recording, scope: RowScope) -> Recording:
         recording,
         condition=condition,
         compares=True,
-        compared=len(change.watched(scope)),
+        compared=len(watched_names(change, scope)),
         asked=recording.condition,
     )
 
@@ -256,9 +251,7 @@ class AfterUpdate(_ConditionTracker):
         recording = super()._recording(table, operation)
         if self.condition is UNSET or recording.condition is None:
             return recording
-        scope = RowScope(
-            table.subject, table.table, table.columns, tuple(table.columns), operation
-        )
+        scope = RowScope(table.subject, table, tuple(table.by_attribute), operation)
         return _with_a_change(recording, scope)
 
     def _condition(self, operation: Operation) -> ConditionArgument | None:
@@ -311,9 +304,7 @@ class Snapshot(_ConditionTracker):
         recording = super()._recording(table, operation)
         if operation is not Operation.UPDATE or self.condition is None:
             return recording
-        scope = RowScope(
-            table.subject, table.table, table.columns, self.stored(table), operation
-        )
+        scope = RowScope(table.subject, table, self.stored(table), operation)
         return _with_a_change(recording, scope)
 
 

@@ -47,7 +47,7 @@ class Masks:
         known = {
             name
             for tracking in trackings
-            for attribute in tracking.tracked_columns.columns
+            for attribute in tracking.tracked_columns.by_attribute
             for name in (attribute, f"{tracking.subject}.{attribute}")
         }
         if unknown := sorted(self.names - known):

@@ -36,12 +36,12 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.expression import ColumnClause
 
 from sa_history.capture.event_table import key_columns
-from sa_history.definition.conditions import suggestion
 from sa_history.exc import EventsError
 from sa_history.query.event_json import event_details
 from sa_history.query.sources import Source, sources_of
 from sa_history.tracking.event_class import Context
 from sa_history.tracking.registry import Tracking
+from sa_history.util.messages import suggestion
 
 
 class AggregateEvent:

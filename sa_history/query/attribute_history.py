@@ -10,12 +10,12 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from sa_history._types import Op
 from sa_history.capture.event_table import key_columns
-from sa_history.definition.conditions import suggestion
 from sa_history.exc import EventsError
 from sa_history.sql.comparison import stored_differs
 from sa_history.tracking.completeness import GONE
 from sa_history.tracking.events import key_of, key_values, trackings_of
 from sa_history.tracking.registry import Tracking
+from sa_history.util.messages import suggestion
 
 
 def changes(target: Any, attribute: str | InstrumentedAttribute[Any]) -> Select[Any]:
@@ -45,7 +45,7 @@ def changes(target: Any, attribute: str | InstrumentedAttribute[Any]) -> Select[
         else [value for _, value in key_of(tracking, target)]
     )
     columns, events = tracking.tracked_columns, tracking.event_table
-    column = events.c[columns.columns[name].name]
+    column = events.c[columns.column_name(name)]
     labels = [
         tracker.event_label
         for tracker in tracking.trackers

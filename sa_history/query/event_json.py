@@ -75,7 +75,7 @@ def _not_siblings(
     common = set(columns.stored).intersection(
         *(tracker.stored(columns) for tracker in tracking.trackers)
     )
-    names = [columns.columns[name].name for name in columns.stored if name in common]
+    names = [columns.column_name(name) for name in columns.stored if name in common]
     same_row = and_(
         *(~stored_differs(previous.c[name], event.c[name]) for name in names)
     )
@@ -110,7 +110,7 @@ def _data(tracking: Tracking, events: FromClause) -> ColumnElement[Any]:
 def _object(
     tracking: Tracking, events: FromClause, stored: Sequence[str]
 ) -> ColumnElement[Any]:
-    columns = tracking.tracked_columns.columns
+    columns = tracking.tracked_columns.by_attribute
     pairs = [(literal(n, String), events.c[columns[n].name]) for n in stored]
     chunks = [
         func.jsonb_build_object(

@@ -146,7 +146,7 @@ def _event_columns(
     if constraint.referred_table is not table:
         return None
     by_target = {e.column.name: e.parent.name for e in constraint.elements}
-    names = [columns.columns[name].name for name in columns.key]
+    names = [columns.column_name(name) for name in columns.key]
     events = referring.event_table.columns
     if set(by_target) != set(names) or any(n not in events for n in by_target.values()):
         return None

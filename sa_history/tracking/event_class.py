@@ -249,7 +249,7 @@ def _properties(
     context_class: type[Context],
 ) -> dict[str, Any]:
     properties: dict[str, Any] = {
-        name: event_table.columns[columns.columns[name].name] for name in columns.stored
+        name: event_table.columns[columns.column_name(name)] for name in columns.stored
     }
     if options.context == "reference":
         context_mapper: Mapper[Any] = inspect(context_class)
@@ -259,7 +259,7 @@ def _properties(
             viewonly=True,
         )
     if model is not None and columns.key:
-        key = [columns.columns[name] for name in columns.key]
+        key = [columns.by_attribute[name] for name in columns.key]
         properties["pgh_obj"] = relationship(
             model,
             primaryjoin=and_(

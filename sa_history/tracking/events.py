@@ -239,7 +239,7 @@ def key_of(tracking: Tracking, obj: object) -> list[tuple[Column[Any], Any]]:
             f"{tracking.subject} object has no key yet, so it has no events; flush the "
             "session first"
         )
-    return [(columns.columns[name], values[name]) for name in columns.key]
+    return [(columns.by_attribute[name], values[name]) for name in columns.key]
 
 
 def key_values(tracking: Tracking, key: Any) -> list[Any]:

@@ -42,7 +42,7 @@ def restore(session: Session, event: Any, columns: Sequence[str] | None) -> Any:
             f"{recorded.columns.subject} has no primary key, so the row of {event!r} "
             "cannot be told from others"
         )
-    columns_of = recorded.columns.columns
+    columns_of = recorded.columns.by_attribute
     unwritten = {*recorded.columns.generated, *recorded.columns.key}
     values = {columns_of[n]: getattr(event, n) for n in wanted if n not in unwritten}
     key = {name: getattr(event, name) for name in recorded.columns.key}

@@ -23,8 +23,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from sa_history._types import Level, Operation
 from sa_history.ddl.elements import PGFunction, PGTrigger, transition_tables
+from sa_history.definition.binding import condition_sql
 from sa_history.definition.columns import chosen_names
-from sa_history.definition.conditions import AnyChange, condition_sql
+from sa_history.definition.conditions import AnyChange
 from sa_history.definition.mapped_tables import check_table
 from sa_history.definition.operations import Delete, Insert, Operations, Update
 from sa_history.exc import DefinitionError
@@ -222,7 +223,7 @@ class Audit(TableTrigger):
         )
 
     def _stored(self, place: TriggerTarget) -> tuple[str, ...]:
-        known = place.columns.columns
+        known = place.columns.by_attribute
         owner = f"{place.subject}: Audit"
         chosen = chosen_names(owner, known, self.columns, self.exclude)
         if self.columns is None:
@@ -243,7 +244,7 @@ class Audit(TableTrigger):
         return f"({condition}) AND ({changed})" if condition else changed
 
     def _insert(self, place: TriggerTarget, operation: Operation) -> Fragment:
-        names = [place.columns.columns[name].name for name in place.columns.key]
+        names = [place.columns.column_name(name) for name in place.columns.key]
         key = _object("NEW" if operation.has_new else "OLD", names)
         if self._pairs(operation):
             # See holds_for_pair: without a key the statement fails.
@@ -289,7 +290,7 @@ class Audit(TableTrigger):
     ) -> Fragment:
         if not there:
             return Raw("NULL::jsonb")
-        stored = [place.columns.columns[name].name for name in self._stored(place)]
+        stored = [place.columns.column_name(name) for name in self._stored(place)]
         if self.columns is not None:
             # And not the row without the others: the table may have more columns than
             # the model knows.

@@ -19,7 +19,8 @@ from sqlalchemy.sql.operators import custom_op
 
 from sa_history._types import Level, Operation
 from sa_history.ddl.elements import PGTrigger
-from sa_history.definition.conditions import AnyChange, condition_sql
+from sa_history.definition.binding import condition_sql
+from sa_history.definition.conditions import AnyChange
 from sa_history.definition.operations import Delete, Operations
 from sa_history.exc import DefinitionError
 from sa_history.sql.comparison import stored_equals, value_of
@@ -103,7 +104,7 @@ class SoftDelete(ChangingTrigger):
                 f"{place.subject}: {self.column!r} is of the partition key, so a mark "
                 "would move the row; mark another column"
             )
-        key = (columns.columns[name] for name in columns.key)
+        key = (columns.by_attribute[name] for name in columns.key)
         return Joined(
             (
                 *([_refuse_move()] if partition_key else ()),
@@ -147,7 +148,8 @@ class SoftDelete(ChangingTrigger):
             quoted.replace('""', '"') or word.lower()
             for quoted, word in re.findall(r'"((?:[^"]|"")+)"|(\w+)', key)
         }
-        return tuple(n for n, c in place.columns.columns.items() if c.name in words)
+        columns = place.columns
+        return tuple(n for n in columns.by_attribute if columns.column_name(n) in words)
 
     def marks(self, place: TriggerTarget) -> str | None:
         """Return which rows a DELETE marks, as SQL over ``OLD``; None for all."""
@@ -158,7 +160,7 @@ class SoftDelete(ChangingTrigger):
             "old", self.column
         )
         if isinstance(self.value, ColumnElement):
-            nullable = place.columns.columns[self.column].nullable
+            nullable = place.columns.by_attribute[self.column].nullable
             marked = stored_equals(column, None) if nullable else None
             return "true" if marked is None else self._value_sql(place, marked)
         operator = equality(column.type)

@@ -58,8 +58,8 @@ def lives_of(
     :raises UndoError: no event tells what a row was before.
     """
     columns = tracking.tracked_columns
-    names = [columns.columns[name].name for name in columns.stored]
-    key_names = [columns.columns[name].name for name in columns.key]
+    names = [columns.column_name(name) for name in columns.stored]
+    key_names = [columns.column_name(name) for name in columns.key]
     by_key: dict[tuple[Any, ...], Life] = {}
     replaced: list[Life] = []
     taken: dict[tuple[Any, ...], Any] = {}
@@ -112,7 +112,7 @@ def _with_previous(tracking: Tracking, criterion: ColumnElement[bool]) -> Select
     """Return events, each with the one before it of the same row."""
     event, columns = tracking.event_table, tracking.tracked_columns
     previous = event.alias("pgh_previous")
-    names = [columns.columns[name].name for name in columns.stored]
+    names = [columns.column_name(name) for name in columns.stored]
     keys = key_columns(columns, event)
     origin = [_origin(event, position, key) for position, key in enumerate(keys)]
     before = (
@@ -126,7 +126,7 @@ def _with_previous(tracking: Tracking, criterion: ColumnElement[bool]) -> Select
         .limit(1)
         .lateral("pgh_before")
     )
-    key_names = [columns.columns[name].name for name in columns.key]
+    key_names = [columns.column_name(name) for name in columns.key]
     return (
         select(
             event.c.pgh_id,

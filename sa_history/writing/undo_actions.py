@@ -118,7 +118,7 @@ class Step:
     def run(self, session: Session) -> None:
         """Write."""
         columns = self.tracking.tracked_columns
-        unwritten = {columns.columns[name].name for name in columns.generated}
+        unwritten = {columns.column_name(name) for name in columns.generated}
         if self.kind == "update":
             unwritten |= {c.name for c in self.table.c if is_always_identity(c)}
         values = {

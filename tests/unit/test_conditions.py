@@ -32,7 +32,8 @@ from sa_history import (
     old,
 )
 from sa_history._types import Operation
-from sa_history.definition.conditions import RowScope, changed, condition_sql
+from sa_history.definition.binding import RowScope, changed, condition_sql
+from sa_history.definition.columns import TableColumns
 from sa_history.exc import ConditionError
 from sa_history.sql.expressions import expression_sql
 
@@ -69,8 +70,7 @@ def scope() -> RowScope:
     columns["size"] = columns.pop("the size")
     return RowScope(
         "Note",
-        table,
-        columns,
+        TableColumns("Note", table, columns, virtual={}, key=("id",)),
         ("id", "size", "title"),
         Operation.UPDATE,
         frozenset(["area"]),
@@ -174,8 +174,10 @@ def test_a_condition_looks_at_a_column_that_the_table_got_later(
 ) -> None:
     assert condition_sql(new.id > 1, scope) == "NEW.id > 1"
     late = Column("late", Integer)
-    scope.table.append_column(late)
-    wider = dataclasses.replace(scope, columns={**scope.columns, "late": late})
+    scope.columns.table.append_column(late)
+    by_attribute = {**scope.columns.by_attribute, "late": late}
+    columns = dataclasses.replace(scope.columns, by_attribute=by_attribute)
+    wider = dataclasses.replace(scope, columns=columns)
     assert condition_sql(new.late > new.id, wider) == "NEW.late > NEW.id"
     assert condition_sql(lambda _, new: new.late > new.id, wider) == "NEW.late > NEW.id"
 
