@@ -19,6 +19,7 @@ from sa_history.sql.compose import (
     Literal,
     Qualified,
     Raw,
+    Setting,
     join,
 )
 from sa_history.sql.naming import CONTEXT_ID, CONTEXT_METADATA
@@ -265,13 +266,11 @@ def _context_values(capture: Capture) -> Iterable[tuple[str, Fragment]]:
     if capture.attach_context is not None:
         yield "pgh_context_id", capture.attach_context + Raw("()")
     if capture.inline_context:
-        # A local setting reads '' and not NULL in later transactions.
         for event_column, name, type_ in (
             ("pgh_context_id", CONTEXT_ID, "uuid"),
             ("pgh_context", CONTEXT_METADATA, "jsonb"),
         ):
-            value = f"NULLIF(current_setting('{name}', true), '')::{type_}"
-            yield event_column, Raw(value)
+            yield event_column, Setting(name) + Raw(f"::{type_}")
     for column in capture.context_columns:
         yield (
             column.name,

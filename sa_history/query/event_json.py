@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,11 +26,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sa_history._types import Op
 from sa_history.capture.event_table import key_columns
 from sa_history.sql.comparison import stored_differs
+from sa_history.sql.compose import pairs_by_call
 from sa_history.tracking.completeness import comparable_events
 from sa_history.tracking.registry import Tracking
-
-_MAX_PAIRS = 50
-"""PostgreSQL passes 100 arguments to a function at most, two to a pair here."""
 
 
 def event_details(page: Subquery, index: int, tracking: Tracking) -> Select[Any]:
@@ -113,11 +112,8 @@ def _object(
     columns = tracking.tracked_columns.by_attribute
     pairs = [(literal(n, String), events.c[columns[n].name]) for n in stored]
     chunks = [
-        func.jsonb_build_object(
-            *(part for pair in pairs[start : start + _MAX_PAIRS] for part in pair),
-            type_=JSONB,
-        )
-        for start in range(0, len(pairs), _MAX_PAIRS)
+        func.jsonb_build_object(*itertools.chain(*chunk), type_=JSONB)
+        for chunk in pairs_by_call(pairs)
     ]
     whole: ColumnElement[Any] = chunks[0] if chunks else sql_cast("{}", JSONB)
     for chunk in chunks[1:]:

@@ -37,7 +37,9 @@ from sa_history.sql.compose import (
     Qualified,
     Raw,
     SchemaNames,
+    Setting,
     join,
+    pairs_by_call,
     quote_literal,
 )
 from sa_history.sql.ignore_switch import switched
@@ -46,6 +48,7 @@ from sa_history.triggers.base import TableTrigger, TriggerTarget
 from sa_history.triggers.refusing import check_operations, covered
 from sa_history.triggers.transition_rows import (
     PAIRS,
+    ROW_NUMBER,
     USE_COLUMN,
     holds_for_pair,
     rows_of,
@@ -55,9 +58,6 @@ from sa_history.util.arguments import as_names, check_names
 ALL = Insert | Update | Delete
 REQUIRED = ("operation", "table_name", "key", "old_row", "new_row")
 OPTIONAL = ("table_schema", "context_id", "context")
-
-ROW_NUMBER = "pgh_row"
-"""What :data:`PAIRS` adds to the rows."""
 
 
 def audit_table(
@@ -248,7 +248,7 @@ class Audit(TableTrigger):
         key = _object("NEW" if operation.has_new else "OLD", names)
         if self._pairs(operation):
             # See holds_for_pair: without a key the statement fails.
-            lone = "NEW.pgh_row IS NULL OR OLD.pgh_row IS NULL"
+            lone = f"NEW.{ROW_NUMBER} IS NULL OR OLD.{ROW_NUMBER} IS NULL"
             key = Raw(f"CASE WHEN {lone} THEN NULL ELSE ") + key + Raw(" END")
         values: dict[str, Fragment] = {
             # Not TG_OP and TG_TABLE_NAME: the table may have such columns, and at row
@@ -259,13 +259,8 @@ class Audit(TableTrigger):
             "key": key,
             "old_row": self._row(place, operation, "OLD", operation.has_old),
             "new_row": self._row(place, operation, "NEW", operation.has_new),
-            # A local setting reads '' and not NULL in later transactions.
-            "context_id": Raw(
-                f"NULLIF(current_setting('{CONTEXT_ID}', true), '')::uuid"
-            ),
-            "context": Raw(
-                f"NULLIF(current_setting('{CONTEXT_METADATA}', true), '')::jsonb"
-            ),
+            "context_id": Setting(CONTEXT_ID) + Raw("::uuid"),
+            "context": Setting(CONTEXT_METADATA) + Raw("::jsonb"),
         }
         columns = [c for c in self.log.columns if c.name in (*REQUIRED, *OPTIONAL)]
         return Joined(
@@ -335,8 +330,7 @@ class _SchemaName(Fragment):
 
 def _object(row: str, names: Sequence[str]) -> Fragment:
     """Return the columns of a row as a JSON object."""
-    # A function has a hundred arguments at most.
-    parts = [names[start : start + 50] for start in range(0, len(names), 50)] or [()]
+    parts = pairs_by_call(names) or [()]
     return join(
         " || ",
         (

@@ -23,6 +23,7 @@ from sa_history.definition.binding import condition_sql
 from sa_history.definition.conditions import AnyChange
 from sa_history.definition.operations import Delete, Operations
 from sa_history.exc import DefinitionError
+from sa_history.sql.column_types import equality
 from sa_history.sql.comparison import stored_equals, value_of
 from sa_history.sql.compose import (
     Fragment,
@@ -33,7 +34,6 @@ from sa_history.sql.compose import (
     Raw,
     join,
 )
-from sa_history.sql.expressions import equality
 from sa_history.sql.functions import refuse
 from sa_history.sql.ignore_switch import switched
 from sa_history.triggers.base import TriggerTarget
