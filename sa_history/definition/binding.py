@@ -7,12 +7,14 @@ types, operators and literals. A name that does not exist is an error then.
 from __future__ import annotations
 
 import functools
+import operator
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import (
+    BinaryExpression,
     BindParameter,
     ClauseElement,
     Column,
@@ -24,6 +26,7 @@ from sqlalchemy import (
     literal_column,
     not_,
     or_,
+    types,
 )
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import visitors
@@ -197,19 +200,36 @@ def bound(part: Any, scope: RowScope) -> Any:
             return visitors.replacement_traverse(
                 cast("visitors.ExternallyTraversible", part),
                 {},
-                lambda element, **_: (
-                    _bound_element(element, scope)
-                    if isinstance(element, ConditionElement)
-                    else None
-                ),
+                lambda element, **_: _replacement(element, scope),
             )
     return part
+
+
+def _replacement(element: Any, scope: RowScope) -> Any:
+    """Return what replaces an element of an expression, or None to look inside."""
+    if isinstance(element, ConditionElement):
+        return _bound_element(element, scope)
+    if _is_sum_of_unknown(element):
+        total = bound(element.left, scope) + bound(element.right, scope)
+        # || needs parentheses where + needed none.
+        return total if total.operator is operator.add else total.self_group()
+    return None
+
+
+def _is_sum_of_unknown(element: Any) -> bool:
+    # It is the types that make || of +, and they were not known before.
+    return (
+        isinstance(element, BinaryExpression)
+        and element.operator is operator.add
+        and isinstance(element.left.type, types.NullType)
+        and isinstance(element.right.type, types.NullType)
+    )
 
 
 def _bound_element(element: ConditionElement, scope: RowScope) -> ColumnElement[Any]:
     expression = bound(element.condition, scope)
     return functools.reduce(
-        lambda grouped, operator: grouped.self_group(against=operator),
+        lambda grouped, against: grouped.self_group(against=against),
         element.operand_of,
         cast("ColumnElement[Any]", expression),
     )

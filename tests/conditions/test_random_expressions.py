@@ -11,12 +11,13 @@ import datetime
 import functools
 import operator
 import os
+import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 from sqlalchemy import Column, Connection, Engine, MetaData, Table, func
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, array
@@ -56,7 +57,7 @@ REFUSALS = {
 }
 
 UTC = datetime.timezone.utc
-ROWS = 4
+ROWS = 8
 
 
 class Rows:
@@ -146,7 +147,7 @@ OPERATORS: dict[str, list[tuple[str, Callable[..., Any], str]]] = {
         ("cast({}, Integer)", lambda x: sa.cast(x, sa.Integer), "bool"),
         ("type_coerce({}, Integer)", lambda x: sa.type_coerce(x, sa.Integer), "int"),
         ("func.length({})", func.length, "text"),
-        ("extract('hour', {})", lambda x: sa.extract("hour", x), "time"),
+        ("cast(extract('hour', {}), Integer)", lambda x: hour(x), "time"),
         ("literal(2) + {}", lambda x: sa.literal(2) + x, "int"),
         ("{}[1]", lambda x: x[1], "array"),
         ("{}['n'].as_integer()", lambda x: x["n"].as_integer(), "json"),
@@ -179,6 +180,14 @@ OPERATORS: dict[str, list[tuple[str, Callable[..., Any], str]]] = {
         ),
         ("({} + {})", operator.add, "column_array column_array"),
     ],
+    # What can be compared: SQLAlchemy gives a negated Boolean no parentheses, so that
+    # not_(a).is_(True) is NOT (a IS true).
+    "truth": [
+        ("({} < {})", operator.lt, "int INT"),
+        ("({} & {})", operator.and_, "bool bool"),
+        ("({} | {})", operator.or_, "bool bool"),
+        ("func.coalesce({}, {})", func.coalesce, "bool bool"),
+    ],
     "bool": [
         ("({} < {})", operator.lt, "int INT"),
         ("({} >= {})", operator.ge, "int INT"),
@@ -186,18 +195,18 @@ OPERATORS: dict[str, list[tuple[str, Callable[..., Any], str]]] = {
         ("({} != {})", operator.ne, "text TEXT"),
         ("({} > {})", operator.gt, "text TEXT"),
         ("({} < {})", operator.lt, "time time"),
-        ("({} == {})", operator.eq, "bool bool"),
-        ("({} != {})", operator.ne, "bool bool"),
+        ("({} == {})", operator.eq, "truth truth"),
+        ("({} != {})", operator.ne, "truth truth"),
         ("{}.is_distinct_from({})", lambda x, y: x.is_distinct_from(y), "int INT"),
-        ("{}.is_distinct_from({})", lambda x, y: x.is_distinct_from(y), "bool bool"),
+        ("{}.is_distinct_from({})", lambda x, y: x.is_distinct_from(y), "truth truth"),
         (
             "{}.is_not_distinct_from({})",
             lambda x, y: x.is_not_distinct_from(y),
             "text TEXT",
         ),
         ("{}.is_(None)", lambda x: x.is_(None), "int"),
-        ("{}.is_(True)", lambda x: x.is_(True), "bool"),
-        ("{}.is_not(None)", lambda x: x.is_not(None), "bool"),
+        ("{}.is_(True)", lambda x: x.is_(True), "truth"),
+        ("{}.is_not(None)", lambda x: x.is_not(None), "truth"),
         ("{}.between({}, {})", lambda x, y, z: x.between(y, z), "int INT INT"),
         (
             "between({}, {}, {}, symmetric=True)",
@@ -236,7 +245,17 @@ OPERATORS: dict[str, list[tuple[str, Callable[..., Any], str]]] = {
     ],
 }
 
+JOINED = [
+    operator
+    for operator in OPERATORS["bool"]
+    if operator[0].startswith(("and_", "or_", "not_", "({} &", "({} |", "case"))
+]
+
 HOURS = datetime.timedelta(hours=5)
+
+
+def hour(moment: Any) -> Any:
+    return sa.cast(sa.extract("hour", moment), sa.Integer)
 
 
 def at_zone(moment: Any) -> Any:
@@ -254,6 +273,7 @@ def append(array: Any, item: Any) -> Any:
 LEAVES = {
     "int": INTEGERS,
     "text": TEXTS,
+    "truth": FLAGS,
     "bool": FLAGS,
     "time": ["at"],
     "zoned": ["zoned"],
@@ -262,73 +282,77 @@ LEAVES = {
     "json": ["data"],
 }
 
-VALUES = {
-    "INT": st.integers(-3, 3),
-    "TEXT": st.sampled_from(["", "a", "B", "ab", "%", "a%", "_"]),
-}
+STRINGS = ["", "a", "B", "ab", "%", "a%", "_"]
 
 
-@st.composite
-def recipes(
-    draw: st.DrawFn, kind: str = "bool", depth: int = 4, rows: tuple[str, ...] = ()
-) -> Recipe:
-    """Draw a recipe for an expression of a kind.
+@dataclasses.dataclass(frozen=True)
+class Draw:
+    """Chooses recipes and rows, by the seed of its random numbers."""
 
-    :param depth: how many operators stand in each other at most.
-    :param rows: the rows whose columns are used.
-    """
-    if kind in VALUES and draw(st.booleans()):
-        return value(draw(VALUES[kind]))
-    kind = kind.lower()
-    # The deeper, the more often a column.
-    if kind not in OPERATORS or depth == 0 or draw(st.integers(0, 5)) > depth:
-        row = draw(st.sampled_from(rows))
-        return column(row, draw(st.sampled_from(LEAVES[kind])))
-    if kind == "bool" and len(rows) == 2 and draw(st.integers(0, 7)) == 0:
-        return draw(changes())
-    shown, make, parts = draw(st.sampled_from(OPERATORS[kind]))
-    inner = [draw(recipes(part, depth - 1, rows)) for part in parts.split()]
-    return made(shown, make, *inner)
+    random: random.Random
+
+    def recipe(
+        self, rows: tuple[str, ...], kind: str = "bool", depth: int = 4
+    ) -> Recipe:
+        """Return a recipe for an expression of a kind.
+
+        :param rows: the rows whose columns are used.
+        :param depth: how many operators stand in each other at most; the first two
+            always do.
+        """
+        if kind.isupper() and self.random.random() < 0.5:
+            return value(self.plain(kind))
+        kind = kind.lower()
+        is_column = depth < 3 and self.random.random() < 0.3
+        if kind not in OPERATORS or depth == 0 or is_column:
+            name = self.random.choice(LEAVES[kind])
+            return column(self.random.choice(rows), name)
+        if kind == "bool" and len(rows) == 2 and self.random.random() < 0.1:
+            return self.change()
+        # Half of the parts are joined by and_() and its like, so that there are many.
+        joined = kind == "bool" and self.random.random() < 0.5
+        shown, make, parts = self.random.choice(JOINED if joined else OPERATORS[kind])
+        inner = [self.recipe(rows, part, depth - 1) for part in parts.split()]
+        return made(shown, make, *inner)
+
+    def change(self) -> Recipe:
+        kinds = [AnyChange, AllChange, AnyDontChange, AllDontChange]
+        kind = self.random.choice(kinds)
+        some = [*INTEGERS, *TEXTS, *FLAGS]
+        names = tuple(self.random.sample(some, self.random.randint(1, 3)))
+        shown = f"{kind.__name__}{names}"
+        return Recipe(shown, lambda rows: rows.change(kind, names))
+
+    def plain(self, kind: str) -> int | str:
+        if kind == "INT":
+            return self.random.randint(-3, 3)
+        return self.random.choice(STRINGS)
+
+    def row(self) -> dict[str, Any]:
+        hours = [datetime.timedelta(hours=self.random.randint(0, 40)) for _ in "ab"]
+        numbers = [self.random.randint(-3, 3) for _ in range(self.random.randint(0, 3))]
+        data = {
+            "n": self.random.randint(-3, 3),
+            "t": self.random.choice(STRINGS),
+            "f": self.random.random() < 0.5,
+            "a": None,
+        }
+        values = {
+            **{name: self.plain("INT") for name in INTEGERS},
+            **{name: self.plain("TEXT") for name in TEXTS},
+            **{name: self.random.random() < 0.5 for name in FLAGS},
+            "at": datetime.datetime(2024, 5, 1) + hours[0],
+            "zoned": datetime.datetime(2024, 5, 1, tzinfo=UTC) + hours[1],
+            "numbers": numbers,
+            "data": {k: v for k, v in data.items() if self.random.random() < 0.8},
+        }
+        return {k: v if self.random.random() < 0.9 else None for k, v in values.items()}
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [self.row() for _ in range(ROWS)]
 
 
-@st.composite
-def changes(draw: st.DrawFn) -> Recipe:
-    kinds = [AnyChange, AllChange, AnyDontChange, AllDontChange]
-    kind = draw(st.sampled_from(kinds))
-    some = st.sampled_from([*INTEGERS, *TEXTS, *FLAGS])
-    names = tuple(draw(st.lists(some, min_size=1, max_size=3, unique=True)))
-    shown = f"{kind.__name__}{names}"
-    return Recipe(shown, lambda rows: rows.change(kind, names))
-
-
-def optional(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return st.none() | strategy | strategy
-
-
-MOMENTS = st.integers(0, 40).map(
-    lambda hours: datetime.datetime(2024, 5, 1) + datetime.timedelta(hours=hours)
-)
-ROW = st.fixed_dictionaries(
-    {
-        **{name: optional(VALUES["INT"]) for name in INTEGERS},
-        **{name: optional(VALUES["TEXT"]) for name in TEXTS},
-        **{name: optional(st.booleans()) for name in FLAGS},
-        "at": optional(MOMENTS),
-        "zoned": optional(MOMENTS.map(lambda moment: moment.replace(tzinfo=UTC))),
-        "numbers": optional(st.lists(VALUES["INT"], max_size=3)),
-        "data": optional(
-            st.fixed_dictionaries(
-                {},
-                optional={
-                    "n": VALUES["INT"],
-                    "t": VALUES["TEXT"],
-                    "f": st.booleans(),
-                    "a": st.none(),
-                },
-            )
-        ),
-    }
-)
+DRAWS = st.integers(0, 2**32).map(lambda seed: Draw(random.Random(seed)))
 
 
 def columns() -> list[Column[Any]]:
@@ -379,9 +403,9 @@ class World:
                 ],
             )
 
-    def decided(self, recipe: Recipe, new_is_old: bool = False) -> set[int]:
+    def decided(self, recipe: Recipe) -> set[int]:
         """Return the ids of the rows of which PostgreSQL says that it is true."""
-        rows = Rows(self.before.c, self.before.c if new_is_old else self.after.c)
+        rows = Rows(self.before.c, self.after.c)
         joined = self.before.join(self.after, self.before.c.id == self.after.c.id)
         statement = sa.select(self.before.c.id).select_from(joined)
         return set(self.connection.scalars(statement.where(recipe.build(rows))))
@@ -526,20 +550,15 @@ def examples(number: int) -> settings:
 
 @examples(150)
 @given(
-    recipe=recipes(rows=("old", "new")),
-    before=st.lists(ROW, min_size=ROWS, max_size=ROWS),
-    after=st.lists(ROW, min_size=ROWS, max_size=ROWS),
+    draw=DRAWS,
     attached=st.sampled_from(TRIGGERS),
     level=st.sampled_from(["row", "statement"]),
 )
 def test_a_trigger_decides_as_a_select_of_its_condition_does(
-    connection: Connection,
-    recipe: Recipe,
-    before: list[dict[str, Any]],
-    after: list[dict[str, Any]],
-    attached: Callable[..., Decision],
-    level: str,
+    connection: Connection, draw: Draw, attached: Callable[..., Decision], level: str
 ) -> None:
+    recipe = draw.recipe(("old", "new"))
+    note(recipe.shown)
     condition = recipe.build(Rows(old, new))
     with connection.begin() as transaction:
         world = World(connection)
@@ -549,7 +568,7 @@ def test_a_trigger_decides_as_a_select_of_its_condition_does(
             attached(world, condition, level),
         ]
         world.metadata.create_all(connection, checkfirst=False)
-        world.fill(before, after)
+        world.fill(draw.rows(), draw.rows())
         expected = world.decided(recipe)
         for decide in decisions:
             assert decide() == expected
@@ -557,10 +576,12 @@ def test_a_trigger_decides_as_a_select_of_its_condition_does(
 
 
 @examples(30)
-@given(recipe=recipes(rows=("old",)), rows=st.lists(ROW, min_size=ROWS, max_size=ROWS))
+@given(draw=DRAWS)
 def test_a_deletion_marks_or_is_refused_as_a_select_of_its_condition_says(
-    connection: Connection, recipe: Recipe, rows: list[dict[str, Any]]
+    connection: Connection, draw: Draw
 ) -> None:
+    recipe = draw.recipe(("old",))
+    note(recipe.shown)
     condition = recipe.build(Rows(old, new))
     with connection.begin() as transaction:
         world = World(connection)
@@ -568,6 +589,7 @@ def test_a_deletion_marks_or_is_refused_as_a_select_of_its_condition_says(
         attach(SoftDelete("gone", value=True, condition=condition))(marked)
         attach(Protect(Delete, condition=condition))(kept)
         world.metadata.create_all(connection, checkfirst=False)
+        rows = draw.rows()
         world.fill(rows, rows)
         expected = world.decided(recipe)
         world.begin(marked)

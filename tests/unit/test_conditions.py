@@ -203,6 +203,16 @@ def test_a_condition_is_written_over_the_rows_of_the_trigger(
             id="difference",
         ),
         pytest.param(
+            func.lower(new.title) + new.title == func.lower(old.title) + "x",
+            "(lower(NEW.title) || NEW.title) = (lower(OLD.title) || 'x')",
+            id="sum_of_texts",
+        ),
+        pytest.param(
+            func.abs(new.id) + (new.id + 1) > 0,
+            "abs(NEW.id) + NEW.id + 1 > 0",
+            id="sum",
+        ),
+        pytest.param(
             func.abs(new.id).between(old.id, new.id) == (new.size > 1),
             '(abs(NEW.id) BETWEEN OLD.id AND NEW.id) = (NEW."the size" > 1)',
             id="comparison",
