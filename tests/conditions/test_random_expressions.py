@@ -153,7 +153,8 @@ OPERATORS: dict[str, list[tuple[str, Callable[..., Any], str]]] = {
         ("{}['n'].as_integer()", lambda x: x["n"].as_integer(), "json"),
     ],
     "text": [
-        ("({} + {})", operator.add, "text TEXT"),
+        # Of two results of case() and func the types are not known, so no || is.
+        ("({} + {})", operator.add, "text string"),
         ("('x' + {})", lambda x: "x" + x, "text"),
         ("{}.concat({})", lambda x, y: x.concat(y), "text TEXT"),
         ("func.lower({})", func.lower, "text"),
@@ -236,7 +237,6 @@ OPERATORS: dict[str, list[tuple[str, Callable[..., Any], str]]] = {
         ("cast({}, Boolean)", lambda x: sa.cast(x, sa.Boolean), "int"),
         ("({} == any_({}))", lambda x, y: x == sa.any_(y), "int array"),
         ("({} < all_({}))", lambda x, y: x < sa.all_(y), "int array"),
-        ("{}.any({})", lambda x, y: x.any(y), "column_array INT"),
         ("{}.contains({})", lambda x, y: x.contains(y), "column_array array"),
         ("{}.overlap({})", lambda x, y: x.overlap(y), "column_array array"),
         ("{}.has_key({})", lambda x, y: x.has_key(y), "json TEXT"),
@@ -273,6 +273,7 @@ def append(array: Any, item: Any) -> Any:
 LEAVES = {
     "int": INTEGERS,
     "text": TEXTS,
+    "string": TEXTS,
     "truth": FLAGS,
     "bool": FLAGS,
     "time": ["at"],
