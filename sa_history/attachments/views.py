@@ -27,7 +27,6 @@ from sa_history.ddl.elements import DatabaseObject, PGFunction, PGTrigger, PGVie
 from sa_history.ddl.execution import create_objects, drop_objects, exists
 from sa_history.ddl.name_registry import name_registry_of
 from sa_history.definition.columns import table_columns
-from sa_history.definition.conditions import suggestion
 from sa_history.definition.mapped_tables import VIEWS_OF
 from sa_history.exc import DefinitionError, ReadOnlyError
 from sa_history.sql.compose import Joined, Literal, Qualified, Raw
@@ -37,6 +36,7 @@ from sa_history.triggers.base import TriggerTarget
 from sa_history.triggers.custom import Trigger as AttachedTrigger
 from sa_history.util.arguments import as_names
 from sa_history.util.identifiers import check_name
+from sa_history.util.messages import suggestion
 from sa_history.util.postgresql import require_postgresql
 
 INFO_KEY = "sa_history.views"

@@ -32,7 +32,7 @@ from sqlalchemy.orm import Mapper, foreign, relationship
 
 from sa_history._types import ContextOption
 from sa_history.capture.context_table import SharedObjects
-from sa_history.sql.compose import Fragment, Raw
+from sa_history.sql.compose import Fragment, Raw, Setting
 from sa_history.sql.expressions import call_once
 from sa_history.sql.naming import CONTEXT_ID, CONTEXT_METADATA
 
@@ -264,9 +264,8 @@ class InlineContext(_WithId):
 
     def trigger_values(self) -> tuple[tuple[str, Fragment], ...]:
         """Read the settings that the session has of its context."""
-        # A local setting reads '' and not NULL in later transactions.
         return tuple(
-            (column, Raw(f"NULLIF(current_setting('{setting}', true), '')::{type_}"))
+            (column, Setting(setting) + Raw(f"::{type_}"))
             for column, setting, type_ in (
                 (_ID, CONTEXT_ID, "uuid"),
                 (_METADATA, CONTEXT_METADATA, "jsonb"),

@@ -28,10 +28,10 @@ from sa_history.capture.context_storage import ContextStorage
 from sa_history.capture.context_table import SharedObjects
 from sa_history.capture.options import TrackingOptions
 from sa_history.definition.columns import TrackedColumns
-from sa_history.definition.conditions import suggestion
 from sa_history.exc import DefinitionError
 from sa_history.sql.expressions import NextValue
 from sa_history.sql.naming import generated_name
+from sa_history.util.messages import suggestion
 
 PREFIX = "pgh_"
 """How the names of those columns begin that do not come from the tracked table."""
@@ -67,14 +67,16 @@ def make_event_table(
     _check_names(columns, options)
     object_id: dict[Column[Any], Column[Any]] = {}
     if columns.object_id is not None:
-        key_column = columns.columns[columns.key[0]]
+        key_column = columns.by_attribute[columns.key[0]]
         object_id[_untyped_copy(key_column, True, columns.object_id)] = key_column
     of_context = {
         Column[Any](column.name, nullable=column.nullable, key=column.key): column
         for column in options.context_columns
     }
     of_row = {
-        _untyped_copy(columns.columns[n], is_key=n in columns.key): columns.columns[n]
+        _untyped_copy(
+            columns.by_attribute[n], is_key=n in columns.key
+        ): columns.by_attribute[n]
         for n in columns.stored
     }
     event_table = Table(
@@ -100,7 +102,7 @@ def make_event_table(
         _index(event_table, *lookup, event_table.c.pgh_id)
     _index(event_table, event_table.c.pgh_xact_id)
     for name in options.index:
-        column = event_table.columns[columns.columns[name].name]
+        column = event_table.columns[columns.column_name(name)]
         _index(event_table, column, event_table.c.pgh_id)
     sparse = [OLD_KEY] if columns.key else []
     sparse += [column.name for column in context.id_columns()]
@@ -114,7 +116,7 @@ def make_event_table(
 def _check_names(columns: TrackedColumns, options: TrackingOptions) -> None:
     reserved = [
         name
-        for attribute, column in columns.columns.items()
+        for attribute, column in columns.by_attribute.items()
         for name in {attribute, column.name}
         if name.startswith(PREFIX)
     ]
@@ -123,7 +125,7 @@ def _check_names(columns: TrackedColumns, options: TrackingOptions) -> None:
             f"{columns.subject} has columns {reserved}, whose names start with "
             f"{PREFIX!r} like the columns of events; rename them"
         )
-    taken = {column.name for column in columns.columns.values()} | {*columns.columns}
+    taken = {*columns.by_attribute, *map(columns.column_name, columns.by_attribute)}
     for column in options.context_columns:
         if column.name in taken or column.name.startswith(PREFIX):
             raise DefinitionError(
@@ -262,5 +264,5 @@ def key_columns(columns: TrackedColumns, event_table: Table) -> list[Column[Any]
     :return: in the order of the key; none, if the tracked table has no primary key.
     """
     names = [columns.object_id] if columns.object_id else []
-    names = names or [columns.columns[name].name for name in columns.key]
+    names = names or [columns.column_name(name) for name in columns.key]
     return [event_table.columns[name] for name in names]

@@ -8,14 +8,9 @@ from typing import ClassVar, TypeAlias
 
 from sa_history._types import UNSET, Operation, Row, Unset
 from sa_history.capture.recording import Recording
+from sa_history.definition.binding import RowScope, condition_sql, watched_names
 from sa_history.definition.columns import TrackedColumns, chosen_names
-from sa_history.definition.conditions import (
-    AnyChange,
-    Condition,
-    ConditionArgument,
-    RowScope,
-    condition_sql,
-)
+from sa_history.definition.conditions import AnyChange, Condition, ConditionArgument
 from sa_history.exc import DefinitionError
 from sa_history.util.arguments import as_names, check_names
 from sa_history.util.identifiers import check_text
@@ -108,11 +103,9 @@ class Tracker:
 
     def _recording(self, table: TrackedColumns, operation: Operation) -> Recording:
         stored = self.stored(table)
-        pairs = [
-            (table.columns[name].name, table.columns[name].name) for name in stored
-        ]
+        pairs = [(table.column_name(name), table.column_name(name)) for name in stored]
         if table.object_id is not None:
-            pairs.insert(0, (table.object_id, table.columns[table.key[0]].name))
+            pairs.insert(0, (table.object_id, table.column_name(table.key[0])))
         row = self._stored_row(operation)
         key_changes: str | None = None
         if table.key and operation is Operation.UPDATE and row == "new":
@@ -123,7 +116,7 @@ class Tracker:
             label=self.event_label,
             row=row,
             columns=tuple(pairs),
-            key=tuple(table.columns[name].name for name in table.key),
+            key=tuple(table.column_name(name) for name in table.key),
             key_changes=key_changes,
         )
 
@@ -131,7 +124,7 @@ class Tracker:
 def _scope(
     table: TrackedColumns, operation: Operation, watched: tuple[str, ...]
 ) -> RowScope:
-    return RowScope(table.subject, table.table, table.columns, watched, operation)
+    return RowScope(table.subject, table, watched, operation)
 
 
 TrackerArgument: TypeAlias = Tracker | type[Tracker]
@@ -218,7 +211,7 @@ class ConditionTracker(Tracker):
             recording,
             condition=condition,
             reads_old_row=True,
-            watched_columns=len(change.watched(scope)),
+            watched_columns=len(watched_names(change, scope)),
             user_condition=user_condition,
         )
 
@@ -269,7 +262,9 @@ class AfterUpdate(ConditionTracker):
 
     def _watched(self, table: TrackedColumns) -> tuple[str, ...]:
         # A condition may be about columns that are not stored.
-        return self.stored(table) if self.condition is UNSET else tuple(table.columns)
+        return (
+            self.stored(table) if self.condition is UNSET else tuple(table.by_attribute)
+        )
 
 
 @dataclass(frozen=True, eq=False)

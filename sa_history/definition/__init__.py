@@ -1,1 +1,5 @@
-"""What definitions are written in: operations, conditions, columns, mapped tables."""
+"""The parts of a definition: operations, conditions, columns, mapped tables.
+
+Trackers and triggers are made of them. Nothing here makes an object in a database, or
+knows what is tracked.
+"""

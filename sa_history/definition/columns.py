@@ -10,8 +10,8 @@ from sqlalchemy import Column, Table, inspect
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import UnmappedColumnError
 
-from sa_history.definition.conditions import suggestion
 from sa_history.exc import DefinitionError
+from sa_history.util.messages import suggestion
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,40 +20,58 @@ class TableColumns:
 
     :param subject: the model's name, for messages.
     :param table: the table.
-    :param columns: every column with a value, by attribute name.
-    :param key: the attributes of the primary key, in its order.
+    :param by_attribute: the columns that have a value when a trigger runs, by
+        attribute name.
+    :param virtual: the other columns, by attribute name: generated ones that the
+        database does not store.
+    :param key: the attributes of the primary key, in the key's order.
     """
 
     subject: str
     table: Table
-    columns: Mapping[str, Column[Any]]
+    by_attribute: Mapping[str, Column[Any]]
+    virtual: Mapping[str, Column[Any]]
     key: tuple[str, ...]
 
     def named(self, owner: str, name: Any) -> Column[Any]:
-        """Return the column of an attribute.
+        """Return the column of an attribute that a definition names.
 
-        :param owner: who names it, for messages.
-        :raises DefinitionError: there is none; the message lists the right ones.
+        :param owner: the part of the definition, for messages.
+        :param name: the attribute name.
+        :raises DefinitionError: the table has no such attribute; the message lists
+            those it has.
         """
-        if not isinstance(name, str) or name not in self.columns:
+        if not isinstance(name, str) or name not in self.by_attribute:
             raise DefinitionError(
                 f"{self.subject}: {owner} names {name!r}, which is not a column "
-                f"attribute{suggestion(str(name), self.columns)}"
+                f"attribute{suggestion(str(name), self.by_attribute)}"
             )
-        return self.columns[name]
+        return self.by_attribute[name]
+
+    def column_name(self, name: str) -> str:
+        """Return the name that the column of an attribute has in the database.
+
+        :param name: the attribute name; the table has to have it.
+        """
+        return self.by_attribute[name].name
 
     @property
     def generated(self) -> frozenset[str]:
-        """The attributes whose columns are computed from others."""
-        return frozenset(n for n, c in self.columns.items() if c.computed is not None)
+        """The attributes whose columns are generated from others, and stored."""
+        return frozenset(
+            name
+            for name, column in self.by_attribute.items()
+            if column.computed is not None
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class TrackedColumns(TableColumns):
     """The columns of a tracked table, as its trackers see them.
 
-    :param stored: the attributes that the event table stores; the key always is.
-    :param object_id: the event column that repeats a key of one column, if any.
+    :param stored: the attributes that the event table stores, the key among them.
+    :param object_id: the event column that repeats the key, or None if the key does
+        not have exactly one column.
     """
 
     stored: tuple[str, ...]
@@ -61,18 +79,24 @@ class TrackedColumns(TableColumns):
 
 
 def table_columns(subject: str, table: Table, model: type[Any] | None) -> TableColumns:
-    """Return the columns of a table by attribute name."""
+    """Return the columns of a table.
+
+    :param subject: the model's name, for messages.
+    :param model: the mapped class that names the attributes, or None for a table
+        whose attributes are the keys of its columns.
+    """
     known = _columns_by_attribute(table, model)
     names = {column: name for name, column in known.items()}
+    virtual = {
+        name: column
+        for name, column in known.items()
+        if column.computed is not None and not column.computed.persisted
+    }
     return TableColumns(
         subject=subject,
         table=table,
-        # A generated column that is not stored has no value when a trigger runs.
-        columns={
-            name: column
-            for name, column in known.items()
-            if column.computed is None or column.computed.persisted
-        },
+        by_attribute={n: c for n, c in known.items() if n not in virtual},
+        virtual=virtual,
         # In the order of session.get, which need not be that of the columns.
         key=tuple(names[column] for column in table.primary_key),
     )
@@ -85,18 +109,24 @@ def tracked_columns(
     columns: Sequence[str] | None,
     exclude: Sequence[str] | None,
 ) -> TrackedColumns:
-    """Return the columns of a table by attribute name, and those that are stored.
+    """Return the columns of a tracked table, with those that its events store.
 
-    :raises DefinitionError: an option names a column that is not there.
+    :param subject: the model's name, for messages.
+    :param model: the mapped class, or None for a table that is not mapped.
+    :param columns: attribute names to store, or None for all but those of ``exclude``.
+    :param exclude: attribute names not to store, or None for none.
+    :raises DefinitionError: ``columns`` or ``exclude`` names an attribute that the
+        table does not have.
     """
     known = table_columns(subject, table, model)
-    chosen = chosen_names(subject, known.columns, columns, exclude)
+    chosen = chosen_names(subject, known.by_attribute, columns, exclude)
     return TrackedColumns(
         subject=subject,
         table=table,
-        columns=known.columns,
+        by_attribute=known.by_attribute,
+        virtual=known.virtual,
         key=known.key,
-        stored=tuple(n for n in known.columns if n in chosen or n in known.key),
+        stored=tuple(n for n in known.by_attribute if n in chosen or n in known.key),
         object_id="pgh_obj_id" if len(known.key) == 1 else None,
     )
 
@@ -134,9 +164,13 @@ def chosen_names(
     columns: Sequence[str] | None,
     exclude: Sequence[str] | None,
 ) -> tuple[str, ...]:
-    """Return the names of ``known`` that ``columns`` and ``exclude`` leave.
+    """Return the attributes that ``columns`` and ``exclude`` leave.
 
-    :raises DefinitionError: a name is not known; the message lists the right ones.
+    :param owner: the definition that chooses, for messages.
+    :param known: by attribute name, what there is to choose from.
+    :param columns: the names to take, or None for all but those of ``exclude``.
+    :param exclude: the names to leave out, or None for none.
+    :raises DefinitionError: a name is not known; the message lists the known ones.
     """
     for name in (*(columns or ()), *(exclude or ())):
         if name not in known:

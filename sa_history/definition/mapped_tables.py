@@ -11,16 +11,18 @@ from sa_history.exc import DefinitionError
 from sa_history.util.identifiers import check_name
 
 VIEWS_OF = "sa_history.views_of"
-"""Where, in its ``info``, the MetaData of views has the one that they belong to."""
+"""The key of ``MetaData.info`` under which views have the MetaData of their tables."""
 
 
 def definition_target(
     target: Any, function: str
 ) -> tuple[str, Table, type[Any] | None]:
-    """Return the name, the table and the class of a target; a table has no class.
+    """Return the name, the table and the class of what ``track`` or ``attach`` takes.
 
-    :param function: what was called, for messages.
-    :raises DefinitionError: it is neither, or it has no table of its own.
+    :param target: a mapped class or a Table.
+    :param function: the name of the function that took it, for messages.
+    :return: the class is None for a Table.
+    :raises DefinitionError: ``target`` is neither, or has no table of its own.
     """
     if isinstance(target, Table):
         check_table(target)
@@ -50,9 +52,10 @@ def definition_target(
 
 
 def check_table(table: Table) -> None:
-    """Refuse names that PostgreSQL cannot have.
+    """Refuse a table with a name that PostgreSQL cannot have.
 
-    :raises DefinitionError: names the table.
+    :param table: the table; its schema and its columns are looked at as well.
+    :raises DefinitionError: a name is too long, or cannot be stored.
     """
     owner = f"table {table.fullname!r}"
     check_name(f"{owner}: its name", table.name)
@@ -68,5 +71,5 @@ def shares_a_table(mapper: Mapper[Any]) -> bool:
 
 
 def is_view(table: Table) -> bool:
-    """Return whether it stands for a view that :func:`view` made."""
+    """Return whether a Table stands for a view that :func:`view` made."""
     return VIEWS_OF in table.metadata.info

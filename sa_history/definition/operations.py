@@ -1,4 +1,4 @@
-"""What a trigger fires on, as users write it: ``Insert``, ``Update | Delete``."""
+"""The operations that fire a trigger: ``Insert``, ``Update | Delete``, ``UpdateOf``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from sa_history.exc import DefinitionError
 class Operations:
     """One operation or several; combine them with ``|``.
 
-    :param members: in the order of SQL's documentation.
-    :param columns: attribute names, where only an update that sets one of them counts.
+    :param members: the operations, in the order of SQL's documentation.
+    :param columns: attribute names: only an update that sets one of them counts. Empty
+        for any update.
 
     Example::
 
@@ -48,10 +49,10 @@ class Operations:
 
 
 Insert = Operations((Operation.INSERT,))
-"""New rows, in ``Protect(Insert)`` and the like."""
+"""The insertion of rows, in ``Protect(Insert)`` and the like."""
 
 Update = Operations((Operation.UPDATE,))
-"""Changes of rows."""
+"""Updates of rows, also those that change nothing."""
 
 Delete = Operations((Operation.DELETE,))
 """Deletions of rows."""
@@ -65,7 +66,7 @@ def UpdateOf(*columns: str) -> Operations:
 
     :param columns: attribute names. A change that another trigger makes in one of
         them does not count: ``AnyChange(...)`` as condition sees that too.
-    :raises DefinitionError: there is none, or one is not a name.
+    :raises DefinitionError: there is no name, or one is not a string.
 
     Example::
 

@@ -49,7 +49,7 @@ class Masks:
         """
         columns: dict[str, set[Column[Any]]] = {}
         for tracking in trackings:
-            for attribute, column in tracking.tracked_columns.columns.items():
+            for attribute, column in tracking.tracked_columns.by_attribute.items():
                 for name in (attribute, f"{tracking.subject}.{attribute}"):
                     columns.setdefault(name, set()).add(column)
         if unknown := sorted(self.names - columns.keys()):
@@ -72,7 +72,7 @@ class Hidden:
 
     def attributes(self, tracking: Tracking) -> set[str]:
         """Return the hidden attributes of a model."""
-        columns = tracking.tracked_columns.columns
+        columns = tracking.tracked_columns.by_attribute
         return {name for name, column in columns.items() if self._hides(column, [])}
 
     def has_key(self, tracking: Tracking) -> bool:

@@ -22,7 +22,6 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from sa_history._types import Op
 from sa_history.capture.event_table import OLD_KEY
-from sa_history.definition.conditions import suggestion
 from sa_history.exc import EventsError
 from sa_history.query.row_keys import (
     have_key,
@@ -34,6 +33,7 @@ from sa_history.sql.comparison import stored_differs
 from sa_history.tracking.completeness import GONE
 from sa_history.tracking.events import trackings_of
 from sa_history.tracking.registry import Tracking
+from sa_history.util.messages import suggestion
 
 _BEGINS = (Op.INSERT.value, Op.BASELINE.value)
 _COLUMNS = ("pgh_id", "pgh_created_at", "pgh_xact_id", "pgh_op", "pgh_label")
@@ -175,7 +175,7 @@ def _moved(
 
 
 def _column_name(tracking: Tracking, name: str) -> str:
-    column: str = tracking.tracked_columns.columns[name].name
+    column: str = tracking.tracked_columns.by_attribute[name].name
     return column
 
 

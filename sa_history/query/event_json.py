@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,11 +27,9 @@ from sa_history._types import Op
 from sa_history.query.json_values import as_jsonb
 from sa_history.query.row_keys import have_key, keys_of, old_keys_of
 from sa_history.sql.comparison import stored_differs
+from sa_history.sql.compose import pairs_by_call
 from sa_history.tracking.completeness import comparable_events
 from sa_history.tracking.registry import Tracking
-
-_MAX_PAIRS = 50
-"""A function of PostgreSQL takes at most 100 arguments: 50 names with their values."""
 
 
 def event_details(page: Subquery, index: int, tracking: Tracking) -> Select[Any]:
@@ -78,7 +77,7 @@ def _not_siblings(
     common = set(columns.stored).intersection(
         *(tracker.stored(columns) for tracker in tracking.trackers)
     )
-    names = [columns.columns[name].name for name in columns.stored if name in common]
+    names = [columns.column_name(name) for name in columns.stored if name in common]
     same_row = and_(
         *(~stored_differs(previous.c[name], event.c[name]) for name in names)
     )
@@ -113,14 +112,11 @@ def _data(tracking: Tracking, events: FromClause) -> ColumnElement[Any]:
 def _object(
     tracking: Tracking, events: FromClause, stored: Sequence[str]
 ) -> ColumnElement[Any]:
-    columns = tracking.tracked_columns.columns
+    columns = tracking.tracked_columns.by_attribute
     pairs = [(literal(n, String), as_jsonb(events.c[columns[n].name])) for n in stored]
     chunks = [
-        func.jsonb_build_object(
-            *(part for pair in pairs[start : start + _MAX_PAIRS] for part in pair),
-            type_=JSONB,
-        )
-        for start in range(0, len(pairs), _MAX_PAIRS)
+        func.jsonb_build_object(*itertools.chain(*chunk), type_=JSONB)
+        for chunk in pairs_by_call(pairs)
     ]
     whole: ColumnElement[Any] = chunks[0] if chunks else sql_cast("{}", JSONB)
     for chunk in chunks[1:]:

@@ -88,5 +88,5 @@ def _all_store(tracking: Tracking, column: Column[Any]) -> bool:
     columns = tracking.tracked_columns
     stored = [t.stored(columns) for t in tracking.trackers]
     return all(
-        any(columns.columns[name] is column for name in names) for names in stored
+        any(columns.by_attribute[name] is column for name in names) for names in stored
     )

@@ -1,4 +1,4 @@
-"""Whether two values of a column differ in what is stored."""
+"""Comparisons of what is stored, which ``=`` of some types does not tell."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from sqlalchemy import (
     null,
     types,
 )
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql import operators
 
-from sa_history.sql.expressions import POSTGRESQL, quoted
+from sa_history.sql.column_types import (
+    equality_is_identity,
+    postgresql_type,
+    without_domain,
+)
+from sa_history.sql.expressions import quoted
 
 
 class _Record(types.UserDefinedType[Any]):
@@ -34,7 +38,7 @@ def stored_differs(
     before: ColumnElement[Any], after: ColumnElement[Any]
 ) -> ColumnElement[bool]:
     """Return whether two values of one column differ in what is stored."""
-    if _equality_is_identity(after.type):
+    if equality_is_identity(after.type):
         # Not before.is_distinct_from(after), which a type may have made to mean
         # something else, such as a comparison in lower case.
         return BinaryExpression(
@@ -50,9 +54,9 @@ def stored_differs(
 def plain_differs(column: Column[Any]) -> str | None:
     """Return the SQL of :func:`stored_differs` for the OLD and the NEW row.
 
-    None where the type needs more than an operator.
+    :return: None if the column's type needs more than an operator.
     """
-    if not _equality_is_identity(column.type):
+    if not equality_is_identity(column.type):
         return None
     name = quoted(column.name)
     return f"OLD.{name} IS DISTINCT FROM NEW.{name}"
@@ -63,8 +67,8 @@ def image_differs(
 ) -> ColumnElement[bool]:
     """Return whether the stored bytes of two values differ.
 
-    It is the same for every type and every search_path; "=" is found through the path
-    where an extension has it.
+    The operator is the same for every type, and no ``search_path`` replaces it; ``=``
+    of a type that comes with an extension is found by the path.
     """
     # Without the casts PostgreSQL would compare the rows member by member.
     # https://www.postgresql.org/docs/current/functions-comparisons.html
@@ -75,59 +79,31 @@ def image_differs(
 
 
 def stored_equals(column: ColumnElement[Any], value: Any) -> ColumnElement[bool]:
-    """Return whether what is stored in a column is a value, which may be None."""
+    """Return whether a value is what a column stores.
+
+    :param column: a column of any row.
+    :param value: a value of the column's type, or None for NULL.
+    """
     if value is None:
-        # Not column.is_(None), see above.
+        # Not column.is_(None), which the column's type may have replaced.
         return BinaryExpression(
             column, null(), operators.is_, types.Boolean(), negate=operators.is_not
         )
     wanted = value_of(column.type, value)
-    if _equality_is_identity(column.type):
+    if equality_is_identity(column.type):
         return not_(stored_differs(column, wanted))
     actual = postgresql_type(column.type)
     if isinstance(actual, types.String):
         # As text: a function whose path is pinned does not find the type citext.
         comparable: types.TypeEngine[Any] = types.Text()
-    elif isinstance(actual, postgresql.DOMAIN):
-        comparable = actual.data_type
     else:
-        comparable = column.type
+        inner = without_domain(actual)
+        comparable = column.type if inner is actual else inner
     same = column if comparable is column.type else cast(column, comparable)
     return not_(image_differs(same, cast(wanted, comparable)))
 
 
 def value_of(type_: types.TypeEngine[Any], value: Any) -> ColumnElement[Any]:
-    """Return a value of a column's type."""
-    if isinstance(type_, postgresql.DOMAIN):  # which has no literals of its own
-        type_ = type_.data_type
-    return literal(value, type_)
-
-
-_IDENTITY_TYPES = (
-    types.Integer,
-    types.Boolean,
-    types.Uuid,
-    types.Date,
-    types.DateTime,
-    types.LargeBinary,
-    types.Enum,
-    types.String,
-)
-
-
-def postgresql_type(type_: types.TypeEngine[Any]) -> types.TypeEngine[Any]:
-    """Return what a type is on PostgreSQL, without a decorator around it."""
-    actual = type_.dialect_impl(POSTGRESQL)
-    if isinstance(actual, types.TypeDecorator):
-        return postgresql_type(actual.impl_instance)
-    return actual
-
-
-def _equality_is_identity(type_: types.TypeEngine[Any]) -> bool:
-    """Whether values of the type that are equal are stored alike."""
-    actual = postgresql_type(type_)
-    if isinstance(actual, types.String) and actual.collation:
-        return False  # it may be a nondeterministic one
-    if isinstance(actual, postgresql.CITEXT):
-        return False
-    return isinstance(actual, _IDENTITY_TYPES)
+    """Return a value of a column's type, as an expression."""
+    # A DOMAIN has no literals of its own.
+    return literal(value, without_domain(type_))

@@ -5,27 +5,30 @@ value cannot become syntax::
 
     Raw("DROP FUNCTION ") + Qualified("audit", 'odd"name') + Raw("()")
 
-A schema of None means "where the connection creates its objects". That is known
-only when the SQL is made for a connection, so rendering takes a function that
-names the schema; trigger bodies are always qualified and work with an empty
-``search_path``.
+A schema of None means the schema in which a connection creates its objects. It is
+known only when the SQL is made for a connection, so rendering takes a function that
+names the schema. Names in trigger bodies always have their schema, so that the bodies
+work with an empty ``search_path``.
 """
 
 from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sa_history.util.identifiers import unstorable
 
+T = TypeVar("T")
+
 SchemaNames = Callable[[str | None], str]
-"""Gives the schema's name in the database, for a schema of the model or None."""
+"""Returns the name in the database for the schema of a model, or for None."""
 
 
 class Fragment(ABC):
-    """A piece of SQL. Add fragments, or strings of trusted SQL, to compose them."""
+    """A piece of SQL. Add fragments to compose them."""
 
     @abstractmethod
     def render(self, schemas: SchemaNames) -> str:
@@ -54,7 +57,7 @@ class Raw(Fragment):
 
 @dataclass(frozen=True)
 class Ident(Fragment):
-    """One name, quoted always: quoting only where needed depends on the server."""
+    """One name, always quoted: which names need no quotes depends on the server."""
 
     name: str
 
@@ -65,7 +68,12 @@ class Ident(Fragment):
 
 @dataclass(frozen=True)
 class Qualified(Fragment):
-    """A name with its schema; None is the schema that new objects are made in."""
+    """A name with its schema.
+
+    :param schema: the schema in the model, or None for the one in which the connection
+        creates its objects.
+    :param name: the name in that schema.
+    """
 
     schema: str | None
     name: str
@@ -95,6 +103,21 @@ class Literal(Fragment):
     def render(self, schemas: SchemaNames) -> str:
         """Return the value as a string literal."""
         return quote_literal(self.value)
+
+
+@dataclass(frozen=True)
+class Setting(Fragment):
+    """The value of a setting as text, or NULL if the setting is not set.
+
+    :param name: the name of the setting, such as ``"pghistory.context_id"``.
+    """
+
+    name: str
+
+    def render(self, schemas: SchemaNames) -> str:
+        """Return the call that reads the setting."""
+        # A setting that was local to an earlier transaction reads '' and not NULL.
+        return f"NULLIF(current_setting({quote_literal(self.name)}, true), '')"
 
 
 @dataclass(frozen=True)
@@ -132,8 +155,25 @@ def join(separator: str, parts: Iterable[Fragment]) -> Fragment:
     return Joined(tuple(joined))
 
 
+_MAX_PAIRS = 50
+"""PostgreSQL passes 100 arguments to a function at most, two to a pair."""
+
+
+def pairs_by_call(pairs: Sequence[T]) -> list[Sequence[T]]:
+    """Return the pairs that each call of a function such as jsonb_build_object takes.
+
+    :param pairs: what becomes two arguments each.
+    :return: the pairs in groups of 50, in order.
+    """
+    starts = range(0, len(pairs), _MAX_PAIRS)
+    return [pairs[start : start + _MAX_PAIRS] for start in starts]
+
+
 def quote_ident(name: str) -> str:
-    """Return ``name`` as a quoted identifier."""
+    """Return ``name`` as a quoted identifier.
+
+    :raises ValueError: PostgreSQL cannot store the name.
+    """
     wrong = unstorable(name)
     if wrong is not None:
         raise ValueError(
@@ -148,8 +188,9 @@ def quote_literal(value: str, without: str = "") -> str:
     A backslash is an escape in ``'...'`` where ``standard_conforming_strings`` is
     off, so a value with one is written as ``E'...'``.
 
-    :param without: characters of ASCII that are written as escapes, for what would take
-        them for something else.
+    :param without: ASCII characters to write as escapes, for a reader of the SQL to
+        whom they mean something else.
+    :raises ValueError: PostgreSQL cannot store the value.
     """
     wrong = unstorable(value)
     if wrong is not None:

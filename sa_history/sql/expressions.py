@@ -8,7 +8,7 @@ when the statement is sent).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import ColumnElement, Insert, Select, Sequence, Table, select, types
 from sqlalchemy.dialects import postgresql
@@ -18,6 +18,11 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.sql.functions import Function, FunctionElement
 
+from sa_history.sql.column_types import (
+    cast_of_literal,
+    literal_sql,
+    postgresql_type,
+)
 from sa_history.sql.compose import (
     Fragment,
     Qualified,
@@ -26,28 +31,14 @@ from sa_history.sql.compose import (
     quote_literal,
 )
 
-POSTGRESQL: Final[PGDialect] = postgresql.dialect()  # type: ignore[no-untyped-call]
-"""Knows how types are on PostgreSQL."""
-
-
-def postgresql_type(type_: types.TypeEngine[Any]) -> types.TypeEngine[Any]:
-    """Return what a type is on PostgreSQL, without a decorator around it."""
-    actual = type_.dialect_impl(POSTGRESQL)
-    if isinstance(actual, types.TypeDecorator):
-        return postgresql_type(actual.impl_instance)
-    return actual
-
 
 class _LiteralCompiler(PGCompiler):
     """Writes each value as a literal."""
 
     def render_literal_value(self, value: Any, type_: types.TypeEngine[Any]) -> str:
-        if isinstance(value, str) and isinstance(type_, types.String):
-            # SQLAlchemy doubles backslashes unless it has asked a server for
-            # standard_conforming_strings; there is no server here.
-            return quote_literal(value)
-        if isinstance(value, bytes):
-            return quote_literal(rf"\x{value.hex()}") + "::bytea"
+        own = literal_sql(type_, value)
+        if own is not None:
+            return own
         text: str = super().render_literal_value(value, type_)  # type: ignore[no-untyped-call]
         return text
 
@@ -61,16 +52,13 @@ class _QueryCompiler(_LiteralCompiler):
 
     def render_literal_value(self, value: Any, type_: types.TypeEngine[Any]) -> str:
         text = super().render_literal_value(value, type_)
-        actual = postgresql_type(type_)
-        if value is None or not isinstance(actual, _WRITTEN_AS_TEXT):
+        actual = cast_of_literal(type_)
+        if value is None or actual is None:
             return text
         name = self.dialect.type_compiler_instance.process(
             actual, identifier_preparer=self.preparer
         )
         return f"CAST({text} AS {name})"
-
-
-_WRITTEN_AS_TEXT = (types.Date, types.DateTime, types.Enum, types.Time, types.Uuid)
 
 
 class _LiteralDialect(PGDialect):
@@ -81,7 +69,7 @@ class _LiteralDialect(PGDialect):
 def _dialect() -> PGDialect:
     dialect = _LiteralDialect(paramstyle="named")  # type: ignore[no-untyped-call]
     # Enum and TypeDecorator literals are written by their types, which ask the
-    # dialect and not the compiler; see render_literal_value above.
+    # dialect and not the compiler; see literal_sql.
     dialect._backslash_escapes = False
     return dialect
 
@@ -126,40 +114,6 @@ class Query(Fragment):
         return str(
             self.query.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
         )
-
-
-_EQUAL_BY_PG_CATALOG = (
-    types.Boolean,
-    types.Date,
-    types.DateTime,
-    types.Enum,
-    types.Integer,
-    types.Interval,
-    types.LargeBinary,
-    types.Numeric,
-    types.String,
-    types.Time,
-    types.Uuid,
-    postgresql.BIT,
-    postgresql.CIDR,
-    postgresql.INET,
-    postgresql.INTERVAL,
-    postgresql.MACADDR,
-    postgresql.OID,
-)
-
-
-def equality(type_: types.TypeEngine[Any]) -> str:
-    """Return the operator by which values of a type are equal.
-
-    It has its schema where that is known, and then no ``search_path`` can replace it;
-    that of a type which comes with an extension may be anywhere.
-    """
-    actual = postgresql_type(type_)
-    known = isinstance(actual, _EQUAL_BY_PG_CATALOG)
-    if known and not isinstance(actual, postgresql.CITEXT):
-        return "OPERATOR(pg_catalog.=)"
-    return "="
 
 
 def type_sql(type_: types.TypeEngine[Any]) -> Fragment:

@@ -1,4 +1,4 @@
-"""The bodies of the functions that all event tables share, and what refuses."""
+"""Bodies of functions in PL/pgSQL: those that event tables share, and the refusal."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from sa_history.sql.compose import (
     Literal,
     Qualified,
     Raw,
+    Setting,
     join,
 )
 from sa_history.sql.naming import (
@@ -19,18 +20,13 @@ from sa_history.sql.naming import (
 )
 
 VERSION = 1
-"""The version of the functions that stay the same whatever is tracked.
+"""The version of the functions that are the same for every tracked table.
 
-It stands in their bodies, so that an older library leaves alone what a newer one has
-installed.
+The number stands in their bodies, so that an older library leaves alone the functions
+that a newer one has installed.
 """
 
 _HEADER = f"\n-- sa_history: version {VERSION}\n"
-
-
-def _setting(name: str) -> str:
-    # A setting that was local to an earlier transaction reads '' and not NULL.
-    return f"NULLIF(current_setting('{name}', true), '')"
 
 
 _ID_LENGTH = 36
@@ -38,27 +34,32 @@ _ID_LENGTH = 36
 
 
 def attach_context(context_table: Qualified) -> Fragment:
-    """Return the body that stores the context in force, and returns its id.
+    """Return the body of the function that stores the current context.
 
-    Where another transaction is storing the same context now, this one stores a copy
-    of its own, inside of it: to wait for the other would be to wait for ever where one
-    thread has both, in a block without a target. Who has the advisory lock writes the
-    row.
+    The function returns the id of the stored context, or NULL without a context.
 
-    What an earlier transaction has stored can get more keys, and no other values: by
-    settings anybody could change who made past changes. Other values are a copy too.
+    If another transaction is storing the same context at the moment, the function
+    stores a copy whose parent is the context. It does not wait: one thread may have
+    both transactions, in a block without a target, and would wait for ever. The
+    transaction that gets the advisory lock writes the context itself.
 
-    Row by row, to look for the context takes as long as to write an event's indexes. So
-    what it has stored is remembered in a setting of the transaction, which a rollback
-    to a savepoint takes back as it does the context.
+    A context that an earlier transaction has stored can get more keys, but no other
+    values; otherwise anybody could change by settings who made past changes. Other
+    values are stored as a copy, too.
+
+    At row level, to look for the context takes as long as to write an event's indexes.
+    So the transaction remembers in a setting what it has stored. A rollback to a
+    savepoint takes back the setting as it does the context.
 
     There is no EXCEPTION block: it would be a subtransaction for each call, six to
     eight times slower.
+
+    :param context_table: the table of contexts.
     """
     stored = f"current_setting('{CONTEXT_STORED}', true)"
-    # Whatever the client sets in mid-transaction makes it another text, as does a
-    # MetaData with a context table of its own.
-    in_force = Joined(
+    # A client that sets another context in mid-transaction makes this another text, and
+    # so does a MetaData with a context table of its own.
+    current = Joined(
         (
             Raw(
                 f"current_setting('{CONTEXT_ID}', true)"
@@ -93,18 +94,23 @@ def attach_context(context_table: Qualified) -> Fragment:
                 "  context_metadata jsonb;\n"
                 f"BEGIN\n  IF substr({stored}, {_ID_LENGTH + 1}) = "
             ),
-            in_force,
+            current,
             Raw(
                 f" THEN\n    RETURN left({stored}, {_ID_LENGTH});\n  END IF;\n"
-                f"  context_id := {_setting(CONTEXT_ID)};\n"
+                "  context_id := "
+            ),
+            Setting(CONTEXT_ID),
+            Raw(
+                ";\n"
                 "  IF context_id IS NULL THEN\n"
                 "    RETURN NULL;\n"
                 "  END IF;\n"
-                f"  context_parent := {_setting(CONTEXT_PARENT_ID)};\n"
-                "  context_metadata :="
-                f" COALESCE({_setting(CONTEXT_METADATA)}, '{{}}');\n"
-                "  PERFORM FROM "
+                "  context_parent := "
             ),
+            Setting(CONTEXT_PARENT_ID),
+            Raw(";\n  context_metadata := COALESCE("),
+            Setting(CONTEXT_METADATA),
+            Raw(", '{}');\n  PERFORM FROM "),
             context_table,
             Raw(
                 " AS context\n"
@@ -127,22 +133,25 @@ def attach_context(context_table: Qualified) -> Fragment:
                 # PERFORM would be a query of its own, with a plan to execute.
                 f"  RETURN left(set_config('{CONTEXT_STORED}', context_id::text || "
             ),
-            in_force,
+            current,
             Raw(f", true), {_ID_LENGTH});\nEND\n"),
         )
     )
 
 
 def context_value(sqlstate: str) -> Fragment:
-    """Return the body that gives a key of the context, or refuses without it.
+    """Return the body of the function that reads a key of the context.
+
+    The function raises an error if the key is required and missing.
 
     :param sqlstate: the SQLSTATE of the refusal.
     """
     return Joined(
         (
+            Raw(f"{_HEADER}DECLARE\n  metadata jsonb := "),
+            Setting(CONTEXT_METADATA),
             Raw(
-                f"{_HEADER}DECLARE\n"
-                f"  metadata jsonb := {_setting(CONTEXT_METADATA)};\n"
+                ";\n"
                 "  value text := CASE WHEN as_json"
                 " THEN NULLIF(metadata -> key, 'null')::text"
                 " ELSE metadata ->> key END;\n"
@@ -166,7 +175,7 @@ def context_value(sqlstate: str) -> Fragment:
 
 
 def append_only(sqlstate: str) -> Fragment:
-    """Return the trigger body that refuses to change events.
+    """Return the body of the trigger function that refuses to change events.
 
     :param sqlstate: the SQLSTATE of the refusal.
     """
@@ -198,12 +207,12 @@ def refuse(
     It has no operator and calls no function, so it means the same whatever the
     caller's ``search_path`` is.
 
-    :param message: with a percent sign for each value.
-    :param values: expressions of PL/pgSQL.
+    :param message: the message, with a percent sign for each value.
+    :param values: the values, as expressions of PL/pgSQL.
     :param sqlstate: the SQLSTATE of the refusal.
-    :param hint: what to do instead.
-    :param indent: what the lines begin with.
-    :param column: the one that it is about.
+    :param hint: the hint that tells what to do instead.
+    :param indent: the spaces before each line.
+    :param column: the column that the error names, or None for none.
     """
     more = () if column is None else (Raw(", COLUMN = "), Literal(column))
     return Joined(

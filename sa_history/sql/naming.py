@@ -1,4 +1,4 @@
-"""Every name that sa_history gives to something in the database.
+"""The names that sa_history gives to objects and settings in a database.
 
 Names follow conventions that stand in ``MetaData.naming_convention`` beside
 SQLAlchemy's own, and are made here only::
@@ -40,22 +40,22 @@ _DEFAULTS = {
 }
 
 CONTEXT_ID = "pghistory.context_id"
-"""The setting that holds the id of the context in force."""
+"""The setting that holds the id of the current context."""
 
 CONTEXT_METADATA = "pghistory.context_metadata"
-"""The setting that holds the context's keys and values, as JSON."""
+"""The setting that holds the keys and values of the current context, as JSON."""
 
 CONTEXT_PARENT_ID = "pghistory.context_parent_id"
-"""The setting that holds the id of the context around the one in force."""
+"""The setting that holds the id of the context around the current one."""
 
 CONTEXT_STORED = "pghistory.context_stored"
-"""The setting by which a transaction remembers which context it has stored."""
+"""The setting in which a transaction remembers the context that it has stored."""
 
 AS_OF = "pghistory.as_of"
-"""The setting that holds the moment that a session sees the past of."""
+"""The setting that holds the point in time at which a session sees the rows."""
 
 IGNORED = "pghistory.ignore"
-"""The setting that holds what is ignored, as a JSON list; see :mod:`.switch`."""
+"""The setting that holds the ignored triggers; see :mod:`.ignore_switch`."""
 
 
 _TOKENS = {
@@ -74,9 +74,10 @@ _MAY_LEAVE_OUT = {"history_sequence"}
 
 
 def check_conventions(metadata: MetaData) -> None:
-    """Refuse naming conventions that cannot be filled, or name two things alike.
+    """Refuse naming conventions that cannot be filled, or name two objects alike.
 
-    :raises DefinitionError: names the convention.
+    :param metadata: the MetaData whose ``naming_convention`` is checked.
+    :raises DefinitionError: a convention has a wrong token, or lacks one.
     """
     if metadata.schema is not None:
         check_name("the schema of the MetaData", metadata.schema)
@@ -96,8 +97,9 @@ def check_conventions(metadata: MetaData) -> None:
 def generated_name(metadata: MetaData, convention: str, **tokens: str) -> str:
     """Return the name that ``convention`` gives for ``tokens``, within 63 bytes.
 
-    :param metadata: its ``naming_convention`` may hold the convention.
+    :param metadata: the MetaData whose ``naming_convention`` may hold the convention.
     :param convention: a key of the table above, such as ``"history_trigger"``.
+    :param tokens: the values of the convention's tokens, such as ``table_name``.
     :raises DefinitionError: the convention uses a token that does not exist.
     """
     template = metadata.naming_convention.get(convention, _DEFAULTS[convention])
@@ -113,7 +115,10 @@ def generated_name(metadata: MetaData, convention: str, **tokens: str) -> str:
 
 
 def shortened(name: str) -> str:
-    """Return ``name``, or where it is over 63 bytes its start with a hash of it all."""
+    """Return a name in at most 63 bytes.
+
+    :return: the name itself, or if it is longer its start with a hash of the whole.
+    """
     encoded = name.encode()
     if len(encoded) <= MAX_BYTES:
         return name

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import types
 from sqlalchemy.dialects import postgresql
 
-from sa_history.sql.expressions import postgresql_type
+from sa_history.sql.column_types import postgresql_type
 
 OUTPUT_SETTINGS = {
     "DateStyle": "ISO, MDY",

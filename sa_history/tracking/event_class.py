@@ -207,13 +207,13 @@ def _map(tracking: Tracking) -> None:
 def _properties(tracking: Tracking) -> dict[str, Any]:
     columns, event_table = tracking.tracked_columns, tracking.event_table
     properties: dict[str, Any] = {
-        name: event_table.columns[columns.columns[name].name] for name in columns.stored
+        name: event_table.columns[columns.column_name(name)] for name in columns.stored
     }
     properties |= tracking.context_storage.relationships(
         event_table, tracking.history.context_class
     )
     if tracking.model is not None and columns.key:
-        key = [columns.columns[name] for name in columns.key]
+        key = [columns.by_attribute[name] for name in columns.key]
         event_key = key_columns(columns, event_table)
         properties["pgh_obj"] = relationship(
             tracking.model,

@@ -231,9 +231,9 @@ def key_of(tracking: Tracking, obj: object) -> list[tuple[Column[Any], Any]]:
     state = inspect(obj)
     if state.identity is not None:
         # Not by the attributes: reading an expired one would need a round trip.
-        key = [columns.columns[name] for name in columns.key]
+        key = [columns.by_attribute[name] for name in columns.key]
         by_column = key_by_identity(state.mapper, key, state.identity)
-        values = {name: by_column[columns.columns[name]] for name in columns.key}
+        values = {name: by_column[columns.by_attribute[name]] for name in columns.key}
     else:
         values = {name: state.dict.get(name) for name in columns.key}
     if not columns.key or any(values.get(name) is None for name in columns.key):
@@ -241,7 +241,7 @@ def key_of(tracking: Tracking, obj: object) -> list[tuple[Column[Any], Any]]:
             f"{tracking.subject} object has no key yet, so it has no events; flush the "
             "session first"
         )
-    return [(columns.columns[name], values[name]) for name in columns.key]
+    return [(columns.by_attribute[name], values[name]) for name in columns.key]
 
 
 def key_values(tracking: Tracking, key: Any) -> list[Any]:

@@ -11,11 +11,11 @@ from sa_history._types import UNSET, Unset
 from sa_history.attachments.registry import attachments_of
 from sa_history.contexts.block import Block
 from sa_history.contexts.stack import Stacks
-from sa_history.definition.conditions import suggestion
 from sa_history.exc import IgnoreError
 from sa_history.sql.ignore_switch import switch_key
 from sa_history.tracking.registry import trackings_of_table
 from sa_history.util.identifiers import unstorable
+from sa_history.util.messages import suggestion
 from sa_history.util.sessions import Target
 
 

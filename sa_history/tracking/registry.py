@@ -144,7 +144,7 @@ class Tracking:
         """
         columns = self.tracked_columns
         # To compile conditions is most of the cost of mapping a tracked model.
-        now = tuple((column, column.type) for column in columns.columns.values())
+        now = tuple((column, column.type) for column in columns.by_attribute.values())
         if now not in self._recordings:
             self._recordings.clear()
             self._recordings[now] = tuple(
@@ -232,7 +232,7 @@ def mirror_new_columns(tracking: Tracking) -> None:
     """Give the event table the columns that a subclass added to the tracked table."""
     columns, event_table = tracking.tracked_columns, tracking.event_table
     for name in columns.stored:
-        column = columns.columns[name]
+        column = columns.by_attribute[name]
         if column.name not in event_table.columns:
             event_column = add_event_column(event_table, column)
             if tracking.is_mapped:

@@ -55,7 +55,7 @@ def restore(session: Session, event: Any, columns: Sequence[str] | None) -> Any:
             f"{tracked.subject} has no primary key, so the row of {event!r} "
             "cannot be told from others"
         )
-    columns_of = tracked.columns
+    columns_of = tracked.by_attribute
     unwritten = {*tracked.generated, *tracked.key}
     restored = {n: columns_of[n] for n in wanted if n not in unwritten}
     by_key = {columns_of[n]: getattr(event, n) for n in tracked.key}

@@ -13,7 +13,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, literal, null, types
 
-from sa_history.sql.comparison import postgresql_type, stored_equals
+from sa_history.sql.column_types import postgresql_type
+from sa_history.sql.comparison import stored_equals
 
 
 class NotNull(enum.Enum):

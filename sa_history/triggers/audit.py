@@ -23,8 +23,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from sa_history._types import Level, Operation
 from sa_history.ddl.elements import PGFunction, PGTrigger, transition_tables
+from sa_history.definition.binding import condition_sql
 from sa_history.definition.columns import chosen_names
-from sa_history.definition.conditions import AnyChange, condition_sql
+from sa_history.definition.conditions import AnyChange
 from sa_history.definition.mapped_tables import check_table
 from sa_history.definition.operations import Delete, Insert, Operations, Update
 from sa_history.exc import DefinitionError
@@ -36,7 +37,9 @@ from sa_history.sql.compose import (
     Qualified,
     Raw,
     SchemaNames,
+    Setting,
     join,
+    pairs_by_call,
     quote_literal,
 )
 from sa_history.sql.ignore_switch import switched
@@ -190,7 +193,7 @@ class Audit(TableTrigger):
                 Raw("  END IF;\n  RETURN NULL;\nEND\n"),
             )
         )
-        stored = (target.columns.columns[name] for name in self._stored(target))
+        stored = (target.columns.by_attribute[name] for name in self._stored(target))
         return PGFunction(
             target.function,
             body,
@@ -231,7 +234,7 @@ class Audit(TableTrigger):
         )
 
     def _stored(self, target: TriggerTarget) -> tuple[str, ...]:
-        known = target.columns.columns
+        known = target.columns.by_attribute
         owner = f"{target.subject}: Audit"
         chosen = chosen_names(owner, known, self.columns, self.exclude)
         if self.columns is None:
@@ -252,7 +255,7 @@ class Audit(TableTrigger):
         return f"({condition}) AND ({changed})" if condition else changed
 
     def _insert(self, target: TriggerTarget, operation: Operation) -> Fragment:
-        names = [target.columns.columns[name].name for name in target.columns.key]
+        names = [target.columns.column_name(name) for name in target.columns.key]
         key = _object("NEW" if operation.has_new else "OLD", names)
         if self._pairs(operation):
             # See holds_for_pair: the log has no row without a key, so this fails.
@@ -267,13 +270,8 @@ class Audit(TableTrigger):
             "key": key,
             "old_row": self._row(target, operation, "OLD", operation.has_old),
             "new_row": self._row(target, operation, "NEW", operation.has_new),
-            # A local setting reads '' and not NULL in later transactions.
-            "context_id": Raw(
-                f"NULLIF(current_setting('{CONTEXT_ID}', true), '')::uuid"
-            ),
-            "context": Raw(
-                f"NULLIF(current_setting('{CONTEXT_METADATA}', true), '')::jsonb"
-            ),
+            "context_id": Setting(CONTEXT_ID) + Raw("::uuid"),
+            "context": Setting(CONTEXT_METADATA) + Raw("::jsonb"),
         }
         columns = [c for c in self.log.columns if c.name in (*REQUIRED, *OPTIONAL)]
         return Joined(
@@ -298,7 +296,7 @@ class Audit(TableTrigger):
     ) -> Fragment:
         if not there:
             return Raw("NULL::jsonb")
-        stored = [target.columns.columns[name].name for name in self._stored(target)]
+        stored = [target.columns.column_name(name) for name in self._stored(target)]
         if self.columns is not None:
             # Not the row without the others: the table may have columns that the model
             # does not know.
@@ -343,8 +341,7 @@ class _SchemaName(Fragment):
 
 def _object(row: str, names: Sequence[str]) -> Fragment:
     """Return the columns of a row as a JSON object."""
-    # A function has a hundred arguments at most.
-    parts = [names[start : start + 50] for start in range(0, len(names), 50)] or [()]
+    parts = pairs_by_call(names) or [()]
     return join(
         " || ",
         (

@@ -8,8 +8,9 @@ from typing import ClassVar
 
 from sa_history._types import UNSET, Level, Operation, Unset
 from sa_history.ddl.elements import PGFunction, PGTrigger
+from sa_history.definition.binding import RowScope, condition_sql
 from sa_history.definition.columns import TableColumns
-from sa_history.definition.conditions import ConditionArgument, RowScope, condition_sql
+from sa_history.definition.conditions import ConditionArgument
 from sa_history.exc import DefinitionError
 from sa_history.sql.compose import Fragment, Qualified, quote_ident
 from sa_history.sql.ignore_switch import switch
@@ -170,9 +171,10 @@ class TableTrigger(ABC):
         generated = columns.generated if before else frozenset()
         return RowScope(
             subject=target.subject,
-            table=columns.table,
-            columns=columns.columns,
-            watched=tuple(n for n in columns.columns if n not in columns.generated),
+            columns=columns,
+            watched=tuple(
+                n for n in columns.by_attribute if n not in columns.generated
+            ),
             operation=operation,
             generated=generated,
         )

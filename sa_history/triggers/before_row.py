@@ -11,7 +11,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sa_history._types import Level, Operation
 from sa_history.ddl.elements import PGFunction, PGTrigger
-from sa_history.definition.conditions import AnyChange, condition_sql
+from sa_history.definition.binding import condition_sql
+from sa_history.definition.conditions import AnyChange
 from sa_history.definition.operations import Insert, Operations
 from sa_history.exc import DefinitionError
 from sa_history.sql.compose import Fragment, Joined, Raw

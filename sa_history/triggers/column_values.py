@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Column, types
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import Column
 from sqlalchemy.exc import SQLAlchemyError
 
 from sa_history.exc import DefinitionError
+from sa_history.sql.column_types import POSTGRESQL, wrong_value
 from sa_history.sql.comparison import value_of
-from sa_history.sql.expressions import POSTGRESQL, expression_sql
+from sa_history.sql.expressions import expression_sql
 
 
 def check_value(subject: str, column: Column[Any], value: Any) -> None:
@@ -29,7 +28,7 @@ def check_value(subject: str, column: Column[Any], value: Any) -> None:
                 "be None"
             )
         return
-    wrong = _mismatch(column.type, value)
+    wrong = wrong_value(column.type, value)
     if wrong is not None:
         raise DefinitionError(
             f"{subject}: the column {column.name!r} cannot be {value!r}: {wrong}"
@@ -56,29 +55,3 @@ def value_as_text(column: Column[Any], value: Any) -> str:
     processor = column.type.dialect_impl(POSTGRESQL).bind_processor(POSTGRESQL)
     stored = processor(value) if processor else value
     return str(stored).lower() if isinstance(stored, bool) else str(stored)
-
-
-def _mismatch(type_: types.TypeEngine[Any], value: Any) -> str | None:
-    """Return why a value is none of a type, for a message; None if it is one."""
-    if isinstance(type_, types.JSON):
-        return None  # any value that JSON has, whatever its python_type says
-    if isinstance(type_, postgresql.DOMAIN):
-        return _mismatch(type_.data_type, value)
-    if isinstance(type_, types.Enum):
-        # A name or a member: SQLAlchemy accepts both.
-        members: Sequence[Any] = [*(type_.enum_class or ())]
-        if value in type_.enums or value in members:
-            return None
-        return f"it has {', '.join(map(repr, members or type_.enums))}"
-    try:
-        expected = type_.python_type
-    except NotImplementedError:
-        return None
-    if not isinstance(value, expected) or (
-        isinstance(value, bool) and expected is not bool
-    ):
-        return f"its values are of type {expected.__name__}"
-    length = getattr(type_, "length", None)
-    if isinstance(value, str) and length is not None and len(value) > length:
-        return f"it has {length} characters at most"
-    return None

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, and_, false, not_, or_
 
 from sa_history._types import Operation
-from sa_history.definition.conditions import RowScope, changed
+from sa_history.definition.binding import RowScope, changed
 from sa_history.exc import DefinitionError, TransitionError
 from sa_history.sql.comparison import stored_equals
 from sa_history.sql.compose import Fragment, Ident, Joined, Literal, Raw
@@ -111,7 +111,7 @@ class FSM(RefusingTrigger):
         condition = self._condition_sql(target, operation, before=self.runs_before)
         if condition is not None:
             sql = f"({condition}) AND ({sql})"
-        column = target.columns.columns[self.column]
+        column = target.columns.by_attribute[self.column]
         before, after = _as_text("OLD", column), _as_text("NEW", column)
         if operation is Operation.INSERT:
             states = ", ".join(

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sa_history._types import UNSET, Deferrable, Level, Operation, Unset
-from sa_history.definition.conditions import AnyChange, ConditionArgument, condition_sql
+from sa_history.definition.binding import condition_sql
+from sa_history.definition.conditions import AnyChange, ConditionArgument
 from sa_history.exc import DefinitionError, ReadOnlyError
 from sa_history.sql.compose import Literal
 from sa_history.triggers.base import TriggerTarget
@@ -98,7 +99,7 @@ class ReadOnly(RefusingTrigger):
         )
         if condition is not None:
             changed = f"({condition}) AND ({changed})"
-        read_only = ", ".join(columns.columns[name].name for name in names)
+        read_only = ", ".join(columns.column_name(name) for name in names)
         return [
             Refusal(
                 Operation.UPDATE,
@@ -106,6 +107,6 @@ class ReadOnly(RefusingTrigger):
                 reason="% may only be read",
                 names=(Literal(read_only),),
                 hint=self.error_hint("Leave the column as it is.", target),
-                column=columns.columns[names[0]].name if len(names) == 1 else None,
+                column=columns.column_name(names[0]) if len(names) == 1 else None,
             )
         ]

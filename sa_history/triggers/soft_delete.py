@@ -19,9 +19,11 @@ from sqlalchemy.sql.operators import custom_op
 
 from sa_history._types import Level, Operation
 from sa_history.ddl.elements import PGTrigger
-from sa_history.definition.conditions import AnyChange, condition_sql
+from sa_history.definition.binding import condition_sql
+from sa_history.definition.conditions import AnyChange
 from sa_history.definition.operations import Delete, Operations
 from sa_history.exc import DefinitionError
+from sa_history.sql.column_types import equality
 from sa_history.sql.comparison import stored_equals, value_of
 from sa_history.sql.compose import (
     Fragment,
@@ -32,7 +34,6 @@ from sa_history.sql.compose import (
     Raw,
     join,
 )
-from sa_history.sql.expressions import equality
 from sa_history.sql.functions import refuse
 from sa_history.sql.ignore_switch import switched
 from sa_history.triggers.base import TriggerTarget
@@ -103,7 +104,7 @@ class SoftDelete(BeforeRowTrigger):
                 f"{target.subject}: {self.column!r} is of the partition key, so a mark "
                 "would move the row; mark another column"
             )
-        key = (columns.columns[name] for name in columns.key)
+        key = (columns.by_attribute[name] for name in columns.key)
         return Joined(
             (
                 *([_refuse_move()] if partition_key else ()),
@@ -147,7 +148,8 @@ class SoftDelete(BeforeRowTrigger):
             quoted.replace('""', '"') or word.lower()
             for quoted, word in re.findall(r'"((?:[^"]|"")+)"|(\w+)', key)
         }
-        return tuple(n for n, c in target.columns.columns.items() if c.name in words)
+        columns = target.columns
+        return tuple(n for n in columns.by_attribute if columns.column_name(n) in words)
 
     def soft_delete_condition(self, target: TriggerTarget) -> str | None:
         """Return the condition of marked rows, SQL over ``OLD``; None for all."""
@@ -158,7 +160,7 @@ class SoftDelete(BeforeRowTrigger):
             "old", self.column
         )
         if isinstance(self.value, ColumnElement):
-            nullable = target.columns.columns[self.column].nullable
+            nullable = target.columns.by_attribute[self.column].nullable
             marked = stored_equals(column, None) if nullable else None
             return "true" if marked is None else self._value_sql(target, marked)
         operator = equality(column.type)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import types
 
 from sa_history._types import Operation
-from sa_history.definition.conditions import changed
+from sa_history.definition.binding import changed
 from sa_history.definition.operations import Operations, Update
 from sa_history.exc import DefinitionError, ReadOnlyError
 from sa_history.sql.compose import Fragment, Ident, Joined, Literal, Raw

@@ -1,4 +1,5 @@
-"""Helpers that know nothing of history: identifiers, arguments, kinds of sessions.
+"""Helpers that could serve any library on SQLAlchemy and PostgreSQL.
 
-What belongs here could serve any library on SQLAlchemy and PostgreSQL.
+They check identifiers and arguments, tell kinds of sessions apart, and word messages.
+Nothing here knows of history.
 """

@@ -12,7 +12,9 @@ from sa_history.util.identifiers import check_text
 def as_names(argument: str, names: Iterable[str]) -> tuple[str, ...]:
     """Return names as a tuple.
 
-    :raises DefinitionError: it is one string, or holds something else than strings.
+    :param argument: the argument that has the names, for messages.
+    :raises DefinitionError: ``names`` is one string, or holds something else than
+        strings.
     """
     if isinstance(names, str):
         raise DefinitionError(
@@ -33,15 +35,17 @@ def check_names(
 ) -> None:
     """Refuse ``columns`` and ``exclude`` together.
 
-    :raises DefinitionError: says whose.
+    :param owner: the definition that has the arguments, for messages.
+    :raises DefinitionError: both are given.
     """
     if columns is not None and exclude is not None:
         raise DefinitionError(f"{owner} got both columns and exclude; give one of them")
 
 
 def checked_level(owner: str, level: Level | str) -> Level:
-    """Return a level given by its name or as itself.
+    """Return a level that is given by its name, or as a ``Level``.
 
+    :param owner: the definition that has the argument, for messages.
     :raises DefinitionError: there is no such level.
     """
     try:

@@ -1,15 +1,15 @@
-"""What PostgreSQL can hold as text, and as a name."""
+"""Checks of texts and names that PostgreSQL has to store."""
 
 from __future__ import annotations
 
 from sa_history.exc import DefinitionError
 
 MAX_BYTES = 63
-"""PostgreSQL cuts longer names, silently (NAMEDATALEN is 64)."""
+"""The bytes of a name at most; PostgreSQL cuts longer ones (NAMEDATALEN is 64)."""
 
 
 def unstorable(text: str) -> str | None:
-    """Return what PostgreSQL cannot store of a text, None where it can."""
+    """Return what keeps PostgreSQL from storing a text, or None if nothing does."""
     if "\0" in text:
         return "NUL"
     if text.isascii():
@@ -24,8 +24,8 @@ def unstorable(text: str) -> str | None:
 def check_text(owner: str, text: str) -> None:
     """Refuse a text that PostgreSQL cannot store.
 
-    :param owner: what it is, for messages.
-    :raises DefinitionError: says why.
+    :param owner: what the text is, for messages.
+    :raises DefinitionError: the text has a NUL, or half of a surrogate pair.
     """
     wrong = unstorable(text)
     if wrong is not None:
@@ -35,10 +35,11 @@ def check_text(owner: str, text: str) -> None:
 
 
 def check_name(owner: str, name: str) -> None:
-    """Refuse what PostgreSQL cannot have as a name, or would cut.
+    """Refuse a name that PostgreSQL cannot store, or would cut.
 
-    :param owner: what it is, for messages.
-    :raises DefinitionError: says why.
+    :param owner: what the name is of, for messages.
+    :raises DefinitionError: the name cannot be stored, is empty, or has more than 63
+        bytes.
     """
     check_text(owner, name)
     size = len(name.encode())

@@ -69,7 +69,7 @@ def baseline(
         raise EventsError(f"a batch has one row at least, got batch={batch!r}")
     tracking = _tracking(target, events)
     columns = tracking.tracked_columns
-    key = [columns.columns[name] for name in columns.key]
+    key = [columns.by_attribute[name] for name in columns.key]
     written = 0
     after: tuple[Any, ...] | None = None
     while True:
@@ -102,7 +102,7 @@ def baseline_insert(
     """
     columns, table = tracking.tracked_columns, tracking.table
     event_key = key_columns(columns, tracking.event_table)
-    key = [columns.columns[name] for name in columns.key]
+    key = [columns.by_attribute[name] for name in columns.key]
     values: dict[str, ColumnElement[Any]] = {
         "pgh_label": literal(label),
         "pgh_op": literal(Op.BASELINE.value),
@@ -110,7 +110,7 @@ def baseline_insert(
     if columns.object_id:
         values[columns.object_id] = key[0]
     for name in columns.stored:
-        values[columns.columns[name].name] = columns.columns[name]
+        values[columns.column_name(name)] = columns.by_attribute[name]
     values.update(context_values(tracking))
     known = exists().where(
         *(event == own for event, own in zip(event_key, key, strict=True))

@@ -19,12 +19,12 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from sa_history._types import Op
 from sa_history.ddl.elements import DEFAULT_SCHEMA
-from sa_history.definition.conditions import suggestion
 from sa_history.exc import EventsError
 from sa_history.sql.expressions import call_once
 from sa_history.tracking.event_class import Event, map_events
 from sa_history.tracking.events import key_of, trackings_of
 from sa_history.tracking.registry import Tracking
+from sa_history.util.messages import suggestion
 from sa_history.util.sessions import is_async_session, unscoped
 
 if TYPE_CHECKING:
@@ -102,9 +102,9 @@ def _insert(tracking: Tracking, obj: object, label: str) -> ReturningInsert[Any]
         "pgh_op": literal(Op.MANUAL.value),
     }
     if columns.object_id:
-        values[columns.object_id] = columns.columns[columns.key[0]]
+        values[columns.object_id] = columns.by_attribute[columns.key[0]]
     for name in tracker.stored(columns):
-        values[columns.columns[name].name] = columns.columns[name]
+        values[columns.column_name(name)] = columns.by_attribute[name]
     values.update(context_values(tracking))
     row = select(*values.values()).where(
         *(column == value for column, value in key_of(tracking, obj))

@@ -155,8 +155,8 @@ def _row_events(
     session: Session, tracking: Tracking, criterion: ColumnElement[bool]
 ) -> Iterator[_RowEvent]:
     columns = tracking.tracked_columns
-    names = [columns.columns[name].name for name in columns.stored]
-    key_names = [columns.columns[name].name for name in columns.key]
+    names = [columns.column_name(name) for name in columns.stored]
+    key_names = [columns.column_name(name) for name in columns.key]
     for found in session.execute(_with_previous(tracking, criterion)).mappings():
         yield _RowEvent(
             number=found["pgh_id"],
@@ -204,8 +204,8 @@ def _with_previous(tracking: Tracking, criterion: ColumnElement[bool]) -> Select
     """Return a SELECT of events, each with the previous event of its row."""
     event, columns = tracking.event_table, tracking.tracked_columns
     previous = event.alias("pgh_previous")
-    names = [columns.columns[name].name for name in columns.stored]
-    key_names = [columns.columns[name].name for name in columns.key]
+    names = [columns.column_name(name) for name in columns.stored]
+    key_names = [columns.column_name(name) for name in columns.key]
     origin = old_keys_of(tracking, event)
     before = (
         select(previous)

@@ -141,7 +141,7 @@ class UndoAction:
         overwrites a row of its key, and an update or delete may find none.
         """
         columns = self.tracking.tracked_columns
-        unwritten = {columns.columns[name].name for name in columns.generated}
+        unwritten = {columns.column_name(name) for name in columns.generated}
         if self.kind == "update":
             unwritten |= {c.name for c in self.table.c if is_always_identity(c)}
         values = {

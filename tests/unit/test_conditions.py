@@ -15,8 +15,11 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    and_,
+    any_,
     case,
     func,
+    not_,
     or_,
     text,
     tuple_,
@@ -32,7 +35,8 @@ from sa_history import (
     old,
 )
 from sa_history._types import Operation
-from sa_history.definition.conditions import RowScope, changed, condition_sql
+from sa_history.definition.binding import RowScope, changed, condition_sql
+from sa_history.definition.columns import TableColumns
 from sa_history.exc import ConditionError
 from sa_history.sql.expressions import expression_sql
 
@@ -63,14 +67,15 @@ def scope() -> RowScope:
         Column("title", String),
         Column("data", JSON),
         Column("tags", ARRAY(Integer)),
-        Column("area", Integer, Computed("id * 2")),
+        Column("area", Integer, Computed("id * 2", persisted=True)),
+        Column("Twice", Integer, Computed("id * 2", persisted=False)),
     )
     columns = dict(table.columns)
     columns["size"] = columns.pop("the size")
+    virtual = {"double": columns.pop("Twice")}
     return RowScope(
         "Note",
-        table,
-        columns,
+        TableColumns("Note", table, columns, virtual, key=("id",)),
         ("id", "size", "title"),
         Operation.UPDATE,
         frozenset(["area"]),
@@ -169,13 +174,82 @@ def test_a_condition_is_written_over_the_rows_of_the_trigger(
     assert condition_sql(condition, scope) == expected
 
 
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        pytest.param(
+            and_(new.id == 1, (new.size > 1) | (new.size < 0)),
+            'NEW.id = 1 AND (NEW."the size" > 1 OR NEW."the size" < 0)',
+            id="or_in_and",
+        ),
+        pytest.param(
+            and_(new.id == 1, AnyChange("size", "title")),
+            f"NEW.id = 1 AND ({SIZE} OR {TITLE})",
+            id="change_in_and",
+        ),
+        pytest.param(
+            or_(new.id == 1, (new.size > 1) & (new.size < 9)),
+            'NEW.id = 1 OR NEW."the size" > 1 AND NEW."the size" < 9',
+            id="and_in_or",
+        ),
+        pytest.param(
+            not_((new.id == 1) & (new.size > 1)),
+            'NOT (NEW.id = 1 AND NEW."the size" > 1)',
+            id="not",
+        ),
+        pytest.param(
+            func.abs(new.id) - (old.id - new.id) < 0,
+            "abs(NEW.id) - (OLD.id - NEW.id) < 0",
+            id="difference",
+        ),
+        pytest.param(
+            func.lower(new.title) + new.title == func.lower(old.title) + "x",
+            "(lower(NEW.title) || NEW.title) = (lower(OLD.title) || 'x')",
+            id="sum_of_texts",
+        ),
+        pytest.param(
+            func.abs(new.id) + (new.id + 1) > 0,
+            "abs(NEW.id) + NEW.id + 1 > 0",
+            id="sum",
+        ),
+        pytest.param(
+            func.abs(new.id).between(old.id, new.id) == (new.size > 1),
+            '(abs(NEW.id) BETWEEN OLD.id AND NEW.id) = (NEW."the size" > 1)',
+            id="comparison",
+        ),
+        pytest.param(
+            func.abs(new.id).in_([new.id + 1, old.id]),
+            "abs(NEW.id) IN (NEW.id + 1, OLD.id)",
+            id="list",
+        ),
+        pytest.param(
+            case((and_(new.id == 1, (new.id > 1) | (new.id < 0)), 1), else_=0) > 0,
+            "CASE WHEN (NEW.id = 1 AND (NEW.id > 1 OR NEW.id < 0)) THEN 1 ELSE 0 END"
+            " > 0",
+            id="case",
+        ),
+        pytest.param(
+            func.abs(new.id) == any_(new.tags + old.tags),
+            "abs(NEW.id) = ANY (NEW.tags || OLD.tags)",
+            id="any",
+        ),
+    ],
+)
+def test_a_condition_inside_of_an_expression_keeps_its_parentheses(
+    scope: RowScope, condition: Any, expected: str
+) -> None:
+    assert condition_sql(condition, scope) == expected
+
+
 def test_a_condition_looks_at_a_column_that_the_table_got_later(
     scope: RowScope,
 ) -> None:
     assert condition_sql(new.id > 1, scope) == "NEW.id > 1"
     late = Column("late", Integer)
-    scope.table.append_column(late)
-    wider = dataclasses.replace(scope, columns={**scope.columns, "late": late})
+    scope.columns.table.append_column(late)
+    by_attribute = {**scope.columns.by_attribute, "late": late}
+    columns = dataclasses.replace(scope.columns, by_attribute=by_attribute)
+    wider = dataclasses.replace(scope, columns=columns)
     assert condition_sql(new.late > new.id, wider) == "NEW.late > NEW.id"
     assert condition_sql(lambda _, new: new.late > new.id, wider) == "NEW.late > NEW.id"
 
@@ -193,6 +267,48 @@ def test_a_generated_column_has_a_value_in_the_old_row_alone(scope: RowScope) ->
     for condition in (new.area > 1, AnyChange("area"), AllChange("area")):
         with pytest.raises(ConditionError, match="^Note: new.area is generated, and"):
             condition_sql(condition, scope)
+
+
+@pytest.mark.parametrize(
+    ("condition", "named"),
+    [
+        (new.double > 1, "new.double"),
+        (old.double > 1, "old.double"),
+        (lambda old, new: new.double > 1, "new.double"),
+        (AnyChange("double"), "old.double"),
+        (text('NEW."Twice" > 1'), "new.Twice"),
+        (text("old . \"Twice\" > 1 AND note = '--'"), "old.Twice"),
+        (text('("new")."Twice" > 1'), "new.Twice"),
+        (and_(new.id > 1, text('NEW."Twice" > 1')), "new.Twice"),
+    ],
+)
+def test_a_generated_column_that_is_not_stored_has_no_value_in_a_trigger(
+    scope: RowScope, condition: Any, named: str
+) -> None:
+    with pytest.raises(ConditionError) as caught:
+        condition_sql(condition, scope)
+    assert str(caught.value) == (
+        f"Note: a condition uses {named}, but the generated column 'Twice' is not "
+        "stored, so it has no value in a trigger; use the columns it is made of, or "
+        "have it stored: Computed(..., persisted=True)"
+    )
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "NEW.twice > 1",  # folds to lower case, and so is another column
+        'renew."Twice" > 1',
+        "NEW.title = 'NEW.\"Twice\"'",
+        "NEW.title = E'\\' NEW.\"Twice\"'",
+        'NEW.title = $a$ NEW."Twice" $a$',
+        'NEW.id > 1 /* NEW."Twice" */',
+        'NEW.id > 1 -- NEW."Twice"',
+        'NEW."a NEW.Twice" > 1',
+    ],
+)
+def test_what_only_looks_like_a_column_is_none(scope: RowScope, sql: str) -> None:
+    assert condition_sql(text(sql.replace(":", "\\:")), scope) == sql
 
 
 @pytest.mark.parametrize(

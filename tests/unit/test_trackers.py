@@ -60,12 +60,13 @@ def columns() -> TrackedColumns:
     return TrackedColumns(
         subject="Note",
         table=table,
-        columns={
+        by_attribute={
             "id": table.c.id,
             "size": size,
             "title": table.c.title,
             "secret": table.c.secret,
         },
+        virtual={},
         key=("id",),
         stored=("id", "size", "title"),
         object_id="pgh_obj_id",

@@ -1,0 +1,105 @@
+"""What is particular to a type of column: its literals, its equality, its values."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+from typing import Any
+
+import pytest
+from sqlalchemy import types
+from sqlalchemy.dialects import postgresql
+
+from sa_history.sql.column_types import (
+    cast_of_literal,
+    equality,
+    equality_is_identity,
+    literal_sql,
+    wrong_value,
+)
+
+
+class State(enum.Enum):
+    OPEN = "open"
+
+
+class Upper(types.TypeDecorator[str]):
+    impl = types.String
+    cache_ok = True
+
+
+@pytest.mark.parametrize(
+    ("type_", "operator", "is_identity"),
+    [
+        (types.Integer(), "OPERATOR(pg_catalog.=)", True),
+        (types.String(), "OPERATOR(pg_catalog.=)", True),
+        (types.String(collation="und"), "OPERATOR(pg_catalog.=)", False),
+        (types.Enum(State), "OPERATOR(pg_catalog.=)", True),
+        (types.DateTime(), "OPERATOR(pg_catalog.=)", True),
+        (types.Time(), "OPERATOR(pg_catalog.=)", False),
+        (types.Numeric(), "OPERATOR(pg_catalog.=)", False),
+        (types.Float(), "OPERATOR(pg_catalog.=)", False),
+        (types.Double(), "OPERATOR(pg_catalog.=)", False),
+        (types.Interval(), "OPERATOR(pg_catalog.=)", False),
+        (Upper(), "OPERATOR(pg_catalog.=)", True),
+        (postgresql.CITEXT(), "=", False),
+        (postgresql.JSONB(), "=", False),
+        (postgresql.ARRAY(types.Integer), "=", False),
+        (postgresql.DOMAIN("short", types.String()), "=", False),
+    ],
+)
+def test_values_are_equal_by_an_operator_that_tells_more_or_less(
+    type_: types.TypeEngine[Any], operator: str, is_identity: bool
+) -> None:
+    assert equality(type_) == operator
+    assert equality_is_identity(type_) == is_identity
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "literal"),
+    [
+        (types.String(), "a\\b", " E'a\\\\b'"),
+        (postgresql.CITEXT(), "it's", "'it''s'"),
+        (types.LargeBinary(), b"\x00'", " E'\\\\x0027'::bytea"),
+        (types.Integer(), 5, None),
+        (Upper(), "a", None),
+    ],
+)
+def test_a_literal_is_written_here_or_by_the_type(
+    type_: types.TypeEngine[Any], value: Any, literal: str | None
+) -> None:
+    assert literal_sql(type_, value) == literal
+
+
+def test_a_literal_that_would_be_a_text_is_cast_to_its_type() -> None:
+    assert isinstance(cast_of_literal(types.Uuid()), types.Uuid)
+    assert isinstance(cast_of_literal(types.Time()), types.Time)
+    assert cast_of_literal(types.String()) is None
+    assert cast_of_literal(types.Integer()) is None
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "reason"),
+    [
+        (types.Integer(), 5, None),
+        (types.Integer(), True, "its values are of type int"),
+        (types.Date(), "today", "its values are of type date"),
+        (types.Date(), datetime.date(2024, 5, 1), None),
+        (types.String(3), "four", "it has 3 characters at most"),
+        (types.Enum(State), "OPEN", None),
+        (types.Enum(State), State.OPEN, None),
+        (types.Enum(State), "open", "it has <State.OPEN: 'open'>"),
+        (types.Enum("a", "b"), "c", "it has 'a', 'b'"),
+        (postgresql.JSONB(), [1], None),
+        (postgresql.INET(), object(), None),
+        (
+            postgresql.DOMAIN("short", types.String(3)),
+            "four",
+            "it has 3 characters at most",
+        ),
+    ],
+)
+def test_a_value_that_a_column_cannot_hold_is_told_with_the_reason(
+    type_: types.TypeEngine[Any], value: Any, reason: str | None
+) -> None:
+    assert wrong_value(type_, value) == reason
