@@ -17,7 +17,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, joinedload, mapped_
 
 import sa_history as history
 from sa_history import AfterDelete, Snapshot, track
-from sa_history.contexts.stack import DEEPEST
+from sa_history.contexts.json_values import MAX_DEPTH
 from sa_history.exc import ContextError, IgnoreError
 
 SCALE = int(os.environ.get("INJECTION_SCALE", "1"))
@@ -201,7 +201,7 @@ BAD: dict[str, Any] = {
     "NUL in a key": {"\0": 1},
     "surrogate in a key": {"\ud800": 1},
     "no repr": Unspeakable(),
-    "too deep": nested(DEEPEST + 1),
+    "too deep": nested(MAX_DEPTH + 1),
     "1,000 deep": nested(1_000),
     "too deep for Python": nested(100_000),
     "1 MB and NUL": "x" * 2**20 + "\0",
@@ -257,7 +257,7 @@ def test_numbers_of_many_digits_are_refused_or_stored(
 def test_what_is_nested_as_deep_as_may_be_is_stored_from_any_depth_of_the_stack(
     pg_engine: Engine, note: Any
 ) -> None:
-    value = nested(DEEPEST)
+    value = nested(MAX_DEPTH)
 
     def work(depth: int) -> None:
         if depth:
