@@ -56,8 +56,12 @@ SITE_PACKAGES = "import sysconfig; print(sysconfig.get_path('purelib'))"
 
 # What the oldest versions of all dependencies are most likely to do otherwise.
 CORE = [
-    "tests/context/test_blocks.py",
-    "tests/context/test_travel.py",
+    "tests/context/test_autocommit.py",
+    "tests/context/test_nesting.py",
+    "tests/context/test_other_drivers.py",
+    "tests/context/test_stored_contexts.py",
+    "tests/context/test_targets.py",
+    "tests/context/test_ways_to_write.py",
     "tests/db/ways_to_write",
     "tests/migrations",
 ]

@@ -174,7 +174,10 @@ def aggregate(
     page = _page(sources, criteria, order, limit)
     rows = _with_details(page, [source.tracking for source in sources])
     columns = [c for c in vars(AggregateEvent).values() if isinstance(c, ColumnClause)]
-    return select(*columns).select_from(rows).order_by(*order)
+    # SQLAlchemy gives an anonymous label to the expression that a type selects for a
+    # column without a table.
+    labeled = (c.label(c.name) for c in columns)
+    return select(*labeled).select_from(rows).order_by(*order)
 
 
 @dataclass(frozen=True, eq=False)

@@ -376,7 +376,8 @@ def test_drop_all_leaves_nothing_whatever_it_is_called(
 def by_psql(world: World, connection: Connection, psql: Callable[[str], None]) -> None:
     """What ``sa-history ddl`` prints, by psql."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        commands.ddl([world.metadata], without_tables=False)
+        database = commands.Database([world.metadata], "sa-history {}", None)
+        commands.ddl(database, without_tables=False)
     connection.commit()
     psql(printed.getvalue())
 

@@ -296,7 +296,7 @@ WRONG_URLS = {
     "": "no database; give --url, or set DATABASE_URL",
     "nonsense": "the URL of the database cannot be used: Could not parse",
     "mydb://x/y": "the URL of the database cannot be used: Can't load plugin",
-    "sqlite://": "event tables, got an engine for sqlite; use a postgresql:// URL",
+    "sqlite://": "needs PostgreSQL, got an engine for sqlite; use a postgresql:// URL",
     "postgresql://nobody@/x?host=/nowhere": "the database cannot be reached: ",
 }
 
