@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from sqlalchemy import ARRAY, Connection, Text, bindparam, text
 
 from sa_history.ddl.fingerprint import PREFIX
+from sa_history.ddl.foreign_keys import ReferentialActions
 from sa_history.sql import catalog_queries as catalog
 from sa_history.sql.compose import (
     Fragment,
@@ -284,6 +285,52 @@ def read_partitions(connection: Connection, schemas: Sequence[str]) -> list[Part
         )
         for row in _rows(connection, catalog.PARTITIONS, schemas)
     ]
+
+
+@dataclass(frozen=True)
+class Child:
+    """A table that is a partition of another, or inherits from it.
+
+    :param name: of the table.
+    :param parent: the other table.
+    :param is_partition: whether it is a partition.
+    """
+
+    name: Qualified
+    parent: Qualified
+    is_partition: bool
+
+
+def read_children(connection: Connection, schemas: Sequence[str]) -> list[Child]:
+    """Read the tables that are partitions, or inherit from others.
+
+    :param schemas: of these tables.
+    """
+    return [
+        Child(
+            Qualified(row.schema, row.name),
+            Qualified(row.parent_schema, row.parent),
+            row.is_partition,
+        )
+        for row in _rows(connection, catalog.CHILDREN, schemas)
+    ]
+
+
+def read_foreign_keys(
+    connection: Connection, schemas: Sequence[str]
+) -> dict[Hashable, list[ReferentialActions]]:
+    """Read what foreign keys do to the rows of their tables.
+
+    :param schemas: of these tables.
+    :return: the foreign keys of each table, by its name.
+    """
+    found: dict[Hashable, list[ReferentialActions]] = {}
+    for row in _rows(connection, catalog.FOREIGN_KEYS, schemas):
+        parent = Qualified(row.parent_schema, row.parent)
+        found.setdefault(Qualified(row.schema, row.name), []).append(
+            ReferentialActions(parent, row.deletes, row.updates)
+        )
+    return found
 
 
 def read_columns(
