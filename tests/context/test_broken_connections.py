@@ -171,6 +171,28 @@ def test_interruption_is_raised_as_it_is_where_the_driver_raises_another_error(
     assert seen() == [("b", None)]
 
 
+def test_interruption_while_the_end_of_a_pipeline_is_sent_is_raised_and_no_more(
+    pg_engine: Engine, note: Any, seen: Seen
+) -> None:
+    """As by a timeout of gevent, which comes wherever the driver waits."""
+
+    def wait(generator: Any, *args: Any, **options: Any) -> Any:
+        if generator.__name__ != "_exit_gen":
+            return type(driver).wait(driver, generator, *args, **options)
+        next(generator)
+        generator.close()  # or Python tells what it raises to nobody but the console
+        raise Stopped
+
+    with pg_engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        connection.execute(text("SELECT 1"))
+        driver.wait = wait
+        with history.context(connection, user=7), pytest.raises(Stopped):
+            connection.execute(insert(note).values(body="a"))
+        assert driver.closed
+    assert seen() == []
+
+
 def test_error_in_a_handler_of_an_interruption_is_that_of_the_server(
     in_connection: InConnection, pg_engine: Engine, note: Any
 ) -> None:

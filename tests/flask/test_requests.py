@@ -183,6 +183,30 @@ def test_an_application_says_what_is_recorded(
     ]
 
 
+def test_an_object_that_a_view_changes_in_place_is_recorded_as_it_was_each_time(
+    db: SQLAlchemy, note: Any, new_app: NewApp, add: Add, seen: Seen
+) -> None:
+    app = new_app(db, History(db, context=lambda: {"steps": flask.g.steps}))
+    with app.app_context():
+        db.create_all()
+
+    def write() -> str:
+        flask.g.steps = []
+        for step in ("first", "second"):
+            flask.g.steps.append({"name": step})
+            add(step)
+            flask.g.steps[0]["name"] = "renamed"
+        return add("again")
+
+    serve(app, write=write).get("/write")
+    first, second, renamed = ({"name": n} for n in ("first", "second", "renamed"))
+    assert seen() == [
+        ("first", told("/write", steps=[first])),
+        ("second", told("/write", steps=[renamed, second])),
+        ("again", told("/write", steps=[renamed, second])),
+    ]
+
+
 def test_a_value_that_is_not_json_is_refused_each_time(
     db: SQLAlchemy, note: Any, new_app: NewApp, add: Add, seen: Seen
 ) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from typing import Any
 
 from sqlalchemy.engine.interfaces import Dialect
+
+from sa_history.contexts.connection_state import ConnectionState
 
 
 class Driver(ABC):
@@ -38,3 +41,18 @@ class Driver(ABC):
         :param connection: the driver's own connection, not SQLAlchemy's adapter of it.
         :param info: what SQLAlchemy's pool keeps with it.
         """
+
+
+def warn_of_loss(state: ConnectionState, reason: str, stacklevel: int) -> None:
+    """Warn if a statement is sent without the settings that the active blocks ask for.
+
+    :param state: of the connection.
+    :param reason: why they cannot be sent.
+    :param stacklevel: as of :func:`warnings.warn`, seen from the caller.
+    """
+    for is_lost, what in (
+        (state.current_frame() is not None, "the context in force is not recorded"),
+        (state.is_ignoring(), "triggers that are ignored run all the same"),
+    ):
+        if is_lost:
+            warnings.warn(f"{what}: {reason}", stacklevel=stacklevel + 1)

@@ -9,7 +9,6 @@ that has a context.
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -24,7 +23,7 @@ from sa_history.contexts.connection_state import (
     existing_state,
     state_of,
 )
-from sa_history.contexts.drivers.base import Driver
+from sa_history.contexts.drivers.base import Driver, warn_of_loss
 from sa_history.contexts.drivers.statements import must_come_first
 from sa_history.sql.session_settings import SETTING_NAMES
 
@@ -119,24 +118,16 @@ def _before_cursor_execute(
         return
     state = state_of(connection.info)
     if _is_autocommit(connection):
-        _warn_of_autocommit(state)
+        warn_of_loss(
+            state,
+            "in AUTOCOMMIT only the psycopg driver can send it together with the "
+            "statement",
+            stacklevel=2,
+        )
         return
     settings = state.pending(_status(state))
     if settings is not None:
         _send(connection, state, settings)
-
-
-def _warn_of_autocommit(state: ConnectionState) -> None:
-    for is_lost, what in (
-        (state.current_frame() is not None, "the context in force is not recorded"),
-        (state.is_ignoring(), "triggers that are ignored run all the same"),
-    ):
-        if is_lost:
-            warnings.warn(
-                f"{what}: in AUTOCOMMIT only the psycopg driver can send it "
-                "together with the statement",
-                stacklevel=3,
-            )
 
 
 def _before_commit(connection: Connection) -> None:
