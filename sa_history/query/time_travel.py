@@ -11,14 +11,26 @@ from __future__ import annotations
 
 import copy
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, Table, event, func, inspect, select
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Table,
+    event,
+    func,
+    inspect,
+    select,
+    table,
+    update,
+)
 from sqlalchemy.dialects.postgresql.base import PGCompiler, PGDDLCompiler
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.exc import NoInspectionAvailable, UnboundExecutionError
 from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.sql import visitors
 
 from sa_history.capture.context_table import is_context_table
 from sa_history.capture.event_table import is_event_table
@@ -26,10 +38,17 @@ from sa_history.exc import PastError
 from sa_history.query.as_of_rows import PointInTime, rows_as_of
 from sa_history.sql.naming import AS_OF
 from sa_history.tracking.completeness import complete_tracking, missing_operations
+from sa_history.tracking.databases import (
+    ASKED,
+    database_of,
+    is_same_database,
+    may_have_several,
+    written_by,
+)
 from sa_history.tracking.event_class import Event
 from sa_history.tracking.registry import Tracking, trackings_of_table
 from sa_history.util.postgresql import require_postgresql
-from sa_history.util.sessions import is_async_engine, sync_side, unscoped
+from sa_history.util.sessions import is_async, is_async_engine, sync_side, unscoped
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -82,7 +101,8 @@ def as_of(
             f"{given!r}"
         )
     point, value = _point_in_time(given[0], is_transaction=transaction is not None)
-    return AsOf(target, point, value, frozenset(map(_table, allow)))
+    tracking = when.pgh_tracking if isinstance(when, Event) else None
+    return AsOf(target, point, value, frozenset(map(_table, allow)), tracking)
 
 
 def _point_in_time(given: Any, is_transaction: bool) -> tuple[PointInTime, str]:
@@ -108,12 +128,12 @@ def _table(allowed: Any) -> Table:
     if isinstance(allowed, Table):
         return allowed
     try:
-        table = inspect(allowed).local_table
+        mapped = inspect(allowed).local_table
     except (NoInspectionAvailable, AttributeError):
-        table = None
-    if not isinstance(table, Table):
+        mapped = None
+    if not isinstance(mapped, Table):
         raise PastError(f"allow takes mapped classes and tables, got {allowed!r}")
-    return table
+    return mapped
 
 
 class AsOf:
@@ -122,58 +142,61 @@ class AsOf:
     :param point: the event column that decides which events are seen.
     :param value: the point in time, as the text of the setting.
     :param allowed: the tables that are read as they are now.
+    :param tracking: the tracking of the event that is the point in time, if one is.
     """
 
     def __init__(
-        self, target: Any, point: PointInTime, value: str, allowed: frozenset[Table]
+        self,
+        target: Any,
+        point: PointInTime,
+        value: str,
+        allowed: frozenset[Table],
+        tracking: Tracking | None,
     ) -> None:
-        self._target = target
+        self.target = target
         self._point = point
         self._value = value
         self._allowed = allowed
-        self._connection: Any = None
+        self._tracking = tracking
         self._session: Any = None
 
     def __enter__(self) -> Session:
-        bind = _bind_of(self._target)
-        if not isinstance(bind, Engine):
-            raise PastError(f"as_of got {self._target!r}; write 'async with' for it")
-        connection = self._connection = bind.connect()
-        try:
-            self._prepare(connection)
-            session = self._session = Session(connection, autoflush=False)
-        except BaseException:
-            connection.close()
-            raise
-        event.listen(session, "after_begin", self._set_point)
+        source = _source_of(self.target)
+        if is_async(self.target):
+            raise PastError(f"as_of got {self.target!r}; write 'async with' for it")
+        session = self._session = _PastSession(block=self, source=source)
+        session.open()
         return session
 
     def __exit__(self, *_: object) -> None:
-        self._session.close()
-        self._connection.close()
+        self._session.close_databases()
 
     async def __aenter__(self) -> AsyncSession:
-        bind = _bind_of(self._target)
-        if isinstance(bind, Engine):
-            raise PastError(f"as_of got {self._target!r}; write 'with' for it")
+        source = _source_of(self.target)
+        if not is_async(self.target):
+            raise PastError(f"as_of got {self.target!r}; write 'with' for it")
         # Imported here, as it needs greenlet. An async target has loaded it already.
         from sqlalchemy.ext.asyncio import AsyncSession
 
-        connection = self._connection = await bind.connect()
-        try:
-            await connection.run_sync(self._prepare)
-            session = self._session = AsyncSession(connection, autoflush=False)
-        except BaseException:
-            await connection.close()
-            raise
-        event.listen(session.sync_session, "after_begin", self._set_point)
+        session = self._session = AsyncSession(
+            sync_session_class=_PastSession, block=self, source=source
+        )
+        await self._session.run_sync(_PastSession.open)
         return session
 
     async def __aexit__(self, *_: object) -> None:
-        await self._session.close()
-        await self._connection.close()
+        await self._session.run_sync(_PastSession.close_databases)
 
-    def _prepare(self, connection: Connection) -> None:
+    def home_in(self, session: Session) -> Engine | None:
+        """Return the only database that has the point in time, None for a time."""
+        if self._point is PointInTime.TIME:
+            return None
+        if self._tracking is not None:
+            return database_of(session, written_by(self._tracking))
+        return database_of(session, {"clause": update(_ANY_TABLE)})
+
+    def prepare(self, connection: Connection) -> None:
+        """Let a connection read tables as of the point in time."""
         require_postgresql(connection, "history.as_of")
         # All statements read one snapshot. PostgreSQL refuses to write, too.
         connection.execution_options(
@@ -181,36 +204,114 @@ class AsOf:
         )
         connection.dialect = _dialect_for(connection, self._point, self._allowed)
 
-    def _set_point(
+    def set_point(
         self, _: Session, __: SessionTransaction, connection: Connection
     ) -> None:
+        """Set the point in time for the transaction of a connection."""
         connection.execute(select(func.set_config(AS_OF, self._value, True)))
 
 
-def _bind_of(target: Any) -> Any:
-    """Return the engine of a target, an async one for an async target."""
+class _PastSession(Session):
+    """The session of a block, with a connection to each database that is read.
+
+    :param block: the block.
+    :param source: the session that is asked in which database a table is.
+    :param options: the arguments that ``AsyncSession`` gives.
+    """
+
+    def __init__(self, *, block: AsOf, source: Session, **options: Any) -> None:
+        super().__init__(autoflush=False, info={ASKED: source}, **options)
+        self._block = block
+        self._source = source
+        self._home: Engine | None = None
+        self._opened: dict[Any, Connection] = {}
+        self._closing = ExitStack()
+        event.listen(self, "after_begin", block.set_point)
+
+    def open(self) -> None:
+        """Connect to the database, or find out whose numbers the point in time has."""
+        if not may_have_several(self._source):
+            self.get_bind()
+            return
+        try:
+            self._home = self._block.home_in(self)
+        except UnboundExecutionError as error:
+            raise self._unknown() from error
+
+    def close_databases(self) -> None:
+        """Close the session and all its connections."""
+        with self._closing:
+            self.close()
+
+    def get_bind(
+        self, mapper: Any = None, *, clause: Any = None, bind: Any = None, **_: Any
+    ) -> Any:
+        """Return the connection to the database that has the rows of a class."""
+        if bind is not None:
+            return bind
+        asked = {"mapper": mapper, "clause": clause}
+        asked = {name: value for name, value in asked.items() if value is not None}
+        try:
+            database = self._database_of(asked)
+            if database.pool not in self._opened:
+                engine = self._source.get_bind(**asked).engine
+                self._opened[database.pool] = self._connect(engine)
+        except UnboundExecutionError as error:
+            raise self._unknown() from error
+        return self._opened[database.pool]
+
+    def _unknown(self) -> PastError:
+        return PastError(
+            f"as_of cannot tell the database of {self._block.target!r}, since it has "
+            "several or none; give it an engine"
+        )
+
+    def _database_of(self, asked: Mapping[str, Any]) -> Engine:
+        if not may_have_several(self._source):
+            return self._source.get_bind().engine
+        read = _first_table(**asked)
+        database = database_of(self, {**asked, "clause": update(read)})
+        if self._home is not None and not is_same_database(database, self._home):
+            raise PastError(
+                f"{read.name!r} is in another database, in which events and "
+                "transactions have other numbers; give as_of a datetime, or the "
+                "engine of that database"
+            )
+        return database
+
+    def _connect(self, engine: Engine) -> Connection:
+        with ExitStack() as stack:
+            connection = stack.enter_context(engine.connect())
+            self._block.prepare(connection)
+            self._closing.push(stack.pop_all())
+        return connection
+
+
+_ANY_TABLE = table("any_table")
+"""A table that no session knows, to ask for the database that it has by default."""
+
+
+def _first_table(mapper: Any = None, clause: Any = None) -> Any:
+    """Return the table that a mapper or else a clause is about, as far as is known."""
+    read = clause if mapper is None else mapper.local_table
+    found = () if read is None else visitors.iterate(read)
+    return next((one for one in found if isinstance(one, Table)), _ANY_TABLE)
+
+
+def _source_of(target: Any) -> Session:
+    """Return a session that knows the databases of a target."""
     target = unscoped(target)
     session = sync_side(target)
-    if not isinstance(session, Session):
-        # An engine has the attribute, too, and is its own engine.
-        bind = target if is_async_engine(target) else getattr(target, "engine", None)
-        if bind is None:
-            raise PastError(
-                f"as_of takes a session, a connection or an engine, got {target!r}"
-            )
-        return bind
-    try:
-        engine = session.get_bind().engine
-    except UnboundExecutionError as error:
+    if isinstance(session, Session):
+        source: Session = session.info.get(ASKED, session)
+        return source
+    # An engine has the attribute, too, and is its own engine.
+    engine = target if is_async_engine(target) else getattr(target, "engine", None)
+    if engine is None:
         raise PastError(
-            f"as_of cannot tell the database of {target!r}, since it has several or "
-            "none; give it an engine"
-        ) from error
-    if session is target:
-        return engine
-    from sqlalchemy.ext.asyncio import AsyncEngine
-
-    return AsyncEngine(engine)
+            f"as_of takes a session, a connection or an engine, got {target!r}"
+        )
+    return Session(getattr(engine, "sync_engine", engine))
 
 
 def _dialect_for(
