@@ -12,7 +12,8 @@ from __future__ import annotations
 import copy
 import datetime
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
@@ -28,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql.base import PGCompiler, PGDDLCompiler
 from sqlalchemy.engine.interfaces import Dialect
-from sqlalchemy.exc import NoInspectionAvailable, UnboundExecutionError
+from sqlalchemy.exc import DBAPIError, NoInspectionAvailable, UnboundExecutionError
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.sql import visitors
 
@@ -56,6 +57,9 @@ if TYPE_CHECKING:
 # SQLAlchemy's compiler has no types; what it is given is passed on as it is.
 # mypy: disable-error-code="override, no-untyped-call"
 
+TRANSLATE = "schema_translate_map"
+"""The execution option that says which schemas stand for those of the tables."""
+
 DIALECTS = "_sa_history_past"
 """The attribute of an engine's dialect that keeps the dialects made of it here."""
 
@@ -72,10 +76,12 @@ def as_of(
     ``get``, ``select``, joins, aggregates and relationships return the rows of then:
     those that were deleted later are there, those that were inserted later are not.
     The session has a connection of its own, so it does not see what ``target`` has not
-    committed.
+    committed. It reads the schemas that ``target`` reads, by its
+    ``schema_translate_map`` and ``search_path``.
 
-    :param target: a session, a connection or an engine, whose database is read. With
-        an async one, write ``async with``.
+    :param target: a session, a connection or an engine, whose database is read; of a
+        session of several databases, that of each class. With an async one, write
+        ``async with``.
     :param when: a time with its time zone, or an event, whose change is the last one
         to be seen.
     :param transaction: in place of ``when``, the number of the last transaction whose
@@ -84,9 +90,11 @@ def as_of(
         be read as they are now.
     :return: a block, for ``with`` or ``async with``.
     :raises PastError: no point in time is given, or several, or the target's database
-        is not known; within the block, if a table is not tracked in full, or a
-        statement writes or is text.
-    :raises DialectError: on entering the block, if the database is not PostgreSQL.
+        is not known; within the block, if a table is not tracked in full or is in
+        another database than an event or a transaction, or a statement writes or is
+        text.
+    :raises DialectError: on entering the block, if the database is not PostgreSQL; on
+        reading, if the session has several.
 
     Example::
 
@@ -204,9 +212,7 @@ class AsOf:
         )
         connection.dialect = _dialect_for(connection, self._point, self._allowed)
 
-    def set_point(
-        self, _: Session, __: SessionTransaction, connection: Connection
-    ) -> None:
+    def set_point(self, connection: Connection) -> None:
         """Set the point in time for the transaction of a connection."""
         connection.execute(select(func.set_config(AS_OF, self._value, True)))
 
@@ -225,11 +231,13 @@ class _PastSession(Session):
         self._source = source
         self._home: Engine | None = None
         self._opened: dict[Any, Connection] = {}
+        self.schemas: dict[Any, _Schemas] = {}
         self._closing = ExitStack()
-        event.listen(self, "after_begin", block.set_point)
+        event.listen(self, "after_begin", self._begun)
 
     def open(self) -> None:
         """Connect to the database, or find out whose numbers the point in time has."""
+        self.schemas |= _schemas_of(sync_side(self._block.target))
         if not may_have_several(self._source):
             self.get_bind()
             return
@@ -254,8 +262,8 @@ class _PastSession(Session):
         try:
             database = self._database_of(asked)
             if database.pool not in self._opened:
-                engine = self._source.get_bind(**asked).engine
-                self._opened[database.pool] = self._connect(engine)
+                bind = self._source.get_bind(**asked)
+                self._opened[database.pool] = self._connect(bind)
         except UnboundExecutionError as error:
             raise self._unknown() from error
         return self._opened[database.pool]
@@ -265,6 +273,18 @@ class _PastSession(Session):
             f"as_of cannot tell the database of {self._block.target!r}, since it has "
             "several or none; give it an engine"
         )
+
+    def _schemas_in(self, pool: Any) -> _Schemas:
+        return self.schemas.get(pool, _Schemas(None, None))
+
+    def _begun(
+        self, _: Session, __: SessionTransaction, connection: Connection
+    ) -> None:
+        self._block.set_point(connection)
+        path = self._schemas_in(connection.engine.pool).search_path
+        if path is not None:
+            set_path = func.set_config("search_path", path, True)
+            connection.execute(select(set_path))
 
     def _database_of(self, asked: Mapping[str, Any]) -> Engine:
         if not may_have_several(self._source):
@@ -279,12 +299,67 @@ class _PastSession(Session):
             )
         return database
 
-    def _connect(self, engine: Engine) -> Connection:
+    def _connect(self, bind: Engine | Connection) -> Connection:
+        pool = bind.engine.pool
+        if pool not in self.schemas and isinstance(bind, Connection):
+            self.schemas[pool] = _schemas_on(bind)
+        # SQLAlchemy 2.1 has options of sessions, which go before those of connections.
+        options = getattr(self._source, "execution_options", {})
+        translate = options.get(TRANSLATE) or self._schemas_in(pool).translate
         with ExitStack() as stack:
-            connection = stack.enter_context(engine.connect())
+            connection = stack.enter_context(bind.engine.connect())
             self._block.prepare(connection)
+            if translate is not None:
+                connection.execution_options(**{TRANSLATE: translate})
             self._closing.push(stack.pop_all())
         return connection
+
+
+@dataclass(frozen=True)
+class _Schemas:
+    """The schemas in which a connection finds tables.
+
+    :param translate: its ``schema_translate_map``, None without one.
+    :param search_path: its ``search_path``; None for that of new connections.
+    """
+
+    translate: Mapping[str | None, str | None] | None
+    search_path: str | None
+
+
+def _schemas_of(target: Any) -> dict[Any, _Schemas]:
+    """Return the schemas of the open connections of a target, by their pool.
+
+    :param target: a session, a connection or anything else, which has none.
+    """
+    if isinstance(target, _PastSession):
+        return target.schemas
+    if isinstance(target, Connection):
+        return {target.engine.pool: _schemas_on(target)}
+    transaction: Any = target.get_transaction() if isinstance(target, Session) else None
+    # SQLAlchemy 2.0 keeps them under a private name only.
+    entries = [] if transaction is None else transaction._connections.values()
+    connections = {entry[0] for entry in entries}
+    return {c.engine.pool: _schemas_on(c) for c in connections}
+
+
+def _schemas_on(connection: Connection) -> _Schemas:
+    """Return the schemas of a connection.
+
+    :raises PastError: its transaction has failed, so that it cannot be asked.
+    """
+    translate = connection.get_execution_options().get(TRANSLATE)
+    is_gone = connection.closed or connection.invalidated
+    if is_gone or connection.dialect.name != "postgresql":
+        return _Schemas(translate, None)
+    path = select(func.current_setting("search_path"))
+    try:
+        with nullcontext() if connection.in_transaction() else connection.begin():
+            return _Schemas(translate, connection.scalar(path))
+    except DBAPIError as error:
+        raise PastError(
+            f"as_of cannot ask {connection!r} for its search_path; roll back first"
+        ) from error
 
 
 _ANY_TABLE = table("any_table")
