@@ -31,7 +31,6 @@ from sqlalchemy.dialects.postgresql.base import PGCompiler, PGDDLCompiler
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.exc import DBAPIError, NoInspectionAvailable, UnboundExecutionError
 from sqlalchemy.orm import Session, SessionTransaction
-from sqlalchemy.sql import visitors
 
 from sa_history.capture.context_table import is_context_table
 from sa_history.capture.event_table import is_event_table
@@ -44,6 +43,7 @@ from sa_history.tracking.databases import (
     database_of,
     is_same_database,
     may_have_several,
+    tables_in,
     written_by,
 )
 from sa_history.tracking.event_class import Event
@@ -369,8 +369,7 @@ _ANY_TABLE = table("any_table")
 def _first_table(mapper: Any = None, clause: Any = None) -> Any:
     """Return the table that a mapper or else a clause is about, as far as is known."""
     read = clause if mapper is None else mapper.local_table
-    found = () if read is None else visitors.iterate(read)
-    return next((one for one in found if isinstance(one, Table)), _ANY_TABLE)
+    return next(tables_in(read), _ANY_TABLE)
 
 
 def _source_of(target: Any) -> Session:

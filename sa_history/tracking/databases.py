@@ -8,12 +8,13 @@ about the tracked model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, update
+from sqlalchemy import ClauseElement, Connection, Engine, Table, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql import visitors
 
 from sa_history.exc import HistoryError
 from sa_history.tracking.registry import Tracking
@@ -68,6 +69,17 @@ def database_of(session: Session, bind_arguments: Mapping[str, Any]) -> Engine:
         **bind_arguments
     )
     return bind.engine
+
+
+def tables_in(clause: Any) -> Iterator[Table]:
+    """Yield the tables that a statement, or a part of one, is about.
+
+    :param clause: any that ``Session.execute`` takes; a sequence has no tables.
+    """
+    if isinstance(clause, ClauseElement):
+        for element in visitors.iterate(clause):
+            if isinstance(element, Table):
+                yield element
 
 
 def is_same_database(one: Engine, other: Engine) -> bool:

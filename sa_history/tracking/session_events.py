@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Engine, Table, event, update
+from sqlalchemy import Engine, event, update
 from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
-from sqlalchemy.sql import visitors
 
 from sa_history.exc import EventsError
 from sa_history.tracking.context_class import Context
@@ -23,6 +22,7 @@ from sa_history.tracking.databases import (
     may_have_several,
     read_by,
     require_one_database,
+    tables_in,
     written_by,
 )
 from sa_history.tracking.event_class import Event
@@ -70,8 +70,7 @@ def _trackings_in(statement: Any) -> Iterator[Tracking]:
 
     Those of the MetaData, if it is about contexts only.
     """
-    found = visitors.iterate(statement)
-    tables = {table for table in found if isinstance(table, Table)}
+    tables = {*tables_in(statement)}
     for metadata in dict.fromkeys(table.metadata for table in tables):
         history = history_of(metadata)
         if history is not None:

@@ -12,17 +12,21 @@ from typing import Any
 
 import pytest
 from sqlalchemy import (
+    DDL,
     URL,
     Column,
     Engine,
     ForeignKey,
+    Integer,
     MetaData,
+    Sequence,
     Table,
     create_engine,
     delete,
     event,
     func,
     insert,
+    inspect,
     select,
     text,
     update,
@@ -37,6 +41,7 @@ from sqlalchemy.orm import (
     relationship,
     selectinload,
 )
+from sqlalchemy.schema import CreateSequence
 from sqlalchemy.sql.dml import UpdateBase
 
 import sa_history as history
@@ -498,11 +503,60 @@ def test_other_statements_go_where_they_went(
         assert session.scalar(text("SELECT count(*) FROM guest")) == 1
         assert session.scalar(select(func.count()).select_from(hotel.Guest)) == 1
         untracked = Table("x", MetaData(), Column("id", ForeignKey("y.id")))
-        session.execute(text("CREATE TABLE x (id int)"))
+        session.execute(DDL("CREATE TABLE x (id int)"))
         session.execute(insert(untracked).values(id=1))
         given = {"bind": engines[1]}
         found = session.scalars(select(hotel.Room.events.model), bind_arguments=given)
         assert len(found.all()) == 2
+
+
+def test_statements_without_tables_go_where_they_went(
+    hotel: SimpleNamespace, engines: tuple[Engine, Engine]
+) -> None:
+    with make(Session, by_get_bind(hotel, *engines)) as session:
+        session.execute(CreateSequence(Sequence("numbers")))
+        assert session.scalar(Sequence("numbers")) == 1
+        assert session.scalar(func.abs(-1)) == 1
+
+
+def test_contexts_are_read_where_all_models_of_the_metadata_are(
+    hotel: SimpleNamespace, engines: tuple[Engine, Engine]
+) -> None:
+    with Session(**by_bases(hotel, *engines)) as session:
+        write(session, hotel)
+        contexts = inspect(hotel.Room.events.model).attrs.pgh_context.entity
+        (found,) = session.scalars(select(contexts.class_)).all()
+        assert found.metadata == {"user": 7}
+        assert found.parent is None
+        table = contexts.local_table
+        assert session.scalars(select(table.c.metadata)).all() == [{"user": 7}]
+        with history.context(session, outer=1), history.context(session, inner=2):
+            session.get_one(hotel.Room, 1).name = "newer"
+            session.commit()
+        last = session.scalars(hotel.Room.events.last()).one()
+        assert last.pgh_context.metadata == {"outer": 1, "inner": 2}
+        assert last.pgh_context.parent is None, "it made no change itself"
+
+
+def test_a_table_without_any_class_is_where_the_session_has_it(
+    base: type[DeclarativeBase], pg_engine: Engine
+) -> None:
+    lone = track()(
+        Table("lone", base.metadata, Column("id", Integer, primary_key=True))
+    )
+    base.metadata.create_all(pg_engine)
+    with Session(binds={lone: pg_engine}) as session:
+        session.execute(insert(lone).values(id=1))
+        session.commit()
+        last = session.scalars(history.events(lone).last()).one()
+        assert len(session.execute(AggregateEvent.select(lone)).all()) == 1
+        now = datetime.datetime.now(datetime.timezone.utc)
+        with history.as_of(session, now) as past:
+            assert past.scalars(select(lone.c.id)).all() == [1]
+        assert len(history.undo(session, lone, transaction=last).steps) == 1
+        assert session.scalars(select(lone.c.id)).all() == []
+        assert last.revert(session) is None
+        assert session.scalars(select(lone.c.id)).all() == [1]
 
 
 def test_engines_of_options_are_of_one_database(
