@@ -141,12 +141,11 @@ def undo(
     :return: the actions and conflicts, and the number of the session's transaction.
     :raises ConflictError: something has been changed again since; nothing is done.
     :raises UndoError: not exactly one of transaction and context is given, there is no
-        target, the events do not store all that is needed, or there is no order in
-        which it can be undone; nothing is done.
+        target, the session has the targets or the event in several databases, the
+        events do not store all that is needed, or there is no order in which it can be
+        undone; nothing is done.
     :raises EventsError: a target is not tracked, or it is a subclass and no event says
         which rows are of it.
-
-    In a session of several databases, the targets and the event are of one of them.
 
     Example::
 
