@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from sa_history.exc import EventsError
 from sa_history.tracking.completeness import stored_attributes
+from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.identity import identity_by_key
 from sa_history.tracking.stored_values import (
     may_read_none,
@@ -62,13 +63,14 @@ def restore(session: Session, event: Any, columns: Sequence[str] | None) -> Any:
     table = tracked.table
     is_row = [column == value for column, value in by_key.items()]
     session.flush()
-    values = _values_of(session, event, restored)
-    there = session.execute(select(*by_key).where(*is_row).with_for_update()).first()
+    rows = ModelSession(session, tracking)
+    values = _values_of(rows, event, restored)
+    there = rows.execute(select(*by_key).where(*is_row).with_for_update()).first()
     if there is None:
-        session.execute(inserted(table, {**by_key, **values}))
+        rows.execute(inserted(table, {**by_key, **values}))
     elif values := {c: v for c, v in values.items() if not is_always_identity(c)}:
         written = {c: value_to_write(c.type, value) for c, value in values.items()}
-        session.execute(update(table).where(*is_row).values(written))
+        rows.execute(update(table).where(*is_row).values(written))
     if tracking.model is None:
         return None
     # An object of a joined class may be without its row in another table yet.
@@ -107,7 +109,7 @@ def _parameter(name: str, column: Column[Any], value: Any) -> BindParameter[Any]
 
 
 def _values_of(
-    session: Session, event: Any, attributes: Mapping[str, Column[Any]]
+    rows: ModelSession, event: Any, attributes: Mapping[str, Column[Any]]
 ) -> dict[Column[Any], Any]:
     """Return what an event stores in columns, None for NULL.
 
@@ -119,7 +121,7 @@ def _values_of(
         events = event.pgh_tracking.event_table
         query = select(*selected([events.c[column.name] for column in unclear], "is"))
         query = query.where(events.c.pgh_id == event.pgh_id)
-        found = session.execute(query).mappings().one()
+        found = rows.execute(query).mappings().one()
         stored = stored_values(found, [column.name for column in unclear], "is")
         values |= {column: stored[column.name] for column in unclear}
     return values

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from sqlalchemy import ColumnElement, Table, and_, delete, select, tuple_, update
-from sqlalchemy.orm import Session
 
 from sa_history.exc import UndoError
 from sa_history.query.row_keys import referring_columns
+from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.restore import inserted, is_always_identity
 from sa_history.tracking.stored_values import (
@@ -134,7 +134,7 @@ class UndoAction:
             if names is not None and all(name in values for name in names):
                 yield constraint.referred_table, tuple(values[name] for name in names)
 
-    def run(self, session: Session) -> None:
+    def run(self, session: ModelSession) -> None:
         """Execute the statement.
 
         With ``force``, the row may be there or not, whatever ``row`` says: an insert
@@ -273,7 +273,7 @@ class ConflictChecker:
     :param actions: all actions of the undo: what one of them leaves, another may need.
     """
 
-    def __init__(self, session: Session, actions: Sequence[UndoAction]) -> None:
+    def __init__(self, session: ModelSession, actions: Sequence[UndoAction]) -> None:
         self._session = session
         self._freed = {key for action in actions for key in action.keys_freed}
         self._taken = {key for action in actions for key in action.keys_taken}
@@ -349,7 +349,7 @@ class ConflictChecker:
             )
 
 
-def _is_there(session: Session, row: RowKey) -> bool:
+def _is_there(session: ModelSession, row: RowKey) -> bool:
     query = select(*row[0].primary_key).where(_has_key(row))
     return session.execute(query).first() is not None
 
