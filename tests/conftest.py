@@ -47,10 +47,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Leave half of the tests of attached triggers to ``nox -s full``.
+    """Begin with the long tests, and leave some to ``nox -s full``.
 
-    Those that run at both levels run at one of them, half of them at each.
+    A process that begins a long test at the end has the others wait for it. Of the
+    tests of attached triggers, those that run at both levels run at one of them, half
+    of them at each.
     """
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
     if config.getoption("--both-levels") or any("::" in arg for arg in config.args):
         return
     left_out = [item for item in items if _is_for_the_long_run(item)]
