@@ -46,6 +46,8 @@ from sa_history import (
 )
 from sa_history.definition.operations import Delete, Update
 
+pytestmark = pytest.mark.long
+
 FOREIGN = """
 CREATE EXTENSION citext;
 CREATE SCHEMA crm;
