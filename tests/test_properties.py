@@ -32,6 +32,8 @@ from sa_history import (
     track,
 )
 
+pytestmark = pytest.mark.long
+
 
 class Row(NamedTuple):
     """A row of the tracked table."""

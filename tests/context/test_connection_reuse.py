@@ -213,7 +213,7 @@ def test_connections_that_share_one_of_the_database(
     ]
 
 
-def test_block_that_outlives_its_session(
+def test_block_that_outlives_its_session_says_nothing_to_the_next(
     one_connection: Engine, add: Add, seen: Seen
 ) -> None:
     session = Session(one_connection)

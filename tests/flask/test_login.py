@@ -13,7 +13,7 @@ from sa_history.flask import History
 from tests.flask.views import Add, NewApp, Seen, serve, told
 
 
-def test_login_and_logout_within_a_request(
+def test_events_of_a_request_have_the_user_of_their_time(
     app: flask.Flask, db: SQLAlchemy, with_login: Any, add: Add, seen: Seen
 ) -> None:
     """What was written under one user stays theirs."""

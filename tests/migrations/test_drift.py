@@ -64,15 +64,15 @@ def test_a_trigger_of_others_that_calls_our_function_stays(
     migrate(migrations, tracked(AfterUpdate))
     run(
         pg_engine,
-        "CREATE TRIGGER stranger AFTER INSERT ON account REFERENCING NEW TABLE AS "
+        "CREATE TRIGGER of_others AFTER INSERT ON account REFERENCING NEW TABLE AS "
         "new_rows FOR EACH STATEMENT EXECUTE FUNCTION account_event_record()",
     )
     assert migrations.check() == []
-    assert "stranger" not in migrate(migrations, tracked(AfterDelete))
+    assert "of_others" not in migrate(migrations, tracked(AfterDelete))
 
 
 @pytest.mark.parametrize(
-    ("stranger", "message"),
+    ("theirs", "message"),
     [
         (
             "CREATE FUNCTION account_event_record() RETURNS trigger LANGUAGE plpgsql "
@@ -81,7 +81,7 @@ def test_a_trigger_of_others_that_calls_our_function_stays(
         ),
         (
             "CREATE TRIGGER account_event_insert AFTER INSERT ON account "
-            "FOR EACH ROW EXECUTE FUNCTION stranger()",
+            "FOR EACH ROW EXECUTE FUNCTION of_others()",
             'trigger "account_event_insert" for relation "account" already exists',
         ),
         (
@@ -100,15 +100,15 @@ def test_a_name_that_others_have_is_refused_and_theirs_stays(
     pg_engine: Engine,
     pg_url: URL,
     dump: Callable[[URL], str],
-    stranger: str,
+    theirs: str,
     message: str,
 ) -> None:
     migrate(migrations, untracked())
     run(
         pg_engine,
-        "CREATE FUNCTION stranger() RETURNS trigger LANGUAGE plpgsql "
+        "CREATE FUNCTION of_others() RETURNS trigger LANGUAGE plpgsql "
         "AS 'BEGIN RETURN NULL; END'",
-        stranger,
+        theirs,
     )
     before = dump(pg_url)
     migrations.metadata = odd_models()
