@@ -36,10 +36,10 @@ _ID_LENGTH = 36
 
 _IS_OWN = (
     "CASE WHEN context.created_at = now() THEN pg_xact_status((\n"
-    "      pg_current_xact_id()::text::bigint - 2147483648\n"
-    "      + ((context.xmin::text::bigint - pg_current_xact_id()::text::bigint"
+    "        pg_current_xact_id()::text::bigint - 2147483648\n"
+    "        + ((context.xmin::text::bigint - pg_current_xact_id()::text::bigint"
     " + 2147483648) & 4294967295)\n"
-    "    )::text::xid8) = 'in progress' END"
+    "      )::text::xid8) = 'in progress' END"
 )
 """Whether this transaction, or a subtransaction of it, has written a visible row.
 
@@ -95,7 +95,7 @@ def attach_context(context_table: Qualified) -> Fragment:
             table_name,
         )
     )
-    copy_key = Raw("context_id::text || ") + table_name
+    copy_key = Raw(f"current_setting('{CONTEXT_ID}', true) || ") + table_name
     insert = Joined(
         (
             Raw("    INSERT INTO "),
@@ -108,16 +108,22 @@ def attach_context(context_table: Qualified) -> Fragment:
             Raw(
                 f"{_HEADER}DECLARE\n"
                 "  context_id uuid;\n"
-                "  copy_id uuid;\n"
                 "  context_metadata jsonb;\n"
+                "  stored_id uuid;\n"
                 "  is_same boolean;\n"
                 f"BEGIN\n  IF substr({stored}, {_ID_LENGTH + 1}) = "
             ),
             current,
             Raw(
-                f" THEN\n    RETURN left({stored}, {_ID_LENGTH});\n  END IF;\n"
-                "  context_id := "
+                f" THEN\n    RETURN left({stored}, {_ID_LENGTH});\n"
+                # The first call in a transaction does not look for copies.
+                f"  ELSIF {stored} <> '' THEN\n"
+                "    stored_id := "
             ),
+            Setting(CONTEXT_COPIES),
+            Raw("::jsonb ->> ("),
+            copy_key,
+            Raw(");\n  END IF;\n  context_id := "),
             Setting(CONTEXT_ID),
             Raw(
                 ";\n"
@@ -127,28 +133,17 @@ def attach_context(context_table: Qualified) -> Fragment:
                 "  context_metadata := COALESCE("
             ),
             Setting(CONTEXT_METADATA),
-            Raw(", '{}');\n  copy_id := "),
-            Setting(CONTEXT_COPIES),
-            Raw("::jsonb ->> ("),
-            copy_key,
             Raw(
-                ");\n"
-                "  SELECT context.metadata::text = context_metadata::text INTO is_same"
-                " FROM "
+                ", '{}');\n"
+                "  SELECT context.id, context.metadata::text = context_metadata::text\n"
+                "    INTO stored_id, is_same\n"
+                "    FROM "
             ),
             context_table,
             Raw(
                 " AS context\n"
-                "    WHERE context.id = COALESCE(copy_id, context_id);\n"
-                "  IF NOT is_same THEN\n"
-                "    UPDATE "
-            ),
-            context_table,
-            Raw(
-                " AS context SET metadata = context_metadata\n"
-                "    WHERE context.id = COALESCE(copy_id, context_id)"
-                f" AND {_IS_OWN};\n"
-                "  ELSIF NOT FOUND AND copy_id IS NULL AND pg_try_advisory_xact_lock("
+                "    WHERE context.id = COALESCE(stored_id, context_id);\n"
+                "  IF NOT FOUND AND pg_try_advisory_xact_lock("
                 "hashtextextended(context_id::text, 0)) THEN\n"
             ),
             insert,
@@ -157,24 +152,32 @@ def attach_context(context_table: Qualified) -> Fragment:
             Raw(
                 "::uuid)\n"
                 "    ON CONFLICT (id) DO NOTHING;\n"
+                "  ELSIF NOT is_same THEN\n"
+                "    UPDATE "
+            ),
+            context_table,
+            Raw(
+                " AS context SET metadata = context_metadata\n"
+                "    WHERE context.id = stored_id\n"
+                f"      AND {_IS_OWN};\n"
                 "  END IF;\n"
                 "  IF NOT FOUND THEN\n"
-                f"    copy_id := {_NEW_ID};\n"
+                f"    stored_id := {_NEW_ID};\n"
             ),
             insert,
             Raw(
-                "    VALUES (copy_id, now(), now(), context_metadata, context_id);\n"
+                "    VALUES (stored_id, now(), now(), context_metadata, context_id);\n"
                 f"    PERFORM set_config('{CONTEXT_COPIES}', (COALESCE("
             ),
             Setting(CONTEXT_COPIES),
             Raw("::jsonb, '{}')\n      || jsonb_build_object("),
             copy_key,
             Raw(
-                ", copy_id))::text, true);\n"
+                ", stored_id))::text, true);\n"
                 "  END IF;\n"
                 # PERFORM would be a query of its own, with a plan to execute.
                 f"  RETURN left(set_config('{CONTEXT_STORED}',"
-                " COALESCE(copy_id, context_id)::text || "
+                " COALESCE(stored_id, context_id)::text || "
             ),
             current,
             Raw(f", true), {_ID_LENGTH});\nEND\n"),

@@ -230,6 +230,7 @@ def test_who_sets_what_a_transaction_remembers_can_cite_a_context_and_not_change
         settings = {
             "id": str(NOT_THERE),
             "metadata": json.dumps(metadata),
+            "stored": "anything",
             "copies": json.dumps({key: str(context.id)}),
         }
         with Session(pg_engine) as session:
