@@ -6,6 +6,7 @@ can be promised.
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -180,48 +181,6 @@ def test_sessions_that_share_a_connection_at_once_have_the_context_of_the_last(
     ]
 
 
-@pytest.mark.parametrize("level", ["statement"])
-def test_who_knows_the_id_of_a_context_can_give_it_more_keys(
-    base: type[DeclarativeBase],
-    create_all: Callable[[], None],
-    pg_engine: Engine,
-    recorded: Recorded,
-    level: str,
-) -> None:
-    """As ``annotate`` does; what is stored in the events themselves stays."""
-
-    @track(Snapshot, level=level)
-    class Account(base):  # type: ignore[misc, valid-type]
-        __tablename__ = "account"
-        id: Mapped[int] = mapped_column(primary_key=True)
-
-    @track(Snapshot, level=level, context="inline")
-    class Card(base):  # type: ignore[misc, valid-type]
-        __tablename__ = "card"
-        id: Mapped[int] = mapped_column(primary_key=True)
-
-    create_all()
-    with Session(pg_engine) as session, history.context(session, user=7) as context:
-        session.add_all([Account(id=1), Card(id=1)])
-        session.commit()
-    with Session(pg_engine) as session:
-        run(
-            session,
-            f"SET LOCAL pghistory.context_id = '{context.id}';"
-            " SET LOCAL pghistory.context_metadata ="
-            """ '{"user"\\: 7, "reason"\\: "r"}';"""
-            " INSERT INTO account VALUES (2); INSERT INTO card VALUES (2)",
-        )
-    assert recorded(Account, "id") == [
-        ("snapshot", "I", 1, {"user": 7, "reason": "r"}),
-        ("snapshot", "I", 2, {"user": 7, "reason": "r"}),
-    ]
-    assert recorded(Card, "id") == [
-        ("snapshot", "I", 1, {"user": 7}),
-        ("snapshot", "I", 2, {"user": 7, "reason": "r"}),
-    ]
-
-
 def test_who_sets_what_a_transaction_remembers_can_cite_a_context_that_is_not_there(
     base: type[DeclarativeBase],
     create_all: Callable[[], None],
@@ -244,6 +203,50 @@ def test_who_sets_what_a_transaction_remembers_can_cite_a_context_that_is_not_th
     event = pg_session.scalars(history.events(Account).first()).one()
     assert event.pgh_context_id == NOT_THERE
     assert event.pgh_context is None
+
+
+def test_who_sets_what_a_transaction_remembers_can_cite_a_context_and_not_change_it(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_engine: Engine,
+    recorded: Recorded,
+    level: str,
+) -> None:
+    @track(Snapshot, level=level)
+    class Account(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    create_all()
+    with Session(pg_engine) as session, history.context(session, user=7) as context:
+        session.add(Account(id=1))
+        session.commit()
+    key = f'{NOT_THERE}"public"."pghistory_context"'
+    for id_, metadata in ((2, {"user": 7}), (3, {"user": 8})):
+        settings = {
+            "id": str(NOT_THERE),
+            "metadata": json.dumps(metadata),
+            "stored": "anything",
+            "copies": json.dumps({key: str(context.id)}),
+        }
+        with Session(pg_engine) as session:
+            for name, value in settings.items():
+                setting = func.set_config(f"pghistory.context_{name}", value, True)
+                session.execute(select(setting))
+            session.add(Account(id=id_))
+            session.commit()
+    assert recorded(Account, "id") == [
+        ("snapshot", "I", 1, {"user": 7}),
+        ("snapshot", "I", 2, {"user": 7}),
+        ("snapshot", "I", 3, {"user": 8}),
+    ]
+    with Session(pg_engine) as session:
+        cited = session.scalars(history.events(Account).select()).all()
+    assert [event.pgh_context_id == context.id for event in cited] == [
+        True,
+        True,
+        False,
+    ]
 
 
 def test_what_is_written_to_a_table_that_inherits_leaves_no_event(

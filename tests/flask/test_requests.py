@@ -431,12 +431,12 @@ def test_a_command_is_a_context_with_its_name(
     assert runner.invoke(args=["alone"], prog_name="python -m flask").exit_code == 0
     with app.app_context():
         add("e")
-    about = {"command": "orders import", "rows": 2}
+    about = {"command": "orders import"}
     assert seen() == [
         ("a", about),
         ("request", told("/write")),
-        ("b", {"command": "orders import", "path": "x.csv"}),
-        ("c", about),
+        ("b", {**about, "path": "x.csv"}),
+        ("c", {**about, "rows": 2}),
         ("d", {"command": "alone"}),
         ("e", None),
     ]

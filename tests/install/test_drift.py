@@ -28,6 +28,7 @@ from sa_history import (
 )
 from sa_history.exc import InstallError
 from sa_history.install import check, install, status, uninstall
+from sa_history.sql.functions import VERSION
 from tests.install.models import Objects, Run, briefly
 
 HOT_FIX = """
@@ -202,7 +203,7 @@ def test_what_a_newer_library_has_installed_stays(
         ).one()
         newer, older = (
             source.replace(
-                "-- sa_history: version 1\n", f"-- sa_history: version {v}\n"
+                f"-- sa_history: version {VERSION}\n", f"-- sa_history: version {v}\n"
             )
             for v in (99, 0)
         )

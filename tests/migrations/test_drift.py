@@ -11,6 +11,7 @@ from sqlalchemy import URL, Column, Date, Engine, Integer, MetaData, Table
 from sqlalchemy.exc import DBAPIError
 
 from sa_history import AfterDelete, AfterUpdate, Snapshot, new, track
+from sa_history.sql.functions import VERSION
 from tests.migrations.models import (
     found,
     migrate,
@@ -178,15 +179,16 @@ def reversion(engine: Engine, version: int) -> None:
     (definition,) = scalars(
         engine, "SELECT pg_get_functiondef('pghistory_context_attach'::regproc)"
     )
-    assert "-- sa_history: version 1\n" in definition
-    run(engine, definition.replace("version 1\n", f"version {version}\n"))
+    ours = f"-- sa_history: version {VERSION}\n"
+    assert ours in definition
+    run(engine, definition.replace(ours, f"-- sa_history: version {version}\n"))
 
 
 def test_the_function_of_a_newer_library_is_left_alone(
     migrations: Any, pg_engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     migrate(migrations, tracked())
-    reversion(pg_engine, 2)
+    reversion(pg_engine, VERSION + 1)
     with caplog.at_level(logging.WARNING):
         assert migrations.check() == []
     assert caplog.messages == [
