@@ -7,8 +7,7 @@ in the database, unless ``env.py`` gives ``history_keep=False`` to
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, TypeAlias
 
 from alembic.autogenerate.api import AutogenContext
@@ -22,11 +21,13 @@ from sqlalchemy import (
     Table,
     TypeDecorator,
 )
-from sqlalchemy.dialects.postgresql import DOMAIN, ENUM
+from sqlalchemy.dialects.postgresql import DOMAIN
 
+from sa_history.alembic.column_types import revision_type
 from sa_history.capture.context_table import is_context_table
 from sa_history.capture.event_table import is_event_table
 from sa_history.install.expected import trackings_in
+from sa_history.sql.column_types import postgresql_type
 from sa_history.sql.compose import Qualified, SchemaNames
 from sa_history.sql.expressions import NextValue
 from sa_history.tracking.registry import Tracking
@@ -45,6 +46,7 @@ def arrange_tables(
         _keep_tables(upgrade_ops)
         _keep_columns(upgrade_ops, events)
     _create_after_tracked(upgrade_ops, events)
+    _name_types(upgrade_ops, events)
     for operation in upgrade_ops.ops:
         if isinstance(operation, ops.CreateTableOp):
             operation.columns = [_writable(item) for item in operation.columns]
@@ -191,7 +193,7 @@ def _share_types(
             key = _key(operation)
             if key in events:
                 operation.columns = [
-                    _sharing(item, existing) for item in operation.columns
+                    _in_revision(item, existing) for item in operation.columns
                 ]
             existing |= {_name(type_) for type_ in _named_types(created[key])}
 
@@ -220,6 +222,7 @@ def _named_types(table: Table) -> list[Any]:
 
 def _named_type(type_: Any) -> Any:
     """Return the ENUM or DOMAIN that a type is, or has; None if there is none."""
+    type_ = type_._variant_mapping.get("postgresql", type_)
     if isinstance(type_, TypeDecorator):
         return _named_type(type_.impl_instance)
     if isinstance(type_, ARRAY):
@@ -233,26 +236,63 @@ def _name(type_: Any) -> tuple[str | None, str]:
     return type_.schema, type_.name
 
 
-def _sharing(item: Any, shared: set[tuple[str | None, str]]) -> Any:
-    """Return a column that does not create its ENUM or DOMAIN, which is there."""
+def _in_revision(item: Any, existing: Collection[_Key] | None = None) -> Any:
+    """Return a column that a revision can create without the application.
+
+    :param existing: the names of the ENUM and DOMAIN types that need not be created;
+        None if none has to be.
+    """
     if not isinstance(item, Column):
         return item
     named = _named_type(item.type)
-    if named is None or _name(named) not in shared:
+    is_new = named is not None and existing is not None and _name(named) not in existing
+    type_ = named if is_new else revision_type(item.type)
+    if type_ is item.type:
         return item
-    return Column(item.name, _sharing_type(item.type), nullable=item.nullable)
+    return Column(item.name, type_, nullable=item.nullable)
 
 
-def _sharing_type(type_: Any) -> Any:
-    if isinstance(type_, TypeDecorator):
-        return _sharing_type(type_.impl_instance)
-    if isinstance(type_, Enum):
-        return ENUM(
-            *type_.enums, name=type_.name, schema=type_.schema, create_type=False
+def _name_types(upgrade_ops: ops.UpgradeOps, events: dict[_Key, Tracking]) -> None:
+    """Have a revision name the types of event tables that it drops or changes."""
+    upgrade_ops.ops[:] = map(_dropped, upgrade_ops.ops)
+    for modify in _modifications(upgrade_ops):
+        if (modify.schema, modify.table_name) in events:
+            modify.ops[:] = map(_changed, modify.ops)
+
+
+def _dropped(operation: Any) -> Any:
+    if not isinstance(operation, ops.DropTableOp):
+        return operation
+    table = operation.to_table()
+    if not _is_history(table):
+        return operation
+    again = ops.CreateTableOp.from_table(table)
+    again.columns = [_in_revision(item) for item in again.columns]
+    return ops.DropTableOp.from_table(again.to_table())
+
+
+def _changed(operation: Any) -> Any:
+    if isinstance(operation, ops.AddColumnOp):
+        operation.column = _in_revision(operation.column)
+    elif isinstance(operation, ops.DropColumnOp):
+        column = _in_revision(operation.to_column())
+        return ops.DropColumnOp.from_column_and_tablename(
+            operation.schema, operation.table_name, column
         )
-    again = copy.copy(type_)
-    if isinstance(again, ARRAY):
-        again.item_type = _sharing_type(again.item_type)
-    else:
-        again.create_type = False
-    return again
+    elif isinstance(operation, ops.AlterColumnOp):
+        operation.modify_type = _altered(operation.modify_type)
+        operation.existing_type = _altered(operation.existing_type)
+    return operation
+
+
+def _altered(type_: Any) -> Any:
+    """Return a type of ALTER COLUMN, which creates none.
+
+    An ENUM stays one: alembic_postgresql_enum writes how its values are converted.
+    """
+    if type_ is None:
+        return None
+    named = _named_type(type_)
+    if isinstance(named, Enum) and not isinstance(postgresql_type(type_), ARRAY):
+        return named
+    return revision_type(type_)
