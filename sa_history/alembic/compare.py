@@ -102,7 +102,7 @@ class _Comparison:
             if "baseline" in arguments
             else []
         )
-        arrange_tables(self.autogen_context, upgrade_ops, self.metadatas)
+        arrange_tables(self.autogen_context, upgrade_ops, self.metadatas, self.schemas)
         render_without_prefix(self.autogen_context)
         plan = plan_for(
             self._included(

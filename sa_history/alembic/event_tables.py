@@ -7,6 +7,7 @@ in the database, unless ``env.py`` gives ``history_keep=False`` to
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from typing import Any, TypeAlias
 
@@ -19,16 +20,19 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     MetaData,
     Table,
+    TextClause,
     TypeDecorator,
+    text,
 )
 from sqlalchemy.dialects.postgresql import DOMAIN
 
 from sa_history.alembic.column_types import revision_type
+from sa_history.alembic.operations import HistoryOp
 from sa_history.capture.context_table import is_context_table
 from sa_history.capture.event_table import is_event_table
 from sa_history.install.expected import trackings_in
 from sa_history.sql.column_types import postgresql_type
-from sa_history.sql.compose import Qualified, SchemaNames
+from sa_history.sql.compose import Ident, Joined, Qualified, Raw, SchemaNames
 from sa_history.sql.expressions import NextValue
 from sa_history.tracking.registry import Tracking
 
@@ -39,12 +43,18 @@ def arrange_tables(
     autogen_context: AutogenContext,
     upgrade_ops: ops.UpgradeOps,
     metadatas: list[MetaData],
+    schemas: SchemaNames,
 ) -> None:
-    """Keep the tables of history, and create event tables after tracked tables."""
+    """Keep the tables of history, and create event tables after tracked tables.
+
+    :param upgrade_ops: the operations of the revision, which are changed in place.
+    :param schemas: gives the name in the database of a schema of the models.
+    """
     events = _event_tables(metadatas)
     if keeps(autogen_context):
         _keep_tables(upgrade_ops)
-        _keep_columns(upgrade_ops, events)
+        _keep_columns(upgrade_ops, events, schemas)
+    _allow_events_from_before(upgrade_ops, events)
     _create_after_tracked(upgrade_ops, events)
     _name_types(upgrade_ops, events)
     for operation in upgrade_ops.ops:
@@ -120,32 +130,110 @@ def _is_history(table: Table) -> bool:
     return is_event_table(table) or is_context_table(table)
 
 
-def _keep_columns(upgrade_ops: ops.UpgradeOps, events: dict[_Key, Tracking]) -> None:
+def _keep_columns(
+    upgrade_ops: ops.UpgradeOps, events: dict[_Key, Tracking], schemas: SchemaNames
+) -> None:
     for modify in list(_modifications(upgrade_ops)):
         if (modify.schema, modify.table_name) not in events:
             continue
-        modify.ops[:] = [kept for op in modify.ops for kept in _kept(op)]
+        modify.ops[:] = [kept for op in modify.ops for kept in _kept(op, schemas)]
         if not modify.ops:
             upgrade_ops.ops.remove(modify)
 
 
-def _kept(operation: Any) -> list[Any]:
+def _kept(operation: Any, schemas: SchemaNames) -> list[Any]:
     if not isinstance(operation, ops.DropColumnOp):
         return [operation]
-    column = operation.to_column()
-    if column.nullable:
+    if operation.to_column().nullable:
         return []
-    # Of a key that has changed; new events do not have it.
+    # Of a key that has changed; new events do not have it, also after a downgrade.
+    name = f"{operation.table_name}.{operation.column_name}"
+    parts = (
+        Raw("ALTER TABLE "),
+        Qualified(schemas(operation.schema), operation.table_name),
+        Raw(" ALTER COLUMN "),
+        Ident(operation.column_name),
+        Raw(" DROP NOT NULL"),
+    )
     return [
+        HistoryOp(
+            f"let events have no {name}",
+            [Joined(parts).render(schemas)],
+            (f"events may have no {name}", ()),
+        )
+    ]
+
+
+def _allow_events_from_before(
+    upgrade_ops: ops.UpgradeOps, events: dict[_Key, Tracking]
+) -> None:
+    """Let events from before a column have no value in it.
+
+    No rule is lost: a key has no NULL in the tracked table, and the function that
+    records refuses a change without a context that is required.
+    """
+    for modify in list(_modifications(upgrade_ops)):
+        tracking = events.get((modify.schema, modify.table_name))
+        if tracking is None:
+            continue
+        modify.ops[:] = [
+            allowed for op in modify.ops for allowed in _allowed(op, tracking)
+        ]
+        if not modify.ops:
+            upgrade_ops.ops.remove(modify)
+
+
+def _allowed(operation: Any, tracking: Tracking) -> list[Any]:
+    if isinstance(operation, ops.AddColumnOp) and not operation.column.nullable:
+        return _added(operation, tracking)
+    if isinstance(operation, ops.AlterColumnOp) and operation.modify_nullable is False:
+        operation.modify_nullable = None
+        return [operation] if operation.has_changes() else []
+    return [operation]
+
+
+def _added(operation: ops.AddColumnOp, tracking: Tracking) -> list[Any]:
+    """Return what adds a NOT NULL column: with the value that all rows get, if any.
+
+    Without it, events would not be found by the key that their rows have now.
+    """
+    column = operation.column
+    default = _default_of_key(column.name, tracking)
+    added = Column(
+        column.name, column.type, server_default=default, nullable=default is None
+    )
+    operation.column = added
+    if added.server_default is None:
+        return [operation]
+    return [
+        operation,
         ops.AlterColumnOp(
             operation.table_name,
-            operation.column_name,
+            column.name,
             schema=operation.schema,
             existing_type=column.type,
             existing_nullable=False,
-            modify_nullable=True,
-        )
+            existing_server_default=added.server_default,
+            modify_server_default=None,
+        ),
     ]
+
+
+# Any other expression may have another value in each row.
+_CONSTANT = re.compile(r"[+-]?\d+(\.\d+)?|true|false|'([^']|'')*'", re.IGNORECASE)
+
+
+def _default_of_key(name: str, tracking: Tracking) -> str | TextClause | None:
+    """Return the constant that is the server default of a column of the key."""
+    columns = tracking.tracked_columns
+    for attribute in columns.key:
+        column = columns.by_attribute[attribute]
+        default = getattr(column.server_default, "arg", None)
+        if column.name == name:
+            if isinstance(default, TextClause) and _CONSTANT.fullmatch(default.text):
+                return text(default.text)
+            return default if isinstance(default, str) else None
+    return None
 
 
 def _create_after_tracked(

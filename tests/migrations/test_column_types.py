@@ -57,7 +57,9 @@ def test_types_of_postgresql_are_none_of_those_that_env_py_renders(
     migrations: Any, pg_engine: Engine, prefix: str
 ) -> None:
     def render_item(kind: str, item: Any, _: Any) -> str | bool:
-        return "sa.UnicodeText()" if kind == "type" and isinstance(item, Text) else False
+        return (
+            "sa.UnicodeText()" if kind == "type" and isinstance(item, Text) else False
+        )
 
     migrations.options = {"user_module_prefix": prefix, "render_item": render_item}
     with_columns(Column("box", Box(4, "cm")), events=False).create_all(pg_engine)
