@@ -129,6 +129,16 @@ def test_a_column_gets_another_type_by_its_name_in_postgresql(
     assert scalars(pg_engine, FORMAT.format("code")) == ["character varying(5)"]
 
 
+def test_a_column_that_becomes_an_enum_is_one_in_the_revision(
+    migrations: Any, pg_engine: Engine
+) -> None:
+    """For alembic_postgresql_enum, which writes how values are converted."""
+    migrate(migrations, with_columns(Column("code", Text)))
+    migrations.metadata = with_columns(Column("code", Enum("a", name="colour")))
+    revision = migrations.revise()
+    assert revision.count("type_=sa.Enum('a', name='colour')") == 2
+
+
 class ReflectedBox(Box):
     """What a package registers, to be reflected."""
 
