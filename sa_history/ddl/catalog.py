@@ -211,13 +211,13 @@ class Partition:
 class Catalog:
     """The objects of sa_history in some schemas, in the order of their creation.
 
-    :param functions: by name and arguments.
+    :param functions: by name and the names in their arguments.
     :param triggers: by relation and name.
     :param views: by name.
     :param sequences: by name.
     """
 
-    functions: dict[tuple[Qualified, str], InstalledFunction]
+    functions: dict[tuple[Qualified, tuple[str, ...]], InstalledFunction]
     triggers: dict[tuple[Qualified, str], InstalledTrigger]
     views: dict[Qualified, InstalledView]
     sequences: dict[Qualified, InstalledSequence]
@@ -265,7 +265,7 @@ def read_catalog(
         if _text(row.kind) == "S"
     ]
     return Catalog(
-        {(f.name, f.arguments): f for f in functions},
+        {(f.name, names_in(f.arguments)): f for f in functions},
         {(t.relation, t.name): t for t in triggers},
         {v.name: v for v in views},
         {s.name: s for s in sequences},
@@ -378,13 +378,13 @@ def _rows(
 
 def _function(row: Any) -> InstalledFunction:
     settings = dict(setting.split("=", 1) for setting in row.settings or ())
-    path = _path(settings.pop("search_path", None))
+    path = settings.pop("search_path", None)
     by_index = settings.pop("enable_seqscan", None) == "off"
     return InstalledFunction(
         name=Qualified(row.schema, row.name),
         source=row.source,
         definer=row.definer,
-        path=path,
+        path=None if path is None else names_in(path),
         by_index=by_index,
         settings=tuple(
             (name, settings[name]) for name in OUTPUT_SETTINGS if name in settings
@@ -398,13 +398,18 @@ def _function(row: Any) -> InstalledFunction:
 _NAME = re.compile(r'"((?:[^"]|"")*)"|([^",\s]+)')
 
 
-def _path(path: str | None) -> tuple[str, ...] | None:
-    """Return the schemas of a ``search_path``, which are quoted only where needed."""
-    if path is None:
-        return None
+def names_in(sql: str) -> tuple[str, ...]:
+    """Return the names in a ``search_path`` or in the arguments of a function.
+
+    PostgreSQL quotes them only where needed, or all if ``quote_all_identifiers`` is on.
+
+    Example::
+
+        names_in('key text, "in" "name"') == ("key", "text", "in", "name")
+    """
     return tuple(
         quoted.replace('""', '"') if quoted else plain
-        for quoted, plain in _NAME.findall(path)
+        for quoted, plain in _NAME.findall(sql)
     )
 
 

@@ -14,6 +14,7 @@ from sa_history.ddl.catalog import (
     InstalledFunction,
     InstalledTrigger,
     InstalledView,
+    names_in,
 )
 from sa_history.ddl.elements import (
     DatabaseObject,
@@ -200,7 +201,7 @@ def find_installed(
         return catalog.triggers.get((in_database(wanted.table, schemas), wanted.name))
     name = in_database(wanted.name, schemas)
     if isinstance(wanted, PGFunction):
-        return catalog.functions.get((name, wanted.arguments))
+        return catalog.functions.get((name, names_in(wanted.arguments)))
     if isinstance(wanted, PGView):
         return catalog.views.get(name)
     return catalog.sequences.get(name)

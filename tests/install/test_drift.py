@@ -11,6 +11,8 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Table,
+    Text,
+    select,
     text,
 )
 
@@ -25,6 +27,7 @@ from sa_history import (
     attach,
     audit_table,
     track,
+    view,
 )
 from sa_history.exc import InstallError
 from sa_history.install import check, install, status, uninstall
@@ -170,6 +173,32 @@ def test_drift_is_found_and_its_command_mends_it(
     assert install(pg_engine, installed, prune=prune) != []
     assert check(pg_engine, installed) == []
     assert objects() == before
+
+
+def test_names_that_postgresql_prints_with_quotes_are_no_drift(
+    pg_engine: Engine,
+) -> None:
+    """As where ``quote_all_identifiers`` is on."""
+    metadata = MetaData()
+    table = Table("account", metadata, Column("id", Integer, primary_key=True))
+    context_column = Column("user", Text)
+    track(Snapshot, append_only=True, context_columns=[context_column])(table)
+    attach(Protect(Delete))(table)
+    view("short", metadata, select(table.c.id))
+    metadata.create_all(pg_engine)
+    with pg_engine.connect() as connection:
+        connection.execute(text("SET quote_all_identifiers = on"))
+        assert check(connection, metadata) == []
+        connection.execute(text("DROP FUNCTION pghistory_context_value"))
+        (finding,) = check(connection, metadata)
+        assert finding.problem == "missing"
+        install(connection, metadata)
+        assert check(connection, metadata) == []
+        uninstall(connection, metadata)
+        functions = text("SELECT count(*) FROM pg_proc WHERE pronamespace = :schema")
+        public = text("SELECT 'public'::regnamespace::oid")
+        schema = connection.scalar(public)
+        assert connection.scalar(functions, {"schema": schema}) == 0
 
 
 def test_what_somebody_else_made_is_theirs_to_drop(

@@ -211,3 +211,19 @@ def test_the_function_of_an_older_library_is_replaced(
         "SELECT prosrc FROM pg_proc WHERE proname = 'pghistory_context_attach'",
     )
     assert "-- sa_history: version 0\n" in source
+
+
+@pytest.mark.filterwarnings("ignore:Did not recognize type")
+def test_names_that_postgresql_prints_with_quotes_are_no_drift(
+    migrations: Any, pg_engine: Engine, pg_url: URL
+) -> None:
+    """SQLAlchemy reflects no types then, and Alembic compares none."""
+    run(
+        pg_engine,
+        f'ALTER DATABASE "{pg_url.database}" SET quote_all_identifiers = on',
+    )
+    pg_engine.dispose()
+    migrate(migrations, tracked(context_columns=[Column("why", Date)]))
+    migrations.downgrade()
+    migrations.upgrade()
+    assert migrations.check() == []
