@@ -148,10 +148,11 @@ def writes(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Try names and values to inject SQL with, twelve times as many as the tests do."""
+    """Inject names and values, and walk among savepoints, twelve times as much."""
     session.install(*group("tests"), "-e", ".")
     session.run(
-        *("pytest", *WORKERS, "tests/injection", *session.posargs),
+        *("pytest", *WORKERS, "tests/injection"),
+        *("tests/attribution/test_savepoints.py", *session.posargs),
         env={"INJECTION_SCALE": "12"},
     )
 
