@@ -155,9 +155,10 @@ def writes(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Try random names, values and conditions, twelve times as many as the tests do."""
+    """Try random names, values, conditions and savepoints, twelve times as many."""
     session.install(*group("tests"), "-e", ".")
     folders = ["tests/injection", "tests/conditions"]
+    folders += ["tests/attribution/test_savepoints.py"]
     session.run(
         *("pytest", *WORKERS, *folders, *session.posargs),
         env={"INJECTION_SCALE": "12"},

@@ -72,8 +72,9 @@ class ConnectionState:
     =====================  ================  ================  ================
 
     ``invalidate()`` follows what may have taken settings back, as a rollback to a
-    savepoint does; ``reset()`` follows the beginning of a transaction, for settings end
-    with the one before. :meth:`pending` resets a connection that is found idle.
+    savepoint does, and any error: whether the server has met it is not asked.
+    ``reset()`` follows the beginning of a transaction, for settings end with the one
+    before. :meth:`pending` resets a connection that is found idle.
     """
 
     def __init__(self) -> None:
@@ -82,8 +83,6 @@ class ConnectionState:
         self._sessions: list[_JoinedSession] = []
         # SENT(settings) is the settings themselves.
         self._sent: Settings | _NotSent = EMPTY
-        self.failed = False
-        """True if the transaction has failed, for drivers that do not know it."""
         self.transaction_blocks = 0
         """How many ``transaction()`` blocks of the driver are open."""
         self.in_own_cursor = False
@@ -244,7 +243,7 @@ class ConnectionState:
 
     def reset(self) -> None:
         """Go to EMPTY: a transaction begins."""
-        self._sent, self.failed = EMPTY, False
+        self._sent = EMPTY
 
 
 def _still_joined(

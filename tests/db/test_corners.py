@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 from sqlalchemy import (
+    URL,
     Column,
     Engine,
     Enum,
     Integer,
     String,
     TypeDecorator,
+    create_engine,
     func,
     text,
     update,
@@ -210,6 +212,28 @@ def test_what_must_come_first_in_a_transaction_does(
         session.add(Account(id=1))
         session.commit()
     assert recorded(Account, "id") == [("snapshot", "I", 1, {"user": 7})]
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("", ""), ("/* it's; /* the */ shop */ ", ";"), ("-- it's; the shop\n", " -- ;")],
+    ids=["bare", "block comment", "line comments"],
+)
+def test_set_transaction_comes_first_whatever_comments_it_has(
+    before: str, after: str, driver: str, pg_url: URL
+) -> None:
+    engine = create_engine(pg_url.set(drivername=f"postgresql+{driver}"))
+    statement = f"{before}SET  TRANSACTION ISOLATION LEVEL SERIALIZABLE{after}"
+    with engine.connect() as connection, history.context(connection, user=7):
+        connection.execute(text("SHOW work_mem"))
+        with history.context(connection, step=2):
+            connection.execute(text("SAVEPOINT a"))
+            connection.execute(text("RELEASE a"))
+            connection.execute(text(statement))
+        isolation = connection.scalar(text("SHOW transaction_isolation"))
+    assert isolation == "serializable"
+    engine.dispose()
 
 
 def test_rows_that_cannot_be_paired_fail_the_statement(

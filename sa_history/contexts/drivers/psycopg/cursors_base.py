@@ -17,7 +17,7 @@ from psycopg.generators import execute
 from psycopg.pq import ExecStatus, TransactionStatus
 
 from sa_history.contexts.connection_state import NO_SETTINGS, ConnectionState, Settings
-from sa_history.contexts.drivers.statements import is_one_statement, must_come_first
+from sa_history.contexts.drivers.statements import is_one_statement, needs_no_settings
 from sa_history.sql.session_settings import begin, set_local
 
 _CLIENT_CURSORS = (psycopg.ClientCursor, psycopg.AsyncClientCursor)
@@ -51,7 +51,7 @@ class ContextMixin:
         """Return the settings to send now, or None for none; they are being sent."""
         status = self.connection.pgconn.transaction_status
         settings = self.connection_state.pending(status)
-        if settings is None or must_come_first(query):
+        if settings is None or needs_no_settings(query):
             return None
         self.connection_state.mark_sending()
         return settings
