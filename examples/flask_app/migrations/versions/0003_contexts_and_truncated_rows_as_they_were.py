@@ -1,4 +1,4 @@
-"""contexts stay as they were stored."""
+"""contexts and truncated rows as they were."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -130,13 +130,18 @@ def upgrade() -> None:
         '    SELECT \'delete\', \'T\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), OLD."id", OLD."id", OLD."name", OLD."password_hash", OLD."is_admin"\n'
         '    FROM (SELECT * FROM "public"."users" AS every\n'
         '      WHERE every.tableoid = \'"public"."users"\'::regclass\n'
-        '        OR EXISTS (SELECT FROM pg_class AS c WHERE c.oid = \'"public"."users"\'::regclass\n'
-        "          AND c.relkind = 'p')) AS OLD;\n"
+        '        OR every.tableoid IN (\n'
+        '          SELECT l.relation FROM pg_locks AS l\n'
+        '          JOIN pg_database AS d ON d.oid = l.database\n'
+        '          WHERE d.datname = current_database()\n'
+        "            AND l.pid = pg_backend_pid() AND l.locktype = 'relation'\n"
+        "            AND l.mode = 'AccessExclusiveLock' AND l.granted\n"
+        '        )) AS OLD;\n'
         '  END IF;\n'
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."users_event_record"() IS \'sa_history:212c1c28f7035aba\'',
+        'COMMENT ON FUNCTION "public"."users_event_record"() IS \'sa_history:64dce5497eb687a5\'',
     )
     op.history_ddl(
         'replace function public.product_event_record',
@@ -167,13 +172,18 @@ def upgrade() -> None:
         '    SELECT \'delete\', \'T\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), OLD."id", OLD."id", OLD."name", OLD."price"\n'
         '    FROM (SELECT * FROM "public"."product" AS every\n'
         '      WHERE every.tableoid = \'"public"."product"\'::regclass\n'
-        '        OR EXISTS (SELECT FROM pg_class AS c WHERE c.oid = \'"public"."product"\'::regclass\n'
-        "          AND c.relkind = 'p')) AS OLD;\n"
+        '        OR every.tableoid IN (\n'
+        '          SELECT l.relation FROM pg_locks AS l\n'
+        '          JOIN pg_database AS d ON d.oid = l.database\n'
+        '          WHERE d.datname = current_database()\n'
+        "            AND l.pid = pg_backend_pid() AND l.locktype = 'relation'\n"
+        "            AND l.mode = 'AccessExclusiveLock' AND l.granted\n"
+        '        )) AS OLD;\n'
         '  END IF;\n'
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."product_event_record"() IS \'sa_history:61a0d4effda70ab4\'',
+        'COMMENT ON FUNCTION "public"."product_event_record"() IS \'sa_history:0a11b724389d009d\'',
     )
     op.history_ddl(
         'replace function public.order_tag_event_record',
@@ -204,13 +214,18 @@ def upgrade() -> None:
         '    SELECT \'delete\', \'T\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), OLD."order_id", OLD."tag_id"\n'
         '    FROM (SELECT * FROM "public"."order_tag" AS every\n'
         '      WHERE every.tableoid = \'"public"."order_tag"\'::regclass\n'
-        '        OR EXISTS (SELECT FROM pg_class AS c WHERE c.oid = \'"public"."order_tag"\'::regclass\n'
-        "          AND c.relkind = 'p')) AS OLD;\n"
+        '        OR every.tableoid IN (\n'
+        '          SELECT l.relation FROM pg_locks AS l\n'
+        '          JOIN pg_database AS d ON d.oid = l.database\n'
+        '          WHERE d.datname = current_database()\n'
+        "            AND l.pid = pg_backend_pid() AND l.locktype = 'relation'\n"
+        "            AND l.mode = 'AccessExclusiveLock' AND l.granted\n"
+        '        )) AS OLD;\n'
         '  END IF;\n'
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."order_tag_event_record"() IS \'sa_history:567a5d0b3b92dbab\'',
+        'COMMENT ON FUNCTION "public"."order_tag_event_record"() IS \'sa_history:86c9477c30291ae7\'',
     )
     op.history_ddl(
         'replace function public.tag_event_record',
@@ -241,13 +256,18 @@ def upgrade() -> None:
         '    SELECT \'delete\', \'T\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), OLD."id", OLD."id", OLD."name"\n'
         '    FROM (SELECT * FROM "public"."tag" AS every\n'
         '      WHERE every.tableoid = \'"public"."tag"\'::regclass\n'
-        '        OR EXISTS (SELECT FROM pg_class AS c WHERE c.oid = \'"public"."tag"\'::regclass\n'
-        "          AND c.relkind = 'p')) AS OLD;\n"
+        '        OR every.tableoid IN (\n'
+        '          SELECT l.relation FROM pg_locks AS l\n'
+        '          JOIN pg_database AS d ON d.oid = l.database\n'
+        '          WHERE d.datname = current_database()\n'
+        "            AND l.pid = pg_backend_pid() AND l.locktype = 'relation'\n"
+        "            AND l.mode = 'AccessExclusiveLock' AND l.granted\n"
+        '        )) AS OLD;\n'
         '  END IF;\n'
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."tag_event_record"() IS \'sa_history:d28cebdef7dad786\'',
+        'COMMENT ON FUNCTION "public"."tag_event_record"() IS \'sa_history:325dfa15bfb052ee\'',
     )
     op.history_ddl(
         'replace function public.orders_event_record',
@@ -278,13 +298,18 @@ def upgrade() -> None:
         '    SELECT \'delete\', \'T\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), OLD."id", OLD."id", OLD."customer", OLD."address", OLD."status", OLD."note"\n'
         '    FROM (SELECT * FROM "public"."orders" AS every\n'
         '      WHERE every.tableoid = \'"public"."orders"\'::regclass\n'
-        '        OR EXISTS (SELECT FROM pg_class AS c WHERE c.oid = \'"public"."orders"\'::regclass\n'
-        "          AND c.relkind = 'p')) AS OLD;\n"
+        '        OR every.tableoid IN (\n'
+        '          SELECT l.relation FROM pg_locks AS l\n'
+        '          JOIN pg_database AS d ON d.oid = l.database\n'
+        '          WHERE d.datname = current_database()\n'
+        "            AND l.pid = pg_backend_pid() AND l.locktype = 'relation'\n"
+        "            AND l.mode = 'AccessExclusiveLock' AND l.granted\n"
+        '        )) AS OLD;\n'
         '  END IF;\n'
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."orders_event_record"() IS \'sa_history:8d4766ef3d8861d5\'',
+        'COMMENT ON FUNCTION "public"."orders_event_record"() IS \'sa_history:24e1346e66384088\'',
     )
     op.history_ddl(
         'replace function public.item_event_record',
@@ -315,13 +340,18 @@ def upgrade() -> None:
         '    SELECT \'delete\', \'T\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), OLD."id", OLD."id", OLD."order_id", OLD."product_id", OLD."quantity", OLD."price"\n'
         '    FROM (SELECT * FROM "public"."item" AS every\n'
         '      WHERE every.tableoid = \'"public"."item"\'::regclass\n'
-        '        OR EXISTS (SELECT FROM pg_class AS c WHERE c.oid = \'"public"."item"\'::regclass\n'
-        "          AND c.relkind = 'p')) AS OLD;\n"
+        '        OR every.tableoid IN (\n'
+        '          SELECT l.relation FROM pg_locks AS l\n'
+        '          JOIN pg_database AS d ON d.oid = l.database\n'
+        '          WHERE d.datname = current_database()\n'
+        "            AND l.pid = pg_backend_pid() AND l.locktype = 'relation'\n"
+        "            AND l.mode = 'AccessExclusiveLock' AND l.granted\n"
+        '        )) AS OLD;\n'
         '  END IF;\n'
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."item_event_record"() IS \'sa_history:a1b3171383301ce9\'',
+        'COMMENT ON FUNCTION "public"."item_event_record"() IS \'sa_history:8848cf65dd079df7\'',
     )
     # ### end Alembic commands ###
 
