@@ -106,7 +106,7 @@ def test_it_lists_the_events_of_several_models(recorded_life: None, till: Any) -
 
 
 def test_the_context_of_a_django_process_is_recorded(
-    models: Any, till: Any, recorded: Any
+    models: Any, till: Any, recorded: Any, pg_session: Session
 ) -> None:
     ada = till.Owner.objects.create(name="Ada")  # in no context
     with pghistory.context(user=7) as first:
@@ -114,7 +114,8 @@ def test_the_context_of_a_django_process_is_recorded(
         with transaction.atomic():
             account.balance = 2
             account.save()
-            pghistory.context(reason="refund")  # adds to the one in force
+            # An earlier transaction has stored the context: this is one inside of it.
+            pghistory.context(reason="refund")
             till.Account.objects.update(balance=F("balance") + 1)
     with pghistory.context(user=8) as second, transaction.atomic():
         till.Account.objects.bulk_create(
@@ -123,7 +124,7 @@ def test_the_context_of_a_django_process_is_recorded(
         till.Account.objects.filter(balance__gt=2).delete()
     till.Owner.objects.update(name="Ada L.")
 
-    one, two = {"user": 7, "reason": "refund"}, {"user": 8}
+    one, two = {"user": 7}, {"user": 8}
     assert recorded(models.Owner, "name") == [
         ("snapshot", "I", "Ada", None),
         ("snapshot", "U", "Ada L.", None),
@@ -132,12 +133,17 @@ def test_the_context_of_a_django_process_is_recorded(
     assert found[:5] == [
         ("snapshot", "I", 1, one),
         ("snapshot", "U", 2, one),
-        ("snapshot", "U", 3, one),
+        ("snapshot", "U", 3, {"user": 7, "reason": "refund"}),
         ("snapshot", "I", 10, two),
         ("snapshot", "I", 20, two),
     ]
     assert sorted(found[5:]) == [("delete", "D", n, two) for n in (3, 10, 20)]
-    assert {context.id for context in Context.objects.all()} == {first.id, second.id}
+    stored = pg_session.scalars(models.Account.events.select()).all()
+    parents = {event.pgh_context.id: event.pgh_context.parent for event in stored}
+    assert {first.id, second.id} <= parents.keys()
+    (copy,) = parents.keys() - {first.id, second.id}
+    assert parents[copy].id == first.id
+    assert Context.objects.count() == 3
 
 
 def test_the_past_of_what_django_wrote_can_be_seen_and_undone(
