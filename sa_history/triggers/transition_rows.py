@@ -50,8 +50,9 @@ def truncated_rows(table: Qualified) -> Fragment:
     from it, unless it is TRUNCATE ONLY.
     """
     # A trigger is not told of ONLY. But PostgreSQL has locked all tables that it will
-    # truncate before it fires one, and no other statement of the transaction is likely
-    # to have locked a table so. pg_locks is only read if there are rows of others.
+    # truncate before it fires one. A table that this transaction has created, or whose
+    # definition it has changed, was locked by that: it counts as left out. pg_locks is
+    # only read if there are rows of others.
     return Joined(
         (
             Raw("(SELECT * FROM "),
@@ -62,9 +63,12 @@ def truncated_rows(table: Qualified) -> Fragment:
                 "\n        OR every.tableoid IN ("
                 "\n          SELECT l.relation FROM pg_locks AS l"
                 "\n          JOIN pg_database AS d ON d.oid = l.database"
+                "\n          JOIN pg_class AS c ON c.oid = l.relation"
                 "\n          WHERE d.datname = current_database()"
                 "\n            AND l.pid = pg_backend_pid() AND l.locktype = 'relation'"
                 "\n            AND l.mode = 'AccessExclusiveLock' AND l.granted"
+                "\n            AND (c.relispartition"
+                " OR c.xmin <> pg_current_xact_id()::xid)"
                 "\n        )) AS OLD"
             ),
         )

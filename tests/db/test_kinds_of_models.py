@@ -406,3 +406,19 @@ def test_truncate_is_recorded_of_rows_that_go_and_of_no_others(
     pg_session.commit()
     assert recorded(account, "id") == [("delete", "T", id_, None) for id_ in ids]
     assert pg_session.scalars(select(log.c.key)).all() == [{"id": id_} for id_ in ids]
+
+
+def test_truncate_only_leaves_out_a_table_that_its_transaction_has_created(
+    with_children: tuple[Any, Table],
+    pg_session: Session,
+    recorded: Recorded,
+) -> None:
+    account, _ = with_children
+    for statement in (
+        "CREATE TABLE loan () INHERITS (account)",  # which locks it, too
+        "INSERT INTO loan VALUES (4)",
+        "TRUNCATE ONLY account",
+    ):
+        pg_session.execute(text(statement))
+    pg_session.commit()
+    assert recorded(account, "id") == [("delete", "T", 1, None)]

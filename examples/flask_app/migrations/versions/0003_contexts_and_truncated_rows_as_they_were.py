@@ -133,15 +133,17 @@ def upgrade() -> None:
         '        OR every.tableoid IN (\n'
         '          SELECT l.relation FROM pg_locks AS l\n'
         '          JOIN pg_database AS d ON d.oid = l.database\n'
+        '          JOIN pg_class AS c ON c.oid = l.relation\n'
         '          WHERE d.datname = current_database()\n'
         "            AND l.pid = pg_backend_pid() AND l.locktype = 'relation'\n"
         "            AND l.mode = 'AccessExclusiveLock' AND l.granted\n"
+        '            AND (c.relispartition OR c.xmin <> pg_current_xact_id()::xid)\n'
         '        )) AS OLD;\n'
         '  END IF;\n'
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."users_event_record"() IS \'sa_history:64dce5497eb687a5\'',
+        'COMMENT ON FUNCTION "public"."users_event_record"() IS \'sa_history:b4c03cbb426ef479\'',
     )
     op.history_ddl(
         'replace function public.product_event_record',
@@ -175,15 +177,17 @@ def upgrade() -> None:
         '        OR every.tableoid IN (\n'
         '          SELECT l.relation FROM pg_locks AS l\n'
         '          JOIN pg_database AS d ON d.oid = l.database\n'
+        '          JOIN pg_class AS c ON c.oid = l.relation\n'
         '          WHERE d.datname = current_database()\n'
         "            AND l.pid = pg_backend_pid() AND l.locktype = 'relation'\n"
         "            AND l.mode = 'AccessExclusiveLock' AND l.granted\n"
+        '            AND (c.relispartition OR c.xmin <> pg_current_xact_id()::xid)\n'
         '        )) AS OLD;\n'
         '  END IF;\n'
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."product_event_record"() IS \'sa_history:0a11b724389d009d\'',
+        'COMMENT ON FUNCTION "public"."product_event_record"() IS \'sa_history:8ad7010987ae9eb2\'',
     )
     op.history_ddl(
         'replace function public.order_tag_event_record',
@@ -217,15 +221,17 @@ def upgrade() -> None:
         '        OR every.tableoid IN (\n'
         '          SELECT l.relation FROM pg_locks AS l\n'
         '          JOIN pg_database AS d ON d.oid = l.database\n'
+        '          JOIN pg_class AS c ON c.oid = l.relation\n'
         '          WHERE d.datname = current_database()\n'
         "            AND l.pid = pg_backend_pid() AND l.locktype = 'relation'\n"
         "            AND l.mode = 'AccessExclusiveLock' AND l.granted\n"
+        '            AND (c.relispartition OR c.xmin <> pg_current_xact_id()::xid)\n'
         '        )) AS OLD;\n'
         '  END IF;\n'
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."order_tag_event_record"() IS \'sa_history:86c9477c30291ae7\'',
+        'COMMENT ON FUNCTION "public"."order_tag_event_record"() IS \'sa_history:88cac992ee8e49e3\'',
     )
     op.history_ddl(
         'replace function public.tag_event_record',
@@ -259,15 +265,17 @@ def upgrade() -> None:
         '        OR every.tableoid IN (\n'
         '          SELECT l.relation FROM pg_locks AS l\n'
         '          JOIN pg_database AS d ON d.oid = l.database\n'
+        '          JOIN pg_class AS c ON c.oid = l.relation\n'
         '          WHERE d.datname = current_database()\n'
         "            AND l.pid = pg_backend_pid() AND l.locktype = 'relation'\n"
         "            AND l.mode = 'AccessExclusiveLock' AND l.granted\n"
+        '            AND (c.relispartition OR c.xmin <> pg_current_xact_id()::xid)\n'
         '        )) AS OLD;\n'
         '  END IF;\n'
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."tag_event_record"() IS \'sa_history:325dfa15bfb052ee\'',
+        'COMMENT ON FUNCTION "public"."tag_event_record"() IS \'sa_history:1c0413736d7d8e6e\'',
     )
     op.history_ddl(
         'replace function public.orders_event_record',
@@ -301,15 +309,17 @@ def upgrade() -> None:
         '        OR every.tableoid IN (\n'
         '          SELECT l.relation FROM pg_locks AS l\n'
         '          JOIN pg_database AS d ON d.oid = l.database\n'
+        '          JOIN pg_class AS c ON c.oid = l.relation\n'
         '          WHERE d.datname = current_database()\n'
         "            AND l.pid = pg_backend_pid() AND l.locktype = 'relation'\n"
         "            AND l.mode = 'AccessExclusiveLock' AND l.granted\n"
+        '            AND (c.relispartition OR c.xmin <> pg_current_xact_id()::xid)\n'
         '        )) AS OLD;\n'
         '  END IF;\n'
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."orders_event_record"() IS \'sa_history:24e1346e66384088\'',
+        'COMMENT ON FUNCTION "public"."orders_event_record"() IS \'sa_history:0a5f6ed7ebb20b70\'',
     )
     op.history_ddl(
         'replace function public.item_event_record',
@@ -343,15 +353,17 @@ def upgrade() -> None:
         '        OR every.tableoid IN (\n'
         '          SELECT l.relation FROM pg_locks AS l\n'
         '          JOIN pg_database AS d ON d.oid = l.database\n'
+        '          JOIN pg_class AS c ON c.oid = l.relation\n'
         '          WHERE d.datname = current_database()\n'
         "            AND l.pid = pg_backend_pid() AND l.locktype = 'relation'\n"
         "            AND l.mode = 'AccessExclusiveLock' AND l.granted\n"
+        '            AND (c.relispartition OR c.xmin <> pg_current_xact_id()::xid)\n'
         '        )) AS OLD;\n'
         '  END IF;\n'
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."item_event_record"() IS \'sa_history:8848cf65dd079df7\'',
+        'COMMENT ON FUNCTION "public"."item_event_record"() IS \'sa_history:d7720fdbd818f2ec\'',
     )
     # ### end Alembic commands ###
 
