@@ -20,13 +20,19 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from sa_history.exc import EventsError
+from sa_history.tracking.added_columns import AddedColumns
 from sa_history.tracking.completeness import stored_attributes
 from sa_history.tracking.identity import identity_by_key
+from sa_history.tracking.registry import Tracking
 from sa_history.tracking.stored_values import (
     may_read_none,
     selected,
     stored_values,
     value_to_write,
+)
+from sa_history.tracking.version_counters import (
+    update_of_inherited_counter,
+    version_counters,
 )
 
 
@@ -59,21 +65,60 @@ def restore(session: Session, event: Any, columns: Sequence[str] | None) -> Any:
     unwritten = {*tracked.generated, *tracked.key}
     restored = {n: columns_of[n] for n in wanted if n not in unwritten}
     by_key = {columns_of[n]: getattr(event, n) for n in tracked.key}
-    table = tracked.table
-    is_row = [column == value for column, value in by_key.items()]
     session.flush()
     values = _values_of(session, event, restored)
-    there = session.execute(select(*by_key).where(*is_row).with_for_update()).first()
-    if there is None:
-        session.execute(inserted(table, {**by_key, **values}))
-    elif values := {c: v for c, v in values.items() if not is_always_identity(c)}:
-        written = {c: value_to_write(c.type, value) for c, value in values.items()}
-        session.execute(update(table).where(*is_row).values(written))
+    unknown = [n for n, column in restored.items() if column not in values]
+    if columns is not None and unknown:
+        raise EventsError(
+            f"{event!r} does not store {', '.join(unknown)}, which the table did not "
+            "have at that time; leave it out of columns=[...]"
+        )
+    write_row(session, tracking, by_key, values)
     if tracking.model is None:
         return None
     # An object of a joined class may be without its row in another table yet.
     identity = identity_by_key(inspect(tracking.model), by_key)
     return session.get(tracking.model, identity, populate_existing=True)
+
+
+def write_row(
+    session: Session,
+    tracking: Tracking,
+    key: Mapping[Column[Any], Any],
+    values: Mapping[Column[Any], Any],
+    *,
+    insert_if_missing: bool = True,
+) -> None:
+    """Update the row that has a key, or insert it.
+
+    :param key: the key that the row has now, or is inserted with, in the key's order.
+    :param values: the values to write; those of generated columns and of version
+        counters are left to these.
+    :param insert_if_missing: whether to insert the row if there is none.
+    """
+    table, counters = tracking.table, version_counters(tracking)
+    counted = {counter.column for counter in counters}
+    written = {
+        c: v for c, v in values.items() if c.computed is None and c not in counted
+    }
+    is_row = [column == value for column, value in key.items()]
+    query = select(*key, *(counter.column for counter in counters))
+    there = session.execute(query.where(*is_row).with_for_update(of=table)).first()
+    if there is not None:
+        written = {c: v for c, v in written.items() if not is_always_identity(c)}
+        for counter, version in zip(counters, there[len(key) :], strict=True):
+            written |= counter.values_of_update(version)
+        if written:
+            sent = {c: value_to_write(c.type, value) for c, value in written.items()}
+            session.execute(update(table).where(*is_row).values(sent))
+        count_on = update_of_inherited_counter(session, tracking, key)
+        if count_on is not None:
+            session.execute(count_on)
+    elif insert_if_missing:
+        for counter in counters:
+            version = values.get(counter.column)
+            written |= counter.values_of_insert(session, tracking, key, version)
+        session.execute(inserted(table, {**key, **written}))
 
 
 def inserted(table: Table, values: Mapping[Column[Any], Any]) -> Insert:
@@ -111,6 +156,8 @@ def _values_of(
 ) -> dict[Column[Any], Any]:
     """Return what an event stores in columns, None for NULL.
 
+    Columns that were added after the event are left out.
+
     :param attributes: the columns of the tracked table, by attribute name.
     """
     values = {column: getattr(event, name) for name, column in attributes.items()}
@@ -122,7 +169,9 @@ def _values_of(
         found = session.execute(query).mappings().one()
         stored = stored_values(found, [column.name for column in unclear], "is")
         values |= {column: stored[column.name] for column in unclear}
-    return values
+    by_name = {column.name: value for column, value in values.items()}
+    known = AddedColumns(session, event.pgh_tracking).without(event.pgh_id, by_name)
+    return {column: value for column, value in values.items() if column.name in known}
 
 
 def is_always_identity(column: Column[Any]) -> bool:

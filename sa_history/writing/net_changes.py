@@ -13,6 +13,7 @@ from sa_history._types import Op
 from sa_history.capture.trackers import full_row_labels
 from sa_history.exc import UndoError
 from sa_history.query.row_keys import have_key, old_keys_of
+from sa_history.tracking.added_columns import AddedColumns
 from sa_history.tracking.completeness import GONE, full_row_events, is_one_of
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.stored_values import selected, stored_values
@@ -51,7 +52,7 @@ class NetChange:
         """
         if before is not None and after is not None:
             for name, value in before.items():
-                if value != after[name]:
+                if name in after and value != after[name]:
                     first = self.changed.get(name, (value,))[0]
                     self.changed[name] = (first, after[name])
         self.after = after
@@ -157,15 +158,20 @@ def _row_events(
     columns = tracking.tracked_columns
     names = [columns.column_name(name) for name in columns.stored]
     key_names = [columns.column_name(name) for name in columns.key]
-    for found in session.execute(_with_previous(tracking, criterion)).mappings():
+    added = AddedColumns(session, tracking)
+    events = session.execute(_with_previous(tracking, criterion)).mappings().all()
+    for found in events:
+        number, previous = found["pgh_id"], found["previous_id"]
         yield _RowEvent(
-            number=found["pgh_id"],
+            number=number,
             op=found["pgh_op"],
             origin=tuple(found[f"from_{name}"] for name in key_names),
             key=tuple(found[f"is_{name}"] for name in key_names),
-            row=stored_values(found, names, "is"),
+            row=added.without(number, stored_values(found, names, "is")),
             previous=(
-                stored_values(found, names, "was") if found["has_previous"] else None
+                added.without(previous, stored_values(found, names, "was"))
+                if previous is not None
+                else None
             ),
         )
 
@@ -222,7 +228,7 @@ def _with_previous(tracking: Tracking, criterion: ColumnElement[bool]) -> Select
         select(
             event.c.pgh_id,
             event.c.pgh_op,
-            before.c.pgh_id.is_not(None).label("has_previous"),
+            before.c.pgh_id.label("previous_id"),
             *selected((event.c[name] for name in names), "is"),
             *selected((before.c[name] for name in names), "was"),
             *(

@@ -7,18 +7,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sqlalchemy import ColumnElement, Table, and_, delete, select, tuple_, update
+from sqlalchemy import ColumnElement, Table, and_, delete, select, tuple_
 from sqlalchemy.orm import Session
 
 from sa_history.exc import UndoError
 from sa_history.query.row_keys import referring_columns
 from sa_history.tracking.registry import Tracking
-from sa_history.tracking.restore import inserted, is_always_identity
-from sa_history.tracking.stored_values import (
-    selected,
-    stored_values,
-    value_to_write,
-)
+from sa_history.tracking.restore import write_row
+from sa_history.tracking.stored_values import selected, stored_values
+from sa_history.tracking.version_counters import version_counters
 from sa_history.writing.net_changes import KeyValues, NetChange, Values
 
 RowKey: TypeAlias = tuple[Table, KeyValues]
@@ -64,7 +61,9 @@ class UndoAction:
 
     def __str__(self) -> str:
         key = ", ".join(map(repr, self.key))
-        shown = ", ".join(f"{name} = {value!r}" for name, value in self.values.items())
+        written = [f"{name} = {value!r}" for name, value in self.values.items()]
+        written += [f"{name} = (the next)" for name in self.counters]
+        shown = ", ".join(written)
         return f"{self.kind} {self.tracking.table.name} ({key})" + (
             f": {shown}" if self.kind == "update" else ""
         )
@@ -78,6 +77,11 @@ class UndoAction:
     def key(self) -> KeyValues:
         """The key of the row before the action; after it, if the row is inserted."""
         return self._key_in(self.values if self.row is None else self.row)
+
+    @property
+    def counters(self) -> list[str]:
+        """The columns that count the changes of the row, and go on counting."""
+        return [c.column.name for c in version_counters(self.tracking)]
 
     @property
     def after(self) -> Values | None:
@@ -140,25 +144,13 @@ class UndoAction:
         With ``force``, the row may be there or not, whatever ``row`` says: an insert
         overwrites a row of its key, and an update or delete may find none.
         """
-        columns = self.tracking.tracked_columns
-        unwritten = {columns.column_name(name) for name in columns.generated}
-        if self.kind == "update":
-            unwritten |= {c.name for c in self.table.c if is_always_identity(c)}
-        values = {
-            column: self.values[column.name]
-            for column in self.table.c
-            if column.name in self.values and column.name not in unwritten
-        }
-        is_row = self.is_row()
         if self.kind == "delete":
-            session.execute(delete(self.table).where(is_row))
+            session.execute(delete(self.table).where(self.is_row()))
             return
-        is_there = _is_there(session, (self.table, self.key))
-        if is_there and values:
-            written = {c: value_to_write(c.type, v) for c, v in values.items()}
-            session.execute(update(self.table).where(is_row).values(written))
-        elif not is_there and self.kind == "insert":
-            session.execute(inserted(self.table, values))
+        values = {c: self.values[c.name] for c in self.table.c if c.name in self.values}
+        key = dict(zip(self.table.primary_key, self.key, strict=True))
+        may_insert = self.kind == "insert"
+        write_row(session, self.tracking, key, values, insert_if_missing=may_insert)
 
     def is_row(self) -> ColumnElement[bool]:
         """Return the criterion of the row in its table."""
@@ -203,12 +195,18 @@ def _action_for(net_change: NetChange) -> UndoAction | None:
         return None if after is None else UndoAction(tracking, "delete", after, {})
     if after is None:
         return UndoAction(tracking, "insert", None, before)
-    values = {
+    counters = {c.column.name: c for c in version_counters(tracking)}
+    changed = {
         name: first
         for name, (first, last) in net_change.changed.items()
         if first != last
     }
-    return UndoAction(tracking, "update", after, values) if values else None
+    values = {name: value for name, value in changed.items() if name not in counters}
+    # With joined inheritance, a row may have got nothing but another version.
+    is_counted = any(counters[n].generator for n in changed if n in counters)
+    if not values and not is_counted:
+        return None
+    return UndoAction(tracking, "update", after, values)
 
 
 @dataclass(frozen=True)
@@ -341,7 +339,12 @@ class ConflictChecker:
             return
         now = stored_values(found, action.row, "is")
         compared = action.values if action.kind == "update" else action.row
-        changed = [name for name in compared if now[name] != action.row[name]]
+        counters = action.counters
+        changed = [
+            name
+            for name in compared
+            if name not in counters and now[name] != action.row[name]
+        ]
         if changed:
             yield "has changed: " + ", ".join(
                 f"{name} is {now[name]!r} and was {action.row[name]!r}"
