@@ -36,16 +36,16 @@ class AddedColumns:
         self._tracking = tracking
         self._first_events: dict[str, int | None] = {}
 
-    def without(self, number: int, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values of an event without those that it cannot know.
+    def unknown(self, number: int, values: Mapping[str, Any]) -> set[str]:
+        """Return the columns that an event cannot know.
 
         :param number: the number of the event, its ``pgh_id``.
-        :param values: the values by the names of their columns, None for NULL.
+        :param values: its values by the names of their columns, None for NULL.
         """
         return {
-            name: value
+            name
             for name, value in values.items()
-            if value is not None or self._is_known(name, number)
+            if value is None and not self._is_known(name, number)
         }
 
     def _is_known(self, name: str, number: int) -> bool:

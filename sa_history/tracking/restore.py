@@ -10,22 +10,25 @@ from sqlalchemy import (
     Column,
     Insert,
     Table,
+    Text,
     bindparam,
     insert,
     inspect,
     select,
-    text,
     update,
 )
 from sqlalchemy.orm import Session
 
 from sa_history.exc import EventsError
+from sa_history.sql.column_types import is_read_exactly
+from sa_history.sql.expressions import overriding_system_value
 from sa_history.tracking.added_columns import AddedColumns
 from sa_history.tracking.completeness import stored_attributes
 from sa_history.tracking.identity import identity_by_key
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.stored_values import (
-    may_read_none,
+    Image,
+    StoredRow,
     selected,
     stored_values,
     value_to_write,
@@ -92,8 +95,8 @@ def write_row(
     """Update the row that has a key, or insert it.
 
     :param key: the key that the row has now, or is inserted with, in the key's order.
-    :param values: the values to write; those of generated columns and of version
-        counters are left to these.
+    :param values: the values to write, as ``StoredRow.to_write`` has them; those of
+        generated columns and of version counters are left to these.
     :param insert_if_missing: whether to insert the row if there is none.
     """
     table, counters = tracking.table, version_counters(tracking)
@@ -130,48 +133,56 @@ def inserted(table: Table, values: Mapping[Column[Any], Any]) -> Insert:
         written = {c: value_to_write(c.type, value) for c, value in values.items()}
         return insert(table).values(written)
     # https://www.postgresql.org/docs/current/sql-insert.html
-    names = [f"value_{position}" for position in range(len(values))]
-    row = text(
-        f"OVERRIDING SYSTEM VALUE VALUES ({', '.join(f':{name}' for name in names)})"
-    ).bindparams(
-        *(
-            _parameter(name, column, value)
-            for name, (column, value) in zip(names, values.items(), strict=True)
-        )
-    )
+    parameters = [
+        _parameter(f"value_{position}", column, value)
+        for position, (column, value) in enumerate(values.items())
+    ]
+    casts = {
+        parameter.key: column.type if isinstance(value, Image) else None
+        for parameter, (column, value) in zip(parameters, values.items(), strict=True)
+    }
+    row = overriding_system_value(casts).bindparams(*parameters)
     return insert(table).from_select(list(values), row.columns())
 
 
 def _parameter(name: str, column: Column[Any], value: Any) -> BindParameter[Any]:
     if value is None:
         return bindparam(name, None)  # with the type of JSON it would be null of JSON
-    written = value_to_write(column.type, value)
-    if isinstance(written, BindParameter):
-        return bindparam(name, written.value, written.type)
+    if isinstance(value, Image):
+        return bindparam(name, value.text, Text)
     return bindparam(name, value, column.type)
 
 
 def _values_of(
     session: Session, event: Any, attributes: Mapping[str, Column[Any]]
 ) -> dict[Column[Any], Any]:
-    """Return what an event stores in columns, None for NULL.
+    """Return what an event stores in columns, as ``StoredRow.to_write`` has it.
 
     Columns that were added after the event are left out.
 
     :param attributes: the columns of the tracked table, by attribute name.
     """
-    values = {column: getattr(event, name) for name, column in attributes.items()}
-    unclear = [c for c, v in values.items() if v is None and may_read_none(c.type)]
-    if unclear:
+    inexact = [c for c in attributes.values() if not is_read_exactly(c.type)]
+    stored = StoredRow({}, {})
+    if inexact:
         events = event.pgh_tracking.event_table
-        query = select(*selected([events.c[column.name] for column in unclear], "is"))
+        query = select(*selected([events.c[column.name] for column in inexact], "is"))
         query = query.where(events.c.pgh_id == event.pgh_id)
         found = session.execute(query).mappings().one()
-        stored = stored_values(found, [column.name for column in unclear], "is")
-        values |= {column: stored[column.name] for column in unclear}
-    by_name = {column.name: value for column, value in values.items()}
-    known = AddedColumns(session, event.pgh_tracking).without(event.pgh_id, by_name)
-    return {column: value for column, value in values.items() if column.name in known}
+        stored = stored_values(found, [column.name for column in inexact], "is")
+    row = StoredRow(
+        {
+            column.name: stored.get(column.name, getattr(event, name))
+            for name, column in attributes.items()
+        },
+        stored.images,
+    )
+    unknown = AddedColumns(session, event.pgh_tracking).unknown(event.pgh_id, row)
+    return {
+        column: row.to_write(column.name)
+        for column in attributes.values()
+        if column.name not in unknown
+    }
 
 
 def is_always_identity(column: Column[Any]) -> bool:

@@ -14,12 +14,15 @@ from sa_history.exc import UndoError
 from sa_history.query.row_keys import referring_columns
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.restore import write_row
-from sa_history.tracking.stored_values import selected, stored_values
+from sa_history.tracking.stored_values import StoredRow, selected, stored_values
 from sa_history.tracking.version_counters import version_counters
-from sa_history.writing.net_changes import KeyValues, NetChange, Values
+from sa_history.writing.net_changes import KeyValues, NetChange
 
 RowKey: TypeAlias = tuple[Table, KeyValues]
 """The key of a row, with its table."""
+
+NO_VALUES = StoredRow({}, {})
+"""The values of an action that writes none."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,8 @@ class UndoAction:
 
     tracking: Tracking
     kind: str
-    row: Values | None
-    values: Values
+    row: StoredRow | None
+    values: StoredRow
     is_reinserted: bool = False
 
     def __str__(self) -> str:
@@ -84,11 +87,11 @@ class UndoAction:
         return [c.column.name for c in version_counters(self.tracking)]
 
     @property
-    def after(self) -> Values | None:
+    def after(self) -> StoredRow | None:
         """The row after the action, None if there is none."""
         if self.kind == "delete":
             return None
-        return {**(self.row or {}), **self.values}
+        return self.values if self.row is None else self.row.updated(self.values)
 
     @property
     def keys_taken(self) -> frozenset[RowKey]:
@@ -122,15 +125,15 @@ class UndoAction:
             frozenset(self._referred(self.row)), frozenset(self._referred(self.after))
         )
 
-    def _own_key(self, values: Values | None) -> frozenset[RowKey]:
+    def _own_key(self, values: StoredRow | None) -> frozenset[RowKey]:
         if values is None:
             return frozenset()
         return frozenset([(self.table, self._key_in(values))])
 
-    def _key_in(self, values: Values) -> KeyValues:
+    def _key_in(self, values: StoredRow) -> KeyValues:
         return tuple(values[column.name] for column in self.table.primary_key)
 
-    def _referred(self, values: Values | None) -> Iterator[RowKey]:
+    def _referred(self, values: StoredRow | None) -> Iterator[RowKey]:
         if values is None:
             return
         for constraint in self.table.foreign_key_constraints:
@@ -147,7 +150,11 @@ class UndoAction:
         if self.kind == "delete":
             session.execute(delete(self.table).where(self.is_row()))
             return
-        values = {c: self.values[c.name] for c in self.table.c if c.name in self.values}
+        values = {
+            column: self.values.to_write(column.name)
+            for column in self.table.c
+            if column.name in self.values
+        }
         key = dict(zip(self.table.primary_key, self.key, strict=True))
         may_insert = self.kind == "insert"
         write_row(session, self.tracking, key, values, insert_if_missing=may_insert)
@@ -180,10 +187,12 @@ def undo_actions(net_changes: Iterable[NetChange]) -> list[UndoAction]:
                 ) from error
             actions.remove(moved)
             actions.append(
-                UndoAction(moved.tracking, "delete", moved.row, {}, is_reinserted=True)
+                UndoAction(
+                    moved.tracking, "delete", moved.row, NO_VALUES, is_reinserted=True
+                )
             )
             actions.append(
-                UndoAction(moved.tracking, "insert", None, moved.after or {})
+                UndoAction(moved.tracking, "insert", None, moved.after or NO_VALUES)
             )
 
 
@@ -192,18 +201,21 @@ def _action_for(net_change: NetChange) -> UndoAction | None:
     tracking = net_change.tracking
     before, after = net_change.before, net_change.after
     if before is None:
-        return None if after is None else UndoAction(tracking, "delete", after, {})
+        return (
+            None if after is None else UndoAction(tracking, "delete", after, NO_VALUES)
+        )
     if after is None:
         return UndoAction(tracking, "insert", None, before)
     counters = {c.column.name: c for c in version_counters(tracking)}
-    changed = {
-        name: first
-        for name, (first, last) in net_change.changed.items()
-        if first != last
-    }
-    values = {name: value for name, value in changed.items() if name not in counters}
-    # With joined inheritance, a row may have got nothing but another version.
-    is_counted = any(counters[n].generator for n in changed if n in counters)
+    values, is_counted = NO_VALUES, False
+    for name, (first, last) in net_change.changed.items():
+        if not first.differs(name, last):
+            continue
+        if name in counters:
+            # With joined inheritance, a row may have got nothing but another version.
+            is_counted = is_counted or counters[name].generator is not None
+        else:
+            values = values.updated(first.only([name]))
     if not values and not is_counted:
         return None
     return UndoAction(tracking, "update", after, values)
@@ -343,7 +355,7 @@ class ConflictChecker:
         changed = [
             name
             for name in compared
-            if name not in counters and now[name] != action.row[name]
+            if name not in counters and now.differs(name, action.row)
         ]
         if changed:
             yield "has changed: " + ", ".join(
