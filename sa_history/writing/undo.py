@@ -34,11 +34,9 @@ from sa_history.tracking.event_class import Event
 from sa_history.tracking.registry import Tracking
 from sa_history.util.sessions import is_async_session, unscoped
 from sa_history.writing.net_changes import NetChange, net_changes_of
-from sa_history.writing.undo_actions import (
-    ConflictChecker,
-    UndoAction,
-    undo_actions,
-)
+from sa_history.writing.undo_actions import ConflictChecker, UndoAction
+from sa_history.writing.undo_order import ordered_actions
+from sa_history.writing.undo_run import run_actions
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -207,15 +205,32 @@ def _undo(
     force: bool,
 ) -> Undo:
     session.flush()
-    actions = tuple(undo_actions(_net_changes(session, wanted, what)))
-    checker = ConflictChecker(session, actions)
+    if not dry_run:
+        return _planned(session, wanted, what, force)
+    # Rolled back, so that no row stays locked, and nothing is written.
+    savepoint = session.begin_nested()
+    try:
+        return _planned(session, wanted, what, force, dry_run=True)
+    finally:
+        savepoint.rollback()
+
+
+def _planned(
+    session: Session, wanted: Wanted, what: _Undone, force: bool, dry_run: bool = False
+) -> Undo:
+    """Undo what is wanted, and return the plan.
+
+    :param dry_run: whether conflicts are returned in the plan, and are no error.
+    """
+    ordered = ordered_actions(_net_changes(session, wanted, what))
+    checker = ConflictChecker(session, ordered.actions)
     conflicts = tuple(
         Conflict(action, problem)
-        for action in actions
+        for action in ordered.actions
         for problem in checker.problems(action)
     )
-    if dry_run:
-        return Undo(actions, conflicts)
+    if conflicts and dry_run:
+        return Undo(tuple(ordered.actions), conflicts)
     if conflicts and not force:
         raise ConflictError(
             "nothing is undone, since it has been changed again: "
@@ -223,7 +238,7 @@ def _undo(
         )
     lost = [
         Conflict(action, referrer)
-        for action in actions
+        for action in ordered.actions
         if action.is_reinserted
         for referrer in checker.referrers(action)
     ]
@@ -233,12 +248,24 @@ def _undo(
             "nothing is undone, since rows exchange their keys, and others refer to "
             f"them: {'; '.join(map(str, lost))}; change those first"
         )
-    with in_context(session, undo=what.as_metadata()):
-        for action in actions:
-            action.run(session)
+    with in_context(session, undo=what.as_metadata()), session.begin_nested() as nested:
+        done, refusals = run_actions(session, ordered)
+        if refusals:
+            nested.rollback()
+    refused = tuple(Conflict(refusal.action, str(refusal)) for refusal in refusals)
+    if dry_run:
+        return Undo(tuple(done or ordered.actions), refused)
+    if refused:
+        error = refusals[0].error
+        if force or not refusals[0].is_taken:
+            raise error
+        raise ConflictError(
+            "nothing is undone, since other rows have values that have to be unique: "
+            f"{'; '.join(map(str, refused))}; change those first"
+        ) from error
     session.expire_all()
     number = sql_cast(sql_cast(func.pg_current_xact_id(), Text), BigInteger)
-    return Undo(actions, conflicts, session.scalar(select(number)))
+    return Undo(tuple(done), conflicts, session.scalar(select(number)))
 
 
 def _net_changes(session: Session, wanted: Wanted, what: _Undone) -> list[NetChange]:
