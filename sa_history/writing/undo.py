@@ -69,7 +69,8 @@ class Undo:
     :param steps: the actions, in the order in which they are run. Each has a ``table``,
         a ``kind`` (``"insert"``, ``"update"`` or ``"delete"``), a ``key``, and the
         ``values`` to write.
-    :param conflicts: changes made since that concern the same rows.
+    :param conflicts: changes made since that concern the same rows, and in a dry run
+        what the database refuses.
     :param transaction: the number of the transaction that the undo is part of, None
         in a dry run.
 
@@ -121,9 +122,9 @@ def undo(
     """Undo all changes of a transaction, or all changes that were made in a context.
 
     Inserted rows are deleted, deleted rows inserted, and changed columns set back, in
-    an order that foreign keys allow, in the session's transaction. These changes are
-    recorded in a context with the key ``undo``, which names the transaction or context
-    that was undone.
+    an order that foreign keys and unique constraints allow, in the session's
+    transaction. These changes are recorded in a context with the key ``undo``, which
+    names the transaction or context that was undone.
 
     :param session: the session to write in. With an async one, await the result.
     :param targets: a declarative base or a MetaData, to undo changes of all tables that
@@ -133,10 +134,12 @@ def undo(
         event of it.
     :param context: in place of ``transaction``, a context, its id, or an event of it.
         Contexts within it are undone as well.
-    :param dry_run: if True, change nothing and return the plan.
+    :param dry_run: if True, return the plan: what would be done is done, and rolled
+        back to a savepoint.
     :param force: if True, overwrite what has been changed again since.
     :return: the actions and conflicts, and the number of the session's transaction.
-    :raises ConflictError: something has been changed again since; nothing is done.
+    :raises ConflictError: something has been changed again since, or another row has a
+        value that has to be unique; nothing is done.
     :raises UndoError: not exactly one of transaction and context is given, there is no
         target, the events do not store all that is needed, or there is no order in
         which it can be undone; nothing is done.
