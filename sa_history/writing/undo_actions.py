@@ -216,9 +216,8 @@ def action_for(net_change: NetChange) -> UndoAction | None:
             is_counted = is_counted or counters[name].generator is not None
         else:
             values = values.updated(first.only([name]))
-    if not values and not is_counted:
-        return None
-    return UndoAction(tracking, "update", after, values)
+    is_changed = values or is_counted
+    return UndoAction(tracking, "update", after, values) if is_changed else None
 
 
 class ConflictChecker:
@@ -318,9 +317,7 @@ def unique_columns(table: Table) -> Iterator[list[Column[Any]]]:
     for constraint in table.constraints:
         if isinstance(constraint, (UniqueConstraint, ExcludeConstraint)):
             yield list(constraint.columns)
-    for index in table.indexes:
-        if index.unique:
-            yield list(index.columns)
+    yield from (list(index.columns) for index in table.indexes if index.unique)
 
 
 def _is_there(session: Session, row: RowKey) -> bool:

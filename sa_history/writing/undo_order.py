@@ -150,12 +150,9 @@ def _parts(action: UndoAction, actions: Sequence[UndoAction]) -> list[UndoAction
     """Return two actions with the effect of one, none if it cannot be split."""
     tracking, row = action.tracking, action.row
     if action.kind == "update":
-        if not action.keys_taken:
-            return []
-        return [
-            UndoAction(tracking, "delete", row, NO_VALUES, is_reinserted=True),
-            UndoAction(tracking, "insert", None, action.after or NO_VALUES),
-        ]
+        gone = UndoAction(tracking, "delete", row, NO_VALUES, is_reinserted=True)
+        back = UndoAction(tracking, "insert", None, action.after or NO_VALUES)
+        return [gone, back] if action.keys_taken else []
     if row is not None:
         without = _without_references(row, action, actions)
         if without is None:

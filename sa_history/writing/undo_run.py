@@ -86,15 +86,13 @@ def run_actions(
 
 def _run(session: Session, actions: Sequence[UndoAction]) -> Refusal | None:
     """Run actions, all or none of them; return the one that is refused, if any."""
-    action = None
-    try:
-        with session.begin_nested():
-            for action in actions:
+    with session.begin_nested() as nested:
+        for action in actions:
+            try:
                 action.run(session)
-    except DBAPIError as error:
-        if action is None or error.connection_invalidated:
-            raise
-        return Refusal(action, error)
+            except DBAPIError as error:
+                nested.rollback()
+                return Refusal(action, error)
     return None
 
 
