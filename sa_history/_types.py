@@ -1,4 +1,4 @@
-"""Small types that every floor of the house shares."""
+"""Small types that all layers share."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ class TransitionError(RefusedError):
 
 
 def refusal_for(sqlstate: str | None) -> type[RefusedError] | None:
-    """Return the error class for a SQLSTATE, None where it is not one of ours.
+    """Return the error class of a SQLSTATE, or None if it is not one of ours.
 
     Example::
 

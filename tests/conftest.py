@@ -47,10 +47,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Leave half of the tests of attached triggers to ``nox -s full``.
+    """Begin with the long tests, and leave some to ``nox -s full``.
 
-    Those that run at both levels run at one of them, half of them at each.
+    A process that begins a long test at the end has the others wait for it. Of the
+    tests of attached triggers, those that run at both levels run at one of them, half
+    of them at each.
     """
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
     if config.getoption("--both-levels") or any("::" in arg for arg in config.args):
         return
     left_out = [item for item in items if _is_for_the_long_run(item)]
@@ -104,42 +107,53 @@ WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
 
 
-def _empty(url: URL) -> bool:
-    """Empty a database, unless only its end would; return whether it is empty."""
-    # Without an engine, which asks a new server for half a dozen things.
+def _connect(url: URL) -> psycopg.Connection:
+    """Connect to a database without an engine, which asks for half a dozen things."""
     dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(_LEAVE)
-        ((is_odd,),) = connection.execute(_ODD)
-        if not is_odd:
-            left = [statement for (statement,) in connection.execute(_LEFT)]
-            for statement in (*left, *_PUBLIC) if left else ():
-                connection.execute(statement)
+    return psycopg.connect(dsn, autocommit=True)
+
+
+def _empty(connection: psycopg.Connection) -> bool:
+    """Empty a database, unless only its end would; return whether it is empty."""
+    connection.execute(_LEAVE)
+    ((is_odd,),) = connection.execute(_ODD)
+    if not is_odd:
+        left = [statement for (statement,) in connection.execute(_LEFT)]
+        for statement in (*left, *_PUBLIC) if left else ():
+            connection.execute(statement)
     return not is_odd
 
 
 @pytest.fixture(scope="session")
-def reused(pg_server: PgServer, pg_template: str) -> Iterator[dict[str, URL]]:
-    """The database that tests of this process have one after the other, by its name."""
-    databases: dict[str, URL] = {}
+def reused(
+    pg_server: PgServer, pg_template: str
+) -> Iterator[dict[URL, psycopg.Connection]]:
+    """The database that tests of this process have one after the other, by its URL.
+
+    The connection that empties it stays: to connect takes longer than to empty it.
+    """
+    databases: dict[URL, psycopg.Connection] = {}
     yield databases
-    for name in databases:
-        pg_server.drop_database(name)
+    for url, connection in databases.items():
+        connection.close()
+        pg_server.drop_database(str(url.database))
 
 
 @pytest.fixture
 def pg_url(
-    pg_server: PgServer, pg_template: str, reused: dict[str, URL]
+    pg_server: PgServer, pg_template: str, reused: dict[URL, psycopg.Connection]
 ) -> Iterator[URL]:
     """A database that is empty, as a new one is; to make one takes longer."""
     if not reused:
         name = f"{pg_template}_{uuid.uuid4().hex[:8]}"
-        reused[name] = pg_server.create_database(name, template=pg_template)
-    ((name, url),) = reused.items()
+        url = pg_server.create_database(name, template=pg_template)
+        reused[url] = _connect(url)
+    ((url, connection),) = reused.items()
     yield url
-    if not _empty(url):
-        del reused[name]
-        pg_server.drop_database(name)
+    if not _empty(connection):
+        del reused[url]
+        connection.close()
+        pg_server.drop_database(str(url.database))
 
 
 @pytest.fixture(scope="session")

@@ -55,6 +55,26 @@ def in_other_session(
 
 
 @pytest.fixture(params=["sync", "async"])
+def in_connection(
+    request: pytest.FixtureRequest, pg_engine: Engine, pg_async_engine: AsyncEngine
+) -> Callable[[Callable[[Connection], Any]], Any]:
+    """Run a function with a connection: of the sync driver, or of the async one."""
+
+    def run_sync(function: Callable[[Connection], Any]) -> Any:
+        with pg_engine.connect() as connection:
+            return function(connection)
+
+    def run_async(function: Callable[[Connection], Any]) -> Any:
+        async def main() -> Any:
+            async with pg_async_engine.connect() as connection:
+                return await connection.run_sync(function)
+
+        return asyncio.run(main())
+
+    return run_sync if request.param == "sync" else run_async
+
+
+@pytest.fixture(params=["sync", "async"])
 def in_autocommit(
     request: pytest.FixtureRequest, pg_url: URL
 ) -> Callable[[Callable[[Connection], Any]], Any]:

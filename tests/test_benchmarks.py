@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from sqlalchemy import URL
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent
 
 WORKLOADS = [

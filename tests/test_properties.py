@@ -32,6 +32,8 @@ from sa_history import (
     track,
 )
 
+pytestmark = pytest.mark.long
+
 
 class Row(NamedTuple):
     """A row of the tracked table."""
@@ -132,29 +134,46 @@ class Block:
 
 @dataclass
 class Statement:
-    """The events of one statement, row by row, and the block it was executed in."""
+    """The events of one statement, row by row, and the context they are linked to."""
 
     op: str
     rows: list[list[Event]]
-    block: Block | None
+    context: StoredContext | None
+
+
+@dataclass(eq=False)
+class StoredContext:
+    """A row that a block has in the context table.
+
+    :param parent: the block around it.
+    :param copy_of: the block's first row, if an earlier transaction has stored that.
+    """
+
+    parent: Block | None
+    copy_of: StoredContext | None
 
 
 @dataclass
 class State:
-    """What a transaction can take back."""
+    """What a transaction can take back.
+
+    ``first`` has the first row of each block, ``own`` the rows of this transaction.
+    """
 
     rows: dict[int, Row] = field(default_factory=dict)
     statements: list[Statement] = field(default_factory=list)
-    contexts: dict[Block, tuple[dict[str, Any], Block | None]] = field(
-        default_factory=dict
-    )
+    first: dict[Block, StoredContext] = field(default_factory=dict)
+    own: dict[Block, StoredContext] = field(default_factory=dict)
+    metadata: dict[StoredContext, dict[str, Any]] = field(default_factory=dict)
 
     def copy(self) -> State:
         return replace(
             self,
             rows=dict(self.rows),
             statements=list(self.statements),
-            contexts=dict(self.contexts),
+            first=dict(self.first),
+            own=dict(self.own),
+            metadata=dict(self.metadata),
         )
 
 
@@ -218,16 +237,26 @@ class Program:
         self.session.execute(
             statement, execution_options={"synchronize_session": False}
         )
-        block = self.blocks[-1] if self.blocks else None
-        if not any(rows):
-            return
-        self.state.statements.append(Statement(op, rows, block))
-        if block is not None:
-            metadata: dict[str, Any] = {}
-            for each in self.blocks:
-                metadata.update(each.keys)
+        if any(rows):
+            self.state.statements.append(Statement(op, rows, self._context()))
+
+    def _context(self) -> StoredContext | None:
+        """Store the context in the model, if it is not stored yet, and return it."""
+        if not self.blocks:
+            return None
+        block, state = self.blocks[-1], self.state
+        metadata: dict[str, Any] = {}
+        for each in self.blocks:
+            metadata.update(each.keys)
+        first = state.first.get(block)
+        if block not in state.own:
+            if first is not None and state.metadata[first] == metadata:
+                return first
             parent = self.blocks[-2] if len(self.blocks) > 1 else None
-            self.state.contexts[block] = metadata, parent
+            state.own[block] = StoredContext(parent, first)
+            state.first.setdefault(block, state.own[block])
+        state.metadata[state.own[block]] = metadata
+        return state.own[block]
 
     def insert(self, rows: list[Row]) -> None:
         fresh = {row.id: row for row in rows if row.id not in self.state.rows}
@@ -314,6 +343,7 @@ class Program:
 
     def commit(self) -> None:
         self.session.commit()
+        self.state.own.clear()
         self.committed = self.state.copy()
         self.savepoints.clear()
 
@@ -344,7 +374,8 @@ class Program:
 def check(program: Program, found: list[Any], by_row: bool) -> None:
     """Compare the events of the table with those that the model foretells."""
     found_rows = iter(found)
-    ids: dict[Block | None, Any] = {None: None}
+    ids: dict[StoredContext | None, Any] = {None: None}
+    first = program.committed.first
     for statement in program.committed.statements:
         length = sum(map(len, statement.rows))
         chunk = list(islice(found_rows, length))
@@ -358,18 +389,22 @@ def check(program: Program, found: list[Any], by_row: bool) -> None:
             check_tracker_by_tracker(statement.rows, in_order)
         assert all(event.pgh_obj_id == event.id for event in chunk)
         assert len({event.pgh_xact_id for event in chunk}) == 1
-        # One context row for each block.
+        # One row for each block, and a copy for a later transaction with other keys.
         (context_id,) = {event.pgh_context_id for event in chunk}
-        assert ids.setdefault(statement.block, context_id) == context_id
-        if statement.block is not None:
-            metadata, parent = program.committed.contexts[statement.block]
+        stored = statement.context
+        assert ids.setdefault(stored, context_id) == context_id
+        if stored is not None:
             context = chunk[0].pgh_context
-            assert context.metadata == metadata
-            if parent is None:
+            assert context.metadata == program.committed.metadata[stored]
+            if stored.copy_of is not None:
+                assert context.parent_id == ids[stored.copy_of]
+            elif stored.parent is None:
                 assert context.parent_id is None
             else:
                 assert context.parent_id is not None
-                assert ids.get(parent, context.parent_id) == context.parent_id
+                around = first.get(stored.parent)
+                if around is not None:
+                    assert ids.get(around, context.parent_id) == context.parent_id
     assert list(found_rows) == []
     assert len(set(ids.values())) == len(ids)
 

@@ -27,9 +27,11 @@ from sa_history.testing import EmbeddedPostgres, PgServer
 
 SUITES = ["test/engine", "test/dialect/postgresql"]
 
-# Modules that pytest loads by -p, which stand in a folder of their own.
+# Modules that pytest loads by -p, which stand in a folder of their own. Each imports
+# SQLAlchemy, or the conftest.py of its tests would take the package beside them, which
+# has no compiled modules.
 PLUGINS = {
-    "without": "",
+    "without": "import sqlalchemy\n",
     "with_import": "import sa_history\n",
     "with_context": (
         "import sa_history\n\n\n"

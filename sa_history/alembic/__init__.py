@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from sa_history.alembic import compare as _compare  # noqa: F401 (registers it)
 from sa_history.alembic import generated_columns as _generated  # noqa: F401 (as above)
+from sa_history.alembic.column_types import PGType
 from sa_history.alembic.operations import HistoryOp
 from sa_history.alembic.upgrade_lock import lock
 
-__all__ = ["HistoryOp", "lock"]
+__all__ = ["HistoryOp", "PGType", "lock"]

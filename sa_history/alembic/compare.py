@@ -19,6 +19,7 @@ from alembic.util import DispatchPriority, PriorityDispatchResult
 from sqlalchemy import Connection, MetaData
 
 from sa_history.alembic.arguments import x_arguments
+from sa_history.alembic.column_types import render_without_prefix
 from sa_history.alembic.event_tables import arrange_tables, changed_columns
 from sa_history.alembic.first_events import baselines
 from sa_history.alembic.operations import HistoryOp
@@ -101,7 +102,8 @@ class _Comparison:
             if "baseline" in arguments
             else []
         )
-        arrange_tables(self.autogen_context, upgrade_ops, self.metadatas)
+        arrange_tables(self.autogen_context, upgrade_ops, self.metadatas, self.schemas)
+        render_without_prefix(self.autogen_context)
         plan = plan_for(
             self._included(
                 self._differences(upgrade_ops, renames.tables), renames.sequences

@@ -7,8 +7,8 @@ in the database, unless ``env.py`` gives ``history_keep=False`` to
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from typing import Any, TypeAlias
 
 from alembic.autogenerate.api import AutogenContext
@@ -20,14 +20,19 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     MetaData,
     Table,
+    TextClause,
     TypeDecorator,
+    text,
 )
-from sqlalchemy.dialects.postgresql import DOMAIN, ENUM
+from sqlalchemy.dialects.postgresql import DOMAIN
 
+from sa_history.alembic.column_types import revision_type
+from sa_history.alembic.operations import HistoryOp
 from sa_history.capture.context_table import is_context_table
 from sa_history.capture.event_table import is_event_table
 from sa_history.install.expected import trackings_in
-from sa_history.sql.compose import Qualified, SchemaNames
+from sa_history.sql.column_types import postgresql_type
+from sa_history.sql.compose import Ident, Joined, Qualified, Raw, SchemaNames
 from sa_history.sql.expressions import NextValue
 from sa_history.tracking.registry import Tracking
 
@@ -38,13 +43,20 @@ def arrange_tables(
     autogen_context: AutogenContext,
     upgrade_ops: ops.UpgradeOps,
     metadatas: list[MetaData],
+    schemas: SchemaNames,
 ) -> None:
-    """Keep the tables of history, and create event tables after tracked tables."""
+    """Keep the tables of history, and create event tables after tracked tables.
+
+    :param upgrade_ops: the operations of the revision, which are changed in place.
+    :param schemas: gives the name in the database of a schema of the models.
+    """
     events = _event_tables(metadatas)
     if keeps(autogen_context):
         _keep_tables(upgrade_ops)
-        _keep_columns(upgrade_ops, events)
+        _keep_columns(upgrade_ops, events, schemas)
+    _allow_events_from_before(upgrade_ops, events)
     _create_after_tracked(upgrade_ops, events)
+    _name_types(upgrade_ops, events)
     for operation in upgrade_ops.ops:
         if isinstance(operation, ops.CreateTableOp):
             operation.columns = [_writable(item) for item in operation.columns]
@@ -118,32 +130,110 @@ def _is_history(table: Table) -> bool:
     return is_event_table(table) or is_context_table(table)
 
 
-def _keep_columns(upgrade_ops: ops.UpgradeOps, events: dict[_Key, Tracking]) -> None:
+def _keep_columns(
+    upgrade_ops: ops.UpgradeOps, events: dict[_Key, Tracking], schemas: SchemaNames
+) -> None:
     for modify in list(_modifications(upgrade_ops)):
         if (modify.schema, modify.table_name) not in events:
             continue
-        modify.ops[:] = [kept for op in modify.ops for kept in _kept(op)]
+        modify.ops[:] = [kept for op in modify.ops for kept in _kept(op, schemas)]
         if not modify.ops:
             upgrade_ops.ops.remove(modify)
 
 
-def _kept(operation: Any) -> list[Any]:
+def _kept(operation: Any, schemas: SchemaNames) -> list[Any]:
     if not isinstance(operation, ops.DropColumnOp):
         return [operation]
-    column = operation.to_column()
-    if column.nullable:
+    if operation.to_column().nullable:
         return []
-    # Of a key that has changed; new events do not have it.
+    # Of a key that has changed; new events do not have it, also after a downgrade.
+    name = f"{operation.table_name}.{operation.column_name}"
+    parts = (
+        Raw("ALTER TABLE "),
+        Qualified(schemas(operation.schema), operation.table_name),
+        Raw(" ALTER COLUMN "),
+        Ident(operation.column_name),
+        Raw(" DROP NOT NULL"),
+    )
     return [
+        HistoryOp(
+            f"let events have no {name}",
+            [Joined(parts).render(schemas)],
+            (f"events may have no {name}", ()),
+        )
+    ]
+
+
+def _allow_events_from_before(
+    upgrade_ops: ops.UpgradeOps, events: dict[_Key, Tracking]
+) -> None:
+    """Let events from before a column have no value in it.
+
+    No rule is lost: a key has no NULL in the tracked table, and the function that
+    records refuses a change without a context that is required.
+    """
+    for modify in list(_modifications(upgrade_ops)):
+        tracking = events.get((modify.schema, modify.table_name))
+        if tracking is None:
+            continue
+        modify.ops[:] = [
+            allowed for op in modify.ops for allowed in _allowed(op, tracking)
+        ]
+        if not modify.ops:
+            upgrade_ops.ops.remove(modify)
+
+
+def _allowed(operation: Any, tracking: Tracking) -> list[Any]:
+    if isinstance(operation, ops.AddColumnOp) and not operation.column.nullable:
+        return _added(operation, tracking)
+    if isinstance(operation, ops.AlterColumnOp) and operation.modify_nullable is False:
+        operation.modify_nullable = None
+        return [operation] if operation.has_changes() else []
+    return [operation]
+
+
+def _added(operation: ops.AddColumnOp, tracking: Tracking) -> list[Any]:
+    """Return what adds a NOT NULL column: with the value that all rows get, if any.
+
+    Without it, events would not be found by the key that their rows have now.
+    """
+    column = operation.column
+    default = _default_of_key(column.name, tracking)
+    added = Column(
+        column.name, column.type, server_default=default, nullable=default is None
+    )
+    operation.column = added
+    if added.server_default is None:
+        return [operation]
+    return [
+        operation,
         ops.AlterColumnOp(
             operation.table_name,
-            operation.column_name,
+            column.name,
             schema=operation.schema,
             existing_type=column.type,
             existing_nullable=False,
-            modify_nullable=True,
-        )
+            existing_server_default=added.server_default,
+            modify_server_default=None,
+        ),
     ]
+
+
+# Any other expression may have another value in each row.
+_CONSTANT = re.compile(r"[+-]?\d+(\.\d+)?|true|false|'([^']|'')*'", re.IGNORECASE)
+
+
+def _default_of_key(name: str, tracking: Tracking) -> str | TextClause | None:
+    """Return the constant that is the server default of a column of the key."""
+    columns = tracking.tracked_columns
+    for attribute in columns.key:
+        column = columns.by_attribute[attribute]
+        default = getattr(column.server_default, "arg", None)
+        if column.name == name:
+            if isinstance(default, TextClause) and _CONSTANT.fullmatch(default.text):
+                return text(default.text)
+            return default if isinstance(default, str) else None
+    return None
 
 
 def _create_after_tracked(
@@ -191,7 +281,7 @@ def _share_types(
             key = _key(operation)
             if key in events:
                 operation.columns = [
-                    _sharing(item, existing) for item in operation.columns
+                    _in_revision(item, existing) for item in operation.columns
                 ]
             existing |= {_name(type_) for type_ in _named_types(created[key])}
 
@@ -220,6 +310,7 @@ def _named_types(table: Table) -> list[Any]:
 
 def _named_type(type_: Any) -> Any:
     """Return the ENUM or DOMAIN that a type is, or has; None if there is none."""
+    type_ = type_._variant_mapping.get("postgresql", type_)
     if isinstance(type_, TypeDecorator):
         return _named_type(type_.impl_instance)
     if isinstance(type_, ARRAY):
@@ -233,26 +324,63 @@ def _name(type_: Any) -> tuple[str | None, str]:
     return type_.schema, type_.name
 
 
-def _sharing(item: Any, shared: set[tuple[str | None, str]]) -> Any:
-    """Return a column that does not create its ENUM or DOMAIN, which is there."""
+def _in_revision(item: Any, existing: Collection[_Key] | None = None) -> Any:
+    """Return a column that a revision can create without the application.
+
+    :param existing: the names of the ENUM and DOMAIN types that need not be created;
+        None if none has to be.
+    """
     if not isinstance(item, Column):
         return item
     named = _named_type(item.type)
-    if named is None or _name(named) not in shared:
+    is_new = named is not None and existing is not None and _name(named) not in existing
+    type_ = named if is_new else revision_type(item.type)
+    if type_ is item.type:
         return item
-    return Column(item.name, _sharing_type(item.type), nullable=item.nullable)
+    return Column(item.name, type_, nullable=item.nullable)
 
 
-def _sharing_type(type_: Any) -> Any:
-    if isinstance(type_, TypeDecorator):
-        return _sharing_type(type_.impl_instance)
-    if isinstance(type_, Enum):
-        return ENUM(
-            *type_.enums, name=type_.name, schema=type_.schema, create_type=False
+def _name_types(upgrade_ops: ops.UpgradeOps, events: dict[_Key, Tracking]) -> None:
+    """Have a revision name the types of event tables that it drops or changes."""
+    upgrade_ops.ops[:] = map(_dropped, upgrade_ops.ops)
+    for modify in _modifications(upgrade_ops):
+        if (modify.schema, modify.table_name) in events:
+            modify.ops[:] = map(_changed, modify.ops)
+
+
+def _dropped(operation: Any) -> Any:
+    if not isinstance(operation, ops.DropTableOp):
+        return operation
+    table = operation.to_table()
+    if not _is_history(table):
+        return operation
+    again = ops.CreateTableOp.from_table(table)
+    again.columns = [_in_revision(item) for item in again.columns]
+    return ops.DropTableOp.from_table(again.to_table())
+
+
+def _changed(operation: Any) -> Any:
+    if isinstance(operation, ops.AddColumnOp):
+        operation.column = _in_revision(operation.column)
+    elif isinstance(operation, ops.DropColumnOp):
+        column = _in_revision(operation.to_column())
+        return ops.DropColumnOp.from_column_and_tablename(
+            operation.schema, operation.table_name, column
         )
-    again = copy.copy(type_)
-    if isinstance(again, ARRAY):
-        again.item_type = _sharing_type(again.item_type)
-    else:
-        again.create_type = False
-    return again
+    elif isinstance(operation, ops.AlterColumnOp):
+        operation.modify_type = _altered(operation.modify_type)
+        operation.existing_type = _altered(operation.existing_type)
+    return operation
+
+
+def _altered(type_: Any) -> Any:
+    """Return a type of ALTER COLUMN, which creates none.
+
+    An ENUM stays one: alembic_postgresql_enum writes how its values are converted.
+    """
+    if type_ is None:
+        return None
+    named = _named_type(type_)
+    if isinstance(named, Enum) and not isinstance(postgresql_type(type_), ARRAY):
+        return named
+    return revision_type(type_)

@@ -243,8 +243,8 @@ class ContextReference(_WithId):
     ) -> ColumnElement[bool]:
         """Look for the id among those of the context and its descendants.
 
-        Its copies are among them: transactions that overlap in a context without a
-        target store a copy each.
+        Its copies are among them: a transaction stores one if another transaction has
+        stored the context with other metadata, or is storing it at the moment.
         """
         contexts = self.shared.context_table
         within = select(literal(context, Uuid).label("id")).cte(

@@ -1,8 +1,9 @@
 """The function and the triggers that write a table's events.
 
-At statement level, the default, each tracker has one INSERT ... SELECT from the
-transition tables; at row level it has one INSERT of the row's values. The forms of the
-statements were chosen by measurements on 100,000 rows; the reason stands beside each.
+An operation is recorded for each statement, by one INSERT ... SELECT of each tracker
+from the transition tables, or for each row, by one INSERT of the row's values. The
+forms of the statements were chosen by measurements on 100,000 rows; the reason stands
+beside each.
 """
 
 from __future__ import annotations
@@ -123,7 +124,8 @@ class Capture:
     :param events: the event table.
     :param function: the name of the function.
     :param recordings: what the trackers write, in order.
-    :param level: statement or row.
+    :param row_operations: the operations that fire a trigger for each row; the others
+        fire one for each statement.
     :param context_values: event columns that store the context, with their SQL.
     :param context_value: the function that reads a key of the context.
     :param context_columns: keys of the context that have columns of their own.
@@ -138,7 +140,7 @@ class Capture:
     events: Qualified
     function: Qualified
     recordings: tuple[Recording, ...]
-    level: Level
+    row_operations: frozenset[Operation]
     context_values: tuple[tuple[str, Fragment], ...]
     context_value: Qualified
     context_columns: tuple[ContextColumn, ...]
@@ -158,7 +160,7 @@ class Capture:
 
     def by_row(self, operation: Operation) -> bool:
         """Return whether an operation fires its trigger for each row."""
-        return self.level is Level.ROW and operation is not Operation.TRUNCATE
+        return operation in self.row_operations
 
     def when(self, operation: Operation) -> Fragment | None:
         """Return the WHEN of the trigger of an operation, None if it has none.

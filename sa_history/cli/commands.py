@@ -1,7 +1,8 @@
 """The commands: what they are called, what they take, do and print.
 
-``sa-history`` and ``flask history`` make their parsers of :data:`COMMANDS`. Both have a
-command that is added here.
+``sa-history`` and ``flask history`` make their parsers of :data:`COMMANDS`, so that
+both have a command that is added here. What a command does to a database is in
+``install`` or ``writing``; what it reads of the catalog is in ``ddl.catalog``.
 """
 
 from __future__ import annotations

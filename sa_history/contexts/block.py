@@ -47,7 +47,7 @@ class Block(ABC, Generic[Entered]):
 
     def __init__(self, target: Any) -> None:
         self._target = target
-        self._entered: tuple[list[Entered], Entered] | None = None
+        self._entered: tuple[Stacks, list[Entered], Entered] | None = None
 
     @abstractmethod
     def copy(self) -> Block[Entered]:
@@ -63,8 +63,9 @@ class Block(ABC, Generic[Entered]):
                 "this block is entered already, perhaps by another thread; call "
                 f"{self.function}(...) for each"
             )
-        self._entered = self.push(stacks_of(self._target, self.function, self.error))
-        return self._entered[1]
+        stacks = stacks_of(self._target, self.function, self.error)
+        self._entered = stacks, *self.push(stacks)
+        return self._entered[2]
 
     def __exit__(
         self,
@@ -73,9 +74,17 @@ class Block(ABC, Generic[Entered]):
         traceback: TracebackType | None,
     ) -> None:
         assert self._entered is not None
-        stack, entered = self._entered
+        stacks, stack, entered = self._entered
         self._entered = None
         stack.remove(entered)
+        if self._target is UNSET and stacks is not this_thread.stacks:
+            raise self.error(
+                f"{self.function} for the whole thread was left in another thread than "
+                "it was entered in; what was written in between may have been recorded "
+                "without it, and what others wrote in the first thread with it. In a "
+                "generator that a framework runs in a pool of threads, as FastAPI does "
+                f"with dependencies, pass the session: {self.function}(session, ...)"
+            )
 
     async def __aenter__(self) -> Entered:
         return self.__enter__()
@@ -94,9 +103,7 @@ class Block(ABC, Generic[Entered]):
         if isinstance(function, (classmethod, staticmethod)):
             wrapper = type(function)(self(function.__func__))
             return cast("F", wrapper)
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(
-            function
-        ):
+        if _makes_generator(function):
             raise self.error(
                 f"{self.function} cannot decorate the generator {_name(function)}: "
                 f"its body runs after the call; write 'with {self.function}(...)' in it"
@@ -116,6 +123,24 @@ class Block(ABC, Generic[Entered]):
                     return function(*args, **kwargs)
 
         return cast("F", wrapper)
+
+
+def _makes_generator(function: Any) -> bool:
+    """Return True if the body of a function runs after the call, as a generator's does.
+
+    So does that of a generator within ``contextlib.contextmanager`` and its like. A
+    coroutine function that has a generator within runs it while it is awaited.
+    """
+    while not inspect.iscoroutinefunction(function):
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(
+            function
+        ):
+            return True
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif (function := getattr(function, "__wrapped__", None)) is None:
+            return False
+    return False
 
 
 def _name(function: Any) -> str:

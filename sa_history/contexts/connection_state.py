@@ -12,7 +12,8 @@ from __future__ import annotations
 import enum
 import json
 import weakref
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
 from psycopg.pq import TransactionStatus
@@ -71,8 +72,9 @@ class ConnectionState:
     =====================  ================  ================  ================
 
     ``invalidate()`` follows what may have taken settings back, as a rollback to a
-    savepoint does; ``reset()`` follows the beginning of a transaction, for settings end
-    with the one before. :meth:`pending` resets a connection that is found idle.
+    savepoint does, and any error: whether the server has met it is not asked.
+    ``reset()`` follows the beginning of a transaction, for settings end with the one
+    before. :meth:`pending` resets a connection that is found idle.
     """
 
     def __init__(self) -> None:
@@ -81,10 +83,12 @@ class ConnectionState:
         self._sessions: list[_JoinedSession] = []
         # SENT(settings) is the settings themselves.
         self._sent: Settings | _NotSent = EMPTY
-        self.failed = False
-        """True if the transaction has failed, for drivers that do not know it."""
         self.transaction_blocks = 0
         """How many ``transaction()`` blocks of the driver are open."""
+        self.in_own_cursor = False
+        """True while a cursor of ours executes what it sends the settings of."""
+        self.may_be_single_row = False
+        """True if libpq may still be in the single-row mode of a stream."""
 
     # Who uses the connection.
 
@@ -145,6 +149,19 @@ class ConnectionState:
             if session is not None:
                 break
         return active_stacks(self._owner() if self._owner else None, session)
+
+    @contextmanager
+    def own_cursor(self) -> Iterator[None]:
+        """Set ``in_own_cursor`` within the block.
+
+        The attribute is False afterwards, also if another task is in such a block. The
+        statement of that task is then taken for one of any other cursor.
+        """
+        self.in_own_cursor = True
+        try:
+            yield
+        finally:
+            self.in_own_cursor = False
 
     # Which settings it has.
 
@@ -226,7 +243,7 @@ class ConnectionState:
 
     def reset(self) -> None:
         """Go to EMPTY: a transaction begins."""
-        self._sent, self.failed = EMPTY, False
+        self._sent = EMPTY
 
 
 def _still_joined(

@@ -71,8 +71,9 @@ def _current_frame_of(stacks: Stacks) -> ContextFrame | None:
 def annotate(target: Target | Unset = UNSET, /, **metadata: Any) -> None:
     """Add keys and values to the current context.
 
-    They are stored with the next change that is made in it; its earlier events are
-    linked to the same context, and so have them too.
+    They are stored with the next change that is made in it. Earlier events of the
+    transaction that stores the context have them too; what an earlier transaction has
+    stored stays as it is.
 
     :param target: the session or connection whose context is meant; without one, the
         thread's.

@@ -19,6 +19,9 @@ from sa_history.contexts.json_values import stored_values
 
 _order = itertools.count()
 
+_IMMUTABLE = (str, int, bool, type(None))
+"""Types whose values are stored alike if they are equal, and of the same type."""
+
 ContextSettings: TypeAlias = tuple[str, str, str]
 """A context as settings of the database: id, metadata as JSON, the parent's id."""
 
@@ -155,7 +158,7 @@ class LazyFrame(ContextFrame):
         self._text = None
         self._values = values
         self._known: dict[str, Any] = {}  # as they were given last
-        self._stored: dict[str, Any] = {}  # the same as JSON has them
+        self._texts: dict[str, str] = {}  # the JSON of each
         self._annotated: dict[str, Any] = {}
         self._is_asking = False
 
@@ -180,14 +183,30 @@ class LazyFrame(ContextFrame):
 
     def _ask(self) -> None:
         values = dict(self._values())
-        if values == self._known:
+        if _are_stored_alike(values, self._known):
             return
         stored, _ = stored_values(values)
+        texts = {key: json.dumps(value) for key, value in stored.items()}
+        self._known = values
+        if texts == self._texts:
+            return
         version = self._version
-        if any(stored.get(key) != value for key, value in self._stored.items()):
+        if any(texts.get(key) != text for key, text in self._texts.items()):
             version = replace(version, id=new_id(), generation=version.generation + 1)
         self._version = replace(version, values={**stored, **self._annotated})
-        self._known, self._stored = values, stored
+        self._texts = texts
+
+
+def _are_stored_alike(values: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    """Return True if it can be seen without JSON that values are stored as the known.
+
+    It cannot of a list, which may be the same one with another content. True is stored
+    as another value than 1, which it equals.
+    """
+    return values == known and all(
+        type(value) in _IMMUTABLE and type(value) is type(known[key])
+        for key, value in values.items()
+    )
 
 
 def new_id() -> str:

@@ -17,9 +17,8 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 
-from sa_history.contexts.connection_state import state_of
+from sa_history.contexts.connection_state import existing_state, state_of
 from sa_history.contexts.drivers.registry import OTHERS, driver_of
-from sa_history.util.postgresql import sqlstate_of
 
 OTHERS.listen()
 
@@ -51,14 +50,16 @@ def _session_begins(
 
 
 @event.listens_for(Engine, "handle_error")
-def _transaction_failed(error: ExceptionContext) -> None:
-    if (
-        error.dialect.name == "postgresql"
-        and error.connection is not None
-        and not error.is_disconnect
-        and sqlstate_of(error.original_exception)
-    ):
-        # A connection has no info while SQLAlchemy asks an engine's first one what
-        # server it is. There is no transaction of a user then, and no context.
-        with contextlib.suppress(NotImplementedError):
-            state_of(error.connection.info).failed = True
+def _statement_failed(error: ExceptionContext) -> None:
+    connection = error.connection
+    if error.dialect.name != "postgresql" or connection is None:
+        return
+    # To ask an invalidated connection for its info would have it connect again.
+    if connection.closed or connection.invalidated:
+        return
+    # A connection has no info while SQLAlchemy asks an engine's first one what server
+    # it is. There is no transaction of a user then, and no context.
+    with contextlib.suppress(NotImplementedError):
+        state = existing_state(connection.info)
+        if state is not None:
+            state.invalidate()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from sqlalchemy import ARRAY, Connection, Text, bindparam, text
 
 from sa_history.ddl.fingerprint import PREFIX
+from sa_history.ddl.foreign_keys import ReferentialActions
 from sa_history.sql import catalog_queries as catalog
 from sa_history.sql.compose import (
     Fragment,
@@ -210,13 +211,13 @@ class Partition:
 class Catalog:
     """The objects of sa_history in some schemas, in the order of their creation.
 
-    :param functions: by name and arguments.
+    :param functions: by name and the names in their arguments.
     :param triggers: by relation and name.
     :param views: by name.
     :param sequences: by name.
     """
 
-    functions: dict[tuple[Qualified, str], InstalledFunction]
+    functions: dict[tuple[Qualified, tuple[str, ...]], InstalledFunction]
     triggers: dict[tuple[Qualified, str], InstalledTrigger]
     views: dict[Qualified, InstalledView]
     sequences: dict[Qualified, InstalledSequence]
@@ -264,7 +265,7 @@ def read_catalog(
         if _text(row.kind) == "S"
     ]
     return Catalog(
-        {(f.name, f.arguments): f for f in functions},
+        {(f.name, names_in(f.arguments)): f for f in functions},
         {(t.relation, t.name): t for t in triggers},
         {v.name: v for v in views},
         {s.name: s for s in sequences},
@@ -284,6 +285,52 @@ def read_partitions(connection: Connection, schemas: Sequence[str]) -> list[Part
         )
         for row in _rows(connection, catalog.PARTITIONS, schemas)
     ]
+
+
+@dataclass(frozen=True)
+class Child:
+    """A table that is a partition of another, or inherits from it.
+
+    :param name: of the table.
+    :param parent: the other table.
+    :param is_partition: whether it is a partition.
+    """
+
+    name: Qualified
+    parent: Qualified
+    is_partition: bool
+
+
+def read_children(connection: Connection, schemas: Sequence[str]) -> list[Child]:
+    """Read the tables that are partitions, or inherit from others.
+
+    :param schemas: of these tables.
+    """
+    return [
+        Child(
+            Qualified(row.schema, row.name),
+            Qualified(row.parent_schema, row.parent),
+            row.is_partition,
+        )
+        for row in _rows(connection, catalog.CHILDREN, schemas)
+    ]
+
+
+def read_foreign_keys(
+    connection: Connection, schemas: Sequence[str]
+) -> dict[Hashable, list[ReferentialActions]]:
+    """Read what foreign keys do to the rows of their tables.
+
+    :param schemas: of these tables.
+    :return: the foreign keys of each table, by its name.
+    """
+    found: dict[Hashable, list[ReferentialActions]] = {}
+    for row in _rows(connection, catalog.FOREIGN_KEYS, schemas):
+        parent = Qualified(row.parent_schema, row.parent)
+        found.setdefault(Qualified(row.schema, row.name), []).append(
+            ReferentialActions(parent, row.deletes, row.updates)
+        )
+    return found
 
 
 def read_columns(
@@ -331,13 +378,13 @@ def _rows(
 
 def _function(row: Any) -> InstalledFunction:
     settings = dict(setting.split("=", 1) for setting in row.settings or ())
-    path = _path(settings.pop("search_path", None))
+    path = settings.pop("search_path", None)
     by_index = settings.pop("enable_seqscan", None) == "off"
     return InstalledFunction(
         name=Qualified(row.schema, row.name),
         source=row.source,
         definer=row.definer,
-        path=path,
+        path=None if path is None else names_in(path),
         by_index=by_index,
         settings=tuple(
             (name, settings[name]) for name in OUTPUT_SETTINGS if name in settings
@@ -351,13 +398,18 @@ def _function(row: Any) -> InstalledFunction:
 _NAME = re.compile(r'"((?:[^"]|"")*)"|([^",\s]+)')
 
 
-def _path(path: str | None) -> tuple[str, ...] | None:
-    """Return the schemas of a ``search_path``, which are quoted only where needed."""
-    if path is None:
-        return None
+def names_in(sql: str) -> tuple[str, ...]:
+    """Return the names in a ``search_path`` or in the arguments of a function.
+
+    PostgreSQL quotes them only where needed, or all if ``quote_all_identifiers`` is on.
+
+    Example::
+
+        names_in('key text, "in" "name"') == ("key", "text", "in", "name")
+    """
     return tuple(
         quoted.replace('""', '"') if quoted else plain
-        for quoted, plain in _NAME.findall(path)
+        for quoted, plain in _NAME.findall(sql)
     )
 
 

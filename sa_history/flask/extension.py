@@ -22,6 +22,11 @@ from sa_history.exc import ContextError, DefinitionError
 from sa_history.flask.commands import history_commands
 from sa_history.flask.requests import about_command, about_request, login_user
 from sa_history.install.expected import trackings_in
+from sa_history.tracking.databases import (
+    ModelSession,
+    database_of,
+    require_one_database,
+)
 from sa_history.tracking.registry import Tracking
 from sa_history.util.event_loop import is_event_loop_running
 from sa_history.util.sessions import Target
@@ -258,7 +263,7 @@ class _State:
                 raise DefinitionError(
                     f"models are declarative bases or MetaData, got {metadata!r}"
                 )
-        return [(self._engine(), metadata) for metadata in metadatas]
+        return [(self._engine(metadata), metadata) for metadata in metadatas]
 
     def tracked(self) -> tuple[Engine, MetaData]:
         """Return the first MetaData that tracks anything, with its engine.
@@ -274,18 +279,21 @@ class _State:
         """Return the trackings of all databases."""
         return [t for _, metadata in self.databases() for t in trackings_in(metadata)]
 
-    def _engine(self) -> Engine:
-        if hasattr(self.db, "engine"):  # of Flask-SQLAlchemy-Lite
-            engine: Engine = self.db.engine
-            return engine
-        if not isinstance(self.db, (sessionmaker, scoped_session)):
+    def _engine(self, metadata: MetaData) -> Engine:
+        """Return the engine of the database to which sessions write the models."""
+        # Flask-SQLAlchemy-Lite has the first.
+        db = getattr(self.db, "sessionmaker", self.db)
+        if not isinstance(db, (sessionmaker, scoped_session)):
             raise DefinitionError(
                 "History takes Flask-SQLAlchemy's or -Lite's object, a sessionmaker or "
                 f"a scoped session, got {self.db!r}"
             )
-        maker: Any = getattr(self.db, "session_factory", self.db)
+        maker: Any = getattr(db, "session_factory", db)
         with maker() as session:
-            return session.get_bind().engine  # type: ignore[no-any-return]
+            tracked = trackings_in(metadata)
+            require_one_database(session, tracked, "History", DefinitionError)
+            first = ModelSession(session, next(iter(tracked), None))
+            return database_of(session, first.bind_arguments)
 
 
 def _request_started(app: flask.Flask, **_: Any) -> None:

@@ -23,7 +23,7 @@ def about_request(request: flask.Request) -> dict[str, Any]:
     The remote address is what the application takes for it; behind a proxy it needs
     Werkzeug's ``ProxyFix``.
     """
-    told: dict[str, str | None] = {
+    metadata: dict[str, str | None] = {
         "method": request.method,
         "path": request.path,
         "endpoint": request.endpoint,
@@ -31,14 +31,14 @@ def about_request(request: flask.Request) -> dict[str, Any]:
     }
     request_id = request.headers.get("X-Request-ID", "")
     if _REQUEST_ID.fullmatch(request_id):
-        told["request_id"] = request_id
+        metadata["request_id"] = request_id
     trace = _TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
     if trace:
-        told["trace_id"] = trace[1]
+        metadata["trace_id"] = trace[1]
     # Of what cannot be decoded Werkzeug makes the same.
     return {
         key: value.replace("\0", "\ufffd")
-        for key, value in told.items()
+        for key, value in metadata.items()
         if value is not None
     }
 

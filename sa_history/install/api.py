@@ -63,7 +63,13 @@ def check(bind: Engine | Connection, *models: Models) -> list[Finding]:
                 else finding
                 for finding in found
             ]
-        return [*missing, *survey.changed_kinds(), *found, *survey.bypassed()]
+        return [
+            *missing,
+            *survey.changed_kinds(),
+            *found,
+            *survey.bypassed(),
+            *survey.unordered(),
+        ]
 
 
 def install(

@@ -14,6 +14,7 @@ from sa_history.ddl.catalog import (
     InstalledFunction,
     InstalledTrigger,
     InstalledView,
+    names_in,
 )
 from sa_history.ddl.elements import (
     DatabaseObject,
@@ -37,6 +38,7 @@ class Problem(str, enum.Enum):
     DUPLICATED = "duplicated"
     NEWER = "newer"
     BYPASSED = "bypassed"
+    UNORDERED = "unordered"
 
     __str__ = str.__str__
 
@@ -138,18 +140,19 @@ def kind_of(definition: DatabaseObject) -> str:
 def name_of(definition: DatabaseObject, schemas: SchemaNames) -> str:
     """Return the name of an object in messages: a trigger's with its table."""
     if isinstance(definition, PGTrigger):
-        return f"{definition.name} on {_dotted(in_database(definition.table, schemas))}"
-    return _dotted(in_database(definition.name, schemas))
+        return f"{definition.name} on {dotted(in_database(definition.table, schemas))}"
+    return dotted(in_database(definition.name, schemas))
 
 
 def name_of_installed(installed: Installed) -> str:
     """Return the name of an installed object in messages."""
     if isinstance(installed, InstalledTrigger):
-        return f"{installed.name} on {_dotted(installed.relation)}"
-    return _dotted(installed.name)
+        return f"{installed.name} on {dotted(installed.relation)}"
+    return dotted(installed.name)
 
 
-def _dotted(name: Qualified) -> str:
+def dotted(name: Qualified) -> str:
+    """Return a name with its schema in messages."""
     return f"{name.schema}.{name.name}"
 
 
@@ -198,7 +201,7 @@ def find_installed(
         return catalog.triggers.get((in_database(wanted.table, schemas), wanted.name))
     name = in_database(wanted.name, schemas)
     if isinstance(wanted, PGFunction):
-        return catalog.functions.get((name, wanted.arguments))
+        return catalog.functions.get((name, names_in(wanted.arguments)))
     if isinstance(wanted, PGView):
         return catalog.views.get(name)
     return catalog.sequences.get(name)

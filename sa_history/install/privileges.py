@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, MetaData, Table
 
-from sa_history._types import Level
 from sa_history.ddl.elements import PGFunction
 from sa_history.ddl.grants import (
     Grant,
@@ -227,7 +226,7 @@ class Hardening:
             ("PARTITIONS", self.schemas(tracking.table.schema), tracking.table.name)
             for metadata in self.metadatas
             for tracking in trackings_in(metadata)
-            if tracking.options.level is Level.STATEMENT and tracking.recordings()
+            if tracking.statement_operations
         )
         return [
             (table, privilege)

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 from sqlalchemy import Connection, Engine, MetaData, Table
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from sa_history._types import Level
+from sa_history._types import Operation
+from sa_history.attachments.registry import attachments_of
 from sa_history.ddl.advisory_lock import wait_for_turn
 from sa_history.ddl.catalog import (
     Catalog,
@@ -18,7 +19,9 @@ from sa_history.ddl.catalog import (
     InstalledFunction,
     InstalledTrigger,
     read_catalog,
+    read_children,
     read_columns,
+    read_foreign_keys,
     read_generated_columns,
     read_partitions,
     read_schemas,
@@ -26,12 +29,15 @@ from sa_history.ddl.catalog import (
 from sa_history.ddl.elements import DEFAULT_SCHEMA, Statement
 from sa_history.ddl.execution import connection_of, current_schema
 from sa_history.ddl.fingerprint import PREFIX
+from sa_history.ddl.foreign_keys import may_update_and_delete
 from sa_history.definition.columns import kind_of_generated
+from sa_history.definition.row_order import CHANGES, ROWS
 from sa_history.exc import InstallError
 from sa_history.install.drift import (
     Difference,
     Problem,
     differences,
+    dotted,
     find_installed,
     kind_of,
     name_of,
@@ -42,6 +48,7 @@ from sa_history.install.plan import Step, drop_step, plan_for
 from sa_history.install.privileges import Hardening
 from sa_history.sql.compose import Qualified, Raw, SchemaNames
 from sa_history.tracking.registry import history_of
+from sa_history.triggers.audit import Audit
 from sa_history.util.postgresql import sqlstate_of
 
 Models: TypeAlias = "MetaData | type[Any]"
@@ -144,16 +151,11 @@ class Survey:
         return list(needed)
 
     def bypassed(self) -> list[Finding]:
-        """Return the partitions that can be written without an event."""
-        by_statement = {
-            self._name(tracking.table)
-            for metadata in self._metadatas
-            for tracking in trackings_in(metadata)
-            if tracking.options.level is Level.STATEMENT and tracking.recordings()
-        }
+        """Return what can be written without an event through another table."""
+        by_statement = self._recorded_by_statement()
         found = []
         for partition in read_partitions(self._connection, self._looked_at):
-            name = f"{partition.name.schema}.{partition.name.name}"
+            name = dotted(partition.name)
             found += [
                 Finding(
                     Problem.BYPASSED,
@@ -163,7 +165,7 @@ class Survey:
                 )
                 for trigger in partition.disabled
             ]
-            if partition.table in by_statement:
+            if any(by_statement.get(partition.table, ())):
                 advice = (
                     f"a statement that names it leaves no event; write to "
                     f'{partition.table.name}, or track that with level="row"'
@@ -171,6 +173,46 @@ class Survey:
                 found.append(
                     Finding(Problem.BYPASSED, "partition", name, advice=advice)
                 )
+        for child in read_children(self._connection, self._looked_at):
+            unseen = ROWS if child.is_partition else CHANGES
+            if any(unseen & recorded for recorded in by_statement.get(child.name, ())):
+                advice = (
+                    f"a statement that names {child.parent.name} leaves no event of "
+                    'it; give level="row"'
+                )
+                name = dotted(child.name)
+                found.append(Finding(Problem.BYPASSED, "table", name, advice=advice))
+        return found
+
+    def unordered(self) -> list[Finding]:
+        """Return the tables whose foreign keys the models do not know well enough."""
+        keys = read_foreign_keys(self._connection, self._looked_at)
+        advice = (
+            "by its foreign keys one statement can update a row and delete it, and not "
+            'all of them are in the models; add them there, or give level="row"'
+        )
+        return [
+            Finding(Problem.UNORDERED, "table", dotted(table), advice=advice)
+            for table, recorded in self._recorded_by_statement().items()
+            if any(operations >= CHANGES for operations in recorded)
+            and may_update_and_delete(table, keys)
+        ]
+
+    def _recorded_by_statement(self) -> dict[Qualified, list[frozenset[Operation]]]:
+        """Return the operations on each table that are recorded once for a statement.
+
+        They are those of each tracking and each Audit by itself.
+        """
+        found: dict[Qualified, list[frozenset[Operation]]] = {}
+        for metadata in self._metadatas:
+            for tracking in trackings_in(metadata):
+                operations = tracking.statement_operations
+                found.setdefault(self._name(tracking.table), []).append(operations)
+            for attachment in attachments_of(metadata):
+                table, trigger = attachment.table, attachment.trigger
+                if isinstance(trigger, Audit) and table in self._tables.values():
+                    operations = trigger.statement_operations(table)
+                    found.setdefault(self._name(table), []).append(operations)
         return found
 
     def install(self, prune: bool) -> list[str]:

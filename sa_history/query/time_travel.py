@@ -11,13 +11,25 @@ from __future__ import annotations
 
 import copy
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, Table, event, func, inspect, select
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Table,
+    event,
+    func,
+    inspect,
+    select,
+    table,
+    update,
+)
 from sqlalchemy.dialects.postgresql.base import PGCompiler, PGDDLCompiler
 from sqlalchemy.engine.interfaces import Dialect
-from sqlalchemy.exc import NoInspectionAvailable, UnboundExecutionError
+from sqlalchemy.exc import DBAPIError, NoInspectionAvailable, UnboundExecutionError
 from sqlalchemy.orm import Session, SessionTransaction
 
 from sa_history.capture.context_table import is_context_table
@@ -26,16 +38,27 @@ from sa_history.exc import PastError
 from sa_history.query.as_of_rows import PointInTime, rows_as_of
 from sa_history.sql.naming import AS_OF
 from sa_history.tracking.completeness import complete_tracking, missing_operations
+from sa_history.tracking.databases import (
+    ASKED,
+    database_of,
+    is_same_database,
+    may_have_several,
+    tables_in,
+    written_by,
+)
 from sa_history.tracking.event_class import Event
 from sa_history.tracking.registry import Tracking, trackings_of_table
 from sa_history.util.postgresql import require_postgresql
-from sa_history.util.sessions import is_async_engine, sync_side, unscoped
+from sa_history.util.sessions import is_async, is_async_engine, sync_side, unscoped
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
 # SQLAlchemy's compiler has no types; what it is given is passed on as it is.
 # mypy: disable-error-code="override, no-untyped-call"
+
+TRANSLATE = "schema_translate_map"
+"""The execution option that says which schemas stand for those of the tables."""
 
 DIALECTS = "_sa_history_past"
 """The attribute of an engine's dialect that keeps the dialects made of it here."""
@@ -53,10 +76,12 @@ def as_of(
     ``get``, ``select``, joins, aggregates and relationships return the rows of then:
     those that were deleted later are there, those that were inserted later are not.
     The session has a connection of its own, so it does not see what ``target`` has not
-    committed.
+    committed. It reads the schemas that ``target`` reads, by its
+    ``schema_translate_map`` and ``search_path``.
 
-    :param target: a session, a connection or an engine, whose database is read. With
-        an async one, write ``async with``.
+    :param target: a session, a connection or an engine, whose database is read; of a
+        session of several databases, that of each class. With an async one, write
+        ``async with``.
     :param when: a time with its time zone, or an event, whose change is the last one
         to be seen.
     :param transaction: in place of ``when``, the number of the last transaction whose
@@ -65,9 +90,11 @@ def as_of(
         be read as they are now.
     :return: a block, for ``with`` or ``async with``.
     :raises PastError: no point in time is given, or several, or the target's database
-        is not known; within the block, if a table is not tracked in full, or a
-        statement writes or is text.
-    :raises DialectError: on entering the block, if the database is not PostgreSQL.
+        is not known; within the block, if a table is not tracked in full or is in
+        another database than an event or a transaction, or a statement writes or is
+        text.
+    :raises DialectError: on entering the block, if the database is not PostgreSQL; on
+        reading, if the session has several.
 
     Example::
 
@@ -82,7 +109,8 @@ def as_of(
             f"{given!r}"
         )
     point, value = _point_in_time(given[0], is_transaction=transaction is not None)
-    return AsOf(target, point, value, frozenset(map(_table, allow)))
+    tracking = when.pgh_tracking if isinstance(when, Event) else None
+    return AsOf(target, point, value, frozenset(map(_table, allow)), tracking)
 
 
 def _point_in_time(given: Any, is_transaction: bool) -> tuple[PointInTime, str]:
@@ -108,12 +136,12 @@ def _table(allowed: Any) -> Table:
     if isinstance(allowed, Table):
         return allowed
     try:
-        table = inspect(allowed).local_table
+        mapped = inspect(allowed).local_table
     except (NoInspectionAvailable, AttributeError):
-        table = None
-    if not isinstance(table, Table):
+        mapped = None
+    if not isinstance(mapped, Table):
         raise PastError(f"allow takes mapped classes and tables, got {allowed!r}")
-    return table
+    return mapped
 
 
 class AsOf:
@@ -122,58 +150,61 @@ class AsOf:
     :param point: the event column that decides which events are seen.
     :param value: the point in time, as the text of the setting.
     :param allowed: the tables that are read as they are now.
+    :param tracking: the tracking of the event that is the point in time, if one is.
     """
 
     def __init__(
-        self, target: Any, point: PointInTime, value: str, allowed: frozenset[Table]
+        self,
+        target: Any,
+        point: PointInTime,
+        value: str,
+        allowed: frozenset[Table],
+        tracking: Tracking | None,
     ) -> None:
-        self._target = target
+        self.target = target
         self._point = point
         self._value = value
         self._allowed = allowed
-        self._connection: Any = None
+        self._tracking = tracking
         self._session: Any = None
 
     def __enter__(self) -> Session:
-        bind = _bind_of(self._target)
-        if not isinstance(bind, Engine):
-            raise PastError(f"as_of got {self._target!r}; write 'async with' for it")
-        connection = self._connection = bind.connect()
-        try:
-            self._prepare(connection)
-            session = self._session = Session(connection, autoflush=False)
-        except BaseException:
-            connection.close()
-            raise
-        event.listen(session, "after_begin", self._set_point)
+        source = _source_of(self.target)
+        if is_async(self.target):
+            raise PastError(f"as_of got {self.target!r}; write 'async with' for it")
+        session = self._session = _PastSession(block=self, source=source)
+        session.open()
         return session
 
     def __exit__(self, *_: object) -> None:
-        self._session.close()
-        self._connection.close()
+        self._session.close_databases()
 
     async def __aenter__(self) -> AsyncSession:
-        bind = _bind_of(self._target)
-        if isinstance(bind, Engine):
-            raise PastError(f"as_of got {self._target!r}; write 'with' for it")
+        source = _source_of(self.target)
+        if not is_async(self.target):
+            raise PastError(f"as_of got {self.target!r}; write 'with' for it")
         # Imported here, as it needs greenlet. An async target has loaded it already.
         from sqlalchemy.ext.asyncio import AsyncSession
 
-        connection = self._connection = await bind.connect()
-        try:
-            await connection.run_sync(self._prepare)
-            session = self._session = AsyncSession(connection, autoflush=False)
-        except BaseException:
-            await connection.close()
-            raise
-        event.listen(session.sync_session, "after_begin", self._set_point)
+        session = self._session = AsyncSession(
+            sync_session_class=_PastSession, block=self, source=source
+        )
+        await self._session.run_sync(_PastSession.open)
         return session
 
     async def __aexit__(self, *_: object) -> None:
-        await self._session.close()
-        await self._connection.close()
+        await self._session.run_sync(_PastSession.close_databases)
 
-    def _prepare(self, connection: Connection) -> None:
+    def home_in(self, session: Session) -> Engine | None:
+        """Return the only database that has the point in time, None for a time."""
+        if self._point is PointInTime.TIME:
+            return None
+        if self._tracking is not None:
+            return database_of(session, written_by(self._tracking))
+        return database_of(session, {"clause": update(_ANY_TABLE)})
+
+    def prepare(self, connection: Connection) -> None:
+        """Let a connection read tables as of the point in time."""
         require_postgresql(connection, "history.as_of")
         # All statements read one snapshot. PostgreSQL refuses to write, too.
         connection.execution_options(
@@ -181,36 +212,180 @@ class AsOf:
         )
         connection.dialect = _dialect_for(connection, self._point, self._allowed)
 
-    def _set_point(
-        self, _: Session, __: SessionTransaction, connection: Connection
-    ) -> None:
+    def set_point(self, connection: Connection) -> None:
+        """Set the point in time for the transaction of a connection."""
         connection.execute(select(func.set_config(AS_OF, self._value, True)))
 
 
-def _bind_of(target: Any) -> Any:
-    """Return the engine of a target, an async one for an async target."""
+class _PastSession(Session):
+    """The session of a block, with a connection to each database that is read.
+
+    :param block: the block.
+    :param source: the session that is asked in which database a table is.
+    :param options: the arguments that ``AsyncSession`` gives.
+    """
+
+    def __init__(self, *, block: AsOf, source: Session, **options: Any) -> None:
+        super().__init__(autoflush=False, info={ASKED: source}, **options)
+        self._block = block
+        self._source = source
+        self._home: Engine | None = None
+        self._opened: dict[Any, Connection] = {}
+        self.schemas: dict[Any, _Schemas] = {}
+        self._closing = ExitStack()
+        event.listen(self, "after_begin", self._begun)
+
+    def open(self) -> None:
+        """Connect to the database, or find out whose numbers the point in time has."""
+        self.schemas |= _schemas_of(sync_side(self._block.target))
+        if not may_have_several(self._source):
+            self.get_bind()
+            return
+        try:
+            self._home = self._block.home_in(self)
+        except UnboundExecutionError as error:
+            raise self._unknown() from error
+
+    def close_databases(self) -> None:
+        """Close the session and all its connections."""
+        with self._closing:
+            self.close()
+
+    def get_bind(
+        self, mapper: Any = None, *, clause: Any = None, bind: Any = None, **_: Any
+    ) -> Any:
+        """Return the connection to the database that has the rows of a class."""
+        if bind is not None:
+            return bind
+        asked = {"mapper": mapper, "clause": clause}
+        asked = {name: value for name, value in asked.items() if value is not None}
+        try:
+            database = self._database_of(asked)
+            if database.pool not in self._opened:
+                bind = self._source.get_bind(**asked)
+                self._opened[database.pool] = self._connect(bind)
+        except UnboundExecutionError as error:
+            raise self._unknown() from error
+        return self._opened[database.pool]
+
+    def _unknown(self) -> PastError:
+        return PastError(
+            f"as_of cannot tell the database of {self._block.target!r}, since it has "
+            "several or none; give it an engine"
+        )
+
+    def _schemas_in(self, pool: Any) -> _Schemas:
+        return self.schemas.get(pool, _Schemas(None, None))
+
+    def _begun(
+        self, _: Session, __: SessionTransaction, connection: Connection
+    ) -> None:
+        self._block.set_point(connection)
+        path = self._schemas_in(connection.engine.pool).search_path
+        if path is not None:
+            set_path = func.set_config("search_path", path, True)
+            connection.execute(select(set_path))
+
+    def _database_of(self, asked: Mapping[str, Any]) -> Engine:
+        if not may_have_several(self._source):
+            return self._source.get_bind().engine
+        read = _first_table(**asked)
+        database = database_of(self, {**asked, "clause": update(read)})
+        if self._home is not None and not is_same_database(database, self._home):
+            raise PastError(
+                f"{read.name!r} is in another database, in which events and "
+                "transactions have other numbers; give as_of a datetime, or the "
+                "engine of that database"
+            )
+        return database
+
+    def _connect(self, bind: Engine | Connection) -> Connection:
+        pool = bind.engine.pool
+        if pool not in self.schemas and isinstance(bind, Connection):
+            self.schemas[pool] = _schemas_on(bind)
+        # SQLAlchemy 2.1 has options of sessions, which go before those of connections.
+        options = getattr(self._source, "execution_options", {})
+        translate = options.get(TRANSLATE) or self._schemas_in(pool).translate
+        with ExitStack() as stack:
+            connection = stack.enter_context(bind.engine.connect())
+            self._block.prepare(connection)
+            if translate is not None:
+                connection.execution_options(**{TRANSLATE: translate})
+            self._closing.push(stack.pop_all())
+        return connection
+
+
+@dataclass(frozen=True)
+class _Schemas:
+    """The schemas in which a connection finds tables.
+
+    :param translate: its ``schema_translate_map``, None without one.
+    :param search_path: its ``search_path``; None for that of new connections.
+    """
+
+    translate: Mapping[str | None, str | None] | None
+    search_path: str | None
+
+
+def _schemas_of(target: Any) -> dict[Any, _Schemas]:
+    """Return the schemas of the open connections of a target, by their pool.
+
+    :param target: a session, a connection or anything else, which has none.
+    """
+    if isinstance(target, _PastSession):
+        return target.schemas
+    if isinstance(target, Connection):
+        return {target.engine.pool: _schemas_on(target)}
+    transaction: Any = target.get_transaction() if isinstance(target, Session) else None
+    # SQLAlchemy 2.0 keeps them under a private name only.
+    entries = [] if transaction is None else transaction._connections.values()
+    connections = {entry[0] for entry in entries}
+    return {c.engine.pool: _schemas_on(c) for c in connections}
+
+
+def _schemas_on(connection: Connection) -> _Schemas:
+    """Return the schemas of a connection.
+
+    :raises PastError: its transaction has failed, so that it cannot be asked.
+    """
+    translate = connection.get_execution_options().get(TRANSLATE)
+    is_gone = connection.closed or connection.invalidated
+    if is_gone or connection.dialect.name != "postgresql":
+        return _Schemas(translate, None)
+    path = select(func.current_setting("search_path"))
+    try:
+        with nullcontext() if connection.in_transaction() else connection.begin():
+            return _Schemas(translate, connection.scalar(path))
+    except DBAPIError as error:
+        raise PastError(
+            f"as_of cannot ask {connection!r} for its search_path; roll back first"
+        ) from error
+
+
+_ANY_TABLE = table("any_table")
+"""A table that no session knows, to ask for the database that it has by default."""
+
+
+def _first_table(mapper: Any = None, clause: Any = None) -> Any:
+    """Return the table that a mapper or else a clause is about, as far as is known."""
+    read = clause if mapper is None else mapper.local_table
+    return next(tables_in(read), _ANY_TABLE)
+
+
+def _source_of(target: Any) -> Session:
+    """Return a session that knows the databases of a target."""
     target = unscoped(target)
     session = sync_side(target)
-    if not isinstance(session, Session):
-        # An engine has the attribute, too, and is its own engine.
-        bind = target if is_async_engine(target) else getattr(target, "engine", None)
-        if bind is None:
-            raise PastError(
-                f"as_of takes a session, a connection or an engine, got {target!r}"
-            )
-        return bind
-    try:
-        engine = session.get_bind().engine
-    except UnboundExecutionError as error:
+    if isinstance(session, Session):
+        source: Session = session.info.get(ASKED, session)
+        return source
+    # An engine has the attribute, too, and is its own engine.
+    engine = target if is_async_engine(target) else getattr(target, "engine", None)
+    if engine is None:
         raise PastError(
-            f"as_of cannot tell the database of {target!r}, since it has several or "
-            "none; give it an engine"
-        ) from error
-    if session is target:
-        return engine
-    from sqlalchemy.ext.asyncio import AsyncEngine
-
-    return AsyncEngine(engine)
+            f"as_of takes a session, a connection or an engine, got {target!r}"
+        )
+    return Session(getattr(engine, "sync_engine", engine))
 
 
 def _dialect_for(

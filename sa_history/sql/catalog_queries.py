@@ -130,6 +130,37 @@ ORDER BY n.nspname, c.relname, leaf_schema.nspname, leaf.relname
 Not by ``pg_partition_tree``, which locks them.
 """
 
+CHILDREN = """
+SELECT n.nspname AS schema, c.relname AS name, c.relispartition AS is_partition,
+  pn.nspname AS parent_schema, p.relname AS parent
+FROM pg_catalog.pg_inherits AS i
+JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid AND c.relkind IN ('r', 'p')
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_class AS p ON p.oid = i.inhparent
+JOIN pg_catalog.pg_namespace AS pn ON pn.oid = p.relnamespace
+WHERE n.nspname = ANY (:schemas)
+ORDER BY n.nspname, c.relname, pn.nspname, p.relname
+"""
+"""The tables that are partitions, or inherit from others."""
+
+FOREIGN_KEYS = """
+SELECT n.nspname AS schema, c.relname AS name,
+  pn.nspname AS parent_schema, p.relname AS parent,
+  k.confdeltype = 'c' AS deletes,
+  k.confdeltype IN ('n', 'd') OR k.confupdtype IN ('c', 'n', 'd') AS updates
+FROM pg_catalog.pg_constraint AS k
+JOIN pg_catalog.pg_class AS c ON c.oid = k.conrelid
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_class AS p ON p.oid = k.confrelid
+JOIN pg_catalog.pg_namespace AS pn ON pn.oid = p.relnamespace
+WHERE k.contype = 'f' AND k.conparentid = 0 AND n.nspname = ANY (:schemas)
+"""
+"""What foreign keys do to the rows of their tables.
+
+Those that PostgreSQL has cloned, for partitions, are left out: each is one with that of
+the partitioned table.
+"""
+
 COLUMNS = """
 SELECT n.nspname AS schema, c.relname AS name,
   ARRAY(

@@ -1,6 +1,11 @@
 """The types of columns: how a value is written, compared and checked.
 
-What a type needs that others do not stands in :data:`TYPE_RULES`, and nowhere else.
+What a type needs that others do not stands in :data:`TYPE_RULES`. If the text of its
+values depends on settings of the session, ``sql.output_settings`` has these as well.
+
+An operator that a condition is written with stays the one of the condition: ``==`` is
+the ``=`` of SQLAlchemy's type. Equality and identity here are those that the library
+chooses by itself, to find changes and to compare values of a definition.
 """
 
 from __future__ import annotations

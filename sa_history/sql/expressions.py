@@ -140,6 +140,14 @@ def type_sql(type_: types.TypeEngine[Any]) -> Fragment:
     return Raw(actual.compile(dialect=_dialect()))
 
 
+def column_type_sql(type_: types.TypeEngine[Any]) -> str:
+    """Return a type as CREATE TABLE has it, with a string's length.
+
+    The schema of an ENUM or a DOMAIN is the one that its type has, if any.
+    """
+    return postgresql_type(type_).compile(dialect=_dialect())
+
+
 class _Call(Function[Any]):
     """A call of a function of ours, in the schema that the connection has for it."""
 

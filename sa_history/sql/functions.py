@@ -13,13 +13,14 @@ from sa_history.sql.compose import (
     join,
 )
 from sa_history.sql.naming import (
+    CONTEXT_COPIES,
     CONTEXT_ID,
     CONTEXT_METADATA,
     CONTEXT_PARENT_ID,
     CONTEXT_STORED,
 )
 
-VERSION = 1
+VERSION = 2
 """The version of the functions that are the same for every tracked table.
 
 The number stands in their bodies, so that an older library leaves alone the functions
@@ -33,23 +34,48 @@ _ID_LENGTH = 36
 """The characters of a uuid as text."""
 
 
+_IS_OWN = (
+    "CASE WHEN context.created_at = now() THEN pg_xact_status((\n"
+    "        pg_current_xact_id()::text::bigint - 2147483648\n"
+    "        + ((context.xmin::text::bigint - pg_current_xact_id()::text::bigint"
+    " + 2147483648) & 4294967295)\n"
+    "      )::text::xid8) = 'in progress' END"
+)
+"""Whether this transaction, or a subtransaction of it, has written a visible row.
+
+A visible row that somebody else has written is committed. Two transactions can begin in
+the same microsecond, so the time alone does not tell them apart. ``xmin`` has the lower
+32 bits of a transaction's number, which lies within 2^31 of the current one's.
+"""
+
+_NEW_ID = (
+    "(lpad(to_hex((EXTRACT(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0')\n"
+    "      || '7' || substr(replace(gen_random_uuid()::text, '-', ''), 14))::uuid"
+)
+"""A UUID of version 7: the time in milliseconds, and random digits after it."""
+
+
 def attach_context(context_table: Qualified) -> Fragment:
     """Return the body of the function that stores the current context.
 
     The function returns the id of the stored context, or NULL without a context.
 
-    If another transaction is storing the same context at the moment, the function
-    stores a copy whose parent is the context. It does not wait: one thread may have
-    both transactions, in a block without a target, and would wait for ever. The
-    transaction that gets the advisory lock writes the context itself.
+    A row is changed by the transaction that has made it, and by no other; otherwise
+    anybody could change by settings who made past changes. If a context's row is that
+    of another transaction, with other metadata, the function stores a copy whose parent
+    is the context. Nobody can foretell a copy's id, and so store something else under
+    it. The transaction remembers in a setting which copies it has.
 
-    A context that an earlier transaction has stored can get more keys, but no other
-    values; otherwise anybody could change by settings who made past changes. Other
-    values are stored as a copy, too.
+    If another transaction is storing the same context at the moment, the function
+    stores a copy too. It does not wait: one thread may have both transactions, in a
+    block without a target, and would wait for ever. The transaction that gets the
+    advisory lock writes the context itself.
+
+    Metadata is compared as text: ``1`` and ``1.0`` are equal as ``jsonb``.
 
     At row level, to look for the context takes as long as to write an event's indexes.
-    So the transaction remembers in a setting what it has stored. A rollback to a
-    savepoint takes back the setting as it does the context.
+    So the transaction remembers in another setting what it has stored. A rollback to a
+    savepoint takes back the settings as it does the rows.
 
     There is no EXCEPTION block: it would be a subtransaction for each call, six to
     eight times slower.
@@ -57,6 +83,7 @@ def attach_context(context_table: Qualified) -> Fragment:
     :param context_table: the table of contexts.
     """
     stored = f"current_setting('{CONTEXT_STORED}', true)"
+    table_name = DollarQuoted(context_table)
     # A client that sets another context in mid-transaction makes this another text, and
     # so does a MetaData with a context table of its own.
     current = Joined(
@@ -65,24 +92,15 @@ def attach_context(context_table: Qualified) -> Fragment:
                 f"current_setting('{CONTEXT_ID}', true)"
                 f" || COALESCE(current_setting('{CONTEXT_METADATA}', true), '') || "
             ),
-            DollarQuoted(context_table),
+            table_name,
         )
     )
-    store = Joined(
+    copy_key = Raw(f"current_setting('{CONTEXT_ID}', true) || ") + table_name
+    insert = Joined(
         (
             Raw("    INSERT INTO "),
             context_table,
-            Raw(
-                " AS context\n"
-                "      (id, created_at, updated_at, metadata, parent_id)\n"
-                "    VALUES"
-                " (context_id, now(), now(), context_metadata, context_parent)\n"
-                "    ON CONFLICT (id) DO UPDATE\n"
-                "    SET metadata = EXCLUDED.metadata,"
-                " updated_at = EXCLUDED.updated_at\n"
-                "    WHERE context.created_at = now()"
-                " OR EXCLUDED.metadata @> context.metadata;\n"
-            ),
+            Raw("\n      (id, created_at, updated_at, metadata, parent_id)\n"),
         )
     )
     return Joined(
@@ -90,48 +108,76 @@ def attach_context(context_table: Qualified) -> Fragment:
             Raw(
                 f"{_HEADER}DECLARE\n"
                 "  context_id uuid;\n"
-                "  context_parent uuid;\n"
                 "  context_metadata jsonb;\n"
+                "  stored_id uuid;\n"
+                "  is_same boolean;\n"
                 f"BEGIN\n  IF substr({stored}, {_ID_LENGTH + 1}) = "
             ),
             current,
             Raw(
-                f" THEN\n    RETURN left({stored}, {_ID_LENGTH});\n  END IF;\n"
-                "  context_id := "
+                f" THEN\n    RETURN left({stored}, {_ID_LENGTH});\n"
+                # The first call in a transaction does not look for copies.
+                f"  ELSIF {stored} <> '' THEN\n"
+                "    stored_id := "
             ),
+            Setting(CONTEXT_COPIES),
+            Raw("::jsonb ->> ("),
+            copy_key,
+            Raw(");\n  END IF;\n  context_id := "),
             Setting(CONTEXT_ID),
             Raw(
                 ";\n"
                 "  IF context_id IS NULL THEN\n"
                 "    RETURN NULL;\n"
                 "  END IF;\n"
-                "  context_parent := "
+                "  context_metadata := COALESCE("
             ),
-            Setting(CONTEXT_PARENT_ID),
-            Raw(";\n  context_metadata := COALESCE("),
             Setting(CONTEXT_METADATA),
-            Raw(", '{}');\n  PERFORM FROM "),
+            Raw(
+                ", '{}');\n"
+                "  SELECT context.id, context.metadata::text = context_metadata::text\n"
+                "    INTO stored_id, is_same\n"
+                "    FROM "
+            ),
             context_table,
             Raw(
                 " AS context\n"
-                "    WHERE context.id = context_id"
-                " AND context.metadata = context_metadata;\n"
+                "    WHERE context.id = COALESCE(stored_id, context_id);\n"
                 "  IF NOT FOUND AND pg_try_advisory_xact_lock("
                 "hashtextextended(context_id::text, 0)) THEN\n"
             ),
-            store,
+            insert,
+            Raw("    VALUES (context_id, now(), now(), context_metadata, "),
+            Setting(CONTEXT_PARENT_ID),
             Raw(
+                "::uuid)\n"
+                "    ON CONFLICT (id) DO NOTHING;\n"
+                "  ELSIF NOT is_same THEN\n"
+                "    UPDATE "
+            ),
+            context_table,
+            Raw(
+                " AS context SET metadata = context_metadata\n"
+                "    WHERE context.id = stored_id\n"
+                f"      AND {_IS_OWN};\n"
                 "  END IF;\n"
                 "  IF NOT FOUND THEN\n"
-                "    context_parent := context_id;\n"
-                "    context_id :="
-                " md5(context_id::text || pg_current_xact_id()::text)::uuid;\n"
+                f"    stored_id := {_NEW_ID};\n"
             ),
-            store,
+            insert,
             Raw(
+                "    VALUES (stored_id, now(), now(), context_metadata, context_id);\n"
+                f"    PERFORM set_config('{CONTEXT_COPIES}', (COALESCE("
+            ),
+            Setting(CONTEXT_COPIES),
+            Raw("::jsonb, '{}')\n      || jsonb_build_object("),
+            copy_key,
+            Raw(
+                ", stored_id))::text, true);\n"
                 "  END IF;\n"
                 # PERFORM would be a query of its own, with a plan to execute.
-                f"  RETURN left(set_config('{CONTEXT_STORED}', context_id::text || "
+                f"  RETURN left(set_config('{CONTEXT_STORED}',"
+                " COALESCE(stored_id, context_id)::text || "
             ),
             current,
             Raw(f", true), {_ID_LENGTH});\nEND\n"),

@@ -51,6 +51,12 @@ CONTEXT_PARENT_ID = "pghistory.context_parent_id"
 CONTEXT_STORED = "pghistory.context_stored"
 """The setting in which a transaction remembers the context that it has stored."""
 
+CONTEXT_COPIES = "pghistory.context_copies"
+"""The setting in which a transaction remembers its copies of contexts.
+
+JSON: the id of a context and the name of its table, with the id of the copy.
+"""
+
 AS_OF = "pghistory.as_of"
 """The setting that holds the point in time at which a session sees the rows."""
 

@@ -20,7 +20,7 @@ SET_CONFIG = "SELECT " + ", ".join(
 )
 """Sets all of them until the transaction ends, by psycopg's ``%s`` parameters."""
 
-_SET_LOCAL = tuple(f"; SET LOCAL {name} = " for name in SETTING_NAMES)
+_SET_LOCAL = tuple(f"SET LOCAL {name} = " for name in SETTING_NAMES)
 
 
 def begin(
@@ -49,5 +49,16 @@ def begin(
         statement += " DEFERRABLE" if deferrable else " NOT DEFERRABLE"
     for set_local, value in zip(_SET_LOCAL, values, strict=True):
         if value:
-            statement += set_local + quote_literal(value)
+            statement += f"; {set_local}{quote_literal(value)}"
     return statement
+
+
+def set_local(values: Iterable[str]) -> list[str]:
+    """Return a statement for each setting, that sets it until the transaction ends.
+
+    :param values: one for each of :data:`SETTING_NAMES`.
+    """
+    return [
+        set_local + quote_literal(value)
+        for set_local, value in zip(_SET_LOCAL, values, strict=True)
+    ]

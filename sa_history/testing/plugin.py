@@ -82,15 +82,15 @@ class _Controller:
 
 
 class _Worker:
-    """A worker of pytest-xdist, which is told what the controller has."""
+    """A worker of pytest-xdist, which uses the server of the controller."""
 
-    def __init__(self, told: dict[str, Any]) -> None:
-        self._told = told
+    def __init__(self, server: dict[str, Any]) -> None:
+        self._server = server
 
     def server(self) -> PgServer:
-        if error := self._told.get("error"):
+        if error := self._server.get("error"):
             raise EmbeddedPostgresError(error)
-        return PgServer.from_url(self._told["url"], embedded=self._told["embedded"])
+        return PgServer.from_url(self._server["url"], embedded=self._server["embedded"])
 
     def close(self) -> None:
         pass

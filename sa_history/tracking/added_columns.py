@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import column, func, not_, or_, select, table
-from sqlalchemy.orm import Session
 
 from sa_history.sql.comparison import stored_equals
+from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.registry import Tracking
 
 _ATTRIBUTES = table(
@@ -27,12 +27,12 @@ _ATTRIBUTES = table(
 class AddedColumns:
     """The columns that were added to a tracked table after an event.
 
-    :param session: the session to ask.
+    :param rows: the session that reads the events.
     :param tracking: the tracking of the table.
     """
 
-    def __init__(self, session: Session, tracking: Tracking) -> None:
-        self._session = session
+    def __init__(self, rows: ModelSession, tracking: Tracking) -> None:
+        self._rows = rows
         self._tracking = tracking
         self._first_events: dict[str, int | None] = {}
 
@@ -74,9 +74,10 @@ class AddedColumns:
             .scalar_subquery()
         )
         written = func.age(column("xmin", _selectable=events))
-        return self._session.scalar(
+        first: int | None = self._rows.scalar(
             select(events.c.pgh_id)
             .where(or_(not_(stored_equals(events.c[name], None)), written <= altered))
             .order_by(events.c.pgh_id)
             .limit(1)
         )
+        return first

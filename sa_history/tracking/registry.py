@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import MetaData, Table, inspect, types
 from sqlalchemy.orm import Mapper, registry
 
+from sa_history._types import Operation
 from sa_history.capture.append_only import append_only_trigger
 from sa_history.capture.context_storage import CONTEXT_STORAGES, ContextStorage
 from sa_history.capture.context_table import SharedObjects, create_shared_objects
@@ -25,6 +26,7 @@ from sa_history.capture.recording import (
 from sa_history.capture.trackers import Tracker
 from sa_history.ddl.elements import PGFunction, PGTrigger
 from sa_history.definition.columns import TrackedColumns, tracked_columns
+from sa_history.definition.row_order import ROWS, operations_by_row
 from sa_history.sql.compose import Qualified
 from sa_history.sql.expressions import type_sql
 from sa_history.sql.ignore_switch import is_ignored
@@ -133,6 +135,20 @@ class Tracking:
             self.options.exclude,
         )
 
+    @property
+    def row_operations(self) -> frozenset[Operation]:
+        """The operations that fire a trigger for each row.
+
+        They depend on the foreign keys that the table has now.
+        """
+        return operations_by_row(self.table, self.options.level)
+
+    @property
+    def statement_operations(self) -> frozenset[Operation]:
+        """The operations on rows that are recorded once for each statement."""
+        recorded = {recording.operation for recording in self.recordings()}
+        return (ROWS & recorded) - self.row_operations
+
     def tracker(self, label: str) -> Tracker | None:
         """Return the tracker with a label, or None if there is no such tracker."""
         return next((t for t in self.trackers if t.event_label == label), None)
@@ -167,7 +183,7 @@ class Tracking:
             events=Qualified(events.schema, events.name),
             function=Qualified(events.schema, function),
             recordings=recordings,
-            level=self.options.level,
+            row_operations=self.row_operations,
             context_values=self.context_storage.trigger_values(),
             context_value=shared.context_value,
             context_columns=tuple(

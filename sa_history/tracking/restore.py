@@ -24,6 +24,7 @@ from sa_history.sql.column_types import is_read_exactly
 from sa_history.sql.expressions import overriding_system_value
 from sa_history.tracking.added_columns import AddedColumns
 from sa_history.tracking.completeness import stored_attributes
+from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.identity import identity_by_key
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.stored_values import (
@@ -69,14 +70,15 @@ def restore(session: Session, event: Any, columns: Sequence[str] | None) -> Any:
     restored = {n: columns_of[n] for n in wanted if n not in unwritten}
     by_key = {columns_of[n]: getattr(event, n) for n in tracked.key}
     session.flush()
-    values = _values_of(session, event, restored)
+    rows = ModelSession(session, tracking)
+    values = _values_of(rows, event, restored)
     unknown = [n for n, column in restored.items() if column not in values]
     if columns is not None and unknown:
         raise EventsError(
             f"{event!r} does not store {', '.join(unknown)}, which the table did not "
             "have at that time; leave it out of columns=[...]"
         )
-    write_row(session, tracking, by_key, values)
+    write_row(rows, tracking, by_key, values)
     if tracking.model is None:
         return None
     # An object of a joined class may be without its row in another table yet.
@@ -85,7 +87,7 @@ def restore(session: Session, event: Any, columns: Sequence[str] | None) -> Any:
 
 
 def write_row(
-    session: Session,
+    rows: ModelSession,
     tracking: Tracking,
     key: Mapping[Column[Any], Any],
     values: Mapping[Column[Any], Any],
@@ -94,6 +96,7 @@ def write_row(
 ) -> None:
     """Update the row that has a key, or insert it.
 
+    :param rows: the session that writes it.
     :param key: the key that the row has now, or is inserted with, in the key's order.
     :param values: the values to write, as ``StoredRow.to_write`` has them; those of
         generated columns and of version counters are left to these.
@@ -106,22 +109,22 @@ def write_row(
     }
     is_row = [column == value for column, value in key.items()]
     query = select(*key, *(counter.column for counter in counters))
-    there = session.execute(query.where(*is_row).with_for_update(of=table)).first()
+    there = rows.execute(query.where(*is_row).with_for_update(of=table)).first()
     if there is not None:
         written = {c: v for c, v in written.items() if not is_always_identity(c)}
         for counter, version in zip(counters, there[len(key) :], strict=True):
             written |= counter.values_of_update(version)
         if written:
             sent = {c: value_to_write(c.type, value) for c, value in written.items()}
-            session.execute(update(table).where(*is_row).values(sent))
-        count_on = update_of_inherited_counter(session, tracking, key)
+            rows.execute(update(table).where(*is_row).values(sent))
+        count_on = update_of_inherited_counter(rows, tracking, key)
         if count_on is not None:
-            session.execute(count_on)
+            rows.execute(count_on)
     elif insert_if_missing:
         for counter in counters:
             version = values.get(counter.column)
-            written |= counter.values_of_insert(session, tracking, key, version)
-        session.execute(inserted(table, {**key, **written}))
+            written |= counter.values_of_insert(rows, tracking, key, version)
+        rows.execute(inserted(table, {**key, **written}))
 
 
 def inserted(table: Table, values: Mapping[Column[Any], Any]) -> Insert:
@@ -154,7 +157,7 @@ def _parameter(name: str, column: Column[Any], value: Any) -> BindParameter[Any]
 
 
 def _values_of(
-    session: Session, event: Any, attributes: Mapping[str, Column[Any]]
+    rows: ModelSession, event: Any, attributes: Mapping[str, Column[Any]]
 ) -> dict[Column[Any], Any]:
     """Return what an event stores in columns, as ``StoredRow.to_write`` has it.
 
@@ -168,7 +171,7 @@ def _values_of(
         events = event.pgh_tracking.event_table
         query = select(*selected([events.c[column.name] for column in inexact], "is"))
         query = query.where(events.c.pgh_id == event.pgh_id)
-        found = session.execute(query).mappings().one()
+        found = rows.execute(query).mappings().one()
         stored = stored_values(found, [column.name for column in inexact], "is")
     row = StoredRow(
         {
@@ -177,7 +180,7 @@ def _values_of(
         },
         stored.images,
     )
-    unknown = AddedColumns(session, event.pgh_tracking).unknown(event.pgh_id, row)
+    unknown = AddedColumns(rows, event.pgh_tracking).unknown(event.pgh_id, row)
     return {
         column: row.to_write(column.name)
         for column in attributes.values()

@@ -80,8 +80,10 @@ def track(
     :param exclude: attribute names not to store, instead of ``columns``.
     :param level: ``"statement"`` runs a trigger once for a statement, ``"row"`` once
         for each row: slower for many rows, and needed on a table that is written
-        directly in a leaf partition, or by logical replication (there with ``ALTER
-        TABLE ... ENABLE ALWAYS TRIGGER``).
+        by logical replication (there with ``ALTER
+        TABLE ... ENABLE ALWAYS TRIGGER``). Partitioned tables are recorded row by row
+        at either level, and so are updates and deletions of tables that inherit from
+        others, or whose foreign keys can update a row and delete it by one statement.
     :param events: the attribute that reads the events.
     :param event_name: the name of the event class; ``AccountEvent`` for ``Account``, if
         left out.

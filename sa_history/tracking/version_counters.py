@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Column, Update, func, inspect, select, types, update
-from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm import Mapper
 
 from sa_history.attachments.registry import attachments_of
 from sa_history.capture.event_table import key_columns
 from sa_history.sql.column_types import postgresql_type
+from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.identity import identity_by_key, key_by_identity
 from sa_history.tracking.registry import Tracking
 from sa_history.triggers.versioned import Versioned
@@ -51,18 +52,19 @@ class VersionCounter:
 
     def values_of_insert(
         self,
-        session: Session,
+        rows: ModelSession,
         tracking: Tracking,
         key: Mapping[Column[Any], Any],
         version: Any,
     ) -> dict[Column[Any], Any]:
         """Return what an INSERT of a row that was deleted has to set.
 
+        :param rows: the session that reads the row's events.
         :param key: the key of the row.
         :param version: the version that the row had in an event; None, if the event
             does not store it.
         """
-        last = self._last_version(session, tracking, key)
+        last = self._last_version(rows, tracking, key)
         if last is None or (self._is_integer and version is not None):
             last = version if last is None else max(last, version)
         if self.generator is not None:
@@ -72,7 +74,7 @@ class VersionCounter:
         return {}
 
     def _last_version(
-        self, session: Session, tracking: Tracking, key: Mapping[Column[Any], Any]
+        self, rows: ModelSession, tracking: Tracking, key: Mapping[Column[Any], Any]
     ) -> Any:
         """Return the last version of a key that an event stores, or None."""
         events = tracking.event_table
@@ -84,9 +86,9 @@ class VersionCounter:
         of_row = [column == value for column, value in pairs]
         if self._is_integer:
             # A row may have been deleted, and another inserted with its key.
-            return session.scalar(select(func.max(stored)).where(*of_row))
+            return rows.scalar(select(func.max(stored)).where(*of_row))
         newest = select(stored).where(*of_row, stored.is_not(None))
-        return session.scalar(newest.order_by(events.c.pgh_id.desc()).limit(1))
+        return rows.scalar(newest.order_by(events.c.pgh_id.desc()).limit(1))
 
 
 def version_counters(tracking: Tracking) -> list[VersionCounter]:
@@ -99,13 +101,14 @@ def version_counters(tracking: Tracking) -> list[VersionCounter]:
 
 
 def update_of_inherited_counter(
-    session: Session, tracking: Tracking, key: Mapping[Column[Any], Any]
+    rows: ModelSession, tracking: Tracking, key: Mapping[Column[Any], Any]
 ) -> Update | None:
     """Return an UPDATE that counts on in the table of a base class, or None.
 
     With joined inheritance, the counter of a row may be in another table, as the ORM
     has it count changes of all tables.
 
+    :param rows: the session that locks the row there.
     :param key: the key of the row in the tracked table.
     """
     column, generator = _version_column(tracking), _generator(tracking)
@@ -115,7 +118,7 @@ def update_of_inherited_counter(
     identity = identity_by_key(mapper, key)
     by_key = key_by_identity(mapper, [*column.table.primary_key], identity)
     is_row = [part == value for part, value in by_key.items()]
-    version = session.scalar(select(column).where(*is_row).with_for_update())
+    version = rows.scalar(select(column).where(*is_row).with_for_update())
     return update(column.table).where(*is_row).values({column: generator(version)})
 
 

@@ -21,6 +21,7 @@ from sa_history.tracking.completeness import (
     comparable_events,
     stored_attributes,
 )
+from sa_history.tracking.databases import database_of, written_by
 from sa_history.tracking.diff import Diff
 from sa_history.tracking.stored_values import StoredRow, image
 from sa_history.util.sessions import may_await
@@ -108,10 +109,10 @@ def _images_of(events: Sequence[Any], stored: StoredAttributes) -> Images:
 
 def _can_ask(session: Session, events: Sequence[Any]) -> bool:
     """Return whether a session can send a statement, and has all of some events."""
-    is_async = session.get_bind(type(events[0])).dialect.is_async
+    database = database_of(session, written_by(events[0].pgh_tracking))
     return (
         session.is_active
-        and (not is_async or may_await())
+        and (not database.dialect.is_async or may_await())
         and all(object_session(event) is session for event in events)
     )
 

@@ -28,6 +28,7 @@ from sa_history.definition.columns import chosen_names
 from sa_history.definition.conditions import AnyChange
 from sa_history.definition.mapped_tables import check_table
 from sa_history.definition.operations import Delete, Insert, Operations, Update
+from sa_history.definition.row_order import ROWS, operations_by_row
 from sa_history.exc import DefinitionError
 from sa_history.sql.compose import (
     Fragment,
@@ -136,7 +137,7 @@ class Audit(TableTrigger):
     :param condition: the rows to write, as an expression over ``old`` and ``new``, as
         far as each of the operations has them; None for all.
     :param level: ``"statement"`` writes all rows of a statement at once, ``"row"`` each
-        by itself.
+        by itself, as either does where :func:`track` records row by row.
     :param ignorable: whether ``history.ignore`` turns it off.
     :param search_path: schemas in which a condition finds operators.
     :raises DefinitionError: the log lacks a column, or has one that cannot be filled.
@@ -177,6 +178,16 @@ class Audit(TableTrigger):
         """The name if none is given."""
         return "audit"
 
+    def statement_operations(self, table: Table) -> frozenset[Operation]:
+        """Return the operations on rows that are written once for each statement.
+
+        :param table: the table, with the foreign keys that it has now.
+        """
+        return ROWS.intersection(self.operation.members) - self._row_operations(table)
+
+    def _row_operations(self, table: Table) -> frozenset[Operation]:
+        return operations_by_row(table, self.level)
+
     def function_at(self, target: TriggerTarget) -> PGFunction:
         """Return the function, with a branch for each operation."""
         branches: list[Fragment] = []
@@ -208,7 +219,7 @@ class Audit(TableTrigger):
             raise DefinitionError(
                 f"{target.subject}: Audit needs a table, other than the log"
             )
-        if self._pairs(Operation.UPDATE) and ROW_NUMBER in _names(table):
+        if self._pairs(target, Operation.UPDATE) and ROW_NUMBER in _names(table):
             raise DefinitionError(
                 f"{target.subject}: the column {ROW_NUMBER!r} has a name that Audit "
                 'needs for updates; give level="row"'
@@ -219,8 +230,9 @@ class Audit(TableTrigger):
         ]
 
     def _trigger(self, target: TriggerTarget, operation: Operation) -> PGTrigger:
+        table = target.columns.table
         truncate = operation is Operation.TRUNCATE
-        by_row = self.level is Level.ROW and not truncate
+        by_row = operation in self._row_operations(table)
         condition = self._where(target, operation) if by_row else None
         return PGTrigger(
             name=target.trigger_name(operation.value.lower()),
@@ -257,7 +269,7 @@ class Audit(TableTrigger):
     def _insert(self, target: TriggerTarget, operation: Operation) -> Fragment:
         names = [target.columns.column_name(name) for name in target.columns.key]
         key = _object("NEW" if operation.has_new else "OLD", names)
-        if self._pairs(operation):
+        if self._pairs(target, operation):
             # See holds_for_pair: the log has no row without a key, so this fails.
             lone = f"NEW.{ROW_NUMBER} IS NULL OR OLD.{ROW_NUMBER} IS NULL"
             key = Raw(f"CASE WHEN {lone} THEN NULL ELSE ") + key + Raw(" END")
@@ -287,9 +299,10 @@ class Audit(TableTrigger):
             )
         )
 
-    def _pairs(self, operation: Operation) -> bool:
+    def _pairs(self, target: TriggerTarget, operation: Operation) -> bool:
         """Return whether the old and the new rows of a statement have to be paired."""
-        return self.level is Level.STATEMENT and operation is Operation.UPDATE
+        by_row = self._row_operations(target.columns.table)
+        return operation is Operation.UPDATE and operation not in by_row
 
     def _row(
         self, target: TriggerTarget, operation: Operation, row: str, there: bool
@@ -302,7 +315,7 @@ class Audit(TableTrigger):
             # does not know.
             return _object(row, stored)
         left_out = [n for n in _names(target.columns.table) if n not in stored]
-        if self._pairs(operation):
+        if self._pairs(target, operation):
             left_out.append(ROW_NUMBER)
         # The star: without it, this could be a column that is named "old" or "new".
         whole = Raw(f"to_jsonb({row}.*)")
@@ -313,9 +326,8 @@ class Audit(TableTrigger):
         )
 
     def _source(self, target: TriggerTarget, operation: Operation) -> list[Fragment]:
-        truncate = operation is Operation.TRUNCATE
         condition = self._where(target, operation)
-        if self.level is Level.ROW and not truncate:
+        if operation in self._row_operations(target.columns.table):
             return []  # the condition is in the trigger's WHEN
         if operation is Operation.UPDATE:
             assert condition is not None

@@ -258,8 +258,8 @@ class RefusingTrigger(TableTrigger):
             rows = Raw(PAIRS)
             condition = holds_for_pair(condition or "true")
         elif operation is Operation.TRUNCATE:
-            # With the rows of tables that inherit, which truncated_rows() leaves out:
-            # better a TRUNCATE ONLY too many is refused than a protected row is gone.
+            # With the rows of tables that inherit, which TRUNCATE ONLY leaves there:
+            # better one too many is refused than a protected row is gone.
             rows = target.relation + Raw(" AS OLD")
         else:
             row = "new" if operation.has_new else "old"

@@ -44,24 +44,29 @@ def rows_of(operation: Operation, table: Qualified, row: str) -> Fragment:
 
 
 def truncated_rows(table: Qualified) -> Fragment:
-    """Return the FROM item with the rows that a TRUNCATE is certain to remove.
+    """Return the FROM item with the rows that a TRUNCATE removes.
 
-    They are those of the table itself, or of its partitions. Tables that inherit from
-    it keep their rows if it is TRUNCATE ONLY, which a trigger cannot tell; they have
-    triggers of their own.
+    They are those of the table itself, of its partitions, and of tables that inherit
+    from it, unless it is TRUNCATE ONLY.
     """
-    # FROM ONLY would leave out the rows of partitions. The model may not know that the
-    # table has some, so the catalog is asked.
-    itself = RegClass(table)
+    # A trigger is not told of ONLY. But PostgreSQL has locked all tables that it will
+    # truncate before it fires one, and no other statement of the transaction is likely
+    # to have locked a table so. pg_locks is only read if there are rows of others.
     return Joined(
         (
             Raw("(SELECT * FROM "),
             table,
             Raw(" AS every\n      WHERE every.tableoid = "),
-            itself,
-            Raw("\n        OR EXISTS (SELECT FROM pg_class AS c WHERE c.oid = "),
-            itself,
-            Raw("\n          AND c.relkind = 'p')) AS OLD"),
+            RegClass(table),
+            Raw(
+                "\n        OR every.tableoid IN ("
+                "\n          SELECT l.relation FROM pg_locks AS l"
+                "\n          JOIN pg_database AS d ON d.oid = l.database"
+                "\n          WHERE d.datname = current_database()"
+                "\n            AND l.pid = pg_backend_pid() AND l.locktype = 'relation'"
+                "\n            AND l.mode = 'AccessExclusiveLock' AND l.granted"
+                "\n        )) AS OLD"
+            ),
         )
     )
 

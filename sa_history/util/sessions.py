@@ -55,6 +55,13 @@ def is_async_session(target: Any) -> bool:
     return _is(target, "AsyncSession")
 
 
+def is_async(target: Any) -> bool:
+    """Return True for an async session, connection or engine, scoped or not."""
+    kinds = ("AsyncSession", "AsyncConnection", "AsyncEngine")
+    plain = unscoped(target)
+    return any(_is(plain, kind) for kind in kinds)
+
+
 def may_await() -> bool:
     """Return True within ``run_sync``, where sync code can wait for an async driver."""
     current = sys.modules["greenlet"].getcurrent()  # an async engine has imported it

@@ -21,6 +21,7 @@ from sa_history._types import Op
 from sa_history.ddl.elements import DEFAULT_SCHEMA
 from sa_history.exc import EventsError
 from sa_history.sql.expressions import call_once
+from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.event_class import Event, map_events
 from sa_history.tracking.events import key_of, trackings_of
 from sa_history.tracking.registry import Tracking
@@ -82,7 +83,7 @@ def create_event(
 
 def _create(session: Session, tracking: Tracking, obj: object, label: str) -> Event:
     session.flush()  # before the INSERT is made: the object may get its key from it
-    event_id = session.scalar(_insert(tracking, obj, label))
+    event_id = ModelSession(session, tracking).scalar(_insert(tracking, obj, label))
     event = None if event_id is None else session.get(map_events(tracking), event_id)
     if event is None:
         raise EventsError(

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, FromClause, Select, Table, select, true
-from sqlalchemy.orm import Session
 
 from sa_history._types import Op
 from sa_history.capture.trackers import full_row_labels
@@ -15,6 +14,7 @@ from sa_history.exc import UndoError
 from sa_history.query.row_keys import have_key, old_keys_of
 from sa_history.tracking.added_columns import AddedColumns
 from sa_history.tracking.completeness import GONE, full_row_events, is_one_of
+from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.stored_values import StoredRow, selected, stored_values
 
@@ -129,38 +129,39 @@ class KeyTracker:
 
 
 def net_changes_of(
-    session: Session, tracking: Tracking, criterion: ColumnElement[bool]
+    rows: ModelSession, tracking: Tracking, criterion: ColumnElement[bool]
 ) -> list[NetChange]:
     """Return what events of a table made of its rows.
 
+    :param rows: the session that reads them.
     :param tracking: a tracking whose events store every change in full.
     :param criterion: the criterion of the events.
     :raises UndoError: a row has no event that stores what it was before, or it is not
         known which row an event is of.
     """
-    rows = KeyTracker(tracking.table)
-    for event in _deduplicated(_row_events(session, tracking, criterion)):
-        net_change = rows.move(event.origin, event.key)
+    by_key = KeyTracker(tracking.table)
+    for event in _deduplicated(_row_events(rows, tracking, criterion)):
+        net_change = by_key.move(event.origin, event.key)
         before = _before(tracking, event, net_change)
         if net_change is None:
             net_change = NetChange(tracking, before, before)
         net_change.add(before, None if event.deletes else event.row)
-        rows.put(event.key, net_change)
-    return rows.net_changes()
+        by_key.put(event.key, net_change)
+    return by_key.net_changes()
 
 
 def _row_events(
-    session: Session, tracking: Tracking, criterion: ColumnElement[bool]
+    rows: ModelSession, tracking: Tracking, criterion: ColumnElement[bool]
 ) -> Iterator[_RowEvent]:
     columns = tracking.tracked_columns
     names = [columns.column_name(name) for name in columns.stored]
     key_names = [columns.column_name(name) for name in columns.key]
-    added = AddedColumns(session, tracking)
+    added = AddedColumns(rows, tracking)
 
     def known(number: int, row: StoredRow) -> StoredRow:
         return row.without(added.unknown(number, row))
 
-    events = session.execute(_with_previous(tracking, criterion)).mappings().all()
+    events = rows.execute(_with_previous(tracking, criterion)).mappings().all()
     for found in events:
         number, previous = found["pgh_id"], found["previous_id"]
         yield _RowEvent(

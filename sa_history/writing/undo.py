@@ -30,6 +30,7 @@ from sa_history.query.sources import trackings_of_target
 from sa_history.query.subclasses import events_of_class
 from sa_history.tracking.completeness import complete_tracking, missing_operations
 from sa_history.tracking.context_class import Context
+from sa_history.tracking.databases import ModelSession, require_one_database
 from sa_history.tracking.event_class import Event
 from sa_history.tracking.registry import Tracking
 from sa_history.util.sessions import is_async_session, unscoped
@@ -141,8 +142,9 @@ def undo(
     :raises ConflictError: something has been changed again since, or another row has a
         value that has to be unique; nothing is done.
     :raises UndoError: not exactly one of transaction and context is given, there is no
-        target, the events do not store all that is needed, or there is no order in
-        which it can be undone; nothing is done.
+        target, the session has the targets or the event in several databases, the
+        events do not store all that is needed, or there is no order in which it can be
+        undone; nothing is done.
     :raises EventsError: a target is not tracked, or it is a subclass and no event says
         which rows are of it.
 
@@ -162,12 +164,17 @@ def undo(
     for target in targets:
         for tracking in trackings_of_target(target):
             wanted.setdefault(tracking, []).append(target)
+    of_events = [
+        given.pgh_tracking
+        for given in (transaction, context)
+        if isinstance(given, Event)
+    ]
     what = _Undone(
         transaction.pgh_xact_id if isinstance(transaction, Event) else transaction,
         context.pgh_context_id if isinstance(context, Event) else _id_of(context),
     )
     plain: Any = unscoped(session)
-    arguments = (wanted, what, dry_run, force)
+    arguments = (wanted, of_events, what, dry_run, force)
     if is_async_session(plain):
         awaitable: Awaitable[Undo] = plain.run_sync(_undo, *arguments)
         return awaitable
@@ -203,30 +210,39 @@ class _Undone:
 def _undo(
     session: Session,
     wanted: Wanted,
+    of_events: list[Tracking],
     what: _Undone,
     dry_run: bool,
     force: bool,
 ) -> Undo:
+    trackings = [*of_events, *wanted]
+    # Numbers of transactions are of one database, and so is the order of the actions.
+    require_one_database(session, trackings, "undo", UndoError)
     session.flush()
+    rows = ModelSession(session, next(iter(trackings), None))
     if not dry_run:
-        return _planned(session, wanted, what, force)
+        return _planned(rows, wanted, what, force)
     # Rolled back, so that no row stays locked, and nothing is written.
     savepoint = session.begin_nested()
     try:
-        return _planned(session, wanted, what, force, dry_run=True)
+        return _planned(rows, wanted, what, force, dry_run=True)
     finally:
         savepoint.rollback()
 
 
 def _planned(
-    session: Session, wanted: Wanted, what: _Undone, force: bool, dry_run: bool = False
+    rows: ModelSession,
+    wanted: Wanted,
+    what: _Undone,
+    force: bool,
+    dry_run: bool = False,
 ) -> Undo:
     """Undo what is wanted, and return the plan.
 
     :param dry_run: whether conflicts are returned in the plan, and are no error.
     """
-    ordered = ordered_actions(_net_changes(session, wanted, what))
-    checker = ConflictChecker(session, ordered.actions)
+    ordered = ordered_actions(_net_changes(rows, wanted, what))
+    checker = ConflictChecker(rows, ordered.actions)
     conflicts = tuple(
         Conflict(action, problem)
         for action in ordered.actions
@@ -251,8 +267,9 @@ def _planned(
             "nothing is undone, since rows exchange their keys, and others refer to "
             f"them: {'; '.join(map(str, lost))}; change those first"
         )
+    session = rows.session
     with in_context(session, undo=what.as_metadata()), session.begin_nested() as nested:
-        done, refusals = run_actions(session, ordered)
+        done, refusals = run_actions(rows, ordered)
         if refusals:
             nested.rollback()
     refused = tuple(Conflict(refusal.action, str(refusal)) for refusal in refusals)
@@ -268,10 +285,10 @@ def _planned(
         ) from error
     session.expire_all()
     number = sql_cast(sql_cast(func.pg_current_xact_id(), Text), BigInteger)
-    return Undo(tuple(done), conflicts, session.scalar(select(number)))
+    return Undo(tuple(done), conflicts, rows.scalar(select(number)))
 
 
-def _net_changes(session: Session, wanted: Wanted, what: _Undone) -> list[NetChange]:
+def _net_changes(rows: ModelSession, wanted: Wanted, what: _Undone) -> list[NetChange]:
     net_changes: list[NetChange] = []
     for table in dict.fromkeys(tracking.table for tracking in wanted):
         of_table = {t: targets for t, targets in wanted.items() if t.table is table}
@@ -279,13 +296,13 @@ def _net_changes(session: Session, wanted: Wanted, what: _Undone) -> list[NetCha
         if tracking is not None:
             targets = [target for some in of_table.values() for target in some]
             criterion = and_(what.criterion(tracking), *_of_classes(tracking, targets))
-            net_changes += net_changes_of(session, tracking, criterion)
+            net_changes += net_changes_of(rows, tracking, criterion)
             continue
         for partial, targets in of_table.items():
             some = select(partial.event_table.c.pgh_id).where(
                 what.criterion(partial), *_of_classes(partial, targets)
             )
-            if session.scalar(some.limit(1)) is not None:
+            if rows.scalar(some.limit(1)) is not None:
                 raise UndoError(
                     f"{table.name!r} was changed as well, and its events do not record "
                     f"{', '.join(missing_operations(partial))}, so it cannot be "

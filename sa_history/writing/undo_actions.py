@@ -18,9 +18,9 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.dialects.postgresql import ExcludeConstraint
-from sqlalchemy.orm import Session
 
 from sa_history.query.row_keys import referring_columns
+from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.restore import write_row
 from sa_history.tracking.stored_values import StoredRow, selected, stored_values
@@ -173,7 +173,7 @@ class UndoAction:
                 key = tuple(values[name] for name in names)
                 yield constraint, (constraint.referred_table, key)
 
-    def run(self, session: Session) -> None:
+    def run(self, session: ModelSession) -> None:
         """Execute the statement.
 
         With ``force``, the row may be there or not, whatever ``row`` says: an insert
@@ -227,7 +227,7 @@ class ConflictChecker:
     :param actions: all actions of the undo: what one of them leaves, another may need.
     """
 
-    def __init__(self, session: Session, actions: Sequence[UndoAction]) -> None:
+    def __init__(self, session: ModelSession, actions: Sequence[UndoAction]) -> None:
         self._session = session
         self._freed = {key for action in actions for key in action.keys_freed}
         self._taken = {key for action in actions for key in action.keys_taken}
@@ -320,7 +320,7 @@ def unique_columns(table: Table) -> Iterator[list[Column[Any]]]:
     yield from (list(index.columns) for index in table.indexes if index.unique)
 
 
-def _is_there(session: Session, row: RowKey) -> bool:
+def _is_there(session: ModelSession, row: RowKey) -> bool:
     query = select(*row[0].primary_key).where(_has_key(row))
     return session.execute(query).first() is not None
 

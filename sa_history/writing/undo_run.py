@@ -15,9 +15,9 @@ from typing import Any
 
 from sqlalchemy import Column, func, select, types
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
 
 from sa_history.sql.column_types import postgresql_type
+from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.stored_values import StoredRow
 from sa_history.util.postgresql import sqlstate_of
 from sa_history.writing.net_changes import KeyValues
@@ -49,14 +49,15 @@ class Refusal:
 
 
 def run_actions(
-    session: Session, ordered: OrderedActions
+    rows: ModelSession, ordered: OrderedActions
 ) -> tuple[Sequence[UndoAction], Sequence[Refusal]]:
     """Run actions.
 
+    :param rows: the session that runs them.
     :return: the actions as they were run, and those that are refused. If some are, the
         caller has to roll back.
     """
-    refusal = _run(session, ordered.actions)
+    refusal = _run(rows, ordered.actions)
     if refusal is None:
         return ordered.actions, []
     if not refusal.is_taken:
@@ -69,7 +70,7 @@ def run_actions(
         pending = frozenset(waiting)
         possible = [a for a in waiting if pending.isdisjoint(ordered.earlier[a])]
         for action in possible:
-            refusal = _run(session, [action])
+            refusal = _run(rows, [action])
             if refusal is None:
                 waiting.remove(action)
                 done.append(action)
@@ -77,19 +78,19 @@ def run_actions(
                 refusals.append(refusal)
         if len(refusals) < len(possible):
             continue
-        parking = _parking(session, refusals, parked)
+        parking = _parking(rows, refusals, parked)
         if parking is None:
             return [], refusals
         done.append(parking)
     return done, []
 
 
-def _run(session: Session, actions: Sequence[UndoAction]) -> Refusal | None:
+def _run(rows: ModelSession, actions: Sequence[UndoAction]) -> Refusal | None:
     """Run actions, all or none of them; return the one that is refused, if any."""
-    with session.begin_nested() as nested:
+    with rows.session.begin_nested() as nested:
         for action in actions:
             try:
-                action.run(session)
+                action.run(rows)
             except DBAPIError as error:
                 nested.rollback()
                 return Refusal(action, error)
@@ -97,7 +98,7 @@ def _run(session: Session, actions: Sequence[UndoAction]) -> Refusal | None:
 
 
 def _parking(
-    session: Session, refusals: Sequence[Refusal], parked: set[UndoAction]
+    rows: ModelSession, refusals: Sequence[Refusal], parked: set[UndoAction]
 ) -> UndoAction | None:
     """Give one of the rows of refused actions other values, where it has unique ones.
 
@@ -109,14 +110,14 @@ def _parking(
         if action.kind != "update" or action in parked or not refusal.is_taken:
             continue
         parked.add(action)
-        for values in _other_values(session, action):
+        for values in _other_values(rows, action):
             parking = UndoAction(action.tracking, "update", action.row, values)
-            if _run(session, [parking]) is None:
+            if _run(rows, [parking]) is None:
                 return parking
     return None
 
 
-def _other_values(session: Session, action: UndoAction) -> Iterator[StoredRow]:
+def _other_values(rows: ModelSession, action: UndoAction) -> Iterator[StoredRow]:
     """Yield values that an updated row might have for a while."""
     unique = [
         column
@@ -129,11 +130,11 @@ def _other_values(session: Session, action: UndoAction) -> Iterator[StoredRow]:
     if nullable:
         yield StoredRow(dict.fromkeys(nullable), {})
     for column in columns:
-        for value in _unused(session, column, action.key):
+        for value in _unused(rows, column, action.key):
             yield StoredRow({column.name: value}, {})
 
 
-def _unused(session: Session, column: Column[Any], key: KeyValues) -> Iterator[Any]:
+def _unused(rows: ModelSession, column: Column[Any], key: KeyValues) -> Iterator[Any]:
     """Yield values that no row has in a column, the same in each run.
 
     :param key: the key of the row that gets one.
@@ -141,7 +142,7 @@ def _unused(session: Session, column: Column[Any], key: KeyValues) -> Iterator[A
     type_ = postgresql_type(column.type)
     if isinstance(type_, types.Integer):
         least, greatest = func.min(column), func.max(column)
-        below, above = session.execute(select(least - 1, greatest + 1)).one()
+        below, above = rows.execute(select(least - 1, greatest + 1)).one()
         yield from (below, above)
     elif isinstance(type_, types.String) and not isinstance(type_, types.Enum):
         yield uuid.uuid5(uuid.NAMESPACE_OID, repr(key)).hex[: type_.length]

@@ -47,6 +47,8 @@ from sa_history import (
 )
 from sa_history.exc import ProtectedError, ReadOnlyError, TransitionError
 
+pytestmark = pytest.mark.long
+
 SCALE = int(os.environ.get("INJECTION_SCALE", "1"))
 """How many times as many examples; with more than one they are others each time."""
 

@@ -1,14 +1,12 @@
-"""A tracked model, what was recorded of it, and ways to use a session, sync or not."""
+"""A tracked model, what was recorded of it, and engines to write it with."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Connection, Engine, create_engine, select
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy import URL, Engine, create_engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
@@ -92,43 +90,3 @@ def writing_function(pg_engine: Engine, note: Any) -> None:
             "CREATE FUNCTION write_note(text) RETURNS bigint LANGUAGE sql AS"
             " 'INSERT INTO note (body) VALUES ($1) RETURNING id'"
         )
-
-
-@pytest.fixture(params=["sync", "async"])
-def in_session(
-    request: pytest.FixtureRequest, pg_engine: Engine, pg_async_engine: AsyncEngine
-) -> Callable[[Callable[[Session], Any]], Any]:
-    """Run a function with a session: of the sync driver, or of the async one."""
-
-    def run_sync(function: Callable[[Session], Any]) -> Any:
-        with Session(pg_engine) as session:
-            return function(session)
-
-    def run_async(function: Callable[[Session], Any]) -> Any:
-        async def main() -> Any:
-            async with AsyncSession(pg_async_engine) as session:
-                return await session.run_sync(function)
-
-        return asyncio.run(main())
-
-    return run_sync if request.param == "sync" else run_async
-
-
-@pytest.fixture(params=["sync", "async"])
-def in_connection(
-    request: pytest.FixtureRequest, pg_engine: Engine, pg_async_engine: AsyncEngine
-) -> Callable[[Callable[[Connection], Any]], Any]:
-    """Run a function with a connection: of the sync driver, or of the async one."""
-
-    def run_sync(function: Callable[[Connection], Any]) -> Any:
-        with pg_engine.connect() as connection:
-            return function(connection)
-
-    def run_async(function: Callable[[Connection], Any]) -> Any:
-        async def main() -> Any:
-            async with pg_async_engine.connect() as connection:
-                return await connection.run_sync(function)
-
-        return asyncio.run(main())
-
-    return run_sync if request.param == "sync" else run_async

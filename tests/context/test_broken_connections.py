@@ -10,8 +10,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import URL, Connection, Engine, NullPool, insert, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import URL, Connection, Engine, NullPool, event, insert, text
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import sa_history as history
@@ -171,6 +171,28 @@ def test_interruption_is_raised_as_it_is_where_the_driver_raises_another_error(
     assert seen() == [("b", None)]
 
 
+def test_interruption_while_the_end_of_a_pipeline_is_sent_is_raised_and_no_more(
+    pg_engine: Engine, note: Any, seen: Seen
+) -> None:
+    """As by a timeout of gevent, which comes wherever the driver waits."""
+
+    def wait(generator: Any, *args: Any, **options: Any) -> Any:
+        if generator.__name__ != "_exit_gen":
+            return type(driver).wait(driver, generator, *args, **options)
+        next(generator)
+        generator.close()  # or Python tells what it raises to nobody but the console
+        raise Stopped
+
+    with pg_engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        connection.execute(text("SELECT 1"))
+        driver.wait = wait
+        with history.context(connection, user=7), pytest.raises(Stopped):
+            connection.execute(insert(note).values(body="a"))
+        assert driver.closed
+    assert seen() == []
+
+
 def test_error_in_a_handler_of_an_interruption_is_that_of_the_server(
     in_connection: InConnection, pg_engine: Engine, note: Any
 ) -> None:
@@ -189,3 +211,31 @@ def test_error_in_a_handler_of_an_interruption_is_that_of_the_server(
                     connection.execute(insert(note).values(body="lost"))
 
     in_connection(work)
+
+
+def test_error_on_a_closed_connection_is_the_one_of_the_driver(
+    pg_engine: Engine,
+) -> None:
+    connection = pg_engine.connect().execution_options(stream_results=True)
+    rows = connection.execute(text("SELECT generate_series(1, 5000)"))
+    connection.close()
+    with pytest.raises(ProgrammingError, match="cursor .* does not exist"):
+        rows.all()
+
+
+def test_connection_that_cannot_be_had_again_is_asked_for_once(
+    pg_engine: Engine,
+) -> None:
+    attempts = []
+
+    def refuse(*_: Any) -> None:
+        attempts.append(1)
+        raise psycopg.OperationalError("the server is down")
+
+    with pg_engine.connect() as connection:
+        connection.invalidate()
+        event.listen(pg_engine, "do_connect", refuse)
+        with pytest.raises(OperationalError, match="the server is down"):
+            connection.execute(text("SELECT 1"))
+        event.remove(pg_engine, "do_connect", refuse)
+    assert len(attempts) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,7 +20,8 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Session
 
 import sa_history as history
-from sa_history.exc import ContextError
+from sa_history.contexts.stack import this_thread
+from sa_history.exc import ContextError, IgnoreError
 
 Add = Callable[[Session, str], None]
 Seen = Callable[[], list[tuple[str, Any]]]
@@ -205,6 +206,46 @@ def test_task_that_rolls_back_waits_until_another_has_sent_the_context(
 
     asyncio.run(main())
     assert seen() == [("a", {"user": 7}), ("b", {"user": 7})]
+
+
+@pytest.mark.parametrize(
+    ("block", "error"),
+    [(history.context(user="ada"), ContextError), (history.ignore("p"), IgnoreError)],
+    ids=["context", "ignore"],
+)
+def test_ambient_block_that_is_left_in_another_thread_is_an_error_and_ends(
+    block: Any, error: Any, pg_session: Session, add: Add, seen: Seen
+) -> None:
+    """As a framework does that runs a generator in threads of a pool."""
+
+    def dependency() -> Iterator[None]:
+        with block:
+            yield
+
+    generator = dependency()
+    next(generator)
+    with (
+        ThreadPoolExecutor(1) as another,
+        pytest.raises(error, match=r"left in another thread .* pass the session: "),
+    ):
+        another.submit(next, generator, None).result()
+    assert not this_thread.stacks
+    add(pg_session, "next")
+    pg_session.commit()
+    assert seen() == [("next", None)]
+
+
+def test_block_with_a_target_may_be_left_in_another_thread(
+    pg_session: Session, add: Add, seen: Seen
+) -> None:
+    block = history.context(pg_session, user="ada")
+    block.__enter__()
+    add(pg_session, "a")
+    with ThreadPoolExecutor(1) as another:
+        another.submit(block.__exit__, None, None, None).result()
+    add(pg_session, "b")
+    pg_session.commit()
+    assert seen() == [("a", {"user": "ada"}), ("b", None)]
 
 
 def test_threads_do_not_see_the_ambient_context_of_the_one_that_started_them(

@@ -213,7 +213,7 @@ def test_connections_that_share_one_of_the_database(
     ]
 
 
-def test_block_that_outlives_its_session(
+def test_block_that_outlives_its_session_says_nothing_to_the_next(
     one_connection: Engine, add: Add, seen: Seen
 ) -> None:
     session = Session(one_connection)
@@ -342,7 +342,8 @@ def test_contexts_are_those_of_their_transaction_at_the_server(
     def settings(connection: Connection) -> Counter[str]:
         rows = connection.exec_driver_sql(
             "SELECT current_setting('pghistory.context_' || name, true)"
-            " FROM unnest(ARRAY['id', 'metadata', 'parent_id', 'stored']) AS name"
+            " FROM unnest(ARRAY['id', 'metadata', 'parent_id', 'stored', 'copies'])"
+            " AS name"
         )
         return Counter(value or "" for value in rows.scalars())
 
@@ -351,7 +352,12 @@ def test_contexts_are_those_of_their_transaction_at_the_server(
             add(session, "a")
             assert '{"user": 7}' in settings(session.connection())
             session.commit()
-        assert settings(session.connection()) == {"": 4}
+            history.annotate(session, step=2)
+            add(session, "b")
+            # All but the parent's id are set.
+            assert settings(session.connection())[""] == 1
+            session.commit()
+        assert settings(session.connection()) == {"": 5}
 
 
 def test_ping_of_the_pool_takes_no_context_from_its_user(

@@ -101,7 +101,7 @@ def test_cursors_of_the_application_stay_what_they_are(
     assert seen() == [("a", USER)] * 3
 
 
-def test_cursors_that_are_set_later_have_the_context_from_the_next_checkout_on(
+def test_cursors_that_are_set_later_have_the_context_at_once(
     engine_with: Callable[..., Engine], note: Any, seen: Seen
 ) -> None:
     engine = engine_with(pool_size=1)
@@ -112,7 +112,7 @@ def test_cursors_that_are_set_later_have_the_context_from_the_next_checkout_on(
                 driver.cursor_factory = CountingCursor
             connection.execute(insert(note).values(body=body))
             connection.commit()
-    assert seen() == [("a", None), ("b", USER)]
+    assert seen() == [("a", USER), ("b", USER)]
 
 
 def test_commit_of_the_application_stays_what_it_is(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -11,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
 import sa_history as history
-from sa_history.exc import ContextError
+from sa_history.exc import ContextError, IgnoreError
 
 Add = Callable[[Session, str], None]
 Seen = Callable[[], list[tuple[str, Any]]]
@@ -104,6 +106,37 @@ def test_generators_cannot_be_decorated() -> None:
     async def async_rows() -> AsyncIterator[int]:
         yield 1
 
-    for function in (rows, async_rows):
+    for function in (
+        rows,
+        async_rows,
+        contextlib.contextmanager(rows),
+        contextlib.asynccontextmanager(async_rows),
+    ):
         with pytest.raises(ContextError, match=f"{function.__name__}: its body runs"):
             history.context(a=1)(function)
+    for partial in (rows, contextlib.contextmanager(rows)):
+        with pytest.raises(IgnoreError, match="cannot decorate the generator"):
+            history.ignore("protect")(functools.partial(partial))
+
+
+def test_coroutine_function_that_runs_a_generator_can_be_decorated(
+    pg_async_engine: AsyncEngine, note: Any, seen: Seen
+) -> None:
+    async def main() -> None:
+        async with AsyncSession(pg_async_engine) as session:
+
+            async def notes() -> AsyncIterator[Any]:
+                yield note("a")
+
+            @history.context(session, job="interest")
+            @functools.wraps(notes)
+            async def work() -> None:
+                async for each in notes():
+                    session.add(each)
+                    await session.flush()
+
+            await work()
+            await session.commit()
+
+    asyncio.run(main())
+    assert seen() == [("a", {"job": "interest"})]

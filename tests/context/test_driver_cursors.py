@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
 import sa_history as history
+
+from .cursors import finished
 
 Add = Callable[[Session, str], None]
 Seen = Callable[[], list[tuple[str, Any]]]
@@ -196,3 +199,15 @@ def test_statement_of_bytes_has_the_current_context(
         driver.execute("INSERT INTO note (body) VALUES ('ä')".encode("latin1"))
     pg_session.commit()
     assert seen() == [("ä", USER)]
+
+
+def test_options_of_a_statement_are_passed_on(in_connection: InConnection) -> None:
+    def work(connection: Connection) -> None:
+        cursor = connection.connection.driver_connection.cursor()  # type: ignore[union-attr]
+        for block in (contextlib.nullcontext(), history.context(connection, user=7)):
+            with block:
+                finished(cursor.execute("SELECT 1", binary=True))
+                assert cursor.description[0].type_display == "int4"
+                assert cursor.pgresult.fformat(0) == psycopg.pq.Format.BINARY
+
+    in_connection(work)

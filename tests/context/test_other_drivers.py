@@ -11,9 +11,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Connection, Engine, NullPool, event, insert, text
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    NullPool,
+    event,
+    insert,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
     AsyncEngine,
@@ -255,6 +264,212 @@ def test_other_drivers_send_the_context_again_after_a_savepoint_is_rolled_back(
         ("after", None),
         ("after the error", None),
     ]
+
+
+@pytest.mark.parametrize("block", ["context", "ignore"])
+@pytest.mark.parametrize("fails", [False, True], ids=["rolled back", "failed"])
+def test_other_drivers_take_nothing_along_from_a_savepoint_that_is_left(
+    block: str,
+    fails: bool,
+    in_other_session: InSession,
+    note: Any,
+    add: Add,
+    seen: Seen,
+) -> None:
+    def work(session: Session) -> None:
+        add(session, "before")
+        for _ in range(2):
+            point = session.begin_nested()
+            with (
+                history.context(session, user=7)
+                if block == "context"
+                else history.ignore(session, note)
+            ):
+                add(session, "lost")
+                if fails:
+                    with pytest.raises(IntegrityError):
+                        session.execute(text("INSERT INTO note (body) VALUES (NULL)"))
+            point.rollback()
+            add(session, "after")
+        session.commit()
+
+    in_other_session(work)
+    assert seen() == [("before", None), ("after", None), ("after", None)]
+
+
+@pytest.mark.parametrize(
+    "script", ["ROLLBACK TO SAVEPOINT a; SELECT 1", "ROLLBACK TO a; DELETE FROM note"]
+)
+def test_other_drivers_send_the_context_again_after_a_script_that_rolls_back(
+    script: str, psycopg2_engine: Engine, add: Add, seen: Seen
+) -> None:
+    with Session(psycopg2_engine) as session, history.context(session, user=7):
+        session.execute(text("SAVEPOINT a"))
+        add(session, "lost")
+        session.connection().exec_driver_sql(script)
+        add(session, "kept")
+        session.commit()
+    assert seen() == [("kept", USER)]
+
+
+def test_other_drivers_send_the_context_again_after_an_error_of_the_driver(
+    in_other_session: InSession, note: Any, add: Add, seen: Seen
+) -> None:
+    def refused(session: Session) -> None:
+        # The server never sees it, and the transaction goes on.
+        with pytest.raises(DBAPIError):
+            session.execute(insert(note).values(id=object(), body="lost"))
+
+    def work(session: Session) -> None:
+        with history.context(session, user=7):
+            add(session, "a")
+            refused(session)
+            add(session, "b")
+        with history.context(session, user=8):
+            refused(session)
+            add(session, "c")
+        with history.ignore(session, note):
+            add(session, "ignored")
+            refused(session)
+        add(session, "after")
+        refused(session)
+        session.commit()
+
+    in_other_session(work)
+    assert seen() == [("a", USER), ("b", USER), ("c", {"user": 8}), ("after", None)]
+
+
+def test_other_drivers_go_on_after_an_error_that_sqlalchemy_has_not_seen(
+    in_other_session: InSession, add: Add, seen: Seen
+) -> None:
+    def work(session: Session) -> None:
+        point = session.begin_nested()
+        with history.context(session, user=7):
+            add(session, "lost")
+            cursor = session.connection().connection.cursor()
+            with pytest.raises(Exception, match="division by zero"):
+                cursor.execute("SELECT 1 / 0")
+        with pytest.raises(DBAPIError) as raised:
+            session.execute(text("SELECT 2"))
+        assert raised.value.statement == "SELECT 2"
+        point.rollback()
+        add(session, "after")
+        session.commit()
+
+    in_other_session(work)
+    assert seen() == [("after", None)]
+
+
+def test_other_drivers_let_a_failed_transaction_say_so_itself(
+    in_other_session: InSession, add: Add, seen: Seen
+) -> None:
+    def work(session: Session) -> None:
+        add(session, "lost")
+        with history.context(session, user=7):
+            with pytest.raises(DBAPIError):
+                session.execute(text("SELECT 1 / 0"))
+            with pytest.raises(DBAPIError) as raised:
+                session.execute(text("SELECT 2"))
+            assert raised.value.statement == "SELECT 2"
+            session.commit()  # which is a rollback
+            add(session, "after")
+            session.commit()
+
+    in_other_session(work)
+    assert seen() == [("after", USER)]
+
+
+def test_other_drivers_raise_what_prevents_that_the_context_is_sent(
+    in_other_session: InSession, add: Add, seen: Seen
+) -> None:
+    def work(session: Session) -> None:
+        add(session, "lost")
+        with history.context(session, user=7):
+            with pytest.raises(DBAPIError):
+                session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+            session.rollback()
+            add(session, "after")
+            session.connection().connection.dbapi_connection.close()  # type: ignore[union-attr]
+            with history.context(session, user=8), pytest.raises(DBAPIError):
+                add(session, "lost")
+
+    in_other_session(work)
+    assert seen() == []
+
+
+def test_other_drivers_send_a_context_again_only_if_it_may_be_gone(
+    in_other_session: InSession, note: Any, add: Add
+) -> None:
+    sent: list[str] = []
+
+    def work(session: Session) -> None:
+        event.listen(
+            session.connection(),
+            "before_cursor_execute",
+            lambda _, __, statement, *___: sent.append(statement[:17]),
+        )
+
+        def times() -> int:
+            return sent.count("SELECT set_config")
+
+        with history.context(session, user=7):
+            add(session, "a")
+            for _ in range(3):
+                with session.begin_nested():
+                    add(session, "b")
+                    session.execute(insert(note), [{"body": "c"}, {"body": "d"}])
+                    session.scalars(select(note)).all()
+                session.execute(text("SAVEPOINT mine"))
+                session.execute(text("/* mine */ RELEASE SAVEPOINT mine"))
+            assert times() == 1
+            point = session.begin_nested()
+            session.connection()
+            point.rollback()
+            assert times() == 1
+            add(session, "e")
+            add(session, "f")
+            assert times() == 2
+
+    in_other_session(work)
+
+
+def test_other_drivers_send_the_context_again_after_an_error_and_a_rollback_unseen(
+    in_other_session: InSession, add: Add, seen: Seen
+) -> None:
+    def work(session: Session) -> None:
+        cursor = session.connection().connection.cursor()
+        with history.context(session, user=7):
+            add(session, "outer")
+            cursor.execute("SAVEPOINT a")
+            with history.context(session, user=8):
+                add(session, "lost")
+                with pytest.raises(IntegrityError):
+                    session.execute(text("INSERT INTO note (body) VALUES (NULL)"))
+                cursor.execute("ROLLBACK TO SAVEPOINT a")
+                add(session, "inner")
+        session.commit()
+
+    in_other_session(work)
+    assert seen() == [("outer", USER), ("inner", {"user": 8})]
+
+
+def test_other_drivers_do_not_see_what_is_done_by_the_drivers_own_connection(
+    in_other_session: InSession, add: Add, seen: Seen
+) -> None:
+    def work(session: Session) -> None:
+        cursor = session.connection().connection.cursor()
+        with history.context(session, user=7):
+            add(session, "outer")
+            cursor.execute("SAVEPOINT a")
+            with history.context(session, user=8):
+                add(session, "lost")
+                cursor.execute("ROLLBACK TO SAVEPOINT a")
+                add(session, "inner")
+        cursor.execute("INSERT INTO note (body) VALUES ('by the driver')")
+        session.commit()
+
+    in_other_session(work)
+    assert seen() == [("outer", USER), ("inner", USER), ("by the driver", USER)]
 
 
 def test_other_drivers_send_the_context_before_a_server_side_cursor(

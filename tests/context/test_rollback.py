@@ -103,7 +103,7 @@ def test_block_that_begins_before_and_ends_in_a_savepoint(
     ]
 
 
-def test_rollback_to_an_outer_savepoint(
+def test_rollback_to_an_outer_savepoint_leaves_each_block_its_context(
     in_session: InSession, savepoint: Savepoint, add: Add, seen: Seen
 ) -> None:
     def work(session: Session) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ from sqlalchemy.orm import Session
 
 import sa_history as history
 from tests.pgbouncer import PgBouncer
+
+from .cursors import execute, finished, made_of
 
 MARK = "mark-of-the-context"
 BY = {"user": MARK}
@@ -312,6 +315,49 @@ def test_savepoint_of_the_driver_needs_no_round_trip(
         assert proxy.count() == (2, 0)  # SAVEPOINT, and RELEASE
 
     through_proxy(work)
+
+
+def test_cursor_that_is_made_of_its_class_needs_a_round_trip_in_a_block_only(
+    through_proxy: Callable[[Callable[[Connection], Any]], Any],
+    proxy: CountingProxy,
+    note: Any,
+) -> None:
+    def work(connection: Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        write = functools.partial(execute, made_of("ClientCursor", connection), "a")
+        proxy.count()
+        write()
+        assert proxy.count() == (2, 0)  # with BEGIN
+        with history.context(connection, **BY):
+            write()
+            assert proxy.count() == (2, 1)
+            finished(driver.commit())  # which takes the settings along
+            assert proxy.count() == (1, 1)
+            write()
+            assert proxy.count() == (2, 1)
+        write()
+        assert proxy.count() == (2, 0)
+        finished(driver.commit())
+        write()
+        finished(driver.commit())
+        assert proxy.count() == (4, 0)
+
+    through_proxy(work)
+
+
+def test_transaction_of_the_driver_sends_settings_once_before_it_ends(
+    pg_url: URL, proxy: CountingProxy, note: Any
+) -> None:
+    url = pg_url.set(host="127.0.0.1", port=proxy.port, query={})
+    options: Any = {"sslmode": "disable", "gssencmode": "disable"}
+    engine = create_engine(url, poolclass=NullPool, connect_args=options)
+    with engine.connect() as connection, history.context(connection, **BY):
+        driver: Any = connection.connection.driver_connection
+        proxy.count()
+        with driver.transaction():
+            execute(made_of("ClientCursor", connection), "a")
+            assert proxy.count() == (3, 1)  # with BEGIN, and the settings
+        assert proxy.count() == (2, 1)  # the settings, and COMMIT
 
 
 def test_reading_outside_of_a_block_sends_nothing_more(

@@ -167,9 +167,14 @@ def test_transactions_that_meet_a_context_that_is_stored_share_its_row(
     with history.context(one, user=8) as after:
         add(one, "f")
         one.commit()
-    both = {"user": 7, "reason": "r"}
-    assert seen() == [*((body, both) for body in "abcde"), ("f", {"user": 8})]
-    assert [row.id for row in contexts()] == [frame.id, after.id]
+    assert seen() == [
+        *((body, {"user": 7}) for body in "abcd"),
+        ("e", {"user": 7, "reason": "r"}),
+        ("f", {"user": 8}),
+    ]
+    rows = [(row.id, row.parent_id) for row in contexts()]
+    (copy_id, _) = rows[1]
+    assert rows == [(frame.id, None), (copy_id, frame.id), (after.id, None)]
 
 
 @pytest.mark.parametrize("isolation_level", ["REPEATABLE READ", "SERIALIZABLE"])

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 from sqlalchemy import (
+    URL,
     Column,
     Engine,
     Enum,
     Integer,
     String,
     TypeDecorator,
+    create_engine,
     func,
     text,
     update,
@@ -212,6 +214,28 @@ def test_what_must_come_first_in_a_transaction_does(
     assert recorded(Account, "id") == [("snapshot", "I", 1, {"user": 7})]
 
 
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("", ""), ("/* it's; /* the */ shop */ ", ";"), ("-- it's; the shop\n", " -- ;")],
+    ids=["bare", "block comment", "line comments"],
+)
+def test_set_transaction_comes_first_whatever_comments_it_has(
+    before: str, after: str, driver: str, pg_url: URL
+) -> None:
+    engine = create_engine(pg_url.set(drivername=f"postgresql+{driver}"))
+    statement = f"{before}SET  TRANSACTION ISOLATION LEVEL SERIALIZABLE{after}"
+    with engine.connect() as connection, history.context(connection, user=7):
+        connection.execute(text("SHOW work_mem"))
+        with history.context(connection, step=2):
+            connection.execute(text("SAVEPOINT a"))
+            connection.execute(text("RELEASE a"))
+            connection.execute(text(statement))
+        isolation = connection.scalar(text("SHOW transaction_isolation"))
+    assert isolation == "serializable"
+    engine.dispose()
+
+
 def test_rows_that_cannot_be_paired_fail_the_statement(
     base: type[DeclarativeBase],
     create_all: Callable[[], None],
@@ -219,18 +243,21 @@ def test_rows_that_cannot_be_paired_fail_the_statement(
     recorded: Callable[..., list[Any]],
     level: str,
 ) -> None:
-    """A trigger of a partition leaves out a row that an UPDATE moves there."""
+    """A trigger of a partition leaves out a row that an UPDATE moves there.
+
+    The model does not know that the table is partitioned, or its rows are not paired.
+    """
 
     @track(Snapshot, AfterUpdate(new.value > 100, label="high"), level=level)
     class Reading(base):  # type: ignore[misc, valid-type]
         __tablename__ = "reading"
-        __table_args__ = {"postgresql_partition_by": "LIST (place)"}
         id: Mapped[int] = mapped_column(primary_key=True)
         place: Mapped[str] = mapped_column(primary_key=True)
         value: Mapped[int]
 
-    create_all()
     for statement in (
+        "CREATE TABLE reading (id integer, place text, value integer,"
+        " PRIMARY KEY (id, place)) PARTITION BY LIST (place)",
         "CREATE TABLE here PARTITION OF reading FOR VALUES IN ('here')",
         "CREATE TABLE there PARTITION OF reading FOR VALUES IN ('there')",
         "CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS"
@@ -239,6 +266,8 @@ def test_rows_that_cannot_be_paired_fail_the_statement(
         " EXECUTE FUNCTION leave_out()",
     ):
         pg_session.execute(text(statement))
+    pg_session.commit()
+    create_all()
     pg_session.add_all([Reading(id=n, place="here", value=n) for n in (1, 2, 3)])
     pg_session.commit()
     move = text(

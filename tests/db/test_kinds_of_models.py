@@ -17,6 +17,7 @@ from sqlalchemy import (
     Uuid,
     delete,
     insert,
+    select,
     text,
     update,
 )
@@ -34,9 +35,13 @@ from sa_history import (
     AfterDelete,
     AfterInsert,
     AfterUpdate,
+    Audit,
+    Delete,
     HistoryMixin,
     Manual,
     Snapshot,
+    attach,
+    audit_table,
     new,
     track,
 )
@@ -238,41 +243,166 @@ def test_partitioned_table_is_recorded_through_the_parent(
 
 
 def test_row_that_moves_to_another_partition_is_recorded(
-    partitioned: Any, level: str, pg_session: Session, recorded: Recorded
+    partitioned: Any, pg_session: Session, recorded: Recorded
 ) -> None:
     pg_session.execute(text("INSERT INTO reading VALUES (5, 1), (6, 2), (15, 3)"))
     pg_session.execute(text("UPDATE reading SET day = day + 4, value = value * 100"))
     pg_session.commit()
     found = sorted(recorded(partitioned, "day", "value")[3:], key=lambda e: e[3])
-    if level == "statement":
-        assert found == [
-            ("snapshot", "U", 9, 100, None),
-            ("snapshot", "U", 10, 200, None),
-            ("high", "U", 10, 200, None),
-            ("snapshot", "U", 19, 300, None),
-            ("high", "U", 19, 300, None),
-        ]
-    else:  # for PostgreSQL's row triggers a move is a DELETE and an INSERT
-        assert found == [
-            ("delete", "D", 6, 2, None),
-            ("snapshot", "U", 9, 100, None),
-            ("snapshot", "I", 10, 200, None),
-            ("snapshot", "U", 19, 300, None),
-            ("high", "U", 19, 300, None),
-        ]
+    # For PostgreSQL's row triggers a move is a DELETE and an INSERT.
+    assert found == [
+        ("delete", "D", 6, 2, None),
+        ("snapshot", "U", 9, 100, None),
+        ("snapshot", "I", 10, 200, None),
+        ("snapshot", "U", 19, 300, None),
+        ("high", "U", 19, 300, None),
+    ]
 
 
-def test_write_to_a_partition_itself_is_recorded_at_row_level(
-    partitioned: Any, level: str, pg_session: Session, recorded: Recorded
+def test_row_that_merge_moves_to_another_partition_is_recorded(
+    partitioned: Any, pg_session: Session, recorded: Recorded
+) -> None:
+    """PostgreSQL tells triggers for each statement nothing of such a row."""
+    pg_session.execute(text("INSERT INTO reading VALUES (5, 1), (6, 2)"))
+    pg_session.execute(
+        text(
+            "MERGE INTO reading AS r USING (VALUES (5)) AS v (day) ON r.day = v.day"
+            " WHEN MATCHED THEN UPDATE SET day = 15"
+        )
+    )
+    pg_session.commit()
+    assert recorded(partitioned, "day", "value")[2:] == [
+        ("delete", "D", 5, 1, None),
+        ("snapshot", "I", 15, 1, None),
+    ]
+
+
+def test_write_to_a_partition_itself_is_recorded(
+    partitioned: Any, pg_session: Session, recorded: Recorded
 ) -> None:
     pg_session.execute(text("INSERT INTO early VALUES (5, 1)"))
     pg_session.execute(text("UPDATE early SET value = 101"))
     pg_session.commit()
-    by_row = [
+    assert recorded(partitioned, "day", "value") == [
         ("snapshot", "I", 5, 1, None),
         ("snapshot", "U", 5, 101, None),
         ("high", "U", 5, 101, None),
     ]
+
+
+def test_partition_that_only_the_database_has_is_written_without_an_event_by_statement(
+    base: type[DeclarativeBase],
+    create_all: CreateAll,
+    level: str,
+    pg_session: Session,
+    recorded: Recorded,
+) -> None:
+    @track(Snapshot, AfterDelete, level=level)
+    class Reading(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "reading"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    for statement in (
+        "CREATE TABLE reading (id integer PRIMARY KEY) PARTITION BY RANGE (id)",
+        "CREATE TABLE early PARTITION OF reading FOR VALUES FROM (0) TO (10)",
+        "CREATE TABLE late PARTITION OF reading DEFAULT",
+    ):
+        pg_session.execute(text(statement))
+    pg_session.commit()
+    create_all()
+    pg_session.execute(text("INSERT INTO early VALUES (1)"))
+    pg_session.execute(text("UPDATE reading SET id = 11"))
+    pg_session.commit()
     # The trigger of a statement is the named table's, which is not tracked.
-    found = recorded(partitioned, "day", "value")
-    assert found == (by_row if level == "row" else [])
+    assert recorded(Reading, "id") == (
+        [("snapshot", "U", 11, None)]
+        if level == "statement"
+        else [
+            ("snapshot", "I", 1, None),
+            ("delete", "D", 1, None),
+            ("snapshot", "I", 11, None),
+        ]
+    )
+
+
+def test_table_that_inherits_is_recorded_through_the_parent(
+    pg_engine: Engine, level: str, recorded: Recorded
+) -> None:
+    metadata = MetaData()
+    Table("account", metadata, Column("id", Integer, primary_key=True))
+    saving = Table(
+        "saving",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        postgresql_inherits="account",
+    )
+    track(level=level)(saving)
+    metadata.create_all(pg_engine)
+    with pg_engine.begin() as connection:
+        connection.execute(insert(saving), [{"id": 1}, {"id": 2}])
+        connection.execute(text("INSERT INTO account VALUES (3)"))
+        connection.execute(text("UPDATE account SET id = id + 10 WHERE id <> 2"))
+        connection.execute(text("DELETE FROM account WHERE id = 2"))
+        connection.execute(text("TRUNCATE account"))
+    assert recorded(saving, "id") == [
+        ("snapshot", "I", 1, None),
+        ("snapshot", "I", 2, None),
+        ("snapshot", "U", 11, None),
+        ("delete", "D", 2, None),
+        ("delete", "T", 11, None),
+    ]
+
+
+@pytest.fixture
+def with_children(
+    base: type[DeclarativeBase],
+    create_all: CreateAll,
+    level: str,
+    pg_session: Session,
+) -> tuple[Any, Table]:
+    """A table, from which two others inherit, and a log of its deletions.
+
+    Each of the three has one row.
+    """
+    log = audit_table("audit_log", base.metadata)
+
+    @track(AfterDelete, level=level)
+    @attach(Audit(into=log, operation=Delete, level=level))
+    class Account(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    create_all()
+    for statement in (
+        "CREATE TABLE saving () INHERITS (account)",
+        "CREATE TABLE bond () INHERITS (saving)",
+        "INSERT INTO account VALUES (1)",
+        "INSERT INTO saving VALUES (2)",
+        "INSERT INTO bond VALUES (3)",
+    ):
+        pg_session.execute(text(statement))
+    pg_session.commit()
+    return Account, log
+
+
+@pytest.mark.parametrize(
+    ("truncate", "ids"),
+    [
+        ("TRUNCATE account", [1, 2, 3]),
+        ("TRUNCATE ONLY account", [1]),
+        ("TRUNCATE ONLY account, bond", [1, 3]),
+        ("TRUNCATE saving", []),
+    ],
+)
+def test_truncate_is_recorded_of_rows_that_go_and_of_no_others(
+    with_children: tuple[Any, Table],
+    truncate: str,
+    ids: list[int],
+    pg_session: Session,
+    recorded: Recorded,
+) -> None:
+    account, log = with_children
+    pg_session.execute(text(truncate))
+    pg_session.commit()
+    assert recorded(account, "id") == [("delete", "T", id_, None) for id_ in ids]
+    assert pg_session.scalars(select(log.c.key)).all() == [{"id": id_} for id_ in ids]

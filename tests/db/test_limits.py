@@ -6,6 +6,7 @@ can be promised.
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -18,11 +19,7 @@ import sa_history as history
 from sa_history import (
     AfterDelete,
     AfterUpdate,
-    Audit,
-    Delete,
     Snapshot,
-    attach,
-    audit_table,
     new,
     track,
 )
@@ -184,48 +181,6 @@ def test_sessions_that_share_a_connection_at_once_have_the_context_of_the_last(
     ]
 
 
-@pytest.mark.parametrize("level", ["statement"])
-def test_who_knows_the_id_of_a_context_can_give_it_more_keys(
-    base: type[DeclarativeBase],
-    create_all: Callable[[], None],
-    pg_engine: Engine,
-    recorded: Recorded,
-    level: str,
-) -> None:
-    """As ``annotate`` does; what is stored in the events themselves stays."""
-
-    @track(Snapshot, level=level)
-    class Account(base):  # type: ignore[misc, valid-type]
-        __tablename__ = "account"
-        id: Mapped[int] = mapped_column(primary_key=True)
-
-    @track(Snapshot, level=level, context="inline")
-    class Card(base):  # type: ignore[misc, valid-type]
-        __tablename__ = "card"
-        id: Mapped[int] = mapped_column(primary_key=True)
-
-    create_all()
-    with Session(pg_engine) as session, history.context(session, user=7) as context:
-        session.add_all([Account(id=1), Card(id=1)])
-        session.commit()
-    with Session(pg_engine) as session:
-        run(
-            session,
-            f"SET LOCAL pghistory.context_id = '{context.id}';"
-            " SET LOCAL pghistory.context_metadata ="
-            """ '{"user"\\: 7, "reason"\\: "r"}';"""
-            " INSERT INTO account VALUES (2); INSERT INTO card VALUES (2)",
-        )
-    assert recorded(Account, "id") == [
-        ("snapshot", "I", 1, {"user": 7, "reason": "r"}),
-        ("snapshot", "I", 2, {"user": 7, "reason": "r"}),
-    ]
-    assert recorded(Card, "id") == [
-        ("snapshot", "I", 1, {"user": 7}),
-        ("snapshot", "I", 2, {"user": 7, "reason": "r"}),
-    ]
-
-
 def test_who_sets_what_a_transaction_remembers_can_cite_a_context_that_is_not_there(
     base: type[DeclarativeBase],
     create_all: Callable[[], None],
@@ -248,6 +203,50 @@ def test_who_sets_what_a_transaction_remembers_can_cite_a_context_that_is_not_th
     event = pg_session.scalars(history.events(Account).first()).one()
     assert event.pgh_context_id == NOT_THERE
     assert event.pgh_context is None
+
+
+def test_who_sets_what_a_transaction_remembers_can_cite_a_context_and_not_change_it(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_engine: Engine,
+    recorded: Recorded,
+    level: str,
+) -> None:
+    @track(Snapshot, level=level)
+    class Account(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    create_all()
+    with Session(pg_engine) as session, history.context(session, user=7) as context:
+        session.add(Account(id=1))
+        session.commit()
+    key = f'{NOT_THERE}"public"."pghistory_context"'
+    for id_, metadata in ((2, {"user": 7}), (3, {"user": 8})):
+        settings = {
+            "id": str(NOT_THERE),
+            "metadata": json.dumps(metadata),
+            "stored": "anything",
+            "copies": json.dumps({key: str(context.id)}),
+        }
+        with Session(pg_engine) as session:
+            for name, value in settings.items():
+                setting = func.set_config(f"pghistory.context_{name}", value, True)
+                session.execute(select(setting))
+            session.add(Account(id=id_))
+            session.commit()
+    assert recorded(Account, "id") == [
+        ("snapshot", "I", 1, {"user": 7}),
+        ("snapshot", "I", 2, {"user": 7}),
+        ("snapshot", "I", 3, {"user": 8}),
+    ]
+    with Session(pg_engine) as session:
+        cited = session.scalars(history.events(Account).select()).all()
+    assert [event.pgh_context_id == context.id for event in cited] == [
+        True,
+        True,
+        False,
+    ]
 
 
 def test_what_is_written_to_a_table_that_inherits_leaves_no_event(
@@ -278,20 +277,16 @@ def test_what_is_written_to_a_table_that_inherits_leaves_no_event(
     run(pg_session, "DROP TABLE saving")
 
 
-@pytest.mark.parametrize("only", ["ONLY ", ""], ids=["only", "all"])
-def test_truncate_leaves_no_event_of_rows_of_a_table_that_inherits(
+def test_truncate_only_records_rows_of_a_child_that_the_transaction_has_locked(
     base: type[DeclarativeBase],
     create_all: Callable[[], None],
     pg_session: Session,
     recorded: Recorded,
     level: str,
-    only: str,
 ) -> None:
-    """With ONLY they stay, and a trigger is not told which of the two it is."""
-    log = audit_table("audit_log", base.metadata)
+    """A trigger is not told of ONLY; it sees which tables are locked."""
 
     @track(AfterDelete, level=level)
-    @attach(Audit(into=log, operation=Delete, level=level))
     class Account(base):  # type: ignore[misc, valid-type]
         __tablename__ = "account"
         id: Mapped[int] = mapped_column(primary_key=True)
@@ -300,13 +295,42 @@ def test_truncate_leaves_no_event_of_rows_of_a_table_that_inherits(
     run(
         pg_session,
         "CREATE TABLE saving () INHERITS (account)",
-        "INSERT INTO account VALUES (1)",
         "INSERT INTO saving VALUES (2)",
-        f"TRUNCATE {only}account",
     )
-    assert recorded(Account, "id") == [("delete", "T", 1, None)]
-    assert pg_session.scalars(select(log.c.key)).all() == [{"id": 1}]
+    run(pg_session, "LOCK TABLE saving", "TRUNCATE ONLY account")
+    assert recorded(Account, "id") == [("delete", "T", 2, None)]
     run(pg_session, "DROP TABLE saving")
+
+
+@pytest.mark.parametrize(
+    ("limit", "operations"), [("", "DI"), ("LIMIT 1", "ID")], ids=["all", "part"]
+)
+def test_a_with_that_is_not_read_to_its_end_comes_after_its_statement(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_session: Session,
+    recorded: Recorded,
+    level: str,
+    limit: str,
+    operations: str,
+) -> None:
+    """PostgreSQL fires its triggers for each statement in the order they end."""
+
+    @track(level=level)
+    class Stock(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "stock"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        amount: Mapped[int]
+
+    create_all()
+    run(pg_session, "INSERT INTO stock VALUES (1, 1), (2, 2)")
+    run(
+        pg_session,
+        "WITH gone AS (DELETE FROM stock RETURNING *)"
+        f" INSERT INTO stock SELECT id, amount + 100 FROM gone {limit}",
+    )
+    found = [event[1] for event in recorded(Stock, "id") if event[2] == 1]
+    assert found == ["I", *(operations if level == "statement" else "DI")]
 
 
 def test_truncate_is_recorded_of_partitions_that_the_model_does_not_know(

@@ -246,7 +246,9 @@ def test_pages_fit_phones_and_screens_and_keyboards(browser: Browser) -> None:
     look("object", SCREEN, "light", "rgb(28, 30, 33)")
 
 
-def test_a_walk_through_the_example(browser: Browser) -> None:
+def test_an_order_is_written_and_its_history_read_and_restored(
+    browser: Browser,
+) -> None:
     # An order, as a customer makes it at the counter.
     browser.visit("/orders/new")
     browser.fill(customer="Zoë Winter", address="1 Mill Lane")

@@ -201,7 +201,9 @@ def test_models_of_a_database_that_is_not_configured(
     )
 
 
-def test_what_the_database_refuses(invoke: Invoke, pg_engine: Engine) -> None:
+def test_an_error_of_the_database_is_told_without_a_traceback(
+    invoke: Invoke, pg_engine: Engine
+) -> None:
     with pg_engine.begin() as connection:
         connection.execute(text("DROP TABLE note_event"))
     result = invoke("baseline")

@@ -67,7 +67,7 @@ def test_what_async_views_write_is_linked_to_their_request(
     ]
 
 
-def test_a_coroutine_outside_of_the_application(
+def test_a_block_in_a_coroutine_outside_of_the_application_is_recorded(
     pg_engine: Engine, note: Any, seen: Seen
 ) -> None:
     """Its blocks are for the scoped session too."""
@@ -136,7 +136,7 @@ def test_a_client_and_an_application_context_that_stay_open(
     ]
 
 
-def test_a_request_within_a_request(
+def test_a_request_within_a_request_has_a_context_of_its_own(
     app: flask.Flask, with_login: Any, history: History, add: Add, seen: Seen
 ) -> None:
     """It does not have the user around it, and what comes after it is not its."""
@@ -151,8 +151,12 @@ def test_a_request_within_a_request(
     with client.session_transaction() as session:
         session["_user_id"] = "7"
     client.get("/outer")
-    about = told("/outer", user="7", done=True)
-    assert seen() == [("before", about), ("inner", told("/inner")), ("after", about)]
+    about = told("/outer", user="7")
+    assert seen() == [
+        ("before", about),
+        ("inner", told("/inner")),
+        ("after", {**about, "done": True}),
+    ]
 
 
 def test_threads_that_a_view_starts_have_its_context_if_they_are_given_a_copy(
@@ -231,7 +235,7 @@ def test_a_thread_that_goes_on_with_the_session_of_a_view(
     assert seen() == [("view", about), ("thread", about)]
 
 
-def test_concurrent_requests_of_different_users(
+def test_concurrent_requests_record_each_its_own_user(
     db: SQLAlchemy,
     note: Any,
     history: History,

@@ -13,7 +13,7 @@ from sa_history.flask import History
 from tests.flask.views import Add, NewApp, Seen, serve, told
 
 
-def test_login_and_logout_within_a_request(
+def test_events_of_a_request_have_the_user_of_their_time(
     app: flask.Flask, db: SQLAlchemy, with_login: Any, add: Add, seen: Seen
 ) -> None:
     """What was written under one user stays theirs."""
@@ -35,8 +35,8 @@ def test_login_and_logout_within_a_request(
     client.get("/view")
     in_block = {"reason": "block"}
     assert seen() == [
-        # It has learned of its user in the same context.
-        ("nobody", told("/view", user="7")),
+        # Its transaction had ended when the user became known.
+        ("nobody", told("/view")),
         ("7", told("/view", user="7")),
         ("7, who was expired by the commit", told("/view", user="7")),
         ("7 in a block", told("/view", user="7", **in_block)),
@@ -54,6 +54,7 @@ def test_login_of_another_user_within_a_transaction(
         db.session.flush()
 
     def view() -> str:
+        write("nobody yet")
         login_user(db.session.get(with_login, 7))
         write("7")
         with app.extensions["sa_history"].extension.context(reason="block"):
@@ -66,6 +67,8 @@ def test_login_of_another_user_within_a_transaction(
 
     serve(app, view=view).get("/view")
     assert seen() == [
+        # It has learned of its user in the same context.
+        ("nobody yet", told("/view", user="7")),
         ("7", told("/view", user="7")),
         ("7 in a block", told("/view", user="7", reason="block")),
         ("8 in the block", told("/view", user="8", reason="block")),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import uuid
 from typing import Any
 
 import click
@@ -9,12 +11,28 @@ import flask
 import pytest
 from flask_sqlalchemy import SQLAlchemy
 from flask_sqlalchemy_lite import SQLAlchemy as SQLAlchemyLite
-from sqlalchemy import Engine, event, func, insert, literal, select, text
-from sqlalchemy.orm import Mapped, Session, mapped_column, scoped_session, sessionmaker
+from sqlalchemy import (
+    Engine,
+    create_engine,
+    event,
+    func,
+    insert,
+    literal,
+    select,
+    text,
+)
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    mapped_column,
+    scoped_session,
+    sessionmaker,
+)
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import sa_history
-from sa_history.exc import ContextError, DefinitionError
+from sa_history.exc import ContextError, DefinitionError, UndoError
 from sa_history.flask import History
 from sa_history.flask.requests import about_request
 from tests.flask.views import Add, NewApp, Seen, serve, told
@@ -180,6 +198,30 @@ def test_an_application_says_what_is_recorded(
     assert seen() == [
         ("first 0", {**about_it, "step": "first"}),
         ("second 1", {**about_it, "step": "second"}),
+    ]
+
+
+def test_an_object_that_a_view_changes_in_place_is_recorded_as_it_was_each_time(
+    db: SQLAlchemy, note: Any, new_app: NewApp, add: Add, seen: Seen
+) -> None:
+    app = new_app(db, History(db, context=lambda: {"steps": flask.g.steps}))
+    with app.app_context():
+        db.create_all()
+
+    def write() -> str:
+        flask.g.steps = []
+        for step in ("first", "second"):
+            flask.g.steps.append({"name": step})
+            add(step)
+            flask.g.steps[0]["name"] = "renamed"
+        return add("again")
+
+    serve(app, write=write).get("/write")
+    first, second, renamed = ({"name": n} for n in ("first", "second", "renamed"))
+    assert seen() == [
+        ("first", told("/write", steps=[first])),
+        ("second", told("/write", steps=[renamed, second])),
+        ("again", told("/write", steps=[renamed, second])),
     ]
 
 
@@ -389,12 +431,86 @@ def test_a_command_is_a_context_with_its_name(
     assert runner.invoke(args=["alone"], prog_name="python -m flask").exit_code == 0
     with app.app_context():
         add("e")
-    about = {"command": "orders import", "rows": 2}
+    about = {"command": "orders import"}
     assert seen() == [
         ("a", about),
         ("request", told("/write")),
-        ("b", {"command": "orders import", "path": "x.csv"}),
-        ("c", about),
+        ("b", {**about, "path": "x.csv"}),
+        ("c", {**about, "rows": 2}),
         ("d", {"command": "alone"}),
         ("e", None),
     ]
+
+
+def test_history_is_read_in_the_database_of_the_bind_key(
+    db: SQLAlchemy, note: Any, new_app: NewApp, pg_server: Any
+) -> None:
+    url = pg_server.create_database(f"other_{uuid.uuid4().hex[:8]}")
+
+    @sa_history.track()
+    class Visit(db.Model):  # type: ignore[name-defined, misc]
+        __bind_key__ = "other"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str]
+
+    app = new_app(db, SQLALCHEMY_BINDS={"other": url})
+    with app.app_context():
+        db.create_all()
+        for name in ("old", "new"):
+            db.session.merge(Visit(id=1, name=name))
+            db.session.add(note(body=name))
+            db.session.commit()
+        visit = db.session.get_one(Visit, 1)
+        for target in (visit, Visit):
+            rows = db.session.execute(sa_history.AggregateEvent.select(target)).all()
+            assert [row.pgh_data["name"] for row in rows] == ["old", "new"]
+        changes = db.session.execute(sa_history.changes(visit, "name")).all()
+        assert [row.after for row in changes] == ["old", "new"]
+        assert len(db.session.execute(sa_history.feed(note)).all()) <= 2
+        now = datetime.datetime.now(datetime.timezone.utc)
+        with sa_history.as_of(db.session, now) as past:
+            assert past.get_one(Visit, 1).name == "new"
+            assert past.get_one(note, 1).body == "old"
+        last = db.session.scalars(visit.events.last()).one()
+        sa_history.undo(db.session, Visit, transaction=last)
+        assert visit.name == "old"
+        assert last.revert(db.session).name == "new"
+        with pytest.raises(UndoError, match="undo got Visit and Note, which the"):
+            sa_history.undo(db.session, note, transaction=last)
+        db.session.remove()
+        db.engines["other"].dispose()
+    pg_server.drop_database(url.database)
+
+
+def test_the_database_of_models_is_that_of_the_sessions(
+    base: type[DeclarativeBase], new_app: NewApp, pg_engine: Engine
+) -> None:
+    """Also of a sessionmaker, or of -Lite, that has several."""
+
+    @sa_history.track()
+    class Visit(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "visit"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    @sa_history.track()
+    class Guest(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "guest"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    binds: dict[Any, Any] = {base: pg_engine}
+    app = flask.Flask("maker")
+    History(sessionmaker(binds=binds), models=base).init_app(app)
+    state = app.extensions["sa_history"]
+    assert state.databases() == [(pg_engine, base.metadata)]
+    lite = SQLAlchemyLite(session_options={"binds": binds})
+    app = new_app(lite, History(lite, models=base))
+    with app.app_context():
+        state = app.extensions["sa_history"]
+        assert state.databases() == [(pg_engine, base.metadata)]
+    app = flask.Flask("two")
+    other = create_engine(pg_engine.url)
+    apart = sessionmaker(binds={Visit: pg_engine, Guest: other})
+    History(apart, models=base).init_app(app)
+    with pytest.raises(DefinitionError, match="History got Visit and Guest, which the"):
+        app.extensions["sa_history"].databases()
+    base.registry.dispose()

@@ -18,6 +18,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from sa_history import AggregateEvent, track
 from tests.flask.visitor import Looker
 
+pytestmark = pytest.mark.long
+
 
 class Document(TypeDecorator[Any]):
     """A type of an application, on top of json."""

@@ -53,7 +53,7 @@ def test_a_version_is_restored_by_its_button(
     }
 
 
-def test_a_restore_is_refused(
+def test_a_restore_needs_the_token_of_the_page_and_authorization(
     app: flask.Flask, db: SQLAlchemy, note: Any, write: Callable[..., None]
 ) -> None:
     write(note(id=1, body="a"))

@@ -218,7 +218,9 @@ KEYS: dict[str, tuple[list[Any], list[list[Any]]]] = {
 
 
 @pytest.mark.parametrize("kind", KEYS)
-def test_keys_of_all_kinds(kind: str, pg_engine: Engine) -> None:
+def test_a_baseline_in_batches_reads_each_row_once_for_every_kind_of_key(
+    kind: str, pg_engine: Engine
+) -> None:
     types, rows = KEYS[kind]
     columns = [
         Column(f"Key {n} %", type_, primary_key=True, key=f"k{n}")

@@ -242,7 +242,7 @@ def test_baseline_tells_how_far_it_is(
     )
 
 
-def test_baseline_of_what_it_cannot_do(
+def test_a_baseline_that_is_refused_names_the_table_and_shows_no_sql(
     pg_engine: Engine, run: Run, capsys: Capture
 ) -> None:
     assert main(["baseline", "shop:Base", "acount"]) == 2
@@ -280,7 +280,9 @@ WRONG_MODELS = {
 
 
 @pytest.mark.parametrize("models", WRONG_MODELS)
-def test_wrong_models(models: str, directory: Path, capsys: Capture) -> None:
+def test_models_that_cannot_be_loaded_are_an_error_in_one_line(
+    models: str, directory: Path, capsys: Capture
+) -> None:
     (directory / "raising.py").write_text("import shop\n1 / 0\n")
     (directory / "broken.py").write_text("x = (\n")
 
@@ -302,7 +304,9 @@ WRONG_URLS = {
 
 
 @pytest.mark.parametrize("url", WRONG_URLS)
-def test_wrong_urls(url: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_a_url_that_leads_to_no_postgresql_is_an_error_in_one_line(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
     monkeypatch.setenv("DATABASE_URL", url)
     for command in ("check", "install", "baseline"):
         assert main([command, "shop:Base"]) == 2
@@ -359,7 +363,9 @@ def test_a_role_is_hardened_and_a_dry_run_only_prints_it(
         run(f"DROP OWNED BY {quoted}", f"DROP ROLE {quoted}")
 
 
-def test_a_missing_right(pg_engine: Engine, pg_url: URL, capsys: Capture) -> None:
+def test_without_the_right_to_create_objects_nothing_is_installed(
+    pg_engine: Engine, pg_url: URL, capsys: Capture
+) -> None:
     create("Base", pg_engine)
     assert main(["uninstall", "shop:Base"]) == 0
     role = f"reader_{pg_url.database}"
@@ -392,7 +398,9 @@ def test_a_missing_right(pg_engine: Engine, pg_url: URL, capsys: Capture) -> Non
     ],
     ids=" ".join,
 )
-def test_wrong_arguments(arguments: list[str], capsys: Capture) -> None:
+def test_arguments_that_a_command_does_not_take_print_its_usage(
+    arguments: list[str], capsys: Capture
+) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2

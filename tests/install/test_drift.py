@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Column, Engine, ForeignKey, Integer, MetaData, Table, text
+from sqlalchemy import (
+    Column,
+    Engine,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    select,
+    text,
+)
 
-from sa_history import AfterDelete, Delete, Manual, Protect, Snapshot, attach, track
+from sa_history import (
+    AfterDelete,
+    AfterInsert,
+    Audit,
+    Delete,
+    Manual,
+    Protect,
+    Snapshot,
+    attach,
+    audit_table,
+    track,
+    view,
+)
 from sa_history.exc import InstallError
 from sa_history.install import check, install, status, uninstall
+from sa_history.sql.functions import VERSION
 from tests.install.models import Objects, Run, briefly
 
 HOT_FIX = """
@@ -151,6 +175,32 @@ def test_drift_is_found_and_its_command_mends_it(
     assert objects() == before
 
 
+def test_names_that_postgresql_prints_with_quotes_are_no_drift(
+    pg_engine: Engine,
+) -> None:
+    """As where ``quote_all_identifiers`` is on."""
+    metadata = MetaData()
+    table = Table("account", metadata, Column("id", Integer, primary_key=True))
+    context_column = Column("user", Text)
+    track(Snapshot, append_only=True, context_columns=[context_column])(table)
+    attach(Protect(Delete))(table)
+    view("short", metadata, select(table.c.id))
+    metadata.create_all(pg_engine)
+    with pg_engine.connect() as connection:
+        connection.execute(text("SET quote_all_identifiers = on"))
+        assert check(connection, metadata) == []
+        connection.execute(text("DROP FUNCTION pghistory_context_value"))
+        (finding,) = check(connection, metadata)
+        assert finding.problem == "missing"
+        install(connection, metadata)
+        assert check(connection, metadata) == []
+        uninstall(connection, metadata)
+        functions = text("SELECT count(*) FROM pg_proc WHERE pronamespace = :schema")
+        public = text("SELECT 'public'::regnamespace::oid")
+        schema = connection.scalar(public)
+        assert connection.scalar(functions, {"schema": schema}) == 0
+
+
 def test_what_somebody_else_made_is_theirs_to_drop(
     installed: MetaData, pg_engine: Engine, run: Run
 ) -> None:
@@ -182,7 +232,7 @@ def test_what_a_newer_library_has_installed_stays(
         ).one()
         newer, older = (
             source.replace(
-                "-- sa_history: version 1\n", f"-- sa_history: version {v}\n"
+                f"-- sa_history: version {VERSION}\n", f"-- sa_history: version {v}\n"
             )
             for v in (99, 0)
         )
@@ -219,12 +269,12 @@ def test_a_disabled_trigger_fires_again(
         assert connection.scalar(text("SELECT count(*) FROM account_event")) == 1
 
 
-def partitioned(metadata: MetaData, level: str) -> Table:
+def partitioned(metadata: MetaData, level: str, is_known: bool = True) -> Table:
     part = Table(
         "part",
         metadata,
         Column("id", Integer, primary_key=True),
-        postgresql_partition_by="RANGE (id)",
+        postgresql_partition_by="RANGE (id)" if is_known else None,
     )
     return track(Snapshot, AfterDelete, level=level)(part)  # type: ignore[arg-type]
 
@@ -241,7 +291,8 @@ def test_partitions_bypass_a_trigger_of_statement_level(
     pg_engine: Engine, run: Run
 ) -> None:
     metadata = MetaData()
-    partitioned(metadata, "statement")
+    partitioned(metadata, "statement", is_known=False)
+    run("CREATE TABLE part (id integer PRIMARY KEY) PARTITION BY RANGE (id)")
     metadata.create_all(pg_engine)
     run(PARTITIONS)
 
@@ -258,6 +309,109 @@ def test_partitions_bypass_a_trigger_of_statement_level(
             'with level="row"',
         )
     }
+
+
+def test_partitions_of_a_table_that_the_model_calls_partitioned_bypass_nothing(
+    pg_engine: Engine, run: Run
+) -> None:
+    metadata = MetaData()
+    partitioned(metadata, "statement")
+    metadata.create_all(pg_engine)
+    run(PARTITIONS)
+    assert check(pg_engine, metadata) == []
+
+
+@pytest.mark.parametrize(
+    ("made", "bypassed"),
+    [
+        ("CREATE TABLE child PARTITION OF parent DEFAULT", ["all", "Audit", "inserts"]),
+        ("CREATE TABLE child (id int PRIMARY KEY) INHERITS (parent)", ["all", "Audit"]),
+        ("CREATE TABLE child (id int PRIMARY KEY)", []),
+    ],
+)
+@pytest.mark.parametrize("recorder", ["all", "Audit", "inserts", "by row"])
+def test_a_table_that_is_written_through_another_is_bypassed(
+    recorder: str, made: str, bypassed: list[str], pg_engine: Engine, run: Run
+) -> None:
+    metadata = MetaData()
+    child = Table("child", metadata, Column("id", Integer, primary_key=True))
+    if recorder == "Audit":
+        attach(Audit(into=audit_table("log", metadata)))(child)
+    else:
+        trackers = [AfterInsert] if recorder == "inserts" else [Snapshot, AfterDelete]
+        track(*trackers, level="row" if recorder == "by row" else "statement")(child)
+    by = "PARTITION BY LIST (id)" if "PARTITION" in made else ""
+    run(f"CREATE TABLE parent (id integer) {by}", made)
+    metadata.create_all(pg_engine)
+    install(pg_engine, metadata)
+
+    assert [str(finding) for finding in check(pg_engine, metadata)] == (
+        [
+            "bypassed table public.child: a statement that names parent leaves no "
+            'event of it; give level="row"'
+        ]
+        if recorder in bypassed
+        else []
+    )
+
+
+def referring(metadata: MetaData, recorder: str) -> Table:
+    Table("parent", metadata, Column("id", Integer, primary_key=True))
+    child = Table(
+        "child",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("parent_id", ForeignKey("parent.id", ondelete="CASCADE")),
+        Column("friend_id", Integer),
+    )
+    if recorder == "Audit":
+        attach(Audit(into=audit_table("log", metadata)))(child)
+    elif recorder == "track by row":
+        track(level="row")(child)
+    else:
+        trackers = [AfterDelete] if recorder == "deletions" else [Snapshot, AfterDelete]
+        track(*trackers)(child)
+    return child
+
+
+BEFRIEND = """
+ALTER TABLE child ADD CONSTRAINT friend FOREIGN KEY (friend_id)
+REFERENCES parent ON DELETE SET NULL
+"""
+
+
+@pytest.mark.parametrize(
+    ("recorder", "is_found"),
+    [("track", True), ("Audit", True), ("track by row", False), ("deletions", False)],
+)
+def test_a_foreign_key_that_disturbs_the_order_and_is_in_no_model_is_found(
+    recorder: str, is_found: bool, pg_engine: Engine, run: Run
+) -> None:
+    metadata = MetaData()
+    child = referring(metadata, recorder)
+    metadata.create_all(pg_engine)
+    assert check(pg_engine, metadata) == []
+    run(BEFRIEND)
+
+    assert [str(finding) for finding in check(pg_engine, metadata)] == (
+        [
+            "unordered table public.child: by its foreign keys one statement can "
+            "update a row and delete it, and not all of them are in the models; add "
+            'them there, or give level="row"'
+        ]
+        if is_found
+        else []
+    )
+    if not is_found:
+        return
+    child.append_constraint(
+        ForeignKeyConstraint(["friend_id"], ["parent.id"], ondelete="SET NULL")
+    )
+    found = briefly(check(pg_engine, metadata))
+    assert {problem for problem, *_ in found} == {"outdated"}
+    assert {command for *_, command in found} == {"install"}
+    install(pg_engine, metadata)
+    assert check(pg_engine, metadata) == []
 
 
 def test_a_table_that_is_recorded_by_hand_only_is_not_bypassed(

@@ -81,10 +81,13 @@ class Migrations:
             )
             return run(self._config, *args, **options)
 
-    def revise(self, *x: str) -> str:
-        """Make a revision of what differs, and return its text."""
+    def revise(self, *x: str, **options: Any) -> str:
+        """Make a revision of what differs, and return its text.
+
+        :param options: of ``alembic revision``, such as ``head``.
+        """
         self._config.cmd_opts = argparse.Namespace(x=list(x) or None)
-        script = self._run(command.revision, "change", autogenerate=True)
+        script = self._run(command.revision, "change", autogenerate=True, **options)
         self._config.cmd_opts = None
         return Path(script.path).read_text()
 

@@ -55,12 +55,13 @@ def models() -> MetaData:
 @pytest.fixture
 def upgrade(
     migrations: Any, pg_url: URL
-) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Begin an upgrade in a process of its own."""
     processes = []
-    arguments = (migrations.directory, pg_url.render_as_string(hide_password=False))
 
-    def begin() -> subprocess.Popen[str]:
+    def begin(driver: str = "psycopg") -> subprocess.Popen[str]:
+        url = pg_url.set(drivername=f"postgresql+{driver}")
+        arguments = (migrations.directory, url.render_as_string(hide_password=False))
         process = subprocess.Popen(
             [sys.executable, "-c", UPGRADE, *arguments],
             stdout=subprocess.PIPE,
@@ -92,17 +93,30 @@ def wait_until(engine: Engine, waiting: int) -> None:
         )
 
 
+LEVELS = ["read committed", "repeatable read", "serializable"]
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+@pytest.mark.parametrize("level", LEVELS)
 def test_two_upgrades_at_once_both_end_well(
     migrations: Any,
     pg_engine: Engine,
-    upgrade: Callable[[], subprocess.Popen[str]],
+    pg_url: URL,
+    upgrade: Callable[..., subprocess.Popen[str]],
+    level: str,
+    driver: str,
 ) -> None:
+    with pg_engine.begin() as connection:
+        connection.exec_driver_sql(
+            f'ALTER DATABASE "{pg_url.database}" '
+            f"SET default_transaction_isolation = '{level}'"
+        )
     migrations.metadata = models()
     migrations.revise()
     with pg_engine.connect() as connection:
         # Until both have come to the lock, nobody gets it.
         wait_for_turn(connection)
-        processes = [upgrade() for _ in range(2)]
+        processes = [upgrade(driver) for _ in range(2)]
         wait_until(pg_engine, 2)
         connection.rollback()
     for process in processes:
@@ -180,3 +194,45 @@ def test_the_lock_says_where_it_belongs(migrations: Any, place: str) -> None:
         "sa_history.alembic.lock(context) has no transaction to hold the lock: call it "
         "within context.begin_transaction(), and not with transaction_per_migration"
     )
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_lock_comes_before_a_query_that_takes_a_snapshot(
+    migrations: Any, pg_engine: Engine, level: str
+) -> None:
+    env = migrations.directory / "env.py"
+    query = 'config.attributes["connection"].exec_driver_sql("SELECT 1")'
+    lock = "    sa_history.alembic.lock(context)\n"
+    env.write_text(env.read_text().replace(lock, f"    {query}\n{lock}"))
+    migrations.engine = pg_engine.execution_options(isolation_level=level.upper())
+    migrations.metadata = models()
+    if level == "read committed":
+        migrations.upgrade()
+        return
+    with pytest.raises(CommandError) as error:
+        migrations.upgrade()
+    assert str(error.value) == (
+        "sa_history.alembic.lock(context) needs a READ COMMITTED transaction: call it "
+        "before any query of the transaction, or give the engine "
+        'isolation_level="READ COMMITTED"; SET TRANSACTION ISOLATION LEVEL must be '
+        "called before any query"
+    )
+
+
+def test_the_lock_within_a_context_is_first_as_well(
+    migrations: Any, pg_engine: Engine
+) -> None:
+    env = migrations.directory / "env.py"
+    env.write_text(
+        env.read_text().replace(
+            "with context.begin_transaction():",
+            "with context.begin_transaction(), "
+            'sa_history.context(config.attributes["connection"], user=1):',
+        )
+    )
+    migrations.engine = pg_engine.execution_options(isolation_level="SERIALIZABLE")
+    migrations.metadata = models()
+    migrations.revise()
+    migrations.upgrade()
+    migrations.engine = pg_engine
+    assert migrations.check() == []

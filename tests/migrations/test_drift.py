@@ -11,6 +11,7 @@ from sqlalchemy import URL, Column, Date, Engine, Integer, MetaData, Table
 from sqlalchemy.exc import DBAPIError
 
 from sa_history import AfterDelete, AfterUpdate, Snapshot, new, track
+from sa_history.sql.functions import VERSION
 from tests.migrations.models import (
     found,
     migrate,
@@ -64,15 +65,15 @@ def test_a_trigger_of_others_that_calls_our_function_stays(
     migrate(migrations, tracked(AfterUpdate))
     run(
         pg_engine,
-        "CREATE TRIGGER stranger AFTER INSERT ON account REFERENCING NEW TABLE AS "
+        "CREATE TRIGGER of_others AFTER INSERT ON account REFERENCING NEW TABLE AS "
         "new_rows FOR EACH STATEMENT EXECUTE FUNCTION account_event_record()",
     )
     assert migrations.check() == []
-    assert "stranger" not in migrate(migrations, tracked(AfterDelete))
+    assert "of_others" not in migrate(migrations, tracked(AfterDelete))
 
 
 @pytest.mark.parametrize(
-    ("stranger", "message"),
+    ("theirs", "message"),
     [
         (
             "CREATE FUNCTION account_event_record() RETURNS trigger LANGUAGE plpgsql "
@@ -81,7 +82,7 @@ def test_a_trigger_of_others_that_calls_our_function_stays(
         ),
         (
             "CREATE TRIGGER account_event_insert AFTER INSERT ON account "
-            "FOR EACH ROW EXECUTE FUNCTION stranger()",
+            "FOR EACH ROW EXECUTE FUNCTION of_others()",
             'trigger "account_event_insert" for relation "account" already exists',
         ),
         (
@@ -100,15 +101,15 @@ def test_a_name_that_others_have_is_refused_and_theirs_stays(
     pg_engine: Engine,
     pg_url: URL,
     dump: Callable[[URL], str],
-    stranger: str,
+    theirs: str,
     message: str,
 ) -> None:
     migrate(migrations, untracked())
     run(
         pg_engine,
-        "CREATE FUNCTION stranger() RETURNS trigger LANGUAGE plpgsql "
+        "CREATE FUNCTION of_others() RETURNS trigger LANGUAGE plpgsql "
         "AS 'BEGIN RETURN NULL; END'",
-        stranger,
+        theirs,
     )
     before = dump(pg_url)
     migrations.metadata = odd_models()
@@ -178,15 +179,16 @@ def reversion(engine: Engine, version: int) -> None:
     (definition,) = scalars(
         engine, "SELECT pg_get_functiondef('pghistory_context_attach'::regproc)"
     )
-    assert "-- sa_history: version 1\n" in definition
-    run(engine, definition.replace("version 1\n", f"version {version}\n"))
+    ours = f"-- sa_history: version {VERSION}\n"
+    assert ours in definition
+    run(engine, definition.replace(ours, f"-- sa_history: version {version}\n"))
 
 
 def test_the_function_of_a_newer_library_is_left_alone(
     migrations: Any, pg_engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     migrate(migrations, tracked())
-    reversion(pg_engine, 2)
+    reversion(pg_engine, VERSION + 1)
     with caplog.at_level(logging.WARNING):
         assert migrations.check() == []
     assert caplog.messages == [
@@ -209,3 +211,19 @@ def test_the_function_of_an_older_library_is_replaced(
         "SELECT prosrc FROM pg_proc WHERE proname = 'pghistory_context_attach'",
     )
     assert "-- sa_history: version 0\n" in source
+
+
+@pytest.mark.filterwarnings("ignore:Did not recognize type")
+def test_names_that_postgresql_prints_with_quotes_are_no_drift(
+    migrations: Any, pg_engine: Engine, pg_url: URL
+) -> None:
+    """SQLAlchemy reflects no types then, and Alembic compares none."""
+    run(
+        pg_engine,
+        f'ALTER DATABASE "{pg_url.database}" SET quote_all_identifiers = on',
+    )
+    pg_engine.dispose()
+    migrate(migrations, tracked(context_columns=[Column("why", Date)]))
+    migrations.downgrade()
+    migrations.upgrade()
+    assert migrations.check() == []

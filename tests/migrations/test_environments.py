@@ -107,7 +107,7 @@ def init(directory: Path, template: str, *replaced: tuple[str, str]) -> None:
         ("async", "postgresql+asyncpg"),
     ],
 )
-def test_a_template_of_alembic(
+def test_migrations_work_with_each_template_of_alembic(
     tmp_path: Path, pg_url: URL, pg_engine: Engine, template: str, driver: str
 ) -> None:
     init(
@@ -171,7 +171,9 @@ class Account(db.Model):
 """
 
 
-def test_flask_migrate(tmp_path: Path, pg_url: URL, pg_engine: Engine) -> None:
+def test_migrations_work_with_flask_migrate(
+    tmp_path: Path, pg_url: URL, pg_engine: Engine
+) -> None:
     (tmp_path / "shop.py").write_text(APP)
 
     def flask(*commands: str) -> str:

@@ -17,7 +17,10 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Table,
+    Text,
     TypeDecorator,
+    func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.exc import DBAPIError
@@ -184,3 +187,92 @@ def test_names_that_the_models_give_are_used(
         "delete",
     ]
     assert scalars(pg_engine, "SELECT pgh_label FROM account_log") == ["delete"]
+
+
+def boxes(*key: Column[Any], **options: Any) -> MetaData:
+    metadata = MetaData()
+    table = Table(
+        "box",
+        metadata,
+        *key,
+        Column("id", Integer, primary_key=True),
+        Column("n", Integer),
+    )
+    track(Snapshot, **options)(table)
+    return metadata
+
+
+# The server default of a column that comes to the key, what it is in the table, and
+# what it is in the event from before.
+DEFAULTS: dict[str, tuple[Any, str, Any]] = {
+    "a value": ("1", "1", 1),
+    "an expression that is a value": (text("-7"), "-7", -7),
+    "a quoted value": (text("'12'"), "12", 12),
+    "another value in each row": (text("ceil(random() * 9)::int"), "5", None),
+    "a function": (func.pg_backend_pid(), "5", None),
+    "none": (None, "5", None),
+}
+
+
+@pytest.mark.parametrize("default", DEFAULTS)
+def test_a_key_may_get_a_second_column(
+    migrations: Any, pg_engine: Engine, default: str
+) -> None:
+    """An event from before gets the value that all rows get, or none."""
+    server_default, value, past = DEFAULTS[default]
+    migrate(migrations, boxes(append_only=True))
+    run(pg_engine, "INSERT INTO box VALUES (7, 1)")
+    # By hand: what the rows have there, and the key, which Alembic does not compare.
+    run(
+        pg_engine,
+        f"ALTER TABLE box ADD tenant int NOT NULL DEFAULT {value}",
+        "ALTER TABLE box DROP CONSTRAINT box_pkey, ADD PRIMARY KEY (tenant, id)",
+    )
+    tenant = Column("tenant", Integer, primary_key=True, server_default=server_default)
+    migrate(migrations, boxes(tenant, append_only=True))
+    run(pg_engine, "INSERT INTO box (tenant, id, n) VALUES (2, 7, 9)")
+    query = "SELECT tenant FROM box_event ORDER BY pgh_id"
+    assert scalars(pg_engine, query) == [past, 2]
+    query = "SELECT column_default FROM information_schema.columns " + (
+        "WHERE table_name = 'box_event' AND column_name = 'tenant'"
+    )
+    assert scalars(pg_engine, query) == [None]
+    migrations.downgrade()
+    assert scalars(pg_engine, "SELECT n FROM box_event ORDER BY pgh_id") == [1, 9]
+    migrations.upgrade()
+
+
+def test_a_key_may_lose_its_second_column_and_get_it_back(
+    migrations: Any, pg_engine: Engine
+) -> None:
+    def tenant() -> Column[Any]:
+        return Column("tenant", Integer, primary_key=True)
+
+    migrate(migrations, boxes(tenant()))
+    run(pg_engine, "INSERT INTO box VALUES (1, 1, 1)")
+    run(pg_engine, "ALTER TABLE box DROP tenant, ADD PRIMARY KEY (id)")
+    migrate(migrations, boxes())
+    run(pg_engine, "INSERT INTO box VALUES (2, 2)")
+    run(pg_engine, "ALTER TABLE box ADD tenant int NOT NULL DEFAULT 3")
+    migrate(migrations, boxes(tenant()))
+    run(pg_engine, "INSERT INTO box (id, n, tenant) VALUES (3, 3, 4)")
+    query = "SELECT ROW(pgh_obj_id, tenant, id)::text FROM box_event ORDER BY pgh_id"
+    assert scalars(pg_engine, query) == ["(,1,1)", "(2,,2)", "(,4,3)"]
+
+
+def test_a_context_that_becomes_required_is_required_of_new_events(
+    migrations: Any, pg_engine: Engine
+) -> None:
+    migrate(migrations, boxes())
+    run(pg_engine, "INSERT INTO box VALUES (1, 1)")
+    user = Column("user", Text, nullable=False)
+    migrate(migrations, boxes(context_columns=[user]))
+    with pytest.raises(DBAPIError, match='needs a context with the key "user"'):
+        run(pg_engine, "INSERT INTO box VALUES (2, 1)")
+    assert scalars(pg_engine, 'SELECT "user" FROM box_event') == [None]
+    # As a context column that may be NULL, and then may not.
+    migrate(migrations, boxes(context_columns=[Column("user", Text)]))
+    run(pg_engine, "INSERT INTO box VALUES (2, 1)")
+    migrate(migrations, boxes(context_columns=[Column("user", Text, nullable=False)]))
+    with pytest.raises(DBAPIError, match='needs a context with the key "user"'):
+        run(pg_engine, "INSERT INTO box VALUES (3, 1)")

@@ -46,6 +46,8 @@ from sa_history import (
 )
 from sa_history.definition.operations import Delete, Update
 
+pytestmark = pytest.mark.long
+
 FOREIGN = """
 CREATE EXTENSION citext;
 CREATE SCHEMA crm;
@@ -333,7 +335,7 @@ def test_each_revision_of_a_models_life_goes_up_down_and_up_again(
     pg_url: URL,
     dump: Callable[[URL], str],
 ) -> None:
-    """Twenty-one revisions, with strangers beside, down to base and up again."""
+    """Twenty-one revisions, with other objects beside, down to base and up again."""
     with pg_engine.begin() as connection:
         for statement in FOREIGN.split(";\n"):
             connection.exec_driver_sql(statement)

@@ -54,6 +54,7 @@ from sa_history.testing.binaries import find_bindir
 from tests.migrations.models import (
     ODD,
     account,
+    found,
     migrate,
     odd_models,
     run,
@@ -233,3 +234,44 @@ def test_nothing_to_do_costs_few_queries_and_no_locks(pg_engine: Engine) -> None
         ours[tables] = [s for s in statements if "(mark)s" in s]
         assert all(re.match(r"\s*(SELECT|select|show)\b", s) for s in statements)
     assert len(ours[5]) == len(ours[40]) == 3
+
+
+def test_a_merge_revision_records_the_columns_of_both_branches(
+    migrations: Any, pg_engine: Engine
+) -> None:
+    """Each branch has a function of its own; the one that runs last is the one left."""
+
+    def models(*names: str) -> MetaData:
+        metadata = MetaData()
+        track()(account(metadata, *(Column(name, Integer) for name in names)))
+        return metadata
+
+    def heads() -> list[str]:
+        return list(migrations.scripts.get_heads())
+
+    migrate(migrations, models())
+    migrations.metadata = models("age")
+    migrations.revise()
+    (first,) = heads()
+    # On the other branch nobody has it.
+    (script,) = migrations.directory.glob(f"versions/{first}*.py")
+    elsewhere = script.rename(migrations.directory / script.name)
+    migrations.metadata = models("size")
+    migrations.revise()
+    elsewhere.rename(script)
+    migrations.upgrade("heads")
+    migrations.metadata = models("age", "size")
+    run(pg_engine, "INSERT INTO account VALUES (1, 'a', 2, 3)")
+    query = "SELECT ROW(age, size)::text FROM account_event ORDER BY pgh_id"
+    assert scalars(pg_engine, query) != ["(2,3)"]
+    assert found(migrations) == ["replace function public.account_event_record"]
+
+    revision = migrations.revise(head="heads")
+
+    assert what(revision) == ["replace function public.account_event_record"]
+    (merged,) = heads()
+    assert first in migrations.scripts.get_revision(merged).down_revision
+    migrations.upgrade()
+    assert migrations.check() == []
+    run(pg_engine, "INSERT INTO account VALUES (2, 'b', 4, 5)")
+    assert scalars(pg_engine, query)[1:] == ["(4,5)"]

@@ -64,7 +64,7 @@ def test_events_of_rows_that_refer_to_a_row(
     }
 
 
-def test_references_of_all_kinds(
+def test_an_aggregate_finds_events_by_every_kind_of_foreign_key(
     base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
 ) -> None:
     place = Table(

@@ -29,6 +29,8 @@ import sa_history as history
 from sa_history import track
 from sa_history.exc import ConflictError
 
+pytestmark = pytest.mark.long
+
 KEYS = st.integers(1, 3)
 NEW_KEYS = st.integers(1, 6)
 WORDS = st.sampled_from(["a", "b", "c"])

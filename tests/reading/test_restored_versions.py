@@ -12,7 +12,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.orm.exc import StaleDataError
 
 import sa_history as history
-from sa_history import Versioned, attach, track
+from sa_history import Delete, Protect, Versioned, attach, track
 from sa_history.exc import ConflictError
 
 from .transactions import commit
@@ -225,3 +225,22 @@ def test_a_version_that_the_application_sets_is_left_to_it(
     pg_session.expunge_all()
     page = pg_session.merge(first).revert(pg_session)
     assert (page.words, page.edition) == (1, "new")
+
+
+def test_the_triggers_of_a_table_that_count_nothing_are_no_versions(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
+) -> None:
+    @track()
+    @attach(Protect(Delete), Versioned("edition"))
+    class Page(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "page"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        words: Mapped[int]
+        edition: Mapped[int] = mapped_column(default=1)
+
+    create_all()
+    page = write_twice(pg_session, Page)
+    last = pg_session.scalars(page.events.last()).one()
+    done = history.undo(pg_session, Page, transaction=last)
+    assert str(done) == "update page (1): words = 1, edition = (the next)"
+    assert (page.words, page.edition) == (1, 3)

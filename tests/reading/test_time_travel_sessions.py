@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,6 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import (
+    AsyncSession,
     async_scoped_session,
     async_sessionmaker,
     create_async_engine,
@@ -363,3 +364,118 @@ def test_a_role_needs_no_more_than_to_read_events(
         with pg_engine.begin() as connection:
             connection.exec_driver_sql(f"DROP OWNED BY {role}")
             connection.exec_driver_sql(f"DROP ROLE {role}")
+
+
+@pytest.fixture
+def tenants(shop: SimpleNamespace, pg_engine: Engine) -> Any:
+    """The product 1 of the schema of a tenant, which is Soap, and is Tea elsewhere."""
+    with pg_engine.begin() as connection:
+        connection.exec_driver_sql("CREATE SCHEMA tenant")
+    tenant = pg_engine.execution_options(schema_translate_map={None: "tenant"})
+    shop.Product.metadata.create_all(tenant)
+    with Session(tenant) as session:
+        session.add(shop.Product(id=1, name="Soap", price=1))
+        session.commit()
+    return shop.Product
+
+
+NORTH: Any = {"schema_translate_map": {None: "tenant"}}
+PATH = text("SET search_path = tenant")
+LOCAL_PATH = text("SET LOCAL search_path = tenant")
+
+
+def of_tenant(engine: Engine) -> Iterator[tuple[str, Any]]:
+    """Yield sessions and connections that read the schema of a tenant."""
+    with Session(engine) as session:
+        session.connection(execution_options=NORTH)
+        yield "options of the session's connection", session
+    with Session(engine) as session:
+        session.connection(execution_options=NORTH)
+        with session.begin_nested():
+            yield "in a savepoint", session
+    with engine.connect() as connection:
+        connection.execution_options(**NORTH)
+        yield "options of a connection", connection
+        with Session(connection) as session:
+            yield "a session on it that has not begun", session
+    with Session(engine) as session:
+        session.execute(LOCAL_PATH)
+        yield "search_path of the transaction", session
+    with engine.connect() as connection:
+        connection.execute(LOCAL_PATH)
+        yield "search_path of a connection's transaction", connection
+    with engine.connect() as connection:
+        connection.execute(PATH)
+        connection.commit()
+        yield "search_path of a connection", connection
+        connection.execute(text("RESET search_path"))
+        connection.commit()
+    if hasattr(Session, "execution_options"):  # in SQLAlchemy 2.1
+        options: Any = {"execution_options": NORTH}
+        with Session(engine, **options) as session:
+            yield "options of a session", session
+            session.connection()
+            yield "options of a session that has begun", session
+
+
+def test_the_past_is_that_of_the_tenant(tenants: Any, pg_engine: Engine) -> None:
+    name = select(tenants.name).where(tenants.id == 1)
+    later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1)
+    for how, target in of_tenant(pg_engine):
+        had_begun = target.in_transaction()
+        with history.as_of(target, later) as past:
+            for _ in range(2):
+                assert past.scalar(name) == "Soap", how
+                past.rollback()
+            with history.as_of(past, later) as again:
+                assert again.scalar(name) == "Soap", how
+        assert target.in_transaction() == had_begun, how
+        assert target.scalar(name) == "Soap"
+    with Session(pg_engine) as session:
+        session.connection(execution_options=NORTH)
+        session.commit()
+        with history.as_of(session, later) as past:
+            assert past.scalar(name) == session.scalar(name) != "Soap"
+
+
+def test_the_past_is_that_of_the_tenant_of_an_async_session(
+    tenants: Any, pg_url: URL
+) -> None:
+    name = select(tenants.name).where(tenants.id == 1)
+    later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1)
+
+    async def main() -> None:
+        engine = create_async_engine(pg_url)
+        async with AsyncSession(engine) as session:
+            await session.execute(LOCAL_PATH)
+            async with history.as_of(session, later) as past:
+                assert await past.scalar(name) == "Soap"
+            await session.rollback()
+            await session.connection(execution_options=NORTH)
+            async with history.as_of(session, later) as past:
+                assert await past.scalar(name) == "Soap"
+        async with engine.connect() as connection:
+            await connection.execute(LOCAL_PATH)
+            async with history.as_of(connection, later) as past:
+                assert await past.scalar(name) == "Soap"
+        await engine.dispose()
+
+    asyncio.run(main())
+
+
+def test_a_failed_transaction_is_to_be_rolled_back_first(
+    shop: SimpleNamespace, pg_session: Session, pg_engine: Engine
+) -> None:
+    with pytest.raises(DBAPIError):
+        pg_session.connection().execute(text("SELECT 1 / 0"))
+    with (
+        pytest.raises(PastError, match="for its search_path; roll back first"),
+        history.as_of(pg_session, **shop.then),
+    ):
+        pass
+    pg_session.rollback()
+    connection = pg_engine.connect()
+    connection.close()
+    for target in (pg_session, connection):
+        with history.as_of(target, **shop.then) as past:
+            assert past.get_one(shop.Product, 1).price == 5

@@ -118,7 +118,7 @@ def test_database_url_wins_and_is_not_written_to(
     assert left.isdisjoint(name.rpartition("_")[0] for name in databases)
 
 
-@pytest.mark.parametrize("args", [(), ("-n", "2")], ids=["alone", "xdist"])
+@pytest.mark.parametrize("args", [(), ("-n", "1")], ids=["alone", "xdist"])
 def test_a_server_that_cannot_start_fails_the_tests_that_need_it(
     pytester: pytest.Pytester,
     suite: None,
@@ -132,7 +132,7 @@ def test_a_server_that_cannot_start_fails_the_tests_that_need_it(
     result.stdout.fnmatch_lines(["PG_BINDIR is '/nonexistent', which has no initdb*"])
 
 
-@pytest.mark.parametrize("args", [(), ("-n", "2")], ids=["alone", "xdist"])
+@pytest.mark.parametrize("args", [(), ("-n", "1")], ids=["alone", "xdist"])
 def test_to_collect_tests_starts_no_server(
     pytester: pytest.Pytester,
     suite: None,

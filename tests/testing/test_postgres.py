@@ -151,7 +151,9 @@ def test_binaries_that_only_we_can_read_are_good_enough(tmp_path: Path) -> None:
 
 # What may be wrong with an installation, told by programs that do nothing else.
 
-KEEPS_OUT = Account("a stranger", prefix=("/bin/sh", "-c", "echo keep out >&2; exit 1"))
+KEEPS_OUT = Account(
+    "another user", prefix=("/bin/sh", "-c", "echo keep out >&2; exit 1")
+)
 
 
 def installation(top: Path, script: str) -> Path:
@@ -209,7 +211,7 @@ def test_an_account_gets_a_copy_of_the_programs_it_cannot_reach(tmp_path: Path) 
     own = tmp_path / "own"
     own.mkdir()
     enters = 'case $1 in "$0"/*) exec "$@";; *) exit 1;; esac'
-    account = Account("a stranger", prefix=("/bin/sh", "-c", enters, str(own)))
+    account = Account("another user", prefix=("/bin/sh", "-c", enters, str(own)))
     copy = binaries.make_reachable(bindir, account, own)
     assert copy.is_relative_to(own)
     assert sorted(path.name for path in copy.iterdir()) == ["initdb", "postgres"]
@@ -219,7 +221,7 @@ def test_an_account_that_can_run_no_programs_is_named(tmp_path: Path) -> None:
     bindir = installation(tmp_path, "exit 0")
     with pytest.raises(
         EmbeddedPostgresError,
-        match=f"account 'a stranger' can run neither the PostgreSQL in '{bindir}' nor"
+        match=f"account 'another user' can run neither the PostgreSQL in '{bindir}' nor"
         " a copy of it: keep out; set PG_BINDIR",
     ):
         binaries.make_reachable(bindir, KEEPS_OUT, tmp_path / "own")
@@ -231,7 +233,7 @@ def test_an_account_that_can_enter_no_directory_is_named(
     monkeypatch.setattr("tempfile.tempdir", str(open_directory))
     with pytest.raises(
         EmbeddedPostgresError,
-        match=rf"account 'a stranger' can use none of .*'{open_directory}', '/tmp'",
+        match=rf"account 'another user' can use none of .*'{open_directory}', '/tmp'",
     ):
         _private_directory(KEEPS_OUT)
     assert list(open_directory.iterdir()) == []

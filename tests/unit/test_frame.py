@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -49,6 +51,38 @@ def test_a_lazy_frame_and_those_inside_get_another_id_when_a_value_is_replaced(
     assert not {id_ for id_, _, _ in before} & {id_ for id_, _, _ in after}
     assert [after[0][2], after[1][2]] == [after[1][0], after[2][0]]
     assert innermost.settings == after[0]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (["a"], ["a", "b"]),
+        ({"a": [1]}, {"a": [1, 2]}),
+        (1, True),
+        (False, 0),
+        (1, 1.0),
+        (0.0, -0.0),
+        (Decimal("1.0"), Decimal("1.00")),
+        (None, "null"),
+    ],
+    ids=str,
+)
+def test_a_lazy_frame_sees_a_value_that_is_stored_as_another_though_it_may_be_equal(
+    before: Any, after: Any
+) -> None:
+    value = copy.deepcopy(before)
+    frame = LazyFrame(lambda: {"a": 0, "value": value})
+    first = frame.settings
+    assert frame.settings is first
+    if isinstance(value, list):
+        value[:] = after  # in place
+    elif isinstance(value, dict):
+        value.update(after)
+    else:
+        value = after
+    assert frame.settings[0] != first[0]
+    stored = json.dumps(after) if not isinstance(after, Decimal) else f'"{after}"'
+    assert frame.settings[1] == f'{{"a": 0, "value": {stored}}}'
 
 
 def test_annotated_keys_of_a_lazy_frame_win_and_stay() -> None:

@@ -60,7 +60,7 @@ def test_numbers_that_python_does_not_read_are_shortened(text: str, value: Any) 
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text() | st.floats(-1e9, 1e9),
         lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-        max_leaves=300,
+        max_leaves=30,
     )
 )
 def test_other_json_is_read_as_it_is(value: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import MetaData
 
-from sa_history._types import Level, Operation
+from sa_history._types import Operation
 from sa_history.capture.context_storage import ContextReference, InlineContext
 from sa_history.capture.context_table import create_shared_objects
 from sa_history.capture.recording import (
@@ -24,6 +24,7 @@ from sa_history.capture.recording import (
     record_function,
     record_triggers,
 )
+from sa_history.definition.row_order import ROWS
 from sa_history.sql.compose import Fragment, Qualified, Raw
 
 INSERT, UPDATE, DELETE, TRUNCATE = Operation
@@ -53,7 +54,7 @@ def capture(*recordings: Recording, level: str, **options: Any) -> Capture:
             events=Qualified("h", "event"),
             function=Qualified("h", "f"),
             recordings=recordings,
-            level=Level(level),
+            row_operations=ROWS if level == "row" else frozenset(),
             context_values=(),
             context_value=Qualified("h", "value"),
             context_columns=(),
@@ -117,8 +118,13 @@ BEGIN
     SELECT 'out', 'T', (SELECT pg_current_xact_id()::text::bigint), OLD."id"
     FROM (SELECT * FROM "public"."note" AS every
       WHERE every.tableoid = '"public"."note"'::regclass
-        OR EXISTS (SELECT FROM pg_class AS c WHERE c.oid = '"public"."note"'::regclass
-          AND c.relkind = 'p')) AS OLD;
+        OR every.tableoid IN (
+          SELECT l.relation FROM pg_locks AS l
+          JOIN pg_database AS d ON d.oid = l.database
+          WHERE d.datname = current_database()
+            AND l.pid = pg_backend_pid() AND l.locktype = 'relation'
+            AND l.mode = 'AccessExclusiveLock' AND l.granted
+        )) AS OLD;
   END IF;
   RETURN NULL;
 END
@@ -152,8 +158,13 @@ BEGIN
     SELECT 'out', 'T', (SELECT pg_current_xact_id()::text::bigint), OLD."id"
     FROM (SELECT * FROM "public"."note" AS every
       WHERE every.tableoid = '"public"."note"'::regclass
-        OR EXISTS (SELECT FROM pg_class AS c WHERE c.oid = '"public"."note"'::regclass
-          AND c.relkind = 'p')) AS OLD;
+        OR every.tableoid IN (
+          SELECT l.relation FROM pg_locks AS l
+          JOIN pg_database AS d ON d.oid = l.database
+          WHERE d.datname = current_database()
+            AND l.pid = pg_backend_pid() AND l.locktype = 'relation'
+            AND l.mode = 'AccessExclusiveLock' AND l.granted
+        )) AS OLD;
   END IF;
   RETURN NULL;
 END

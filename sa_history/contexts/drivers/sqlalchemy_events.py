@@ -3,13 +3,12 @@
 None of the listeners is one that each statement of each engine would have to pay for.
 The dialects of these drivers are listened to for the first statement of a connection,
 and the connection from then on. Sending costs one round trip more in each transaction
-that has a context.
+that has a context, and after each rollback to a savepoint and each error in it.
 """
 
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, event, func, select
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.engine.interfaces import Dialect, ExecutionContext
+from sqlalchemy.exc import DBAPIError
 
 from sa_history.contexts.connection_state import (
     ConnectionState,
@@ -24,9 +24,18 @@ from sa_history.contexts.connection_state import (
     existing_state,
     state_of,
 )
-from sa_history.contexts.drivers.base import Driver
-from sa_history.contexts.drivers.statements import must_come_first
+from sa_history.contexts.drivers.base import Driver, warn_of_loss
+from sa_history.contexts.drivers.statements import (
+    may_take_settings_back,
+    needs_no_settings,
+)
 from sa_history.sql.session_settings import SETTING_NAMES
+from sa_history.util.postgresql import sqlstate_of
+
+_SENDS_SETTINGS = "sa_history_sends_settings"
+"""The execution option of the statement that sends settings."""
+
+_IN_FAILED_TRANSACTION = "25P02"
 
 
 class EventsDriver(Driver):
@@ -92,7 +101,7 @@ def _before_bare_statement(
     state.reset()
     for name, listener in _CONNECTION_LISTENERS.items():
         event.listen(connection, name, listener)
-    _before_cursor_execute(connection, cursor, statement)
+    _before_cursor_execute(connection, cursor, statement, None, context)
 
 
 def _begin(connection: Connection) -> None:
@@ -113,53 +122,60 @@ def _commit_twophase(connection: Connection, xid: Any, is_prepared: bool) -> Non
 
 
 def _before_cursor_execute(
-    connection: Connection, cursor: Any, statement: str, *_: Any
+    connection: Connection,
+    cursor: Any,
+    statement: str,
+    _: Any,
+    context: ExecutionContext,
+    *__: Any,
 ) -> None:
-    if must_come_first(statement):
-        return
     state = state_of(connection.info)
-    if _is_autocommit(connection):
-        _warn_of_autocommit(state)
+    if (
+        state.has_nothing_to_send()
+        or _SENDS_SETTINGS in context.execution_options
+        or needs_no_settings(statement)
+    ):
         return
-    settings = state.pending(_status(state))
+    if _is_autocommit(connection):
+        warn_of_loss(
+            state,
+            "in AUTOCOMMIT only the psycopg driver can send it together with the "
+            "statement",
+            stacklevel=2,
+        )
+        return
+    settings = state.pending(TransactionStatus.INTRANS)
     if settings is not None:
         _send(connection, state, settings)
-
-
-def _warn_of_autocommit(state: ConnectionState) -> None:
-    for is_lost, what in (
-        (state.current_frame() is not None, "the context in force is not recorded"),
-        (state.is_ignoring(), "triggers that are ignored run all the same"),
-    ):
-        if is_lost:
-            warnings.warn(
-                f"{what}: in AUTOCOMMIT only the psycopg driver can send it "
-                "together with the statement",
-                stacklevel=3,
-            )
 
 
 def _before_commit(connection: Connection) -> None:
     if _is_autocommit(connection):
         return
     state = state_of(connection.info)
-    settings = state.pending_before_commit(_status(state))
+    settings = state.pending_before_commit(TransactionStatus.INTRANS)
     if settings is not None:
         _send(connection, state, settings)
 
 
-def _status(state: ConnectionState) -> TransactionStatus:
-    # In a failed transaction only a rollback to a savepoint helps.
-    return TransactionStatus.INERROR if state.failed else TransactionStatus.INTRANS
-
-
 def _send(connection: Connection, state: ConnectionState, settings: Settings) -> None:
-    state.mark_sent(settings)  # first: the next line comes to our listener again
     pairs = zip(SETTING_NAMES, settings, strict=True)
-    connection.execute(
-        select(*(func.set_config(name, value, True) for name, value in pairs)),
-        execution_options={"stream_results": False},  # or nothing would be executed
-    )
+    state.mark_sending()
+    try:
+        connection.execute(
+            select(*(func.set_config(name, value, True) for name, value in pairs)),
+            execution_options={
+                _SENDS_SETTINGS: True,
+                "stream_results": False,  # or nothing would be executed
+            },
+        )
+    except DBAPIError as error:
+        # Not all drivers know of a failed transaction. What comes next says so itself,
+        # unless it is the rollback that helps.
+        if sqlstate_of(error.orig) != _IN_FAILED_TRANSACTION:
+            raise
+    else:
+        state.mark_sent(settings)
 
 
 def _is_autocommit(connection: Connection) -> bool:
@@ -168,19 +184,13 @@ def _is_autocommit(connection: Connection) -> bool:
 
 
 def _after_cursor_execute(
-    connection: Connection, cursor: Any, _: str, __: Any, context: Any, ___: bool
+    connection: Connection, cursor: Any, statement: str, *_: Any
 ) -> None:
+    # By its text, since not all drivers give the command tag; and after it, since what
+    # was sent before is taken back too.
     state = state_of(connection.info)
-    # It may have been a rollback to a savepoint, by text; not all drivers give the
-    # command tag. In a failed transaction it can have been nothing else.
-    by_text = context.compiled is None or context.is_text
-    if state.failed or (by_text and not cursor.description and cursor.rowcount < 0):
+    if state.has_sent and may_take_settings_back(statement):
         state.invalidate()
-    state.failed = False
-
-
-def _rollback_savepoint(connection: Connection, name: str, _: None) -> None:
-    state_of(connection.info).invalidate()
 
 
 _DIALECT_LISTENERS: dict[str, Callable[..., None]] = {
@@ -197,5 +207,4 @@ _CONNECTION_LISTENERS: dict[str, Callable[..., None]] = {
     "before_cursor_execute": _before_cursor_execute,
     "commit": _before_commit,
     "after_cursor_execute": _after_cursor_execute,
-    "rollback_savepoint": _rollback_savepoint,
 }

@@ -85,7 +85,9 @@ def test_soft_deletion_is_a_transition(
     assert rows(model) == [(1, "gone", 0)]
 
 
-def test_protection_by_state(article: Any, attempt: Attempt, level: str) -> None:
+def test_a_row_is_protected_while_it_is_in_a_state(
+    article: Any, attempt: Attempt, level: str
+) -> None:
     model = article(
         FSM("status", transitions=WAY, level=level),
         Protect(Delete, condition=old.status == "published", level=level),

@@ -164,7 +164,7 @@ def test_transactions_that_end_in_the_block(
 
 
 @pytest.mark.parametrize("where", ["enters", "leaves", "both"])
-def test_block_in_a_failed_transaction(
+def test_block_that_begins_or_ends_in_a_failed_transaction_ignores_what_is_inside(
     where: str, in_session: InSession, note: Any, add: Add, seen: Seen
 ) -> None:
     def work(session: Session) -> None:

@@ -130,7 +130,7 @@ def test_sql_that_takes_the_setting_back(
     assert found == {"last": "xy"}
 
 
-def test_savepoints_and_transactions_of_the_driver(
+def test_savepoints_and_transactions_of_the_driver_leave_blocks_as_they_are(
     pg_session: Session, note: Any, add: Add, seen: Seen
 ) -> None:
     with history.ignore(pg_session, note, "x"):
@@ -148,7 +148,7 @@ def test_savepoints_and_transactions_of_the_driver(
     assert seen() == [("a", "y"), ("b", "y"), ("c", "xy")]
 
 
-def test_transactions_of_the_driver_in_autocommit(
+def test_transactions_of_the_driver_in_autocommit_are_in_the_block(
     in_autocommit: InConnection, note: Any, seen: Seen
 ) -> None:
     def work(connection: Connection) -> None:
@@ -180,7 +180,7 @@ def test_transactions_of_the_driver_in_autocommit(
     assert seen() == [("a", "y"), ("b", "y"), ("c", "xy")]
 
 
-def test_transaction_that_the_driver_began(
+def test_transaction_that_the_driver_began_is_in_the_block(
     pg_engine: Engine, note: Any, seen: Seen
 ) -> None:
     """Before SQLAlchemy has executed anything on the connection."""

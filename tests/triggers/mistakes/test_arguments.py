@@ -119,7 +119,9 @@ from tests.triggers.mistakes.helpers import WAY
         ),
     ],
 )
-def test_arguments_that_cannot_be(definition: Any, message: str) -> None:
+def test_arguments_that_a_trigger_does_not_take_are_refused(
+    definition: Any, message: str
+) -> None:
     with pytest.raises(DefinitionError, match=message):
         definition()
 

@@ -48,7 +48,7 @@ def test_something_that_is_not_a_trigger(triggers: Any) -> None:
         attach(*triggers)
 
 
-def test_attach_without_parentheses(base: type[DeclarativeBase]) -> None:
+def test_attach_without_parentheses_is_refused(base: type[DeclarativeBase]) -> None:
     with pytest.raises(DefinitionError, match="attach takes triggers such as"):
 
         @attach
@@ -60,12 +60,12 @@ def test_attach_without_parentheses(base: type[DeclarativeBase]) -> None:
 @pytest.mark.parametrize(
     "target", [int, object(), "account", None, MetaData()], ids=kind_of
 )
-def test_something_that_is_not_mapped(target: Any) -> None:
+def test_what_is_not_mapped_is_refused(target: Any) -> None:
     with pytest.raises(DefinitionError, match="attach takes a mapped class or a Table"):
         attach(Protect(Delete))(target)
 
 
-def test_a_class_without_a_table(base: type[DeclarativeBase]) -> None:
+def test_a_class_without_a_table_is_refused(base: type[DeclarativeBase]) -> None:
     with pytest.raises(DefinitionError, match="give a class with __tablename__"):
 
         @attach(Protect(Delete))
@@ -73,7 +73,9 @@ def test_a_class_without_a_table(base: type[DeclarativeBase]) -> None:
             __abstract__ = True
 
 
-def test_a_class_that_is_mapped_to_a_join(base: type[DeclarativeBase]) -> None:
+def test_a_class_that_is_mapped_to_a_join_is_refused(
+    base: type[DeclarativeBase],
+) -> None:
     one, two = (
         Table(name, base.metadata, Column(f"{name}_id", Integer, primary_key=True))
         for name in ("one", "two")
@@ -86,7 +88,7 @@ def test_a_class_that_is_mapped_to_a_join(base: type[DeclarativeBase]) -> None:
         attach(Protect(Delete))(Both)
 
 
-def test_a_subclass_without_a_table(base: type[DeclarativeBase]) -> None:
+def test_a_subclass_without_a_table_is_refused(base: type[DeclarativeBase]) -> None:
     class Animal(base):  # type: ignore[misc, valid-type]
         __tablename__ = "animal"
         id: Mapped[int] = mapped_column(primary_key=True)
@@ -101,7 +103,7 @@ def test_a_subclass_without_a_table(base: type[DeclarativeBase]) -> None:
         attach(Protect(Delete))(Dog)
 
 
-def test_triggers_of_a_mixin_subclass_without_a_table(
+def test_triggers_of_a_mixin_subclass_without_a_table_are_refused(
     base: type[DeclarativeBase],
 ) -> None:
     class Animal(HistoryMixin, base):  # type: ignore[misc, valid-type]

@@ -149,7 +149,7 @@ def test_a_generated_column_before_it_has_a_value(make: Any, trigger: Any) -> No
         make(trigger)
 
 
-def test_all_columns_excluded(base: type[DeclarativeBase]) -> None:
+def test_to_exclude_all_columns_is_refused(base: type[DeclarativeBase]) -> None:
     table = Table("pair", base.metadata, Column("a", Text), Column("b", Text))
     with pytest.raises(DefinitionError, match="pair: .*ReadOnly excludes every column"):
         attach(ReadOnly(exclude=["a", "b"]))(table)

@@ -34,7 +34,9 @@ from sa_history.exc import DefinitionError
     ],
     ids=["protect", "read-only", "both"],
 )
-def test_two_triggers_with_one_name(make: Any, triggers: Any, message: str) -> None:
+def test_two_triggers_with_one_name_are_refused(
+    make: Any, triggers: Any, message: str
+) -> None:
     with pytest.raises(DefinitionError, match=message):
         make(*triggers)
     model = make(triggers[0])
@@ -42,7 +44,7 @@ def test_two_triggers_with_one_name(make: Any, triggers: Any, message: str) -> N
         attach(triggers[1])(model)
 
 
-def test_one_trigger_attached_twice(make: Any) -> None:
+def test_one_trigger_attached_twice_is_refused(make: Any) -> None:
     trigger = Protect(Delete)
     with pytest.raises(
         DefinitionError, match="'protect_delete' is used by Protect and"

@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import tuple_row
 
+from sa_history.contexts.connection_state import Settings
 from sa_history.contexts.drivers.psycopg.connection_base import MethodsBase
 from sa_history.contexts.drivers.psycopg.cursors import set_config
 from sa_history.sql.session_settings import SET_CONFIG
@@ -35,7 +36,7 @@ class ConnectionMethods(MethodsBase):
                     self._state.reset()
                 yield transaction
                 if is_outermost and (settings := self._pending()):
-                    set_config(connection, settings)
+                    self._send(settings)
         finally:
             self._state.transaction_blocks -= 1
             self._state.invalidate()
@@ -45,11 +46,12 @@ class ConnectionMethods(MethodsBase):
         connection = self._connection
         settings = self._pending()
         if settings is not None and connection.pgconn.pipeline_status:
-            set_config(connection, settings)
+            self._send(settings)
         elif settings is not None and self._may_commit():
             # In one message, so that it costs no round trip.
             cursor = psycopg.ClientCursor(connection, row_factory=tuple_row)
-            cursor.execute(f"{SET_CONFIG}; COMMIT", settings)
+            with self._state.own_cursor():
+                cursor.execute(f"{SET_CONFIG}; COMMIT", settings)
         type(connection).commit(connection)
 
     def tpc_begin(self, *args: Any) -> None:
@@ -62,12 +64,16 @@ class ConnectionMethods(MethodsBase):
         """Perform the first phase."""
         connection = self._connection
         if settings := self._pending():
-            set_config(connection, settings)
+            self._send(settings)
         type(connection).tpc_prepare(connection)
 
     def tpc_commit(self, *args: Any, **options: Any) -> None:
         """Commit a transaction of two phases; it may be one that is not prepared."""
         connection = self._connection
         if settings := self._pending():
-            set_config(connection, settings)
+            self._send(settings)
         type(connection).tpc_commit(connection, *args, **options)
+
+    def _send(self, settings: Settings) -> None:
+        with self._state.own_cursor():
+            set_config(self._connection, self._state, settings)

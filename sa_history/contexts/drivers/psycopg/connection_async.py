@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import tuple_row
 
+from sa_history.contexts.connection_state import Settings
 from sa_history.contexts.drivers.psycopg.connection_base import MethodsBase
 from sa_history.contexts.drivers.psycopg.cursors_async import set_config_async
 from sa_history.sql.session_settings import SET_CONFIG
@@ -34,7 +35,7 @@ class AsyncConnectionMethods(MethodsBase):
                     self._state.reset()
                 yield transaction
                 if is_outermost and (settings := self._pending()):
-                    await set_config_async(connection, settings)
+                    await self._send(settings)
         finally:
             self._state.transaction_blocks -= 1
             self._state.invalidate()
@@ -44,11 +45,12 @@ class AsyncConnectionMethods(MethodsBase):
         connection = self._connection
         settings = self._pending()
         if settings is not None and connection.pgconn.pipeline_status:
-            await set_config_async(connection, settings)
+            await self._send(settings)
         elif settings is not None and self._may_commit():
             # In one message, so that it costs no round trip.
             cursor = psycopg.AsyncClientCursor(connection, row_factory=tuple_row)
-            await cursor.execute(f"{SET_CONFIG}; COMMIT", settings)
+            with self._state.own_cursor():
+                await cursor.execute(f"{SET_CONFIG}; COMMIT", settings)
         await type(connection).commit(connection)
 
     async def tpc_begin(self, *args: Any) -> None:
@@ -61,12 +63,16 @@ class AsyncConnectionMethods(MethodsBase):
         """Perform the first phase."""
         connection = self._connection
         if settings := self._pending():
-            await set_config_async(connection, settings)
+            await self._send(settings)
         await type(connection).tpc_prepare(connection)
 
     async def tpc_commit(self, *args: Any, **options: Any) -> None:
         """Commit a transaction of two phases; it may be one that is not prepared."""
         connection = self._connection
         if settings := self._pending():
-            await set_config_async(connection, settings)
+            await self._send(settings)
         await type(connection).tpc_commit(connection, *args, **options)
+
+    async def _send(self, settings: Settings) -> None:
+        with self._state.own_cursor():
+            await set_config_async(self._connection, self._state, settings)

@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import tuple_row
 
-from sa_history.contexts.connection_state import Settings
+from sa_history.contexts.connection_state import ConnectionState, Settings
 from sa_history.contexts.drivers.psycopg.cursors_base import (
     REFUSE_COMPANY,
     ContextMixin,
@@ -35,14 +35,21 @@ from sa_history.sql.session_settings import SET_CONFIG
 # mypy: disable-error-code="override"
 
 
-def set_config(connection: Any, settings: Settings) -> None:
+def set_config(connection: Any, state: ConnectionState, settings: Settings) -> None:
     """Send settings to a connection, as a statement or with BEGIN.
 
     :param connection: psycopg's connection.
+    :param state: its state; :meth:`ConnectionState.own_cursor` is in force.
     """
     if sends_begin(connection):
         _begin(connection, settings)
         return
+    if state.may_be_single_row and connection.pgconn.pipeline_status:
+        # libpq ends the mode when it sends anything outside of a pipeline, but in
+        # one only after the first answer. Let that be the answer to a Sync.
+        with connection.pipeline():
+            pass
+    state.may_be_single_row = False
     # By a plain cursor: the application's own may do anything with rows.
     cursor = psycopg.Cursor(connection, row_factory=tuple_row)
     cursor.execute(SET_CONFIG, settings)
@@ -58,8 +65,20 @@ class ContextCursor(ContextMixin, psycopg.Cursor[Any]):
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """Execute a query, in the current context."""
-        if self.connection_state.has_nothing_to_send():
-            return self.base_cursor.execute(self, query, params, **options)
+        state = self.connection_state
+        state.in_own_cursor = True
+        try:
+            if state.has_nothing_to_send():
+                if not options:  # a call without them is faster
+                    return self.base_cursor.execute(self, query, params)
+                return self.base_cursor.execute(self, query, params, **options)
+            return self._execute_in_context(query, params, options)
+        finally:
+            state.in_own_cursor = False
+
+    def _execute_in_context(
+        self, query: Any, params: Any, options: dict[str, Any]
+    ) -> Any:
         alone = self._is_autocommit_statement()
         plan, settings = self._sending_plan(query, params)
         try:
@@ -96,7 +115,7 @@ class ContextCursor(ContextMixin, psycopg.Cursor[Any]):
             self.connection.pipeline() as pipeline,
         ):
             end_with_sync(pipeline)
-            set_config(self.connection, settings)
+            set_config(self.connection, self.connection_state, settings)
             self.base_cursor.execute(self, query, params, **options)
         if not alone:
             self.connection_state.mark_sent(settings)
@@ -104,6 +123,7 @@ class ContextCursor(ContextMixin, psycopg.Cursor[Any]):
     def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
         """Execute a query for each set of parameters, in the current context."""
         settings = self._pending_settings()
+        self.connection_state.in_own_cursor = True
         try:
             # psycopg makes a pipeline for executemany by itself.
             with close_if_in_pipeline(self.connection):
@@ -114,7 +134,7 @@ class ContextCursor(ContextMixin, psycopg.Cursor[Any]):
                     and not self._is_autocommit_statement()
                 ):
                     with self.connection.pipeline():
-                        set_config(self.connection, settings)
+                        set_config(self.connection, self.connection_state, settings)
                         super().executemany(query, params_seq, **options)
                     self.connection_state.mark_sent(settings)
                 else:
@@ -123,16 +143,23 @@ class ContextCursor(ContextMixin, psycopg.Cursor[Any]):
         except BaseException:
             self.connection_state.invalidate()
             raise
+        finally:
+            self.connection_state.in_own_cursor = False
 
     def stream(self, query: Any, params: Any = None, **options: Any) -> Iterator[Any]:
         """Stream the rows of a query, in the current context."""
-        with self._separately(self._pending_settings()):
+        with (
+            self.connection_state.own_cursor(),
+            self._separately(self._pending_settings()),
+        ):
+            self.connection_state.may_be_single_row = True
             yield from super().stream(query, params, **options)
 
     @contextmanager
     def copy(self, statement: Any, params: Any = None, **options: Any) -> Iterator[Any]:
         """Begin a COPY, in the current context."""
         with (
+            self.connection_state.own_cursor(),
             self._separately(self._pending_settings()),
             super().copy(statement, params, **options) as copy,
         ):
@@ -148,10 +175,10 @@ class ContextCursor(ContextMixin, psycopg.Cursor[Any]):
             yield
         elif self._is_autocommit_statement():
             with self.connection.transaction():
-                set_config(self.connection, settings)
+                set_config(self.connection, self.connection_state, settings)
                 yield
         else:
-            set_config(self.connection, settings)
+            set_config(self.connection, self.connection_state, settings)
             self.connection_state.mark_sent(settings)
             yield
 
@@ -162,7 +189,8 @@ class ContextServerCursor(ContextMixin, psycopg.ServerCursor[Any]):
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """Declare the cursor, in the current context."""
         settings = self._pending_settings()
-        if settings is not None and not self._is_autocommit_statement():
-            set_config(self.connection, settings)
-            self.connection_state.mark_sent(settings)
-        return self.base_cursor.execute(self, query, params, **options)
+        with self.connection_state.own_cursor():
+            if settings is not None and not self._is_autocommit_statement():
+                set_config(self.connection, self.connection_state, settings)
+                self.connection_state.mark_sent(settings)
+            return self.base_cursor.execute(self, query, params, **options)

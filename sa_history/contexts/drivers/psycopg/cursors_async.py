@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import tuple_row
 
-from sa_history.contexts.connection_state import Settings
+from sa_history.contexts.connection_state import ConnectionState, Settings
 from sa_history.contexts.drivers.psycopg.cursors_base import (
     REFUSE_COMPANY,
     ContextMixin,
@@ -34,14 +34,23 @@ from sa_history.sql.session_settings import SET_CONFIG
 # mypy: disable-error-code="override"
 
 
-async def set_config_async(connection: Any, settings: Settings) -> None:
+async def set_config_async(
+    connection: Any, state: ConnectionState, settings: Settings
+) -> None:
     """Send settings to a connection, as a statement or with BEGIN.
 
     :param connection: psycopg's connection.
+    :param state: its state; :meth:`ConnectionState.own_cursor` is in force.
     """
     if sends_begin(connection):
         await _begin_async(connection, settings)
         return
+    if state.may_be_single_row and connection.pgconn.pipeline_status:
+        # libpq ends the mode when it sends anything outside of a pipeline, but in
+        # one only after the first answer. Let that be the answer to a Sync.
+        async with connection.pipeline():
+            pass
+    state.may_be_single_row = False
     # By a plain cursor: the application's own may do anything with rows.
     cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
     await cursor.execute(SET_CONFIG, settings)
@@ -57,8 +66,20 @@ class AsyncContextCursor(ContextMixin, psycopg.AsyncCursor[Any]):
 
     async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """Execute a query, in the current context."""
-        if self.connection_state.has_nothing_to_send():
-            return await self.base_cursor.execute(self, query, params, **options)
+        state = self.connection_state
+        state.in_own_cursor = True
+        try:
+            if state.has_nothing_to_send():
+                if not options:  # a call without them is faster
+                    return await self.base_cursor.execute(self, query, params)
+                return await self.base_cursor.execute(self, query, params, **options)
+            return await self._execute_in_context(query, params, options)
+        finally:
+            state.in_own_cursor = False
+
+    async def _execute_in_context(
+        self, query: Any, params: Any, options: dict[str, Any]
+    ) -> Any:
         alone = self._is_autocommit_statement()
         plan, settings = self._sending_plan(query, params)
         try:
@@ -93,7 +114,7 @@ class AsyncContextCursor(ContextMixin, psycopg.AsyncCursor[Any]):
         with close_if_in_pipeline(self.connection):
             async with self.connection.pipeline() as pipeline:
                 end_with_sync(pipeline)
-                await set_config_async(self.connection, settings)
+                await set_config_async(self.connection, self.connection_state, settings)
                 await self.base_cursor.execute(self, query, params, **options)
         if not alone:
             self.connection_state.mark_sent(settings)
@@ -101,6 +122,7 @@ class AsyncContextCursor(ContextMixin, psycopg.AsyncCursor[Any]):
     async def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
         """Execute a query for each set of parameters, in the current context."""
         settings = self._pending_settings()
+        self.connection_state.in_own_cursor = True
         try:
             # psycopg makes a pipeline for executemany by itself.
             with close_if_in_pipeline(self.connection):
@@ -111,7 +133,9 @@ class AsyncContextCursor(ContextMixin, psycopg.AsyncCursor[Any]):
                     and not self._is_autocommit_statement()
                 ):
                     async with self.connection.pipeline():
-                        await set_config_async(self.connection, settings)
+                        await set_config_async(
+                            self.connection, self.connection_state, settings
+                        )
                         await super().executemany(query, params_seq, **options)
                     self.connection_state.mark_sent(settings)
                 else:
@@ -120,25 +144,30 @@ class AsyncContextCursor(ContextMixin, psycopg.AsyncCursor[Any]):
         except BaseException:
             self.connection_state.invalidate()
             raise
+        finally:
+            self.connection_state.in_own_cursor = False
 
     async def stream(
         self, query: Any, params: Any = None, **options: Any
     ) -> AsyncIterator[Any]:
         """Stream the rows of a query, in the current context."""
-        async with self._separately(self._pending_settings()):
-            async for row in super().stream(query, params, **options):
-                yield row
+        with self.connection_state.own_cursor():
+            async with self._separately(self._pending_settings()):
+                self.connection_state.may_be_single_row = True
+                async for row in super().stream(query, params, **options):
+                    yield row
 
     @asynccontextmanager
     async def copy(
         self, statement: Any, params: Any = None, **options: Any
     ) -> AsyncIterator[Any]:
         """Begin a COPY, in the current context."""
-        async with (
-            self._separately(self._pending_settings()),
-            super().copy(statement, params, **options) as copy,
-        ):
-            yield copy
+        with self.connection_state.own_cursor():
+            async with (
+                self._separately(self._pending_settings()),
+                super().copy(statement, params, **options) as copy,
+            ):
+                yield copy
 
     @asynccontextmanager
     async def _separately(self, settings: Settings | None) -> AsyncIterator[None]:
@@ -150,10 +179,10 @@ class AsyncContextCursor(ContextMixin, psycopg.AsyncCursor[Any]):
             yield
         elif self._is_autocommit_statement():
             async with self.connection.transaction():
-                await set_config_async(self.connection, settings)
+                await set_config_async(self.connection, self.connection_state, settings)
                 yield
         else:
-            await set_config_async(self.connection, settings)
+            await set_config_async(self.connection, self.connection_state, settings)
             self.connection_state.mark_sent(settings)
             yield
 
@@ -164,7 +193,8 @@ class AsyncContextServerCursor(ContextMixin, psycopg.AsyncServerCursor[Any]):
     async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """Declare the cursor, in the current context."""
         settings = self._pending_settings()
-        if settings is not None and not self._is_autocommit_statement():
-            await set_config_async(self.connection, settings)
-            self.connection_state.mark_sent(settings)
-        return await self.base_cursor.execute(self, query, params, **options)
+        with self.connection_state.own_cursor():
+            if settings is not None and not self._is_autocommit_statement():
+                await set_config_async(self.connection, self.connection_state, settings)
+                self.connection_state.mark_sent(settings)
+            return await self.base_cursor.execute(self, query, params, **options)

@@ -17,8 +17,8 @@ from psycopg.generators import execute
 from psycopg.pq import ExecStatus, TransactionStatus
 
 from sa_history.contexts.connection_state import NO_SETTINGS, ConnectionState, Settings
-from sa_history.contexts.drivers.statements import is_one_statement, must_come_first
-from sa_history.sql.session_settings import begin
+from sa_history.contexts.drivers.statements import is_one_statement, needs_no_settings
+from sa_history.sql.session_settings import begin, set_local
 
 _CLIENT_CURSORS = (psycopg.ClientCursor, psycopg.AsyncClientCursor)
 
@@ -51,7 +51,7 @@ class ContextMixin:
         """Return the settings to send now, or None for none; they are being sent."""
         status = self.connection.pgconn.transaction_status
         settings = self.connection_state.pending(status)
-        if settings is None or must_come_first(query):
+        if settings is None or needs_no_settings(query):
             return None
         self.connection_state.mark_sending()
         return settings
@@ -133,7 +133,26 @@ def begin_with(connection: Any, settings: Settings) -> Generator[Any, Any, None]
         connection.deferrable,
         settings,
     )
-    connection.pgconn.send_query(statements.encode("ascii"))
+    yield from _execute_script(connection, statements)
+
+
+def set_within(connection: Any, settings: Settings) -> Generator[Any, Any, None]:
+    """Send settings in a transaction, or in its pipeline, by statements without rows.
+
+    They may come before any statement, also before SET TRANSACTION and LOCK.
+
+    :param connection: psycopg's connection, sync or async, which runs the generator.
+    """
+    statements = set_local(settings)
+    if connection.pgconn.pipeline_status:
+        for statement in statements:
+            yield from connection._exec_command(statement)
+    else:
+        yield from _execute_script(connection, "; ".join(statements))
+
+
+def _execute_script(connection: Any, script: str) -> Generator[Any, Any, None]:
+    connection.pgconn.send_query(script.encode("ascii"))
     results = yield from execute(connection.pgconn)
     if results[-1].status == ExecStatus.FATAL_ERROR:
         raise error_from_result(results[-1], connection.info.encoding)

@@ -61,10 +61,15 @@ class _EndedBySync:
         try:
             self._enqueue_sync()
             yield from self._communicate_gen()
-        finally:
-            # The Flush had this done: a long statement may not have left us yet.
-            yield from send(self.pgconn)
-            yield from self._fetch_gen(flush=False)
+        except Exception:  # not GeneratorExit: then nobody waits for answers any more
+            yield from self._fetch_rest()
+            raise
+        yield from self._fetch_rest()
+
+    def _fetch_rest(self) -> Generator[Any, Any, None]:
+        # The Flush had this done: a long statement may not have left us yet.
+        yield from send(self.pgconn)
+        yield from self._fetch_gen(flush=False)
 
 
 class _Pipeline(_EndedBySync, psycopg.Pipeline):

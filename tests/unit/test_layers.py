@@ -84,11 +84,11 @@ def _module(name: str) -> str:
         parts.pop()
 
 
-def of_the_house() -> list[str]:
+def in_layers() -> list[str]:
     return [m for m in MODULES if layer_of(m) != STANDALONE]
 
 
-@pytest.mark.parametrize("module", of_the_house())
+@pytest.mark.parametrize("module", in_layers())
 def test_a_module_imports_only_from_its_own_folder_and_those_below(
     module: str,
 ) -> None:
@@ -111,7 +111,7 @@ def test_the_testing_package_imports_only_itself(module: str) -> None:
 
 
 def test_every_folder_has_its_layer() -> None:
-    assert sorted(LAYERS) == sorted({layer_of(m) for m in of_the_house()})
+    assert sorted(LAYERS) == sorted({layer_of(m) for m in in_layers()})
 
 
 def test_the_diagram_for_contributors_shows_the_layers_in_their_order() -> None:
