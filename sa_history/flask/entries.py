@@ -17,6 +17,7 @@ from sqlalchemy.exc import NoReferenceError
 from sa_history._types import Op
 from sa_history.exc import DefinitionError
 from sa_history.tracking.registry import Tracking
+from sa_history.tracking.stored_values import is_same_value
 
 MASKED = "•••"
 """What stands in the place of a value that is not shown."""
@@ -196,7 +197,7 @@ def changed(before: Entry, after: Entry) -> dict[str, tuple[Any, Any]]:
     return {
         name: (before.data.get(name), after.data.get(name))
         for name in {**before.data, **after.data}
-        if before.data.get(name) != after.data.get(name)
+        if not is_same_value(before.data.get(name), after.data.get(name))
     }
 
 

@@ -129,9 +129,11 @@ def _diff(
 ) -> ColumnElement[Any]:
     was = func.jsonb_each(before).table_valued("key", "value", name="was")
     now = func.jsonb_each(after).table_valued("key", "value", name="now")
+    # As text: 1.0 and 1.00 are equal as JSON, but not stored alike.
+    differs = sql_cast(was.c.value, Text).is_distinct_from(sql_cast(now.c.value, Text))
     pairs = func.jsonb_object_agg(
         now.c.key, func.jsonb_build_array(was.c.value, now.c.value), type_=JSONB
-    ).filter(was.c.value.is_distinct_from(now.c.value))
+    ).filter(differs)
     changes = func.coalesce(pairs, sql_cast(literal("{}", Text), JSONB), type_=JSONB)
     # Without an event before there is nothing to count, and so no diff.
     return (

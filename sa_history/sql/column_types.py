@@ -76,6 +76,8 @@ class TypeRules:
     :param equal_by_pg_catalog: whether ``=`` is an operator of ``pg_catalog``, so that
         no ``search_path`` has to find it.
     :param equality_is_identity: whether values that are equal are stored alike.
+    :param is_read_exactly: whether Python has different values for what is stored
+        differently.
     :param wrong: says what is wrong with a value, or None if nothing is.
     """
 
@@ -84,6 +86,7 @@ class TypeRules:
     is_cast: bool = False
     equal_by_pg_catalog: bool = False
     equality_is_identity: bool = False
+    is_read_exactly: bool = False
     wrong: Callable[[types.TypeEngine[Any], Any], str | None] = _not_of_the_python_type
 
 
@@ -95,6 +98,7 @@ TYPE_RULES = (
         is_cast=True,
         equal_by_pg_catalog=True,
         equality_is_identity=True,
+        is_read_exactly=True,
         wrong=_not_a_member,
     ),
     TypeRules(
@@ -102,18 +106,21 @@ TYPE_RULES = (
         is_string=True,
         equal_by_pg_catalog=True,
         equality_is_identity=True,
+        is_read_exactly=True,
     ),
     TypeRules(
         covers=(types.Date, types.DateTime, types.Uuid),
         is_cast=True,
         equal_by_pg_catalog=True,
         equality_is_identity=True,
+        is_read_exactly=True,
     ),
     TypeRules(covers=(types.Time,), is_cast=True, equal_by_pg_catalog=True),
     TypeRules(
         covers=(types.Boolean, types.Integer, types.LargeBinary),
         equal_by_pg_catalog=True,
         equality_is_identity=True,
+        is_read_exactly=True,
     ),
     TypeRules(
         covers=(
@@ -179,6 +186,22 @@ def equality_is_identity(type_: types.TypeEngine[Any]) -> bool:
     # A collation may be a nondeterministic one.
     is_collated = isinstance(actual, types.String) and bool(actual.collation)
     return _rules(actual).equality_is_identity and not is_collated
+
+
+def is_read_exactly(type_: types.TypeEngine[Any]) -> bool:
+    """Return whether values that are stored differently differ in Python as well.
+
+    An interval of a month is one of thirty days in Python, and a decorator may make
+    anything of a value.
+    """
+    actual = postgresql_type(type_)
+    if isinstance(type_, types.TypeDecorator):
+        return False
+    if isinstance(actual, types.Float):
+        return not actual.asdecimal
+    if isinstance(actual, types.Numeric):
+        return actual.asdecimal
+    return _rules(actual).is_read_exactly
 
 
 def wrong_value(type_: types.TypeEngine[Any], value: Any) -> str | None:

@@ -7,15 +7,25 @@ when the statement is sent).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Insert, Select, Sequence, Table, select, types
+from sqlalchemy import (
+    ColumnElement,
+    Insert,
+    Select,
+    Sequence,
+    Table,
+    select,
+    text,
+    types,
+)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql.base import PGCompiler, PGDialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.elements import ClauseElement
+from sqlalchemy.sql.elements import ClauseElement, TextClause
 from sqlalchemy.sql.functions import Function, FunctionElement
 
 from sa_history.sql.column_types import (
@@ -195,3 +205,23 @@ def call_once(
     schema = (name.schema,) if name.schema else ()
     call = _Call(name.name, *arguments, type_=type_, packagenames=schema)
     return select(call).scalar_subquery()
+
+
+def overriding_system_value(
+    parameters: Mapping[str, types.TypeEngine[Any] | None],
+) -> TextClause:
+    """Return ``OVERRIDING SYSTEM VALUE VALUES (...)``, the end of an INSERT.
+
+    :param parameters: the names of its parameters, each with the type that it is cast
+        to; None for no cast.
+    """
+    values = [
+        f":{name}" if type_ is None else f"CAST(:{name} AS {_type_name(type_)})"
+        for name, type_ in parameters.items()
+    ]
+    return text(f"OVERRIDING SYSTEM VALUE VALUES ({', '.join(values)})")
+
+
+def _type_name(type_: types.TypeEngine[Any]) -> str:
+    # A colon in it would begin a parameter.
+    return postgresql_type(type_).compile(dialect=_dialect()).replace(":", r"\:")

@@ -27,7 +27,7 @@ from sa_history.exc import DefinitionError
 from sa_history.tracking.diff import Diff
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.restore import restore
-from sa_history.tracking.versions import diff, previous_version
+from sa_history.tracking.versions import diff_to_previous
 from sa_history.util.sessions import is_async_session, unscoped
 
 if TYPE_CHECKING:
@@ -84,8 +84,7 @@ class Event:
 
             print(event.diff.text())
         """
-        previous = previous_version(self)
-        return None if previous is None else diff(previous, self)
+        return diff_to_previous(self)
 
     @overload
     def revert(

@@ -10,24 +10,33 @@ from sqlalchemy import (
     Column,
     Insert,
     Table,
+    Text,
     bindparam,
     insert,
     inspect,
     select,
-    text,
     update,
 )
 from sqlalchemy.orm import Session
 
 from sa_history.exc import EventsError
+from sa_history.sql.column_types import is_read_exactly
+from sa_history.sql.expressions import overriding_system_value
+from sa_history.tracking.added_columns import AddedColumns
 from sa_history.tracking.completeness import stored_attributes
 from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.identity import identity_by_key
+from sa_history.tracking.registry import Tracking
 from sa_history.tracking.stored_values import (
-    may_read_none,
+    Image,
+    StoredRow,
     selected,
     stored_values,
     value_to_write,
+)
+from sa_history.tracking.version_counters import (
+    update_of_inherited_counter,
+    version_counters,
 )
 
 
@@ -60,22 +69,62 @@ def restore(session: Session, event: Any, columns: Sequence[str] | None) -> Any:
     unwritten = {*tracked.generated, *tracked.key}
     restored = {n: columns_of[n] for n in wanted if n not in unwritten}
     by_key = {columns_of[n]: getattr(event, n) for n in tracked.key}
-    table = tracked.table
-    is_row = [column == value for column, value in by_key.items()]
     session.flush()
     rows = ModelSession(session, tracking)
     values = _values_of(rows, event, restored)
-    there = rows.execute(select(*by_key).where(*is_row).with_for_update()).first()
-    if there is None:
-        rows.execute(inserted(table, {**by_key, **values}))
-    elif values := {c: v for c, v in values.items() if not is_always_identity(c)}:
-        written = {c: value_to_write(c.type, value) for c, value in values.items()}
-        rows.execute(update(table).where(*is_row).values(written))
+    unknown = [n for n, column in restored.items() if column not in values]
+    if columns is not None and unknown:
+        raise EventsError(
+            f"{event!r} does not store {', '.join(unknown)}, which the table did not "
+            "have at that time; leave it out of columns=[...]"
+        )
+    write_row(rows, tracking, by_key, values)
     if tracking.model is None:
         return None
     # An object of a joined class may be without its row in another table yet.
     identity = identity_by_key(inspect(tracking.model), by_key)
     return session.get(tracking.model, identity, populate_existing=True)
+
+
+def write_row(
+    rows: ModelSession,
+    tracking: Tracking,
+    key: Mapping[Column[Any], Any],
+    values: Mapping[Column[Any], Any],
+    *,
+    insert_if_missing: bool = True,
+) -> None:
+    """Update the row that has a key, or insert it.
+
+    :param rows: the session that writes it.
+    :param key: the key that the row has now, or is inserted with, in the key's order.
+    :param values: the values to write, as ``StoredRow.to_write`` has them; those of
+        generated columns and of version counters are left to these.
+    :param insert_if_missing: whether to insert the row if there is none.
+    """
+    table, counters = tracking.table, version_counters(tracking)
+    counted = {counter.column for counter in counters}
+    written = {
+        c: v for c, v in values.items() if c.computed is None and c not in counted
+    }
+    is_row = [column == value for column, value in key.items()]
+    query = select(*key, *(counter.column for counter in counters))
+    there = rows.execute(query.where(*is_row).with_for_update(of=table)).first()
+    if there is not None:
+        written = {c: v for c, v in written.items() if not is_always_identity(c)}
+        for counter, version in zip(counters, there[len(key) :], strict=True):
+            written |= counter.values_of_update(version)
+        if written:
+            sent = {c: value_to_write(c.type, value) for c, value in written.items()}
+            rows.execute(update(table).where(*is_row).values(sent))
+        count_on = update_of_inherited_counter(rows, tracking, key)
+        if count_on is not None:
+            rows.execute(count_on)
+    elif insert_if_missing:
+        for counter in counters:
+            version = values.get(counter.column)
+            written |= counter.values_of_insert(rows, tracking, key, version)
+        rows.execute(inserted(table, {**key, **written}))
 
 
 def inserted(table: Table, values: Mapping[Column[Any], Any]) -> Insert:
@@ -87,44 +136,56 @@ def inserted(table: Table, values: Mapping[Column[Any], Any]) -> Insert:
         written = {c: value_to_write(c.type, value) for c, value in values.items()}
         return insert(table).values(written)
     # https://www.postgresql.org/docs/current/sql-insert.html
-    names = [f"value_{position}" for position in range(len(values))]
-    row = text(
-        f"OVERRIDING SYSTEM VALUE VALUES ({', '.join(f':{name}' for name in names)})"
-    ).bindparams(
-        *(
-            _parameter(name, column, value)
-            for name, (column, value) in zip(names, values.items(), strict=True)
-        )
-    )
+    parameters = [
+        _parameter(f"value_{position}", column, value)
+        for position, (column, value) in enumerate(values.items())
+    ]
+    casts = {
+        parameter.key: column.type if isinstance(value, Image) else None
+        for parameter, (column, value) in zip(parameters, values.items(), strict=True)
+    }
+    row = overriding_system_value(casts).bindparams(*parameters)
     return insert(table).from_select(list(values), row.columns())
 
 
 def _parameter(name: str, column: Column[Any], value: Any) -> BindParameter[Any]:
     if value is None:
         return bindparam(name, None)  # with the type of JSON it would be null of JSON
-    written = value_to_write(column.type, value)
-    if isinstance(written, BindParameter):
-        return bindparam(name, written.value, written.type)
+    if isinstance(value, Image):
+        return bindparam(name, value.text, Text)
     return bindparam(name, value, column.type)
 
 
 def _values_of(
     rows: ModelSession, event: Any, attributes: Mapping[str, Column[Any]]
 ) -> dict[Column[Any], Any]:
-    """Return what an event stores in columns, None for NULL.
+    """Return what an event stores in columns, as ``StoredRow.to_write`` has it.
+
+    Columns that were added after the event are left out.
 
     :param attributes: the columns of the tracked table, by attribute name.
     """
-    values = {column: getattr(event, name) for name, column in attributes.items()}
-    unclear = [c for c, v in values.items() if v is None and may_read_none(c.type)]
-    if unclear:
+    inexact = [c for c in attributes.values() if not is_read_exactly(c.type)]
+    stored = StoredRow({}, {})
+    if inexact:
         events = event.pgh_tracking.event_table
-        query = select(*selected([events.c[column.name] for column in unclear], "is"))
+        query = select(*selected([events.c[column.name] for column in inexact], "is"))
         query = query.where(events.c.pgh_id == event.pgh_id)
         found = rows.execute(query).mappings().one()
-        stored = stored_values(found, [column.name for column in unclear], "is")
-        values |= {column: stored[column.name] for column in unclear}
-    return values
+        stored = stored_values(found, [column.name for column in inexact], "is")
+    row = StoredRow(
+        {
+            column.name: stored.get(column.name, getattr(event, name))
+            for name, column in attributes.items()
+        },
+        stored.images,
+    )
+    unknown = AddedColumns(rows, event.pgh_tracking).unknown(event.pgh_id, row)
+    return {
+        column: row.to_write(column.name)
+        for column in attributes.values()
+        if column.name not in unknown
+    }
 
 
 def is_always_identity(column: Column[Any]) -> bool:

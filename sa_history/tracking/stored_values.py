@@ -1,20 +1,27 @@
-"""Values as they are stored, so that NULL is told from other values that are None.
+"""Values as they are stored, which Python does not always tell apart.
+
+Two values that Python calls equal may be stored differently: 1 and ``true`` of JSON,
+intervals of 30 days and of a month. Where values are compared, an image comes along for
+such a column: its value as text, as the database has it.
+
+It is also what is written where a value is to be what it was.
 
 A value can be None in Python without being NULL: ``null`` of JSON, or any other that a
-type of the application reads as None. Where such a value is to be written again, it is
-:data:`NOT_NULL` here, and None is NULL.
+type of the application reads as None. It is :data:`NOT_NULL` here, and None is NULL.
 """
 
 from __future__ import annotations
 
+import datetime
 import enum
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, literal, null, types
+from sqlalchemy import ColumnElement, Text, cast, literal, null, types
 
-from sa_history.sql.column_types import postgresql_type
-from sa_history.sql.comparison import stored_equals
+from sa_history.sql.column_types import is_read_exactly, postgresql_type
 
 
 class NotNull(enum.Enum):
@@ -30,6 +37,103 @@ NOT_NULL = NotNull.NOT_NULL
 """A value that is None in Python, and not NULL in the database."""
 
 
+@dataclass(frozen=True)
+class Image:
+    """A value as text, as the database has it."""
+
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class StoredRow(Mapping[str, Any]):
+    """The values of a row by the names of its columns, None for NULL.
+
+    :param values_by_name: the values; :data:`NOT_NULL` for None that is not NULL.
+    :param images: the images of columns that have one.
+    """
+
+    values_by_name: Mapping[str, Any]
+    images: Mapping[str, str | None]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values_by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values_by_name)
+
+    def __len__(self) -> int:
+        return len(self.values_by_name)
+
+    def to_write(self, name: str) -> Any:
+        """Return the value of a column as :func:`value_to_write` takes it."""
+        text = self.images.get(name)
+        return self[name] if text is None else Image(text)
+
+    def only(self, names: Iterable[str]) -> StoredRow:
+        """Return the row with some of its columns."""
+        return StoredRow({name: self[name] for name in names}, self.images)
+
+    def updated(self, other: StoredRow) -> StoredRow:
+        """Return the row with the values of another one, where that has some."""
+        return StoredRow({**self, **other}, {**self.images, **other.images})
+
+    def without(self, names: set[str]) -> StoredRow:
+        """Return the row without some columns."""
+        return self.only(name for name in self if name not in names)
+
+    def differs(self, name: str, other: StoredRow) -> bool:
+        """Return whether a column is stored differently in another row."""
+        if name in self.images and name in other.images:
+            return self.images[name] != other.images[name]
+        return not is_same_value(self[name], other[name])
+
+    def is_same(self, other: StoredRow) -> bool:
+        """Return whether another row has the same columns, and the same in each."""
+        return self.keys() == other.keys() and not any(
+            self.differs(name, other) for name in self
+        )
+
+
+def is_same_value(one: Any, other: Any) -> bool:
+    """Return whether two values of a column are one and the same.
+
+    Unlike ``==``, this tells ``1`` from ``True``, ``1.0`` from ``1.00``, and an hour
+    that a change of the clocks repeats from the first one; and NaN is NaN.
+    """
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(
+            is_same_value(value, other[key]) for key, value in one.items()
+        )
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(is_same_value, one, other))
+    if isinstance(one, float):
+        return repr(one) == repr(other)
+    if isinstance(one, Decimal):
+        return bool(one.as_tuple() == other.as_tuple())
+    if isinstance(one, datetime.datetime):
+        return bool(_instant(one) == _instant(other))
+    if isinstance(one, datetime.time):
+        return bool(one.isoformat() == other.isoformat())
+    return bool(one is other or one == other)
+
+
+def _instant(value: datetime.datetime) -> tuple[bool, datetime.timedelta]:
+    """Return what is the same for one instant in different zones.
+
+    ``==`` goes by the clock if both have one zone, whose clock may show a time twice.
+    """
+    offset = value.utcoffset()
+    since = value.replace(tzinfo=None) - datetime.datetime.min
+    return offset is not None, since - (offset or datetime.timedelta())
+
+
+def image(column: ColumnElement[Any]) -> ColumnElement[str | None]:
+    """Return the image of a column: its value as text, NULL for NULL."""
+    return cast(column, Text)
+
+
 def selected(
     columns: Iterable[ColumnElement[Any]], prefix: str
 ) -> Iterator[ColumnElement[Any]]:
@@ -40,50 +144,39 @@ def selected(
     """
     for column in columns:
         yield column.label(f"{prefix}_{column.name}")
-        if may_read_none(column.type):
-            is_null = stored_equals(column, None)
-            yield is_null.label(f"null_{prefix}_{column.name}")
+        if not is_read_exactly(column.type):
+            yield image(column).label(f"image_{prefix}_{column.name}")
 
 
 def stored_values(
     found: Mapping[Any, Any], names: Iterable[str], prefix: str
-) -> dict[str, Any]:
+) -> StoredRow:
     """Return the values of columns that :func:`selected` made the SELECT of.
 
     :param found: the row as a mapping.
     :param names: the names of the columns.
     :param prefix: the prefix of the labels.
-    :return: the values by name; None is NULL.
     """
-    return {
-        name: (
-            NOT_NULL
-            if found[f"{prefix}_{name}"] is None
-            and found.get(f"null_{prefix}_{name}") is False
-            else found[f"{prefix}_{name}"]
-        )
-        for name in names
+    values = {name: found[f"{prefix}_{name}"] for name in names}
+    images = {
+        name: found[label]
+        for name in values
+        if (label := f"image_{prefix}_{name}") in found
     }
+    for name, value in values.items():
+        if value is None and images.get(name) is not None:
+            values[name] = NOT_NULL
+    return StoredRow(values, images)
 
 
 def value_to_write(type_: types.TypeEngine[Any], value: Any) -> Any:
     """Return what to write into a column, so that the value is stored as it was.
 
     :param type_: the type of the column.
-    :param value: a value of :func:`stored_values`.
+    :param value: a value of :meth:`StoredRow.to_write`.
     """
     if value is None:
         return null()  # None would be null of JSON in a column of JSON
-    if value is not NOT_NULL:
-        return value
-    actual = postgresql_type(type_)
-    if isinstance(actual, types.JSON):
-        # Without the type that the application made of it, which may take None only.
-        return literal(types.JSON.NULL, actual)
-    return literal(None, type_)
-
-
-def may_read_none(type_: types.TypeEngine[Any]) -> bool:
-    """Return whether values of a type may be None in Python without being NULL."""
-    own = (types.TypeDecorator, types.UserDefinedType)
-    return isinstance(type_, own) or isinstance(postgresql_type(type_), types.JSON)
+    if isinstance(value, Image):
+        return cast(literal(value.text, Text), postgresql_type(type_))
+    return value

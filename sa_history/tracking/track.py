@@ -30,6 +30,7 @@ from sa_history.definition.mapped_tables import (
     shares_a_table,
 )
 from sa_history.exc import DefinitionError
+from sa_history.tracking.context_class import Context
 from sa_history.tracking.ddl_events import install_with_tables
 from sa_history.tracking.event_class import Event, make_event_class
 from sa_history.tracking.events import Events, EventsAttribute
@@ -193,6 +194,21 @@ def _track(
     install_with_tables(tracking)
     if model is not None:
         setattr(model, options.events, EventsAttribute(tracking))
+        _make_importable(tracking, model)
+
+
+def _make_importable(tracking: Tracking, model: type[Any]) -> None:
+    """Give the class of the events, and of contexts, names by which pickle finds them.
+
+    These are expressions that begin with the model, which a process imports.
+    """
+    event_class, context_class = tracking.event_class, tracking.history.context_class
+    event_class.__qualname__ = f"{model.__qualname__}.{tracking.options.events}.model"
+    if context_class.__module__ == Context.__module__:  # no model was tracked before
+        context_class.__module__ = model.__module__
+        context_class.__qualname__ = (
+            f"{event_class.__qualname__}.pgh_tracking.history.context_class"
+        )
 
 
 def _has_attribute(model: type[Any] | None, table: Table, name: str) -> bool:

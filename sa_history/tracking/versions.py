@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import ColumnElement, literal, select
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import object_session
+from sqlalchemy.orm import Session, object_session
 
 from sa_history._types import Op
 from sa_history.capture.event_table import key_columns
 from sa_history.exc import EventsError
+from sa_history.sql.column_types import is_read_exactly
 from sa_history.tracking.completeness import (
     StoredAttributes,
     comparable_events,
     stored_attributes,
 )
+from sa_history.tracking.databases import database_of, written_by
 from sa_history.tracking.diff import Diff
+from sa_history.tracking.stored_values import StoredRow, image
+from sa_history.util.sessions import may_await
+
+CHUNK = 100
+"""The number of events whose images :func:`steps` reads at once."""
+
+Images: TypeAlias = Mapping[int, Mapping[str, "str | None"]]
+"""Images of values by the number of the event and the attribute."""
 
 
 def diff(before: Any, after: Any) -> Diff:
     """Return what differs between two events: versions of one row, or of two rows.
+
+    The session of the events asks the database where Python does not tell the values of
+    a column's type apart. Events of no session, and those of an async one outside of
+    ``run_sync``, are compared by what Python has.
 
     :param before: an event.
     :param after: an event of the same class.
@@ -35,23 +50,71 @@ def diff(before: Any, after: Any) -> Diff:
         first, *_, last = session.scalars(account.events.select())
         print(history.diff(first, last).text())
     """
-    return _diff(before, after)
+    _require_same_class(before, after)
+    stored = stored_attributes(before.pgh_tracking)
+    return _diff(before, after, stored, _images_of([before, after], stored))
 
 
-def _diff(before: Any, after: Any, stored: StoredAttributes | None = None) -> Diff:
+def _diff(before: Any, after: Any, stored: StoredAttributes, images: Images) -> Diff:
+    _require_same_class(before, after)
+    in_both = set(stored.of(before)) & set(stored.of(after))
+    versions = [
+        StoredRow(
+            {name: getattr(event, name) for name in stored.columns.stored},
+            images.get(event.pgh_id, {}),
+        )
+        for event in (before, after)
+    ]
+    was, now = versions
+    return Diff(
+        {
+            name: (was[name], now[name])
+            for name in stored.columns.stored
+            if name in in_both and was.differs(name, now)
+        }
+    )
+
+
+def _require_same_class(before: Any, after: Any) -> None:
     if type(before) is not type(after):
         raise EventsError(
             f"{before!r} and {after!r} are events of different tables, which have no "
             "attributes in common"
         )
-    stored = stored or stored_attributes(before.pgh_tracking)
-    in_both = set(stored.of(before)) & set(stored.of(after))
-    changes: dict[str, tuple[Any, Any]] = {}
-    for name in stored.columns.stored:
-        values = getattr(before, name), getattr(after, name)
-        if name in in_both and values[0] != values[1]:
-            changes[name] = values
-    return Diff(changes)
+
+
+def _images_of(events: Sequence[Any], stored: StoredAttributes) -> Images:
+    """Return the images of the values that Python may not tell apart.
+
+    :param events: events of one class.
+    :return: no images of events whose session cannot be asked.
+    """
+    compared = {
+        name: column
+        for name in stored.columns.stored
+        if not is_read_exactly((column := stored.columns.by_attribute[name]).type)
+    }
+    session = object_session(events[0])
+    if not compared or session is None or not _can_ask(session, events):
+        return {}
+    table = events[0].pgh_tracking.event_table
+    names = [*compared]
+    columns = [image(table.c[column.name]) for column in compared.values()]
+    query = select(table.c.pgh_id, *columns)
+    query = query.where(table.c.pgh_id.in_([event.pgh_id for event in events]))
+    with session.no_autoflush:
+        found = session.execute(query).all()
+    return {number: dict(zip(names, texts, strict=True)) for number, *texts in found}
+
+
+def _can_ask(session: Session, events: Sequence[Any]) -> bool:
+    """Return whether a session can send a statement, and has all of some events."""
+    database = database_of(session, written_by(events[0].pgh_tracking))
+    return (
+        session.is_active
+        and (not database.dialect.is_async or may_await())
+        and all(object_session(event) is session for event in events)
+    )
 
 
 E = TypeVar("E")
@@ -71,29 +134,42 @@ def steps(events: Iterable[E]) -> Iterator[tuple[E, Diff | None]]:
     """
     before: deque[Any] = deque()
     by_class: dict[type[Any], StoredAttributes] = {}
-    for event in events:
-        version: Any = event
-        if type(version) not in by_class:
-            by_class[type(version)] = stored_attributes(version.pgh_tracking)
-        stored = by_class[type(version)]
-        previous = None
-        if version.pgh_op not in _BEGINS:
-            previous = _first_of_another_change(reversed(before), version, stored)
-        yield event, None if previous is None else _diff(previous, version, stored)
-        if stored.is_comparable(version):
-            before.append(version)
-            # One change may have left an event of each tracker.
-            if len(before) > len(stored.by_label):
-                before.popleft()
+    images: dict[int, Mapping[str, str | None]] = {}
+    remaining: Iterator[Any] = iter(events)
+    while chunk := list(islice(remaining, CHUNK)):
+        images = {e.pgh_id: images.get(e.pgh_id, {}) for e in before}
+        classes: dict[Any, None] = dict.fromkeys(map(type, chunk))
+        for event_class in classes:
+            stored = stored_attributes(event_class.pgh_tracking)
+            by_class[event_class] = stored
+            of_class = [e for e in chunk if type(e) is event_class]
+            images.update(_images_of(of_class, stored))
+        for event in chunk:
+            stored = by_class[type(event)]
+            previous = None
+            if event.pgh_op not in _BEGINS:
+                previous = _first_of_another_change(
+                    reversed(before), event, stored, images
+                )
+            changed = None
+            if previous is not None:
+                changed = _diff(previous, event, stored, images)
+            yield event, changed
+            if stored.is_comparable(event):
+                before.append(event)
+                # One change may have left an event of each tracker.
+                if len(before) > len(stored.by_label):
+                    before.popleft()
 
 
 _BEGINS = (Op.INSERT, Op.BASELINE)
 """Operations that have nothing before them that an event could be compared with."""
 
 
-def previous_version(event: Any) -> Any:
-    """Return the event before an event of the same row, or None if it is the first.
+def diff_to_previous(event: Any) -> Diff | None:
+    """Return what changed since the previous event of the same row.
 
+    :return: None, if the event is the first one.
     :raises EventsError: the event is in no session.
     """
     session = object_session(event)
@@ -129,21 +205,25 @@ def previous_version(event: Any) -> Any:
         # One change may have left an event of each tracker.
         .limit(len(tracking.trackers) + 1)
     )
-    return _first_of_another_change(session.scalars(earlier), event, stored)
+    found = session.scalars(earlier).all()
+    images = _images_of([event, *found], stored)
+    previous = _first_of_another_change(found, event, stored, images)
+    return None if previous is None else _diff(previous, event, stored, images)
 
 
 def _first_of_another_change(
-    earlier: Iterable[Any], event: Any, stored: StoredAttributes
+    earlier: Iterable[Any], event: Any, stored: StoredAttributes, images: Images
 ) -> Any:
     """Return the first event that is not of the change that an event is of, or None."""
-    return next((e for e in earlier if not _is_sibling(e, event, stored)), None)
+    others = (e for e in earlier if not _is_sibling(e, event, stored, images))
+    return next(others, None)
 
 
-def _is_sibling(one: Any, other: Any, stored: StoredAttributes) -> bool:
+def _is_sibling(one: Any, other: Any, stored: StoredAttributes, images: Images) -> bool:
     """Return whether two events of a row are of one change, under two labels."""
     return (
         one.pgh_xact_id == other.pgh_xact_id
         and one.pgh_op == other.pgh_op
         and one.pgh_label != other.pgh_label
-        and not _diff(one, other, stored)
+        and not _diff(one, other, stored, images)
     )

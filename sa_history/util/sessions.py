@@ -62,6 +62,12 @@ def is_async(target: Any) -> bool:
     return any(_is(plain, kind) for kind in kinds)
 
 
+def may_await() -> bool:
+    """Return True within ``run_sync``, where sync code can wait for an async driver."""
+    current = sys.modules["greenlet"].getcurrent()  # an async engine has imported it
+    return getattr(current, "__sqlalchemy_greenlet_provider__", False)
+
+
 def is_async_engine(target: Any) -> bool:
     """Return True for an ``AsyncEngine``, whose connections are awaited."""
     return _is(target, "AsyncEngine")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -12,15 +12,13 @@ from sa_history._types import Op
 from sa_history.capture.trackers import full_row_labels
 from sa_history.exc import UndoError
 from sa_history.query.row_keys import have_key, old_keys_of
+from sa_history.tracking.added_columns import AddedColumns
 from sa_history.tracking.completeness import GONE, full_row_events, is_one_of
 from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.registry import Tracking
-from sa_history.tracking.stored_values import selected, stored_values
+from sa_history.tracking.stored_values import StoredRow, selected, stored_values
 
 _CHANGES = (Op.INSERT.value, Op.UPDATE.value, *GONE)
-
-Values: TypeAlias = Mapping[str, Any]
-"""The values of a row by the names of its columns, None for NULL."""
 
 KeyValues: TypeAlias = tuple[Any, ...]
 """The values of a key, in its order."""
@@ -33,27 +31,27 @@ class NetChange:
     :param tracking: the tracking of the row's table.
     :param before: the row before the first of the events, None if there was none.
     :param after: the row after the last of the events, None if there is none.
-    :param changed: the columns that the events changed, each with its value before the
-        first and after the last change. Changes by other events in between are not
-        among them.
+    :param changed: the columns that the events changed, each with the rows before the
+        first and after the last change of it. Changes by other events in between are
+        not among them.
     """
 
     tracking: Tracking
-    before: Values | None
-    after: Values | None
-    changed: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    before: StoredRow | None
+    after: StoredRow | None
+    changed: dict[str, tuple[StoredRow, StoredRow]] = field(default_factory=dict)
 
-    def add(self, before: Values | None, after: Values | None) -> None:
+    def add(self, before: StoredRow | None, after: StoredRow | None) -> None:
         """Add one more event.
 
         :param before: the row before the event, None if there was none.
         :param after: the row after the event, None if there is none.
         """
         if before is not None and after is not None:
-            for name, value in before.items():
-                if value != after[name]:
-                    first = self.changed.get(name, (value,))[0]
-                    self.changed[name] = (first, after[name])
+            for name in before:
+                if name in after and before.differs(name, after):
+                    first = self.changed.get(name, (before,))[0]
+                    self.changed[name] = (first, after)
         self.after = after
 
 
@@ -71,8 +69,8 @@ class _RowEvent:
     op: str
     origin: KeyValues
     key: KeyValues
-    row: Values
-    previous: Values | None
+    row: StoredRow
+    previous: StoredRow | None
 
     @property
     def deletes(self) -> bool:
@@ -80,10 +78,10 @@ class _RowEvent:
 
     def is_same_change(self, other: _RowEvent | None) -> bool:
         """Return whether both are events of one change, of two trackers."""
-        return other is not None and (self.op, self.origin, self.row) == (
-            other.op,
-            other.origin,
-            other.row,
+        return (
+            other is not None
+            and (self.op, self.origin) == (other.op, other.origin)
+            and self.row.is_same(other.row)
         )
 
 
@@ -158,15 +156,24 @@ def _row_events(
     columns = tracking.tracked_columns
     names = [columns.column_name(name) for name in columns.stored]
     key_names = [columns.column_name(name) for name in columns.key]
-    for found in rows.execute(_with_previous(tracking, criterion)).mappings():
+    added = AddedColumns(rows, tracking)
+
+    def known(number: int, row: StoredRow) -> StoredRow:
+        return row.without(added.unknown(number, row))
+
+    events = rows.execute(_with_previous(tracking, criterion)).mappings().all()
+    for found in events:
+        number, previous = found["pgh_id"], found["previous_id"]
         yield _RowEvent(
-            number=found["pgh_id"],
+            number=number,
             op=found["pgh_op"],
             origin=tuple(found[f"from_{name}"] for name in key_names),
             key=tuple(found[f"is_{name}"] for name in key_names),
-            row=stored_values(found, names, "is"),
+            row=known(number, stored_values(found, names, "is")),
             previous=(
-                stored_values(found, names, "was") if found["has_previous"] else None
+                known(previous, stored_values(found, names, "was"))
+                if previous is not None
+                else None
             ),
         )
 
@@ -183,7 +190,7 @@ def _deduplicated(events: Iterator[_RowEvent]) -> Iterator[_RowEvent]:
 
 def _before(
     tracking: Tracking, event: _RowEvent, net_change: NetChange | None
-) -> Values | None:
+) -> StoredRow | None:
     """Return the row before an event, None if there was none.
 
     :param net_change: what earlier events made of the row.
@@ -223,7 +230,7 @@ def _with_previous(tracking: Tracking, criterion: ColumnElement[bool]) -> Select
         select(
             event.c.pgh_id,
             event.c.pgh_op,
-            before.c.pgh_id.is_not(None).label("has_previous"),
+            before.c.pgh_id.label("previous_id"),
             *selected((event.c[name] for name in names), "is"),
             *selected((before.c[name] for name in names), "was"),
             *(

@@ -35,11 +35,9 @@ from sa_history.tracking.event_class import Event
 from sa_history.tracking.registry import Tracking
 from sa_history.util.sessions import is_async_session, unscoped
 from sa_history.writing.net_changes import NetChange, net_changes_of
-from sa_history.writing.undo_actions import (
-    ConflictChecker,
-    UndoAction,
-    undo_actions,
-)
+from sa_history.writing.undo_actions import ConflictChecker, UndoAction
+from sa_history.writing.undo_order import ordered_actions
+from sa_history.writing.undo_run import run_actions
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -72,7 +70,8 @@ class Undo:
     :param steps: the actions, in the order in which they are run. Each has a ``table``,
         a ``kind`` (``"insert"``, ``"update"`` or ``"delete"``), a ``key``, and the
         ``values`` to write.
-    :param conflicts: changes made since that concern the same rows.
+    :param conflicts: changes made since that concern the same rows, and in a dry run
+        what the database refuses.
     :param transaction: the number of the transaction that the undo is part of, None
         in a dry run.
 
@@ -124,9 +123,9 @@ def undo(
     """Undo all changes of a transaction, or all changes that were made in a context.
 
     Inserted rows are deleted, deleted rows inserted, and changed columns set back, in
-    an order that foreign keys allow, in the session's transaction. These changes are
-    recorded in a context with the key ``undo``, which names the transaction or context
-    that was undone.
+    an order that foreign keys and unique constraints allow, in the session's
+    transaction. These changes are recorded in a context with the key ``undo``, which
+    names the transaction or context that was undone.
 
     :param session: the session to write in. With an async one, await the result.
     :param targets: a declarative base or a MetaData, to undo changes of all tables that
@@ -136,10 +135,12 @@ def undo(
         event of it.
     :param context: in place of ``transaction``, a context, its id, or an event of it.
         Contexts within it are undone as well.
-    :param dry_run: if True, change nothing and return the plan.
+    :param dry_run: if True, return the plan: what would be done is done, and rolled
+        back to a savepoint.
     :param force: if True, overwrite what has been changed again since.
     :return: the actions and conflicts, and the number of the session's transaction.
-    :raises ConflictError: something has been changed again since; nothing is done.
+    :raises ConflictError: something has been changed again since, or another row has a
+        value that has to be unique; nothing is done.
     :raises UndoError: not exactly one of transaction and context is given, there is no
         target, the session has the targets or the event in several databases, the
         events do not store all that is needed, or there is no order in which it can be
@@ -219,15 +220,36 @@ def _undo(
     require_one_database(session, trackings, "undo", UndoError)
     session.flush()
     rows = ModelSession(session, next(iter(trackings), None))
-    actions = tuple(undo_actions(_net_changes(rows, wanted, what)))
-    checker = ConflictChecker(rows, actions)
+    if not dry_run:
+        return _planned(rows, wanted, what, force)
+    # Rolled back, so that no row stays locked, and nothing is written.
+    savepoint = session.begin_nested()
+    try:
+        return _planned(rows, wanted, what, force, dry_run=True)
+    finally:
+        savepoint.rollback()
+
+
+def _planned(
+    rows: ModelSession,
+    wanted: Wanted,
+    what: _Undone,
+    force: bool,
+    dry_run: bool = False,
+) -> Undo:
+    """Undo what is wanted, and return the plan.
+
+    :param dry_run: whether conflicts are returned in the plan, and are no error.
+    """
+    ordered = ordered_actions(_net_changes(rows, wanted, what))
+    checker = ConflictChecker(rows, ordered.actions)
     conflicts = tuple(
         Conflict(action, problem)
-        for action in actions
+        for action in ordered.actions
         for problem in checker.problems(action)
     )
-    if dry_run:
-        return Undo(actions, conflicts)
+    if conflicts and dry_run:
+        return Undo(tuple(ordered.actions), conflicts)
     if conflicts and not force:
         raise ConflictError(
             "nothing is undone, since it has been changed again: "
@@ -235,7 +257,7 @@ def _undo(
         )
     lost = [
         Conflict(action, referrer)
-        for action in actions
+        for action in ordered.actions
         if action.is_reinserted
         for referrer in checker.referrers(action)
     ]
@@ -245,12 +267,25 @@ def _undo(
             "nothing is undone, since rows exchange their keys, and others refer to "
             f"them: {'; '.join(map(str, lost))}; change those first"
         )
-    with in_context(session, undo=what.as_metadata()):
-        for action in actions:
-            action.run(rows)
+    session = rows.session
+    with in_context(session, undo=what.as_metadata()), session.begin_nested() as nested:
+        done, refusals = run_actions(rows, ordered)
+        if refusals:
+            nested.rollback()
+    refused = tuple(Conflict(refusal.action, str(refusal)) for refusal in refusals)
+    if dry_run:
+        return Undo(tuple(done or ordered.actions), refused)
+    if refused:
+        error = refusals[0].error
+        if force or not refusals[0].is_taken:
+            raise error
+        raise ConflictError(
+            "nothing is undone, since other rows have values that have to be unique: "
+            f"{'; '.join(map(str, refused))}; change those first"
+        ) from error
     session.expire_all()
     number = sql_cast(sql_cast(func.pg_current_xact_id(), Text), BigInteger)
-    return Undo(actions, conflicts, rows.scalar(select(number)))
+    return Undo(tuple(done), conflicts, rows.scalar(select(number)))
 
 
 def _net_changes(rows: ModelSession, wanted: Wanted, what: _Undone) -> list[NetChange]:

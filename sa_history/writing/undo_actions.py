@@ -1,28 +1,37 @@
-"""The actions that undo net changes, in an order that keys and foreign keys allow."""
+"""The actions that undo net changes, and what prevents them."""
 
 from __future__ import annotations
 
-import graphlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Table, and_, delete, select, tuple_, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    ForeignKeyConstraint,
+    Table,
+    UniqueConstraint,
+    and_,
+    delete,
+    select,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import ExcludeConstraint
 
-from sa_history.exc import UndoError
 from sa_history.query.row_keys import referring_columns
 from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.registry import Tracking
-from sa_history.tracking.restore import inserted, is_always_identity
-from sa_history.tracking.stored_values import (
-    selected,
-    stored_values,
-    value_to_write,
-)
-from sa_history.writing.net_changes import KeyValues, NetChange, Values
+from sa_history.tracking.restore import write_row
+from sa_history.tracking.stored_values import StoredRow, selected, stored_values
+from sa_history.tracking.version_counters import version_counters
+from sa_history.writing.net_changes import KeyValues, NetChange
 
 RowKey: TypeAlias = tuple[Table, KeyValues]
 """The key of a row, with its table."""
+
+NO_VALUES = StoredRow({}, {})
+"""The values of an action that writes none."""
 
 
 @dataclass(frozen=True)
@@ -52,19 +61,22 @@ class UndoAction:
     :param row: the row as it is now, unless it has been changed again since; None if
         there should be no row.
     :param values: the values to write, by the names of their columns.
-    :param is_reinserted: whether another action inserts the deleted row again, with
-        another key.
+    :param is_reinserted: whether another action inserts the deleted row again.
+    :param previous: an action on the same row that has to be run before.
     """
 
     tracking: Tracking
     kind: str
-    row: Values | None
-    values: Values
+    row: StoredRow | None
+    values: StoredRow
     is_reinserted: bool = False
+    previous: UndoAction | None = None
 
     def __str__(self) -> str:
         key = ", ".join(map(repr, self.key))
-        shown = ", ".join(f"{name} = {value!r}" for name, value in self.values.items())
+        written = [f"{name} = {value!r}" for name, value in self.values.items()]
+        written += [f"{name} = (the next)" for name in self.counters]
+        shown = ", ".join(written)
         return f"{self.kind} {self.tracking.table.name} ({key})" + (
             f": {shown}" if self.kind == "update" else ""
         )
@@ -80,11 +92,16 @@ class UndoAction:
         return self._key_in(self.values if self.row is None else self.row)
 
     @property
-    def after(self) -> Values | None:
+    def counters(self) -> list[str]:
+        """The columns that count the changes of the row, and go on counting."""
+        return [c.column.name for c in version_counters(self.tracking)]
+
+    @property
+    def after(self) -> StoredRow | None:
         """The row after the action, None if there is none."""
         if self.kind == "delete":
             return None
-        return {**(self.row or {}), **self.values}
+        return self.values if self.row is None else self.row.updated(self.values)
 
     @property
     def keys_taken(self) -> frozenset[RowKey]:
@@ -118,21 +135,43 @@ class UndoAction:
             frozenset(self._referred(self.row)), frozenset(self._referred(self.after))
         )
 
-    def _own_key(self, values: Values | None) -> frozenset[RowKey]:
+    @property
+    def unique_values(self) -> Keys:
+        """The values that no other row may have, other than the key."""
+        return Keys(
+            frozenset(self._unique(self.row)), frozenset(self._unique(self.after))
+        )
+
+    def _own_key(self, values: StoredRow | None) -> frozenset[RowKey]:
         if values is None:
             return frozenset()
         return frozenset([(self.table, self._key_in(values))])
 
-    def _key_in(self, values: Values) -> KeyValues:
+    def _key_in(self, values: StoredRow) -> KeyValues:
         return tuple(values[column.name] for column in self.table.primary_key)
 
-    def _referred(self, values: Values | None) -> Iterator[RowKey]:
+    def _unique(self, values: StoredRow | None) -> Iterator[RowKey]:
         if values is None:
             return
+        for columns in unique_columns(self.table):
+            names = [column.name for column in columns]
+            if all(values.get(name) is not None for name in names):
+                stored = (values.images.get(name, values[name]) for name in names)
+                yield self.table, (*names, *stored)
+
+    def _referred(self, values: StoredRow | None) -> Iterator[RowKey]:
+        if values is not None:
+            yield from (key for _, key in self.references_of(values))
+
+    def references_of(
+        self, values: StoredRow
+    ) -> Iterator[tuple[ForeignKeyConstraint, RowKey]]:
+        """Yield the foreign keys of a row, each with the key that it refers to."""
         for constraint in self.table.foreign_key_constraints:
             names = referring_columns(constraint)
             if names is not None and all(name in values for name in names):
-                yield constraint.referred_table, tuple(values[name] for name in names)
+                key = tuple(values[name] for name in names)
+                yield constraint, (constraint.referred_table, key)
 
     def run(self, session: ModelSession) -> None:
         """Execute the statement.
@@ -140,130 +179,45 @@ class UndoAction:
         With ``force``, the row may be there or not, whatever ``row`` says: an insert
         overwrites a row of its key, and an update or delete may find none.
         """
-        columns = self.tracking.tracked_columns
-        unwritten = {columns.column_name(name) for name in columns.generated}
-        if self.kind == "update":
-            unwritten |= {c.name for c in self.table.c if is_always_identity(c)}
-        values = {
-            column: self.values[column.name]
-            for column in self.table.c
-            if column.name in self.values and column.name not in unwritten
-        }
-        is_row = self.is_row()
         if self.kind == "delete":
-            session.execute(delete(self.table).where(is_row))
+            session.execute(delete(self.table).where(self.is_row()))
             return
-        is_there = _is_there(session, (self.table, self.key))
-        if is_there and values:
-            written = {c: value_to_write(c.type, v) for c, v in values.items()}
-            session.execute(update(self.table).where(is_row).values(written))
-        elif not is_there and self.kind == "insert":
-            session.execute(inserted(self.table, values))
+        values = {
+            column: self.values.to_write(column.name)
+            for column in self.table.c
+            if column.name in self.values
+        }
+        key = dict(zip(self.table.primary_key, self.key, strict=True))
+        may_insert = self.kind == "insert"
+        write_row(session, self.tracking, key, values, insert_if_missing=may_insert)
 
     def is_row(self) -> ColumnElement[bool]:
         """Return the criterion of the row in its table."""
         return _has_key((self.table, self.key))
 
 
-def undo_actions(net_changes: Iterable[NetChange]) -> list[UndoAction]:
-    """Return the actions that undo net changes, in an order that works.
-
-    Rows that exchanged their keys cannot all be updated. One of them is deleted first
-    and inserted again at the end.
-
-    :raises UndoError: there is no such order.
-    """
-    found = (_action_for(net_change) for net_change in net_changes)
-    actions = [action for action in found if action is not None]
-    while True:
-        try:
-            return _in_order(actions)
-        except graphlib.CycleError as error:
-            cycle: Sequence[UndoAction] = error.args[1]
-            moved = next((action for action in cycle if action.kind == "update"), None)
-            if moved is None or not moved.keys_taken:
-                raise UndoError(
-                    "there is no order in which this can be undone: "
-                    + "; ".join(map(str, cycle))
-                ) from error
-            actions.remove(moved)
-            actions.append(
-                UndoAction(moved.tracking, "delete", moved.row, {}, is_reinserted=True)
-            )
-            actions.append(
-                UndoAction(moved.tracking, "insert", None, moved.after or {})
-            )
-
-
-def _action_for(net_change: NetChange) -> UndoAction | None:
+def action_for(net_change: NetChange) -> UndoAction | None:
     """Return the action that undoes a net change, None if it changed nothing."""
     tracking = net_change.tracking
     before, after = net_change.before, net_change.after
     if before is None:
-        return None if after is None else UndoAction(tracking, "delete", after, {})
+        return (
+            None if after is None else UndoAction(tracking, "delete", after, NO_VALUES)
+        )
     if after is None:
         return UndoAction(tracking, "insert", None, before)
-    values = {
-        name: first
-        for name, (first, last) in net_change.changed.items()
-        if first != last
-    }
-    return UndoAction(tracking, "update", after, values) if values else None
-
-
-@dataclass(frozen=True)
-class _OrderRule:
-    """A rule that orders two actions: one has to be run before the other.
-
-    It applies to actions whose keys, by these two functions, have one in common.
-    """
-
-    name: str
-    earlier: Callable[[UndoAction], frozenset[RowKey]]
-    later: Callable[[UndoAction], frozenset[RowKey]]
-
-
-_ORDER_RULES = [
-    _OrderRule(
-        "a key is free before another row takes it",
-        earlier=lambda action: action.keys_freed,
-        later=lambda action: action.keys_taken,
-    ),
-    _OrderRule(
-        "a row is there before another refers to it",
-        earlier=lambda action: action.keys_taken,
-        later=lambda action: action.rows_required,
-    ),
-    _OrderRule(
-        "no row refers to a key any more before it is freed",
-        earlier=lambda action: action.rows_released,
-        later=lambda action: action.keys_freed,
-    ),
-]
-
-
-def _in_order(actions: Sequence[UndoAction]) -> list[UndoAction]:
-    """Return actions in an order that meets all rules.
-
-    :raises graphlib.CycleError: there is none; its second argument is a cycle.
-    """
-    earlier: list[tuple[_OrderRule, dict[RowKey, list[UndoAction]]]] = []
-    for rule in _ORDER_RULES:
-        by_key: dict[RowKey, list[UndoAction]] = {}
-        for action in actions:
-            for key in rule.earlier(action):
-                by_key.setdefault(key, []).append(action)
-        earlier.append((rule, by_key))
-    sorter: graphlib.TopologicalSorter[UndoAction] = graphlib.TopologicalSorter()
-    for action in actions:
-        first = [
-            other
-            for rule, by_key in earlier
-            for key in rule.later(action)
-            for other in by_key.get(key, ())
-        ]
-        sorter.add(action, *(other for other in first if other is not action))
-    return list(sorter.static_order())
+    counters = {c.column.name: c for c in version_counters(tracking)}
+    values, is_counted = NO_VALUES, False
+    for name, (first, last) in net_change.changed.items():
+        if not first.differs(name, last):
+            continue
+        if name in counters:
+            # With joined inheritance, a row may have got nothing but another version.
+            is_counted = is_counted or counters[name].generator is not None
+        else:
+            values = values.updated(first.only([name]))
+    is_changed = values or is_counted
+    return UndoAction(tracking, "update", after, values) if is_changed else None
 
 
 class ConflictChecker:
@@ -324,7 +278,8 @@ class ConflictChecker:
                         yield f"is referred to by {table.name} {tuple(found)}"
 
     def _changes_since(self, action: UndoAction) -> Iterator[str]:
-        if action.row is None:
+        previous = action.previous
+        if action.row is None or (previous and previous.row is None):
             return
         columns = [c for c in action.table.c if c.name in action.row]
         found = (
@@ -341,12 +296,28 @@ class ConflictChecker:
             return
         now = stored_values(found, action.row, "is")
         compared = action.values if action.kind == "update" else action.row
-        changed = [name for name in compared if now[name] != action.row[name]]
+        written = [*action.counters, *(previous.values if previous else ())]
+        changed = [
+            name
+            for name in compared
+            if name not in written and now.differs(name, action.row)
+        ]
         if changed:
             yield "has changed: " + ", ".join(
                 f"{name} is {now[name]!r} and was {action.row[name]!r}"
                 for name in changed
             )
+
+
+def unique_columns(table: Table) -> Iterator[list[Column[Any]]]:
+    """Yield the columns of each constraint that other rows may not have values of.
+
+    Of an index on expressions, those columns that are in it as they are.
+    """
+    for constraint in table.constraints:
+        if isinstance(constraint, (UniqueConstraint, ExcludeConstraint)):
+            yield list(constraint.columns)
+    yield from (list(index.columns) for index in table.indexes if index.unique)
 
 
 def _is_there(session: ModelSession, row: RowKey) -> bool:

@@ -31,6 +31,7 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import (
@@ -568,3 +569,75 @@ def test_engines_of_options_are_of_one_database(
     tagged = other.execution_options(tag="x")
     with Session(binds={hotel.Room: other, hotel.Thing: tagged}) as session:
         assert len(session.execute(AggregateEvent.select(hotel.Other)).all()) == 4
+
+
+def test_what_an_undo_and_a_diff_ask_for_is_asked_where_the_model_is(
+    base: type[DeclarativeBase], pg_engine: Engine
+) -> None:
+    """The session has no other database, so that any other question is an error."""
+    asked: list[Any] = []
+
+    class RoutingSession(Session):
+        def get_bind(self, *args: Any, **options: Any) -> Any:
+            asked.append(options.get("clause"))
+            return super().get_bind(*args, **options)
+
+    @track()
+    class Door(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "door"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        kind: Mapped[str]
+        edition: Mapped[int] = mapped_column()
+        __mapper_args__ = {
+            "polymorphic_on": "kind",
+            "polymorphic_identity": "door",
+            "version_id_col": edition,
+        }
+
+    @track()
+    class Gate(Door):
+        __tablename__ = "gate"
+        id: Mapped[int] = mapped_column(ForeignKey("door.id"), primary_key=True)
+        number: Mapped[int] = mapped_column(unique=True)
+        data: Mapped[Any] = mapped_column(JSONB, nullable=True)
+        note: Mapped[str] = mapped_column(nullable=True)
+        __mapper_args__ = {"polymorphic_identity": "gate"}
+
+    base.metadata.create_all(pg_engine)
+    with RoutingSession(binds={base: pg_engine}) as session:
+        gates = [Gate(id=n, number=n, data=1) for n in (1, 2)]
+        session.add_all(gates)
+        session.commit()
+        for gate, number in zip([*gates, gates[0]], [3, 1, 2], strict=True):
+            gate.number, gate.data = number, True
+            session.flush()
+        session.commit()
+        first, *_, last = session.scalars(Gate.events.of(1).select()).all()
+        assert history.diff(first, last) == {"number": (1, 2), "data": (1, True)}
+        assert list(history.steps([first, last]))[1][1] == history.diff(first, last)
+        edition = gates[0].edition
+        for dry_run in (True, False):
+            asked.clear()
+            plan = history.undo(session, base, transaction=last, dry_run=dry_run)
+            assert {isinstance(clause, UpdateBase) for clause in asked} == {True}
+            parking = "update gate (2): number = 0"
+            assert parking in map(str, plan.steps)
+        assert [(gate.number, gate.data) for gate in gates] == [(1, 1), (2, 1)]
+        assert gates[0].edition > edition
+        edition = gates[0].edition
+        session.commit()
+        session.delete(gates[0])
+        session.commit()
+        gone = session.scalars(Gate.events.of(1).last()).one()
+        asked.clear()
+        history.undo(session, base, transaction=gone)
+        assert {isinstance(clause, UpdateBase) for clause in asked} == {True}
+        again = session.get_one(Gate, 1)
+        assert again.number == 1
+        assert again.edition > edition
+        edition = again.edition
+        again.number = 7
+        session.commit()
+        assert first.revert(session) is again
+        assert again.number == 1
+        assert again.edition > edition + 1

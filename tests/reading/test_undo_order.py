@@ -17,7 +17,13 @@ from sqlalchemy import (
     insert,
     update,
 )
-from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    mapped_column,
+    relationship,
+)
 
 import sa_history as history
 from sa_history import AfterDelete, AfterUpdate, Snapshot, new, track
@@ -62,10 +68,82 @@ def test_rows_that_refer_to_each_other_are_undone_in_order(
     )
     plan = str(history.undo(pg_session, node, transaction=circle, dry_run=True))
     assert "conflict: node (5,) is gone" in plan
-    with pytest.raises(
-        UndoError, match="there is no order in which this can be undone"
-    ):
-        history.undo(pg_session, node, transaction=gone)
+    in_circle = [(1, None, 3), (3, 5, None), (4, 3, 4), (5, 1, 3)]
+    undone = history.undo(pg_session, node, transaction=gone).transaction
+    pg_session.commit()
+    assert rows(pg_session, node) == in_circle
+    history.undo(pg_session, node, transaction=undone)
+    assert rows(pg_session, node) == [(1, None, None)]
+
+
+def test_a_pointer_back_is_set_after_its_row_is_there_and_cleared_before_it_goes(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
+) -> None:
+    @track()
+    class Maker(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "maker"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str]
+        best_id: Mapped[int | None] = mapped_column(ForeignKey("product.id"))
+        best: Mapped[Any] = relationship(
+            "Product", foreign_keys=[best_id], post_update=True
+        )
+
+    @track()
+    class Product(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "product"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        maker_id: Mapped[int] = mapped_column(ForeignKey("maker.id"))
+        maker: Mapped[Any] = relationship("Maker", foreign_keys=[maker_id])
+
+    create_all()
+    ada = Maker(id=1, name="Ada")
+    pg_session.add(ada)
+    ada.best = Product(id=7, maker=ada)
+    pg_session.commit()
+    made = pg_session.scalars(Product.events.last()).one().pgh_xact_id
+    plan = history.undo(pg_session, base, transaction=made, dry_run=True)
+    assert sorted(map(str, plan.steps)) == [
+        "delete maker (1)",
+        "delete product (7)",
+        "update maker (1): best_id = None",
+    ]
+    commit(pg_session, update(Maker).values(name="Eve"))
+    with pytest.raises(ConflictError, match="name is 'Eve' and was 'Ada'"):
+        history.undo(pg_session, base, transaction=made)
+    commit(pg_session, update(Maker).values(name="Ada"))
+    undone = history.undo(pg_session, base, transaction=made).transaction
+    pg_session.commit()
+    assert rows(pg_session, Maker.__table__, Product.__table__) == []
+    history.undo(pg_session, base, transaction=undone)
+    assert rows(pg_session, Maker.__table__, Product.__table__) == [
+        (1, "Ada", 7),
+        (7, 1),
+    ]
+
+
+def test_rows_that_have_to_refer_to_each_other_have_no_order(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
+) -> None:
+    pair = Table(
+        "pair",
+        base.metadata,
+        Column("id", Integer, primary_key=True),
+        Column(
+            "other_id",
+            ForeignKey("pair.id", deferrable=True, initially="DEFERRED"),
+            nullable=False,
+        ),
+    )
+    track()(pair)
+    create_all()
+    made = commit(pg_session, insert(pair).values([(1, 2), (2, 1)]))
+    gone = commit(pg_session, delete(pair))
+    for transaction in (made, gone):
+        with pytest.raises(
+            UndoError, match="there is no order in which this can be undone"
+        ):
+            history.undo(pg_session, pair, transaction=transaction)
 
 
 def test_rows_that_exchanged_or_passed_on_their_keys_get_them_back(
