@@ -466,10 +466,6 @@ def test_a_session_that_reads_copies_goes_on_to_choose_them(
                 assert past.connection().engine in {*copies, engine}
         session.rollback()
         read.clear()
-        import traceback
-
-        for copy in copies:
-            event.listen(copy, "begin", lambda c: traceback.print_stack())
         history.undo(session, hotel.Guest, transaction=last)
         assert not read, "what is to be written is read where it is written"
         session.commit()
