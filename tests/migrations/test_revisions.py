@@ -261,7 +261,7 @@ def test_a_merge_revision_records_the_columns_of_both_branches(
     elsewhere.rename(script)
     migrations.upgrade("heads")
     migrations.metadata = models("age", "size")
-    run(pg_engine, "INSERT INTO account VALUES (1, 'a', 2, 3)")
+    run(pg_engine, "INSERT INTO account (id, name, age, size) VALUES (1, 'a', 2, 3)")
     query = "SELECT ROW(age, size)::text FROM account_event ORDER BY pgh_id"
     assert scalars(pg_engine, query) != ["(2,3)"]
     assert found(migrations) == ["replace function public.account_event_record"]
@@ -273,5 +273,5 @@ def test_a_merge_revision_records_the_columns_of_both_branches(
     assert first in migrations.scripts.get_revision(merged).down_revision
     migrations.upgrade()
     assert migrations.check() == []
-    run(pg_engine, "INSERT INTO account VALUES (2, 'b', 4, 5)")
+    run(pg_engine, "INSERT INTO account (id, name, age, size) VALUES (2, 'b', 4, 5)")
     assert scalars(pg_engine, query)[1:] == ["(4,5)"]

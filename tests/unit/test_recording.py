@@ -121,9 +121,11 @@ BEGIN
         OR every.tableoid IN (
           SELECT l.relation FROM pg_locks AS l
           JOIN pg_database AS d ON d.oid = l.database
+          JOIN pg_class AS c ON c.oid = l.relation
           WHERE d.datname = current_database()
             AND l.pid = pg_backend_pid() AND l.locktype = 'relation'
             AND l.mode = 'AccessExclusiveLock' AND l.granted
+            AND (c.relispartition OR c.xmin <> pg_current_xact_id()::xid)
         )) AS OLD;
   END IF;
   RETURN NULL;
@@ -161,9 +163,11 @@ BEGIN
         OR every.tableoid IN (
           SELECT l.relation FROM pg_locks AS l
           JOIN pg_database AS d ON d.oid = l.database
+          JOIN pg_class AS c ON c.oid = l.relation
           WHERE d.datname = current_database()
             AND l.pid = pg_backend_pid() AND l.locktype = 'relation'
             AND l.mode = 'AccessExclusiveLock' AND l.granted
+            AND (c.relispartition OR c.xmin <> pg_current_xact_id()::xid)
         )) AS OLD;
   END IF;
   RETURN NULL;
