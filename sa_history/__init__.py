@@ -66,7 +66,6 @@ from sa_history.query.aggregate import AggregateEvent
 from sa_history.query.attribute_history import changes
 from sa_history.query.feed import FeedPosition, cursor_of, feed
 from sa_history.query.time_travel import as_of
-from sa_history.tracking import session_events as _session_events  # noqa: F401 (registers its own)
 from sa_history.tracking.context_class import Context
 from sa_history.tracking.diff import Diff
 from sa_history.tracking.event_class import Event

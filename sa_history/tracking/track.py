@@ -40,6 +40,7 @@ from sa_history.tracking.registry import (
     mirror_new_columns,
     trackings_of_table,
 )
+from sa_history.tracking.session_events import listen_to_sessions
 from sa_history.triggers.base import TableTrigger
 from sa_history.util.arguments import as_names, checked_level
 
@@ -192,6 +193,7 @@ def _track(
     history.trackings[table.key, options.events] = tracking
     table.add_is_dependent_on(event_table)
     install_with_tables(tracking)
+    listen_to_sessions()
     if model is not None:
         setattr(model, options.events, EventsAttribute(tracking))
         _make_importable(tracking, model)

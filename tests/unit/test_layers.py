@@ -179,3 +179,11 @@ def test_every_public_name_is_explained_with_an_example(name: str) -> None:
 def test_importing_the_library_does_not_load(unwanted: str) -> None:
     code = f"import sys, sa_history; sys.exit({unwanted!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_importing_the_library_does_not_listen_to_the_statements_of_sessions() -> None:
+    code = (
+        "import sys, sa_history; from sqlalchemy.orm import Session; "
+        "sys.exit(bool(Session().dispatch.do_orm_execute))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
