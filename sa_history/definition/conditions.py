@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from sqlalchemy import ColumnElement, types
-from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import TextClause
 from sqlalchemy.sql.operators import ColumnOperators, OperatorType
 
@@ -110,9 +109,6 @@ class ConditionElement(ColumnElement[Any]):
         """
         if against is None:
             return self
-        if against in (operators.any_op, operators.all_op):
-            # These parentheses are part of the syntax, whatever stands in them.
-            return super().self_group(against)
         return ConditionElement(self.condition, (*self.operand_of, against))
 
 

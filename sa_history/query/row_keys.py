@@ -50,14 +50,6 @@ def have_key(
     return [column == value for column, value in pairs]
 
 
-def key_as_json(tracking: Tracking, events: FromClause) -> ColumnElement[object]:
-    """Return the key of an event's row as the JSON list that ``pgh_old_key`` holds.
-
-    :param events: the event table, or an alias of it.
-    """
-    return func.jsonb_build_array(*keys_of(tracking, events))
-
-
 def referring_columns(constraint: ForeignKeyConstraint) -> list[str] | None:
     """Return the columns of a foreign key that hold the primary key it refers to.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -21,6 +23,31 @@ def guest(pg_url: URL, pg_engine: Engine) -> Iterator[URL]:
     with pg_engine.begin() as connection:
         connection.execute(text("GRANT EXECUTE ON FUNCTION version() TO PUBLIC"))
         connection.execute(text(f"DROP ROLE {quoted}"))
+
+
+PROGRAM = """
+import sys
+import sqlalchemy
+
+engine = sqlalchemy.create_engine(sys.argv[1])
+with engine.connect() as connection:
+    import sa_history
+
+    try:
+        connection.execute(sqlalchemy.text("SELECT 1 / 0"))
+    except sqlalchemy.exc.DataError as error:
+        print(type(error.orig).__name__)
+    connection.rollback()
+    print(connection.scalar(sqlalchemy.text("SELECT 1")))
+"""
+
+
+def test_error_on_a_connection_that_was_made_before_the_import_is_that_of_the_server(
+    pg_url: URL,
+) -> None:
+    url = pg_url.render_as_string(hide_password=False)
+    printed = subprocess.check_output([sys.executable, "-c", PROGRAM, url], text=True)
+    assert printed.split() == ["DivisionByZero", "1"]
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])

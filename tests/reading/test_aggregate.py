@@ -114,6 +114,34 @@ def test_an_aggregate_finds_events_by_every_kind_of_foreign_key(
     assert ids(pg_session, statement) == {("guest", "1")}, "a column that is not stored"
 
 
+def test_a_foreign_key_to_other_columns_than_the_primary_key_is_not_followed(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
+) -> None:
+    metadata = base.metadata
+    country = Table(
+        "country",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("code", Text, unique=True),
+    )
+    city = Table(
+        "city",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("country", ForeignKey("country.code")),
+        Column("country_id", ForeignKey("country.id")),
+    )
+    track()(country)
+    track()(city)
+    create_all()
+    pg_session.execute(insert(country).values(id=1, code="at"))
+    pg_session.execute(insert(city).values(id=1, country="at"))
+    pg_session.execute(insert(city).values(id=2, country_id=1))
+    pg_session.commit()
+    statement = AggregateEvent.select((country, 1), references=True)
+    assert ids(pg_session, statement) == {("country", "1"), ("city", "2")}
+
+
 def test_targets_are_objects_pairs_and_selects(
     shop: SimpleNamespace, pg_session: Session
 ) -> None:

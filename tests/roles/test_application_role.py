@@ -12,7 +12,17 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import URL, Connection, Engine, MetaData, create_engine, text
+from sqlalchemy import (
+    URL,
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    create_engine,
+    text,
+)
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -333,6 +343,17 @@ def test_to_harden_again_by_the_command_changes_nothing_and_there_is_no_drift(
     with pg_engine.connect() as connection:
         assert privileges(connection) == before
     assert check(pg_engine, account) == []
+
+
+def test_models_beside_the_tracked_ones_are_left_as_they_are(
+    pg_engine: Engine, account: Any, role: str, granted: str
+) -> None:
+    untracked = MetaData()
+    Table("note", untracked, Column("id", Integer, primary_key=True))
+    alone = harden(pg_engine, account, role=role, dry_run=True)
+    together = harden(pg_engine, account, untracked, role=role, dry_run=True)
+    assert alone
+    assert together == alone
 
 
 def test_roles_that_do_not_exist_or_may_do_anything_are_refused(
