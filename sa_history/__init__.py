@@ -62,7 +62,7 @@ from sa_history.definition.operations import (
     Update,
     UpdateOf,
 )
-from sa_history.query.aggregate import AggregateEvent
+from sa_history.query.aggregate import AggregateEvent, AggregateRow
 from sa_history.query.attribute_history import changes
 from sa_history.query.feed import FeedPosition, cursor_of, feed
 from sa_history.query.time_travel import as_of
@@ -92,6 +92,7 @@ __all__ = [
     "AfterInsert",
     "AfterUpdate",
     "AggregateEvent",
+    "AggregateRow",
     "AllChange",
     "AllDontChange",
     "AnyChange",

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
-from sqlalchemy import Table, inspect
-from sqlalchemy.orm import Mapper
+from sqlalchemy import MetaData, Table, inspect
+from sqlalchemy.orm import DeclarativeBase, DeclarativeBaseNoMeta, Mapper
 
 from sa_history.exc import DefinitionError
 from sa_history.util.identifiers import check_name
+
+Model: TypeAlias = type[Any] | Table
+"""A mapped class or a Table."""
+
+Models: TypeAlias = Model | MetaData
+"""Mapped classes and tables: one, or all of a declarative base or a MetaData."""
+
+
+class _HasMetaData(Protocol):
+    """An object of a class with a declarative base of another kind.
+
+    That of Flask-SQLAlchemy is one, by its types.
+    """
+
+    @property
+    def metadata(self) -> MetaData:
+        """The MetaData of the class."""
+
+
+MappedObject: TypeAlias = DeclarativeBase | DeclarativeBaseNoMeta | _HasMetaData
+"""An object of a mapped class, by what type checkers know of it."""
+
 
 VIEWS_OF = "sa_history.views_of"
 """The key of ``MetaData.info`` under which views have the MetaData of their tables."""

@@ -10,13 +10,14 @@ import datetime
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     DateTime,
     Integer,
+    Result,
     Select,
     String,
     Subquery,
@@ -31,16 +32,46 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy import cast as sql_cast
+from sqlalchemy.engine import TupleResult
 from sqlalchemy.sql.expression import ColumnClause
 
 from sa_history.capture.event_table import key_columns
+from sa_history.contexts.frame import ContextFrame
+from sa_history.definition.mapped_tables import Model
 from sa_history.exc import EventsError
 from sa_history.query.event_json import event_details
 from sa_history.query.json_values import READABLE_JSON
-from sa_history.query.sources import EventSource, sources_of
+from sa_history.query.sources import EventSource, EventTarget, sources_of
 from sa_history.tracking.context_class import Context
 from sa_history.tracking.registry import Tracking
 from sa_history.util.messages import suggestion
+
+
+class AggregateRow(NamedTuple):
+    """A row of :class:`AggregateEvent` or of :func:`feed`, for annotations.
+
+    The rows are those that SQLAlchemy returns, which have these attributes, in this
+    order. :meth:`AggregateEvent.rows` tells type checkers that they are rows of this
+    type.
+
+    Example::
+
+        def shown(row: AggregateRow) -> str:
+            return f"{row.pgh_created_at:%d.%m.} {row.pgh_label}"
+    """
+
+    pgh_id: int
+    pgh_model: str
+    pgh_obj_model: str
+    pgh_obj_id: str | None
+    pgh_label: str
+    pgh_op: str
+    pgh_created_at: datetime.datetime
+    pgh_xact_id: int
+    pgh_context_id: uuid.UUID | None
+    pgh_context: dict[str, Any] | None
+    pgh_data: dict[str, Any]
+    pgh_diff: dict[str, list[Any]] | None
 
 
 class AggregateEvent:
@@ -62,7 +93,10 @@ class AggregateEvent:
     """The name of the event class."""
     pgh_obj_model: ClassVar[ColumnClause[str]] = column("pgh_obj_model", String)
     """The name of the tracked class or table."""
-    pgh_obj_id: ClassVar[ColumnClause[str | None]] = column("pgh_obj_id", String)
+    pgh_obj_id: ClassVar[ColumnClause[str | None]] = column(
+        "pgh_obj_id",
+        cast("Any", String),  # of str, and not of None, in the types of SQLAlchemy 2.0
+    )
     """The key of the row as text; a JSON list if the key has several columns. None if
     the table has no primary key."""
     pgh_label: ClassVar[ColumnClause[str]] = column("pgh_label", String)
@@ -94,13 +128,13 @@ class AggregateEvent:
     @classmethod
     def select(
         cls,
-        *targets: Any,
-        across: Any = None,
+        *targets: EventTarget,
+        across: Model | Sequence[Model] | set[Any] | None = None,
         references: bool | int = False,
         labels: Iterable[str] | None = None,
         since: datetime.datetime | None = None,
         until: datetime.datetime | None = None,
-        context: uuid.UUID | Context | Any = None,
+        context: uuid.UUID | Context | ContextFrame | Mapping[str, Any] | None = None,
         transaction: int | None = None,
         before: int | None = None,
         limit: int | None = None,
@@ -156,6 +190,25 @@ class AggregateEvent:
         _check_labels(sources, filters.labels)
         order = cls.pgh_id.desc() if newest_first else cls.pgh_id
         return aggregate(sources, filters.criteria, [order], limit)
+
+    @staticmethod
+    def rows(result: Result[Any]) -> TupleResult[AggregateRow]:
+        """Return a result as it is, typed as one of :class:`AggregateRow`.
+
+        SQLAlchemy has no types for the attributes of rows. This is for type checkers
+        alone, as ``Result.tuples()`` is.
+
+        :param result: what a session or connection returned for the SELECT of
+            :meth:`select` or :func:`feed`.
+        :return: the same result.
+
+        Example::
+
+            statement = AggregateEvent.select(account)
+            for row in AggregateEvent.rows(session.execute(statement)):
+                print(row.pgh_label.upper())
+        """
+        return cast("TupleResult[AggregateRow]", result)
 
 
 def aggregate(

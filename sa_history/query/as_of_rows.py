@@ -47,7 +47,7 @@ class PointInTime(enum.Enum):
         return column <= value.scalar_subquery()
 
 
-def rows_as_of(tracking: Tracking, point: PointInTime) -> Select[object]:
+def rows_as_of(tracking: Tracking, point: PointInTime) -> Select[Any]:
     """Return a SELECT of the rows of a table as of a point in time.
 
     A row is its last event by then, which is the event that has no later one. Written

@@ -29,6 +29,7 @@ from sa_history.query.row_keys import (
     key_of_target,
     old_keys_of,
 )
+from sa_history.query.sources import RowTarget
 from sa_history.sql.comparison import stored_differs
 from sa_history.tracking.completeness import GONE
 from sa_history.tracking.events import trackings_of
@@ -39,7 +40,9 @@ _BEGINS = (Op.INSERT.value, Op.BASELINE.value)
 _COLUMNS = ("pgh_id", "pgh_created_at", "pgh_xact_id", "pgh_op", "pgh_label")
 
 
-def changes(target: Any, attribute: str | InstrumentedAttribute[Any]) -> Select[Any]:
+def changes(
+    target: RowTarget, attribute: str | InstrumentedAttribute[Any]
+) -> Select[Any]:
     """Return a SELECT of the changes of an attribute, oldest first.
 
     Its rows have ``before`` and ``after``, with ``pgh_id``, ``pgh_created_at``,
@@ -58,7 +61,12 @@ def changes(target: Any, attribute: str | InstrumentedAttribute[Any]) -> Select[
         for row in session.execute(history.changes(tea, "price")):
             print(row.pgh_created_at, row.pgh_context, row.before, row.after)
     """
-    name = attribute if isinstance(attribute, str) else attribute.key
+    name = attribute if isinstance(attribute, str) else getattr(attribute, "key", None)
+    if not isinstance(name, str):
+        raise EventsError(
+            "changes takes the name of an attribute, or the attribute, got "
+            f"{attribute!r}"
+        )
     tracking = _tracking_of(target[0] if is_pair(target) else target, name)
     key = key_of_target(tracking, target)
     return _visible(_compared(tracking, name, key))

@@ -15,7 +15,7 @@ from sqlalchemy import cast as sql_cast
 
 from sa_history.exc import EventsError
 from sa_history.query.aggregate import AggregateEvent, aggregate
-from sa_history.query.sources import EventSource, sources_of
+from sa_history.query.sources import EventSource, EventTarget, sources_of
 
 
 class FeedPosition(NamedTuple):
@@ -36,7 +36,7 @@ class FeedPosition(NamedTuple):
 
 
 def feed(
-    *targets: Any,
+    *targets: EventTarget,
     after: FeedPosition | tuple[int, int] | None = None,
     limit: int = 1000,
 ) -> Select[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from sqlalchemy import ColumnElement, ForeignKeyConstraint, FromClause, func
 from sqlalchemy import cast as sql_cast
@@ -75,6 +75,6 @@ def key_of_target(tracking: Tracking, target: Any) -> list[Any]:
     return [value for _, value in key_of(tracking, target)]
 
 
-def is_pair(target: Any) -> bool:
+def is_pair(target: Any) -> TypeGuard[tuple[Any, Any]]:
     """Return whether a target is a pair, whose second part is a key."""
     return isinstance(target, tuple) and len(target) == 2

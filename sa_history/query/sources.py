@@ -24,6 +24,7 @@ from sqlalchemy import (
     tuple_,
 )
 
+from sa_history.definition.mapped_tables import MappedObject, Model, Models
 from sa_history.exc import EventsError
 from sa_history.query.row_keys import (
     have_key,
@@ -33,7 +34,7 @@ from sa_history.query.row_keys import (
     referring_columns,
 )
 from sa_history.query.subclasses import events_of_class
-from sa_history.tracking.events import trackings_of
+from sa_history.tracking.events import TrackedObject, trackings_of
 from sa_history.tracking.registry import Tracking, history_of
 
 
@@ -112,6 +113,13 @@ class KeyQuery:
         """Return the SELECT of the keys."""
         return self.query
 
+
+RowTarget: TypeAlias = MappedObject | TrackedObject | tuple[Model, Any]
+"""What stands for one row, or some: an object, or a pair of a class or table and a key
+or a SELECT of keys."""
+
+EventTarget: TypeAlias = Models | RowTarget
+"""What :meth:`AggregateEvent.select` takes."""
 
 Rows: TypeAlias = WholeTable | Key | KeyQuery
 """The rows that a target asks for."""

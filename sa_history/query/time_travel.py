@@ -12,9 +12,14 @@ from __future__ import annotations
 import copy
 import datetime
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    ExitStack,
+    nullcontext,
+)
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from sqlalchemy import (
     Connection,
@@ -34,6 +39,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from sa_history.capture.context_table import is_context_table
 from sa_history.capture.event_table import is_event_table
+from sa_history.definition.mapped_tables import Model
 from sa_history.exc import PastError
 from sa_history.query.as_of_rows import PointInTime, rows_as_of
 from sa_history.sql.naming import AS_OF
@@ -49,10 +55,18 @@ from sa_history.tracking.databases import (
 from sa_history.tracking.event_class import Event
 from sa_history.tracking.registry import Tracking, trackings_of_table
 from sa_history.util.postgresql import require_postgresql
-from sa_history.util.sessions import is_async, is_async_engine, sync_side, unscoped
+from sa_history.util.sessions import (
+    AsyncTarget,
+    SyncTarget,
+    Target,
+    is_async,
+    is_async_engine,
+    sync_side,
+    unscoped,
+)
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 # SQLAlchemy's compiler has no types; what it is given is passed on as it is.
 # mypy: disable-error-code="override, no-untyped-call"
@@ -64,12 +78,32 @@ DIALECTS = "_sa_history_past"
 """The attribute of an engine's dialect that keeps the dialects made of it here."""
 
 
+@overload
 def as_of(
-    target: Any,
+    target: SyncTarget | Engine,
+    when: datetime.datetime | Event | None = ...,
+    *,
+    transaction: int | None = ...,
+    allow: Iterable[Model] = ...,
+) -> AbstractContextManager[Session]: ...
+
+
+@overload
+def as_of(
+    target: AsyncTarget | AsyncEngine,
+    when: datetime.datetime | Event | None = ...,
+    *,
+    transaction: int | None = ...,
+    allow: Iterable[Model] = ...,
+) -> AbstractAsyncContextManager[AsyncSession]: ...
+
+
+def as_of(
+    target: Target | Engine | AsyncEngine,
     when: datetime.datetime | Event | None = None,
     *,
     transaction: int | None = None,
-    allow: Iterable[Any] = (),
+    allow: Iterable[Model] = (),
 ) -> AsOf:
     """Return a block with a read-only session that reads tables as of a point in time.
 

@@ -12,26 +12,27 @@ from sqlalchemy.exc import ArgumentError, InvalidRequestError
 from sqlalchemy.orm import (
     Mapped,
     Mapper,
-    Session,
     foreign,
     registry,
     relationship,
-    scoped_session,
 )
 from sqlalchemy.orm.mapper import _CONFIGURE_MUTEX
 
 from sa_history.capture.event_table import key_columns
 from sa_history.capture.options import TrackingOptions
 from sa_history.definition.columns import TrackedColumns
-from sa_history.exc import DefinitionError
+from sa_history.exc import DefinitionError, EventsError
+from sa_history.tracking.context_class import Context
 from sa_history.tracking.diff import Diff
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.restore import restore
 from sa_history.tracking.versions import diff_to_previous
-from sa_history.util.sessions import is_async_session, unscoped
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncSession
+from sa_history.util.sessions import (
+    AnyAsyncSession,
+    SyncSession,
+    is_async_session,
+    session_of,
+)
 
 
 class Event:
@@ -63,8 +64,9 @@ class Event:
     """The values of the row's key before a change of the key, else None."""
     pgh_context_id: Mapped[uuid.UUID | None]
     """The id of the context that the change was made in, None outside of any."""
-    pgh_context: Mapped[Any]
-    """The :class:`Context`; with ``track(context="inline")`` its metadata."""
+    pgh_context: Mapped[Context | None]
+    """The :class:`Context`, None outside of any; with ``track(context="inline")`` its
+    metadata, which type checkers take from an event base with ``Mapped[Any]``."""
     pgh_obj: Mapped[Any]
     """The tracked object as it is now, None if it is deleted."""
 
@@ -89,17 +91,25 @@ class Event:
     @overload
     def revert(
         self,
-        session: Session | scoped_session[Any],
+        session: SyncSession,
         *,
         columns: Sequence[str] | None = ...,
     ) -> Any: ...
 
     @overload
     def revert(
-        self, session: AsyncSession, *, columns: Sequence[str] | None = ...
+        self,
+        session: AnyAsyncSession,
+        *,
+        columns: Sequence[str] | None = ...,
     ) -> Awaitable[Any]: ...
 
-    def revert(self, session: Any, *, columns: Sequence[str] | None = None) -> Any:
+    def revert(
+        self,
+        session: SyncSession | AnyAsyncSession,
+        *,
+        columns: Sequence[str] | None = None,
+    ) -> Any:
         """Write the values of this event into its row, and flush.
 
         A row that was deleted is inserted again with its key. The change is recorded as
@@ -108,15 +118,15 @@ class Event:
         :param session: the session that writes; with an async one, await the result.
         :param columns: the attributes to restore; all, if left out.
         :return: the object, or None for a row of a Core table.
-        :raises EventsError: the event does not store an attribute, or its table has no
-            primary key.
+        :raises EventsError: the event does not store an attribute, its table has no
+            primary key, or the session is none.
 
         Example::
 
             account = event.revert(session)
             await event.revert(async_session, columns=["balance"])
         """
-        target: Any = unscoped(session)
+        target = session_of(session, "revert", EventsError)
         if is_async_session(target):
             return target.run_sync(restore, self, columns)
         return restore(target, self, columns)

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    NoReturn,
+    Protocol,
+    TypeVar,
+    cast,
+)
 
 from sqlalchemy import (
     Column,
@@ -17,13 +26,53 @@ from sqlalchemy.exc import NoInspectionAvailable
 
 from sa_history._types import UNSET, Unset
 from sa_history.capture.event_table import key_columns
+from sa_history.definition.mapped_tables import MappedObject, Model
 from sa_history.exc import EventsError
 from sa_history.tracking.completeness import comparable_events
 from sa_history.tracking.event_class import Event, map_events
 from sa_history.tracking.identity import key_by_identity
 from sa_history.tracking.registry import Tracking, trackings_of_table
 
-E = TypeVar("E", bound=Event)
+if TYPE_CHECKING:
+    from sqlalchemy.orm import WriteOnlyCollection
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    # ``Events`` alone is ``Events[Event]``.
+    E = TypeVarWithDefault("E", bound=Event, covariant=True, default=Event)
+else:
+    E = TypeVar("E", bound=Event, covariant=True)
+
+EventSelect = TypeVar("EventSelect")
+EventSelect_co = TypeVar("EventSelect_co", covariant=True)
+
+
+class _Rows(Protocol[EventSelect_co]):
+    """What ``WriteOnlyCollection`` is, of which SQLAlchemy says what it selects."""
+
+    def select(self) -> EventSelect_co:
+        """Return a SELECT of the rows."""
+
+
+class _SelectsRows(Protocol[EventSelect_co]):
+    """The type of :class:`Events` by the type of the SELECT of its rows.
+
+    This is ``Select[tuple[AccountEvent]]`` in SQLAlchemy 2.0 and
+    ``Select[AccountEvent]`` in 2.1. No annotation says both, so the type is that of
+    ``WriteOnlyCollection[AccountEvent].select()``.
+    """
+
+    @property
+    def _rows(self) -> _Rows[EventSelect_co]: ...
+
+    def _select(self) -> Select[Any]: ...
+
+    def _last(self) -> Select[Any]: ...
+
+    def _at(self, key: Any, when: datetime.datetime | Unset) -> Select[Any]: ...
+
+    @property
+    def table(self) -> Table:
+        """The event table."""
 
 
 class Events(Generic[E]):
@@ -31,12 +80,26 @@ class Events(Generic[E]):
 
     The methods return statements and execute none, so they serve ``Session`` and
     ``AsyncSession`` alike. The attributes of the event class are attributes here too.
+    To type checkers, a statement is a ``Select[tuple[AccountEvent]]`` under SQLAlchemy
+    2.0, and a ``Select[AccountEvent]`` under 2.1.
 
     Example::
 
         session.scalars(account.events.select()).all()
         session.scalars(Account.events.where(Account.events.balance < 0)).all()
+
+    A class that declares the attribute tells type checkers of it; ``Events`` alone is
+    ``Events[Event]``::
+
+        @track(base=AccountEvent)
+        class Account(Base):
+            events: ClassVar[Events[AccountEvent]]
     """
+
+    if TYPE_CHECKING:
+
+        @property
+        def _rows(self) -> WriteOnlyCollection[E]: ...
 
     def __init__(
         self, tracking: Tracking, obj: object | None = None, key: Any = UNSET
@@ -66,7 +129,7 @@ class Events(Generic[E]):
         """The event table."""
         return self._tracking.event_table
 
-    def select(self) -> Select[Any]:
+    def select(self: _SelectsRows[EventSelect]) -> EventSelect:
         """Return a SELECT of the events, oldest first.
 
         :raises EventsError: the events are those of an object that has no key yet.
@@ -75,10 +138,11 @@ class Events(Generic[E]):
 
             session.scalars(account.events.select().limit(10))
         """
-        statement = select(self.model).order_by(self.table.c.pgh_id)
-        return statement.where(*self._is_of_row())
+        return cast("EventSelect", self._select())
 
-    def where(self, *criteria: ColumnElement[bool]) -> Select[Any]:
+    def where(
+        self: _SelectsRows[EventSelect], *criteria: ColumnElement[bool]
+    ) -> EventSelect:
         """Return a SELECT of the events that meet the criteria, oldest first.
 
         An attribute of the model that has the name of one of this object's, such as
@@ -96,27 +160,31 @@ class Events(Generic[E]):
                 f"{self!r}.where got {criteria!r}; compare attributes of the event "
                 "class, as in where(x.events.model.balance < 0)"
             )
-        return self.select().where(*criteria)
+        return cast("EventSelect", self._select().where(*criteria))
 
-    def first(self) -> Select[Any]:
+    def first(self: _SelectsRows[EventSelect]) -> EventSelect:
         """Return a SELECT of the first event.
 
         Example::
 
             created = session.scalar(account.events.first())
         """
-        return self.select().limit(1)
+        return cast("EventSelect", self._select().limit(1))
 
-    def last(self) -> Select[Any]:
+    def last(self: _SelectsRows[EventSelect]) -> EventSelect:
         """Return a SELECT of the last event.
 
         Example::
 
             newest = session.scalar(account.events.last())
         """
-        return self.select().order_by(None).order_by(self._newest).limit(1)
+        return cast("EventSelect", self._last())
 
-    def at(self, key: Any, when: datetime.datetime | Unset = UNSET) -> Select[Any]:
+    def at(
+        self: _SelectsRows[EventSelect],
+        key: Any,
+        when: datetime.datetime | Unset = UNSET,
+    ) -> EventSelect:
         """Return a SELECT of the event that stores what a row was at a time.
 
         It is the last event whose transaction had begun by then; of trackers that store
@@ -133,21 +201,13 @@ class Events(Generic[E]):
             session.scalar(Account.events.at(7, yesterday))
             session.scalar(account.events.at(yesterday))
         """
-        of_row = self if when is UNSET else self.of(key)
-        moment = key if when is UNSET else when
-        if of_row._is_of_all or not isinstance(moment, datetime.datetime):
-            raise EventsError(
-                f"{self!r}.at got {key!r}, {when!r}; write Model.events.at(key, "
-                "datetime) or object.events.at(datetime)"
-            )
-        return of_row.last().where(
-            self.table.c.pgh_created_at <= moment,
-            *comparable_events(self._tracking, self.table),
-        )
+        return cast("EventSelect", self._at(key, when))
 
     def between(
-        self, since: datetime.datetime, until: datetime.datetime
-    ) -> Select[Any]:
+        self: _SelectsRows[EventSelect],
+        since: datetime.datetime,
+        until: datetime.datetime,
+    ) -> EventSelect:
         """Return a SELECT of the events from one time on and before another.
 
         :param since: the earliest ``pgh_created_at``.
@@ -158,7 +218,29 @@ class Events(Generic[E]):
             session.scalars(account.events.between(monday, friday)).all()
         """
         created_at = self.table.c.pgh_created_at
-        return self.select().where(created_at >= since, created_at < until)
+        events = self._select().where(created_at >= since, created_at < until)
+        return cast("EventSelect", events)
+
+    def _select(self) -> Select[Any]:
+        statement = select(self.model).order_by(self.table.c.pgh_id)
+        return statement.where(*self._is_of_row())
+
+    def _last(self) -> Select[Any]:
+        newest_first = self._select().order_by(None).order_by(self._newest)
+        return newest_first.limit(1)
+
+    def _at(self, key: Any, when: datetime.datetime | Unset) -> Select[Any]:
+        of_row = self if when is UNSET else self.of(key)
+        moment = key if when is UNSET else when
+        if of_row._is_of_all or not isinstance(moment, datetime.datetime):
+            raise EventsError(
+                f"{self!r}.at got {key!r}, {when!r}; write Model.events.at(key, "
+                "datetime) or object.events.at(datetime)"
+            )
+        return of_row._last().where(
+            self.table.c.pgh_created_at <= moment,
+            *comparable_events(self._tracking, self.table),
+        )
 
     @property
     def _newest(self) -> ColumnElement[Any]:
@@ -284,7 +366,18 @@ def trackings_of(target: Any) -> list[Tracking]:
     return found
 
 
-def events(target: Any, name: str = "events") -> Events[Event]:
+class TrackedObject(Protocol):
+    """An object of a class that declares its events, for type checkers.
+
+    It may be of a class without a declarative base.
+    """
+
+    events: ClassVar[Events[Any]]
+
+
+def events(
+    target: Model | MappedObject | TrackedObject, name: str = "events"
+) -> Events[Event]:
     """Return the events of a tracked class, object or Core table.
 
     :param target: a mapped class, an object of one, or a Table.

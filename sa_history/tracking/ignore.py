@@ -11,6 +11,7 @@ from sa_history._types import UNSET, Unset
 from sa_history.attachments.registry import attachments_of
 from sa_history.contexts.block import Block
 from sa_history.contexts.stack import Stacks
+from sa_history.definition.mapped_tables import Model
 from sa_history.exc import IgnoreError
 from sa_history.sql.ignore_switch import switch_key
 from sa_history.tracking.registry import trackings_of_table
@@ -19,9 +20,7 @@ from sa_history.util.messages import suggestion
 from sa_history.util.sessions import Target
 
 
-def ignore(
-    target: Target | type[Any] | Table | str, /, *what: type[Any] | Table | str
-) -> IgnoreBlock:
+def ignore(target: Target | Model | str, /, *what: Model | str) -> IgnoreBlock:
     """Return a block in which named triggers do not run.
 
     The block is a context manager, an async context manager, and a decorator. It counts

@@ -131,7 +131,8 @@ def _instant(value: datetime.datetime) -> tuple[bool, datetime.timedelta]:
 
 def image(column: ColumnElement[Any]) -> ColumnElement[str | None]:
     """Return the image of a column: its value as text, NULL for NULL."""
-    return cast(column, Text)
+    as_text: ColumnElement[Any] = cast(column, Text)
+    return as_text
 
 
 def selected(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Sequence
 from inspect import getattr_static
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from sqlalchemy import Column, ColumnElement, MetaData, Table, event, func
 from sqlalchemy.orm import Mapper
@@ -33,7 +33,7 @@ from sa_history.exc import DefinitionError
 from sa_history.tracking.context_class import Context
 from sa_history.tracking.ddl_events import install_with_tables
 from sa_history.tracking.event_class import Event, make_event_class
-from sa_history.tracking.events import Events, EventsAttribute
+from sa_history.tracking.events import E, Events, EventsAttribute
 from sa_history.tracking.registry import (
     Tracking,
     ensure_history,
@@ -47,6 +47,7 @@ from sa_history.util.arguments import as_names, checked_level
 _TRANSACTION_TIME: ColumnElement[datetime.datetime] = func.now()
 
 T = TypeVar("T", bound="type[Any] | Table")
+T_co = TypeVar("T_co", covariant=True)
 
 
 def track(
@@ -268,7 +269,17 @@ def _follow_subclass(mapper: Mapper[Any], class_: type[Any]) -> None:
             mirror_new_columns(tracking)
 
 
-class HistoryMixin:
+if TYPE_CHECKING:
+
+    class _Attribute(Generic[T_co]):
+        """A decorator of a method, which makes an attribute of classes and objects."""
+
+        def __init__(self, method: Callable[[Any], T_co]) -> None: ...
+
+        def __get__(self, obj: object | None, owner: type[Any]) -> T_co: ...
+
+
+class HistoryMixin(Generic[E]):
     """Track a model by its class body, in a form that type checkers understand.
 
     ``__history__`` holds the trackers, ``__history_options__`` the options of
@@ -287,26 +298,26 @@ class HistoryMixin:
 
 
         Account.events.model  # type[Event]
+
+    With the option ``base`` of :func:`track`, ``HistoryMixin[AccountEvent]`` tells type
+    checkers that ``events`` is ``Events[AccountEvent]``.
     """
 
     __history__: ClassVar[Sequence[TrackerArgument] | None] = (Snapshot, AfterDelete)
     __history_options__: ClassVar[dict[str, Any]] = {}
     __triggers__: ClassVar[Sequence[TableTrigger]] = ()
 
-    events: ClassVar[_EventsOfMixin]
+    if TYPE_CHECKING:
 
-
-class _EventsOfMixin(Protocol):
-    """The type of ``events`` on a class with the mixin, an EventsAttribute."""
-
-    def __get__(self, obj: object | None, owner: type[Any]) -> Events[Event]:
-        """Return the events of all rows, or of one."""
+        @_Attribute
+        def events(self) -> Events[E]:
+            """The events of all rows, or of one."""
 
 
 # For classes that inherit the mixin only: the event is SQLAlchemy's way to act on
 # classes that do not exist yet.
 @event.listens_for(HistoryMixin, "after_mapper_constructed", propagate=True)
-def _track_mixin_class(mapper: Mapper[Any], class_: type[HistoryMixin]) -> None:
+def _track_mixin_class(mapper: Mapper[Any], class_: type[HistoryMixin[Any]]) -> None:
     trackers = class_.__history__
     if shares_a_table(mapper) and not vars(class_).get("__history__"):
         _follow_subclass(mapper, class_)

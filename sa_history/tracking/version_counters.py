@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Column, Update, func, inspect, select, types, update
-from sqlalchemy.orm import Mapper
 
 from sa_history.attachments.registry import attachments_of
 from sa_history.capture.event_table import key_columns
@@ -114,7 +113,7 @@ def update_of_inherited_counter(
     column, generator = _version_column(tracking), _generator(tracking)
     if column is None or column.table is tracking.table or generator is None:
         return None
-    mapper: Mapper[Any] = inspect(tracking.model)
+    mapper: Any = inspect(tracking.model)
     identity = identity_by_key(mapper, key)
     by_key = key_by_identity(mapper, [*column.table.primary_key], identity)
     is_row = [part == value for part, value in by_key.items()]

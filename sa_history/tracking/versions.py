@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 from sqlalchemy import ColumnElement, literal, select
 from sqlalchemy import cast as sql_cast
@@ -23,6 +23,7 @@ from sa_history.tracking.completeness import (
 )
 from sa_history.tracking.databases import database_of, written_by
 from sa_history.tracking.diff import Diff
+from sa_history.tracking.registry import Tracking
 from sa_history.tracking.stored_values import StoredRow, image
 from sa_history.util.sessions import may_await
 
@@ -33,7 +34,13 @@ Images: TypeAlias = Mapping[int, Mapping[str, "str | None"]]
 """Images of values by the number of the event and the attribute."""
 
 
-def diff(before: Any, after: Any) -> Diff:
+class AnyEvent(Protocol):
+    """An event, by what an event class has."""
+
+    pgh_tracking: ClassVar[Tracking]
+
+
+def diff(before: AnyEvent, after: AnyEvent) -> Diff:
     """Return what differs between two events: versions of one row, or of two rows.
 
     The session of the events asks the database where Python does not tell the values of
@@ -43,7 +50,7 @@ def diff(before: Any, after: Any) -> Diff:
     :param before: an event.
     :param after: an event of the same class.
     :return: the attributes that both events store, and with different values.
-    :raises EventsError: the events are of different classes.
+    :raises EventsError: the events are of different classes, or are none.
 
     Example::
 
@@ -51,8 +58,18 @@ def diff(before: Any, after: Any) -> Diff:
         print(history.diff(first, last).text())
     """
     _require_same_class(before, after)
-    stored = stored_attributes(before.pgh_tracking)
+    stored = _stored_by(type(before))
     return _diff(before, after, stored, _images_of([before, after], stored))
+
+
+def _stored_by(event_class: type[Any]) -> StoredAttributes:
+    tracking: Tracking | None = getattr(event_class, "pgh_tracking", None)
+    if tracking is None:
+        raise EventsError(
+            f"{event_class.__name__} is not the class of an event; give events, such "
+            "as those of session.scalars(x.events.select())"
+        )
+    return stored_attributes(tracking)
 
 
 def _diff(before: Any, after: Any, stored: StoredAttributes, images: Images) -> Diff:
@@ -117,7 +134,7 @@ def _can_ask(session: Session, events: Sequence[Any]) -> bool:
     )
 
 
-E = TypeVar("E")
+E = TypeVar("E", bound=AnyEvent)
 
 
 def steps(events: Iterable[E]) -> Iterator[tuple[E, Diff | None]]:
@@ -125,7 +142,7 @@ def steps(events: Iterable[E]) -> Iterator[tuple[E, Diff | None]]:
 
     :param events: the events of one row, oldest first.
     :return: pairs of an event and its diff, which is None for the first event.
-    :raises EventsError: the events are of different classes.
+    :raises EventsError: the events are of different classes, or are none.
 
     Example::
 
@@ -140,7 +157,7 @@ def steps(events: Iterable[E]) -> Iterator[tuple[E, Diff | None]]:
         images = {e.pgh_id: images.get(e.pgh_id, {}) for e in before}
         classes: dict[Any, None] = dict.fromkeys(map(type, chunk))
         for event_class in classes:
-            stored = stored_attributes(event_class.pgh_tracking)
+            stored = _stored_by(event_class)
             by_class[event_class] = stored
             of_class = [e for e in chunk if type(e) is event_class]
             images.update(_images_of(of_class, stored))

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session, scoped_session
 
+from sa_history.exc import HistoryError
+
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import (
         AsyncConnection,
@@ -19,10 +21,20 @@ if TYPE_CHECKING:
         async_scoped_session,
     )
 
-Target: TypeAlias = (
-    "Session | scoped_session[Any] | Connection"
-    " | AsyncSession | async_scoped_session[Any] | AsyncConnection"
-)
+# Each is one string: of a string in parts, only mypy makes a type.
+SyncSession: TypeAlias = Session | scoped_session[Any]
+"""A session whose methods are called."""
+
+AnyAsyncSession: TypeAlias = "AsyncSession | async_scoped_session[Any]"
+"""A session whose methods are awaited."""
+
+SyncTarget: TypeAlias = Session | scoped_session[Any] | Connection
+"""A session or connection whose methods are called."""
+
+AsyncTarget: TypeAlias = "AsyncSession | async_scoped_session[Any] | AsyncConnection"
+"""A session or connection whose methods are awaited."""
+
+Target: TypeAlias = "SyncTarget | AsyncTarget"
 """What a context can be bound to."""
 
 
@@ -33,6 +45,20 @@ def unscoped(target: Any) -> Any:
     """
     scoped = isinstance(target, scoped_session) or _is(target, "async_scoped_session")
     return target() if scoped else target
+
+
+def session_of(target: Any, function: str, error: type[HistoryError]) -> Any:
+    """Return the session that a target is: sync, or an ``AsyncSession``.
+
+    :param target: a session, or a ``scoped_session`` or ``async_scoped_session``.
+    :param function: the name of what was called, for the error.
+    :param error: the class of the error.
+    :raises HistoryError: of that class: the target is no session.
+    """
+    session = unscoped(target)
+    if isinstance(session, Session) or is_async_session(session):
+        return session
+    raise error(f"{function} takes a session, got {target!r}")
 
 
 def sync_side(target: Any) -> Any:

@@ -24,6 +24,7 @@ from sqlalchemy import (
 from sa_history._types import Op
 from sa_history.capture.event_table import key_columns
 from sa_history.ddl.execution import connection_of
+from sa_history.definition.mapped_tables import Model
 from sa_history.exc import EventsError
 from sa_history.tracking.events import trackings_of
 from sa_history.tracking.registry import Tracking
@@ -35,7 +36,7 @@ LABEL = "baseline"
 
 def baseline(
     bind: Engine | Connection,
-    target: type[Any] | Table,
+    target: Model,
     *,
     events: str = "events",
     label: str = LABEL,
@@ -127,6 +128,8 @@ def baseline_insert(
 
 
 def _tracking(target: Any, events: str) -> Tracking:
+    if not isinstance(target, (type, Table)):
+        raise EventsError(f"baseline takes a tracked class or table, got {target!r}")
     for tracking in trackings_of(target):
         if tracking.options.events == events:
             if not tracking.tracked_columns.key:

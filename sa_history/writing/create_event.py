@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 from sqlalchemy import (
     ColumnElement,
@@ -14,45 +14,42 @@ from sqlalchemy import (
     types,
 )
 from sqlalchemy import cast as cast_sql
-from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningInsert
 
 from sa_history._types import Op
 from sa_history.ddl.elements import DEFAULT_SCHEMA
+from sa_history.definition.mapped_tables import MappedObject
 from sa_history.exc import EventsError
 from sa_history.sql.expressions import call_once
 from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.event_class import Event, map_events
-from sa_history.tracking.events import key_of, trackings_of
+from sa_history.tracking.events import TrackedObject, key_of, trackings_of
 from sa_history.tracking.registry import Tracking
 from sa_history.util.messages import suggestion
-from sa_history.util.sessions import is_async_session, unscoped
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
+from sa_history.util.sessions import (
+    AnyAsyncSession,
+    SyncSession,
+    is_async_session,
+    session_of,
+)
 
 
 @overload
 def create_event(
-    session: Session | scoped_session[Any], obj: object, *, label: str
+    session: SyncSession, obj: MappedObject | TrackedObject, *, label: str
 ) -> Event: ...
 
 
 @overload
 def create_event(
-    session: AsyncSession | async_scoped_session[AsyncSession],
-    obj: object,
-    *,
-    label: str,
+    session: AnyAsyncSession, obj: MappedObject | TrackedObject, *, label: str
 ) -> Awaitable[Event]: ...
 
 
 def create_event(
-    session: Session
-    | scoped_session[Any]
-    | AsyncSession
-    | async_scoped_session[AsyncSession],
-    obj: object,
+    session: SyncSession | AnyAsyncSession,
+    obj: MappedObject | TrackedObject,
     *,
     label: str,
 ) -> Event | Awaitable[Event]:
@@ -65,16 +62,16 @@ def create_event(
     :param obj: the object that the event is about.
     :param label: the label of a Manual tracker of the object's class.
     :return: the event.
-    :raises EventsError: the object's class has no Manual tracker of this label, or its
-        row is not in the database.
+    :raises EventsError: the object's class has no Manual tracker of this label, its
+        row is not in the database, or the session is none.
 
     Example::
 
         history.create_event(session, user, label="user.login")
         await history.create_event(async_session, user, label="user.login")
     """
+    target = session_of(session, "create_event", EventsError)
     tracking = _tracking_with(label, obj)
-    target: Any = unscoped(session)
     if is_async_session(target):
         awaitable: Awaitable[Event] = target.run_sync(_create, tracking, obj, label)
         return awaitable

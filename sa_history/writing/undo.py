@@ -10,11 +10,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import Any, TypeAlias, overload
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    MetaData,
+    Table,
     Text,
     and_,
     func,
@@ -22,9 +24,11 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy import cast as sql_cast
-from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.orm import Session
 
 from sa_history.contexts.context import context as in_context
+from sa_history.contexts.frame import ContextFrame
+from sa_history.definition.mapped_tables import Models
 from sa_history.exc import ConflictError, UndoError
 from sa_history.query.sources import trackings_of_target
 from sa_history.query.subclasses import events_of_class
@@ -33,14 +37,16 @@ from sa_history.tracking.context_class import Context
 from sa_history.tracking.databases import ModelSession, require_one_database
 from sa_history.tracking.event_class import Event
 from sa_history.tracking.registry import Tracking
-from sa_history.util.sessions import is_async_session, unscoped
+from sa_history.util.sessions import (
+    AnyAsyncSession,
+    SyncSession,
+    is_async_session,
+    session_of,
+)
 from sa_history.writing.net_changes import NetChange, net_changes_of
 from sa_history.writing.undo_actions import ConflictChecker, UndoAction
 from sa_history.writing.undo_order import ordered_actions
 from sa_history.writing.undo_run import run_actions
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncSession
 
 Wanted: TypeAlias = dict[Tracking, list[Any]]
 """The trackings whose events are undone, each with the targets that it is of."""
@@ -92,10 +98,10 @@ class Undo:
 
 @overload
 def undo(
-    session: Session | scoped_session[Any],
-    *targets: Any,
+    session: SyncSession,
+    *targets: Models,
     transaction: int | Event | None = ...,
-    context: uuid.UUID | Context | Event | None = ...,
+    context: uuid.UUID | Context | ContextFrame | Event | None = ...,
     dry_run: bool = ...,
     force: bool = ...,
 ) -> Undo: ...
@@ -103,20 +109,20 @@ def undo(
 
 @overload
 def undo(
-    session: AsyncSession,
-    *targets: Any,
+    session: AnyAsyncSession,
+    *targets: Models,
     transaction: int | Event | None = ...,
-    context: uuid.UUID | Context | Event | None = ...,
+    context: uuid.UUID | Context | ContextFrame | Event | None = ...,
     dry_run: bool = ...,
     force: bool = ...,
 ) -> Awaitable[Undo]: ...
 
 
 def undo(
-    session: Any,
-    *targets: Any,
+    session: SyncSession | AnyAsyncSession,
+    *targets: Models,
     transaction: int | Event | None = None,
-    context: uuid.UUID | Context | Event | None = None,
+    context: uuid.UUID | Context | ContextFrame | Event | None = None,
     dry_run: bool = False,
     force: bool = False,
 ) -> Undo | Awaitable[Undo]:
@@ -142,9 +148,9 @@ def undo(
     :raises ConflictError: something has been changed again since, or another row has a
         value that has to be unique; nothing is done.
     :raises UndoError: not exactly one of transaction and context is given, there is no
-        target, the session has the targets or the event in several databases, the
-        events do not store all that is needed, or there is no order in which it can be
-        undone; nothing is done.
+        target, a target is no class or table, or the session is none; the session has
+        the targets or the event in several databases, the events do not store all that
+        is needed, or there is no order in which it can be undone; nothing is done.
     :raises EventsError: a target is not tracked, or it is a subclass and no event says
         which rows are of it.
 
@@ -160,8 +166,14 @@ def undo(
         raise UndoError(
             "undo needs to know whose rows to undo; give a declarative base, or classes"
         )
+    plain = session_of(session, "undo", UndoError)
     wanted: Wanted = {}
     for target in targets:
+        if not isinstance(target, (type, Table, MetaData)):
+            raise UndoError(
+                "undo takes a declarative base, a MetaData, mapped classes and tables, "
+                f"got {target!r}; event.revert(session) sets one row back"
+            )
         for tracking in trackings_of_target(target):
             wanted.setdefault(tracking, []).append(target)
     of_events = [
@@ -173,7 +185,6 @@ def undo(
         transaction.pgh_xact_id if isinstance(transaction, Event) else transaction,
         context.pgh_context_id if isinstance(context, Event) else _id_of(context),
     )
-    plain: Any = unscoped(session)
     arguments = (wanted, of_events, what, dry_run, force)
     if is_async_session(plain):
         awaitable: Awaitable[Undo] = plain.run_sync(_undo, *arguments)

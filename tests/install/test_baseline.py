@@ -320,5 +320,7 @@ def test_what_cannot_be_done_is_said(account: Table, pg_engine: Engine) -> None:
         baseline(pg_engine, account, batch=0)
     with pytest.raises(EventsError, match="bind is an engine or a connection, got 1"):
         baseline(1, account)  # type: ignore[arg-type]
+    with pytest.raises(EventsError, match="a tracked class or table, got 'account'"):
+        baseline(pg_engine, "account")  # type: ignore[arg-type]
     with pytest.raises(EventsError):
         baseline(pg_engine, Table("plain", MetaData(), Column("id", Integer)))

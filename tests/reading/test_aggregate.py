@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar, get_type_hints
 
 import pytest
 from sqlalchemy import (
@@ -24,9 +24,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.sql.expression import ColumnClause
 
 import sa_history as history
-from sa_history import AggregateEvent, track
+from sa_history import AggregateEvent, AggregateRow, track
 from sa_history.exc import EventsError
 
 
@@ -176,6 +177,8 @@ def test_targets_are_objects_pairs_and_selects(
         ((1, 2), "a target is an object or"),
         ((Product, (1, 2)), r"the key of Product is \(id\)"),
         ((Product.metadata, 1), "is not a mapped class"),
+        (("Product", 1), "a target is an object or"),
+        ("Product", "'Product' is not a mapped class"),
         (7, "is not a mapped class"),
     ]:
         with pytest.raises(EventsError, match=words):
@@ -188,6 +191,17 @@ def test_across_alone_means_all_events_of_these(
     alone = ids(pg_session, AggregateEvent.select(across=[shop.Maker, shop.tagged]))
     assert alone == ids(pg_session, AggregateEvent.select(shop.Maker, shop.tagged))
     assert {model for model, _ in alone} == {"Maker", "tagged"}
+
+
+def test_rows_are_as_their_annotation_says(
+    shop: SimpleNamespace, pg_session: Session
+) -> None:
+    result = pg_session.execute(AggregateEvent.select(shop.Product, shop.tagged))
+    assert tuple(result.keys()) == AggregateRow._fields
+    assert AggregateEvent.rows(result) is result
+    columns = get_type_hints(AggregateEvent)
+    for name, type_ in get_type_hints(AggregateRow).items():
+        assert columns[name] == ClassVar[ColumnClause[type_]]  # type: ignore[valid-type]
 
 
 def test_labels_are_a_list(shop: SimpleNamespace) -> None:

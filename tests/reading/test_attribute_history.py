@@ -90,6 +90,12 @@ def test_changes_are_the_values_before_and_after_with_their_context(
     ]
     with pytest.raises(EventsError, match="Thing tracks no attribute 'c'"):
         history.changes(row, "c")
+    with pytest.raises(EventsError, match="the name of an attribute.*got 7"):
+        history.changes(row, 7)  # type: ignore[arg-type]
+    with pytest.raises(EventsError, match="'thing' is not a mapped class"):
+        history.changes("thing", "a")  # type: ignore[arg-type]
+    with pytest.raises(EventsError, match="is not a Thing; give one that is"):
+        history.changes(Thing, "a")
 
 
 @pytest.mark.parametrize("context", ["reference", "inline", None])

@@ -24,7 +24,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 
 import sa_history as history
 from sa_history import AfterDelete, AfterUpdate, Snapshot, old, track
-from sa_history.exc import UndoError
+from sa_history.exc import EventsError, UndoError
 
 from .transactions import commit, rows
 
@@ -232,6 +232,32 @@ def test_undo_takes_targets_and_either_a_transaction_or_a_context(
             history.undo(pg_session, whole_and_part[0], **arguments)
     with pytest.raises(UndoError, match="needs to know whose rows to undo"):
         history.undo(pg_session, transaction=1)
+
+
+def test_undo_takes_models_and_no_single_rows(
+    shop: SimpleNamespace, pg_session: Session
+) -> None:
+    """Changes of other rows of the transaction would be undone with one row."""
+    Product = shop.Product
+    event = pg_session.scalars(Product.events.last()).one()
+    tea = pg_session.get_one(Product, 1)
+    for wrong in ("Product", 7, None, tea, (Product, 1), [Product]):
+        with pytest.raises(UndoError, match="undo takes a declarative base.* got"):
+            history.undo(pg_session, wrong, transaction=event)
+
+
+def test_what_is_no_session_is_refused(
+    shop: SimpleNamespace, pg_session: Session
+) -> None:
+    event = pg_session.scalars(shop.Product.events.last()).one()
+    tea = pg_session.get_one(shop.Product, 1)
+    for wrong in ("session", pg_session.get_bind(), pg_session.connection()):
+        with pytest.raises(UndoError, match="undo takes a session, got"):
+            history.undo(wrong, shop.Product, transaction=event)
+        with pytest.raises(EventsError, match="revert takes a session, got"):
+            event.revert(wrong)
+        with pytest.raises(EventsError, match="create_event takes a session, got"):
+            history.create_event(wrong, tea, label="reviewed")
 
 
 def test_async_sessions_revert_and_undo(
