@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Engine, MetaData, Table
+from sqlalchemy import Connection, Engine, MetaData, Table, func, select
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from sa_history._types import Operation
@@ -385,7 +385,8 @@ def open_survey(
     :param bind: an engine, or a connection whose transaction stays open.
     :param models: declarative bases or MetaData.
     :param write: True to wait for other processes that install.
-    :raises InstallError: there are no models, or the database refuses something.
+    :raises InstallError: there are no models, the connection's transaction cannot see
+        what others install, or the database refuses something.
     """
     metadatas = [_metadata(model) for model in models]
     if not metadatas:
@@ -393,11 +394,28 @@ def open_survey(
     try:
         with connection_of(bind, InstallError, savepoint=True) as connection:
             if write:
+                _require_read_committed(connection)
                 wait_for_turn(connection)
             yield Survey(connection, metadatas, write)
     except DBAPIError as error:
         done = "nothing was changed: " if write else ""
         raise InstallError(done + explained(error)) from error
+
+
+def _require_read_committed(connection: Connection) -> None:
+    """Refuse a transaction with one snapshot, which the wait for others would take.
+
+    :raises InstallError: it would not see what they have installed meanwhile.
+    """
+    setting = func.current_setting("transaction_isolation")
+    level = connection.execute(select(setting)).scalar_one()
+    # PostgreSQL's READ UNCOMMITTED is READ COMMITTED.
+    if level not in ("read committed", "read uncommitted"):
+        raise InstallError(
+            f"nothing was changed: the connection's transaction is {level.upper()}, "
+            "which does not see what others install meanwhile; give an engine, or a "
+            'connection with isolation_level="READ COMMITTED"'
+        )
 
 
 _INSUFFICIENT_PRIVILEGE = "42501"
