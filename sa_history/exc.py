@@ -17,6 +17,7 @@
      +-- RefusedError           a trigger refused the statement
           +-- AppendOnlyError
           +-- ContextRequiredError
+          +-- EventOrderError
           +-- ProtectedError
           +-- ReadOnlyError
           +-- TransitionError
@@ -128,6 +129,12 @@ class TransitionError(RefusedError):
     """A column may not go from the one state to the other, or begin with this one."""
 
     sqlstate = "SH005"
+
+
+class EventOrderError(RefusedError):
+    """The events of a statement would be recorded in another order than it had."""
+
+    sqlstate = "SH006"
 
 
 def refusal_for(sqlstate: str | None) -> type[RefusedError] | None:

@@ -96,14 +96,13 @@ class ContextStorage(ABC):
         """Return whether the metadata of an event's context meets a criterion."""
 
     @abstractmethod
-    def has_id(self, events: FromClause, context: uuid.UUID) -> ColumnElement[bool]:
-        """Return whether an event was made in the context with an id."""
-
-    @abstractmethod
     def is_within(
         self, events: FromClause, context: uuid.UUID | None
     ) -> ColumnElement[bool]:
-        """Return whether an event was made in a context or in one nested in it."""
+        """Return whether an event was made in a context or in one nested in it.
+
+        :param context: the id of the context.
+        """
 
     def has(
         self, events: FromClause, context: uuid.UUID | Mapping[str, Any]
@@ -116,7 +115,7 @@ class ContextStorage(ABC):
             return self.metadata_meets(
                 events, lambda metadata: metadata.contains(context)
             )
-        return self.has_id(events, context)
+        return self.is_within(events, context)
 
 
 class NoContext(ContextStorage):
@@ -162,10 +161,6 @@ class NoContext(ContextStorage):
         """Return false."""
         return false()
 
-    def has_id(self, events: FromClause, context: uuid.UUID) -> ColumnElement[bool]:
-        """Return false."""
-        return false()
-
     def is_within(
         self, events: FromClause, context: uuid.UUID | None
     ) -> ColumnElement[bool]:
@@ -183,10 +178,6 @@ class _WithId(ContextStorage):
     def id_of(self, events: FromClause) -> ColumnElement[Any]:
         """Return the column of the id."""
         return events.c[_ID]
-
-    def has_id(self, events: FromClause, context: uuid.UUID) -> ColumnElement[bool]:
-        """Compare the column of the id."""
-        return events.c[_ID] == context
 
 
 class ContextReference(_WithId):
@@ -247,8 +238,9 @@ class ContextReference(_WithId):
         stored the context with other metadata, or is storing it at the moment.
         """
         contexts = self.shared.context_table
-        within = select(literal(context, Uuid).label("id")).cte(
-            "pgh_inside", recursive=True
+        # Without a name, since a statement about several tables has one of each.
+        within = select(cast(literal(context, Uuid), Uuid).label("id")).cte(
+            recursive=True
         )
         is_child = contexts.c.parent_id == within.c.id
         within = within.union(select(contexts.c.id).join(within, is_child))

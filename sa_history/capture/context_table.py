@@ -21,6 +21,7 @@ from sqlalchemy import (
     Uuid,
     event,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -138,6 +139,17 @@ def create_shared_objects(metadata: MetaData) -> SharedObjects:
             column_name="user",
         ),
         table.c.metadata["user"].astext,
+    )
+    # To find what was done within a context; most have none around them.
+    Index(
+        generated_name(
+            metadata,
+            "history_index",
+            event_table_name=name,
+            column_name="parent_id",
+        ),
+        table.c.parent_id,
+        postgresql_where=text("parent_id IS NOT NULL"),
     )
     sequence = Sequence(
         generated_name(metadata, "history_sequence", context_table_name=name),

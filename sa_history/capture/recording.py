@@ -13,6 +13,12 @@ from dataclasses import dataclass
 
 from sa_history._types import Level, Op, Operation, Row
 from sa_history.capture.event_table import OLD_KEY
+from sa_history.capture.statement_order import (
+    DECLARATIONS,
+    KeyColumn,
+    refuse_late_deletion,
+    remember_deleted_rows,
+)
 from sa_history.ddl.elements import PGFunction, PGTrigger, transition_tables
 from sa_history.sql.compose import (
     Fragment,
@@ -134,6 +140,7 @@ class Capture:
     :param search_path: schemas in which conditions find operators.
     :param notify: the channel to NOTIFY of new events; no NOTIFY, if None.
     :param settings: the settings that the JSON of a former key depends on.
+    :param key: the columns of the table's key; none, if it has no key.
     """
 
     tracked: Qualified
@@ -148,6 +155,7 @@ class Capture:
     search_path: tuple[str, ...] = ()
     notify: str | None = None
     settings: tuple[tuple[str, str], ...] = ()
+    key: tuple[KeyColumn, ...] = ()
 
     def of(self, operation: Operation) -> list[Recording]:
         """Return the recordings of one operation, in order."""
@@ -161,6 +169,17 @@ class Capture:
     def by_row(self, operation: Operation) -> bool:
         """Return whether an operation fires its trigger for each row."""
         return operation in self.row_operations
+
+    @property
+    def checks_order(self) -> bool:
+        """Whether a deletion may come after the INSERT of a row in its place.
+
+        Triggers for each row fire in the order in which the rows change.
+        """
+        both = (Operation.INSERT, Operation.DELETE)
+        return bool(self.key) and all(
+            self.of(operation) and not self.by_row(operation) for operation in both
+        )
 
     def when(self, operation: Operation) -> Fragment | None:
         """Return the WHEN of the trigger of an operation, None if it has none.
@@ -184,11 +203,18 @@ def record_function(capture: Capture) -> PGFunction:
         insert = _insert_for_row if capture.by_row(operation) else _insert_for_statement
         inserts = [insert(capture, recording) for recording in capture.of(operation)]
         branches.append(
-            Raw(f"  {keyword} TG_OP = '{operation.value}' THEN\n") + join("", inserts)
+            Joined(
+                (
+                    Raw(f"  {keyword} TG_OP = '{operation.value}' THEN\n"),
+                    _order_check(capture, operation),
+                    *inserts,
+                )
+            )
         )
+    declarations = DECLARATIONS if capture.checks_order else ""
     body = Joined(
         (
-            Raw(f"{USE_COLUMN}BEGIN\n"),
+            Raw(f"{USE_COLUMN}{declarations}BEGIN\n"),
             _unless_ignored(capture),
             *branches,
             Raw("  END IF;\n"),
@@ -202,6 +228,14 @@ def record_function(capture: Capture) -> PGFunction:
         search_path=capture.search_path,
         settings=capture.settings,
     )
+
+
+def _order_check(capture: Capture, operation: Operation) -> Fragment:
+    if capture.checks_order and operation is Operation.INSERT:
+        return remember_deleted_rows()
+    if capture.checks_order and operation is Operation.DELETE:
+        return refuse_late_deletion(capture.tracked, capture.events, capture.key)
+    return Raw("")
 
 
 def _unless_ignored(capture: Capture) -> Fragment:

@@ -1,9 +1,9 @@
-"""Which operations are recorded row by row, for the order in which rows changed.
+"""Which operations are looked at row by row, whatever level was asked for.
 
 A trigger for each statement gets the rows of one operation together. PostgreSQL lets
 foreign keys update a row and then delete it within one statement; which of the two
 triggers fires first does not depend on that. And it tells such a trigger nothing of a
-row that MERGE moves to another partition.
+row that MERGE moves to another partition, or that is written through another table.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ ROWS = frozenset({Operation.INSERT, Operation.UPDATE, Operation.DELETE})
 CHANGES = ROWS - {Operation.INSERT}
 """Those of them that change rows which are there."""
 
+MOVES = frozenset({Operation.UPDATE})
+"""Those of them that move rows to other partitions."""
+
 
 def operations_by_row(table: Table, level: Level | str) -> frozenset[Operation]:
     """Return the operations on a table that are recorded row by row.
@@ -34,12 +37,29 @@ def operations_by_row(table: Table, level: Level | str) -> frozenset[Operation]:
     options = table.dialect_options["postgresql"]
     if level is Level.ROW or options["partition_by"]:
         return ROWS
-    # A statement for the parent changes rows of a table that inherits from it, and of
-    # the triggers of that table fires those for each row only. It inserts none there,
-    # nor does a foreign key: what the keys do comes after all that is inserted.
-    if options["inherits"] or may_update_and_delete(table, _keys_around(table)):
+    # No foreign key inserts: what the keys do comes after all that is inserted.
+    if may_update_and_delete(table, _keys_around(table)):
         return CHANGES
-    return frozenset()
+    return operations_seen_by_row(table, level)
+
+
+def operations_seen_by_row(table: Table, level: Level | str) -> frozenset[Operation]:
+    """Return the operations of which a trigger that refuses looks at each row.
+
+    :param table: the table.
+    :param level: the level that was asked for.
+    :return: all of :data:`ROWS` at row level; at statement level those of which a
+        trigger for each statement is not told all rows.
+    """
+    options = table.dialect_options["postgresql"]
+    if level is Level.ROW:
+        return ROWS
+    # A statement for the parent changes rows of a table that inherits from it, and of
+    # the triggers of that table fires those for each row only. It inserts none there.
+    if options["inherits"]:
+        return CHANGES
+    # For a trigger for each row that looks at INSERT or DELETE, a move is both.
+    return MOVES if options["partition_by"] else frozenset()
 
 
 def _keys_around(table: Table) -> dict[Hashable, list[ReferentialActions]]:

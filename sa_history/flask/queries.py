@@ -106,7 +106,7 @@ class Filters:
             yield columns.pgh_xact_id == self.transaction
         if self.context_id is not None:
             storage = tracking.context_storage
-            yield storage.has_id(tracking.event_table, self.context_id)
+            yield storage.is_within(tracking.event_table, self.context_id)
         if self.user is not None:
             yield _context_has(tracking, "user", self.user)
         if self.context is not None:

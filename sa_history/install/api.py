@@ -79,7 +79,8 @@ def install(
 
     All of it is done in one transaction, or none of it. The tables have to exist.
 
-    :param bind: as for :func:`status`; a connection's transaction stays open.
+    :param bind: as for :func:`status`; a connection's transaction is READ COMMITTED,
+        and stays open.
     :param models: declarative bases or MetaData.
     :param prune: True to drop also what the models do not have any more.
     :return: the steps that were done, in words; an empty list if there was nothing
@@ -111,7 +112,8 @@ def uninstall(bind: Engine | Connection, *models: Models) -> list[str]:
 
     Shared functions stay as well, as long as other models call them.
 
-    :param bind: as for :func:`status`; a connection's transaction stays open.
+    :param bind: as for :func:`status`; a connection's transaction is READ COMMITTED,
+        and stays open.
     :param models: declarative bases or MetaData.
     :return: the steps that were done, in words; an empty list if there was nothing
         to do.
@@ -134,7 +136,8 @@ def harden(
     It can neither write events nor contexts, nor disable a trigger. The owner of the
     tables and superusers can still do anything.
 
-    :param bind: as for :func:`status`; its user has to be the owner of the tables.
+    :param bind: as for :func:`status`; its user has to be the owner of the tables, and
+        a connection's transaction READ COMMITTED.
     :param models: declarative bases or MetaData.
     :param role: the application's role.
     :param dry_run: True to change nothing, and only return the statements.

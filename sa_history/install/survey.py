@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Engine, MetaData, Table
+from sqlalchemy import Connection, Engine, MetaData, Table, func, select
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from sa_history._types import Operation
@@ -31,7 +31,7 @@ from sa_history.ddl.execution import connection_of, current_schema
 from sa_history.ddl.fingerprint import PREFIX
 from sa_history.ddl.foreign_keys import may_update_and_delete
 from sa_history.definition.columns import kind_of_generated
-from sa_history.definition.row_order import CHANGES, ROWS
+from sa_history.definition.row_order import CHANGES, MOVES, ROWS
 from sa_history.exc import InstallError
 from sa_history.install.drift import (
     Difference,
@@ -49,6 +49,7 @@ from sa_history.install.privileges import Hardening
 from sa_history.sql.compose import Qualified, Raw, SchemaNames
 from sa_history.tracking.registry import history_of
 from sa_history.triggers.audit import Audit
+from sa_history.triggers.refusing import RefusingTrigger
 from sa_history.util.postgresql import sqlstate_of
 
 Models: TypeAlias = "MetaData | type[Any]"
@@ -153,7 +154,9 @@ class Survey:
     def bypassed(self) -> list[Finding]:
         """Return what can be written without an event through another table."""
         by_statement = self._recorded_by_statement()
+        refused = self._refused_by_statement()
         found = []
+        partitioned: dict[Qualified, None] = {}
         for partition in read_partitions(self._connection, self._looked_at):
             name = dotted(partition.name)
             found += [
@@ -173,6 +176,20 @@ class Survey:
                 found.append(
                     Finding(Problem.BYPASSED, "partition", name, advice=advice)
                 )
+            partitioned[partition.table] = None
+        found += [
+            Finding(
+                Problem.BYPASSED,
+                "table",
+                dotted(table),
+                advice=f"the trigger {trigger!r} does not see a row that MERGE moves "
+                "to another partition; give the model postgresql_partition_by, or the "
+                'trigger level="row"',
+            )
+            for table in partitioned
+            for trigger, operations in refused.get(table, {}).items()
+            if MOVES & operations
+        ]
         for child in read_children(self._connection, self._looked_at):
             unseen = ROWS if child.is_partition else CHANGES
             if any(unseen & recorded for recorded in by_statement.get(child.name, ())):
@@ -182,6 +199,17 @@ class Survey:
                 )
                 name = dotted(child.name)
                 found.append(Finding(Problem.BYPASSED, "table", name, advice=advice))
+            found += [
+                Finding(
+                    Problem.BYPASSED,
+                    "table",
+                    dotted(child.name),
+                    advice=f"the trigger {trigger!r} does not see a statement that "
+                    f'names {child.parent.name}; give it level="row"',
+                )
+                for trigger, operations in refused.get(child.name, {}).items()
+                if unseen & operations
+            ]
         return found
 
     def unordered(self) -> list[Finding]:
@@ -213,6 +241,22 @@ class Survey:
                 if isinstance(trigger, Audit) and table in self._tables.values():
                     operations = trigger.statement_operations(table)
                     found.setdefault(self._name(table), []).append(operations)
+        return found
+
+    def _refused_by_statement(self) -> dict[Qualified, dict[str, frozenset[Operation]]]:
+        """Return what is refused once for a statement: of each table, by the trigger.
+
+        A trigger is named as its definition names it.
+        """
+        found: dict[Qualified, dict[str, frozenset[Operation]]] = {}
+        for metadata in self._metadatas:
+            for attachment in attachments_of(metadata):
+                table, trigger = attachment.table, attachment.trigger
+                if isinstance(trigger, RefusingTrigger):
+                    operations = trigger.statement_operations(attachment.target)
+                    if operations:
+                        of_table = found.setdefault(self._name(table), {})
+                        of_table[trigger.given_name] = operations
         return found
 
     def install(self, prune: bool) -> list[str]:
@@ -341,7 +385,8 @@ def open_survey(
     :param bind: an engine, or a connection whose transaction stays open.
     :param models: declarative bases or MetaData.
     :param write: True to wait for other processes that install.
-    :raises InstallError: there are no models, or the database refuses something.
+    :raises InstallError: there are no models, the connection's transaction cannot see
+        what others install, or the database refuses something.
     """
     metadatas = [_metadata(model) for model in models]
     if not metadatas:
@@ -349,11 +394,28 @@ def open_survey(
     try:
         with connection_of(bind, InstallError, savepoint=True) as connection:
             if write:
+                _require_read_committed(connection)
                 wait_for_turn(connection)
             yield Survey(connection, metadatas, write)
     except DBAPIError as error:
         done = "nothing was changed: " if write else ""
         raise InstallError(done + explained(error)) from error
+
+
+def _require_read_committed(connection: Connection) -> None:
+    """Refuse a transaction with one snapshot, which the wait for others would take.
+
+    :raises InstallError: it would not see what they have installed meanwhile.
+    """
+    setting = func.current_setting("transaction_isolation")
+    level = connection.execute(select(setting)).scalar_one()
+    # PostgreSQL's READ UNCOMMITTED is READ COMMITTED.
+    if level not in ("read committed", "read uncommitted"):
+        raise InstallError(
+            f"nothing was changed: the connection's transaction is {level.upper()}, "
+            "which does not see what others install meanwhile; give an engine, or a "
+            'connection with isolation_level="READ COMMITTED"'
+        )
 
 
 _INSUFFICIENT_PRIVILEGE = "42501"

@@ -157,9 +157,10 @@ class AggregateEvent:
         :param labels: keep only events with these labels; None for any.
         :param since: keep only events of transactions that began then or later.
         :param until: keep only events of transactions that began before then.
-        :param context: keep only events of a context, which ``history.context`` or
-            ``pgh_context`` gave, or which is given by its id. A mapping keeps the
-            events of all contexts that have its keys and values.
+        :param context: keep only events of a context and of those within it, its
+            copies among them; ``history.context`` or ``pgh_context`` gave it, or it is
+            given by its id. A mapping keeps the events of all contexts that have its
+            keys and values.
         :param transaction: keep only events of the transaction with this number, as in
             ``pgh_xact_id``.
         :param before: keep only events with a smaller ``pgh_id``, to page.

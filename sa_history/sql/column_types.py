@@ -175,9 +175,12 @@ def equality(type_: types.TypeEngine[Any]) -> str:
     It has its schema where that is known, and then no ``search_path`` can replace it;
     the operator of a type which comes with an extension may be in any schema.
     """
-    if _rules(postgresql_type(type_)).equal_by_pg_catalog:
-        return "OPERATOR(pg_catalog.=)"
-    return "="
+    return "OPERATOR(pg_catalog.=)" if equal_by_pg_catalog(type_) else "="
+
+
+def equal_by_pg_catalog(type_: types.TypeEngine[Any]) -> bool:
+    """Return whether ``=`` of a type is an operator of ``pg_catalog``."""
+    return _rules(postgresql_type(type_)).equal_by_pg_catalog
 
 
 def equality_is_identity(type_: types.TypeEngine[Any]) -> bool:

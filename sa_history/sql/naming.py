@@ -57,6 +57,10 @@ CONTEXT_COPIES = "pghistory.context_copies"
 JSON: the id of a context and the name of its table, with the id of the copy.
 """
 
+DELETED_ROWS = "pghistory.deleted_rows_"
+"""The setting in which a transaction remembers how many rows it had deleted from a
+table when it recorded an INSERT there; the table's OID is added to the name."""
+
 AS_OF = "pghistory.as_of"
 """The setting that holds the point in time at which a session sees the rows."""
 

@@ -13,7 +13,7 @@ from sa_history._types import Operation
 from sa_history.capture.append_only import append_only_trigger
 from sa_history.capture.context_storage import CONTEXT_STORAGES, ContextStorage
 from sa_history.capture.context_table import SharedObjects, create_shared_objects
-from sa_history.capture.event_table import add_event_column
+from sa_history.capture.event_table import add_event_column, key_columns
 from sa_history.capture.options import TrackingOptions
 from sa_history.capture.recording import (
     Capture,
@@ -23,10 +23,12 @@ from sa_history.capture.recording import (
     record_function,
     record_triggers,
 )
+from sa_history.capture.statement_order import KeyColumn
 from sa_history.capture.trackers import Tracker
 from sa_history.ddl.elements import PGFunction, PGTrigger
 from sa_history.definition.columns import TrackedColumns, tracked_columns
 from sa_history.definition.row_order import ROWS, operations_by_row
+from sa_history.sql.column_types import equal_by_pg_catalog
 from sa_history.sql.compose import Qualified
 from sa_history.sql.expressions import type_sql
 from sa_history.sql.ignore_switch import is_ignored
@@ -205,6 +207,17 @@ class Tracking:
             settings=output_settings(
                 column.type for column in self.table.primary_key if stores_key
             ),
+            key=self._key(),
+        )
+
+    def _key(self) -> tuple[KeyColumn, ...]:
+        columns = self.tracked_columns
+        own = [columns.by_attribute[name] for name in columns.key]
+        return tuple(
+            KeyColumn(column.name, found_by.name, equal_by_pg_catalog(column.type))
+            for column, found_by in zip(
+                own, key_columns(columns, self.event_table), strict=True
+            )
         )
 
     def function(self) -> PGFunction | None:

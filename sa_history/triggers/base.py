@@ -98,9 +98,10 @@ class TableTrigger(ABC):
         level = checked_level(owner, self.level)
         object.__setattr__(self, "level", level)
         if level not in self.levels:
+            only = self.levels[0].value
             raise DefinitionError(
-                f"{owner} changes the row before it is written, so its level is "
-                f'"row", got {level.value!r}'
+                f"{owner} runs once for each {only}, so its level is "
+                f'"{only}", got {level.value!r}'
             )
         if isinstance(self.condition, str):
             raise DefinitionError(

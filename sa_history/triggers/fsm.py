@@ -101,14 +101,15 @@ class FSM(RefusingTrigger):
         return [*pairs, *(self.initial or ())]
 
     def _refusal(self, target: TriggerTarget, operation: Operation) -> Refusal:
-        scope = self._scope(target, operation, self.runs_before)
+        before_write = self.runs_before(target, operation)
+        scope = self._scope(target, operation, before_write)
         wrong = (
             self._wrong_beginning(scope)
             if operation is Operation.INSERT
             else self._wrong_transition(scope)
         )
         sql = expression_sql(wrong)
-        condition = self._condition_sql(target, operation, before=self.runs_before)
+        condition = self._condition_sql(target, operation, before=before_write)
         if condition is not None:
             sql = f"({condition}) AND ({sql})"
         column = target.columns.by_attribute[self.column]

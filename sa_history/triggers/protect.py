@@ -75,7 +75,9 @@ class Protect(RefusingTrigger):
         return [
             Refusal(
                 operation,
-                self._condition_sql(target, operation, before=self.runs_before),
+                self._condition_sql(
+                    target, operation, before=self.runs_before(target, operation)
+                ),
                 reason=f"{reason} is protected",
                 hint=self.error_hint("Leave it as it is.", target),
             )

@@ -85,7 +85,8 @@ class ReadOnly(RefusingTrigger):
         columns = target.columns
         for name in (*self.columns, *self.exclude):
             columns.named("ReadOnly", name)
-        scope = self._scope(target, Operation.UPDATE, self.runs_before)
+        before = self.runs_before(target, Operation.UPDATE)
+        scope = self._scope(target, Operation.UPDATE, before)
         names = self.columns or tuple(
             name for name in scope.watched if name not in self.exclude
         )
@@ -94,9 +95,7 @@ class ReadOnly(RefusingTrigger):
                 f"{target.subject}: ReadOnly excludes every column; leave one"
             )
         changed = condition_sql(AnyChange(*names), scope)
-        condition = self._condition_sql(
-            target, Operation.UPDATE, before=self.runs_before
-        )
+        condition = self._condition_sql(target, Operation.UPDATE, before=before)
         if condition is not None:
             changed = f"({condition}) AND ({changed})"
         read_only = ", ".join(columns.column_name(name) for name in names)

@@ -10,6 +10,7 @@ from typing import ClassVar
 from sa_history._types import Deferrable, Level, Operation
 from sa_history.ddl.elements import PGFunction, PGTrigger, transition_tables
 from sa_history.definition.operations import Operations, Truncate
+from sa_history.definition.row_order import ROWS, operations_seen_by_row
 from sa_history.exc import DefinitionError, RefusedError
 from sa_history.sql.compose import Fragment, Joined, Literal, Raw, join
 from sa_history.sql.functions import refuse
@@ -21,6 +22,7 @@ from sa_history.triggers.transition_rows import (
     USE_COLUMN,
     holds_for_pair,
     rows_of,
+    truncated_rows,
 )
 from sa_history.util.arguments import as_names
 from sa_history.util.identifiers import unstorable
@@ -58,11 +60,13 @@ class _Part:
     """What one of several triggers has.
 
     :param operations: the operations that fire it.
+    :param by_row: whether it fires for each row.
     :param condition: the condition in its WHEN, SQL over ``OLD`` and ``NEW``; None for
         every row, or if the function looks for it.
     """
 
     operations: tuple[Operation, ...]
+    by_row: bool
     condition: str | None = None
 
     @property
@@ -76,7 +80,9 @@ class RefusingTrigger(TableTrigger):
     """The base of the triggers that refuse a change.
 
     At row level the conditions are in WHEN, and the function is called only to refuse.
-    At statement level the function looks at all rows of the statement, after it.
+    At statement level the function looks at all rows of the statement, after it; but at
+    the updates of a partitioned table, and at the changes of one that inherits, row by
+    row as well: PostgreSQL does not tell a trigger for each statement of all of them.
 
     :param deferrable: ``"deferred"`` refuses at the end of the transaction,
         ``"immediate"`` too if ``SET CONSTRAINTS`` says so; None refuses at once.
@@ -128,7 +134,7 @@ class RefusingTrigger(TableTrigger):
         """Return the function: it refuses, at statement level if it finds a row."""
         refusals = self.refusals(target)
         branches = {r.operation: self._branch(target, r) for r in refusals}
-        reads = any(self._reads_rows(refusal) for refusal in refusals)
+        reads = any(self._reads_rows(target, refusal) for refusal in refusals)
         if len(set(branches.values())) == 1:
             code = branches[refusals[0].operation]
         else:
@@ -155,7 +161,7 @@ class RefusingTrigger(TableTrigger):
         """Return one trigger for all operations without a condition, or several."""
         refusals = self.refusals(target)
         self._check_target(target, [refusal.operation for refusal in refusals])
-        parts = self._parts(refusals)
+        parts = self._parts(target, refusals)
         triggers = [
             self._trigger(target, part, part.name if len(parts) > 1 else "")
             for part in parts
@@ -174,7 +180,7 @@ class RefusingTrigger(TableTrigger):
             )
         return triggers
 
-    def _parts(self, refusals: list[Refusal]) -> list[_Part]:
+    def _parts(self, target: TriggerTarget, refusals: list[Refusal]) -> list[_Part]:
         """Return what its triggers have, without the one for TRUNCATE.
 
         A condition in WHEN and a transition table are of one operation; the operations
@@ -185,13 +191,14 @@ class RefusingTrigger(TableTrigger):
         for refusal in refusals:
             if refusal.operation is Operation.TRUNCATE:
                 continue
-            if self.level is Level.STATEMENT:
-                single.append(_Part((refusal.operation,)))
+            operations = (refusal.operation,)
+            if not self._looks_by_row(target, refusal.operation):
+                single.append(_Part(operations, by_row=False))
             elif refusal.condition is not None:
-                single.append(_Part((refusal.operation,), refusal.condition))
+                single.append(_Part(operations, True, refusal.condition))
             else:
-                shared += (refusal.operation,)
-        return [_Part(shared), *single] if shared else single
+                shared += operations
+        return [_Part(shared, by_row=True), *single] if shared else single
 
     def _check_target(self, target: TriggerTarget, operations: list[Operation]) -> None:
         owner, table = type(self).__name__, target.columns.table
@@ -210,7 +217,8 @@ class RefusingTrigger(TableTrigger):
                 "is none; leave deferrable out"
             )
         names = {column.name for column in table.columns}
-        if self.level is Level.STATEMENT and ROW_NUMBER in names:
+        by_row = self._looks_by_row(target, Operation.UPDATE)
+        if not by_row and ROW_NUMBER in names:
             raise DefinitionError(
                 f"{target.subject}: {table.name!r} has a column {ROW_NUMBER!r}, which "
                 "is what the rows of a statement are paired by; rename it, or give "
@@ -218,14 +226,14 @@ class RefusingTrigger(TableTrigger):
             )
 
     def _trigger(self, target: TriggerTarget, part: _Part, name: str) -> PGTrigger:
-        by_row = self.level is Level.ROW
+        by_row = part.by_row
         updates = Operation.UPDATE in part.operations
         columns = self.update_columns() if updates else ()
         return PGTrigger(
             name=target.trigger_name(name),
             table=target.relation,
             function=target.function,
-            timing="BEFORE" if self.runs_before else "AFTER",
+            timing="BEFORE" if by_row and self.deferrable is None else "AFTER",
             operations=part.operations,
             level=Level.ROW if by_row else Level.STATEMENT,
             columns=tuple(
@@ -238,18 +246,34 @@ class RefusingTrigger(TableTrigger):
             ),
         )
 
-    @property
-    def runs_before(self) -> bool:
-        """Whether it runs for a row before the row is written."""
-        return self.level is Level.ROW and self.deferrable is None
+    def runs_before(self, target: TriggerTarget, operation: Operation) -> bool:
+        """Return whether it runs for a row before the row is written.
 
-    def _reads_rows(self, refusal: Refusal) -> bool:
+        :param target: the table, and the names on it.
+        :param operation: the operation on a row.
+        """
+        return self._looks_by_row(target, operation) and self.deferrable is None
+
+    def statement_operations(self, target: TriggerTarget) -> frozenset[Operation]:
+        """Return the operations whose rows it looks at once for each statement.
+
+        :param target: the table, and the names on it.
+        """
+        refused = {refusal.operation for refusal in self.refusals(target)}
+        return ROWS.intersection(refused) - operations_seen_by_row(
+            target.columns.table, self.level
+        )
+
+    def _looks_by_row(self, target: TriggerTarget, operation: Operation) -> bool:
+        return operation in operations_seen_by_row(target.columns.table, self.level)
+
+    def _reads_rows(self, target: TriggerTarget, refusal: Refusal) -> bool:
         if refusal.operation is Operation.TRUNCATE:
             return refusal.condition is not None
-        return self.level is Level.STATEMENT
+        return not self._looks_by_row(target, refusal.operation)
 
     def _branch(self, target: TriggerTarget, refusal: Refusal) -> Fragment:
-        if not self._reads_rows(refusal):
+        if not self._reads_rows(target, refusal):
             return self._refuse(refusal, refusal.values)
         operation = refusal.operation
         condition = refusal.condition
@@ -258,9 +282,8 @@ class RefusingTrigger(TableTrigger):
             rows = Raw(PAIRS)
             condition = holds_for_pair(condition or "true")
         elif operation is Operation.TRUNCATE:
-            # With the rows of tables that inherit, which TRUNCATE ONLY leaves there:
-            # better one too many is refused than a protected row is gone.
-            rows = target.relation + Raw(" AS OLD")
+            # Better one too many is refused than a protected row is gone.
+            rows = truncated_rows(target.relation, may_be_left=True)
         else:
             row = "new" if operation.has_new else "old"
             rows = rows_of(operation, target.relation, row)

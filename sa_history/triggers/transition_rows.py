@@ -38,21 +38,31 @@ def rows_of(operation: Operation, table: Qualified, row: str) -> Fragment:
     :param row: ``"old"`` or ``"new"``.
     """
     if operation is Operation.TRUNCATE:
-        return truncated_rows(table)
+        return truncated_rows(table, may_be_left=False)
     rows = NEW_ROWS if row == "new" else OLD_ROWS
     return Raw(f"{rows} AS {row.upper()}")
 
 
-def truncated_rows(table: Qualified) -> Fragment:
+def truncated_rows(table: Qualified, may_be_left: bool) -> Fragment:
     """Return the FROM item with the rows that a TRUNCATE removes.
 
     They are those of the table itself, of its partitions, and of tables that inherit
     from it, unless it is TRUNCATE ONLY.
+
+    :param table: the table.
+    :param may_be_left: whether rows count of which that is not known.
     """
     # A trigger is not told of ONLY. But PostgreSQL has locked all tables that it will
     # truncate before it fires one. A table that this transaction has created, or whose
-    # definition it has changed, was locked by that: it counts as left out. pg_locks is
-    # only read if there are rows of others.
+    # definition it has changed, was locked by that: ONLY may leave its rows. pg_locks
+    # is only read if there are rows of others.
+    join, is_known = "", ""
+    if not may_be_left:
+        join = "\n          JOIN pg_class AS c ON c.oid = l.relation"
+        is_known = (
+            "\n            AND (c.relispartition"
+            " OR c.xmin <> pg_current_xact_id()::xid)"
+        )
     return Joined(
         (
             Raw("(SELECT * FROM "),
@@ -63,12 +73,11 @@ def truncated_rows(table: Qualified) -> Fragment:
                 "\n        OR every.tableoid IN ("
                 "\n          SELECT l.relation FROM pg_locks AS l"
                 "\n          JOIN pg_database AS d ON d.oid = l.database"
-                "\n          JOIN pg_class AS c ON c.oid = l.relation"
+                f"{join}"
                 "\n          WHERE d.datname = current_database()"
                 "\n            AND l.pid = pg_backend_pid() AND l.locktype = 'relation'"
                 "\n            AND l.mode = 'AccessExclusiveLock' AND l.granted"
-                "\n            AND (c.relispartition"
-                " OR c.xmin <> pg_current_xact_id()::xid)"
+                f"{is_known}"
                 "\n        )) AS OLD"
             ),
         )

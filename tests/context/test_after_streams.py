@@ -16,36 +16,12 @@ from sqlalchemy.util.concurrency import await_only
 
 import sa_history as history
 
+from .cursors import stream
+
 Seen = Callable[[], list[tuple[str, Any]]]
 InConnection = Callable[[Callable[[Connection], Any]], Any]
 USER = {"user": 7}
 INSERT = "INSERT INTO note (body) VALUES (%s)"
-
-
-def stream(
-    connection: Connection, size: int, last: int, by_its_class: bool = False
-) -> None:
-    """Read a stream of three rows, all or until the row of a number."""
-    driver: Any = connection.connection.driver_connection
-    is_async = isinstance(driver, psycopg.AsyncConnection)
-    plain = psycopg.AsyncCursor if is_async else psycopg.Cursor
-    cursor = plain(driver) if by_its_class else driver.cursor()
-    options = {} if size == 1 else {"size": size}
-    rows = cursor.stream("SELECT * FROM generate_series(1, 3)", **options)
-
-    async def read() -> None:
-        async for row in rows:
-            if row[0] == last:
-                break
-        await rows.aclose()
-
-    if is_async:
-        await_only(read())
-        return
-    for row in rows:
-        if row[0] == last:
-            break
-    rows.close()
 
 
 def by_returning(connection: Connection, note: Any) -> None:

@@ -171,8 +171,9 @@ def test_interruption_is_raised_as_it_is_where_the_driver_raises_another_error(
     assert seen() == [("b", None)]
 
 
+@pytest.mark.parametrize("rows", [1, 2], ids=["execute", "executemany"])
 def test_interruption_while_the_end_of_a_pipeline_is_sent_is_raised_and_no_more(
-    pg_engine: Engine, note: Any, seen: Seen
+    pg_engine: Engine, note: Any, seen: Seen, rows: int
 ) -> None:
     """As by a timeout of gevent, which comes wherever the driver waits."""
 
@@ -188,7 +189,7 @@ def test_interruption_while_the_end_of_a_pipeline_is_sent_is_raised_and_no_more(
         connection.execute(text("SELECT 1"))
         driver.wait = wait
         with history.context(connection, user=7), pytest.raises(Stopped):
-            connection.execute(insert(note).values(body="a"))
+            connection.execute(insert(note), [{"body": "a"}] * rows)
         assert driver.closed
     assert seen() == []
 

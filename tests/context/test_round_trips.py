@@ -28,7 +28,7 @@ from sqlalchemy.orm import Session
 import sa_history as history
 from tests.pgbouncer import PgBouncer
 
-from .cursors import execute, finished, made_of
+from .cursors import execute, finished, made_of, stream
 
 MARK = "mark-of-the-context"
 BY = {"user": MARK}
@@ -268,6 +268,69 @@ def test_settings_are_sent_once_in_a_transaction(
             core(connection, note)
             assert proxy.count()[1] == 1
             connection.commit()
+
+    through_proxy(work)
+
+
+def test_stream_costs_the_next_block_a_round_trip_and_no_other_one(
+    through_proxy: Callable[[Callable[[Connection], Any]], Any],
+    proxy: CountingProxy,
+    note: Any,
+) -> None:
+    """libpq leaves the mode of the stream by it."""
+
+    def work(connection: Connection) -> None:
+        connection.execute(text("SELECT 1"))
+        stream(connection, size=1, last=3)
+        proxy.count()
+        with history.context(connection, **BY):
+            text_without_parameters(connection, note)
+            assert proxy.count() == (2, 1)
+            with history.context(connection, inner=True):
+                text_without_parameters(connection, note)
+            assert proxy.count() == (1, 1)
+
+    through_proxy(work)
+
+
+def test_settings_are_sent_once_with_a_server_cursor_and_what_comes_after_it(
+    through_proxy: Callable[[Callable[[Connection], Any]], Any],
+    proxy: CountingProxy,
+    note: Any,
+) -> None:
+    def work(connection: Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        with history.context(connection, **BY):
+            proxy.count()
+            cursor = driver.cursor("named")
+            finished(cursor.execute("SELECT 1"))
+            finished(cursor.fetchall())
+            text_without_parameters(connection, note)
+            assert proxy.count()[1] == 1
+            finished(cursor.close())
+            connection.commit()
+
+    through_proxy(work)
+
+
+def test_server_cursor_in_autocommit_sends_nothing_that_its_transaction_has_not(
+    through_proxy: Callable[[Callable[[Connection], Any]], Any],
+    proxy: CountingProxy,
+) -> None:
+    """There is no transaction that the settings would be of."""
+
+    def work(connection: Connection) -> None:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        driver: Any = connection.connection.driver_connection
+        counts = []
+        for keys in ({}, BY):
+            with history.context(connection, **keys):
+                proxy.count()
+                cursor = driver.cursor("named", withhold=True)
+                finished(cursor.execute("SELECT 1"))
+                finished(cursor.close())
+                counts.append(proxy.count())
+        assert counts[0] == counts[1]
 
     through_proxy(work)
 

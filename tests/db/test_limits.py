@@ -303,7 +303,21 @@ def test_truncate_only_records_rows_of_a_child_that_the_transaction_has_locked(
 
 
 @pytest.mark.parametrize(
-    ("limit", "operations"), [("", "DI"), ("LIMIT 1", "ID")], ids=["all", "part"]
+    ("statement", "operations"),
+    [
+        (
+            "WITH moved AS (UPDATE stock SET id = id + 10 RETURNING *)"
+            " INSERT INTO stock SELECT id - 10, amount FROM moved LIMIT 1",
+            "IU",
+        ),
+        (
+            "WITH gone AS (DELETE FROM stock WHERE id < 3 RETURNING *)"
+            " UPDATE stock SET id = 1 FROM (SELECT FROM gone LIMIT 1) AS g"
+            " WHERE id = 3",
+            "UD",
+        ),
+    ],
+    ids=["move", "move-to"],
 )
 def test_a_with_that_is_not_read_to_its_end_comes_after_its_statement(
     base: type[DeclarativeBase],
@@ -311,7 +325,7 @@ def test_a_with_that_is_not_read_to_its_end_comes_after_its_statement(
     pg_session: Session,
     recorded: Recorded,
     level: str,
-    limit: str,
+    statement: str,
     operations: str,
 ) -> None:
     """PostgreSQL fires its triggers for each statement in the order they end."""
@@ -323,14 +337,10 @@ def test_a_with_that_is_not_read_to_its_end_comes_after_its_statement(
         amount: Mapped[int]
 
     create_all()
-    run(pg_session, "INSERT INTO stock VALUES (1, 1), (2, 2)")
-    run(
-        pg_session,
-        "WITH gone AS (DELETE FROM stock RETURNING *)"
-        f" INSERT INTO stock SELECT id, amount + 100 FROM gone {limit}",
-    )
-    found = [event[1] for event in recorded(Stock, "id") if event[2] == 1]
-    assert found == ["I", *(operations if level == "statement" else "DI")]
+    run(pg_session, "INSERT INTO stock VALUES (1, 1), (2, 2), (3, 3)", statement)
+    left = recorded(Stock, "id", "pgh_old_key")[3:]
+    found = "".join(op for _, op, key, old, _ in left if 1 in (key, *(old or ())))
+    assert found == (operations if level == "statement" else operations[::-1])
 
 
 def test_truncate_is_recorded_of_partitions_that_the_model_does_not_know(

@@ -57,6 +57,30 @@ def test_a_name_that_somebody_else_has_taken_is_left_to_them(
     assert check(pg_engine, installed) == []
 
 
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_a_connection_that_cannot_see_what_others_install_is_refused(
+    level: str, installed: MetaData, pg_engine: Engine, run: Run
+) -> None:
+    """The wait for them would take its snapshot, from before they were done."""
+    run("DROP FUNCTION account_event_record CASCADE")
+    isolated = pg_engine.execution_options(isolation_level=level)
+    with isolated.connect() as connection:
+        for change in (install, uninstall):
+            with pytest.raises(InstallError) as refused:
+                change(connection, installed)
+        assert str(refused.value) == (
+            f"nothing was changed: the connection's transaction is {level}, which does "
+            "not see what others install meanwhile; give an engine, or a connection "
+            'with isolation_level="READ COMMITTED"'
+        )
+        assert check(connection, installed) != []
+    install(isolated, installed)
+    uncommitted = pg_engine.execution_options(isolation_level="READ UNCOMMITTED")
+    with uncommitted.connect() as connection:
+        assert install(connection, installed) == []
+        assert check(connection, installed) == []
+
+
 @pytest.mark.parametrize("state", ["ALWAYS", "REPLICA"])
 def test_a_trigger_goes_on_firing_where_it_was_told_to(
     state: str, installed: MetaData, pg_engine: Engine, run: Run, objects: Objects

@@ -209,6 +209,77 @@ def test_labels_are_a_list(shop: SimpleNamespace) -> None:
         AggregateEvent.select(shop.Maker, labels="snapshot")
 
 
+@pytest.mark.parametrize("kind", ["context", "id", "metadata"])
+def test_events_of_a_context_are_also_those_of_its_copies_and_of_what_is_within_it(
+    shop: SimpleNamespace, pg_session: Session, base: type[DeclarativeBase], kind: str
+) -> None:
+    """A transaction that has other keys than an earlier one stores a copy."""
+    Product = shop.Product
+
+    def price(number: int) -> None:
+        pg_session.execute(
+            update(Product).where(Product.id == number).values(price=number + 100)
+        )
+        pg_session.commit()
+
+    with history.context(pg_session, user=7) as block:
+        price(1)
+        history.annotate(pg_session, reason="more")
+        price(3)
+        with history.context(pg_session, step="inner"):
+            price(4)
+    with history.context(pg_session, user=8):
+        pg_session.execute(update(Product).where(Product.id == 1).values(price=1))
+        pg_session.commit()
+    first, copied, inner = (
+        pg_session.scalars(Product.events.of(number).last()).one().pgh_context
+        for number in (1, 3, 4)
+    )
+    first = pg_session.get_one(type(copied), block.id)
+    assert len({first.id, copied.id, inner.id}) == 3
+    of_block = {"context": block, "id": block.id, "metadata": {"user": 7}}[kind]
+    found = pg_session.execute(AggregateEvent.select(base, context=of_block)).all()
+    assert [(row.pgh_obj_model, row.pgh_obj_id) for row in found] == [
+        ("Product", "1"),
+        ("Product", "3"),
+        ("Product", "4"),
+    ]
+    of_copy = {"context": copied, "id": copied.id, "metadata": {"reason": "more"}}[kind]
+    found = pg_session.execute(AggregateEvent.select(Product, context=of_copy)).all()
+    assert [row.pgh_obj_id for row in found][:1] == ["3"]
+
+
+def test_events_within_a_context_are_found_by_indexes(
+    shop: SimpleNamespace, pg_session: Session, base: type[DeclarativeBase]
+) -> None:
+    contexts = base.metadata.tables["pghistory_context"]
+    events = shop.Product.events.table
+    filled = (
+        f"INSERT INTO {contexts.name} (id, metadata, parent_id)"
+        " SELECT md5(n::text)::uuid, '{}', CASE WHEN n % 10 = 0 THEN"
+        " md5((n - 1)::text)::uuid END FROM generate_series(1, 60000) AS n",
+        f"INSERT INTO {events.name} (pgh_label, pgh_op, pgh_xact_id, pgh_obj_id, id,"
+        " pgh_context_id) SELECT 'snapshot', 'U', n, n, n, md5(n::text)::uuid"
+        " FROM generate_series(1, 60000) AS n",
+        f"ANALYZE {contexts.name}, {events.name}",
+    )
+    for statement in filled:
+        pg_session.execute(text(statement))
+    wanted = pg_session.scalar(
+        select(contexts.c.parent_id).where(contexts.c.parent_id.is_not(None)).limit(1)
+    )
+    statement = AggregateEvent.select(shop.Product, shop.Maker, context=wanted)
+    assert len(pg_session.execute(statement).all()) == 2
+    connection = pg_session.connection()
+    written = statement.compile(connection, compile_kwargs={"literal_binds": True})
+    lines = connection.exec_driver_sql(f"EXPLAIN {written}").scalars()
+    plan = "\n".join(lines)
+    assert "ix_pghistory_context_parent_id" in plan
+    assert "ix_product_event_pgh_context_id" in plan
+    assert "Seq Scan on pghistory_context" not in plan
+    assert "Seq Scan on product_event" not in plan
+
+
 def test_events_of_a_transaction_and_of_keys_of_a_context(
     shop: SimpleNamespace, pg_session: Session, base: type[DeclarativeBase]
 ) -> None:

@@ -24,6 +24,7 @@ from sa_history.capture.recording import (
     record_function,
     record_triggers,
 )
+from sa_history.capture.statement_order import KeyColumn
 from sa_history.definition.row_order import ROWS
 from sa_history.sql.compose import Fragment, Qualified, Raw
 
@@ -132,6 +133,48 @@ BEGIN
 END
 """
     )
+
+
+def test_a_deletion_looks_for_rows_only_if_it_was_made_before_the_last_insert() -> None:
+    key = (KeyColumn("id", "pgh_obj_id", True), KeyColumn('k"', 'k"', False))
+    captured = capture(INSERTED, DELETED, level="statement", key=key)
+    text = body(captured)
+    assert text.startswith(
+        "\n#variable_conflict use_column\n"
+        "DECLARE\n  pgh_deleted text;\n  pgh_found text;\nBEGIN\n"
+    )
+    count = "pg_stat_get_xact_tuples_deleted(TG_RELID)"
+    assert (
+        "  IF TG_OP = 'INSERT' THEN\n"
+        f"    IF {count} > 0 THEN\n"
+        "      pgh_deleted := set_config('pghistory.deleted_rows_' || TG_RELID, "
+        f"{count}::text, true);\n"
+        "    END IF;\n"
+        "    INSERT INTO"
+    ) in text
+    assert (
+        "  ELSIF TG_OP = 'DELETE' THEN\n"
+        "    IF current_setting('pghistory.deleted_rows_' || TG_RELID, true) = "
+        f"{count}::text THEN\n"
+        """      SELECT concat_ws(', ', OLD."id", OLD."k""\") INTO pgh_found\n"""
+        "        FROM old_rows AS OLD\n"
+        '        JOIN "public"."note" AS again ON'
+        ' again."id" OPERATOR(pg_catalog.=) OLD."id" AND'
+        """ again."k""\"::text OPERATOR(pg_catalog.=) OLD."k""\"::text\n"""
+        '        JOIN "h"."event" AS event ON'
+        ' event."pgh_obj_id" OPERATOR(pg_catalog.=) again."id" AND'
+        """ event."k""\"::text OPERATOR(pg_catalog.=) again."k""\"::text\n"""
+    ) in text
+    plain = body(replace(captured, key=()))
+    assert "DECLARE" not in plain
+    for unchecked in (
+        capture(INSERTED, DELETED, level="row", key=key),
+        capture(INSERTED, level="statement", key=key),
+        capture(DELETED, level="statement", key=key),
+        replace(captured, row_operations=ROWS - {INSERT}),
+        replace(captured, row_operations=ROWS - {DELETE}),
+    ):
+        assert body(unchecked) == body(replace(unchecked, key=()))
 
 
 def test_a_row_is_recorded_by_the_values_of_each_tracker() -> None:

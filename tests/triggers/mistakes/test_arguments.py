@@ -46,7 +46,10 @@ from tests.triggers.mistakes.helpers import WAY
         ),
         (lambda: Protect(Delete, level="rows"), "Protect: level is .* got 'rows'"),
         (lambda: Protect(Delete, level=None), "level is .* got None"),
-        (lambda: SoftDelete("x", level="statement"), 'SoftDelete .* level is "row"'),
+        (
+            lambda: SoftDelete("x", level="statement"),
+            'SoftDelete runs once for each row, so its level is "row", got \'statement',
+        ),
         (lambda: Versioned("x", level="statement"), 'Versioned .* level is "row"'),
         (lambda: Touch("x", level="statement"), 'Touch .* level is "row"'),
         (

@@ -20,8 +20,24 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from sa_history import Delete, Insert, Protect, ReadOnly, Update, attach, new, old
-from sa_history.exc import ProtectedError, ReadOnlyError, RefusedError
+from sa_history import (
+    FSM,
+    Delete,
+    Insert,
+    Protect,
+    ReadOnly,
+    Update,
+    attach,
+    new,
+    old,
+)
+from sa_history.exc import (
+    ProtectedError,
+    ReadOnlyError,
+    RefusedError,
+    TransitionError,
+)
+from sa_history.install import check, install
 
 Attempt = Callable[..., "type[RefusedError] | None"]
 CreateAll = Callable[[], None]
@@ -33,16 +49,27 @@ def reading(
 ) -> Callable[..., Any]:
     """Make a table in two parts, for days below 10 and above, with these triggers."""
 
-    def make(*triggers: Any) -> Any:
+    def make(*triggers: Any, is_known: bool = True) -> Any:
         @attach(*triggers)
         class Reading(base):  # type: ignore[misc, valid-type]
             __tablename__ = "reading"
-            __table_args__ = {"postgresql_partition_by": "RANGE (day)"}
+            __table_args__ = {
+                "postgresql_partition_by": "RANGE (day)" if is_known else None
+            }
             day: Mapped[int] = mapped_column(primary_key=True)
             value: Mapped[int]
             place: Mapped[str] = mapped_column(default="here")
 
+        if not is_known:
+            with pg_engine.begin() as connection:
+                connection.execute(
+                    text(
+                        "CREATE TABLE reading (day int PRIMARY KEY, value int NOT NULL,"
+                        " place varchar NOT NULL) PARTITION BY RANGE (day)"
+                    )
+                )
         create_all()
+        install(pg_engine, base)
         with pg_engine.begin() as connection:
             part = "CREATE TABLE {} PARTITION OF reading FOR VALUES FROM ({}) TO ({})"
             connection.execute(text(part.format("early", 0, 10)))
@@ -98,16 +125,164 @@ def test_move_to_another_partition_is_a_deletion_at_row_level_only(
     assert moved is (ProtectedError if level == "row" else None)
 
 
-def test_write_to_a_partition_itself_is_refused_at_row_level_only(
+def test_deletion_from_a_partition_itself_is_refused_at_row_level_only(
     reading: Any, attempt: Attempt, level: str
 ) -> None:
     """The trigger of a statement is the named table's, which has none."""
     reading(Protect(Delete, level=level), ReadOnly("place", level=level))
-    by_row = level == "row"
-    assert attempt("UPDATE early SET place = 'x'") is (
-        ReadOnlyError if by_row else None
+    assert attempt("UPDATE early SET place = 'x'") is ReadOnlyError
+    assert attempt("DELETE FROM early") is (ProtectedError if level == "row" else None)
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["known", "unknown"])
+def test_row_that_merge_moves_to_another_partition_is_looked_at(
+    reading: Any, attempt: Attempt, pg_engine: Engine, level: str, is_known: bool
+) -> None:
+    """PostgreSQL tells a trigger for each statement nothing of it."""
+    model = reading(
+        ReadOnly("place", level=level),
+        Protect(Update, condition=new.value < old.value, name="falls", level=level),
+        Protect(Delete, level=level),
+        is_known=is_known,
     )
-    assert attempt("DELETE FROM early") is (ProtectedError if by_row else None)
+    merge = (
+        "MERGE INTO reading AS r USING (VALUES (1), (5)) AS v (day) ON r.day = v.day"
+        " WHEN MATCHED THEN UPDATE SET day = r.day + 10, {}"
+    )
+    seen = level == "row" or is_known
+    assert attempt(merge.format("place = 'x'")) is (ReadOnlyError if seen else None)
+    assert attempt(merge.format("value = 0")) is (ProtectedError if seen else None)
+    moved = attempt(merge.format("value = 9"))
+    assert moved is (ProtectedError if level == "row" else None)
+    found = [(f.problem, f.kind, f.name) for f in check(pg_engine, model.metadata)]
+    bypassed = ("bypassed", "table", "public.reading")
+    assert found == ([] if seen else [bypassed, bypassed])
+
+
+def test_triggers_of_an_older_version_on_a_partitioned_table_are_found(
+    reading: Any, attempt: Attempt, pg_engine: Engine, pg_session: Session
+) -> None:
+    """They looked at updates once for each statement."""
+    model = reading(ReadOnly("place", level="statement"))
+    assert check(pg_engine, model.metadata) == []
+    for statement in (
+        "DROP TRIGGER reading_read_only ON reading",
+        "CREATE TRIGGER reading_read_only AFTER UPDATE ON reading"
+        " REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows"
+        " FOR EACH STATEMENT EXECUTE FUNCTION reading_read_only()",
+        "COMMENT ON TRIGGER reading_read_only ON reading IS 'sa_history:0123456789'",
+    ):
+        pg_session.execute(text(statement))
+    pg_session.commit()
+    (found,) = check(pg_engine, model.metadata)
+    assert (found.problem, found.kind) == ("outdated", "trigger")
+    install(pg_engine, model.metadata)
+    assert check(pg_engine, model.metadata) == []
+    assert attempt("UPDATE reading SET place = 'x'") is ReadOnlyError
+
+
+def test_row_of_a_table_that_inherits_is_looked_at_through_the_parent(
+    base: type[DeclarativeBase],
+    create_all: CreateAll,
+    pg_engine: Engine,
+    pg_session: Session,
+    attempt: Attempt,
+    level: str,
+) -> None:
+    """PostgreSQL fires the triggers for each statement of the table it names only."""
+    pg_session.execute(
+        text("CREATE TABLE every (id int PRIMARY KEY, name varchar, state varchar)")
+    )
+    pg_session.commit()
+
+    @attach(
+        Protect(Delete, condition=old.name == "a", level=level),
+        Protect(Insert, condition=new.name == "x", level=level),
+        ReadOnly("name", level=level),
+        FSM("state", transitions=[("new", "old")], initial=["new"], level=level),
+    )
+    class Piece(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "piece"
+        __table_args__ = {"postgresql_inherits": "every"}
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str]
+        state: Mapped[str]
+
+    create_all()
+    pg_session.execute(
+        text("INSERT INTO piece VALUES (1, 'a', 'new'), (2, 'b', 'new')")
+    )
+    pg_session.commit()
+    assert check(pg_engine, base) == []
+    assert attempt("DELETE FROM every") is ProtectedError
+    assert attempt("UPDATE every SET name = 'c'") is ReadOnlyError
+    assert attempt("UPDATE every SET state = 'lost'") is TransitionError
+    assert attempt("INSERT INTO piece VALUES (3, 'x', 'new')") is ProtectedError
+    assert attempt("INSERT INTO piece VALUES (3, 'c', 'old')") is TransitionError
+    assert attempt("UPDATE every SET state = 'old'") is None
+    assert attempt("DELETE FROM every WHERE id = 2") is None
+
+
+def test_table_that_inherits_in_the_database_only_is_found(
+    base: type[DeclarativeBase],
+    create_all: CreateAll,
+    pg_engine: Engine,
+    pg_session: Session,
+) -> None:
+    @attach(Protect(Delete, level="statement"), Protect(Insert, level="statement"))
+    class Piece(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "piece"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    create_all()
+    for statement in (
+        "CREATE TABLE every (id int NOT NULL)",
+        "ALTER TABLE piece INHERIT every",
+    ):
+        pg_session.execute(text(statement))
+    pg_session.commit()
+    (found,) = check(pg_engine, base)
+    assert (found.problem, found.kind, found.name) == (
+        "bypassed",
+        "table",
+        "public.piece",
+    )
+    assert found.advice == (
+        "the trigger 'protect_delete' does not see a statement that names every; give "
+        'it level="row"'
+    )
+
+
+def test_truncate_only_leaves_protected_rows_of_a_table_that_inherits(
+    base: type[DeclarativeBase],
+    create_all: CreateAll,
+    pg_session: Session,
+    attempt: Attempt,
+    level: str,
+) -> None:
+    @attach(Protect(Delete, condition=old.name == "a", level=level))
+    class Every(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "every"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str]
+
+    create_all()
+    for statement in (
+        "CREATE TABLE piece () INHERITS (every)",
+        "INSERT INTO every VALUES (1, 'b')",
+        "INSERT INTO piece VALUES (2, 'a')",
+    ):
+        pg_session.execute(text(statement))
+    pg_session.commit()
+    assert attempt("TRUNCATE every") is ProtectedError
+    assert attempt("TRUNCATE ONLY every") is None
+    # Whoever has changed a table in the same transaction has locked it already.
+    pg_session.execute(text("ALTER TABLE piece ADD COLUMN more int"))
+    with pytest.raises(ProtectedError):
+        pg_session.execute(text("TRUNCATE every"))
+    pg_session.rollback()
+    pg_session.execute(text("DROP TABLE piece"))
+    pg_session.commit()
 
 
 @pytest.mark.parametrize(
@@ -127,7 +302,7 @@ def test_rows_that_cannot_be_paired_are_refused(
     error: type[RefusedError],
 ) -> None:
     """A trigger of a partition leaves out a row that an UPDATE moves there."""
-    reading(trigger)
+    reading(trigger, is_known=False)
     for statement in (
         "CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS"
         " $$ BEGIN RETURN NULL; END $$",

@@ -133,7 +133,8 @@ class ContextCursor(ContextMixin, psycopg.Cursor[Any]):
                     psycopg.Pipeline.is_supported()
                     and not self._is_autocommit_statement()
                 ):
-                    with self.connection.pipeline():
+                    with self.connection.pipeline() as pipeline:
+                        end_with_sync(pipeline)
                         set_config(self.connection, self.connection_state, settings)
                         super().executemany(query, params_seq, **options)
                     self.connection_state.mark_sent(settings)

@@ -132,7 +132,8 @@ class AsyncContextCursor(ContextMixin, psycopg.AsyncCursor[Any]):
                     psycopg.AsyncPipeline.is_supported()
                     and not self._is_autocommit_statement()
                 ):
-                    async with self.connection.pipeline():
+                    async with self.connection.pipeline() as pipeline:
+                        end_with_sync(pipeline)
                         await set_config_async(
                             self.connection, self.connection_state, settings
                         )
