@@ -24,9 +24,10 @@ from werkzeug.wrappers import Response
 
 from sa_history.contexts.context import context
 from sa_history.exc import DefinitionError, HistoryError
-from sa_history.flask.entries import Entry, Masks, as_text, changed
+from sa_history.flask.entries import Entry, Masks, changed
 from sa_history.flask.queries import Filters, Found, Timeline, as_time
 from sa_history.tracking.event_class import Event
+from sa_history.tracking.value_text import as_text
 
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import enum
+import html
+import ipaddress
+import json
+import re
+import uuid
 from collections.abc import Callable
 from decimal import Decimal
 from types import SimpleNamespace
@@ -19,7 +25,7 @@ from sqlalchemy import (
     insert,
     update,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, Range
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -274,13 +280,125 @@ def test_a_diff_is_shown_as_text_and_as_html() -> None:
     diff = Diff({"na&me": ("a", "<b>"), "price": (None, Decimal("1.5")), "x": ("", 1)})
     assert diff.text().splitlines() == [
         "na&me: a -> <b>",
-        "price: None -> Decimal('1.5')",
+        "price: — -> 1.5",
         "x:  -> 1",
     ]
     shown = diff.html()
     assert '<th scope="row">na&amp;me</th><td><del>a</del></td>' in shown
     assert "<td><ins>&lt;b&gt;</ins></td>" in shown
-    assert "Decimal(&#x27;1.5&#x27;)" in shown
+    assert "<td><del>—</del></td><td><ins>1.5</ins></td>" in shown
     assert Diff({}).text() == ""
     assert repr(Diff({"a": (1, 2)})) == "Diff({'a': (1, 2)})"
     assert (len(diff), "x" in diff, diff["x"]) == (3, True, ("", 1))
+
+
+def test_whatever_is_in_a_value_is_escaped_in_html() -> None:
+    odd = "<&>\"'"
+    for value in (odd, [odd], {odd: odd}, Range(odd, odd)):
+        shown = Diff({odd: (value, None)}).html(max_length=None)
+        text_only = re.sub(
+            r"</?(table|thead|tbody|tr|th|td|del|ins)( [^<>]*)?>", "", shown
+        )
+        assert not {*"<>\"'"} & {*text_only}
+        assert "&lt;&amp;&gt;" in shown
+
+
+class Size(enum.Enum):
+    SMALL = "small"
+
+
+class Color(str, enum.Enum):
+    RED = "red"
+
+
+class Rank(enum.IntEnum):
+    FIRST = 1
+
+
+NOON = datetime.datetime(2026, 1, 2, 12, 0, 0)
+VALUES: dict[str, tuple[Any, str, Any]] = {
+    "none": (None, "—", None),
+    "text": ("a b", "a b", "a b"),
+    "lines": ("a\nb\r\n", "a⏎b⏎", "a\nb\r\n"),
+    "true": (True, "true", True),
+    "false": (False, "false", False),
+    "integer": (2**70, str(2**70), 2**70),
+    "float": (0.1, "0.1", 0.1),
+    "float_nan": (float("nan"), "NaN", "NaN"),
+    "float_infinity": (-float("inf"), "-Infinity", "-Infinity"),
+    "numeric": (Decimal("1.50"), "1.50", "1.50"),
+    "numeric_exponent": (Decimal("1.5E+3"), "1500", "1500"),
+    "numeric_small": (Decimal("1E-9"), "0.000000001", "0.000000001"),
+    "numeric_nan": (Decimal("NaN"), "NaN", "NaN"),
+    "date": (datetime.date(2026, 1, 2), "2026-01-02", "2026-01-02"),
+    "time": (datetime.time(9, 5), "09:05:00", "09:05:00"),
+    "timestamp": (NOON, "2026-01-02 12:00:00", "2026-01-02T12:00:00"),
+    "timestamp_zone": (
+        NOON.replace(tzinfo=datetime.timezone.utc),
+        "2026-01-02 12:00:00+00:00",
+        "2026-01-02T12:00:00+00:00",
+    ),
+    "interval": (
+        datetime.timedelta(days=1, hours=2),
+        "1 day, 2:00:00",
+        "1 day, 2:00:00",
+    ),
+    "interval_negative": (datetime.timedelta(hours=-1), "-1:00:00", "-1:00:00"),
+    "enum": (Size.SMALL, "small", "small"),
+    "enum_of_text": (Color.RED, "red", "red"),
+    "enum_of_numbers": (Rank.FIRST, "1", 1),
+    "uuid": (uuid.UUID(int=7), str(uuid.UUID(int=7)), str(uuid.UUID(int=7))),
+    "bytes": (b"\0\xff", r"\x00ff", r"\x00ff"),
+    "address": (ipaddress.ip_address("10.0.0.1"), "10.0.0.1", "10.0.0.1"),
+    "range": (Range(1, 3), "[1,3)", "[1,3)"),
+    "json": ({"ä": [1, None, True]}, '{"ä": [1, null, true]}', {"ä": [1, None, True]}),
+    "array": (
+        [datetime.date(2026, 1, 2), None, Size.SMALL, Decimal("1.0"), b"a"],
+        '["2026-01-02", null, "small", "1.0", "\\\\x61"]',
+        ["2026-01-02", None, "small", "1.0", r"\x61"],
+    ),
+    "array_nan": ([float("nan")], "[NaN]", ["NaN"]),
+    "tuple": ((1, (2,)), "[1, [2]]", [1, [2]]),
+}
+"""Values with how they are shown, and what they are as JSON."""
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_value_is_shown_as_a_person_reads_it_and_has_a_type_of_json(
+    name: str,
+) -> None:
+    value, shown, as_json = VALUES[name]
+    diff = Diff({"x": (value, "other")})
+    assert diff.text() == f"x: {shown} -> other"
+    assert f"<del>{html.escape(shown)}</del>" in diff.html()
+    assert diff.as_json() == {"x": {"before": as_json, "after": "other"}}
+    sent = json.dumps(diff.as_json(), allow_nan=False)
+    assert json.loads(sent) == diff.as_json()
+    assert type(diff.as_json()["x"]["before"]) is type(as_json)
+
+
+def test_long_values_are_shortened_to_where_they_differ() -> None:
+    same = "a" * 300
+    diff = Diff(
+        {"x": (f"{same}b{same}", f"{same}c"), "y": (same, None), "z": (b"a" * 99, b"")}
+    )
+    before, after = diff.text().splitlines()[0].removeprefix("x: ").split(" -> ")
+    assert before == "…" + "a" * 25 + "b" + "a" * 74 + "…"
+    assert after == "…" + "a" * 25 + "c"
+    assert diff.text().splitlines()[1] == f"y: {'a' * 100}… -> —"
+    assert diff.text().splitlines()[2] == rf"z: \x{'61' * 49}… -> \x"
+    assert diff.text(max_length=4).splitlines()[0] == "x: …abaa… -> …ac"
+    assert f"<del>{same}b{same}</del>" in diff.html(max_length=None)
+    assert "<del>…abaa…</del>" in diff.html(max_length=4)
+    assert diff.as_json()["x"]["before"] == f"{same}b{same}"
+
+
+def test_a_diff_of_stored_values_can_be_sent_as_json(
+    shop: SimpleNamespace, pg_session: Session
+) -> None:
+    first, *_, last = pg_session.scalars(shop.Product.events.of(1).select())
+    assert history.diff(first, last).as_json() == {
+        "price": {"before": 5, "after": 6},
+        "note": {"before": "n", "after": "m"},
+        "maker_id": {"before": 1, "after": 2},
+    }
