@@ -25,6 +25,7 @@ from sa_history.capture.options import TrackingOptions
 from sa_history.definition.columns import TrackedColumns
 from sa_history.exc import DefinitionError
 from sa_history.tracking.diff import Diff
+from sa_history.tracking.editing import refuse_changes_of
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.restore import restore
 from sa_history.tracking.versions import diff_to_previous
@@ -201,6 +202,8 @@ def _map(tracking: Tracking) -> None:
             f"{tracking.subject}: its events cannot be mapped to "
             f"{tracking.event_class.__name__}: {error}"
         ) from error
+    if not tracking.options.append_only:
+        refuse_changes_of(tracking.event_class)
 
 
 def _properties(tracking: Tracking) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import datetime
 import enum
 import json
 import math
-import os
 import re
 from decimal import Decimal
 from typing import Any
@@ -64,7 +63,9 @@ def as_texts_that_differ(
     texts = [_LINE_BREAK.sub("⏎", as_text(value)) for value in (before, after)]
     if max_length is None:
         return texts[0], texts[1]
-    same = len(os.path.commonprefix(texts))
+    pairs = enumerate(zip(*texts, strict=False))
+    shorter = min(map(len, texts))
+    same = next((n for n, (one, other) in pairs if one != other), shorter)
     # Some of what they have in common, so that the place can be found.
     start = max(0, same - max_length // 4) if same >= max_length else 0
     one, other = (_shortened(text, start, max_length) for text in texts)

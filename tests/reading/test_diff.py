@@ -18,14 +18,18 @@ from typing import Any
 import pytest
 from sqlalchemy import (
     Column,
+    Engine,
+    ForeignKey,
     Integer,
+    Numeric,
     Table,
     Text,
     delete,
     insert,
+    text,
     update,
 )
-from sqlalchemy.dialects.postgresql import JSONB, Range
+from sqlalchemy.dialects.postgresql import INTERVAL, JSONB, Range
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -274,6 +278,158 @@ def test_a_diff_of_an_async_session_is_made_in_run_sync(
             return await session.run_sync(lambda _: event.diff["price"])
 
     assert asyncio.run(main()) == (5, 6)
+
+
+def test_an_event_can_be_compared_with_the_row_as_it_is_now(
+    shop: SimpleNamespace, in_session: Callable[[Callable[[Session], Any]], Any]
+) -> None:
+    def compared(session: Session) -> Any:
+        tea = session.get_one(shop.Product, 1)
+        first, *_, last = session.scalars(tea.events.select()).all()
+        assert history.diff(last, tea) == history.diff(tea, last) == {}
+        forth, back = history.diff(first, tea), history.diff(tea, first)
+        assert back == {name: (now, was) for name, (was, now) in forth.items()}
+        cup_event = session.scalars(shop.Product.events.of(2).first()).one()
+        assert history.diff(cup_event, tea)["id"] == (2, 1), "of another row"
+        return forth
+
+    assert in_session(compared) == {
+        "price": (5, 6),
+        "note": ("n", "m"),
+        "maker_id": (1, 2),
+    }
+
+
+def test_the_row_of_now_is_compared_after_a_flush_as_a_query_reads_it(
+    shop: SimpleNamespace, pg_session: Session, pg_engine: Engine
+) -> None:
+    pot = pg_session.get_one(shop.Product, 3)
+    last = pg_session.scalars(pot.events.last()).one()
+    pot.price = 7
+    with pg_session.no_autoflush:
+        assert history.diff(last, pot) == {}, "the database does not have it yet"
+    assert pot.price == 7
+    assert history.diff(last, pot) == {"price": (20, 7)}
+    pg_session.commit()
+    assert pot.price == 7
+    with Session(pg_engine) as other:
+        run(other, update(shop.Product).where(shop.Product.id == 3).values(price=8))
+    assert history.diff(last, pot) == {"price": (20, 8)}, "not by the object"
+    pot.id = 9
+    assert history.diff(last, pot) == {"id": (3, 9), "price": (20, 8)}
+
+
+def test_the_row_of_now_is_compared_by_what_the_database_calls_a_change(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    in_session: Callable[[Callable[[Session], Any]], Any],
+) -> None:
+    @track()
+    class Typed(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "typed"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        sum: Mapped[Decimal] = mapped_column("Sum %'\"", Numeric)
+        data: Mapped[Any] = mapped_column(JSONB, nullable=True)
+        wait = mapped_column(INTERVAL)
+
+    create_all()
+
+    def compared(session: Session) -> Any:
+        row = Typed(id=1, sum=Decimal("1.0"), data=1)
+        row.wait = datetime.timedelta(days=30)
+        session.add(row)
+        session.commit()
+        event = session.scalars(row.events.last()).one()
+        unchanged = history.diff(event, row)
+        table = Typed.__table__
+        values = {table.c[1]: Decimal("1.00"), table.c.data: True}
+        wait = {table.c.wait: text("interval '1 month'")}
+        session.execute(update(table).values({**values, **wait}))
+        return unchanged, history.diff(event, row)
+
+    unchanged, changed = in_session(compared)
+    assert unchanged == {}
+    assert {name: (repr(a), repr(b)) for name, (a, b) in changed.items()} == {
+        "sum": ("Decimal('1.0')", "Decimal('1.00')"),
+        "data": ("1", "True"),
+        "wait": ("datetime.timedelta(days=30)",) * 2,
+    }
+
+
+def test_an_event_with_some_columns_is_compared_with_these_of_the_row(
+    thing: Any, pg_session: Session
+) -> None:
+    Thing = thing(AfterInsert, AfterUpdate(columns=["a"], label="a"))
+    run(
+        pg_session,
+        insert(Thing).values(id=1, a=1, b=1),
+        update(Thing).values(a=2, b=2),
+    )
+    first, second = pg_session.scalars(Thing.events.select()).all()
+    row = pg_session.get_one(Thing, 1)
+    assert history.diff(first, row) == {"a": (1, 2), "b": (1, 2)}
+    assert history.diff(second, row) == {}
+
+
+def test_each_table_of_joined_inheritance_is_compared_with_its_events(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
+) -> None:
+    @track()
+    class Person(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "person"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str]
+
+    @track()
+    class Manager(Person):
+        __tablename__ = "manager"
+        person_id: Mapped[int] = mapped_column(
+            ForeignKey("person.id"), primary_key=True
+        )
+        grade: Mapped[int]
+
+    create_all()
+    eve = Manager(id=7, name="Eve", grade=1)
+    pg_session.add(eve)
+    pg_session.commit()
+    person = pg_session.scalars(Person.events.last()).one()
+    manager = pg_session.scalars(Manager.events.last()).one()
+    eve.name, eve.grade = "Eva", 2
+    assert history.diff(person, eve) == {"name": ("Eve", "Eva")}
+    assert history.diff(eve, manager) == {"grade": (2, 1)}
+    with pytest.raises(EventsError, match="is not a Manager; give one that is"):
+        history.diff(manager, Person(id=7))
+
+
+def test_rows_of_now_that_cannot_be_read_are_refused(
+    shop: SimpleNamespace, pg_session: Session, pg_async_engine: AsyncEngine
+) -> None:
+    tea = pg_session.get_one(shop.Product, 1)
+    maker = pg_session.get_one(shop.Maker, 1)
+    event = pg_session.scalars(tea.events.last()).one()
+    with pytest.raises(EventsError, match="of which neither is an event"):
+        history.diff(tea, tea)
+    for other in (maker, None, shop.Product):
+        with pytest.raises(EventsError, match="is not a Product; give one that is"):
+            history.diff(event, other)
+    with pytest.raises(EventsError, match="is in no session"):
+        history.diff(event, shop.Product(id=1))
+    tagged = pg_session.scalars(history.events(shop.tagged).last()).one()
+    with pytest.raises(EventsError, match="is not a tagged"):
+        history.diff(tagged, tea)
+    pot, table = pg_session.get_one(shop.Product, 3), shop.Product.__table__
+    pg_session.execute(delete(table).where(table.c.id == 3))
+    with pytest.raises(EventsError, match="this Product has no row in the database"):
+        history.diff(event, pot)
+
+    async def main() -> Any:
+        async with AsyncSession(pg_async_engine) as session:
+            pot = await session.get_one(shop.Product, 3)
+            event = await session.scalar(pot.events.last())
+            with pytest.raises(EventsError, match="write await session.run_sync"):
+                history.diff(event, pot)
+
+    asyncio.run(main())
 
 
 def test_a_diff_is_shown_as_text_and_as_html() -> None:
