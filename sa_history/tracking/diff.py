@@ -39,8 +39,8 @@ class Diff(Mapping[str, "tuple[Any, Any]"]):
         """Return text for a person, with one line for each attribute.
 
         Values are written as PostgreSQL writes them: a time with its zone, ``1.50``,
-        ``true``, JSON on one line, bytes as hexadecimal digits; an enum by its value. None
-        is ``—``, and a line break within a text ``⏎``.
+        ``true``, JSON on one line, bytes as hexadecimal digits; an enum by its value.
+        None is ``—``, and a line break within a text ``⏎``.
 
         :param max_length: the greatest number of characters of a value, from 1 on. A
             longer one is shortened, to where the two differ. None for no limit.

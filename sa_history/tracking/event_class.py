@@ -79,7 +79,8 @@ class Event:
         The event's session queries the previous event; with an async session, write
         ``await session.run_sync(lambda _: event.diff)``.
 
-        :raises EventsError: the event is in no session.
+        :raises EventsError: the event is in no session, or another row had the same key
+            at once, by a deferrable primary key.
 
         Example::
 

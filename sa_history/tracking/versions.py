@@ -24,6 +24,7 @@ from sa_history.tracking.completeness import (
 from sa_history.tracking.databases import ModelSession, database_of, written_by
 from sa_history.tracking.diff import Diff
 from sa_history.tracking.identity import key_of, require_object_of
+from sa_history.tracking.shared_keys import had_shared_key
 from sa_history.tracking.stored_values import StoredRow, image
 from sa_history.util.sessions import may_await
 
@@ -238,7 +239,8 @@ def diff_to_previous(event: Any) -> Diff | None:
     """Return what changed since the previous event of the same row.
 
     :return: None, if the event is the first one.
-    :raises EventsError: the event is in no session.
+    :raises EventsError: the event is in no session, or it is not known of which of two
+        rows it is.
     """
     session = object_session(event)
     if session is None:
@@ -251,6 +253,15 @@ def diff_to_previous(event: Any) -> Diff | None:
     keys = key_columns(stored.columns, events)
     if not keys or event.pgh_op in _BEGINS:
         return None
+    shared = had_shared_key(tracking, events)
+    if shared is not None and session.scalar(
+        select(type(event).pgh_id).where(events.c.pgh_id == event.pgh_id, shared)
+    ):
+        raise EventsError(
+            f"another row had the key of that of {event!r} in the same transaction, "
+            "which a deferrable primary key allows for a while, so it cannot be told "
+            "which of them the event is of; compare two events with history.diff(...)"
+        )
     of_row: list[ColumnElement[bool]] = (
         [
             key == sql_cast(literal(event.pgh_old_key, JSONB)[index].astext, key.type)
