@@ -27,6 +27,7 @@ from sa_history.exc import DefinitionError, HistoryError
 from sa_history.flask.entries import Entry, Masks, changed
 from sa_history.flask.queries import Filters, Found, Timeline, as_time
 from sa_history.tracking.event_class import Event
+from sa_history.tracking.restore import restore_row
 from sa_history.tracking.value_text import as_text
 
 POLICY = (
@@ -216,7 +217,7 @@ class _Pages:
             values = [str(getattr(event, name, "")) for name in hidden]
             try:
                 with context(shown.session, restored=event_id):
-                    event.revert(shown.session)
+                    restore_row(shown.session, event, None)
                     shown.session.commit()
             except DBAPIError as error:
                 raise Conflict(_refusal(error, values)) from error

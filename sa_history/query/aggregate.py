@@ -36,8 +36,8 @@ from sqlalchemy.sql.expression import ColumnClause
 from sa_history.capture.event_table import key_columns
 from sa_history.exc import EventsError
 from sa_history.query.event_json import event_details
-from sa_history.query.json_values import READABLE_JSON
 from sa_history.query.sources import EventSource, sources_of
+from sa_history.sql.readable_json import READABLE_JSON
 from sa_history.tracking.context_class import Context
 from sa_history.tracking.registry import Tracking
 from sa_history.util.messages import suggestion

@@ -110,8 +110,8 @@ class Event:
         :param session: the session that writes; with an async one, await the result.
         :param columns: the attributes to restore; all, if left out.
         :return: the object, or None for a row of a Core table.
-        :raises EventsError: the event does not store an attribute, or its table has no
-            primary key.
+        :raises EventsError: the event does not store an attribute, its table has no
+            primary key, or the row is written and Python cannot read it.
 
         Example::
 
