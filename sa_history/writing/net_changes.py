@@ -171,12 +171,13 @@ def _row_events(
         origin = tuple(found[f"from_{name}"] for name in key_names)
         if found["had_shared_key"]:
             raise _shared_key(tracking.table, origin)
+        row = stored_values(found, names, "is")
         yield _RowEvent(
             number=number,
             op=found["pgh_op"],
             origin=origin,
-            key=tuple(found[f"is_{name}"] for name in key_names),
-            row=known(number, stored_values(found, names, "is")),
+            key=tuple(row[name] for name in key_names),
+            row=known(number, row),
             previous=(
                 known(previous, stored_values(found, names, "was"))
                 if previous is not None

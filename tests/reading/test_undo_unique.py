@@ -12,6 +12,7 @@ from sqlalchemy import (
     Date,
     DateTime,
     Double,
+    Engine,
     Enum,
     ForeignKey,
     Index,
@@ -40,7 +41,7 @@ from sqlalchemy.dialects.postgresql import (
     INT4RANGE,
     ExcludeConstraint,
 )
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, InternalError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 import sa_history as history
@@ -388,6 +389,34 @@ def test_what_the_database_refuses_is_in_the_plan(
     assert [*map(str, plan.steps)] == ["update thing (1): a = 1"]
     with pytest.raises(IntegrityError, match="violates check constraint"):
         history.undo(pg_session, table, transaction=second)
+
+
+def test_a_dry_run_uses_up_numbers_of_events_and_writes_none(
+    make: Callable[..., Table], pg_session: Session
+) -> None:
+    table = make(Column("a", Integer))
+    changed(pg_session, "INSERT INTO thing VALUES (1, 1)")
+    second = changed(pg_session, "UPDATE thing SET a = 2")
+    history.undo(pg_session, table, transaction=second, dry_run=True)
+    changed(pg_session, "UPDATE thing SET a = 3")
+    events = pg_session.scalars(history.events(table).select())
+    assert [event.pgh_id for event in events] == [1, 2, 4]
+
+
+def test_an_undo_needs_a_transaction_for_its_savepoints(
+    make: Callable[..., Table], pg_session: Session, pg_engine: Engine
+) -> None:
+    table = make(Column("a", Integer))
+    changed(pg_session, "INSERT INTO thing VALUES (1, 1)")
+    second = changed(pg_session, "UPDATE thing SET a = 2")
+    engine = pg_engine.execution_options(isolation_level="AUTOCOMMIT")
+    for dry_run in (True, False):
+        with (
+            Session(engine) as session,
+            pytest.raises(InternalError, match="SAVEPOINT"),
+        ):
+            history.undo(session, table, transaction=second, dry_run=dry_run)
+    assert rows(pg_session, table) == [(1, 2)]
 
 
 def test_a_dry_run_locks_no_row_when_it_is_done(
