@@ -72,8 +72,10 @@ class StoredRow(Mapping[str, Any]):
 
     def to_write(self, name: str) -> Any:
         """Return the value of a column as :func:`value_to_write` takes it."""
-        text = self.images.get(name)
-        return self[name] if text is None else Image(text)
+        text, value = self.images.get(name), self[name]
+        if text is None and isinstance(value, float):
+            text = repr(value)  # psycopg2 writes 0 for -0.0
+        return value if text is None else Image(text)
 
     def only(self, names: Iterable[str]) -> StoredRow:
         """Return the row with some of its columns."""

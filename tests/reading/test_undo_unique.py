@@ -29,6 +29,7 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
     cast,
+    event,
     func,
     select,
     text,
@@ -209,6 +210,20 @@ UNIQUE: dict[str, tuple[Callable[[], list[Any]], list[str], list[str]]] = {
     ),
 }
 """What a table has, its rows, and their changes."""
+
+
+@pytest.mark.parametrize("case", ["a row is replaced", "a value is handed on"])
+def test_rows_that_handed_on_their_values_are_undone_without_a_trial(
+    make: Callable[..., Table], pg_session: Session, pg_engine: Engine, case: str
+) -> None:
+    """Each trial costs a savepoint, and an error in the log of the server."""
+    items, inserts, changes = UNIQUE[case]
+    table = make(*items())
+    changed(pg_session, *inserts)
+    refused: list[Any] = []
+    event.listen(pg_engine, "handle_error", refused.append)
+    is_undone_both_ways(pg_session, table, *changes)
+    assert refused == []
 
 
 @pytest.mark.parametrize("case", UNIQUE)

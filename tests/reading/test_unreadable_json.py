@@ -114,25 +114,3 @@ def test_a_revert_to_what_python_cannot_read_is_written_and_says_so(
         assert stored(session, odd) == odd_value
 
     in_session(act)
-
-
-def test_a_key_that_is_json_is_found_again(
-    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
-) -> None:
-    @track()
-    class Setting(base):  # type: ignore[misc, valid-type]
-        __tablename__ = "setting"
-        name: Mapped[Any] = mapped_column(JSONB, primary_key=True)
-        value: Mapped[int]
-
-    create_all()
-    commit(pg_session, text("INSERT INTO setting VALUES ('\"a\"', 1), ('5', 2)"))
-    changed = commit(
-        pg_session,
-        text("UPDATE setting SET value = 3 WHERE name = '5'"),
-        text("UPDATE setting SET value = 4 WHERE name = '\"a\"'"),
-        text("DELETE FROM setting WHERE name = '\"a\"'"),
-    )
-    history.undo(pg_session, Setting, transaction=changed)
-    found = pg_session.execute(select(Setting.name, Setting.value))
-    assert sorted(found, key=str) == [("a", 1), (5, 2)]
