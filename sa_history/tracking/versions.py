@@ -258,9 +258,9 @@ def diff_to_previous(event: Any) -> Diff | None:
         select(type(event).pgh_id).where(events.c.pgh_id == event.pgh_id, shared)
     ):
         raise EventsError(
-            f"another row had the key of that of {event!r} in the same transaction, "
-            "which a deferrable primary key allows for a while, so it cannot be told "
-            "which of them the event is of; compare two events with history.diff(...)"
+            f"two rows had the key of {event!r} at once, as a deferrable primary key "
+            "allows within a transaction, so it cannot be told which of them it is of; "
+            "compare two events with history.diff(...)"
         )
     of_row: list[ColumnElement[bool]] = (
         [
