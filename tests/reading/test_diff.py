@@ -401,6 +401,15 @@ def test_each_table_of_joined_inheritance_is_compared_with_its_events(
         history.diff(manager, Person(id=7))
 
 
+def test_an_object_of_the_past_is_compared_as_its_session_sees_it(
+    shop: SimpleNamespace, past: Session, pg_session: Session
+) -> None:
+    tea = past.get_one(shop.Product, 1)
+    first, *_, last = pg_session.scalars(shop.Product.events.of(1).select()).all()
+    assert history.diff(first, tea) == {}
+    assert history.diff(tea, last)["price"] == (5, 6)
+
+
 def test_rows_of_now_that_cannot_be_read_are_refused(
     shop: SimpleNamespace, pg_session: Session, pg_async_engine: AsyncEngine
 ) -> None:
