@@ -30,7 +30,7 @@ from sqlalchemy.exc import DBAPIError
 from sa_history.sql.column_types import postgresql_type, without_domain
 from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.stored_values import StoredRow
-from sa_history.util.postgresql import sqlstate_of
+from sa_history.util.postgresql import sqlstate_of, text_of
 from sa_history.writing.net_changes import KeyValues
 from sa_history.writing.undo_actions import UndoAction, unique_columns
 from sa_history.writing.undo_order import OrderedActions
@@ -56,7 +56,7 @@ class Refusal:
         return sqlstate_of(self.error.orig) in _IS_TAKEN
 
     def __str__(self) -> str:
-        return f"is refused: {' '.join(str(self.error.orig).split())}"
+        return f"is refused: {text_of(self.error.orig)}"
 
 
 def run_actions(

@@ -392,6 +392,22 @@ def test_values_are_exchanged_in_two_tables_that_refer_to_each_other(
         transaction = done.transaction
 
 
+def test_the_plan_says_which_value_is_taken_whatever_the_driver(
+    make: Callable[..., Table],
+    pg_session: Session,
+    in_other_session: Callable[[Callable[[Session], Any]], Any],
+) -> None:
+    table = make(Column("email", Text, unique=True))
+    changed(pg_session, "INSERT INTO thing VALUES (1, 'a')")
+    gone = changed(pg_session, "DELETE FROM thing")
+    changed(pg_session, "INSERT INTO thing VALUES (2, 'a')")
+
+    def planned(session: Session) -> str:
+        return str(history.undo(session, table, transaction=gone, dry_run=True))
+
+    assert in_other_session(planned).count("(email)=(a) already exists") == 1
+
+
 def test_what_the_database_refuses_is_in_the_plan(
     base: type[DeclarativeBase], make: Callable[..., Table], pg_session: Session
 ) -> None:
