@@ -145,6 +145,20 @@ def test_rows_that_shared_no_key_are_compared_and_undone(
     assert rows(pg_session, item) == before
 
 
+def test_what_comes_after_an_exchange_is_compared_and_undone(
+    item: Table, pg_session: Session
+) -> None:
+    commit(pg_session, text("UPDATE item SET id = 3 - id"))
+    before = rows(pg_session, item)
+    changed = commit(pg_session, update(item).where(item.c.id == 2).values(name="x"))
+    event = pg_session.scalars(history.events(item).last()).one()
+    assert event.diff == {"name": ("a", "x")}
+    newest = AggregateEvent.select(item, newest_first=True, limit=1)
+    assert pg_session.execute(newest).one().pgh_diff == {"name": ["a", "x"]}
+    history.undo(pg_session, item, transaction=changed)
+    assert rows(pg_session, item) == before
+
+
 def test_rows_without_events_that_shared_a_key_are_not_undone(
     item: Table, pg_session: Session
 ) -> None:
