@@ -68,6 +68,7 @@ from sa_history.query.feed import FeedPosition, cursor_of, feed
 from sa_history.query.time_travel import as_of
 from sa_history.tracking.context_class import Context
 from sa_history.tracking.diff import Diff
+from sa_history.tracking.editing import editing_events
 from sa_history.tracking.event_class import Event
 from sa_history.tracking.events import Events, events
 from sa_history.tracking.ignore import ignore
@@ -136,6 +137,7 @@ __all__ = [
     "create_event",
     "cursor_of",
     "diff",
+    "editing_events",
     "events",
     "exc",
     "feed",

@@ -8,7 +8,7 @@
      +-- DialectError           the engine is not PostgreSQL
      +-- ContextError           a context cannot be entered, changed or sent
      +-- CommandError           a command was given what it cannot use
-     +-- EventsError            history was asked for in a way that cannot work
+     +-- EventsError            history cannot be asked for, or changed, like this
      +-- IgnoreError            triggers cannot be ignored as asked
      +-- InstallError           triggers cannot be installed, or read, as asked
      +-- PastError              the past cannot be seen, or written, as asked
@@ -68,7 +68,7 @@ class CommandError(HistoryError):
 
 
 class EventsError(HistoryError):
-    """History was asked for in a way that cannot be answered."""
+    """History was asked for in a way that has no answer, or would be changed."""
 
 
 class IgnoreError(HistoryError):

@@ -24,9 +24,11 @@ from werkzeug.wrappers import Response
 
 from sa_history.contexts.context import context
 from sa_history.exc import DefinitionError, HistoryError
-from sa_history.flask.entries import Entry, Masks, as_text, changed
+from sa_history.flask.entries import Entry, Masks, changed
 from sa_history.flask.queries import Filters, Found, Timeline, as_time
 from sa_history.tracking.event_class import Event
+from sa_history.tracking.restore import restore_row
+from sa_history.tracking.value_text import as_text
 
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
@@ -43,6 +45,7 @@ def timeline(
     *,
     authorize: Callable[[], Any],
     authorize_restore: Callable[[Event], Any] | None = None,
+    models: Any = None,
     mask: Collection[str] = (),
     who: Callable[[Mapping[str, Any]], str | None] | None = None,
     page_size: int = 50,
@@ -54,6 +57,10 @@ def timeline(
         whatever was asked for. It may abort or redirect by itself.
     :param authorize_restore: called with an event before it is restored, and returns
         True or False; without it nothing can be restored.
+    :param models: the declarative base or MetaData whose history is shown; the only one
+        with tracked models, if left out. An application with several has a blueprint
+        for each, with a name and prefix of its own, since the events of one MetaData
+        have no order among those of another.
     :param mask: attributes that are never shown, as ``"password"`` for all models or
         ``"User.email"`` for one. A foreign key to a masked attribute is masked as well.
         Where a key is masked objects have no pages, and are not found by their keys.
@@ -78,7 +85,12 @@ def timeline(
     if page_size < 1:
         raise DefinitionError(f"page_size is a number of events, got {page_size!r}")
     pages = _Pages(
-        authorize, authorize_restore, Masks(frozenset(mask)), who or _user, page_size
+        authorize,
+        authorize_restore,
+        models,
+        Masks(frozenset(mask)),
+        who or _user,
+        page_size,
     )
     blueprint = flask.Blueprint(
         name,
@@ -121,12 +133,14 @@ class _Pages:
         self,
         authorize: Callable[[], Any],
         authorize_restore: Callable[[Event], Any] | None,
+        models: Any,
         masks: Masks,
         who: Callable[[Mapping[str, Any]], str | None],
         page_size: int,
     ) -> None:
         self._authorize = authorize
         self._authorize_restore = authorize_restore
+        self._models = models
         self._masks = masks
         self._who = who
         self._page_size = page_size
@@ -215,7 +229,7 @@ class _Pages:
             values = [str(getattr(event, name, "")) for name in hidden]
             try:
                 with context(shown.session, restored=event_id):
-                    event.revert(shown.session)
+                    restore_row(shown.session, event, None)
                     shown.session.commit()
             except DBAPIError as error:
                 raise Conflict(_refusal(error, values)) from error
@@ -300,7 +314,7 @@ class _Pages:
             raise DefinitionError(
                 "the timeline needs a History; call its init_app for this application"
             )
-        engine, metadata = state.tracked()
+        engine, metadata = state.tracked(self._models)
         hidden = self._masks.of(state.trackings())
         return Timeline(Session(engine), metadata, hidden)
 

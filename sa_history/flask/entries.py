@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -199,10 +198,3 @@ def changed(before: Entry, after: Entry) -> dict[str, tuple[Any, Any]]:
         for name in {**before.data, **after.data}
         if not is_same_value(before.data.get(name), after.data.get(name))
     }
-
-
-def as_text(value: Any) -> str:
-    """Return a value as a page shows it."""
-    if value is None:
-        return "—"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

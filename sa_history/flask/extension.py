@@ -265,15 +265,36 @@ class _State:
                 )
         return [(self._engine(metadata), metadata) for metadata in metadatas]
 
-    def tracked(self) -> tuple[Engine, MetaData]:
-        """Return the first MetaData that tracks anything, with its engine.
+    def tracked(self, models: Any = None) -> tuple[Engine, MetaData]:
+        """Return the MetaData that a timeline shows, with its engine.
 
-        :raises DefinitionError: none does.
+        :param models: the declarative base or MetaData; None for the only one that
+            tracks anything.
+        :raises DefinitionError: none tracks anything, or several do; or the one that is
+            given does not, or History does not know it.
         """
-        for engine, metadata in self.databases():
-            if trackings_in(metadata):
-                return engine, metadata
-        raise DefinitionError("the application tracks nothing; put @track() on a model")
+        tracked = [pair for pair in self.databases() if trackings_in(pair[1])]
+        if models is not None:
+            wanted = getattr(models, "metadata", models)
+            found = [pair for pair in tracked if pair[1] is wanted]
+            if not found:
+                raise DefinitionError(
+                    f"timeline got models={models!r}, of which History knows nothing "
+                    "that is tracked; give a declarative base or MetaData of its models"
+                )
+            return found[0]
+        if not tracked:
+            raise DefinitionError(
+                "the application tracks nothing; put @track() on a model"
+            )
+        if len(tracked) > 1:
+            raise DefinitionError(
+                f"the application tracks models of {len(tracked)} MetaData, such as "
+                f"{trackings_in(tracked[0][1])[0].subject} and "
+                f"{trackings_in(tracked[1][1])[0].subject}; register a timeline for "
+                "each, with timeline(name, models=...)"
+            )
+        return tracked[0]
 
     def trackings(self) -> list[Tracking]:
         """Return the trackings of all databases."""

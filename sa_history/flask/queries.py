@@ -24,11 +24,12 @@ from sqlalchemy import (
     Uuid,
     and_,
     column,
+    inspect,
     literal,
 )
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.exc import DataError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 from werkzeug.exceptions import BadRequest, NotFound
 
 from sa_history.capture.event_table import key_columns
@@ -37,6 +38,7 @@ from sa_history.flask.entries import Hidden
 from sa_history.install.expected import trackings_in
 from sa_history.query.aggregate import AggregateEvent, aggregate
 from sa_history.query.sources import EventSource
+from sa_history.sql.column_types import holds_json
 from sa_history.tracking.completeness import full_row_events
 from sa_history.tracking.event_class import Event, map_events
 from sa_history.tracking.registry import Tracking
@@ -228,7 +230,14 @@ class Timeline:
         :raises NotFound: there is none.
         """
         try:
-            event = self.session.get(map_events(self.table(table)), number)
+            event_class = map_events(self.table(table))
+            # What Python may not be able to read; to restore it, it need not.
+            unread = [
+                defer(getattr(event_class, attribute.key))
+                for attribute in inspect(event_class).column_attrs
+                if holds_json(attribute.columns[0].type)
+            ]
+            event = self.session.get(event_class, number, options=unread)
         except DataError as error:
             raise NotFound from error
         if event is None:

@@ -40,8 +40,8 @@ from sa_history.contexts.frame import ContextFrame
 from sa_history.definition.mapped_tables import Model
 from sa_history.exc import EventsError
 from sa_history.query.event_json import event_details
-from sa_history.query.json_values import READABLE_JSON
 from sa_history.query.sources import EventSource, EventTarget, sources_of
+from sa_history.sql.readable_json import READABLE_JSON
 from sa_history.tracking.context_class import Context
 from sa_history.tracking.registry import Tracking
 from sa_history.util.messages import suggestion

@@ -30,6 +30,7 @@ from sa_history.sql.comparison import stored_differs
 from sa_history.sql.compose import pairs_by_call
 from sa_history.tracking.completeness import comparable_events
 from sa_history.tracking.registry import Tracking
+from sa_history.tracking.shared_keys import had_shared_key
 
 
 def event_details(page: Subquery, index: int, tracking: Tracking) -> Select[Any]:
@@ -46,6 +47,7 @@ def event_details(page: Subquery, index: int, tracking: Tracking) -> Select[Any]
     diff: ColumnElement[Any] = sql_cast(null(), JSONB)
     if keys_of(tracking, event):
         previous = tracking.event_table.alias("previous")
+        shared = had_shared_key(tracking, event)
         before = (
             select(_data(tracking, previous).label("data"))
             .where(
@@ -54,6 +56,7 @@ def event_details(page: Subquery, index: int, tracking: Tracking) -> Select[Any]
                 event.c.pgh_op.not_in([Op.INSERT.value, Op.BASELINE.value]),
                 *comparable_events(tracking, previous),
                 *_not_siblings(tracking, event, previous),
+                *([] if shared is None else [~shared]),
             )
             .order_by(previous.c.pgh_id.desc())
             .limit(1)

@@ -9,7 +9,8 @@ from sqlalchemy import ColumnElement, ForeignKeyConstraint, FromClause, func
 from sqlalchemy import cast as sql_cast
 
 from sa_history.capture.event_table import OLD_KEY, key_columns
-from sa_history.tracking.events import key_of, key_values
+from sa_history.tracking.events import key_values
+from sa_history.tracking.identity import key_of
 from sa_history.tracking.registry import Tracking
 
 

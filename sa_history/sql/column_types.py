@@ -207,6 +207,17 @@ def is_read_exactly(type_: types.TypeEngine[Any]) -> bool:
     return _rules(actual).is_read_exactly
 
 
+def holds_json(type_: types.TypeEngine[Any]) -> bool:
+    """Return whether values of a type are JSON, or arrays of it.
+
+    A driver may not be able to read them: see :mod:`sa_history.sql.readable_json`.
+    """
+    actual = postgresql_type(type_)
+    if isinstance(actual, types.ARRAY):
+        return holds_json(actual.item_type)
+    return isinstance(without_domain(actual), types.JSON)
+
+
 def wrong_value(type_: types.TypeEngine[Any], value: Any) -> str | None:
     """Return why a column of a type cannot hold a value, or None if it can.
 

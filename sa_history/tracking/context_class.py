@@ -9,6 +9,8 @@ from typing import Any
 from sqlalchemy import Table
 from sqlalchemy.orm import Mapped, foreign, registry, relationship, remote
 
+from sa_history.tracking.editing import refuse_changes_of
+
 
 class Context:
     """The base of the class that the context table is mapped to.
@@ -52,4 +54,5 @@ def make_context_class(table: Table, mappers: registry) -> type[Context]:
             )
         },
     )
+    refuse_changes_of(context_class)
     return context_class

@@ -6,6 +6,8 @@ import html
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sa_history.tracking.value_text import MAX_LENGTH, as_json, as_texts_that_differ
+
 
 class Diff(Mapping[str, "tuple[Any, Any]"]):
     """What differs between two versions of a row: ``{attribute: (before, after)}``.
@@ -33,20 +35,30 @@ class Diff(Mapping[str, "tuple[Any, Any]"]):
     def __repr__(self) -> str:
         return f"Diff({self._changes!r})"
 
-    def text(self) -> str:
-        """Return text with one line for each attribute.
+    def text(self, *, max_length: int | None = MAX_LENGTH) -> str:
+        """Return text for a person, with one line for each attribute.
+
+        Values are written as PostgreSQL writes them: a time with its zone, ``1.50``,
+        ``true``, JSON on one line, bytes as hexadecimal digits; an enum by its value.
+        None is ``—``, and a line break within a text ``⏎``.
+
+        :param max_length: the greatest number of characters of a value, from 1 on. A
+            longer one is shortened, to where the two differ. None for no limit.
+        :return: the lines, an empty text if nothing differs.
 
         Example::
 
             print(event.diff.text())  # price: 4 -> 6
         """
         return "\n".join(
-            f"{attribute}: {_shown(before)} -> {_shown(after)}"
-            for attribute, (before, after) in self.items()
+            f"{attribute}: {before} -> {after}"
+            for attribute, before, after in self._texts(max_length)
         )
 
-    def html(self) -> str:
-        """Return an HTML table with one row for each attribute, its values escaped.
+    def html(self, *, max_length: int | None = MAX_LENGTH) -> str:
+        """Return an HTML table with one row for each attribute, all of it escaped.
+
+        :param max_length: as for :meth:`text`, in characters before they are escaped.
 
         Example::
 
@@ -54,9 +66,9 @@ class Diff(Mapping[str, "tuple[Any, Any]"]):
         """
         rows = "".join(
             f'<tr><th scope="row">{html.escape(attribute)}</th>'
-            f"<td><del>{html.escape(_shown(before))}</del></td>"
-            f"<td><ins>{html.escape(_shown(after))}</ins></td></tr>"
-            for attribute, (before, after) in self.items()
+            f"<td><del>{html.escape(before)}</del></td>"
+            f"<td><ins>{html.escape(after)}</ins></td></tr>"
+            for attribute, before, after in self._texts(max_length)
         )
         return (
             '<table class="history-diff"><thead><tr><th scope="col">attribute</th>'
@@ -64,6 +76,23 @@ class Diff(Mapping[str, "tuple[Any, Any]"]):
             f"<tbody>{rows}</tbody></table>"
         )
 
+    def as_json(self) -> dict[str, dict[str, Any]]:
+        """Return what differs, in types that JSON has, with nothing shortened.
 
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else repr(value)
+        :return: a dict with ``"before"`` and ``"after"`` for each attribute. Dates and
+            times are text in ISO format, bytes hexadecimal text, enums their values. A
+            ``Decimal`` is text, such as ``"1.50"``, for who reads JSON numbers as
+            floats would lose digits of it; NaN and the infinities are text as well.
+
+        Example::
+
+            json.dumps(event.diff.as_json())  # {"price": {"before": 4, "after": 6}}
+        """
+        return {
+            attribute: {"before": as_json(before), "after": as_json(after)}
+            for attribute, (before, after) in self.items()
+        }
+
+    def _texts(self, max_length: int | None) -> Iterator[tuple[str, str, str]]:
+        for attribute, (before, after) in self.items():
+            yield attribute, *as_texts_that_differ(before, after, max_length)

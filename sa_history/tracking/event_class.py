@@ -24,6 +24,7 @@ from sa_history.definition.columns import TrackedColumns
 from sa_history.exc import DefinitionError, EventsError
 from sa_history.tracking.context_class import Context
 from sa_history.tracking.diff import Diff
+from sa_history.tracking.editing import refuse_changes_of
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.restore import restore
 from sa_history.tracking.versions import diff_to_previous
@@ -80,7 +81,8 @@ class Event:
         The event's session queries the previous event; with an async session, write
         ``await session.run_sync(lambda _: event.diff)``.
 
-        :raises EventsError: the event is in no session.
+        :raises EventsError: the event is in no session, or another row had the same key
+            at once, by a deferrable primary key.
 
         Example::
 
@@ -119,7 +121,8 @@ class Event:
         :param columns: the attributes to restore; all, if left out.
         :return: the object, or None for a row of a Core table.
         :raises EventsError: the event does not store an attribute, its table has no
-            primary key, or the session is none.
+            primary key, the session is none, or the row is written and Python cannot
+            read it.
 
         Example::
 
@@ -211,6 +214,8 @@ def _map(tracking: Tracking) -> None:
             f"{tracking.subject}: its events cannot be mapped to "
             f"{tracking.event_class.__name__}: {error}"
         ) from error
+    if not tracking.options.append_only:
+        refuse_changes_of(tracking.event_class)
 
 
 def _properties(tracking: Tracking) -> dict[str, Any]:

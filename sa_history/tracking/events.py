@@ -15,7 +15,6 @@ from typing import (
 )
 
 from sqlalchemy import (
-    Column,
     ColumnElement,
     Select,
     Table,
@@ -30,7 +29,7 @@ from sa_history.definition.mapped_tables import MappedObject, Model
 from sa_history.exc import EventsError
 from sa_history.tracking.completeness import comparable_events
 from sa_history.tracking.event_class import Event, map_events
-from sa_history.tracking.identity import key_by_identity
+from sa_history.tracking.identity import key_of
 from sa_history.tracking.registry import Tracking, trackings_of_table
 
 if TYPE_CHECKING:
@@ -300,30 +299,6 @@ class EventsAttribute:
                 "put @track(...) on it"
             )
         return Events(self.tracking, obj)
-
-
-def key_of(tracking: Tracking, obj: object) -> list[tuple[Column[Any], Any]]:
-    """Return the key columns of the tracked table with the object's values.
-
-    :raises EventsError: the object is not of the tracked class, or has no key yet.
-    """
-    if tracking.model is None or not isinstance(obj, tracking.model):
-        raise EventsError(f"{obj!r} is not a {tracking.subject}; give one that is")
-    columns = tracking.tracked_columns
-    state = inspect(obj)
-    if state.identity is not None:
-        # Not by the attributes: reading an expired one would need a round trip.
-        key = [columns.by_attribute[name] for name in columns.key]
-        by_column = key_by_identity(state.mapper, key, state.identity)
-        values = {name: by_column[columns.by_attribute[name]] for name in columns.key}
-    else:
-        values = {name: state.dict.get(name) for name in columns.key}
-    if not columns.key or any(values.get(name) is None for name in columns.key):
-        raise EventsError(
-            f"{tracking.subject} object has no key yet, so it has no events; flush the "
-            "session first"
-        )
-    return [(columns.by_attribute[name], values[name]) for name in columns.key]
 
 
 def key_values(tracking: Tracking, key: Any) -> list[Any]:

@@ -1,12 +1,15 @@
-"""The identity of mapped objects, by the key columns of each of their tables."""
+"""The identity of mapped objects, and the keys of their rows in each table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column
+from sqlalchemy import Column, inspect
 from sqlalchemy.orm import Mapper
+
+from sa_history.exc import EventsError
+from sa_history.tracking.registry import Tracking
 
 
 def key_by_identity(
@@ -49,3 +52,35 @@ def _identity_columns(
             same = parents[0] if parents else mapper.primary_key[position]
         found.append((column, same))
     return found
+
+
+def key_of(tracking: Tracking, obj: object) -> list[tuple[Column[Any], Any]]:
+    """Return the key columns of the tracked table with the object's values.
+
+    :raises EventsError: the object is not of the tracked class, or has no key yet.
+    """
+    require_object_of(tracking, obj)
+    columns = tracking.tracked_columns
+    state = inspect(obj)
+    if state.identity is not None:
+        # Not by the attributes: reading an expired one would need a round trip.
+        key = [columns.by_attribute[name] for name in columns.key]
+        by_column = key_by_identity(state.mapper, key, state.identity)
+        values = {name: by_column[columns.by_attribute[name]] for name in columns.key}
+    else:
+        values = {name: state.dict.get(name) for name in columns.key}
+    if not columns.key or any(values.get(name) is None for name in columns.key):
+        raise EventsError(
+            f"{tracking.subject} object has no key yet, so it has no events; flush the "
+            "session first"
+        )
+    return [(columns.by_attribute[name], values[name]) for name in columns.key]
+
+
+def require_object_of(tracking: Tracking, obj: object) -> None:
+    """Refuse an object that is not of the tracked class.
+
+    :raises EventsError: it is not.
+    """
+    if tracking.model is None or not isinstance(obj, tracking.model):
+        raise EventsError(f"{obj!r} is not a {tracking.subject}; give one that is")

@@ -41,10 +41,35 @@ from sa_history.tracking.version_counters import (
 
 
 def restore(session: Session, event: Any, columns: Sequence[str] | None) -> Any:
-    """Write the values of an event into its row.
+    """Write the values of an event into its row, and return its object.
 
     :param columns: the attributes to restore; all, if None.
     :return: the object of the row, or None for a row of a Core table.
+    :raises EventsError: the event does not store an attribute, its table has no primary
+        key, or the row is written and Python cannot read it.
+    """
+    by_key = restore_row(session, event, columns)
+    model = event.pgh_tracking.model
+    if model is None:
+        return None
+    # An object of a joined class may be without its row in another table yet.
+    identity = identity_by_key(inspect(model), by_key)
+    try:
+        return session.get(model, identity, populate_existing=True)
+    except (ValueError, RecursionError) as error:
+        raise EventsError(
+            f"the row of {event!r} is written, but {model.__name__} cannot be loaded "
+            f"with it: {error}; commit or roll back"
+        ) from error
+
+
+def restore_row(
+    session: Session, event: Any, columns: Sequence[str] | None
+) -> Mapping[Column[Any], Any]:
+    """Write the values of an event into its row.
+
+    :param columns: the attributes to restore; all, if None.
+    :return: the values of the row's key.
     :raises EventsError: the event does not store an attribute, or its table has no
         primary key.
     """
@@ -79,11 +104,7 @@ def restore(session: Session, event: Any, columns: Sequence[str] | None) -> Any:
             "have at that time; leave it out of columns=[...]"
         )
     write_row(rows, tracking, by_key, values)
-    if tracking.model is None:
-        return None
-    # An object of a joined class may be without its row in another table yet.
-    identity = identity_by_key(inspect(tracking.model), by_key)
-    return session.get(tracking.model, identity, populate_existing=True)
+    return by_key
 
 
 def write_row(
@@ -175,7 +196,10 @@ def _values_of(
         stored = stored_values(found, [column.name for column in inexact], "is")
     row = StoredRow(
         {
-            column.name: stored.get(column.name, getattr(event, name))
+            # Not to load what is deferred, since Python may not be able to read it.
+            column.name: stored[column.name]
+            if column.name in stored
+            else getattr(event, name)
             for name, column in attributes.items()
         },
         stored.images,

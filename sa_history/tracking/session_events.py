@@ -1,6 +1,7 @@
 """Session events: statements about events go to the database of the tracked model.
 
-The listener is for all sessions of the process, and leaves those of one database alone.
+Those that would change events are refused, unless they are asked for. The listener is
+for all sessions of the process, and leaves other statements of one database alone.
 It is registered when the first model is tracked, since SQLAlchemy spends some
 microseconds more on each statement of a session that has such a listener.
 """
@@ -26,6 +27,7 @@ from sa_history.tracking.databases import (
     tables_in,
     written_by,
 )
+from sa_history.tracking.editing import refuse_statement
 from sa_history.tracking.event_class import Event
 from sa_history.tracking.registry import Tracking, history_of
 
@@ -39,6 +41,8 @@ def listen_to_sessions() -> None:
 def _lead_to_the_model(state: ORMExecuteState) -> None:
     """Lead a statement about events to the database of the tracked model."""
     session, arguments = state.session, state.bind_arguments
+    if state.is_update or state.is_delete:
+        _refuse_changes(state)
     if "bind" in arguments or not may_have_several(session.info.get(ASKED, session)):
         return
     mapper: Any = state.bind_mapper
@@ -60,6 +64,15 @@ def _lead_to_the_model(state: ORMExecuteState) -> None:
         # Not the mapper: the ORM sets it again, to that of the statement.
         asked = {"clause": state.statement, **read_by(tracking)}
         arguments["bind"] = session.get_bind(**asked)
+
+
+def _refuse_changes(state: ORMExecuteState) -> None:
+    """Refuse to change events or contexts, as the flush of such an object does."""
+    changed = None if state.bind_mapper is None else state.bind_mapper.class_
+    if changed is None or not issubclass(changed, (Event, Context)):
+        return
+    if issubclass(changed, Context) or not changed.pgh_tracking.options.append_only:
+        refuse_statement(state, changed)
 
 
 def _lead_tables(state: ORMExecuteState) -> None:

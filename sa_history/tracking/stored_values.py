@@ -4,7 +4,8 @@ Two values that Python calls equal may be stored differently: 1 and ``true`` of 
 intervals of 30 days and of a month. Where values are compared, an image comes along for
 such a column: its value as text, as the database has it.
 
-It is also what is written where a value is to be what it was.
+It is also what is written where a value is to be what it was. Of JSON nothing else is
+read: not all that PostgreSQL stores can be a value of Python.
 
 A value can be None in Python without being NULL: ``null`` of JSON, or any other that a
 type of the application reads as None. It is :data:`NOT_NULL` here, and None is NULL.
@@ -21,7 +22,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Text, cast, literal, null, types
 
-from sa_history.sql.column_types import is_read_exactly, postgresql_type
+from sa_history.sql.column_types import (
+    holds_json,
+    is_read_exactly,
+    postgresql_type,
+)
+from sa_history.sql.readable_json import loads
 
 
 class NotNull(enum.Enum):
@@ -66,8 +72,10 @@ class StoredRow(Mapping[str, Any]):
 
     def to_write(self, name: str) -> Any:
         """Return the value of a column as :func:`value_to_write` takes it."""
-        text = self.images.get(name)
-        return self[name] if text is None else Image(text)
+        text, value = self.images.get(name), self[name]
+        if text is None and isinstance(value, float):
+            text = repr(value)  # psycopg2 writes 0 for -0.0
+        return value if text is None else Image(text)
 
     def only(self, names: Iterable[str]) -> StoredRow:
         """Return the row with some of its columns."""
@@ -144,7 +152,8 @@ def selected(
     :param prefix: the beginning of their labels, to tell two rows in one SELECT apart.
     """
     for column in columns:
-        yield column.label(f"{prefix}_{column.name}")
+        if not holds_json(column.type):
+            yield column.label(f"{prefix}_{column.name}")
         if not is_read_exactly(column.type):
             yield image(column).label(f"image_{prefix}_{column.name}")
 
@@ -158,16 +167,32 @@ def stored_values(
     :param names: the names of the columns.
     :param prefix: the prefix of the labels.
     """
-    values = {name: found[f"{prefix}_{name}"] for name in names}
+    names = list(names)
     images = {
         name: found[label]
-        for name in values
+        for name in names
         if (label := f"image_{prefix}_{name}") in found
+    }
+    values = {
+        name: found[label]
+        if (label := f"{prefix}_{name}") in found
+        else _readable(images[name])
+        for name in names
     }
     for name, value in values.items():
         if value is None and images.get(name) is not None:
             values[name] = NOT_NULL
     return StoredRow(values, images)
+
+
+def _readable(image: str | None) -> Any:
+    """Return a value of JSON from its image; the image itself of an array of JSON."""
+    if image is None:
+        return None
+    try:
+        return loads(image)
+    except ValueError:
+        return image
 
 
 def value_to_write(type_: types.TypeEngine[Any], value: Any) -> Any:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, overload
 
-from sqlalchemy import ColumnElement, literal, select
+from sqlalchemy import Column, ColumnElement, literal, select
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session, object_session
 
 from sa_history._types import Op
 from sa_history.capture.event_table import key_columns
+from sa_history.definition.mapped_tables import MappedObject
 from sa_history.exc import EventsError
 from sa_history.sql.column_types import is_read_exactly
 from sa_history.tracking.completeness import (
@@ -21,9 +22,11 @@ from sa_history.tracking.completeness import (
     comparable_events,
     stored_attributes,
 )
-from sa_history.tracking.databases import database_of, written_by
+from sa_history.tracking.databases import ModelSession, database_of, written_by
 from sa_history.tracking.diff import Diff
+from sa_history.tracking.identity import key_of, require_object_of
 from sa_history.tracking.registry import Tracking
+from sa_history.tracking.shared_keys import had_shared_key
 from sa_history.tracking.stored_values import StoredRow, image
 from sa_history.util.sessions import may_await
 
@@ -40,26 +43,57 @@ class AnyEvent(Protocol):
     pgh_tracking: ClassVar[Tracking]
 
 
-def diff(before: AnyEvent, after: AnyEvent) -> Diff:
-    """Return what differs between two events: versions of one row, or of two rows.
+@overload
+def diff(before: AnyEvent, after: MappedObject) -> Diff: ...
+
+
+@overload
+def diff(before: MappedObject, after: AnyEvent) -> Diff: ...
+
+
+def diff(before: Any, after: Any) -> Diff:
+    """Return what differs between two versions, of one row or of two rows.
 
     The session of the events asks the database where Python does not tell the values of
     a column's type apart. Events of no session, and those of an async one outside of
     ``run_sync``, are compared by what Python has.
 
-    :param before: an event.
-    :param after: an event of the same class.
-    :return: the attributes that both events store, and with different values.
-    :raises EventsError: the events are of different classes, or are none.
+    In place of one of the events, an object stands for its row as it is now. The row is
+    read from the database, as the object's session sees it. What was assigned and not
+    flushed is flushed before, as by a query, unless the session has no autoflush.
+
+    :param before: an event, or an object of the tracked class.
+    :param after: an event of the same class, or such an object if ``before`` is an
+        event.
+    :return: the attributes that both store, and with different values.
+    :raises EventsError: the events are of different classes, neither of the two is an
+        event, or the object is not of the tracked class, is in no session, in an async
+        one outside of ``run_sync``, or has no row.
 
     Example::
 
         first, *_, last = session.scalars(account.events.select())
         print(history.diff(first, last).text())
+        print(history.diff(first, account).text())
     """
-    _require_same_class(before, after)
-    stored = _stored_by(type(before))
-    return _diff(before, after, stored, _images_of([before, after], stored))
+    if _is_event(before) and _is_event(after):
+        _require_same_class(before, after)
+        stored = _stored_by(type(before))
+        return _diff(before, after, stored, _images_of([before, after], stored))
+    if _is_event(before):
+        then, now, names = _then_and_now(before, after)
+        return _differences(then, now, names)
+    if _is_event(after):
+        then, now, names = _then_and_now(after, before)
+        return _differences(now, then, names)
+    raise EventsError(
+        f"diff got {before!r} and {after!r}, of which neither is an event; give two "
+        "events, or an event and an object"
+    )
+
+
+def _is_event(version: Any) -> bool:
+    return hasattr(type(version), "pgh_tracking")
 
 
 def _stored_by(event_class: type[Any]) -> StoredAttributes:
@@ -75,21 +109,60 @@ def _stored_by(event_class: type[Any]) -> StoredAttributes:
 def _diff(before: Any, after: Any, stored: StoredAttributes, images: Images) -> Diff:
     _require_same_class(before, after)
     in_both = set(stored.of(before)) & set(stored.of(after))
-    versions = [
-        StoredRow(
-            {name: getattr(event, name) for name in stored.columns.stored},
-            images.get(event.pgh_id, {}),
+    names = [name for name in stored.columns.stored if name in in_both]
+    was, now = (_version(event, stored, images) for event in (before, after))
+    return _differences(was, now, names)
+
+
+def _differences(was: StoredRow, now: StoredRow, names: Iterable[str]) -> Diff:
+    return Diff({n: (was[n], now[n]) for n in names if was.differs(n, now)})
+
+
+def _version(event: Any, stored: StoredAttributes, images: Images) -> StoredRow:
+    """Return the values of an event by the names of the attributes."""
+    values = {name: getattr(event, name) for name in stored.columns.stored}
+    return StoredRow(values, images.get(event.pgh_id, {}))
+
+
+def _then_and_now(event: Any, obj: Any) -> tuple[StoredRow, StoredRow, Sequence[str]]:
+    """Return an event's row, an object's row as it is now, and what both store.
+
+    The rows have the names of attributes, as the last of the three has.
+
+    :raises EventsError: the object's row cannot be read.
+    """
+    tracking = event.pgh_tracking
+    stored = stored_attributes(tracking)
+    require_object_of(tracking, obj)
+    session = object_session(obj)
+    if session is None:
+        raise EventsError(
+            f"{obj!r} is in no session, which its row could be read by; add it to one"
         )
-        for event in (before, after)
-    ]
-    was, now = versions
-    return Diff(
-        {
-            name: (was[name], now[name])
-            for name in stored.columns.stored
-            if name in in_both and was.differs(name, now)
-        }
+    rows = ModelSession(session, tracking)
+    database = database_of(session, rows.bind_arguments)
+    if database.dialect.is_async and not may_await():
+        raise EventsError(
+            "the session of the object is an async one; write await "
+            "session.run_sync(lambda _: history.diff(...))"
+        )
+    if session.autoflush:
+        session.flush()
+    key = key_of(tracking, obj)
+    names, compared = stored.columns.stored, _inexact(stored)
+    columns = [stored.columns.by_attribute[name] for name in names]
+    query = select(*columns, *map(image, compared.values()))
+    found = rows.execute(query.where(*(c == value for c, value in key))).first()
+    if found is None:
+        raise EventsError(
+            f"this {tracking.subject} has no row in the database; compare its events"
+        )
+    now = StoredRow(
+        dict(zip(names, found, strict=False)),
+        dict(zip(compared, found[len(names) :], strict=True)),
     )
+    then = _version(event, stored, _images_of([event], stored))
+    return then, now, [name for name in names if name in stored.of(event)]
 
 
 def _require_same_class(before: Any, after: Any) -> None:
@@ -106,11 +179,7 @@ def _images_of(events: Sequence[Any], stored: StoredAttributes) -> Images:
     :param events: events of one class.
     :return: no images of events whose session cannot be asked.
     """
-    compared = {
-        name: column
-        for name in stored.columns.stored
-        if not is_read_exactly((column := stored.columns.by_attribute[name]).type)
-    }
+    compared = _inexact(stored)
     session = object_session(events[0])
     if not compared or session is None or not _can_ask(session, events):
         return {}
@@ -122,6 +191,15 @@ def _images_of(events: Sequence[Any], stored: StoredAttributes) -> Images:
     with session.no_autoflush:
         found = session.execute(query).all()
     return {number: dict(zip(names, texts, strict=True)) for number, *texts in found}
+
+
+def _inexact(stored: StoredAttributes) -> dict[str, Column[Any]]:
+    """Return the tracked columns whose values Python may not tell apart."""
+    return {
+        name: column
+        for name in stored.columns.stored
+        if not is_read_exactly((column := stored.columns.by_attribute[name]).type)
+    }
 
 
 def _can_ask(session: Session, events: Sequence[Any]) -> bool:
@@ -187,7 +265,8 @@ def diff_to_previous(event: Any) -> Diff | None:
     """Return what changed since the previous event of the same row.
 
     :return: None, if the event is the first one.
-    :raises EventsError: the event is in no session.
+    :raises EventsError: the event is in no session, or it is not known of which of two
+        rows it is.
     """
     session = object_session(event)
     if session is None:
@@ -200,6 +279,15 @@ def diff_to_previous(event: Any) -> Diff | None:
     keys = key_columns(stored.columns, events)
     if not keys or event.pgh_op in _BEGINS:
         return None
+    shared = had_shared_key(tracking, events)
+    if shared is not None and session.scalar(
+        select(type(event).pgh_id).where(events.c.pgh_id == event.pgh_id, shared)
+    ):
+        raise EventsError(
+            f"two rows had the key of {event!r} at once, as a deferrable primary key "
+            "allows within a transaction, so it cannot be told which of them it is of; "
+            "compare two events with history.diff(...)"
+        )
     of_row: list[ColumnElement[bool]] = (
         [
             key == sql_cast(literal(event.pgh_old_key, JSONB)[index].astext, key.type)

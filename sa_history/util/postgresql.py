@@ -28,3 +28,16 @@ def sqlstate_of(error: BaseException | None) -> str | None:
     """
     # psycopg2 calls it pgcode.
     return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+
+
+def text_of(error: BaseException | None) -> str:
+    """Return the message and the detail of a driver's error, on one line.
+
+    :param error: ``orig`` of SQLAlchemy's error.
+    """
+    message = str(error)
+    # asyncpg's text has no detail, and SQLAlchemy keeps that error as the cause.
+    detail = getattr(getattr(error, "__cause__", None), "detail", None)
+    if detail:
+        message = f"{message} DETAIL: {detail}"
+    return " ".join(message.split())

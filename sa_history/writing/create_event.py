@@ -24,7 +24,8 @@ from sa_history.exc import EventsError
 from sa_history.sql.expressions import call_once
 from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.event_class import Event, map_events
-from sa_history.tracking.events import TrackedObject, key_of, trackings_of
+from sa_history.tracking.events import TrackedObject, trackings_of
+from sa_history.tracking.identity import key_of
 from sa_history.tracking.registry import Tracking
 from sa_history.util.messages import suggestion
 from sa_history.util.sessions import (

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, FromClause, Select, Table, select, true
+from sqlalchemy import ColumnElement, FromClause, Select, Table, false, select, true
 
 from sa_history._types import Op
 from sa_history.capture.trackers import full_row_labels
@@ -16,6 +16,7 @@ from sa_history.tracking.added_columns import AddedColumns
 from sa_history.tracking.completeness import GONE, full_row_events, is_one_of
 from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.registry import Tracking
+from sa_history.tracking.shared_keys import had_shared_key
 from sa_history.tracking.stored_values import StoredRow, selected, stored_values
 
 _CHANGES = (Op.INSERT.value, Op.UPDATE.value, *GONE)
@@ -108,11 +109,7 @@ class KeyTracker:
         """
         came_from = self._origins.get(origin, origin)
         if origin not in (key, came_from) and self._table.primary_key.deferrable:
-            raise UndoError(
-                f"rows of {self._table.name!r} have taken and left the key {origin}, "
-                "which a deferrable primary key lets several have for a while, so it "
-                "cannot be told which is which"
-            )
+            raise _shared_key(self._table, origin)
         self._origins[key] = origin
         return self._by_key.pop(origin, None)
 
@@ -126,6 +123,13 @@ class KeyTracker:
     def net_changes(self) -> list[NetChange]:
         """Return all net changes, those of rows whose keys were reused first."""
         return [*self._replaced, *self._by_key.values()]
+
+
+def _shared_key(table: Table, key: KeyValues) -> UndoError:
+    return UndoError(
+        f"rows of {table.name!r} have taken and left the key {key}, which a deferrable "
+        "primary key lets several have for a while, so it cannot be told which is which"
+    )
 
 
 def net_changes_of(
@@ -164,12 +168,16 @@ def _row_events(
     events = rows.execute(_with_previous(tracking, criterion)).mappings().all()
     for found in events:
         number, previous = found["pgh_id"], found["previous_id"]
+        origin = tuple(found[f"from_{name}"] for name in key_names)
+        if found["had_shared_key"]:
+            raise _shared_key(tracking.table, origin)
+        row = stored_values(found, names, "is")
         yield _RowEvent(
             number=number,
             op=found["pgh_op"],
-            origin=tuple(found[f"from_{name}"] for name in key_names),
-            key=tuple(found[f"is_{name}"] for name in key_names),
-            row=known(number, stored_values(found, names, "is")),
+            origin=origin,
+            key=tuple(row[name] for name in key_names),
+            row=known(number, row),
             previous=(
                 known(previous, stored_values(found, names, "was"))
                 if previous is not None
@@ -215,6 +223,7 @@ def _with_previous(tracking: Tracking, criterion: ColumnElement[bool]) -> Select
     names = [columns.column_name(name) for name in columns.stored]
     key_names = [columns.column_name(name) for name in columns.key]
     origin = old_keys_of(tracking, event)
+    shared = had_shared_key(tracking, event)
     before = (
         select(previous)
         .where(
@@ -231,6 +240,7 @@ def _with_previous(tracking: Tracking, criterion: ColumnElement[bool]) -> Select
             event.c.pgh_id,
             event.c.pgh_op,
             before.c.pgh_id.label("previous_id"),
+            (false() if shared is None else shared).label("had_shared_key"),
             *selected((event.c[name] for name in names), "is"),
             *selected((before.c[name] for name in names), "was"),
             *(

@@ -142,7 +142,7 @@ def undo(
     :param context: in place of ``transaction``, a context, its id, or an event of it.
         Contexts within it are undone as well.
     :param dry_run: if True, return the plan: what would be done is done, and rolled
-        back to a savepoint.
+        back to a savepoint. The numbers that its events had are used up.
     :param force: if True, overwrite what has been changed again since.
     :return: the actions and conflicts, and the number of the session's transaction.
     :raises ConflictError: something has been changed again since, or another row has a

@@ -8,18 +8,29 @@ other values for a while.
 
 from __future__ import annotations
 
+import datetime
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, func, select, types
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    cast,
+    func,
+    literal,
+    select,
+    type_coerce,
+    types,
+)
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 
-from sa_history.sql.column_types import postgresql_type
+from sa_history.sql.column_types import postgresql_type, without_domain
 from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.stored_values import StoredRow
-from sa_history.util.postgresql import sqlstate_of
+from sa_history.util.postgresql import sqlstate_of, text_of
 from sa_history.writing.net_changes import KeyValues
 from sa_history.writing.undo_actions import UndoAction, unique_columns
 from sa_history.writing.undo_order import OrderedActions
@@ -45,7 +56,7 @@ class Refusal:
         return sqlstate_of(self.error.orig) in _IS_TAKEN
 
     def __str__(self) -> str:
-        return f"is refused: {' '.join(str(self.error.orig).split())}"
+        return f"is refused: {text_of(self.error.orig)}"
 
 
 def run_actions(
@@ -130,19 +141,50 @@ def _other_values(rows: ModelSession, action: UndoAction) -> Iterator[StoredRow]
     if nullable:
         yield StoredRow(dict.fromkeys(nullable), {})
     for column in columns:
-        for value in _unused(rows, column, action.key):
-            yield StoredRow({column.name: value}, {})
+        as_it_is = select(cast(column, types.Text)).where(action.is_row())
+        own = rows.scalar(as_it_is)
+        for text in _unused(rows, column, action.key):
+            if text != own:
+                yield StoredRow({column.name: text}, {column.name: text})
 
 
-def _unused(rows: ModelSession, column: Column[Any], key: KeyValues) -> Iterator[Any]:
-    """Yield values that no row has in a column, the same in each run.
+_DISTANCES: Sequence[tuple[tuple[type[Any], ...], ColumnElement[Any]]] = (
+    (
+        (types.Integer, types.Numeric, types.Float, types.Date),
+        literal(1, types.Integer()),
+    ),
+    (
+        (types.DateTime, types.Time, types.Interval, postgresql.INTERVAL),
+        literal(datetime.timedelta(hours=1), types.Interval()),
+    ),
+)
+"""What is added to the greatest value of a column, and taken from its least one."""
+
+
+def _unused(rows: ModelSession, column: Column[Any], key: KeyValues) -> Iterator[str]:
+    """Yield values that no row may have in a column, the same in each run.
+
+    The database has the last word: the type, a CHECK or another row may refuse one.
 
     :param key: the key of the row that gets one.
+    :return: the values as text, as the database reads them.
     """
-    type_ = postgresql_type(column.type)
-    if isinstance(type_, types.Integer):
-        least, greatest = func.min(column), func.max(column)
-        below, above = rows.execute(select(least - 1, greatest + 1)).one()
-        yield from (below, above)
-    elif isinstance(type_, types.String) and not isinstance(type_, types.Enum):
-        yield uuid.uuid5(uuid.NAMESPACE_OID, repr(key)).hex[: type_.length]
+    type_ = without_domain(postgresql_type(column.type))
+    for covered, distance in _DISTANCES:
+        if isinstance(type_, covered):
+            least = type_coerce(func.min(column), type_).op("-")(distance)
+            greatest = type_coerce(func.max(column), type_).op("+")(distance)
+            query = select(cast(least, types.Text), cast(greatest, types.Text))
+            yield from rows.execute(query).one()
+    own = uuid.uuid5(uuid.NAMESPACE_OID, repr(key)).hex
+    if isinstance(type_, types.Uuid):
+        yield own
+    elif isinstance(type_, types.Enum):
+        yield from type_.enums
+    elif isinstance(type_, types.String):
+        yield own[: type_.length]
+    elif isinstance(type_, types.LargeBinary):
+        yield rf"\x{own}"
+    elif isinstance(type_, postgresql.ranges.AbstractRange):
+        # It overlaps none; the second is that of a multirange.
+        yield from ("empty", "{}")

@@ -16,6 +16,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapped, mapped_column
 
 from sa_history import AggregateEvent, track
+from sa_history.flask import timeline
+from sa_history.flask.blueprint import TOKEN
 from tests.flask.visitor import Looker
 
 pytestmark = pytest.mark.long
@@ -245,3 +247,30 @@ def test_whatever_postgresql_takes_every_page_answers(
             is_taken = write(db, place, value)
         if is_taken:
             assert len(see_all(db, odd, look)) == 2
+
+
+@pytest.mark.parametrize("column", ["jsonb", "json", "jsons", "document"])
+def test_a_value_that_python_cannot_read_is_restored(
+    column: str, app: flask.Flask, db: SQLAlchemy, odd: Any
+) -> None:
+    app.register_blueprint(
+        timeline("all", authorize=lambda: True, authorize_restore=lambda event: True),
+        url_prefix="/all",
+    )
+    with app.app_context():
+        start(db)
+        assert write(db, column, DOCUMENTS[0])
+        number = db.session.execute(
+            AggregateEvent.select(odd, newest_first=True, limit=1)
+        ).scalar_one()
+        of_row = text(f"SELECT {column}::text FROM odd WHERE id = 2")
+        value = db.session.scalar(of_row)
+        db.session.execute(text("DELETE FROM odd WHERE id = 2"))
+        db.session.commit()
+        client = app.test_client()
+        with client.session_transaction() as session:
+            session[TOKEN] = "t"
+        path = f"/all/restore/odd_event/{number}"
+        answer = client.post(path, data={"token": "t"})
+        assert answer.status_code == 303
+        assert db.session.scalar(of_row) == value

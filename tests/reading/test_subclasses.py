@@ -14,6 +14,7 @@ from sqlalchemy import (
     case,
     delete,
     select,
+    update,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -26,7 +27,7 @@ from sa_history import (
     Snapshot,
     track,
 )
-from sa_history.exc import EventsError, UndoError
+from sa_history.exc import ConflictError, EventsError, UndoError
 
 
 def models(
@@ -119,6 +120,72 @@ def test_undo_of_a_subclass_is_of_its_rows(
         ids = select(m.Person.__table__.c.id).order_by("id")
         assert pg_session.scalars(ids).all() == expected
         pg_session.rollback()
+
+
+def test_undo_of_a_subclass_leaves_rows_of_other_classes_alone(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
+) -> None:
+    m = models(base)
+    track()(m.Manager)
+    create_all()
+    add_one_of_each(pg_session, m)
+    person, manager = m.Person.__table__, m.Manager.__table__
+    pg_session.execute(update(person).values(name="x"))
+    pg_session.execute(delete(manager).where(manager.c.id == 3))
+    pg_session.execute(delete(person).where(person.c.id == 3))
+    pg_session.add_all([m.Person(id=5), m.Guest(id=6), m.Manager(id=7), m.Boss(id=8)])
+    pg_session.commit()
+    changed = pg_session.scalars(m.Person.events.last()).one()
+    everyone = {1: "x", 2: "x", 4: "x", 5: "", 6: "", 7: "", 8: ""}
+
+    def found() -> dict[int, str]:
+        return {row.id: row.name for row in pg_session.execute(names)}
+
+    names = select(person.c.id, person.c.name)
+    for target, expected in [
+        (m.Guest, {**everyone, 2: "", 6: None}),
+        (m.Boss, {**everyone, 4: "", 8: None}),
+        (m.Manager, {**everyone, 3: "", 4: "", 7: None, 8: None}),
+    ]:
+        history.undo(pg_session, target, transaction=changed)
+        assert found() == {k: n for k, n in expected.items() if n is not None}
+        keys = {3, 4, 7, 8} & {*found()}
+        assert {*pg_session.scalars(select(manager.c.id))} == keys
+        pg_session.rollback()
+
+
+def test_undo_of_a_subclass_goes_by_the_class_that_each_event_stores(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
+) -> None:
+    m = models(base)
+    create_all()
+    pg_session.add_all(
+        [m.Person(id=1, name="a"), m.Guest(id=2, name="b"), m.Guest(id=3, name="c")]
+    )
+    pg_session.commit()
+    person = m.Person.__table__
+
+    def change(key: int, **values: Any) -> None:
+        pg_session.execute(update(person).where(person.c.id == key).values(**values))
+
+    change(1, kind="guest", name="A")  # becomes a guest
+    change(2, kind="person", name="B")  # is none any more
+    change(3, name="C")  # is one, and then none any more
+    change(3, kind="person")
+    pg_session.add(m.Guest(id=4, name="d"))  # comes as one, and is none any more
+    pg_session.flush()
+    change(4, kind="person")
+    pg_session.commit()
+    changed = pg_session.scalars(m.Person.events.last()).one()
+    with pytest.raises(ConflictError, match="kind is 'person' and was 'guest'"):
+        history.undo(pg_session, m.Guest, transaction=changed)
+    history.undo(pg_session, m.Guest, transaction=changed, force=True)
+    by_key = select(person.c.id, person.c.kind, person.c.name).order_by("id")
+    assert pg_session.execute(by_key).all() == [
+        (1, "person", "a"),
+        (2, "person", "B"),
+        (3, "person", "c"),
+    ]
 
 
 def test_a_subclass_is_undone_if_only_other_rows_lack_events(

@@ -10,7 +10,6 @@ from sqlalchemy import (
     Column,
     ForeignKey,
     Integer,
-    PrimaryKeyConstraint,
     Table,
     Text,
     delete,
@@ -189,28 +188,6 @@ def test_rows_that_exchanged_or_passed_on_their_keys_get_them_back(
     commit(pg_session, insert(item).values(id=3, name="d"))
     with pytest.raises(ConflictError, match=r"item \(4,\) cannot be item \(3,\)"):
         history.undo(pg_session, item, transaction=taken)
-
-
-def test_an_exchange_of_keys_by_one_statement_is_not_undone(
-    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
-) -> None:
-    item = Table(
-        "item",
-        base.metadata,
-        Column("id", Integer),
-        Column("name", Text),
-        PrimaryKeyConstraint("id", deferrable=True, initially="DEFERRED"),
-    )
-    track()(item)
-    create_all()
-    commit(pg_session, insert(item).values([(1, "a"), (2, "b")]))
-    before = rows(pg_session, item)
-    exchanged = commit(pg_session, update(item).values(id=3 - item.c.id))
-    with pytest.raises(UndoError, match="a deferrable primary key lets several have"):
-        history.undo(pg_session, item, transaction=exchanged)
-    moved = commit(pg_session, update(item).values(id=item.c.id + 10))
-    history.undo(pg_session, item, transaction=moved)
-    assert [name for _, name in rows(pg_session, item)] == [n for _, n in before][::-1]
 
 
 def test_an_exchange_of_keys_is_not_undone_while_other_rows_refer_to_them(

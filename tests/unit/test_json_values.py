@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sa_history.query.json_values import MAX_DEPTH, loads
+from sa_history.sql.readable_json import MAX_DEPTH, loads
 
 
 def nested(depth: int, leaf: str = "1", opening: str = "[") -> str:
