@@ -247,8 +247,9 @@ class ContextReference(_WithId):
         stored the context with other metadata, or is storing it at the moment.
         """
         contexts = self.shared.context_table
+        # Nested, since a statement may ask this of several event tables.
         within = select(literal(context, Uuid).label("id")).cte(
-            "pgh_inside", recursive=True
+            "pgh_inside", recursive=True, nesting=True
         )
         is_child = contexts.c.parent_id == within.c.id
         within = within.union(select(contexts.c.id).join(within, is_child))
