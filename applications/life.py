@@ -1,13 +1,4 @@
-"""What the applications of this folder share: tracking all of one, and comparing.
-
-Each module beside this one is an application from the package index, as its users
-install it. All of its tables are tracked, from outside; its own functions change them;
-and what the events say is compared with what the tables have. ``nox -s applications``
-installs each into an environment of its own and runs it at both levels.
-
-An application is no part of the ordinary tests: its versions are pinned, and what is
-found here gets a test there that does not need the application.
-"""
+"""The life of an application with history: what is done with each of them."""
 
 from __future__ import annotations
 
@@ -113,6 +104,7 @@ UNION ALL
 SELECT 'type ' || t.oid::regtype FROM pg_type t
 JOIN pg_namespace n ON n.oid = t.typnamespace
 WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND t.typtype <> 'c'
+  AND t.typcategory <> 'A'
 """
 
 

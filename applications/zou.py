@@ -51,8 +51,8 @@ def operations() -> list[Operation]:
     from zou.app.services import (
         assets_service,
         breakdown_service,
-        comments_service,
         cascade_deletion_service,
+        comments_service,
         deletion_service,
         departments_service,
         entity_types_service,
