@@ -46,9 +46,11 @@ def nullable_type(type_: TypeEngine[Any]) -> TypeEngine[Any]:
         nullable = {"postgresql": nullable_type(variant)}
         with_variant._variant_mapping = type_._variant_mapping.union(nullable)
         return with_variant
-    if not isinstance(type_, ExternalType):
-        return type_
     own: Any = type(type_)
+    # Interval is a decorator of SQLAlchemy's.
+    is_of_sqlalchemy = own.__module__.partition(".")[0] == "sqlalchemy"
+    if is_of_sqlalchemy or not isinstance(type_, ExternalType):
+        return type_
     class_ = _reading_null(own)
     # As TypeDecorator.copy() does, without the constructor of the application.
     made: TypeEngine[Any] = class_.__new__(class_)

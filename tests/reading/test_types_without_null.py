@@ -10,6 +10,7 @@ from sqlalchemy import (
     Column,
     Enum,
     Integer,
+    Interval,
     MetaData,
     String,
     Table,
@@ -139,7 +140,7 @@ def test_event_without_the_value_of_a_column(pg_session: Session) -> None:
     assert [event.pgh_op for event in found] == ["U"]
 
 
-def test_events_have_the_type_of_a_column_that_may_be_null() -> None:
+def test_events_have_the_very_type_of_other_columns() -> None:
     metadata = MetaData()
     table = Table(
         "thing",
@@ -148,9 +149,10 @@ def test_events_have_the_type_of_a_column_that_may_be_null() -> None:
         Column("optional", Tags),
         Column("required", Tags, nullable=False),
         Column("number", Integer, nullable=False),
+        Column("duration", Interval, nullable=False),
     )
     track()(table)
     events = metadata.tables["thing_event"]
-    for name in ("id", "optional", "number"):
+    for name in ("id", "optional", "number", "duration"):
         assert events.c[name].type is table.c[name].type
     assert isinstance(events.c.required.type, Tags)

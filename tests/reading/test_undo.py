@@ -302,7 +302,8 @@ def test_the_tables_that_were_not_changed_are_looked_for_by_one_statement(
     statements.clear()
     done = history.undo(pg_session, Base, transaction=event, dry_run=True)
     assert list(map(str, done.steps)) == ["delete t3 (1)"]
-    about_others = [sql for sql, _ in statements if "t9_event" in sql]
+    others = [f"t{n}_event" for n in range(20) if n != 3]
+    about_others = [sql for sql, _ in statements if any(n in sql for n in others)]
     assert len(about_others) == 1
 
 
