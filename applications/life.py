@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -353,7 +352,8 @@ def read_aggregate(report: Report, engine: sa.Engine, application: Application) 
             found = session.execute(AggregateEvent.select(metadata)).all()
     numbers = [row.pgh_id for row in found]
     report.figure("events", len(found))
-    report.figure("events without a context", sum(not r.pgh_context for r in found))
+    without = sum(not row.pgh_context for row in found)
+    report.expect(not without, f"{without} events have no context")
     report.expect(numbers == sorted(set(numbers)), "aggregated events are out of order")
     report.expect(
         [row.pgh_id for row in newest] == numbers[:-21:-1], "the newest are others"
@@ -404,15 +404,17 @@ def run_operations(report: Report, operations: Sequence[Operation]) -> None:
     report.figure("operations", len(operations))
 
 
-def run(application: Application, url: str, other_url: str, level: str) -> list[str]:
+def run(
+    application: Application, url: str, other_url: str, folder: Path, level: str
+) -> list[str]:
     """Take an application through its life with history, and return what failed.
 
     :param url: of the database that the application is connected to; it is empty.
     :param other_url: of another empty database.
+    :param folder: an empty folder, for revisions.
     """
     report, metadata = Report(), application.metadata
     engine, other = sa.create_engine(url), sa.create_engine(other_url)
-    folder = Path(tempfile.mkdtemp())
     own_tables = [*metadata.tables.values()]
     report.figure("tables", len(own_tables))
     report.figure("columns", sum(len(table.columns) for table in own_tables))
@@ -420,7 +422,7 @@ def run(application: Application, url: str, other_url: str, level: str) -> list[
         (application.create or metadata.create_all)(engine)
     run_operations(report, application.before)
     own = catalog_of(engine)
-    revisions = Revisions(folder / "history", url, application)
+    revisions = Revisions(folder, url, application)
     own_differences = revisions.differences()
     report.expect(not own_differences, f"Alembic sees before {own_differences}")
 
@@ -448,9 +450,11 @@ def run(application: Application, url: str, other_url: str, level: str) -> list[
     differences = revisions.differences()
     report.expect(not differences, f"alembic check: {differences[:5]}")
 
-    for tracking in trackings:
-        if tracking.tracked_columns.key:
-            history.baseline(engine, tracking.table, events=tracking.options.events)
+    with history.context(operation="baseline"):
+        for tracking in trackings:
+            if tracking.tracked_columns.key:
+                name = tracking.options.events
+                history.baseline(engine, tracking.table, events=name)
     with report.seconds("operations"):
         run_operations(report, application.operations)
     with_key = [t for t in trackings if t.tracked_columns.key]
@@ -467,26 +471,27 @@ def run(application: Application, url: str, other_url: str, level: str) -> list[
     report.expect(not failed, f"downgrade: {failed}")
     left = catalog_of(engine) ^ own
     report.expect(not left, f"differs after the downgrade: {sorted(left)[:5]}")
-    shutil.rmtree(folder)
     return report.failures
 
 
-def main(load: Callable[[str], Application]) -> None:
+def main(load: Callable[[str, Path], Application]) -> None:
     """Run an application.
 
-    :param load: imports it, connected to the database of a URL.
+    :param load: imports it, connected to the database of a URL, and with a folder for
+        its files.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("--level", choices=["statement", "row"], default="statement")
     level = parser.parse_args().level
-    with EmbeddedPostgres() as server:
+    with EmbeddedPostgres() as server, tempfile.TemporaryDirectory() as folder:
         admin = sa.create_engine(server.url(), isolation_level="AUTOCOMMIT")
         with admin.connect() as connection:
             connection.execute(sa.text("CREATE DATABASE application"))
             connection.execute(sa.text("CREATE DATABASE other"))
-        application = load(server.url("application"))
-        failures = run(
-            application, server.url("application"), server.url("other"), level
-        )
+        files, revisions = Path(folder, "files"), Path(folder, "revisions")
+        files.mkdir()
+        url = server.url("application")
+        application = load(url, files)
+        failures = run(application, url, server.url("other"), revisions, level)
     print(f"{len(failures)} failures" if failures else "all as expected")
     sys.exit(bool(failures))

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import tempfile
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import delete, select, update
@@ -21,8 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from applications.life import Application, Operation, main
 
 
-def load(url: str) -> Application:
-    os.environ["PHOENIX_WORKING_DIR"] = tempfile.mkdtemp()
+def load(url: str, folder: Path) -> Application:
+    os.environ["PHOENIX_WORKING_DIR"] = str(folder)
     from phoenix.db import models
 
     runner = asyncio.Runner()

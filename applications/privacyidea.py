@@ -7,7 +7,6 @@ other columns, and with functions that look up, change and save one object at a 
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 from applications.life import Application, Operation, main
@@ -23,8 +22,7 @@ PI_AUDIT_NO_SIGN = True
 """
 
 
-def load(url: str) -> Application:
-    folder = Path(tempfile.mkdtemp())
+def load(url: str, folder: Path) -> Application:
     key = folder / "enckey"
     key.write_bytes(os.urandom(96))
     (folder / "pi.cfg").write_text(CONFIG.format(url=url, key=str(key)))

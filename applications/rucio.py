@@ -8,7 +8,6 @@ temporary tables. Its functions open sessions by a decorator.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from threading import current_thread
@@ -28,8 +27,7 @@ schema = generic
 """
 
 
-def load(url: str) -> Application:
-    folder = Path(tempfile.mkdtemp())
+def load(url: str, folder: Path) -> Application:
     (folder / "rucio.cfg").write_text(CONFIG.format(url=url.replace("%", "%%")))
     os.environ["RUCIO_CONFIG"] = str(folder / "rucio.cfg")
     from rucio.db.sqla import models

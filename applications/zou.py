@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 from datetime import date, datetime
+from pathlib import Path
 
 from applications.life import Application, Operation, main
 
 
-def load(url: str) -> Application:
+def load(url: str, folder: Path) -> Application:
     os.environ |= {"SECRET_KEY": "of a test", "CACHE_TYPE": "simple"}
+    os.environ |= {"PREVIEW_FOLDER": str(folder), "TMP_DIR": str(folder)}
     from zou.app import config
 
     config.SQLALCHEMY_DATABASE_URI = url
