@@ -15,13 +15,13 @@ from typing import Any
 from sqlalchemy.types import ExternalType, TypeEngine
 
 
-class _ReadsNull:
-    """Reads NULL as None, before the type that it is mixed into sees it."""
+class _ReadsNull(TypeEngine[Any]):
+    """Reads NULL as None, which the type that it is mixed into does not see."""
 
     def result_processor(
         self, dialect: Any, coltype: object
     ) -> Callable[[Any], Any] | None:
-        process = super().result_processor(dialect, coltype)  # type: ignore[misc]
+        process = super().result_processor(dialect, coltype)
         if process is None:
             return None
         return lambda value: None if value is None else process(value)

@@ -22,6 +22,7 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.types import UserDefinedType
 
@@ -71,11 +72,24 @@ class Point(UserDefinedType[tuple[float, float]]):
         return lambda value: tuple(map(float, value.strip("()").split(",")))
 
 
+class Code(TypeDecorator[str]):
+    """A type that reads what there is, and has SQL of its own."""
+
+    impl = String
+    cache_ok = True
+
+
+@compiles(Code, "postgresql")
+def _compile_code(element: Code, compiler: Any, **_: Any) -> str:
+    return 'text COLLATE "C"'
+
+
 TYPES: list[tuple[Any, Any, Any]] = [
     (Tags, ["a"], ["a", "b"]),
     (JSON().with_variant(Tags(), "postgresql"), ["a"], ["a", "b"]),
     (Colour, "RED", "BLUE"),
     (Point, (1.0, 2.0), (3.0, 4.0)),
+    (Code, "a", "b"),
 ]
 STORED = {"RED": "red", "BLUE": "blue"}
 
