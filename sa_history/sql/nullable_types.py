@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy.types import ExternalType, TypeEngine
+from sqlalchemy.types import ExternalType, TypeDecorator, TypeEngine
 
 
 class _ReadsNull(TypeEngine[Any]):
@@ -38,7 +38,8 @@ def _reading_null(class_: Any) -> Any:
 def nullable_type(type_: TypeEngine[Any]) -> TypeEngine[Any]:
     """Return a type that reads NULL as None, whatever the type of a column does.
 
-    :param type_: the type of a column; one of SQLAlchemy's own is returned as it is.
+    :param type_: the type of a column. If it leaves values as the driver or SQLAlchemy
+        reads them, it is returned as it is.
     """
     variant = type_._variant_mapping.get("postgresql")
     if isinstance(variant, ExternalType):
@@ -46,13 +47,29 @@ def nullable_type(type_: TypeEngine[Any]) -> TypeEngine[Any]:
         nullable = {"postgresql": nullable_type(variant)}
         with_variant._variant_mapping = type_._variant_mapping.union(nullable)
         return with_variant
-    own: Any = type(type_)
-    # Interval is a decorator of SQLAlchemy's.
-    is_of_sqlalchemy = own.__module__.partition(".")[0] == "sqlalchemy"
-    if is_of_sqlalchemy or not isinstance(type_, ExternalType):
+    if not _reads_values(type_):
         return type_
+    own: Any = type(type_)
     class_ = _reading_null(own)
     # As TypeDecorator.copy() does, without the constructor of the application.
     made: TypeEngine[Any] = class_.__new__(class_)
     made.__dict__.update(type_.__dict__)
     return made
+
+
+def _reads_values(type_: TypeEngine[Any]) -> bool:
+    """Return whether a type has code of its own that makes something of each value."""
+    class_ = type(type_)
+    if class_.__module__.partition(".")[0] == "sqlalchemy":
+        return False
+    if not isinstance(type_, TypeDecorator):
+        return class_.result_processor is not TypeEngine.result_processor
+    return (
+        _overrides(class_, "process_result_value")
+        or _overrides(class_, "result_processor")
+        or _reads_values(type_.impl_instance)
+    )
+
+
+def _overrides(class_: type[Any], name: str) -> bool:
+    return getattr(class_, name) is not getattr(TypeDecorator, name)

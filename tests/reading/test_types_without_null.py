@@ -72,10 +72,9 @@ class Point(UserDefinedType[tuple[float, float]]):
         return lambda value: tuple(map(float, value.strip("()").split(",")))
 
 
-class Code(TypeDecorator[str]):
-    """A type that reads what there is, and has SQL of its own."""
+class Code(Tags):
+    """A type that is compiled by a function."""
 
-    impl = String
     cache_ok = True
 
 
@@ -84,12 +83,40 @@ def _compile_code(element: Code, compiler: Any, **_: Any) -> str:
     return 'text COLLATE "C"'
 
 
+class Around(TypeDecorator[Any]):
+    """A type whose values are read by another one."""
+
+    impl = Point
+    cache_ok = True
+
+
+class Tsquery(UserDefinedType[str]):
+    """A type that needs to do nothing with the values of a driver."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "tsquery"
+
+    def result_processor(self, dialect: Any, coltype: object) -> None:
+        return None
+
+
+class Plain(TypeDecorator[str]):
+    """A type that leaves values as they are read."""
+
+    impl = String
+    cache_ok = True
+
+
 TYPES: list[tuple[Any, Any, Any]] = [
     (Tags, ["a"], ["a", "b"]),
     (JSON().with_variant(Tags(), "postgresql"), ["a"], ["a", "b"]),
     (Colour, "RED", "BLUE"),
     (Point, (1.0, 2.0), (3.0, 4.0)),
-    (Code, "a", "b"),
+    (Code, ["a"], ["b"]),
+    (Around, (1.0, 2.0), (3.0, 4.0)),
+    (Tsquery, "'a'", "'b'"),
 ]
 STORED = {"RED": "red", "BLUE": "blue"}
 
@@ -164,9 +191,10 @@ def test_events_have_the_very_type_of_other_columns() -> None:
         Column("required", Tags, nullable=False),
         Column("number", Integer, nullable=False),
         Column("duration", Interval, nullable=False),
+        Column("plain", Plain, nullable=False),
     )
     track()(table)
     events = metadata.tables["thing_event"]
-    for name in ("id", "optional", "number", "duration"):
+    for name in ("id", "optional", "number", "duration", "plain"):
         assert events.c[name].type is table.c[name].type
     assert isinstance(events.c.required.type, Tags)
