@@ -40,6 +40,8 @@ context.configure(
     connection=attributes["connection"],
     target_metadata=attributes.get("metadata"),
     include_schemas=attributes.get("schemas", False),
+    # An application may have a model of the table that Alembic has by default.
+    version_table="history_version",
     include_object=lambda _, name, *__: name not in attributes.get("overlooked", ()),
 )
 with context.begin_transaction():
@@ -91,7 +93,7 @@ CATALOG = """
 SELECT 'relation ' || n.nspname || '.' || c.relname || ' ' || c.relkind::text
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-  AND c.relname !~ '^alembic_version'
+  AND c.relname !~* '^history_version'
 UNION ALL
 SELECT 'function ' || p.oid::regprocedure
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
