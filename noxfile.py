@@ -63,6 +63,14 @@ SQLALCHEMY = [
     if requirement.startswith("SQLAlchemy==")
 ]
 
+# Applications whose whole history is kept, each with what it has to do with SQLAlchemy.
+APPLICATIONS = {
+    "phoenix": ["arize-phoenix[pg]==20.26.1", "SQLAlchemy==2.1.9", "asyncpg==0.32.0"],
+    "privacyidea": ["privacyidea==3.14", "SQLAlchemy==2.1.9"],
+    "rucio": ["rucio==41.5.1", "SQLAlchemy==2.0.51"],
+    "zou": ["zou==1.0.97", "SQLAlchemy==2.0.49"],
+}
+
 SITE_PACKAGES = "import sysconfig; print(sysconfig.get_path('purelib'))"
 
 # What the oldest versions of all dependencies are most likely to do otherwise.
@@ -294,6 +302,23 @@ def sqlalchemy(session: nox.Session, version: str) -> None:
     (unpacked,) = (path for path in sources.iterdir() if path.is_dir())
     suite = ["tools/sqlalchemy_suite.py", str(unpacked.resolve())]
     session.run("python", *suite, *session.posargs)
+
+
+@nox.session(python="3.11")
+@nox.parametrize("application", list(APPLICATIONS), ids=list(APPLICATIONS))
+def applications(session: nox.Session, application: str) -> None:
+    """Track all tables of an application of the package index, and have it run."""
+    session.install(*APPLICATIONS[application], *group("applications"))
+    # Afterwards, since an application may ask for an older Alembic.
+    session.install("-e", ".")
+    for level in ("statement", "row"):
+        # Before the other packages, of which one may have such a module as well.
+        session.run(
+            *("python", "-W", "ignore", "-m", f"applications.{application}"),
+            *("--level", level),
+            *session.posargs,
+            env={"PYTHONPATH": str(Path.cwd())},
+        )
 
 
 @nox.session

@@ -31,6 +31,7 @@ from sa_history.definition.columns import TrackedColumns
 from sa_history.exc import DefinitionError
 from sa_history.sql.expressions import NextValue
 from sa_history.sql.naming import generated_name
+from sa_history.sql.nullable_types import nullable_type
 from sa_history.util.messages import suggestion
 
 PREFIX = "pgh_"
@@ -200,19 +201,23 @@ def _give_type(event_column: Column[Any], column: Column[Any]) -> None:
     """Give a column of an event table the type of another, and nothing else.
 
     It is the same object, since a type with a name (ENUM, DOMAIN) is one object in the
-    database. The column is in its table before it has the type: a listener that looks
+    database; or a type around it, which reads NULL where the other column has none.
+    The column is in its table before it has the type: a listener that looks
     for columns of a type, as GeoAlchemy2's does to make them NOT NULL and to index
     them, does not find it.
     """
     if isinstance(event_column, _Following):
         return
-    if not _has_ddl(column.type):
-        event_column.type = column.type
+    type_ = column.type
+    if event_column.nullable and not column.nullable:
+        type_ = nullable_type(type_)
+    if not _has_ddl(type_):
+        event_column.type = type_
         return
     table, nullable = event_column.table, event_column.nullable
     constraints, indexes = set(table.constraints), set(table.indexes)
     # The event table is created first, so it creates the ENUM or the DOMAIN.
-    event_column._set_type(column.type)
+    event_column._set_type(type_)
     event_column.nullable = nullable
     table.constraints.intersection_update(constraints)
     table.indexes.intersection_update(indexes)

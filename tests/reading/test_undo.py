@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import (
     Column,
     Integer,
+    MetaData,
     Table,
     Text,
     delete,
@@ -306,3 +307,31 @@ def test_the_events_of_a_transaction_are_found_by_their_index(
     assert "ix_product_event_pgh_xact_id" in plan, plan
     assert "ix_product_event_pgh_obj_id" in plan
     assert "Seq Scan" not in plan
+
+
+def test_the_tables_that_were_not_changed_are_looked_for_by_one_statement(
+    pg_session: Session, statements: list[tuple[str, Any]]
+) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    tables = [
+        Table(f"t{n}", Base.metadata, Column("id", Integer, primary_key=True))
+        for n in range(20)
+    ]
+    for number, table in enumerate(tables):
+        # One of them has a history that cannot be undone, and no event.
+        track(*[AfterUpdate] if number == 7 else [])(table)
+    Base.metadata.create_all(pg_session.connection())
+    commit(pg_session, insert(tables[3]).values(id=1))
+    (event,) = pg_session.scalars(history.events(tables[3]).select())
+    statements.clear()
+    done = history.undo(pg_session, Base, transaction=event, dry_run=True)
+    assert list(map(str, done.steps)) == ["delete t3 (1)"]
+    others = [f"t{n}_event" for n in range(20) if n != 3]
+    about_others = [sql for sql, _ in statements if any(n in sql for n in others)]
+    assert len(about_others) == 1
+
+
+def test_nothing_is_undone_where_nothing_is_tracked(pg_session: Session) -> None:
+    assert str(history.undo(pg_session, MetaData(), transaction=1)) == "nothing to undo"
