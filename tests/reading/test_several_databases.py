@@ -617,7 +617,7 @@ def test_what_an_undo_and_a_diff_ask_for_is_asked_where_the_model_is(
             asked.clear()
             plan = history.undo(session, base, transaction=last, dry_run=dry_run)
             assert {isinstance(clause, UpdateBase) for clause in asked} == {True}
-            parking = "update gate (2): number = 0"
+            parking = "update gate (2): number = '0'"
             assert parking in map(str, plan.steps)
         assert [(gate.number, gate.data) for gate in gates] == [(1, 1), (2, 1)]
         assert gates[0].edition > edition
