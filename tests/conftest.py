@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import re
 import subprocess
 import uuid
@@ -12,7 +14,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import URL, Engine, MetaData, inspect
+from sqlalchemy import URL, Engine, MetaData, NullPool, create_engine, inspect
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Session, joinedload
 
 import sa_history as history
@@ -59,6 +62,15 @@ def pytest_collection_modifyitems(
     left_out = [item for item in items if _is_for_the_long_run(item)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in set(left_out)]
+
+
+def pytest_configure() -> None:
+    """Look for garbage less often, as a process that imports much has much to look at.
+
+    Tests make classes and engines by the thousands, whose objects refer to one
+    another. With Python's own thresholds, to look for them took a sixth of the time.
+    """
+    gc.set_threshold(20_000, 10, 10)
 
 
 _TRIGGERS = Path(__file__).with_name("triggers")
@@ -124,36 +136,91 @@ def _empty(connection: psycopg.Connection) -> bool:
     return not is_odd
 
 
-@pytest.fixture(scope="session")
-def reused(
-    pg_server: PgServer, pg_template: str
-) -> Iterator[dict[URL, psycopg.Connection]]:
-    """The database that tests of this process have one after the other, by its URL.
+Reused = dict[str, tuple[URL, psycopg.Connection]]
 
-    The connection that empties it stays: to connect takes longer than to empty it.
+
+@pytest.fixture(scope="session")
+def reused(pg_server: PgServer) -> Iterator[Reused]:
+    """The databases that tests of this process have one after the other, by a name.
+
+    The connection that empties one stays: to connect takes longer than to empty it.
     """
-    databases: dict[URL, psycopg.Connection] = {}
+    databases: Reused = {}
     yield databases
-    for url, connection in databases.items():
+    for url, connection in databases.values():
+        connection.close()
+        pg_server.drop_database(str(url.database))
+
+
+@contextlib.contextmanager
+def _empty_database(
+    name: str, pg_server: PgServer, pg_template: str, reused: Reused
+) -> Iterator[URL]:
+    """A database that is empty, as a new one is; to make one takes longer."""
+    if name not in reused:
+        unique = f"{pg_template}_{uuid.uuid4().hex[:8]}"
+        url = pg_server.create_database(unique, template=pg_template)
+        reused[name] = (url, _connect(url))
+    url, connection = reused[name]
+    yield url
+    if not _empty(connection):
+        del reused[name]
         connection.close()
         pg_server.drop_database(str(url.database))
 
 
 @pytest.fixture
-def pg_url(
-    pg_server: PgServer, pg_template: str, reused: dict[URL, psycopg.Connection]
-) -> Iterator[URL]:
-    """A database that is empty, as a new one is; to make one takes longer."""
-    if not reused:
-        name = f"{pg_template}_{uuid.uuid4().hex[:8]}"
-        url = pg_server.create_database(name, template=pg_template)
-        reused[url] = _connect(url)
-    ((url, connection),) = reused.items()
-    yield url
-    if not _empty(connection):
-        del reused[url]
-        connection.close()
-        pg_server.drop_database(str(url.database))
+def pg_url(pg_server: PgServer, pg_template: str, reused: Reused) -> Iterator[URL]:
+    """The test's own database."""
+    with _empty_database("first", pg_server, pg_template, reused) as url:
+        yield url
+
+
+@pytest.fixture
+def other_url(pg_server: PgServer, pg_template: str, reused: Reused) -> Iterator[URL]:
+    """A second database of the test's own."""
+    with _empty_database("second", pg_server, pg_template, reused) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def first_engines() -> dict[tuple[URL, bool], Engine]:
+    """The first engine on each database, and the first asynchronous one."""
+    return {}
+
+
+def _engine_like(first: Engine) -> Engine:
+    """Return an engine with a pool of its own, that asks nothing when it connects.
+
+    A new engine asks for the server's version and for half a dozen other things, which
+    took as long as a short test. SQLAlchemy recreates pools in ``dispose()``, too.
+    """
+    return Engine(first.pool.recreate(), first.dialect, first.url)
+
+
+@pytest.fixture
+def pg_engine(
+    pg_url: URL, first_engines: dict[tuple[URL, bool], Engine]
+) -> Iterator[Engine]:
+    """An engine on the test's own database."""
+    key = (pg_url, False)
+    if key not in first_engines:
+        first_engines[key] = create_engine(pg_url)
+    engine = _engine_like(first_engines[key])
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def pg_async_engine(
+    pg_url: URL, first_engines: dict[tuple[URL, bool], Engine]
+) -> AsyncEngine:
+    """An asynchronous engine on it, which keeps no connection beyond its use."""
+    key = (pg_url, True)
+    if key not in first_engines:
+        engine = create_async_engine(pg_url, poolclass=NullPool)
+        first_engines[key] = engine.sync_engine
+    return AsyncEngine(_engine_like(first_engines[key]))
 
 
 @pytest.fixture(scope="session")

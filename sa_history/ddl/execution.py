@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-from sqlalchemy import Connection, Engine, Table, func, inspect, select
+from sqlalchemy import Connection, Engine, Table, inspect
 from sqlalchemy.engine.reflection import Inspector
 
 from sa_history.ddl.elements import DatabaseObject, PGTrigger, Statement
-from sa_history.ddl.fingerprint import SetComment
+from sa_history.ddl.fingerprint import CreateWithComment, SetComment
 from sa_history.exc import HistoryError
+from sa_history.sql.compose import Fragment, join
 from sa_history.util.postgresql import require_postgresql
 
 
@@ -19,20 +20,51 @@ def create_objects(connection: Connection, *objects: DatabaseObject) -> None:
 
     :param objects: in the order in which they are created.
     """
-    schema = current_schema(connection)
+    statements: list[Fragment] = []
+    as_script = _takes_scripts(connection)
     for definition in objects:
         if isinstance(definition, PGTrigger) and definition.deferrable is not None:
             # PostgreSQL has no CREATE OR REPLACE for constraint triggers.
-            connection.execute(Statement(definition.drop(), schema))
-        connection.execute(Statement(definition.create(), schema))
-        connection.execute(Statement(SetComment(definition), schema))
+            statements.append(definition.drop())
+        if as_script:
+            statements.append(CreateWithComment(definition))
+        else:
+            statements += [definition.create(), SetComment(definition)]
+    _execute(connection, statements)
 
 
 def drop_objects(connection: Connection, *objects: DatabaseObject) -> None:
     """Drop those of the objects that exist, in the order given."""
+    _execute(connection, [definition.drop() for definition in objects])
+
+
+def _execute(connection: Connection, statements: list[Fragment]) -> None:
+    """Execute statements, all in one round trip if the driver can do so."""
+    if not statements:
+        return
     schema = current_schema(connection)
-    for definition in objects:
-        connection.execute(Statement(definition.drop(), schema))
+    if _takes_scripts(connection):
+        statements = [join(";\n", statements)]
+    for statement in statements:
+        connection.execute(Statement(statement, schema))
+
+
+_SCRIPT_DRIVERS = frozenset({"psycopg", "psycopg_async", "psycopg2"})
+"""Those that send text without parameters by the simple query protocol."""
+
+
+def _takes_scripts(connection: Connection) -> bool:
+    """Return True if the connection sends several statements in one message.
+
+    PostgreSQL prepares no more than one at a time. asyncpg and pg8000 prepare whatever
+    they execute, as psycopg does with ``prepare_threshold=0``.
+    """
+    if not isinstance(connection, Connection):
+        return False  # a mock connection prints each statement
+    if connection.dialect.driver not in _SCRIPT_DRIVERS:
+        return False
+    driver = connection.connection.driver_connection
+    return getattr(driver, "prepare_threshold", None) != 0
 
 
 @contextmanager
@@ -101,4 +133,5 @@ def current_schema(connection: Connection) -> str | None:
     """
     if not isinstance(connection, Connection):
         return None
-    return connection.scalar(select(func.current_schema()))
+    found: str | None = connection.exec_driver_sql("SELECT current_schema()").scalar()
+    return found

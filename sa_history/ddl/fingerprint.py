@@ -24,7 +24,10 @@ def fingerprint_of(definition: DatabaseObject, schemas: SchemaNames) -> str:
     :param definition: the object, as models define it.
     :param schemas: gives the names of the schemas in the database.
     """
-    statement = definition.create().render(schemas)
+    return _fingerprint(definition.create().render(schemas))
+
+
+def _fingerprint(statement: str) -> str:
     return PREFIX + hashlib.sha256(statement.encode()).hexdigest()[:16]
 
 
@@ -39,5 +42,27 @@ class SetComment(Fragment):
 
     def render(self, schemas: SchemaNames) -> str:
         """Return the statement, with the fingerprint."""
-        comment = quote_literal(fingerprint_of(self.definition, schemas))
+        return self.after(self.definition.create().render(schemas), schemas)
+
+    def after(self, created: str, schemas: SchemaNames) -> str:
+        """Return the statement, with the fingerprint of a CREATE statement.
+
+        :param created: the CREATE statement of the object.
+        """
+        comment = quote_literal(_fingerprint(created))
         return f"COMMENT ON {self.definition.target().render(schemas)} IS {comment}"
+
+
+@dataclass(frozen=True)
+class CreateWithComment(Fragment):
+    """Both statements that make an object, which is rendered once for both.
+
+    :param definition: the object, as models define it.
+    """
+
+    definition: DatabaseObject
+
+    def render(self, schemas: SchemaNames) -> str:
+        """Return the CREATE statement and the COMMENT ON statement."""
+        created = self.definition.create().render(schemas)
+        return f"{created};\n{SetComment(self.definition).after(created, schemas)}"

@@ -42,6 +42,16 @@ def event_details(page: Subquery, index: int, tracking: Tracking) -> Select[Any]
     :param page: the events of the page.
     :param index: the ``source`` of the page's events of this table.
     """
+    event, data, diff = tracking.remembered("event_details", _event_details)
+    return select(data.label("pgh_data"), diff.label("pgh_diff")).where(
+        event.c.pgh_id == page.c.pgh_id, page.c.source == index
+    )
+
+
+def _event_details(
+    tracking: Tracking,
+) -> tuple[FromClause, ColumnElement[Any], ColumnElement[Any]]:
+    """Return an alias of the event table, with the data and the diff of its events."""
     event = tracking.event_table.alias("event")
     data = _data(tracking, event)
     diff: ColumnElement[Any] = sql_cast(null(), JSONB)
@@ -64,9 +74,7 @@ def event_details(page: Subquery, index: int, tracking: Tracking) -> Select[Any]
             .scalar_subquery()
         )
         diff = _diff(event, before, data)
-    return select(data.label("pgh_data"), diff.label("pgh_diff")).where(
-        event.c.pgh_id == page.c.pgh_id, page.c.source == index
-    )
+    return event, data, diff
 
 
 def _not_siblings(

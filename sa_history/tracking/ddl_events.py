@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Table, event
+from sqlalchemy import Connection, MetaData, Table, event
 
 from sa_history.ddl.elements import PGFunction
 from sa_history.ddl.execution import create_objects, drop_objects, exists
@@ -23,24 +23,27 @@ def install_with_tables(tracking: Tracking) -> None:
     table, event_table = tracking.table, tracking.event_table
     shared = tracking.history.shared.context_table
 
+    # SQLAlchemy calls it once, however many tables of the MetaData are tracked.
+    event.listen(table.metadata, "before_create", _remember_tables)
+
     @event.listens_for(event_table, "before_create")
-    def create_shared(_: Table, connection: Connection, **__: Any) -> None:
+    def create_shared(_: Table, connection: Connection, **options: Any) -> None:
         require_postgresql(connection)
         mirror_new_columns(tracking)
-        _create_if_missing(shared, connection)
+        _create_if_missing(shared, connection, options)
 
     @event.listens_for(event_table, "after_create")
-    def protect_events(_: Table, connection: Connection, **__: Any) -> None:
+    def protect_events(_: Table, connection: Connection, **options: Any) -> None:
         protection = tracking.append_only_trigger()
         if protection is not None:
             create_objects(connection, protection)
-        if exists(table, connection):
+        if not _is_one_of_create_all(table, options) and exists(table, connection):
             create_objects(connection, *tracking.objects())
 
     @event.listens_for(table, "after_create")
-    def create_event_table(_: Table, connection: Connection, **__: Any) -> None:
+    def create_event_table(_: Table, connection: Connection, **options: Any) -> None:
         # Table.create() creates one table, and its triggers need the event table.
-        _create_if_missing(event_table, connection)
+        _create_if_missing(event_table, connection, options)
 
     def functions() -> list[PGFunction]:
         function = tracking.function()
@@ -54,7 +57,39 @@ def install_with_tables(tracking: Tracking) -> None:
         drop_objects(connection, *functions())
 
 
-def _create_if_missing(table: Table, connection: Connection) -> None:
+def _create_if_missing(
+    table: Table, connection: Connection, options: dict[str, Any]
+) -> None:
+    if _is_one_of_create_all(table, options):
+        return
     if exists(table, connection) is False:
         # checkfirst is for an ENUM that was created with the tracked table.
         table.create(connection, checkfirst=True)
+
+
+_CREATED = "sa_history_tables"
+
+
+def _remember_tables(
+    _: MetaData, connection: Connection, tables: list[Table], **options: Any
+) -> None:
+    """Remember the tables that ``create_all`` creates, for as long as it runs."""
+    _memo(options)[_CREATED] = frozenset(tables)
+
+
+def _is_one_of_create_all(table: Table, options: dict[str, Any]) -> bool:
+    """Return whether ``create_all`` creates a table, before those that depend on it.
+
+    Otherwise the database has to be asked for it.
+
+    :param options: the keywords of a DDL event of another table.
+    """
+    return table in _memo(options).get(_CREATED, ())
+
+
+def _memo(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the memo that SQLAlchemy's own types have of a run of ``create_all``.
+
+    It is new if others than SQLAlchemy have called the listeners.
+    """
+    return getattr(options.get("_ddl_runner"), "memo", {})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import MetaData, Table, inspect, types
 from sqlalchemy.orm import Mapper, registry
@@ -60,6 +60,8 @@ class History:
         return [t for (key, _), t in self.trackings.items() if key == table.key]
 
 
+T = TypeVar("T")
+
 INFO_KEY = "sa_history"
 
 
@@ -112,9 +114,7 @@ class Tracking:
     history: History
     event_table: Table
     event_class: type[Any]
-    _recordings: dict[Any, tuple[Recording, ...]] = field(
-        default_factory=dict, init=False, repr=False
-    )
+    _remembered: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def is_mapped(self) -> bool:
@@ -160,17 +160,31 @@ class Tracking:
 
         :raises DefinitionError: a tracker does not fit the table.
         """
-        columns = self.tracked_columns
         # To compile conditions is most of the cost of mapping a tracked model.
-        now = tuple((column, column.type) for column in columns.by_attribute.values())
-        if now not in self._recordings:
-            self._recordings.clear()
-            self._recordings[now] = tuple(
-                recording
-                for tracker in self.trackers
-                for recording in tracker.recordings(columns)
-            )
-        return self._recordings[now]
+        return self.remembered("recordings", Tracking._recordings)
+
+    def _recordings(self) -> tuple[Recording, ...]:
+        columns = self.tracked_columns
+        return tuple(
+            recording
+            for tracker in self.trackers
+            for recording in tracker.recordings(columns)
+        )
+
+    def remembered(self, name: str, make: Callable[[Tracking], T]) -> T:
+        """Return what a function makes of the tracking; it is called when needed.
+
+        That is the first time, and after a column was added or got another type.
+
+        :param name: the name that the result is remembered by.
+        :param make: the function.
+        """
+        columns = self.tracked_columns.by_attribute
+        key = (name, *((column, column.type) for column in columns.values()))
+        if key not in self._remembered:
+            self._remembered[key] = make(self)
+        found: T = self._remembered[key]
+        return found
 
     def capture(self) -> Capture:
         """Return the value that the trigger function and the triggers are made of."""

@@ -375,9 +375,14 @@ def columns() -> list[Column[Any]]:
     ]
 
 
+ALL_EXAMPLES = MetaData()
+BEFORE = Table("before", ALL_EXAMPLES, *columns())
+AFTER = Table("after", ALL_EXAMPLES, *columns())
+
+
 @dataclasses.dataclass
 class World:
-    """The rows before and after an update, in tables of their own.
+    """The rows before and after an update, in tables that all examples have.
 
     :param connection: in a transaction that is taken back.
     """
@@ -386,8 +391,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.metadata = MetaData()
-        self.before = Table("before", self.metadata, *columns())
-        self.after = Table("after", self.metadata, *columns())
+        self.before, self.after = BEFORE, AFTER
 
     def table(self, name: str) -> Table:
         return Table(name, self.metadata, *columns())
@@ -537,6 +541,7 @@ TRIGGERS = [
 
 @pytest.fixture
 def connection(pg_engine: Engine) -> Iterator[Connection]:
+    ALL_EXAMPLES.create_all(pg_engine)
     with pg_engine.connect() as connection:
         yield connection
 

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy
 from sqlalchemy import (
+    URL,
     Column,
     Engine,
     Enum,
     Integer,
     MetaData,
+    NullPool,
+    Table,
     create_engine,
     create_mock_engine,
+    event,
     insert,
     text,
 )
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
@@ -501,6 +508,93 @@ def test_drop_all_can_be_printed(
     base.metadata.drop_all(engine, checkfirst=False)
     psql(";\n".join(lines) + ";")
     assert standing() == []
+
+
+@pytest.fixture
+def sent(new_engine: Callable[..., Engine], base: type[DeclarativeBase]) -> Any:
+    """Create all with an engine; return the statements that were executed."""
+
+    def create(*url: str, **options: Any) -> list[str]:
+        statements: list[str] = []
+        engine = new_engine(*url, **options)
+        event.listen(
+            engine, "before_cursor_execute", lambda *args: statements.append(args[2])
+        )
+        base.metadata.create_all(engine)
+        return [s for s in statements if "note_event_" in s and "INDEX" not in s]
+
+    return create
+
+
+@pytest.fixture
+def new_engine(pg_url: URL) -> Iterator[Callable[..., Engine]]:
+    """Make engines of any driver on the test's database."""
+    engines: list[Engine] = []
+
+    def make(driver: str = "psycopg", **options: Any) -> Engine:
+        url = pg_url.set(drivername=f"postgresql+{driver}")
+        engines.append(create_engine(url, **options))
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.dispose()
+
+
+@pytest.fixture
+def note(base: type[DeclarativeBase]) -> Any:
+    @track()
+    class Note(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "note"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    return Note
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_the_function_and_the_triggers_of_a_table_are_created_in_one_round_trip(
+    driver: str, note: Any, sent: Callable[..., list[str]]
+) -> None:
+    (statement,) = sent(driver)
+    assert statement.count("CREATE OR REPLACE") == 5
+    assert statement.count("COMMENT ON") == 5
+
+
+def test_a_driver_that_prepares_statements_creates_them_one_by_one(
+    note: Any, sent: Callable[..., list[str]], standing: Standing
+) -> None:
+    statements = sent(connect_args={"prepare_threshold": 0})
+    assert len(statements) == 10
+    assert "note_event_insert!" in standing()
+
+
+def test_asyncpg_creates_them_one_by_one(
+    note: Any, pg_url: URL, standing: Standing
+) -> None:
+    async def create() -> None:
+        url = pg_url.set(drivername="postgresql+asyncpg")
+        engine = create_async_engine(url, poolclass=NullPool)
+        async with engine.begin() as connection:
+            await connection.run_sync(note.metadata.create_all)
+
+    asyncio.run(create())
+    assert "note_event_insert!" in standing()
+
+
+def test_create_all_asks_once_which_tables_there_are(
+    base: type[DeclarativeBase], new_engine: Callable[..., Engine]
+) -> None:
+    for name in "abc":
+        track()(Table(name, base.metadata, Column("id", Integer, primary_key=True)))
+    sent: list[str] = []
+    engine = new_engine()
+    event.listen(engine, "before_cursor_execute", lambda *args: sent.append(args[2]))
+    with engine.begin() as connection:
+        connection.execute(text("SELECT 1"))
+        sent.clear()
+        base.metadata.create_all(connection)
+    asked = [s for s in sent if s.startswith("SELECT") and "pg_class" in s]
+    assert len(asked) == (7 if sqlalchemy.__version__ < "2.1" else 1)
 
 
 def test_other_database_is_refused(account: Any, plain: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import random
-import uuid
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -48,14 +47,6 @@ from sqlalchemy.sql.dml import UpdateBase
 import sa_history as history
 from sa_history import AggregateEvent, Manual, Snapshot, track
 from sa_history.exc import EventsError, PastError, UndoError
-
-
-@pytest.fixture
-def other_url(pg_server: Any) -> Iterator[URL]:
-    """A second database."""
-    name = f"other_{uuid.uuid4().hex[:8]}"
-    yield pg_server.create_database(name)
-    pg_server.drop_database(name)
 
 
 @pytest.fixture

@@ -16,7 +16,14 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    configure_mappers,
+    mapped_column,
+)
 
 import sa_history as history
 from sa_history import (
@@ -348,3 +355,31 @@ def test_a_key_with_its_columns_in_another_order_than_the_parents_leads_to_the_e
     first = pg_session.scalars(shop.events.first()).one()
     assert first.revert(pg_session) is shop
     assert shop.name == "x"
+
+
+def test_a_column_that_a_subclass_adds_later_is_read_as_well(
+    base: type[DeclarativeBase],
+) -> None:
+    @track()
+    class Animal(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "animal"
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}
+        id: Mapped[int] = mapped_column(primary_key=True)
+        kind: Mapped[str]
+
+    def read() -> str:
+        return str(
+            AggregateEvent.select(Animal.metadata).compile(
+                dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True}
+            )
+        )
+
+    assert "'wings'" not in read()
+
+    class Bird(Animal):
+        __mapper_args__ = {"polymorphic_identity": "bird"}
+        wings: Mapped[int | None]
+
+    configure_mappers()
+    assert "'wings'" in read()
+    base.registry.dispose()
