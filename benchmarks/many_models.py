@@ -88,7 +88,8 @@ def fill(
             text(
                 f"INSERT INTO {table}_event (pgh_id, pgh_label, pgh_op, pgh_created_at,"
                 f" pgh_xact_id, pgh_context_id, pgh_obj_id, id, {names})"
-                f" SELECT v * {number} + {n}, 'snapshot', 'U',"
+                f" SELECT v * {number} + {n},"
+                " CASE WHEN v % 50000 = 7 THEN 'delete' ELSE 'snapshot' END, 'U',"
                 f" now() - interval '2 years' * ({events} - v) / {events},"
                 f" v + 10, md5((v % {contexts})::text)::uuid, v % {rows},"
                 f" v % {rows}, {values}"
