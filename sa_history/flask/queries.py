@@ -280,6 +280,7 @@ class Timeline:
             columns=[*COLUMNS, column("source")],
             values={**filters.values(), **(values or {})} if shape is not None else {},
             shape=None if shape is None or known is None else (*shape, *known),
+            finds_contexts=filters.user is not None or filters.context is not None,
         )
         try:
             rows = reader.read(self.session)

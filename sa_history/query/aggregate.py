@@ -236,6 +236,7 @@ class AggregateEvent:
             values=filters.values(),
             # A context is looked for by statements that depend on its value.
             shape=None if context is not None else (newest_first, *filters.values()),
+            finds_contexts=isinstance(context, Mapping),
         )
         return read(session, reader)
 

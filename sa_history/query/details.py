@@ -7,7 +7,7 @@ SQL of a table's events is compiled once for each dialect, and joined as text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -66,8 +66,11 @@ _COLUMNS: list[tuple[str, Any]] = [
     ("inline_context", JSONB()),
 ]
 
-SelectOf: TypeAlias = Callable[[Tracking, int], Select[Any]]
-"""Returns the SELECT of a table's events of the page, from its tracking and number."""
+SelectOf: TypeAlias = Callable[[Tracking, int, bool], Select[Any]]
+"""Returns the SELECT of a table's events of the page.
+
+It takes the tracking, its number, and whether events are converted as a whole.
+"""
 
 
 def numbered(trackings: Iterable[Tracking]) -> Iterator[tuple[int, Tracking]]:
@@ -120,22 +123,24 @@ def _object_id(tracking: Tracking, events: FromClause) -> ColumnElement[Any]:
     return sql_cast(func.jsonb_build_array(*keys), Text)
 
 
-def values_of_event(tracking: Tracking, source: int) -> Select[Any]:
+def values_of_event(tracking: Tracking, source: int, as_whole: bool) -> Select[Any]:
     """Return the SELECT of the values of one event, for a LATERAL of the page.
 
     The criterion on ``source`` is constant for the event, so PostgreSQL does not run
     those of other tables.
     """
-    event = event_alias(tracking, "event")
-    return select(*stored_values(tracking, event)).where(*_is_on_page(event, source))
+    event = event_alias(tracking, "event", as_whole)
+    return select(*stored_values(tracking, event, as_whole)).where(
+        *_is_on_page(event, source)
+    )
 
 
-def events_of_page(tracking: Tracking, source: int) -> Select[Any]:
+def events_of_page(tracking: Tracking, source: int, as_whole: bool) -> Select[Any]:
     """Return the SELECT of all that the page shows of the events of a table."""
-    event = event_alias(tracking, "event")
+    event = event_alias(tracking, "event", as_whole)
     columns = event_columns(tracking, source, event)
     return (
-        select(*columns, *stored_values(tracking, event))
+        select(*columns, *stored_values(tracking, event, as_whole))
         .select_from(table(PAGE))
         .where(*_is_on_page(event, source))
     )
@@ -155,12 +160,14 @@ class _Branch:
     """The events of one table.
 
     :param columns: how many columns the event table has; subclasses may add some.
+    :param as_whole: whether events are converted as a whole.
     """
 
     tracking: Tracking
     source: int
     select_of: SelectOf
     columns: int
+    as_whole: bool
 
     def sql(self, compiler: Any) -> str:
         """Return the SQL for the dialect of a compiler, and as it names schemas."""
@@ -168,7 +175,7 @@ class _Branch:
         key = (self, None if schemas is None else frozenset(schemas))
         known = self.tracking.history.compiled.setdefault(compiler.dialect, {})
         if key not in known:
-            statement = self.select_of(self.tracking, self.source)
+            statement = self.select_of(self.tracking, self.source, self.as_whole)
             known[key] = str(
                 statement.compile(
                     dialect=compiler.dialect,
@@ -183,7 +190,8 @@ class _Branch:
 class Details(TableClause):
     """The events of the page of several tables.
 
-    :param trackings: whose events they are; each table has one at most.
+    :param trackings: whose events they are, each with whether its events are converted
+        as a whole.
     :param name: the name of the FROM clause.
     :param select_of: :func:`values_of_event` or :func:`events_of_page`.
     """
@@ -197,10 +205,13 @@ class Details(TableClause):
     ]
 
     def __init__(
-        self, trackings: Iterable[Tracking], name: str, select_of: SelectOf
+        self,
+        trackings: Mapping[Tracking, bool],
+        name: str,
+        select_of: SelectOf,
     ) -> None:
         self.branches = tuple(
-            _Branch(t, source, select_of, len(t.event_table.c))
+            _Branch(t, source, select_of, len(t.event_table.c), trackings[t])
             for source, t in numbered(trackings)
         )
         self.is_lateral = select_of is values_of_event

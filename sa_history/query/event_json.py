@@ -44,12 +44,13 @@ class _EventTable(TableClause):
     _use_schema_map = True  # as tables do, for schema_translate_map
 
 
-def event_alias(tracking: Tracking, name: str) -> NamedFromClause[Any]:
+def event_alias(tracking: Tracking, name: str, as_whole: bool) -> NamedFromClause[Any]:
     """Return an alias of the event table, with the columns that :func:`stored_values`
     and what tells events from each other need.
     """
     table = tracking.event_table
-    if _names_in_whole_row(tracking) is None or _has_siblings(tracking):
+    is_whole = as_whole and _names_in_whole_row(tracking) is not None
+    if not is_whole or _has_siblings(tracking):
         return table.alias(name)
     keys = {column.name for column in keys_of(tracking, table)}
     columns = (c for c in table.c if c.name in keys or c.name.startswith(PREFIX))
@@ -58,20 +59,22 @@ def event_alias(tracking: Tracking, name: str) -> NamedFromClause[Any]:
 
 
 def stored_values(
-    tracking: Tracking, event: NamedFromClause[Any]
+    tracking: Tracking, event: NamedFromClause[Any], as_whole: bool
 ) -> list[ColumnElement[Any]]:
     """Return what :func:`data_of` and :func:`diff_of` are made of.
 
     These are the event's values as JSON, those of the row's previous event, and the
-    names of the values to show. Where an event can be converted as a whole, the
-    statement does not name its columns, which PostgreSQL would have to parse and plan.
+    names of the values to show. If events are converted as a whole, the statement does
+    not name their columns, which PostgreSQL would have to parse and plan. For each
+    event it costs more then, as columns are converted that are not shown.
 
     :param event: what :func:`event_alias` returns.
+    :param as_whole: convert whole events where that can be done.
     """
-    names = _names_in_whole_row(tracking)
+    names = _names_in_whole_row(tracking) if as_whole else None
     before: ColumnElement[Any] = sql_cast(null(), JSONB)
     if keys_of(tracking, event):
-        previous = event_alias(tracking, "previous")
+        previous = event_alias(tracking, "previous", as_whole)
         before = (
             select(_values(tracking, previous, names))
             .where(

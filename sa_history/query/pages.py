@@ -8,6 +8,7 @@ each table, but is made once and kept.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -70,7 +71,8 @@ def page_of(
     """Return the events of a page with data and diffs, for a statement of one step."""
     page: Any = _union(sources, criteria, order, limit, event_columns).subquery(PAGE)
     trackings = [source.tracking for source in sources]
-    details = Details(trackings, "details", values_of_event)
+    converted = {t: is_converted_as_whole(t, _USUAL_EVENTS) for t in trackings}
+    details = Details(converted, "details", values_of_event)
     contexts = trackings[0].history.shared.context_table
     return _shown(
         [c for c in page.c if c.name != "inline_context"],
@@ -116,11 +118,13 @@ def _union(
     order: Sequence[ColumnElement[Any]],
     limit: Any,
     columns_of: Callable[[Tracking, int, FromClause], Sequence[ColumnElement[Any]]],
+    is_separate: bool = False,
 ) -> Any:
     """Return a SELECT of events of several tables.
 
     :param limit: the greatest number of events, or a parameter for it.
     :param columns_of: returns what to select of a tracking's events.
+    :param is_separate: have PostgreSQL plan each table by itself.
     """
 
     def ordered(statement: Any) -> Any:
@@ -134,7 +138,12 @@ def _union(
             *source.criteria(), *criteria(source)
         )
         if limit is not None and len(sources) > 1:
-            statement = select(ordered(statement).subquery())
+            limited = ordered(statement)
+            statement = select(
+                limited.cte(f"events_{number}").prefix_with("MATERIALIZED")
+                if is_separate
+                else limited.subquery()
+            )
         branches.append(statement)
     return ordered(branches[0] if len(branches) == 1 else union_all(*branches))
 
@@ -151,6 +160,10 @@ class PageReader:
     :param values: the parameters of the criteria.
     :param shape: what tells criteria and order from those of other readers, but for
         the parameters; None if no statement is to be kept for them.
+    :param finds_contexts: whether the criteria look for contexts by their metadata.
+        Each table is planned by itself then. Else PostgreSQL expects to need a few
+        events of each table only, and goes through them from the newest on, which takes
+        seconds for a user who did nothing lately.
     """
 
     sources: Sequence[EventSource]
@@ -160,6 +173,7 @@ class PageReader:
     columns: Sequence[ColumnElement[Any]]
     values: Mapping[str, Any]
     shape: Hashable | None
+    finds_contexts: bool = False
 
     def read(self, session: Any) -> list[Row[Any]]:
         """Return the rows.
@@ -172,9 +186,13 @@ class PageReader:
         keys = session.execute(self._keys(), values).all()
         if not keys:
             return []
-        wanted = {key.source for key in keys}
+        wanted = Counter(key.source for key in keys)
         trackings = [s.tracking for s in self.sources]
-        found = tuple(t for n, t in numbered(trackings) if n in wanted)
+        found = {
+            tracking: is_converted_as_whole(tracking, wanted[number])
+            for number, tracking in numbered(trackings)
+            if number in wanted
+        }
         page = {
             "page_ids": [key.pgh_id for key in keys],
             "page_sources": [key.source for key in keys],
@@ -199,7 +217,14 @@ class PageReader:
         if self.limit is not None:
             # PostgreSQL plans by the number, also for a prepared statement.
             limit = bindparam(LIMIT, type_=Integer, literal_execute=True)
-        return _union(self.sources, self.criteria, self.order, limit, self._key)
+        return _union(
+            self.sources,
+            self.criteria,
+            self.order,
+            limit,
+            self._key,
+            self.finds_contexts,
+        )
 
     def _key(
         self, tracking: Tracking, source: int, events: FromClause
@@ -210,17 +235,18 @@ class PageReader:
         further = [events.c.pgh_xact_id] if by_transaction else []
         return [events.c.pgh_id, *further, number]
 
-    def _events(self, trackings: tuple[Tracking, ...]) -> Any:
+    def _events(self, trackings: Mapping[Tracking, bool]) -> Any:
         """Return the statement of the second step.
 
-        :param trackings: those that have events in the page.
+        :param trackings: those that have events in the page, each with whether these
+            are converted as a whole.
         """
         order, columns = tuple(map(str, self.order)), tuple(map(str, self.columns))
         sizes = tuple(len(tracking.event_table.c) for tracking in trackings)
-        key = ("events", trackings, sizes, order, columns)
+        key = ("events", tuple(trackings.items()), sizes, order, columns)
         return _kept(self._history, key, lambda: self._made_events(trackings))
 
-    def _made_events(self, trackings: tuple[Tracking, ...]) -> Select[Any]:
+    def _made_events(self, trackings: Mapping[Tracking, bool]) -> Select[Any]:
         numbers = func.unnest(
             bindparam("page_ids", type_=ARRAY(BigInteger)),
             bindparam("page_sources", type_=ARRAY(Integer)),
@@ -240,6 +266,20 @@ class PageReader:
             contexts,
         )
         return statement_of(rows, self.columns, self.order).add_cte(page)
+
+
+_USUAL_EVENTS = 10
+"""How many events of a table a page is thought to have, before it is known."""
+
+
+def is_converted_as_whole(tracking: Tracking, events: int) -> bool:
+    """Return whether it is cheaper to convert the events of a page as a whole.
+
+    To name a column costs a statement as much as to convert some columns of an event.
+
+    :param events: how many events of the table the page has.
+    """
+    return 2 * events < len(tracking.event_table.c)
 
 
 def read(session: Any, reader: PageReader) -> Any:
