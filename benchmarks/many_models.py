@@ -309,15 +309,27 @@ def _answers(
 
 # ---------------------------------------------------------------- all of it
 
-FILTERS = {
-    "newest": "",
-    "label": "?label=snapshot",
-    "user": "?user=7",
-    "context": "?context=url%3D/77",
-    "table": "?table=thing_1_event",
-    "range": "?since=2025-03-01&until=2025-03-02",
-    "row": "objects/thing_1_event/77",
-}
+FILTERS = (
+    "",
+    "?label=delete",
+    "?label=snapshot",
+    "?user=7",
+    "?user=nobody",
+    "?context=url%3D/77",
+    "?context=url%3D/nowhere",
+    "?table=thing_1_event",
+    "?since=2025-03-01&until=2025-03-02",
+    "?label=delete&since=2025-01-01&until=2025-06-01",
+    "?key=77",
+    "objects/thing_1_event/77",
+)
+"""Pages of the timeline, as what follows its address."""
+
+INDEXES = """
+CREATE INDEX ON {table}_event (pgh_label, pgh_id);
+CREATE INDEX ON {table}_event (pgh_created_at, pgh_id);
+"""
+CONTEXT_INDEX = "CREATE INDEX ON pghistory_context ((metadata ->> 'url'))"
 
 
 class Benchmark:
@@ -341,6 +353,20 @@ class Benchmark:
             for jit in self._options.jit:
                 for task, paths in (("newest", []), ("timeline", [""])):
                     self._rounds(task, url, paths=paths, jit=jit, **size)
+
+    def filters(self, events: int) -> None:
+        """Measure the filters of the timeline, with the indexes that it documents."""
+        size = {"models": 5, "columns": 4, "events": events}
+        with self._database("filters", **size) as url:
+            engine = create_engine(url, isolation_level="AUTOCOMMIT")
+            with engine.connect() as connection:
+                for n in range(5):
+                    connection.execute(text(INDEXES.format(table=f"thing_{n}")))
+                connection.execute(text(CONTEXT_INDEX))
+                connection.execute(text("VACUUM ANALYZE"))
+            engine.dispose()
+            for jit in self._options.jit:
+                self._rounds("timeline", url, paths=[*FILTERS], jit=jit, **size)
 
     def feed(self, events: int, transactions: int) -> None:
         """Measure pages of the feed through so many transactions."""
@@ -371,7 +397,7 @@ class Benchmark:
 
     @contextlib.contextmanager
     def _database(self, name: str, build: str = "", **size: Any) -> Iterator[str]:
-        database = f"bench_{name}"
+        database = f"{self._options.prefix}_{name}"
         self._server.drop_database(database)
         url = self._server.create_database(database)
         shown = url.render_as_string(hide_password=False)
@@ -413,13 +439,16 @@ def _line(result: dict[str, Any]) -> str:
 def main() -> None:
     """Measure, print, and save the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="newest, feed; both, if left out")
+    parser.add_argument(
+        "names", nargs="*", help="newest, feed, filters; all, if left out"
+    )
     parser.add_argument("--beside", type=Path, help="the checkout of another build")
     parser.add_argument("--sizes", nargs="+", default=["5x40", "20x40", "100x40"])
     parser.add_argument("--events", type=int, default=10_000, help="of each model")
     parser.add_argument("--feed-events", type=int, default=1_000_000)
     parser.add_argument("--jit", nargs="+", default=["off", "on"])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--prefix", default="bench", help="of the names of databases")
     parser.add_argument(
         "--output", type=Path, default=Path("benchmarks/results/many_models.json")
     )
@@ -444,7 +473,7 @@ def main() -> None:
             )
             url = server.url()
         benchmark = Benchmark(PgServer.from_url(url), builds, options)
-        names = options.names or ["newest", "feed"]
+        names = options.names or ["newest", "feed", "filters"]
         if "newest" in names:
             for size in options.sizes:
                 number, columns = map(int, size.split("x"))
@@ -452,6 +481,8 @@ def main() -> None:
         if "feed" in names:
             for transactions in (1, options.feed_events):
                 benchmark.feed(options.feed_events, transactions)
+        if "filters" in names:
+            benchmark.filters(options.feed_events)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(benchmark.results, indent=1))
 

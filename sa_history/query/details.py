@@ -233,15 +233,12 @@ class UncachedDetails(Details):
 def _compile(
     element: Details,
     compiler: Any,
-    asfrom: bool = False,
     from_linter: Any = None,
     **_: Any,
 ) -> str:
     if from_linter:
         from_linter.froms[element] = element.name
     name: str = compiler.preparer.quote(element.name)
-    if not asfrom:
-        return name
     events = " UNION ALL ".join(branch.sql(compiler) for branch in element.branches)
     if len(element.branches) == 1:
         # Else it is made a part of the outer SELECT, which computes each expression as
