@@ -38,7 +38,7 @@ from sqlalchemy.sql.visitors import InternalTraversal
 from sqlalchemy.types import ARRAY
 
 from sa_history.capture.event_table import key_columns
-from sa_history.query.event_json import event_alias, stored_values
+from sa_history.query.event_json import event_alias, names_in_whole_row, stored_values
 from sa_history.tracking.registry import Tracking
 
 # SQLAlchemy's compiler has no types.
@@ -129,18 +129,20 @@ def values_of_event(tracking: Tracking, source: int, as_whole: bool) -> Select[A
     The criterion on ``source`` is constant for the event, so PostgreSQL does not run
     those of other tables.
     """
-    event = event_alias(tracking, "event", as_whole)
-    return select(*stored_values(tracking, event, as_whole)).where(
+    names = names_in_whole_row(tracking) if as_whole else None
+    event = event_alias(tracking, "event", names)
+    return select(*stored_values(tracking, event, names)).where(
         *_is_on_page(event, source)
     )
 
 
 def events_of_page(tracking: Tracking, source: int, as_whole: bool) -> Select[Any]:
     """Return the SELECT of all that the page shows of the events of a table."""
-    event = event_alias(tracking, "event", as_whole)
+    names = names_in_whole_row(tracking) if as_whole else None
+    event = event_alias(tracking, "event", names)
     columns = event_columns(tracking, source, event)
     return (
-        select(*columns, *stored_values(tracking, event, as_whole))
+        select(*columns, *stored_values(tracking, event, names))
         .select_from(table(PAGE))
         .where(*_is_on_page(event, source))
     )

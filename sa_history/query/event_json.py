@@ -44,22 +44,25 @@ class _EventTable(TableClause):
     _use_schema_map = True  # as tables do, for schema_translate_map
 
 
-def event_alias(tracking: Tracking, name: str, as_whole: bool) -> NamedFromClause[Any]:
-    """Return an alias of the event table, with the columns that :func:`stored_values`
-    and what tells events from each other need.
+def event_alias(
+    tracking: Tracking, name: str, whole: Sequence[str] | None
+) -> NamedFromClause[Any]:
+    """Return an alias of the event table.
+
+    :param whole: what :func:`names_in_whole_row` returns, if events are converted as a
+        whole. The alias has no more columns than what identifies them then.
     """
     table = tracking.event_table
-    is_whole = as_whole and _names_in_whole_row(tracking) is not None
-    if not is_whole or _has_siblings(tracking):
+    if whole is None or _has_siblings(tracking):
         return table.alias(name)
-    keys = {column.name for column in keys_of(tracking, table)}
+    keys = {column.name for column in tracking.table.primary_key}
     columns = (c for c in table.c if c.name in keys or c.name.startswith(PREFIX))
     few = (column(c.name, c.type) for c in columns)
     return _EventTable(table.name, *few, schema=table.schema).alias(name)
 
 
 def stored_values(
-    tracking: Tracking, event: NamedFromClause[Any], as_whole: bool
+    tracking: Tracking, event: NamedFromClause[Any], names: Sequence[str] | None
 ) -> list[ColumnElement[Any]]:
     """Return what :func:`data_of` and :func:`diff_of` are made of.
 
@@ -69,12 +72,11 @@ def stored_values(
     event it costs more then, as columns are converted that are not shown.
 
     :param event: what :func:`event_alias` returns.
-    :param as_whole: convert whole events where that can be done.
+    :param names: what :func:`names_in_whole_row` returns, to convert events as a whole.
     """
-    names = _names_in_whole_row(tracking) if as_whole else None
     before: ColumnElement[Any] = sql_cast(null(), JSONB)
     if keys_of(tracking, event):
-        previous = event_alias(tracking, "previous", as_whole)
+        previous = event_alias(tracking, "previous", names)
         before = (
             select(_values(tracking, previous, names))
             .where(
@@ -173,7 +175,7 @@ def _has_siblings(tracking: Tracking) -> bool:
     return len(operations) > len(set(operations))
 
 
-def _names_in_whole_row(tracking: Tracking) -> Sequence[str] | None:
+def names_in_whole_row(tracking: Tracking) -> Sequence[str] | None:
     """Return the attributes to take of ``to_jsonb`` of whole events.
 
     :return: None if that is not the same as the attributes one by one: attributes and
