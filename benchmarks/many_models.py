@@ -436,6 +436,45 @@ def _line(result: dict[str, Any]) -> str:
     )
 
 
+def picture(results: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw how the newest page costs with more models, and with more events.
+
+    :raises ImportError: if matplotlib is not installed.
+    """
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams |= {"svg.hashsalt": "sa_history", "svg.fonttype": "none"}
+    from matplotlib import pyplot
+
+    named = {
+        ("this build", "page"): "AggregateEvent.page",
+        ("this build", "one SELECT"): "AggregateEvent.select",
+        ("this build", "by hand"): "two statements by hand",
+        ("beside", "page"): "AggregateEvent.select, build before",
+    }
+    newest = [r for r in results if r["task"] == "newest" and r["jit"] == "off"]
+    figure, both = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for axes, key in zip(both, ("models", "events"), strict=True):
+        other = "events" if key == "models" else "models"
+        # Along one of the two, with the other as in most results.
+        fixed = statistics.mode(r[other] for r in newest)
+        for (build, answer), label in named.items():
+            times = {
+                r[key]: r["whole"] * 1000
+                for r in newest
+                if (r["build"], r["answer"], r[other]) == (build, answer, fixed)
+            }
+            places = sorted(times)
+            axes.plot(places, [times[k] for k in places], "o-", label=label)
+        axes.set_yscale("log")
+        axes.set_ylabel("ms")
+        axes.set_xlabel(f"{key}, with {fixed:,} {other}")
+    both[0].legend(fontsize="small")
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+
+
 def main() -> None:
     """Measure, print, and save the results."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -444,7 +483,9 @@ def main() -> None:
     )
     parser.add_argument("--beside", type=Path, help="the checkout of another build")
     parser.add_argument("--sizes", nargs="+", default=["5x40", "20x40", "100x40"])
-    parser.add_argument("--events", type=int, default=10_000, help="of each model")
+    parser.add_argument(
+        "--events", type=int, nargs="+", default=[10_000], help="of each model"
+    )
     parser.add_argument("--feed-events", type=int, default=1_000_000)
     parser.add_argument("--jit", nargs="+", default=["off", "on"])
     parser.add_argument("--rounds", type=int, default=3)
@@ -460,6 +501,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.worker:
         (options.jit,) = options.jit if len(options.jit) == 1 else ("off",)
+        (options.events,) = options.events
         work(options)
         return
     builds = {"this build": Path(__file__).resolve().parent.parent}
@@ -477,7 +519,8 @@ def main() -> None:
         if "newest" in names:
             for size in options.sizes:
                 number, columns = map(int, size.split("x"))
-                benchmark.newest(number, columns, options.events)
+                for events in options.events:
+                    benchmark.newest(number, columns, events)
         if "feed" in names:
             for transactions in (1, options.feed_events):
                 benchmark.feed(options.feed_events, transactions)
@@ -485,6 +528,8 @@ def main() -> None:
             benchmark.filters(options.feed_events)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(benchmark.results, indent=1))
+    with contextlib.suppress(ImportError):  # matplotlib may be missing
+        picture(benchmark.results, options.output.with_suffix(".svg"))
 
 
 if __name__ == "__main__":
