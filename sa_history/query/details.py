@@ -225,12 +225,6 @@ class Details(TableClause):
         return [branch.tracking.event_table for branch in self.branches]
 
 
-class UncachedDetails(Details):
-    """The same, for a statement that SQLAlchemy is not to keep."""
-
-    inherit_cache = False
-
-
 @compiles(Details)
 def _compile(
     element: Details,

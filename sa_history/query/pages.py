@@ -34,7 +34,6 @@ from sqlalchemy import (
 from sa_history.query.details import (
     PAGE,
     Details,
-    UncachedDetails,
     event_columns,
     events_of_page,
     numbered,
@@ -53,13 +52,6 @@ LIMIT = "page_limit"
 
 _MOST_STATEMENTS = 200
 """How many statements a MetaData keeps."""
-
-_MOST_TABLES = 8
-"""The most tables of a statement of the second step that SQLAlchemy caches.
-
-There are as many of them as sets of tables, and the SQL of many tables is long. To
-compile it costs little, as the parts are compiled.
-"""
 
 
 def page_of(
@@ -254,9 +246,7 @@ class PageReader:
             column("pgh_id", BigInteger), column("source", Integer), name=PAGE
         )
         page = select(*numbers.render_derived().c).cte(PAGE)
-        is_cached = len(trackings) <= _MOST_TABLES
-        details = Details if is_cached else UncachedDetails
-        events = details(trackings, "events", events_of_page)
+        events = Details(trackings, "events", events_of_page)
         contexts = self._history.shared.context_table
         rows = _shown(
             [c for c in events.c if c.name in _SHOWN],
