@@ -28,7 +28,6 @@ from sqlalchemy import (
     literal_column,
     null,
     select,
-    table,
 )
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB
@@ -38,7 +37,12 @@ from sqlalchemy.sql.visitors import InternalTraversal
 from sqlalchemy.types import ARRAY
 
 from sa_history.capture.event_table import key_columns
-from sa_history.query.event_json import event_alias, names_in_whole_row, stored_values
+from sa_history.query.event_json import (
+    EventTable,
+    event_alias,
+    names_in_whole_row,
+    stored_values,
+)
 from sa_history.tracking.registry import Tracking
 
 # SQLAlchemy's compiler has no types.
@@ -143,7 +147,7 @@ def events_of_page(tracking: Tracking, source: int, as_whole: bool) -> Select[An
     columns = event_columns(tracking, source, event)
     return (
         select(*columns, *stored_values(tracking, event, names))
-        .select_from(table(PAGE))
+        .select_from(EventTable(PAGE))
         .where(*_is_on_page(event, source))
     )
 

@@ -37,8 +37,11 @@ from sa_history.tracking.completeness import comparable_events
 from sa_history.tracking.registry import Tracking
 
 
-class _EventTable(TableClause):
-    """An event table with some of its columns: each costs time in an alias."""
+class EventTable(TableClause):
+    """An event table with some of its columns: each costs time in an alias.
+
+    The page of events in a statement is one too.
+    """
 
     inherit_cache = True
     _use_schema_map = True  # as tables do, for schema_translate_map
@@ -58,7 +61,7 @@ def event_alias(
     keys = {column.name for column in tracking.table.primary_key}
     columns = (c for c in table.c if c.name in keys or c.name.startswith(PREFIX))
     few = (column(c.name, c.type) for c in columns)
-    return _EventTable(table.name, *few, schema=table.schema).alias(name)
+    return EventTable(table.name, *few, schema=table.schema).alias(name)
 
 
 def stored_values(

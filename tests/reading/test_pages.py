@@ -507,3 +507,28 @@ def test_a_session_of_several_databases_reads_where_the_models_are(
         session.commit()
         assert len(same(session, Base)) == 1
     Base.registry.dispose()
+
+
+def test_a_session_of_the_past_reads_pages(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_engine: Engine
+) -> None:
+    class Wide(base):  # type: ignore[misc, valid-type]
+        __table__ = Table(
+            "wide",
+            base.metadata,
+            Column("id", Integer, primary_key=True),
+            *(Column(f"c{n}", Integer) for n in range(30)),
+        )
+
+    track()(Wide)
+    create_all()
+    with Session(pg_engine) as session:
+        session.add(Wide(id=1, c0=1))
+        session.commit()
+        session.get_one(Wide, 1).c0 = 2
+        session.commit()
+        transaction = session.scalars(Wide.events.last()).one().pgh_xact_id
+    with history.as_of(pg_engine, transaction=transaction) as past:
+        rows = same(past, Wide)
+        assert [row.pgh_diff for row in rows] == [None, {"c0": [1, 2]}]
+        assert same(past, Wide, limit=1) == rows[:1]
