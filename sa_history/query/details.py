@@ -38,7 +38,7 @@ from sqlalchemy.types import ARRAY
 
 from sa_history.capture.event_table import key_columns
 from sa_history.query.event_json import (
-    EventTable,
+    NamedTable,
     event_alias,
     names_in_whole_row,
     stored_values,
@@ -147,7 +147,7 @@ def events_of_page(tracking: Tracking, source: int, as_whole: bool) -> Select[An
     columns = event_columns(tracking, source, event)
     return (
         select(*columns, *stored_values(tracking, event, names))
-        .select_from(EventTable(PAGE))
+        .select_from(NamedTable(PAGE))
         .where(*_is_on_page(event, source))
     )
 

@@ -37,13 +37,15 @@ from sa_history.tracking.completeness import comparable_events
 from sa_history.tracking.registry import Tracking
 
 
-class EventTable(TableClause):
-    """An event table with some of its columns: each costs time in an alias.
-
-    The page of events in a statement is one too.
-    """
+class NamedTable(TableClause):
+    """What a statement reads from by its name alone, such as its page of events."""
 
     inherit_cache = True
+
+
+class EventTable(NamedTable):
+    """An event table with some of its columns: each costs time in an alias."""
+
     _use_schema_map = True  # as tables do, for schema_translate_map
 
 
