@@ -64,7 +64,7 @@ from sa_history.definition.operations import (
 )
 from sa_history.query.aggregate import AggregateEvent, AggregateRow
 from sa_history.query.attribute_history import changes
-from sa_history.query.feed import FeedPosition, cursor_of, feed
+from sa_history.query.feed import FeedPosition, cursor_of, feed, feed_page
 from sa_history.query.time_travel import as_of
 from sa_history.tracking.context_class import Context
 from sa_history.tracking.diff import Diff
@@ -141,6 +141,7 @@ __all__ = [
     "events",
     "exc",
     "feed",
+    "feed_page",
     "ignore",
     "new",
     "old",

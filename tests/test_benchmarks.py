@@ -93,3 +93,29 @@ def test_the_build_of_another_checkout_is_measured_in_the_same_run(
     assert labels == {"untracked", "sa_history, row", "sa_history, row of earlier"}
     log = (tmp_path / "log.txt").read_text()
     assert log.splitlines() == [str(columns)]
+
+
+def test_reading_over_many_models_is_measured(pg_url: URL, tmp_path: Path) -> None:
+    output = tmp_path / "many_models.json"
+    process = subprocess.run(
+        [
+            *(sys.executable, "-m", "benchmarks.many_models", "--sizes", "2x4"),
+            *("--events", "200", "--feed-events", "2000", "--rounds", "1"),
+            *("--jit", "off", "--output", str(output)),
+            *("--prefix", f"bench_{pg_url.database}"),
+        ],
+        env={
+            **os.environ,
+            "DATABASE_URL": pg_url.render_as_string(hide_password=False),
+        },
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert process.returncode == 0, process.stderr
+    answers = {
+        (each["task"], each["answer"]) for each in json.loads(output.read_text())
+    }
+    assert ("newest", "by hand") in answers
+    assert ("feed", "last, by hand") in answers
+    assert ("timeline", "?user=7") in answers

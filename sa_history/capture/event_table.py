@@ -101,7 +101,8 @@ def make_event_table(
     lookup = key_columns(columns, event_table)
     if lookup:
         _index(event_table, *lookup, event_table.c.pgh_id)
-    _index(event_table, event_table.c.pgh_xact_id)
+    # In the order of the feed, so that a page of it does not sort whole transactions.
+    _index(event_table, event_table.c.pgh_xact_id, event_table.c.pgh_id)
     for name in options.index:
         column = event_table.columns[columns.column_name(name)]
         _index(event_table, column, event_table.c.pgh_id)

@@ -47,6 +47,8 @@ class Masks:
         :raises DefinitionError: a name hides nothing, so that what it was to hide would
             be shown.
         """
+        if not self.names:  # each page asks, and there may be many models
+            return Hidden(frozenset())
         columns: dict[str, set[Column[Any]]] = {}
         for tracking in trackings:
             for attribute, column in tracking.tracked_columns.by_attribute.items():
@@ -72,12 +74,15 @@ class Hidden:
 
     def attributes(self, tracking: Tracking) -> set[str]:
         """Return the hidden attributes of a model."""
+        if not self.columns:
+            return set()
         columns = tracking.tracked_columns.by_attribute
         return {name for name, column in columns.items() if self._hides(column, [])}
 
     def has_key(self, tracking: Tracking) -> bool:
         """Return True if an attribute of the model's key is hidden."""
-        return not self.attributes(tracking).isdisjoint(tracking.tracked_columns.key)
+        hidden = self.attributes(tracking)
+        return bool(hidden) and not hidden.isdisjoint(tracking.tracked_columns.key)
 
     def _hides(self, column: Column[Any], seen: list[Column[Any]]) -> bool:
         if column in self.columns:
@@ -154,7 +159,7 @@ class Entry:
             return MASKED if name in hidden and value is not None else value
 
         diff = row.pgh_diff
-        has_key = hidden.isdisjoint(tracking.tracked_columns.key)
+        has_key = not hidden or hidden.isdisjoint(tracking.tracked_columns.key)
         return cls(
             id=row.pgh_id,
             table=tracking.event_table.fullname,

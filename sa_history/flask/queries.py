@@ -7,13 +7,14 @@ import decimal
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
 
 from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
+    DateTime,
     Enum,
     Float,
     Integer,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     Text,
     Uuid,
     and_,
+    bindparam,
     column,
     inspect,
     literal,
@@ -36,7 +38,9 @@ from sa_history.capture.event_table import key_columns
 from sa_history.capture.trackers import full_row_labels
 from sa_history.flask.entries import Hidden
 from sa_history.install.expected import trackings_in
-from sa_history.query.aggregate import AggregateEvent, aggregate
+from sa_history.query.aggregate import COLUMNS, AggregateEvent, aggregate
+from sa_history.query.details import numbered
+from sa_history.query.pages import PageReader
 from sa_history.query.sources import EventSource
 from sa_history.sql.column_types import holds_json
 from sa_history.tracking.completeness import full_row_events
@@ -93,6 +97,36 @@ class Filters:
             context=None if pair is None else (key.strip(), value.strip()),
         )
 
+    def shape(self) -> tuple[Any, ...] | None:
+        """Return what tells the criteria from those of other filters with parameters.
+
+        :return: None if they depend on values.
+        """
+        if self.key is not None or self.context_id is not None:
+            return None
+        return ("timeline", *self.values(), *(self.context or ())[:1])
+
+    def values(self) -> dict[str, Any]:
+        """Return the values of the parameters of :meth:`bound`."""
+        given = {name: getattr(self, name) for name in _PARAMETERS}
+        if self.context is not None:
+            given["context"] = self.context[1]
+        return {
+            f"page_{name}": value for name, value in given.items() if value is not None
+        }
+
+    def bound(self) -> Filters:
+        """Return the same filters with parameters in place of values."""
+        parameters: dict[str, Any] = {
+            name: bindparam(f"page_{name}", type_=type_)
+            for name, type_ in _PARAMETERS.items()
+            if getattr(self, name) is not None
+        }
+        if self.context is not None:
+            value = bindparam("page_context", type_=Text())
+            parameters["context"] = (self.context[0], value)
+        return replace(self, **parameters)
+
     def criteria(self, source: EventSource) -> Iterator[ColumnElement[bool]]:
         """Yield the criteria that events of a table meet."""
         tracking, columns = source.tracking, source.tracking.event_table.c
@@ -113,6 +147,15 @@ class Filters:
             yield _context_has(tracking, "user", self.user)
         if self.context is not None:
             yield _context_has(tracking, *self.context)
+
+
+_PARAMETERS: Mapping[str, Any] = {
+    "label": Text(),
+    "user": Text(),
+    "since": DateTime(timezone=True),
+    "until": DateTime(timezone=True),
+    "transaction": BigInteger(),
+}
 
 
 def as_time(name: str, text: str | None) -> datetime.datetime | None:
@@ -177,13 +220,16 @@ class Timeline:
 
         :param before: the number of an event, to show those with smaller numbers.
         """
+        bound = filters.bound()
 
         def criteria(source: EventSource) -> Iterator[ColumnElement[bool]]:
-            yield from filters.criteria(source)
+            yield from bound.criteria(source)
             if before is not None:
-                yield source.tracking.event_table.c.pgh_id < before
+                number = bindparam("page_before", type_=BigInteger)
+                yield source.tracking.event_table.c.pgh_id < number
 
-        return self._rows(filters, criteria, limit)
+        values = {"page_before": before} if before is not None else {}
+        return self._rows(filters, criteria, limit, values, tuple(values))
 
     def versions(self, filters: Filters, numbers: Sequence[int]) -> list[Found]:
         """Return some versions of a row, oldest first."""
@@ -209,18 +255,39 @@ class Timeline:
         rows = self._rows(filters, criteria, 1)
         return rows[0] if rows else None
 
-    def _rows(self, filters: Filters, criteria: Any, limit: int) -> list[Found]:
+    def _rows(
+        self,
+        filters: Filters,
+        criteria: Any,
+        limit: int,
+        values: Mapping[str, Any] | None = None,
+        shape: tuple[str, ...] | None = None,
+    ) -> list[Found]:
+        """Return the newest events that meet criteria.
+
+        :param values: the parameters of criteria that are not those of the filters.
+        :param shape: tells these criteria from others; None if they have other values.
+        """
         shown = self.trackings if filters.table is None else [filters.table]
         if filters.key is not None:
             shown = [t for t in shown if not self.hidden.has_key(t)]
         if not shown:
             return []
-        sources = [EventSource(tracking, None) for tracking in shown]
-        order = [AggregateEvent.pgh_id.desc()]
+        known = filters.shape()
+        reader = PageReader(
+            sources=[EventSource(tracking, None) for tracking in shown],
+            criteria=criteria,
+            order=[AggregateEvent.pgh_id.desc()],
+            limit=limit,
+            columns=[*COLUMNS, column("source")],
+            values={**filters.values(), **(values or {})} if shape is not None else {},
+            shape=None if shape is None or known is None else (*shape, *known),
+            finds_contexts=filters.user is not None or filters.context is not None,
+        )
         try:
-            statement = aggregate(sources, criteria, order, limit)
-            rows = self.session.execute(statement.add_columns(column("source")))
-            return [(shown[row.source], row) for row in rows]
+            rows = reader.read(self.session)
+            of_source = dict(numbered(shown))
+            return [(of_source[row.source], row) for row in rows]
         except DataError as error:  # a key, or a number, that the column cannot hold
             raise NotFound from error
 

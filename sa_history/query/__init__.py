@@ -1,4 +1,4 @@
 """SELECTs over history: aggregates, the changes of an attribute, the feed, time travel.
 
-A module here makes statements, and writes nothing.
+A module here makes statements, or reads by them, and writes nothing.
 """

@@ -8,43 +8,39 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, cast
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple, cast, overload
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     DateTime,
-    Integer,
     Result,
     Select,
     String,
-    Subquery,
-    Text,
     Uuid,
+    bindparam,
     column,
-    func,
-    literal,
-    null,
-    select,
-    true,
-    union_all,
 )
-from sqlalchemy import cast as sql_cast
 from sqlalchemy.engine import TupleResult
 from sqlalchemy.sql.expression import ColumnClause
 
-from sa_history.capture.event_table import key_columns
 from sa_history.contexts.frame import ContextFrame
 from sa_history.definition.mapped_tables import Model
 from sa_history.exc import EventsError
-from sa_history.query.event_json import event_details
+from sa_history.query.pages import (
+    CriteriaOf,
+    PageReader,
+    page_of,
+    read,
+    statement_of,
+)
 from sa_history.query.sources import EventSource, EventTarget, sources_of
 from sa_history.sql.readable_json import READABLE_JSON
 from sa_history.tracking.context_class import Context
-from sa_history.tracking.registry import Tracking
 from sa_history.util.messages import suggestion
+from sa_history.util.sessions import AnyAsyncSession, SyncSession
 
 
 class AggregateRow(NamedTuple):
@@ -178,19 +174,102 @@ class AggregateEvent:
             ))
         """
         sources = sources_of(targets, across, int(references))
-        if isinstance(labels, str):
-            raise EventsError(f"labels is a list of labels, got {labels!r}")
-        filters = _Filters(
-            labels=None if labels is None else tuple(labels),
-            since=since,
-            until=until,
-            context=_context_filter(context),
-            transaction=transaction,
-            before=before,
+        filters = _Filters.of(
+            labels, since, until, context, transaction, before, sources
         )
-        _check_labels(sources, filters.labels)
-        order = cls.pgh_id.desc() if newest_first else cls.pgh_id
-        return aggregate(sources, filters.criteria, [order], limit)
+        return aggregate(sources, filters.criteria, _order(newest_first), limit)
+
+    @overload
+    @classmethod
+    def page(
+        cls,
+        session: SyncSession,
+        *targets: EventTarget,
+        across: Model | Sequence[Model] | set[Any] | None = ...,
+        references: bool | int = ...,
+        labels: Iterable[str] | None = ...,
+        since: datetime.datetime | None = ...,
+        until: datetime.datetime | None = ...,
+        context: uuid.UUID | Context | ContextFrame | Mapping[str, Any] | None = ...,
+        transaction: int | None = ...,
+        before: int | None = ...,
+        limit: int | None = ...,
+        newest_first: bool = ...,
+    ) -> list[AggregateRow]: ...
+
+    @overload
+    @classmethod
+    def page(
+        cls,
+        session: AnyAsyncSession,
+        *targets: EventTarget,
+        across: Model | Sequence[Model] | set[Any] | None = ...,
+        references: bool | int = ...,
+        labels: Iterable[str] | None = ...,
+        since: datetime.datetime | None = ...,
+        until: datetime.datetime | None = ...,
+        context: uuid.UUID | Context | ContextFrame | Mapping[str, Any] | None = ...,
+        transaction: int | None = ...,
+        before: int | None = ...,
+        limit: int | None = ...,
+        newest_first: bool = ...,
+    ) -> Awaitable[list[AggregateRow]]: ...
+
+    @classmethod
+    def page(
+        cls,
+        session: Any,
+        *targets: EventTarget,
+        across: Model | Sequence[Model] | set[Any] | None = None,
+        references: bool | int = False,
+        labels: Iterable[str] | None = None,
+        since: datetime.datetime | None = None,
+        until: datetime.datetime | None = None,
+        context: uuid.UUID | Context | ContextFrame | Mapping[str, Any] | None = None,
+        transaction: int | None = None,
+        before: int | None = None,
+        limit: int | None = None,
+        newest_first: bool = False,
+    ) -> Any:
+        """Return the rows that :meth:`select` selects, read in two steps.
+
+        The first statement finds the events, the second one reads their data and diffs
+        from the tables that they are in. So the time grows with the events of the page,
+        and hardly with the number of models and their columns.
+
+        Each statement sees what is committed when it begins, unless the transaction is
+        ``REPEATABLE READ``. Of events that are deleted in between there are no rows. A
+        diff may be against an event that was committed in between.
+
+        :param session: a ``Session``; with an ``AsyncSession``, await the result.
+        :param targets: as for :meth:`select`, and so are all other parameters.
+        :return: the rows, in the order of :meth:`select`.
+        :raises EventsError: as :meth:`select` does.
+
+        Example::
+
+            rows = AggregateEvent.page(session, Base, limit=50, newest_first=True)
+            older = AggregateEvent.page(
+                session, Base, limit=50, newest_first=True, before=rows[-1].pgh_id
+            )
+        """
+        sources = sources_of(targets, across, int(references))
+        filters = _Filters.of(
+            labels, since, until, context, transaction, before, sources
+        )
+        bound = filters.bound()
+        reader = PageReader(
+            sources=sources,
+            criteria=bound.criteria,
+            order=_order(newest_first),
+            limit=limit,
+            columns=COLUMNS,
+            values=filters.values(),
+            # A context is looked for by statements that depend on its value.
+            shape=None if context is not None else (newest_first, *filters.values()),
+            finds_contexts=isinstance(context, Mapping),
+        )
+        return read(session, reader)
 
     @staticmethod
     def rows(result: Result[Any]) -> TupleResult[AggregateRow]:
@@ -214,7 +293,7 @@ class AggregateEvent:
 
 def aggregate(
     sources: Sequence[EventSource],
-    criteria: Callable[[EventSource], Iterable[ColumnElement[bool]]],
+    criteria: CriteriaOf,
     order: Sequence[ColumnElement[Any]],
     limit: int | None,
 ) -> Select[Any]:
@@ -225,25 +304,69 @@ def aggregate(
     :param order: columns of AggregateEvent that event tables have as well.
     :param limit: the greatest number of events; None for all.
     """
-    page = _page(sources, criteria, order, limit)
-    rows = _with_details(page, [source.tracking for source in sources])
-    columns = [c for c in vars(AggregateEvent).values() if isinstance(c, ColumnClause)]
-    # SQLAlchemy gives an anonymous label to the expression that a type selects for a
-    # column without a table.
-    labeled = (c.label(c.name) for c in columns)
-    return select(*labeled).select_from(rows).order_by(*order)
+    return statement_of(page_of(sources, criteria, order, limit), COLUMNS, order)
+
+
+COLUMNS = [c for c in vars(AggregateEvent).values() if isinstance(c, ColumnClause)]
+"""The columns of the rows."""
+
+
+def _order(newest_first: bool) -> list[ColumnElement[Any]]:
+    return [AggregateEvent.pgh_id.desc() if newest_first else AggregateEvent.pgh_id]
 
 
 @dataclass(frozen=True, eq=False)
 class _Filters:
-    """The filters that :meth:`AggregateEvent.select` applies to each event table."""
+    """The filters that :meth:`AggregateEvent.select` applies to each event table.
 
-    labels: tuple[str, ...] | None
-    since: datetime.datetime | None
-    until: datetime.datetime | None
+    Each has a value, or a parameter for it.
+    """
+
+    labels: Any
+    since: Any
+    until: Any
     context: uuid.UUID | Mapping[str, Any] | None
-    transaction: int | None
-    before: int | None
+    transaction: Any
+    before: Any
+
+    @classmethod
+    def of(
+        cls,
+        labels: Iterable[str] | None,
+        since: datetime.datetime | None,
+        until: datetime.datetime | None,
+        context: Any,
+        transaction: int | None,
+        before: int | None,
+        sources: Sequence[EventSource],
+    ) -> _Filters:
+        """Return the filters for some sources.
+
+        :raises EventsError: no tracker of the sources has one of the labels.
+        """
+        if isinstance(labels, str):
+            raise EventsError(f"labels is a list of labels, got {labels!r}")
+        known = None if labels is None else tuple(labels)
+        _check_labels(sources, known)
+        return cls(known, since, until, _context_filter(context), transaction, before)
+
+    def values(self) -> dict[str, Any]:
+        """Return the values of the parameters of :meth:`bound`."""
+        given = {name: getattr(self, name) for name in _PARAMETERS}
+        return {
+            f"page_{name}": value for name, value in given.items() if value is not None
+        }
+
+    def bound(self) -> _Filters:
+        """Return the same filters with parameters in place of values."""
+        parameters: dict[str, Any] = {
+            name: bindparam(
+                f"page_{name}", type_=type_, expanding=isinstance(type_, String)
+            )
+            for name, type_ in _PARAMETERS.items()
+            if getattr(self, name) is not None
+        }
+        return replace(self, **parameters)
 
     def criteria(self, source: EventSource) -> Iterable[ColumnElement[bool]]:
         columns = source.tracking.event_table.c
@@ -262,6 +385,15 @@ class _Filters:
             yield columns.pgh_id < self.before
 
 
+_PARAMETERS: Mapping[str, Any] = {
+    "labels": String(),
+    "since": DateTime(timezone=True),
+    "until": DateTime(timezone=True),
+    "transaction": BigInteger(),
+    "before": BigInteger(),
+}
+
+
 def _context_filter(context: Any) -> uuid.UUID | Mapping[str, Any] | None:
     if isinstance(context, Mapping):
         return context
@@ -272,90 +404,15 @@ def _context_filter(context: Any) -> uuid.UUID | Mapping[str, Any] | None:
 def _check_labels(
     sources: Sequence[EventSource], labels: tuple[str, ...] | None
 ) -> None:
+    if labels is None:
+        return
     known = {
         tracker.event_label: tracker
         for source in sources
         for tracker in source.tracking.trackers
     }
-    for label in labels or ():
+    for label in labels:
         if label not in known:
             raise EventsError(
                 f"no tracker has the label {label!r}{suggestion(str(label), known)}"
             )
-
-
-def _page(
-    sources: Sequence[EventSource],
-    criteria: Callable[[EventSource], Iterable[ColumnElement[bool]]],
-    order: Sequence[ColumnElement[Any]],
-    limit: int | None,
-) -> Subquery:
-    """Return the events of the page without data and diffs, cut to the limit."""
-
-    def ordered(statement: Any) -> Any:
-        statement = statement.order_by(*order)
-        return statement if limit is None else statement.limit(limit)
-
-    branches = []
-    for index, source in enumerate(sources):
-        statement = select(*_page_columns(index, source.tracking)).where(
-            *source.criteria(), *criteria(source)
-        )
-        if limit is not None and len(sources) > 1:
-            statement = select(ordered(statement).subquery())
-        branches.append(statement)
-    page = branches[0] if len(branches) == 1 else union_all(*branches)
-    return cast("Subquery", ordered(page).subquery("page"))
-
-
-def _page_columns(index: int, tracking: Tracking) -> list[ColumnElement[Any]]:
-    columns = tracking.event_table.c
-    storage = tracking.context_storage
-    return [
-        columns.pgh_id,
-        literal(index, Integer).label("source"),
-        literal(tracking.event_class.__name__, String).label("pgh_model"),
-        literal(tracking.subject, String).label("pgh_obj_model"),
-        _object_id(tracking).label("pgh_obj_id"),
-        columns.pgh_label,
-        columns.pgh_op,
-        columns.pgh_created_at,
-        columns.pgh_xact_id,
-        storage.id_of(tracking.event_table).label("pgh_context_id"),
-        storage.inline_metadata_of(tracking.event_table).label("inline_context"),
-    ]
-
-
-def _object_id(tracking: Tracking) -> ColumnElement[Any]:
-    keys = key_columns(tracking.tracked_columns, tracking.event_table)
-    if not keys:
-        return sql_cast(null(), Text)
-    if len(keys) == 1:
-        return sql_cast(keys[0], Text)
-    return sql_cast(func.jsonb_build_array(*keys), Text)
-
-
-def _with_details(page: Subquery, trackings: Sequence[Tracking]) -> Subquery:
-    """Return the page joined to the context, data and diff of each event."""
-    details = union_all(
-        *(
-            event_details(page, index, tracking)
-            for index, tracking in enumerate(trackings)
-        )
-    ).lateral("details")
-    contexts = trackings[0].history.shared.context_table
-    context = func.coalesce(page.c.inline_context, contexts.c.metadata)
-    return (
-        select(
-            *(c for c in page.c if c.name != "inline_context"),
-            context.label("pgh_context"),
-            details.c.pgh_data,
-            details.c.pgh_diff,
-        )
-        .select_from(
-            page.outerjoin(contexts, contexts.c.id == page.c.pgh_context_id).join(
-                details, true()
-            )
-        )
-        .subquery("pgh_events")
-    )

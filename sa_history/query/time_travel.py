@@ -42,6 +42,7 @@ from sa_history.capture.event_table import is_event_table
 from sa_history.definition.mapped_tables import Model
 from sa_history.exc import PastError
 from sa_history.query.as_of_rows import PointInTime, rows_as_of
+from sa_history.query.event_json import NamedTable
 from sa_history.sql.naming import AS_OF
 from sa_history.tracking.completeness import complete_tracking, missing_operations
 from sa_history.tracking.databases import (
@@ -453,6 +454,9 @@ class _AsOfCompiler(PGCompiler):
 
     def visit_table(self, table: Any, asfrom: bool = False, **kw: Any) -> str:
         """Render a table, or the subquery of its rows."""
+        if isinstance(table, NamedTable):
+            events: str = super().visit_table(table, asfrom=asfrom, **kw)
+            return events
         if not isinstance(table, Table):
             raise PastError(
                 f"{table.name!r} is not a Table of a MetaData, so its past is not "

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import MetaData, Table, inspect, types
+from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.orm import Mapper, registry
 
 from sa_history._types import Operation
@@ -47,6 +49,8 @@ class History:
     :param mappers: the registry of classes that belong to no model: the context class,
         and the event classes of Core tables.
     :param trackings: by the key of the tracked table and the ``events`` option.
+    :param statements: those that read events and are made again and again.
+    :param compiled: parts of such statements, by the dialect they are compiled for.
     """
 
     metadata: MetaData
@@ -54,6 +58,10 @@ class History:
     context_class: type[Context]
     mappers: registry
     trackings: dict[tuple[str, str], Tracking] = field(default_factory=dict)
+    statements: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+    compiled: WeakKeyDictionary[Dialect, dict[Any, str]] = field(
+        default_factory=WeakKeyDictionary, init=False, repr=False
+    )
 
     def of_table(self, table: Table) -> list[Tracking]:
         """Return the trackings of a table, in the order they were made."""

@@ -277,10 +277,10 @@ def test_a_page_takes_few_statements(
     numbers = [e["id"] for e in look.json("/objects/bill_event/x")["events"]]
     versions = f"version={numbers[0]}&version={numbers[-1]}"
     for path, statements in (
-        ("/", 1),
-        ("/?user=ada&table=bill_event&label=paid", 1),
-        ("/objects/bill_event/x", 1),
-        (f"/objects/bill_event/x?at=2999-01-01&{versions}", 3),
+        ("/", 2),
+        ("/?user=ada&table=bill_event&label=paid", 2),
+        ("/objects/bill_event/x", 2),
+        (f"/objects/bill_event/x?at=2999-01-01&{versions}", 6),
     ):
         sent.clear()
         look.page(path)

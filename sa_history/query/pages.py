@@ -1,0 +1,319 @@
+"""Pages of events of several tables, read in two steps.
+
+The first statement finds the numbers of the events, the second one what the page shows
+of them, from the tables that they are in. So neither grows with the columns of the
+models, and the second one not with the number of models. The first one has an entry for
+each table, but is made once and kept.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    Integer,
+    Row,
+    Select,
+    Subquery,
+    bindparam,
+    column,
+    func,
+    literal_column,
+    select,
+    true,
+    union_all,
+)
+
+from sa_history.query.details import (
+    PAGE,
+    Details,
+    event_columns,
+    events_of_page,
+    numbered,
+    values_of_event,
+)
+from sa_history.query.event_json import data_of, diff_of
+from sa_history.query.sources import EventSource
+from sa_history.tracking.registry import History, Tracking
+from sa_history.util.sessions import is_async_session, unscoped
+
+CriteriaOf: TypeAlias = Callable[[EventSource], Iterable[ColumnElement[bool]]]
+"""Returns further criteria for the events of a table."""
+
+LIMIT = "page_limit"
+"""The name of the parameter that is the number of events of a page."""
+
+_MOST_STATEMENTS = 200
+"""How many statements a MetaData keeps."""
+
+
+def page_of(
+    sources: Sequence[EventSource],
+    criteria: CriteriaOf,
+    order: Sequence[ColumnElement[Any]],
+    limit: int | None,
+) -> Subquery:
+    """Return the events of a page with data and diffs, for a statement of one step."""
+    page: Any = _union(sources, criteria, order, limit, event_columns).subquery(PAGE)
+    trackings = [source.tracking for source in sources]
+    converted = {t: is_converted_as_whole(t, _USUAL_EVENTS) for t in trackings}
+    details = Details(converted, "details", values_of_event)
+    contexts = trackings[0].history.shared.context_table
+    return _shown(
+        [c for c in page.c if c.name != "inline_context"],
+        page,
+        details,
+        page.outerjoin(contexts, contexts.c.id == page.c.pgh_context_id).join(
+            details, true()
+        ),
+        contexts,
+    )
+
+
+def _shown(
+    columns: Sequence[ColumnElement[Any]],
+    events: FromClause,
+    values: FromClause,
+    joined: FromClause,
+    contexts: FromClause,
+) -> Subquery:
+    """Return events with their context, data and diff.
+
+    :param columns: the columns that are shown as they are.
+    :param events: has the metadata that events store themselves.
+    :param values: has the columns of :func:`stored_values`.
+    :param joined: all of these, joined.
+    """
+    context = func.coalesce(events.c.inline_context, contexts.c.metadata)
+    return (
+        select(
+            *columns,
+            context.label("pgh_context"),
+            data_of(values).label("pgh_data"),
+            diff_of(values).label("pgh_diff"),
+        )
+        .select_from(joined)
+        .subquery("pgh_events")
+    )
+
+
+def _union(
+    sources: Sequence[EventSource],
+    criteria: CriteriaOf,
+    order: Sequence[ColumnElement[Any]],
+    limit: Any,
+    columns_of: Callable[[Tracking, int, FromClause], Sequence[ColumnElement[Any]]],
+    is_separate: bool = False,
+) -> Any:
+    """Return a SELECT of events of several tables.
+
+    :param limit: the greatest number of events, or a parameter for it.
+    :param columns_of: returns what to select of a tracking's events.
+    :param is_separate: have PostgreSQL plan each table by itself.
+    """
+
+    def ordered(statement: Any) -> Any:
+        statement = statement.order_by(*order)
+        return statement if limit is None else statement.limit(limit)
+
+    branches = []
+    numbers = numbered([source.tracking for source in sources])
+    for source, (number, tracking) in zip(sources, numbers, strict=True):
+        statement = select(*columns_of(tracking, number, tracking.event_table)).where(
+            *source.criteria(), *criteria(source)
+        )
+        if limit is not None and len(sources) > 1:
+            limited = ordered(statement)
+            statement = select(
+                limited.cte(f"events_{number}").prefix_with("MATERIALIZED")
+                if is_separate
+                else limited.subquery()
+            )
+        branches.append(statement)
+    return ordered(branches[0] if len(branches) == 1 else union_all(*branches))
+
+
+@dataclass(frozen=True, eq=False)
+class PageReader:
+    """A page of events, to be read by a session.
+
+    :param sources: the event tables, with the criteria of each.
+    :param criteria: returns further criteria for the events of a table.
+    :param order: columns of AggregateEvent that event tables have as well.
+    :param limit: the greatest number of events; None for all.
+    :param columns: the columns of the rows.
+    :param values: the parameters of the criteria.
+    :param shape: what tells criteria and order from those of other readers, but for
+        the parameters; None if no statement is to be kept for them.
+    :param finds_contexts: whether the criteria look for contexts by their metadata.
+        Each table is planned by itself then. Else PostgreSQL expects to need a few
+        events of each table only, and goes through them from the newest on, which takes
+        seconds for a user who did nothing lately.
+    """
+
+    sources: Sequence[EventSource]
+    criteria: CriteriaOf
+    order: Sequence[ColumnElement[Any]]
+    limit: int | None
+    columns: Sequence[ColumnElement[Any]]
+    values: Mapping[str, Any]
+    shape: Hashable | None
+    finds_contexts: bool = False
+
+    def read(self, session: Any) -> list[Row[Any]]:
+        """Return the rows.
+
+        :param session: a ``Session``.
+        """
+        values = {**self.values}
+        if self.limit is not None:
+            values[LIMIT] = self.limit
+        keys = session.execute(self._keys(), values).all()
+        if not keys:
+            return []
+        wanted = Counter(key.source for key in keys)
+        trackings = [s.tracking for s in self.sources]
+        found = {
+            tracking: is_converted_as_whole(tracking, wanted[number])
+            for number, tracking in numbered(trackings)
+            if number in wanted
+        }
+        page = {
+            "page_ids": [key.pgh_id for key in keys],
+            "page_sources": [key.source for key in keys],
+        }
+        rows: list[Row[Any]] = session.execute(self._events(found), page).all()
+        return rows
+
+    @property
+    def _history(self) -> History:
+        return self.sources[0].tracking.history
+
+    def _keys(self) -> Any:
+        """Return the statement of the first step."""
+        if self.shape is None or any(source.criteria() for source in self.sources):
+            return self._made_keys()
+        trackings = tuple(source.tracking for source in self.sources)
+        key = ("keys", trackings, self.shape, self.limit is None)
+        return _kept(self._history, key, self._made_keys)
+
+    def _made_keys(self) -> Any:
+        limit = None
+        if self.limit is not None:
+            # PostgreSQL plans by the number, also for a prepared statement.
+            limit = bindparam(LIMIT, type_=Integer, literal_execute=True)
+        return _union(
+            self.sources,
+            self.criteria,
+            self.order,
+            limit,
+            self._key,
+            self.finds_contexts,
+        )
+
+    def _key(
+        self, tracking: Tracking, source: int, events: FromClause
+    ) -> list[ColumnElement[Any]]:
+        number = literal_column(str(source), Integer).label("source")
+        by_transaction = len(self.order) > 1
+        # What the primary key has is found without a look at the table.
+        further = [events.c.pgh_xact_id] if by_transaction else []
+        return [events.c.pgh_id, *further, number]
+
+    def _events(self, trackings: Mapping[Tracking, bool]) -> Any:
+        """Return the statement of the second step.
+
+        :param trackings: those that have events in the page, each with whether these
+            are converted as a whole.
+        """
+        order, columns = tuple(map(str, self.order)), tuple(map(str, self.columns))
+        sizes = tuple(len(tracking.event_table.c) for tracking in trackings)
+        key = ("events", tuple(trackings.items()), sizes, order, columns)
+        return _kept(self._history, key, lambda: self._made_events(trackings))
+
+    def _made_events(self, trackings: Mapping[Tracking, bool]) -> Select[Any]:
+        numbers = func.unnest(
+            bindparam("page_ids", type_=ARRAY(BigInteger)),
+            bindparam("page_sources", type_=ARRAY(Integer)),
+        ).table_valued(
+            column("pgh_id", BigInteger), column("source", Integer), name=PAGE
+        )
+        page = select(*numbers.render_derived().c).cte(PAGE)
+        events = Details(trackings, "events", events_of_page)
+        contexts = self._history.shared.context_table
+        rows = _shown(
+            [c for c in events.c if c.name in _SHOWN],
+            events,
+            events,
+            events.outerjoin(contexts, contexts.c.id == events.c.pgh_context_id),
+            contexts,
+        )
+        return statement_of(rows, self.columns, self.order).add_cte(page)
+
+
+_USUAL_EVENTS = 10
+"""How many events of a table a page is thought to have, before it is known."""
+
+
+def is_converted_as_whole(tracking: Tracking, events: int) -> bool:
+    """Return whether it is cheaper to convert the events of a page as a whole.
+
+    To name a column costs a statement as much as to convert some columns of an event.
+
+    :param events: how many events of the table the page has.
+    """
+    return 2 * events < len(tracking.event_table.c)
+
+
+def read(session: Any, reader: PageReader) -> Any:
+    """Return the rows of a page, or what gives them when it is awaited.
+
+    :param session: a ``Session`` or an ``AsyncSession``, scoped or not.
+    """
+    target = unscoped(session)
+    if is_async_session(target):
+        return target.run_sync(reader.read)
+    return reader.read(target)
+
+
+_SHOWN = {
+    "pgh_id",
+    "source",
+    "pgh_model",
+    "pgh_obj_model",
+    "pgh_obj_id",
+    "pgh_label",
+    "pgh_op",
+    "pgh_created_at",
+    "pgh_xact_id",
+    "pgh_context_id",
+}
+
+
+def _kept(history: History, key: Hashable, make: Callable[[], Any]) -> Any:
+    """Return the statement that is kept under a key, made if there is none."""
+    found = history.statements.get(key)
+    if found is None:
+        if len(history.statements) >= _MOST_STATEMENTS:
+            history.statements.clear()
+        found = history.statements[key] = make()
+    return found
+
+
+def statement_of(
+    rows: Subquery,
+    columns: Sequence[ColumnElement[Any]],
+    order: Sequence[ColumnElement[Any]],
+) -> Select[Any]:
+    """Return the SELECT of some columns of events, in an order."""
+    # SQLAlchemy gives an anonymous label to the expression that a type selects for a
+    # column without a table.
+    labeled = (c.label(c.name) for c in columns)
+    return select(*labeled).select_from(rows).order_by(*order)
