@@ -411,6 +411,7 @@ def test_names_follow_the_naming_convention(
                 "account_log__pgh_xact_id",
                 "account_log_key",
                 "who",
+                "who__parent_id",
                 "who__user",
                 "who_key",
                 "who_numbers",

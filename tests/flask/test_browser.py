@@ -69,6 +69,8 @@ def kiosk(
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
+            # Shells have what they start in the background ignore Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     assert process.stdout is not None
     with process.stdout as printed:
