@@ -22,11 +22,12 @@ from sa_history.capture.statement_order import (
 from sa_history.ddl.elements import PGFunction, PGTrigger, transition_tables
 from sa_history.sql.compose import (
     Fragment,
-    Ident,
+    Idents,
     Joined,
     Literal,
     Qualified,
     Raw,
+    RowColumn,
     join,
 )
 from sa_history.triggers.transition_rows import (
@@ -301,7 +302,7 @@ def _insert_for_row(capture: Capture, recording: Recording) -> Fragment:
 
 
 def _insert_into(capture: Capture, columns: Iterable[str]) -> Fragment:
-    names = join(", ", map(Ident, columns))
+    names = Idents(tuple(columns))
     return Joined(
         (Raw("    INSERT INTO "), capture.events, Raw(" ("), names, Raw(")\n"))
     )
@@ -330,12 +331,13 @@ def _row_values(recording: Recording) -> dict[str, Fragment]:
     values: dict[str, Fragment] = {}
     if recording.key_changes is not None:
         values[OLD_KEY] = _old_key(recording.key, recording.key_changes)
-    row = Raw(f"{recording.row.upper()}.")
-    return {**values, **{event: row + Ident(name) for event, name in recording.columns}}
+    row = recording.row.upper()
+    stored = {event: RowColumn(row, name) for event, name in recording.columns}
+    return {**values, **stored}
 
 
 def _old_key(key: Sequence[str], changes: str) -> Fragment:
-    columns = join(", ", (Raw("OLD.") + Ident(name) for name in key))
+    columns = join(", ", (RowColumn("OLD", name) for name in key))
     return Joined(
         (Raw(f"CASE WHEN {changes} THEN jsonb_build_array("), columns, Raw(") END"))
     )

@@ -16,11 +16,11 @@ from sa_history.ddl.elements import OLD_ROWS
 from sa_history.exc import EventOrderError
 from sa_history.sql.compose import (
     Fragment,
-    Ident,
     Joined,
     Literal,
     Qualified,
     Raw,
+    RowColumn,
     join,
 )
 from sa_history.sql.functions import refuse
@@ -86,17 +86,13 @@ def refuse_late_deletion(
     :param events: the event table.
     :param key: the columns of the key, one at least.
     """
-
-    def column(row: str, name: str) -> Fragment:
-        return Raw(f"{row}.") + Ident(name)
-
-    deleted = [column("OLD", each.name) for each in key]
+    deleted = [RowColumn("OLD", each.name) for each in key]
     is_there = (
-        each.equals(column("again", each.name), column("OLD", each.name))
+        each.equals(RowColumn("again", each.name), RowColumn("OLD", each.name))
         for each in key
     )
     is_of_row = (
-        each.equals(column("event", each.event_name), column("again", each.name))
+        each.equals(RowColumn("event", each.event_name), RowColumn("again", each.name))
         for each in key
     )
     return Joined(
