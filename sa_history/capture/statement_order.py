@@ -20,7 +20,7 @@ from sa_history.sql.compose import (
     Literal,
     Qualified,
     Raw,
-    RowColumn,
+    RowColumns,
     join,
 )
 from sa_history.sql.functions import refuse
@@ -86,13 +86,17 @@ def refuse_late_deletion(
     :param events: the event table.
     :param key: the columns of the key, one at least.
     """
-    deleted = [RowColumn("OLD", each.name) for each in key]
+
+    def column(row: str, name: str) -> Fragment:
+        return RowColumns(row, (name,))
+
+    deleted = RowColumns("OLD", tuple(each.name for each in key))
     is_there = (
-        each.equals(RowColumn("again", each.name), RowColumn("OLD", each.name))
+        each.equals(column("again", each.name), column("OLD", each.name))
         for each in key
     )
     is_of_row = (
-        each.equals(RowColumn("event", each.event_name), RowColumn("again", each.name))
+        each.equals(column("event", each.event_name), column("again", each.name))
         for each in key
     )
     return Joined(
@@ -102,7 +106,7 @@ def refuse_late_deletion(
                 f" = {_DELETED_ROWS}::text THEN\n"
                 "      SELECT concat_ws(', ', "
             ),
-            join(", ", deleted),
+            deleted,
             Raw(f") INTO pgh_found\n        FROM {OLD_ROWS} AS OLD\n        JOIN "),
             tracked,
             Raw(" AS again ON "),

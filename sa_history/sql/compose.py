@@ -78,19 +78,19 @@ class Idents(Fragment):
 
 
 @dataclass(frozen=True)
-class RowColumn(Fragment):
-    """A column of a row that the library's own SQL names.
+class RowColumns(Fragment):
+    """Columns of a row that the library's own SQL names.
 
     :param row: the row, as the SQL names it, such as ``NEW``.
-    :param name: the name of the column.
+    :param names: the names of the columns.
     """
 
     row: str
-    name: str
+    names: tuple[str, ...]
 
     def render(self, schemas: SchemaNames) -> str:
-        """Return ``NEW."name"``."""
-        return f"{self.row}.{quote_ident(self.name)}"
+        """Return ``NEW."id", NEW."name"``."""
+        return ", ".join([f"{self.row}.{quote_ident(name)}" for name in self.names])
 
 
 @dataclass(frozen=True)
