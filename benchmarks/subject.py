@@ -93,9 +93,8 @@ class Subject:
         """Create the tables, and what tracks them."""
         self.item.metadata.create_all(self.engine)
 
-    def drop(self) -> None:
-        """Drop the tables, and what tracks them."""
-        self.item.metadata.drop_all(self.engine)
+    drops_all = False
+    """Whether ``drop_all`` drops what tracks the tables too, so that it is measured."""
 
     def comparisons(self) -> dict[str, Callable[[], None]]:
         """Return what compares the database with the models, by name, in order."""

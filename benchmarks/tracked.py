@@ -40,6 +40,7 @@ class Statement(Subject):
 
     level = "statement"
     storage = "reference"
+    drops_all = True
     history = (*(f"{table}_event" for table in TABLES), "pghistory_context")
     asynchronous = True
     events = (
