@@ -65,7 +65,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--rows", type=int, default=100_000, help="of bulk statements; scales the rest"
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--models", type=int, nargs="+", default=[10, 100, 500])
+    parser.add_argument("--models", type=int, nargs="+", default=[100, 183, 200])
     parser.add_argument(
         "--subjects", nargs="+", default=[], help="what to measure, instead of all"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Column, DateTime, Float, Integer, String, Text
+from sqlalchemy import Column, DateTime, Float, Integer, Numeric, String, Text
 
 INTEGERS = [f"i{n}" for n in range(1, 14)]
 STRINGS = [f"s{n}" for n in range(1, 14)]
@@ -21,6 +21,14 @@ def item() -> dict[str, Column[Any]]:
         "note": Column(Text),
         "at": Column(DateTime(timezone=True)),
     }
+
+
+def usual() -> dict[str, Column[Any]]:
+    """Return fifteen columns."""
+    types = [Integer, String, Text, DateTime, Numeric]
+    columns: dict[str, Column[Any]] = {"id": Column(Integer, primary_key=True)}
+    columns |= {f"c{n}": Column(types[n % len(types)]) for n in range(14)}
+    return columns
 
 
 def wide() -> dict[str, Column[Any]]:

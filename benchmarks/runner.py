@@ -166,7 +166,8 @@ class Runner:
             finally:
                 worker.close()
         # It was imported each time; the last is as good as any.
-        return measures[-3:-2] + [each for each in measures if each.step != "import"]
+        of_import = [each for each in measures if each.step.startswith("import")]
+        return of_import[-2:] + [each for each in measures if each not in of_import]
 
     def _worker(self, name: str) -> Worker:
         if name not in self._workers:

@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,6 +92,13 @@ class Subject:
     def create(self) -> None:
         """Create the tables, and what tracks them."""
         self.item.metadata.create_all(self.engine)
+
+    drops_all = False
+    """Whether ``drop_all`` drops what tracks the tables too, so that it is measured."""
+
+    def comparisons(self) -> dict[str, Callable[[], None]]:
+        """Return what compares the database with the models, by name, in order."""
+        return {}
 
     def told(
         self, target: Connection | Session

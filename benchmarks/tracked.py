@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -25,6 +26,7 @@ from sa_history import (
     new,
     track,
 )
+from sa_history.install import check
 
 FILL = "NEW.b = NEW.a + 1; RETURN NEW;"
 
@@ -38,6 +40,7 @@ class Statement(Subject):
 
     level = "statement"
     storage = "reference"
+    drops_all = True
     history = (*(f"{table}_event" for table in TABLES), "pghistory_context")
     asynchronous = True
     events = (
@@ -67,6 +70,34 @@ class Statement(Subject):
         """Declare the table, and attach the trigger."""
         trigger = Trigger("fill", "before", Insert | Update, body=FILL)
         attach(trigger)(filled(Base.metadata))
+
+    def comparisons(self) -> dict[str, Callable[[], None]]:
+        """Return autogenerate before and after it is told of history, and a check."""
+        if importlib.util.find_spec("alembic") is None:
+            return {}
+        return {
+            "autogenerate without sa_history": self._autogenerate,
+            "autogenerate": self._autogenerate_history,
+            "check": self._check,
+        }
+
+    def _autogenerate(self) -> None:
+        from alembic.autogenerate import produce_migrations
+        from alembic.migration import MigrationContext
+
+        with self.engine.connect() as connection:
+            context = MigrationContext.configure(connection)
+            script = produce_migrations(context, Base.metadata)
+        assert script.upgrade_ops is not None
+        assert script.upgrade_ops.is_empty()
+
+    def _autogenerate_history(self) -> None:
+        import sa_history.alembic  # noqa: F401
+
+        self._autogenerate()
+
+    def _check(self) -> None:
+        assert not check(self.engine, Base)
 
     def told(
         self, target: Connection | Session

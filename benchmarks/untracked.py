@@ -31,6 +31,7 @@ class Untracked(Subject):
     """What everything else is compared with."""
 
     asynchronous = True
+    drops_all = True
 
     def declare(self, name: str, attributes: dict[str, Any]) -> Any:
         """Return a mapped class."""

@@ -27,7 +27,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from sa_history.ddl import elements as ddl
 from sa_history.ddl.elements import PGFunction
-from sa_history.ddl.execution import create_objects, drop_objects
+from sa_history.ddl.execution import create_objects, drop_objects, run_memo
 from sa_history.exc import AppendOnlyError, ContextRequiredError, DefinitionError
 from sa_history.sql import functions as bodies
 from sa_history.sql.compose import Qualified
@@ -161,22 +161,22 @@ def create_shared_objects(metadata: MetaData) -> SharedObjects:
     shared = SharedObjects(table, sequence)
 
     @event.listens_for(table, "before_create")
-    def create_sequence(_: Table, connection: Connection, **__: Any) -> None:
+    def create_sequence(_: Table, connection: Connection, **options: Any) -> None:
         require_postgresql(connection)
-        create_objects(connection, shared.pg_sequence())
+        create_objects(connection, shared.pg_sequence(), memo=run_memo(options))
 
     @event.listens_for(table, "after_create")
-    def create_functions(_: Table, connection: Connection, **__: Any) -> None:
-        create_objects(connection, *shared.functions())
+    def create_functions(_: Table, connection: Connection, **options: Any) -> None:
+        create_objects(connection, *shared.functions(), memo=run_memo(options))
 
     @event.listens_for(table, "before_drop")
-    def drop_sequence(_: Table, connection: Connection, **__: Any) -> None:
+    def drop_sequence(_: Table, connection: Connection, **options: Any) -> None:
         # Before all else: while an event table of another MetaData uses the sequence,
         # PostgreSQL refuses to drop it, and nothing is lost.
-        drop_objects(connection, shared.pg_sequence())
+        drop_objects(connection, shared.pg_sequence(), memo=run_memo(options))
 
     @event.listens_for(table, "after_drop")
-    def drop_functions(_: Table, connection: Connection, **__: Any) -> None:
-        drop_objects(connection, *shared.functions())
+    def drop_functions(_: Table, connection: Connection, **options: Any) -> None:
+        drop_objects(connection, *shared.functions(), memo=run_memo(options))
 
     return shared

@@ -22,11 +22,12 @@ from sa_history.capture.statement_order import (
 from sa_history.ddl.elements import PGFunction, PGTrigger, transition_tables
 from sa_history.sql.compose import (
     Fragment,
-    Ident,
+    Idents,
     Joined,
     Literal,
     Qualified,
     Raw,
+    RowColumns,
     join,
 )
 from sa_history.triggers.transition_rows import (
@@ -263,13 +264,13 @@ def _insert_for_statement(capture: Capture, recording: Recording) -> Fragment:
             name: Joined((Raw("(SELECT "), value, Raw(")")))
             for name, value in _statement_values(capture).items()
         },
-        **_row_values(recording),
+        **_former_key(recording),
     }
     return Joined(
         (
-            _insert_into(capture, values),
+            _insert_into(capture, recording, values),
             Raw("    SELECT "),
-            join(", ", values.values()),
+            join(", ", (*values.values(), *_stored(recording))),
             _source(capture, recording),
             _where(recording),
             Raw(";\n"),
@@ -281,13 +282,13 @@ def _insert_for_row(capture: Capture, recording: Recording) -> Fragment:
     values = {
         **_labels(recording),
         **_statement_values(capture),
-        **_row_values(recording),
+        **_former_key(recording),
     }
     insert = Joined(
         (
-            _insert_into(capture, values),
+            _insert_into(capture, recording, values),
             Raw("    VALUES ("),
-            join(", ", values.values()),
+            join(", ", (*values.values(), *_stored(recording))),
             Raw(");\n"),
         )
     )
@@ -300,11 +301,19 @@ def _insert_for_row(capture: Capture, recording: Recording) -> Fragment:
     )
 
 
-def _insert_into(capture: Capture, columns: Iterable[str]) -> Fragment:
-    names = join(", ", map(Ident, columns))
+def _insert_into(
+    capture: Capture, recording: Recording, values: Iterable[str]
+) -> Fragment:
+    names = Idents((*values, *(event for event, _ in recording.columns)))
     return Joined(
         (Raw("    INSERT INTO "), capture.events, Raw(" ("), names, Raw(")\n"))
     )
+
+
+def _stored(recording: Recording) -> list[Fragment]:
+    """Return the columns of the row that is stored, if any are, in one fragment."""
+    names = tuple(name for _, name in recording.columns)
+    return [RowColumns(recording.row.upper(), names)] if names else []
 
 
 # pgh_id and pgh_created_at have defaults.
@@ -326,16 +335,15 @@ def _statement_values(capture: Capture) -> dict[str, Fragment]:
     }
 
 
-def _row_values(recording: Recording) -> dict[str, Fragment]:
-    values: dict[str, Fragment] = {}
-    if recording.key_changes is not None:
-        values[OLD_KEY] = _old_key(recording.key, recording.key_changes)
-    row = Raw(f"{recording.row.upper()}.")
-    return {**values, **{event: row + Ident(name) for event, name in recording.columns}}
+def _former_key(recording: Recording) -> dict[str, Fragment]:
+    """Return the value of the column of the key before an update, if it has one."""
+    if recording.key_changes is None:
+        return {}
+    return {OLD_KEY: _old_key(recording.key, recording.key_changes)}
 
 
-def _old_key(key: Sequence[str], changes: str) -> Fragment:
-    columns = join(", ", (Raw("OLD.") + Ident(name) for name in key))
+def _old_key(key: tuple[str, ...], changes: str) -> Fragment:
+    columns = RowColumns("OLD", key)
     return Joined(
         (Raw(f"CASE WHEN {changes} THEN jsonb_build_array("), columns, Raw(") END"))
     )

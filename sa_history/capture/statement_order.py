@@ -16,11 +16,11 @@ from sa_history.ddl.elements import OLD_ROWS
 from sa_history.exc import EventOrderError
 from sa_history.sql.compose import (
     Fragment,
-    Ident,
     Joined,
     Literal,
     Qualified,
     Raw,
+    RowColumns,
     join,
 )
 from sa_history.sql.functions import refuse
@@ -88,9 +88,9 @@ def refuse_late_deletion(
     """
 
     def column(row: str, name: str) -> Fragment:
-        return Raw(f"{row}.") + Ident(name)
+        return RowColumns(row, (name,))
 
-    deleted = [column("OLD", each.name) for each in key]
+    deleted = RowColumns("OLD", tuple(each.name for each in key))
     is_there = (
         each.equals(column("again", each.name), column("OLD", each.name))
         for each in key
@@ -106,7 +106,7 @@ def refuse_late_deletion(
                 f" = {_DELETED_ROWS}::text THEN\n"
                 "      SELECT concat_ws(', ', "
             ),
-            join(", ", deleted),
+            deleted,
             Raw(f") INTO pgh_found\n        FROM {OLD_ROWS} AS OLD\n        JOIN "),
             tracked,
             Raw(" AS again ON "),

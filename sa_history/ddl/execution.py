@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, inspect
 from sqlalchemy.engine.reflection import Inspector
@@ -15,10 +16,26 @@ from sa_history.sql.compose import Fragment, join
 from sa_history.util.postgresql import require_postgresql
 
 
-def create_objects(connection: Connection, *objects: DatabaseObject) -> None:
+def run_memo(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the memo that SQLAlchemy has of a run of ``create_all`` or ``drop_all``.
+
+    SQLAlchemy's own types remember there what they have created. It is new if others
+    than SQLAlchemy have called the listeners.
+
+    :param options: the keywords of a DDL event.
+    """
+    return getattr(options.get("_ddl_runner"), "memo", {})
+
+
+def create_objects(
+    connection: Connection,
+    *objects: DatabaseObject,
+    memo: dict[str, Any] | None = None,
+) -> None:
     """Create or replace objects, and set the comment with their fingerprint.
 
     :param objects: in the order in which they are created.
+    :param memo: the memo of the run that creates them; None outside of any.
     """
     statements: list[Fragment] = []
     as_script = _takes_scripts(connection)
@@ -30,19 +47,34 @@ def create_objects(connection: Connection, *objects: DatabaseObject) -> None:
             statements.append(CreateWithComment(definition))
         else:
             statements += [definition.create(), SetComment(definition)]
-    _execute(connection, statements)
+    _execute(connection, statements, memo)
 
 
-def drop_objects(connection: Connection, *objects: DatabaseObject) -> None:
-    """Drop those of the objects that exist, in the order given."""
-    _execute(connection, [definition.drop() for definition in objects])
+def drop_objects(
+    connection: Connection,
+    *objects: DatabaseObject,
+    memo: dict[str, Any] | None = None,
+) -> None:
+    """Drop those of the objects that exist, in the order given.
+
+    :param memo: the memo of the run that drops them; None outside of any.
+    """
+    _execute(connection, [definition.drop() for definition in objects], memo)
 
 
-def _execute(connection: Connection, statements: list[Fragment]) -> None:
+_CURRENT_SCHEMA = "sa_history_current_schema"
+
+
+def _execute(
+    connection: Connection, statements: list[Fragment], memo: dict[str, Any] | None
+) -> None:
     """Execute statements, all in one round trip if the driver can do so."""
     if not statements:
         return
-    schema = current_schema(connection)
+    memo = {} if memo is None else memo
+    if _CURRENT_SCHEMA not in memo:
+        memo[_CURRENT_SCHEMA] = current_schema(connection)
+    schema: str | None = memo[_CURRENT_SCHEMA]
     if _takes_scripts(connection):
         statements = [join(";\n", statements)]
     for statement in statements:

@@ -56,20 +56,30 @@ class NameRegistry:
         :param owner: the definition that it belongs to, for messages.
         :raises DefinitionError: another definition uses the name.
         """
-        key: _Key
         if isinstance(definition, PGFunction):
-            function = definition.name
-            key = ("function", function.schema, function.name)
+            self.register_function(definition.name, table, owner)
         else:
-            function = definition.function
             key = (f"trigger on {table.name!r}", table.schema, definition.name)
-        entry = _Entry(table, owner, function)
+            self._add(key, _Entry(table, owner, definition.function))
+
+    def register_function(self, function: Qualified, table: Table, owner: str) -> None:
+        """Register the name of a function that is not made yet.
+
+        :param function: its name.
+        :param table: the table that it is for.
+        :param owner: the definition that it belongs to, for messages.
+        :raises DefinitionError: another definition uses the name.
+        """
+        key = ("function", function.schema, function.name)
+        self._add(key, _Entry(table, owner, function))
+
+    def _add(self, key: _Key, entry: _Entry) -> None:
         # The same entry again is of a definition that failed later the first time.
         other = self._entries.get(key, entry)
         if other != entry and other.is_current:
             kind, _, name = key
             raise DefinitionError(
-                f"{owner} and {other.owner} would both have a {kind} named "
+                f"{entry.owner} and {other.owner} would both have a {kind} named "
                 f"{name!r}; rename one of them"
             )
         self._entries[key] = entry

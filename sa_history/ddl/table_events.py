@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, event
 
 from sa_history.ddl.elements import DatabaseObject, PGFunction
-from sa_history.ddl.execution import create_objects, drop_objects
+from sa_history.ddl.execution import create_objects, drop_objects, run_memo
 from sa_history.util.postgresql import require_postgresql
 
 
@@ -31,9 +31,9 @@ def install_with_table(
         require_postgresql(connection)
 
     @event.listens_for(table, "after_create")
-    def create(_: Table, connection: Connection, **__: Any) -> None:
-        create_objects(connection, *objects())
+    def create(_: Table, connection: Connection, **options: Any) -> None:
+        create_objects(connection, *objects(), memo=run_memo(options))
 
     @event.listens_for(table, "after_drop")
-    def drop(_: Table, connection: Connection, **__: Any) -> None:
-        drop_objects(connection, *functions())
+    def drop(_: Table, connection: Connection, **options: Any) -> None:
+        drop_objects(connection, *functions(), memo=run_memo(options))

@@ -48,7 +48,7 @@ from sa_history.definition.conditions import (
     RowColumn,
 )
 from sa_history.exc import ConditionError
-from sa_history.sql.comparison import image_differs, plain_differs, stored_differs
+from sa_history.sql.comparison import any_differs, image_differs, stored_differs
 from sa_history.sql.expressions import expression_sql
 from sa_history.util.identifiers import unstorable
 from sa_history.util.messages import suggestion
@@ -273,21 +273,13 @@ def changed(scope: RowScope, name: str, by_image: bool = False) -> ColumnElement
     return differs(scope.column("old", name), scope.column("new", name))
 
 
-def _plain_sql(condition: AnyChange, scope: RowScope) -> str | None:
-    """Return the SQL of a change, or None if a column's type needs an expression.
-
-    Trackers without a condition of their own look at such a change, in every model. To
-    make an expression of it and compile it takes a hundred times longer.
-    """
-    parts = []
-    for name in watched_names(condition, scope):
+def _plain_sql(condition: AnyChange, scope: RowScope) -> str:
+    """Return the SQL of a change, which every model has: trackers look at it."""
+    names = watched_names(condition, scope)
+    for name in names:
         for row in ("old", "new"):
             scope.check(row, name)
-        differs = plain_differs(scope.columns.by_attribute[name])
-        if differs is None:
-            return None
-        parts.append(differs)
-    return " OR ".join(parts)
+    return any_differs([scope.columns.by_attribute[name] for name in names])
 
 
 class _BoundColumns:
@@ -331,9 +323,7 @@ def condition_sql(condition: ConditionArgument, scope: RowScope) -> str:
         operation does not have, or a value that has no literal form.
     """
     if type(condition) is AnyChange:
-        plain = _plain_sql(condition, scope)
-        if plain is not None:
-            return plain
+        return _plain_sql(condition, scope)
     expression: Any = condition
     try:
         if callable(condition) and not isinstance(condition, Condition):

@@ -67,6 +67,33 @@ class Ident(Fragment):
 
 
 @dataclass(frozen=True)
+class Idents(Fragment):
+    """Names, as a list of columns has them."""
+
+    names: tuple[str, ...]
+
+    def render(self, schemas: SchemaNames) -> str:
+        """Return the names in double quotes, with commas between them."""
+        return ", ".join(map(quote_ident, self.names))
+
+
+@dataclass(frozen=True)
+class RowColumns(Fragment):
+    """Columns of a row that the library's own SQL names.
+
+    :param row: the row, as the SQL names it, such as ``NEW``.
+    :param names: the names of the columns.
+    """
+
+    row: str
+    names: tuple[str, ...]
+
+    def render(self, schemas: SchemaNames) -> str:
+        """Return ``NEW."id", NEW."name"``."""
+        return ", ".join([f"{self.row}.{quote_ident(name)}" for name in self.names])
+
+
+@dataclass(frozen=True)
 class Qualified(Fragment):
     """A name with its schema.
 
@@ -122,13 +149,17 @@ class Setting(Fragment):
 
 @dataclass(frozen=True)
 class Joined(Fragment):
-    """Fragments one after the other."""
+    """Fragments one after the other.
+
+    :param separator: SQL of the library's own that stands between them.
+    """
 
     parts: tuple[Fragment, ...]
+    separator: str = ""
 
     def render(self, schemas: SchemaNames) -> str:
         """Return the parts' text, joined."""
-        return "".join(part.render(schemas) for part in self.parts)
+        return self.separator.join([part.render(schemas) for part in self.parts])
 
 
 @dataclass(frozen=True)
@@ -147,12 +178,7 @@ class DollarQuoted(Fragment):
 
 def join(separator: str, parts: Iterable[Fragment]) -> Fragment:
     """Return the fragments with ``separator`` between them."""
-    joined: list[Fragment] = []
-    for part in parts:
-        if joined:
-            joined.append(Raw(separator))
-        joined.append(_checked(part))
-    return Joined(tuple(joined))
+    return Joined(tuple(map(_checked, parts)), separator)
 
 
 _MAX_PAIRS = 50

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, MetaData, Table, event
 
 from sa_history.ddl.elements import PGFunction
-from sa_history.ddl.execution import create_objects, drop_objects, exists
+from sa_history.ddl.execution import create_objects, drop_objects, exists, run_memo
 from sa_history.ddl.table_events import install_with_table
 from sa_history.tracking.registry import Tracking, mirror_new_columns
 from sa_history.util.postgresql import require_postgresql
@@ -23,8 +23,9 @@ def install_with_tables(tracking: Tracking) -> None:
     table, event_table = tracking.table, tracking.event_table
     shared = tracking.history.shared.context_table
 
-    # SQLAlchemy calls it once, however many tables of the MetaData are tracked.
+    # SQLAlchemy calls them once, however many tables of the MetaData are tracked.
     event.listen(table.metadata, "before_create", _remember_tables)
+    event.listen(table.metadata, "before_drop", _remember_tables)
 
     @event.listens_for(event_table, "before_create")
     def create_shared(_: Table, connection: Connection, **options: Any) -> None:
@@ -36,9 +37,9 @@ def install_with_tables(tracking: Tracking) -> None:
     def protect_events(_: Table, connection: Connection, **options: Any) -> None:
         protection = tracking.append_only_trigger()
         if protection is not None:
-            create_objects(connection, protection)
-        if not _is_one_of_create_all(table, options) and exists(table, connection):
-            create_objects(connection, *tracking.objects())
+            create_objects(connection, protection, memo=run_memo(options))
+        if not _is_one_of_run(table, options) and exists(table, connection):
+            create_objects(connection, *tracking.objects(), memo=run_memo(options))
 
     @event.listens_for(table, "after_create")
     def create_event_table(_: Table, connection: Connection, **options: Any) -> None:
@@ -53,43 +54,38 @@ def install_with_tables(tracking: Tracking) -> None:
     install_with_table(table, tracking.objects, functions)
 
     @event.listens_for(event_table, "before_drop")
-    def drop_function(_: Table, connection: Connection, **__: Any) -> None:
-        drop_objects(connection, *functions())
+    def drop_function(_: Table, connection: Connection, **options: Any) -> None:
+        # drop_all has dropped it with the table, which depends on the event table.
+        if not _is_one_of_run(table, options):
+            drop_objects(connection, *functions(), memo=run_memo(options))
 
 
 def _create_if_missing(
     table: Table, connection: Connection, options: dict[str, Any]
 ) -> None:
-    if _is_one_of_create_all(table, options):
+    if _is_one_of_run(table, options):
         return
     if exists(table, connection) is False:
         # checkfirst is for an ENUM that was created with the tracked table.
         table.create(connection, checkfirst=True)
 
 
-_CREATED = "sa_history_tables"
+_TABLES = "sa_history_tables"
 
 
 def _remember_tables(
     _: MetaData, connection: Connection, tables: list[Table], **options: Any
 ) -> None:
-    """Remember the tables that ``create_all`` creates, for as long as it runs."""
-    _memo(options)[_CREATED] = frozenset(tables)
+    """Remember the tables of ``create_all`` or ``drop_all``, for as long as it runs."""
+    run_memo(options)[_TABLES] = frozenset(tables)
 
 
-def _is_one_of_create_all(table: Table, options: dict[str, Any]) -> bool:
-    """Return whether ``create_all`` creates a table, before those that depend on it.
+def _is_one_of_run(table: Table, options: dict[str, Any]) -> bool:
+    """Return whether ``create_all`` or ``drop_all`` creates or drops a table as well.
 
-    Otherwise the database has to be asked for it.
+    What depends on a table is created after it, and dropped before it. Of any other
+    table the database has to be asked.
 
     :param options: the keywords of a DDL event of another table.
     """
-    return table in _memo(options).get(_CREATED, ())
-
-
-def _memo(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the memo that SQLAlchemy's own types have of a run of ``create_all``.
-
-    It is new if others than SQLAlchemy have called the listeners.
-    """
-    return getattr(options.get("_ddl_runner"), "memo", {})
+    return table in run_memo(options).get(_TABLES, ())

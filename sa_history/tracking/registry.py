@@ -99,6 +99,18 @@ def ensure_history(metadata: MetaData) -> History:
     return history
 
 
+def recordings_of(
+    trackers: Sequence[Tracker], columns: TrackedColumns
+) -> tuple[Recording, ...]:
+    """Return what each tracker writes, for each of its operations.
+
+    :raises DefinitionError: a tracker does not fit the table.
+    """
+    return tuple(
+        recording for tracker in trackers for recording in tracker.recordings(columns)
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Tracking:
     """One ``track`` of one table: what it records, and into which event table.
@@ -168,15 +180,9 @@ class Tracking:
 
         :raises DefinitionError: a tracker does not fit the table.
         """
-        # To compile conditions is most of the cost of mapping a tracked model.
-        return self.remembered("recordings", Tracking._recordings)
-
-    def _recordings(self) -> tuple[Recording, ...]:
-        columns = self.tracked_columns
-        return tuple(
-            recording
-            for tracker in self.trackers
-            for recording in tracker.recordings(columns)
+        return self.remembered(
+            "recordings",
+            lambda _: recordings_of(self.trackers, self.tracked_columns),
         )
 
     def remembered(self, name: str, make: Callable[[Tracking], T]) -> T:
@@ -246,6 +252,10 @@ class Tracking:
         """Return the trigger function, or None if no tracker has an operation."""
         capture = self.capture()
         return record_function(capture) if capture.recordings else None
+
+    def triggers(self) -> list[PGTrigger]:
+        """Return the triggers, none if no tracker has an operation."""
+        return record_triggers(self.capture(), self._trigger_name)
 
     def objects(self) -> list[PGFunction | PGTrigger]:
         """Return the trigger function and the triggers, none if they have no work.

@@ -38,6 +38,7 @@ from sa_history.tracking.registry import (
     Tracking,
     ensure_history,
     mirror_new_columns,
+    recordings_of,
     trackings_of_table,
 )
 from sa_history.tracking.session_events import listen_to_sessions
@@ -175,7 +176,7 @@ def _track(
     columns = tracked_columns(subject, table, model, options.columns, options.exclude)
     for tracker in trackers:  # before anything is added to the MetaData
         tracker.stored(columns)
-        tracker.recordings(columns)
+    recordings = recordings_of(trackers, columns)
     event_table = make_event_table(
         table,
         columns,
@@ -187,10 +188,12 @@ def _track(
     tracking = Tracking(
         subject, table, model, trackers, options, history, event_table, event_class
     )
+    tracking.remembered("recordings", lambda _: recordings)
     event_class.pgh_tracking = tracking
     names = name_registry_of(table.metadata)
-    for made in tracking.objects():
-        names.register(made, table, f"tracking of {subject}")
+    for trigger in tracking.triggers():
+        names.register_function(trigger.function, table, f"tracking of {subject}")
+        names.register(trigger, table, f"tracking of {subject}")
     history.trackings[table.key, options.events] = tracking
     table.add_is_dependent_on(event_table)
     install_with_tables(tracking)

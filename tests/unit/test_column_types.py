@@ -7,8 +7,9 @@ import enum
 from typing import Any
 
 import pytest
-from sqlalchemy import types
+from sqlalchemy import Column, MetaData, Table, or_, types
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.sql.elements import quoted_name
 
 from sa_history.sql.column_types import (
     cast_of_literal,
@@ -17,6 +18,8 @@ from sa_history.sql.column_types import (
     literal_sql,
     wrong_value,
 )
+from sa_history.sql.comparison import any_differs, stored_differs
+from sa_history.sql.expressions import expression_sql
 
 
 class State(enum.Enum):
@@ -103,3 +106,25 @@ def test_a_value_that_a_column_cannot_hold_is_told_with_the_reason(
     type_: types.TypeEngine[Any], value: Any, reason: str | None
 ) -> None:
     assert wrong_value(type_, value) == reason
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        [types.Integer()],
+        [types.Numeric()],
+        [types.Integer(), Upper(), types.String(collation="und")],
+        [types.JSON(), types.Interval(), postgresql.ARRAY(types.Integer)],
+        [postgresql.CITEXT(), types.Enum(State), postgresql.DOMAIN("d", types.Text())],
+    ],
+    ids=lambda stored: "_".join(type(each).__name__ for each in stored),
+)
+def test_a_change_of_columns_is_written_as_sqlalchemy_compiles_it(
+    stored: list[types.TypeEngine[Any]],
+) -> None:
+    names = ["plain", 'an "odd" %(name)s:', "select"]
+    columns = [Column(*each) for each in zip(names, stored, strict=False)]
+    table = Table("thing", MetaData(), *columns)
+    old, new = (table.alias(quoted_name(row, quote=False)) for row in ("OLD", "NEW"))
+    compared = [stored_differs(old.c[c.name], new.c[c.name]) for c in columns]
+    assert any_differs(columns) == expression_sql(or_(*compared))

@@ -48,6 +48,7 @@ from sa_history import (
     track,
 )
 from sa_history.exc import ConditionError, DefinitionError, EventsError
+from sa_history.tracking import registry
 
 
 class Role(enum.Enum):
@@ -454,3 +455,17 @@ def test_a_generated_column_is_stored_where_the_database_stores_it(
     track(Snapshot)(table)
     assert "kept" in history.events(table).table.c
     assert "virtual" not in history.events(table).table.c
+
+
+def test_a_condition_is_written_once_and_no_function_before_it_is_created(
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Any] = []
+    monkeypatch.setattr(registry, "record_function", written.append)
+
+    def condition(old: Any, new: Any) -> Any:
+        written.append("condition")
+        return new.id > 1
+
+    make(AfterInsert(condition))
+    assert written == ["condition"]

@@ -232,6 +232,15 @@ DATA_VALUE = (
 )
 
 
+@pytest.mark.parametrize("level", ["statement", "row"])
+def test_an_event_may_store_no_column_of_the_row(level: str) -> None:
+    counted = replace(INSERTED, columns=())
+    sql = body(capture(counted, level=level))
+    assert 'INSERT INTO "h"."event" ("pgh_label", "pgh_op", "pgh_xact_id")' in sql
+    assert ", )" not in sql
+    assert ", \n" not in sql
+
+
 @pytest.mark.parametrize(
     ("options", "columns", "values"),
     [
