@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def run() -> int:
         metadatas = _metadatas(models)
         engine = _engine(url) if command.needs_database else None
-        database = Database(metadatas, f"{PROGRAM} {{}} {models}", engine)
+        command_line = f"{PROGRAM} {{}} {models}"
+        database = Database(metadatas, command_line, engine, models.split(","))
         return run_command(command, [database], options)
 
     return exit_status(PROGRAM, run)

@@ -59,6 +59,19 @@ track(Snapshot, ignorable=False)(
     Table("seal", sealed, Column("id", Integer, primary_key=True))
 )
 
+empty = MetaData()
+Table("plain", empty, Column("id", Integer, primary_key=True))
+
+
+class Unused(DeclarativeBase):
+    pass
+
+
+only_protected = MetaData()
+attach(Protect(Delete))(
+    Table("vault", only_protected, Column("id", Integer, primary_key=True))
+)
+
 nothing = 5
 """
 
@@ -162,6 +175,61 @@ def test_several_models_are_separated_by_commas(
     # What belongs to the other models is not told from what nobody needs.
     assert main(["check", "shop:metadata"]) == 1
     assert main(["check", "shop:Base,shop:metadata"]) == 0
+
+
+COMMANDS = {
+    "check": [],
+    "ls": [],
+    "install": ["--prune"],
+    "uninstall": [],
+    "ddl": [],
+    "baseline": [],
+    "harden": ["--app-role", "app"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("target", ["shop:empty", "shop:Unused"])
+def test_models_that_track_nothing_are_refused(
+    command: str, target: str, pg_engine: Engine, run: Run, capsys: Capture
+) -> None:
+    """Most likely nobody has imported them, and all would seem to be well."""
+    create("metadata", pg_engine)
+    create("empty", pg_engine)
+    refused = f"{target} tracks nothing; import its models, or name a module that "
+    for models in (target, f"shop:metadata,{target}"):
+        assert main([command, models, *COMMANDS[command]]) == 2
+        told = capsys.readouterr()
+        assert told.err == f"sa-history: {refused}imports them\n"
+        if models != target or command not in ("check", "ls"):
+            assert told.out == ""
+            continue
+        advice = ": import the models that have it"
+        lines = told.out.splitlines()
+        assert all(x.startswith("orphaned ") and x.endswith(advice) for x in lines)
+        assert f"orphaned sequence public.pghistory_id_seq{advice}" in lines
+        function = 'public.O\'dd "Täble" 100% :x_event_record'
+        assert f"orphaned function {function}{advice}" in lines
+        assert sum(line.startswith("orphaned trigger ") for line in lines) == 3
+    assert main(["check", "shop:metadata"]) == 0
+
+
+def test_several_models_that_track_nothing_are_all_named(
+    pg_engine: Engine, capsys: Capture
+) -> None:
+    assert main(["install", "shop:empty,shop:metadata,shop:Unused"]) == 2
+    assert capsys.readouterr().err == (
+        "sa-history: shop:empty, shop:Unused track nothing; import their models, or "
+        "name a module that imports them\n"
+    )
+
+
+def test_models_with_triggers_alone_need_no_history(
+    pg_engine: Engine, capsys: Capture
+) -> None:
+    create("only_protected", pg_engine)
+    assert main(["check", "shop:only_protected"]) == 0
+    assert capsys.readouterr().out == "all is as the models say\n"
 
 
 def psql(url: URL, sql: str) -> None:
