@@ -39,9 +39,9 @@ from sa_history.capture.event_table import key_columns
 from sa_history.contexts.frame import ContextFrame
 from sa_history.definition.mapped_tables import Model
 from sa_history.exc import EventsError
-from sa_history.query.event_json import event_details
+from sa_history.query.event_json import decimal_attributes, event_details
 from sa_history.query.sources import EventSource, EventTarget, sources_of
-from sa_history.sql.readable_json import READABLE_JSON
+from sa_history.sql.readable_json import READABLE_JSON, readable_json
 from sa_history.tracking.context_class import Context
 from sa_history.tracking.registry import Tracking
 from sa_history.util.messages import suggestion
@@ -118,7 +118,8 @@ class AggregateEvent:
     )
     """The metadata of the context, None if the change was made outside of one."""
     pgh_data: ClassVar[ColumnClause[dict[str, Any]]] = column("pgh_data", READABLE_JSON)
-    """The row by attribute name; values that Python cannot hold are shortened."""
+    """The row by attribute name; values that Python cannot hold are shortened. Those of
+    ``Numeric`` are ``Decimal`` with the digits that are stored."""
     pgh_diff: ClassVar[ColumnClause[dict[str, list[Any]] | None]] = column(
         "pgh_diff", READABLE_JSON
     )
@@ -228,9 +229,11 @@ def aggregate(
     page = _page(sources, criteria, order, limit)
     rows = _with_details(page, [source.tracking for source in sources])
     columns = [c for c in vars(AggregateEvent).values() if isinstance(c, ColumnClause)]
+    exact = readable_json(decimal_attributes(source.tracking for source in sources))
+    typed = {"pgh_data": exact, "pgh_diff": exact}
     # SQLAlchemy gives an anonymous label to the expression that a type selects for a
     # column without a table.
-    labeled = (c.label(c.name) for c in columns)
+    labeled = (column(c.name, typed.get(c.name, c.type)).label(c.name) for c in columns)
     return select(*labeled).select_from(rows).order_by(*order)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -26,6 +26,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sa_history._types import Op
 from sa_history.query.json_values import as_jsonb
 from sa_history.query.row_keys import have_key, keys_of, old_keys_of
+from sa_history.sql.column_types import holds_decimals
 from sa_history.sql.comparison import stored_differs
 from sa_history.sql.compose import pairs_by_call
 from sa_history.tracking.completeness import comparable_events
@@ -46,6 +47,22 @@ def event_details(page: Subquery, index: int, tracking: Tracking) -> Select[Any]
     return select(data.label("pgh_data"), diff.label("pgh_diff")).where(
         event.c.pgh_id == page.c.pgh_id, page.c.source == index
     )
+
+
+def decimal_attributes(trackings: Iterable[Tracking]) -> frozenset[str]:
+    """Return the attributes whose values in data and diff are decimal numbers.
+
+    An attribute of one model may have the name of one of another, which has floats.
+    These are decimal numbers as well then, as they lose nothing by it.
+    """
+    return frozenset().union(
+        *(t.remembered("decimal_attributes", _decimal_attributes) for t in trackings)
+    )
+
+
+def _decimal_attributes(tracking: Tracking) -> frozenset[str]:
+    columns = tracking.tracked_columns.by_attribute
+    return frozenset(name for name, c in columns.items() if holds_decimals(c.type))
 
 
 def _event_details(
