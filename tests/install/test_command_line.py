@@ -531,3 +531,56 @@ def test_nothing_is_said_to_who_has_stopped_reading() -> None:
         program.stdout.close()
         assert program.stderr.read() == ""
     assert program.returncode == 2
+
+
+def test_without_libpq_the_driver_that_is_missing_is_named(
+    pg_engine: Engine, pg_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create("Base", pg_engine)
+    monkeypatch.setenv("PSYCOPG_IMPL", "none")  # psycopg cannot be imported
+    with start("check", "shop:Base") as program:
+        assert program.communicate() == (
+            "",
+            "sa-history: the driver of the database cannot be imported: requested "
+            "psycopg implementation 'none' unknown; install it, such as "
+            "psycopg[binary]\n",
+        )
+    assert program.returncode == 2
+    # Other drivers, and commands without a database, need none.
+    url = pg_url.set(drivername="postgresql+psycopg2")
+    text_ = url.render_as_string(hide_password=False)
+    for arguments in (["check", "shop:Base", "--url", text_], ["ddl", "shop:Base"]):
+        with start(*arguments) as program:
+            printed, errors = program.communicate()
+        assert errors == ""
+        assert program.returncode == 0
+        assert printed
+
+
+def test_without_libpq_other_drivers_send_contexts(
+    pg_engine: Engine, pg_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create("Base", pg_engine)
+    url = pg_url.set(drivername="postgresql+psycopg2")
+    code = f"""
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import Session
+from shop import Account
+import sa_history
+with Session(create_engine({url.render_as_string(hide_password=False)!r})) as session:
+    with sa_history.context(session, user=7):
+        session.add(Account(id=1, name="a"))
+        session.commit()
+    print(session.scalars(Account.events.select()).one().pgh_context)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={
+            **os.environ,
+            "PSYCOPG_IMPL": "none",
+            "PYTHONPATH": os.pathsep.join([os.getcwd(), *filter(None, sys.path)]),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("<Context {'user': 7}>\n", "")
