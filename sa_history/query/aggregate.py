@@ -44,6 +44,7 @@ from sa_history.query.sources import EventSource, EventTarget, sources_of
 from sa_history.sql.readable_json import READABLE_JSON, readable_json
 from sa_history.tracking.context_class import Context
 from sa_history.tracking.registry import Tracking
+from sa_history.util.arguments import checked_transaction
 from sa_history.util.messages import suggestion
 
 
@@ -186,7 +187,7 @@ class AggregateEvent:
             since=since,
             until=until,
             context=_context_filter(context),
-            transaction=transaction,
+            transaction=checked_transaction(transaction, EventsError),
             before=before,
         )
         _check_labels(sources, filters.labels)
