@@ -155,7 +155,7 @@ def run_command(
     :raises CommandError: models track nothing, or ``tables`` names a table that no
         model tracks.
     """
-    databases = _with_objects(command, databases)
+    databases = _with_objects(command, databases, options)
     _require_tables(databases, options.get("tables", ()))
     return max(command.run(database, **options) for database in databases)
 
@@ -312,8 +312,13 @@ COMMANDS = (
 """The commands, in the order in which a usage lists them."""
 
 
-def _with_objects(command: Command, databases: Sequence[Database]) -> list[Database]:
+def _with_objects(
+    command: Command, databases: Sequence[Database], options: Mapping[str, Any]
+) -> list[Database]:
     """Return the databases without those that need not track anything, and do not.
+
+    ``check`` refuses such a database as well if it has what no model claims, unless
+    that is allowed: another application may have a history there.
 
     :raises CommandError: models track nothing, most likely since nobody has imported
         them; all would seem to be well then. If the command shows what is in the
@@ -325,12 +330,16 @@ def _with_objects(command: Command, databases: Sequence[Database]) -> list[Datab
     refused = [d for d in idle if d not in optional] if used else idle
     if command.shows_unclaimed:
         metadatas = [m for d in databases for m in d.metadatas]
-        by_engine = {d.engine: d for d in reversed(idle)}
-        for engine, database in reversed(by_engine.items()):
-            found = installation.unclaimed(engine, *metadatas)
+        seen: set[Engine] = set()
+        for database in idle:
+            if database.engine in seen:
+                continue
+            seen.add(database.engine)
+            found = installation.unclaimed(database.engine, *metadatas)
             for finding in found:
                 print(finding)
-            if found and database not in refused:
+            is_fault = Problem.ORPHANED not in options.get("allow", Problem)
+            if found and is_fault and database in optional and used:
                 refused.append(database)
     targets = [target for d in refused for target in d.without_objects]
     if targets:
