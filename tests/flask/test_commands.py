@@ -224,6 +224,23 @@ def test_models_that_track_nothing_are_refused(
                 empty.engine.dispose()
 
 
+def test_several_models_that_track_nothing_are_named_and_looked_for_once(
+    app: flask.Flask, pg_engine: Engine
+) -> None:
+    class Nothing(DeclarativeBase):
+        pass
+
+    other = flask.Flask("shop", root_path="/")
+    History(sessionmaker(pg_engine), models=[MetaData(), Nothing]).init_app(other)
+    result = other.test_cli_runner().invoke(args=["history", "check"])
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "flask history: MetaData(), Nothing track nothing; import their models, or "
+        "name a module that imports them\n"
+    )
+    assert result.stdout.count("orphaned trigger note_event_insert ") == 1
+
+
 def test_a_configured_database_need_not_track_anything(
     db: SQLAlchemy,
     note: Any,

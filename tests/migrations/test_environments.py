@@ -202,6 +202,22 @@ def test_importing_it_as_well_compares_once(
     assert revision.read_text().count("create trigger account_event_insert") == 1
 
 
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_the_import_registers_it_where_alembic_finds_no_entry_point(
+    tmp_path: Path, site: str, is_installed: bool
+) -> None:
+    if not is_installed:
+        (tmp_path / "site" / "sa_history-9.dist-info" / "entry_points.txt").unlink()
+    program = """
+from alembic.runtime.plugins import _all_plugins as found
+print("sa_history" in str([*found]))
+import sa_history.alembic
+print([name for name in found if "sa_history" in name])
+"""
+    printed = run(tmp_path, program, PYTHONPATH=site)
+    assert printed == f"{is_installed}\n['alembic.autogenerate.sa_history']\n"
+
+
 def test_each_alembic_loads_the_plugin_in_its_way() -> None:
     """Up to 1.20.0 it iterates over what the entry point names."""
     assert isinstance(sa_history.alembic_plugin, ModuleType)
