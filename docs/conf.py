@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 project = "sa_history"
 author = "The sa_history authors"
+copyright = f"2026 {author}"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build", "conftest.py"]

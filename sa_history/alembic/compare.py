@@ -12,10 +12,9 @@ import logging
 from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
-from alembic.autogenerate import comparators
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import ops
-from alembic.util import DispatchPriority, PriorityDispatchResult
+from alembic.util import PriorityDispatchResult
 from sqlalchemy import Connection, MetaData
 
 from sa_history.alembic.arguments import x_arguments
@@ -42,7 +41,6 @@ from sa_history.sql.compose import Qualified, SchemaNames
 log = logging.getLogger(__name__)
 
 
-@comparators.dispatch_for("schema", priority=DispatchPriority.LAST)
 def compare_history(
     autogen_context: AutogenContext,
     upgrade_ops: ops.UpgradeOps,

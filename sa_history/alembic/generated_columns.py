@@ -7,10 +7,9 @@ PostgreSQL cannot change it, so the column is dropped and added again.
 
 from __future__ import annotations
 
-from alembic.autogenerate import comparators
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import ops
-from alembic.util import DispatchPriority, PriorityDispatchResult
+from alembic.util import PriorityDispatchResult
 from sqlalchemy import Table
 
 from sa_history.attachments.registry import attachments_of
@@ -18,7 +17,6 @@ from sa_history.definition.columns import kind_of_generated
 from sa_history.tracking.registry import trackings_of_table
 
 
-@comparators.dispatch_for("table", priority=DispatchPriority.LAST)
 def compare_generated_columns(
     autogen_context: AutogenContext,
     modify_table_ops: ops.ModifyTableOps,

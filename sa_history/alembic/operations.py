@@ -83,7 +83,8 @@ def run_history_op(operations: Operations, operation: HistoryOp) -> None:
 
 @renderers.dispatch_for(HistoryOp)
 def render_history_op(autogen_context: AutogenContext, operation: HistoryOp) -> str:
-    """Return the operation as it stands in a revision."""
+    """Return the operation as it stands in a revision, which imports what has it."""
+    autogen_context.imports.add("import sa_history.alembic")
     prefix: Any = autogen_context.opts["alembic_module_prefix"] or ""
     lines = [f"{prefix}history_ddl(", f"    {operation.what!r},"]
     for statement in operation.statements:

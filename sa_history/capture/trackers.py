@@ -347,7 +347,9 @@ def resolved(argument: TrackerArgument) -> Tracker:
         return argument()
     if isinstance(argument, Tracker) and type(argument) not in _BASES:
         return argument
-    if isinstance(argument, Condition) or callable(argument):
+    if isinstance(argument, type) and hasattr(argument, "__mapper__"):
+        hint = "; it takes trackers: write @track() above the class, with parentheses"
+    elif isinstance(argument, Condition) or callable(argument):
         hint = "; give a condition to a tracker, as in AfterUpdate(condition)"
     else:
         hint = "; give trackers such as Snapshot or AfterUpdate(condition)"

@@ -23,7 +23,7 @@ from sa_history.ddl.fingerprint import SetComment
 from sa_history.exc import CommandError, HistoryError
 from sa_history.install import api as installation
 from sa_history.install.drift import Problem
-from sa_history.install.expected import objects_of, trackings_in
+from sa_history.install.expected import has_objects, objects_of, trackings_in
 from sa_history.install.survey import explained
 from sa_history.writing.baseline import baseline as write_baseline
 
@@ -39,17 +39,28 @@ class Database:
     :param command: how a command is called, with braces for its name, such as
         ``"flask history {}"``.
     :param url_engine: the engine, None for a command that needs no database.
+    :param targets: what messages call the models, one for each MetaData.
+    :param may_track_nothing: True if a configuration lists the database, which need not
+        be one with tracked models; False if the models were given for it.
     """
 
     metadatas: Sequence[MetaData]
     command: str
     url_engine: Engine | None
+    targets: Sequence[str]
+    may_track_nothing: bool = False
 
     @property
     def engine(self) -> Engine:
         """The engine, of a command that needs a database."""
         assert self.url_engine is not None
         return self.url_engine
+
+    @property
+    def without_objects(self) -> list[str]:
+        """The targets that track nothing, and have no triggers or views either."""
+        pairs = zip(self.targets, self.metadatas, strict=True)
+        return [target for target, metadata in pairs if not has_objects(metadata)]
 
 
 class Kind(enum.Enum):
@@ -91,12 +102,15 @@ class Command:
     :param help: a line about it.
     :param arguments: what it takes beside the models and the database.
     :param needs_database: False if it reads models only.
+    :param shows_unclaimed: True if it prints what is in the database, so that it shows
+        what no model claims before it refuses models that track nothing.
     """
 
     run: Callable[..., int]
     help: str
     arguments: tuple[Argument, ...] = ()
     needs_database: bool = True
+    shows_unclaimed: bool = False
 
     @property
     def name(self) -> str:
@@ -138,8 +152,10 @@ def run_command(
     """Run a command for each database, and return the highest exit status.
 
     :param options: the values of its arguments, by the names of parameters.
-    :raises CommandError: ``tables`` names a table that no model tracks.
+    :raises CommandError: models track nothing, or ``tables`` names a table that no
+        model tracks.
     """
+    databases = _with_objects(command, databases, options)
     _require_tables(databases, options.get("tables", ()))
     return max(command.run(database, **options) for database in databases)
 
@@ -240,7 +256,9 @@ def baseline(database: Database, tables: Sequence[str], batch: int) -> int:
 
 
 COMMANDS = (
-    Command(ls, "List what belongs in the database, and its state."),
+    Command(
+        ls, "List what belongs in the database, and its state.", shows_unclaimed=True
+    ),
     Command(
         ddl,
         "Print what create_all would run, in order.",
@@ -272,6 +290,7 @@ COMMANDS = (
                 choices=tuple(problem.value for problem in Problem),
             ),
         ),
+        shows_unclaimed=True,
     ),
     Command(
         harden,
@@ -291,6 +310,46 @@ COMMANDS = (
     ),
 )
 """The commands, in the order in which a usage lists them."""
+
+
+def _with_objects(
+    command: Command, databases: Sequence[Database], options: Mapping[str, Any]
+) -> list[Database]:
+    """Return the databases without those that need not track anything, and do not.
+
+    ``check`` refuses such a database as well if it has what no model claims, unless
+    that is allowed: another application may have a history there.
+
+    :raises CommandError: models track nothing, most likely since nobody has imported
+        them; all would seem to be well then. If the command shows what is in the
+        database, what no model claims was printed.
+    """
+    idle = [d for d in databases if d.without_objects]
+    optional = [d for d in idle if d.may_track_nothing]
+    used = [d for d in databases if d not in optional]
+    refused = [d for d in idle if d not in optional] if used else idle
+    if command.shows_unclaimed:
+        metadatas = [m for d in databases for m in d.metadatas]
+        seen: set[Engine] = set()
+        for database in idle:
+            if database.engine in seen:
+                continue
+            seen.add(database.engine)
+            found = installation.unclaimed(database.engine, *metadatas)
+            for finding in found:
+                print(finding)
+            is_fault = Problem.ORPHANED not in options.get("allow", Problem)
+            if found and is_fault and database in optional and used:
+                refused.append(database)
+    targets = [target for d in refused for target in d.without_objects]
+    if targets:
+        verb, their = ("tracks", "its") if len(targets) == 1 else ("track", "their")
+        raise CommandError(
+            f"{', '.join(targets)} {verb} nothing; import {their} models, or name a "
+            "module that imports them"
+        )
+    # Tables that nobody tracks are a part of what create_all runs.
+    return used if command.needs_database else list(databases)
 
 
 def _require_tables(databases: Sequence[Database], tables: Sequence[str]) -> None:

@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def run() -> int:
         metadatas = _metadatas(models)
         engine = _engine(url) if command.needs_database else None
-        database = Database(metadatas, f"{PROGRAM} {{}} {models}", engine)
+        command_line = f"{PROGRAM} {{}} {models}"
+        database = Database(metadatas, command_line, engine, models.split(","))
         return run_command(command, [database], options)
 
     return exit_status(PROGRAM, run)
@@ -156,7 +157,13 @@ def _engine(url_text: str | None) -> Engine:
         if url.drivername in _OTHER_NAMES:
             url = url.set(drivername="postgresql+psycopg")
         return create_engine(url, poolclass=NullPool)
-    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+    except ImportError as error:
+        # That of psycopg without libpq has a line for each thing it has tried.
+        raise CommandError(
+            f"the driver of the database cannot be imported: "
+            f"{' '.join(str(error).split())}; install it, such as psycopg[binary]"
+        ) from error
+    except (ArgumentError, NoSuchModuleError) as error:
         raise CommandError(
             f"the URL of the database cannot be used: {error}"
         ) from error

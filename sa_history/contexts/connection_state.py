@@ -16,7 +16,6 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
-from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session, SessionTransaction
 
@@ -35,6 +34,19 @@ Settings: TypeAlias = tuple[str, str, str, str]
 
 NO_SETTINGS: Settings = ("", "", "", "")
 """The settings without any block."""
+
+
+class TransactionStatus(enum.IntEnum):
+    """The status of a connection, by the numbers of libpq.
+
+    psycopg's is equal to it. It is not imported, as there is none without libpq.
+    """
+
+    IDLE = 0
+    ACTIVE = 1
+    INTRANS = 2
+    INERROR = 3
+
 
 _IDLE, _INERROR = TransactionStatus.IDLE, TransactionStatus.INERROR
 
@@ -187,12 +199,12 @@ class ConnectionState:
         """Whether settings were sent in this transaction."""
         return self._sent is not EMPTY
 
-    def pending(self, status: TransactionStatus) -> Settings | None:
+    def pending(self, status: int) -> Settings | None:
         """Return the settings to send before the next statement, or None for none.
 
         Call :meth:`mark_sending` before they are sent.
 
-        :param status: of the connection, before the statement.
+        :param status: a :class:`TransactionStatus`, before the statement.
         """
         if status == _IDLE:
             if self._sent is not EMPTY:
@@ -204,13 +216,13 @@ class ConnectionState:
         sent = NO_SETTINGS if self._sent is EMPTY else self._sent
         return None if wanted == sent else wanted
 
-    def pending_before_commit(self, status: TransactionStatus) -> Settings | None:
+    def pending_before_commit(self, status: int) -> Settings | None:
         """Return the settings to send before COMMIT, or None for none.
 
         Deferred triggers run in it, and what they write is ignored if it is ignored
         now. Their context is that of the last statement.
 
-        :param status: of the connection.
+        :param status: a :class:`TransactionStatus`.
         """
         if self.has_nothing_to_send() or status in (_IDLE, _INERROR):
             return None

@@ -26,6 +26,7 @@ from sa_history.contexts.context import context
 from sa_history.exc import DefinitionError, HistoryError
 from sa_history.flask.entries import Entry, Masks, changed
 from sa_history.flask.queries import Filters, Found, Timeline, as_time
+from sa_history.sql.readable_json import dumps
 from sa_history.tracking.event_class import Event
 from sa_history.tracking.restore import restore_row
 from sa_history.tracking.value_text import as_text
@@ -265,7 +266,7 @@ class _Pages:
                 answer["state"] = None if state is None else state.as_json()
             if extra is not None and "compared" in extra:
                 answer["compared"] = extra["compared"]
-            return flask.jsonify(answer)
+            return flask.Response(dumps(answer), mimetype="application/json")
         # Each is given, because the application may have variables of these names.
         nothing = dict.fromkeys(("at", "state", "versions", "compared"))
         return flask.render_template(

@@ -35,7 +35,13 @@ def _as_click(command: Command) -> click.Command:
         def run() -> int:
             state: Any = flask.current_app.extensions["sa_history"]
             databases = [
-                Database([metadata], f"{_PROGRAM} {{}}", engine)
+                Database(
+                    [metadata],
+                    f"{_PROGRAM} {{}}",
+                    engine,
+                    [state.name_of(metadata)],
+                    may_track_nothing=state.is_configured,
+                )
                 for engine, metadata in state.databases()
             ]
             return run_command(command, databases, options)

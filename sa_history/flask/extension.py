@@ -265,6 +265,25 @@ class _State:
                 )
         return [(self._engine(metadata), metadata) for metadata in metadatas]
 
+    @property
+    def is_configured(self) -> bool:
+        """True if the databases are those of Flask-SQLAlchemy's configuration."""
+        return bool(getattr(self.db, "metadatas", None))
+
+    def name_of(self, metadata: MetaData) -> str:
+        """Return what messages call a MetaData of :meth:`databases`."""
+        of_flask_sqlalchemy: dict[Any, MetaData] = getattr(self.db, "metadatas", {})
+        for key, known in of_flask_sqlalchemy.items():
+            if known is metadata:
+                return "db.Model" if key is None else f"db.Model of the bind {key!r}"
+        models: Any = self.extension._models
+        listed = list(models) if isinstance(models, Collection) else [models]
+        return next(
+            getattr(model, "__name__", repr(model))
+            for model in listed
+            if getattr(model, "metadata", model) is metadata
+        )
+
     def tracked(self, models: Any = None) -> tuple[Engine, MetaData]:
         """Return the MetaData that a timeline shows, with its engine.
 

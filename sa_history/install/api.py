@@ -24,7 +24,8 @@ def status(bind: Engine | Connection, *models: Models) -> list[State]:
     :param models: declarative bases or MetaData.
     :return: what the models expect, in the order of its creation, and then what is
         there beside it.
-    :raises InstallError: the database cannot be read.
+    :raises InstallError: no model is tracked, has triggers or is a view, as if nobody
+        had imported them; or the database cannot be read.
 
     Example::
 
@@ -46,7 +47,8 @@ def check(bind: Engine | Connection, *models: Models) -> list[Finding]:
     :param bind: as for :func:`status`.
     :param models: declarative bases or MetaData.
     :return: the findings; an empty list if the database is as the models say.
-    :raises InstallError: the database cannot be read.
+    :raises InstallError: no model is tracked, has triggers or is a view, as if nobody
+        had imported them; or the database cannot be read.
 
     Example::
 
@@ -70,6 +72,23 @@ def check(bind: Engine | Connection, *models: Models) -> list[Finding]:
             *survey.bypassed(),
             *survey.unordered(),
         ]
+
+
+def unclaimed(bind: Engine | Connection, *models: Models) -> list[Finding]:
+    """Return what the database has, in any schema, that the models do not expect.
+
+    :param bind: as for :func:`status`.
+    :param models: declarative bases or MetaData.
+    :return: the findings, each with the advice to import the models that it is of.
+    :raises InstallError: the database cannot be read.
+
+    Example::
+
+        for finding in unclaimed(engine, Base):
+            print(finding)
+    """
+    with open_survey(bind, models, may_track_nothing=True) as survey:
+        return survey.unclaimed()
 
 
 def install(

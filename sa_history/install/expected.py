@@ -37,6 +37,16 @@ def objects_of(metadata: MetaData) -> list[ExpectedObject]:
     ]
 
 
+def has_objects(metadata: MetaData) -> bool:
+    """Return True if a table of a MetaData is tracked, or has triggers, or is a view.
+
+    What tracked tables share does not count: a base may have it before it has models.
+    """
+    return bool(trackings_in(metadata)) or any(
+        True for of in (_of_attachments, _of_views) for _ in of(metadata)
+    )
+
+
 def trackings_in(metadata: MetaData) -> list[Tracking]:
     """Return the trackings of a MetaData, without tables that have been removed.
 

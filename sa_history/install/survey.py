@@ -41,8 +41,14 @@ from sa_history.install.drift import (
     find_installed,
     kind_of,
     name_of,
+    name_of_installed,
 )
-from sa_history.install.expected import ExpectedObject, objects_of, trackings_in
+from sa_history.install.expected import (
+    ExpectedObject,
+    has_objects,
+    objects_of,
+    trackings_in,
+)
 from sa_history.install.findings import MIGRATE, Finding
 from sa_history.install.plan import Step, drop_step, plan_for
 from sa_history.install.privileges import Hardening
@@ -100,6 +106,23 @@ class Survey:
     def differences(self) -> list[Difference]:
         """Return the objects that are not as the models expect."""
         return differences(self.expected, self._catalog, self._tables, self.schemas)
+
+    def unclaimed(self) -> list[Finding]:
+        """Return the objects in any schema that the models do not expect."""
+        # Not by differences(), which keeps what serves event tables of other models.
+        catalog = read_catalog(
+            self._connection, read_schemas(self._connection), definitions=False
+        )
+        known = {
+            id(find_installed(expected.definition, catalog, self.schemas))
+            for expected in self.expected
+        }
+        advice = "import the models that have it"
+        return [
+            Finding(Problem.ORPHANED, o.kind, name_of_installed(o), advice=advice)
+            for o in catalog.all()
+            if id(o) not in known
+        ]
 
     def missing(self) -> list[Finding]:
         """Return the tables and columns that triggers need and that do not exist."""
@@ -378,21 +401,31 @@ class _Installed:
 
 @contextmanager
 def open_survey(
-    bind: Engine | Connection, models: tuple[Models, ...], write: bool = False
+    bind: Engine | Connection,
+    models: tuple[Models, ...],
+    write: bool = False,
+    may_track_nothing: bool = False,
 ) -> Iterator[Survey]:
     """Open a survey in a transaction; what fails in the block changes nothing.
 
     :param bind: an engine, or a connection whose transaction stays open.
     :param models: declarative bases or MetaData.
     :param write: True to wait for other processes that install.
-    :raises InstallError: there are no models, the connection's transaction cannot see
-        what others install, or the database refuses something.
+    :param may_track_nothing: False to refuse models of which none is tracked, has
+        triggers or is a view; all would seem to be well where they were not imported.
+    :raises InstallError: there are no models, or none with objects; the connection's
+        transaction cannot see what others install, or the database refuses something.
     """
     metadatas = [_metadata(model) for model in models]
     if not metadatas:
         raise InstallError("no models; give a declarative base, or a MetaData")
     try:
         with connection_of(bind, InstallError, savepoint=True) as connection:
+            if not may_track_nothing and not any(map(has_objects, metadatas)):
+                raise InstallError(
+                    f"{', '.join(map(repr, models))} tracks nothing; import the models "
+                    "first"
+                )
             if write:
                 _require_read_committed(connection)
                 wait_for_turn(connection)

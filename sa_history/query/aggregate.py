@@ -29,6 +29,7 @@ from sqlalchemy.sql.expression import ColumnClause
 from sa_history.contexts.frame import ContextFrame
 from sa_history.definition.mapped_tables import Model
 from sa_history.exc import EventsError
+from sa_history.query.event_json import decimal_attributes
 from sa_history.query.pages import (
     CriteriaOf,
     PageReader,
@@ -39,6 +40,7 @@ from sa_history.query.pages import (
 from sa_history.query.sources import EventSource, EventTarget, sources_of
 from sa_history.sql.readable_json import READABLE_JSON
 from sa_history.tracking.context_class import Context
+from sa_history.util.arguments import checked_transaction
 from sa_history.util.messages import suggestion
 from sa_history.util.sessions import AnyAsyncSession, SyncSession
 
@@ -114,7 +116,8 @@ class AggregateEvent:
     )
     """The metadata of the context, None if the change was made outside of one."""
     pgh_data: ClassVar[ColumnClause[dict[str, Any]]] = column("pgh_data", READABLE_JSON)
-    """The row by attribute name; values that Python cannot hold are shortened."""
+    """The row by attribute name; values that Python cannot hold are shortened. Those of
+    ``Numeric`` are ``Decimal`` with the digits that are stored."""
     pgh_diff: ClassVar[ColumnClause[dict[str, list[Any]] | None]] = column(
         "pgh_diff", READABLE_JSON
     )
@@ -304,7 +307,9 @@ def aggregate(
     :param order: columns of AggregateEvent that event tables have as well.
     :param limit: the greatest number of events; None for all.
     """
-    return statement_of(page_of(sources, criteria, order, limit), COLUMNS, order)
+    page = page_of(sources, criteria, order, limit)
+    decimals = decimal_attributes(source.tracking for source in sources)
+    return statement_of(page, COLUMNS, order, decimals)
 
 
 COLUMNS = [c for c in vars(AggregateEvent).values() if isinstance(c, ColumnClause)]
@@ -348,7 +353,14 @@ class _Filters:
             raise EventsError(f"labels is a list of labels, got {labels!r}")
         known = None if labels is None else tuple(labels)
         _check_labels(sources, known)
-        return cls(known, since, until, _context_filter(context), transaction, before)
+        return cls(
+            known,
+            since,
+            until,
+            _context_filter(context),
+            checked_transaction(transaction, EventsError),
+            before,
+        )
 
     def values(self) -> dict[str, Any]:
         """Return the values of the parameters of :meth:`bound`."""

@@ -31,6 +31,7 @@ from sa_history._types import Op
 from sa_history.capture.event_table import PREFIX
 from sa_history.query.json_values import as_jsonb
 from sa_history.query.row_keys import have_key, keys_of, old_keys_of
+from sa_history.sql.column_types import holds_decimals
 from sa_history.sql.comparison import stored_differs
 from sa_history.sql.compose import pairs_by_call
 from sa_history.tracking.completeness import comparable_events
@@ -65,6 +66,22 @@ def event_alias(
     columns = (c for c in table.c if c.name in keys or c.name.startswith(PREFIX))
     few = (column(c.name, c.type) for c in columns)
     return EventTable(table.name, *few, schema=table.schema).alias(name)
+
+
+def decimal_attributes(trackings: Iterable[Tracking]) -> frozenset[str]:
+    """Return the attributes whose values in data and diff are decimal numbers.
+
+    An attribute of one model may have the name of one of another, which has floats.
+    These are decimal numbers as well then, as they lose nothing by it.
+    """
+    return frozenset().union(
+        *(t.remembered("decimal_attributes", _decimal_attributes) for t in trackings)
+    )
+
+
+def _decimal_attributes(tracking: Tracking) -> frozenset[str]:
+    columns = tracking.tracked_columns.by_attribute
+    return frozenset(name for name, c in columns.items() if holds_decimals(c.type))
 
 
 def stored_values(

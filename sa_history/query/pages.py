@@ -9,7 +9,7 @@ each table, but is made once and kept.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -30,6 +30,7 @@ from sqlalchemy import (
     true,
     union_all,
 )
+from sqlalchemy.sql.expression import ColumnClause
 
 from sa_history.query.details import (
     PAGE,
@@ -39,8 +40,9 @@ from sa_history.query.details import (
     numbered,
     values_of_event,
 )
-from sa_history.query.event_json import data_of, diff_of
+from sa_history.query.event_json import data_of, decimal_attributes, diff_of
 from sa_history.query.sources import EventSource
+from sa_history.sql.readable_json import readable_json
 from sa_history.tracking.registry import History, Tracking
 from sa_history.util.sessions import is_async_session, unscoped
 
@@ -162,7 +164,7 @@ class PageReader:
     criteria: CriteriaOf
     order: Sequence[ColumnElement[Any]]
     limit: int | None
-    columns: Sequence[ColumnElement[Any]]
+    columns: Sequence[ColumnClause[Any]]
     values: Mapping[str, Any]
     shape: Hashable | None
     finds_contexts: bool = False
@@ -195,6 +197,11 @@ class PageReader:
     @property
     def _history(self) -> History:
         return self.sources[0].tracking.history
+
+    @property
+    def _decimals(self) -> frozenset[str]:
+        # Of all sources, so that an attribute has one type on each page.
+        return decimal_attributes(source.tracking for source in self.sources)
 
     def _keys(self) -> Any:
         """Return the statement of the first step."""
@@ -235,7 +242,10 @@ class PageReader:
         """
         order, columns = tuple(map(str, self.order)), tuple(map(str, self.columns))
         sizes = tuple(len(tracking.event_table.c) for tracking in trackings)
-        key = ("events", tuple(trackings.items()), sizes, order, columns)
+        key = (
+            *("events", tuple(trackings.items()), sizes),
+            *(order, columns, self._decimals),
+        )
         return _kept(self._history, key, lambda: self._made_events(trackings))
 
     def _made_events(self, trackings: Mapping[Tracking, bool]) -> Select[Any]:
@@ -255,7 +265,8 @@ class PageReader:
             events.outerjoin(contexts, contexts.c.id == events.c.pgh_context_id),
             contexts,
         )
-        return statement_of(rows, self.columns, self.order).add_cte(page)
+        statement = statement_of(rows, self.columns, self.order, self._decimals)
+        return statement.add_cte(page)
 
 
 _USUAL_EVENTS = 10
@@ -309,11 +320,17 @@ def _kept(history: History, key: Hashable, make: Callable[[], Any]) -> Any:
 
 def statement_of(
     rows: Subquery,
-    columns: Sequence[ColumnElement[Any]],
+    columns: Sequence[ColumnClause[Any]],
     order: Sequence[ColumnElement[Any]],
+    decimals: Collection[str],
 ) -> Select[Any]:
-    """Return the SELECT of some columns of events, in an order."""
+    """Return the SELECT of some columns of events, in an order.
+
+    :param decimals: the attributes whose values are decimal numbers.
+    """
+    exact = readable_json(decimals)
+    typed = {"pgh_data": exact, "pgh_diff": exact}
     # SQLAlchemy gives an anonymous label to the expression that a type selects for a
     # column without a table.
-    labeled = (c.label(c.name) for c in columns)
+    labeled = (column(c.name, typed.get(c.name, c.type)).label(c.name) for c in columns)
     return select(*labeled).select_from(rows).order_by(*order)

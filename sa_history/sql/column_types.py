@@ -207,6 +207,16 @@ def is_read_exactly(type_: types.TypeEngine[Any]) -> bool:
     return _rules(actual).is_read_exactly
 
 
+def holds_decimals(type_: types.TypeEngine[Any]) -> bool:
+    """Return whether values are ``numeric``, and Decimal in Python; also in arrays."""
+    actual = without_domain(postgresql_type(type_))
+    if isinstance(actual, types.ARRAY):
+        return holds_decimals(actual.item_type)
+    if isinstance(actual, types.Float):  # a Numeric in SQLAlchemy 2.0
+        return False
+    return isinstance(actual, types.Numeric) and actual.asdecimal
+
+
 def holds_json(type_: types.TypeEngine[Any]) -> bool:
     """Return whether values of a type are JSON, or arrays of it.
 

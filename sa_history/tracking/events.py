@@ -279,7 +279,13 @@ class Events(Generic[E]):
         def __getattr__(self, name: str) -> Any:
             if name.startswith("__"):
                 raise AttributeError(name)
-            return getattr(self.model, name)
+            try:
+                return getattr(self.model, name)
+            except AttributeError:
+                raise AttributeError(
+                    f"{self.model.__name__} has no attribute {name!r}, and events are "
+                    "not a list but a SELECT; run session.scalars(x.events.select())"
+                ) from None
 
 
 class EventsAttribute:

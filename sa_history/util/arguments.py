@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from sa_history._types import Level
-from sa_history.exc import DefinitionError
+from sa_history.exc import DefinitionError, HistoryError
 from sa_history.util.identifiers import check_text
 
 
@@ -54,3 +56,21 @@ def checked_level(owner: str, level: Level | str) -> Level:
         raise DefinitionError(
             f'{owner}: level is "statement" or "row", got {level!r}'
         ) from None
+
+
+def checked_transaction(number: Any, error: type[HistoryError]) -> Any:
+    """Return the number of a transaction, or None for none.
+
+    PostgreSQL compares no text with a number, and its error does not name the argument.
+
+    :param number: an int, or what counts as one, such as numpy's.
+    :param error: the class of the error.
+    :raises HistoryError: it is no number.
+    """
+    is_number = isinstance(number, numbers.Integral) and not isinstance(number, bool)
+    if number is not None and not is_number:
+        raise error(
+            "transaction is the number of a transaction, as in pgh_xact_id, got "
+            f"{number!r}; give an int"
+        )
+    return number

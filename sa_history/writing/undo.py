@@ -39,6 +39,7 @@ from sa_history.tracking.context_class import Context
 from sa_history.tracking.databases import ModelSession, require_one_database
 from sa_history.tracking.event_class import Event
 from sa_history.tracking.registry import Tracking
+from sa_history.util.arguments import checked_transaction
 from sa_history.util.sessions import (
     AnyAsyncSession,
     SyncSession,
@@ -184,7 +185,9 @@ def undo(
         if isinstance(given, Event)
     ]
     what = _Undone(
-        transaction.pgh_xact_id if isinstance(transaction, Event) else transaction,
+        transaction.pgh_xact_id
+        if isinstance(transaction, Event)
+        else checked_transaction(transaction, UndoError),
         context.pgh_context_id if isinstance(context, Event) else _id_of(context),
     )
     arguments = (wanted, of_events, what, dry_run, force)
@@ -195,8 +198,12 @@ def undo(
 
 
 def _id_of(context: Any) -> uuid.UUID | None:
-    found: uuid.UUID | None = getattr(context, "id", context)
-    return found
+    found = getattr(context, "id", context)
+    if found is None or isinstance(found, uuid.UUID):
+        return found
+    raise UndoError(
+        f"context is a context, its id as a UUID, or an event of it, got {context!r}"
+    )
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import flask
 import pytest
 from click.testing import Result
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import URL, Engine, MetaData, text
-from sqlalchemy.orm import Mapped, mapped_column, sessionmaker
+from sqlalchemy import URL, Column, Engine, Integer, MetaData, Table, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 from sa_history import Snapshot, track
 from sa_history.cli import main
@@ -187,6 +187,100 @@ def test_the_commands_are_for_all_databases(two: flask.Flask) -> None:
         with other.begin() as connection:
             connection.execute(text("ALTER TABLE visit DISABLE TRIGGER ALL"))
     assert invoke("check").exit_code == 1
+
+
+def test_models_that_track_nothing_are_refused(
+    app: flask.Flask, pg_url: URL, pg_engine: Engine, note: Any
+) -> None:
+    """Most likely nobody has imported them, and all would seem to be well."""
+
+    class Nothing(DeclarativeBase):
+        pass
+
+    empty, lone = SQLAlchemy(), MetaData()
+    makers = sessionmaker(pg_engine)
+    for extension, target, shows in [
+        (History(empty), "db.Model", True),
+        (History(makers, models=[note, lone]), "MetaData()", False),
+        (History(makers, models=[lone]), "MetaData()", True),
+        (History(makers, models=Nothing), "Nothing", True),
+    ]:
+        other = flask.Flask("shop", root_path="/")
+        other.config["SQLALCHEMY_DATABASE_URI"] = pg_url
+        if target == "db.Model":
+            empty.init_app(other)
+        extension.init_app(other)
+        for command in ("check", "ls", "install", "uninstall", "ddl", "baseline"):
+            result = other.test_cli_runner().invoke(args=["history", command])
+            assert (result.exit_code, result.stderr) == (
+                2,
+                f"flask history: {target} tracks nothing; import its models, or name "
+                "a module that imports them\n",
+            )
+            shown = "orphaned trigger note_event_insert on public.note: import"
+            assert (shown in result.stdout) == (shows and command in ("check", "ls"))
+        if target == "db.Model":
+            with other.app_context():
+                empty.engine.dispose()
+
+
+def test_several_models_that_track_nothing_are_named_and_looked_for_once(
+    app: flask.Flask, pg_engine: Engine
+) -> None:
+    class Nothing(DeclarativeBase):
+        pass
+
+    other = flask.Flask("shop", root_path="/")
+    History(sessionmaker(pg_engine), models=[MetaData(), Nothing]).init_app(other)
+    result = other.test_cli_runner().invoke(args=["history", "check"])
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "flask history: MetaData(), Nothing track nothing; import their models, or "
+        "name a module that imports them\n"
+    )
+    assert result.stdout.count("orphaned trigger note_event_insert ") == 1
+
+
+def test_a_configured_database_need_not_track_anything(
+    db: SQLAlchemy,
+    note: Any,
+    new_app: Callable[..., flask.Flask],
+    pg_engine: Engine,
+    pg_server: Any,
+) -> None:
+    name = f"{pg_server.url.database}_plain"
+    url: URL = pg_server.create_database(name)
+    app = new_app(db, History(db), SQLALCHEMY_BINDS={"plain": url})
+    try:
+        with app.app_context():
+            db.create_all()
+            plain = db.engines["plain"]
+
+        def invoke(*args: str) -> Result:
+            return app.test_cli_runner().invoke(args=["history", *args])
+
+        assert invoke("check").output == "all is as the models say\n"
+        # But the history of models that nobody has imported is found.
+        lost = MetaData()
+        track(Snapshot)(Table("visit", lost, Column("id", Integer, primary_key=True)))
+        lost.create_all(plain)
+        result = invoke("check")
+        assert result.exit_code == 2
+        assert "orphaned trigger visit_event_insert on public.visit" in result.stdout
+        assert result.stderr.startswith(
+            "flask history: db.Model of the bind 'plain' tracks nothing; import its "
+        )
+        # Another application may have a history there.
+        for arguments in (["check", "--allow", "orphaned"], ["ls"]):
+            result = invoke(*arguments)
+            assert result.exit_code == 0
+            assert "orphaned trigger visit_event_insert" in result.stdout
+        assert invoke("install").exit_code == 0
+        assert "CREATE TABLE note (" in invoke("ddl").stdout
+    finally:
+        with app.app_context():
+            db.engines["plain"].dispose()
+        pg_server.drop_database(name)
 
 
 def test_models_of_a_database_that_is_not_configured(

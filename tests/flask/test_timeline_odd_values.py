@@ -152,6 +152,29 @@ def test_a_value_of_any_size_is_shown_beside_the_others(
     assert taken >= 3
 
 
+def test_numbers_have_the_digits_that_are_stored(
+    app: flask.Flask, db: SQLAlchemy, odd: Any, look: Looker
+) -> None:
+    close = ["12345678901234567890.10", "12345678901234567890.20"]
+    with app.app_context():
+        start(db)
+        for value in close:
+            db.session.execute(text(f"UPDATE odd SET numeric = {value}, float8 = 11.9"))
+            db.session.commit()
+    path = "/objects/odd_event/1"
+    numbers = [e["id"] for e in look.json(path)["events"][:2]]
+    compared = f"{path}?version={numbers[0]}&version={numbers[1]}"
+    page = look.page(compared)
+    for value in close:
+        assert page.count(f"<del>{value}</del>") + page.count(f"<ins>{value}</ins>") > 1
+    visit = app.test_client().get(
+        f"/history{compared}", headers={"Accept": "application/json"}
+    )
+    assert f'"numeric": [{close[0]}, {close[1]}]' in visit.text
+    assert '"float8": 11.9,' in visit.text
+    assert visit.content_type == "application/json"
+
+
 def test_json_that_jsonb_does_not_take_is_shown_as_its_text(
     app: flask.Flask, db: SQLAlchemy, odd: Any, look: Looker
 ) -> None:

@@ -59,6 +59,19 @@ track(Snapshot, ignorable=False)(
     Table("seal", sealed, Column("id", Integer, primary_key=True))
 )
 
+empty = MetaData()
+Table("plain", empty, Column("id", Integer, primary_key=True))
+
+
+class Unused(DeclarativeBase):
+    pass
+
+
+only_protected = MetaData()
+attach(Protect(Delete))(
+    Table("vault", only_protected, Column("id", Integer, primary_key=True))
+)
+
 nothing = 5
 """
 
@@ -162,6 +175,61 @@ def test_several_models_are_separated_by_commas(
     # What belongs to the other models is not told from what nobody needs.
     assert main(["check", "shop:metadata"]) == 1
     assert main(["check", "shop:Base,shop:metadata"]) == 0
+
+
+COMMANDS = {
+    "check": [],
+    "ls": [],
+    "install": ["--prune"],
+    "uninstall": [],
+    "ddl": [],
+    "baseline": [],
+    "harden": ["--app-role", "app"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("target", ["shop:empty", "shop:Unused"])
+def test_models_that_track_nothing_are_refused(
+    command: str, target: str, pg_engine: Engine, run: Run, capsys: Capture
+) -> None:
+    """Most likely nobody has imported them, and all would seem to be well."""
+    create("metadata", pg_engine)
+    create("empty", pg_engine)
+    refused = f"{target} tracks nothing; import its models, or name a module that "
+    for models in (target, f"shop:metadata,{target}"):
+        assert main([command, models, *COMMANDS[command]]) == 2
+        told = capsys.readouterr()
+        assert told.err == f"sa-history: {refused}imports them\n"
+        if models != target or command not in ("check", "ls"):
+            assert told.out == ""
+            continue
+        advice = ": import the models that have it"
+        lines = told.out.splitlines()
+        assert all(x.startswith("orphaned ") and x.endswith(advice) for x in lines)
+        assert f"orphaned sequence public.pghistory_id_seq{advice}" in lines
+        function = 'public.O\'dd "Täble" 100% :x_event_record'
+        assert f"orphaned function {function}{advice}" in lines
+        assert sum(line.startswith("orphaned trigger ") for line in lines) == 3
+    assert main(["check", "shop:metadata"]) == 0
+
+
+def test_several_models_that_track_nothing_are_all_named(
+    pg_engine: Engine, capsys: Capture
+) -> None:
+    assert main(["install", "shop:empty,shop:metadata,shop:Unused"]) == 2
+    assert capsys.readouterr().err == (
+        "sa-history: shop:empty, shop:Unused track nothing; import their models, or "
+        "name a module that imports them\n"
+    )
+
+
+def test_models_with_triggers_alone_need_no_history(
+    pg_engine: Engine, capsys: Capture
+) -> None:
+    create("only_protected", pg_engine)
+    assert main(["check", "shop:only_protected"]) == 0
+    assert capsys.readouterr().out == "all is as the models say\n"
 
 
 def psql(url: URL, sql: str) -> None:
@@ -463,3 +531,56 @@ def test_nothing_is_said_to_who_has_stopped_reading() -> None:
         program.stdout.close()
         assert program.stderr.read() == ""
     assert program.returncode == 2
+
+
+def test_without_libpq_the_driver_that_is_missing_is_named(
+    pg_engine: Engine, pg_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create("Base", pg_engine)
+    monkeypatch.setenv("PSYCOPG_IMPL", "none")  # psycopg cannot be imported
+    with start("check", "shop:Base") as program:
+        assert program.communicate() == (
+            "",
+            "sa-history: the driver of the database cannot be imported: requested "
+            "psycopg implementation 'none' unknown; install it, such as "
+            "psycopg[binary]\n",
+        )
+    assert program.returncode == 2
+    # Other drivers, and commands without a database, need none.
+    url = pg_url.set(drivername="postgresql+psycopg2")
+    text_ = url.render_as_string(hide_password=False)
+    for arguments in (["check", "shop:Base", "--url", text_], ["ddl", "shop:Base"]):
+        with start(*arguments) as program:
+            printed, errors = program.communicate()
+        assert errors == ""
+        assert program.returncode == 0
+        assert printed
+
+
+def test_without_libpq_other_drivers_send_contexts(
+    pg_engine: Engine, pg_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create("Base", pg_engine)
+    url = pg_url.set(drivername="postgresql+psycopg2")
+    code = f"""
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import Session
+from shop import Account
+import sa_history
+with Session(create_engine({url.render_as_string(hide_password=False)!r})) as session:
+    with sa_history.context(session, user=7):
+        session.add(Account(id=1, name="a"))
+        session.commit()
+    print(session.scalars(Account.events.select()).one().pgh_context)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={
+            **os.environ,
+            "PSYCOPG_IMPL": "none",
+            "PYTHONPATH": os.pathsep.join([os.getcwd(), *filter(None, sys.path)]),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("<Context {'user': 7}>\n", "")

@@ -35,7 +35,7 @@ from sa_history import (
     view,
 )
 from sa_history.exc import InstallError, ProtectedError
-from sa_history.install import check, install, status, uninstall
+from sa_history.install import check, harden, install, status, uninstall
 from tests.install.models import Objects, Run
 
 
@@ -377,6 +377,18 @@ def test_a_role_without_rights_is_told_what_to_do(
         connection.exec_driver_sql(f"DROP ROLE {role}")
         connection.commit()
     engine.dispose()
+
+
+def test_models_that_track_nothing_are_refused(
+    installed: MetaData, pg_engine: Engine
+) -> None:
+    """A health check would never fail if nobody imports the models."""
+    for function in (check, status, install, uninstall):
+        with pytest.raises(InstallError, match=r"MetaData\(\) tracks nothing; import"):
+            function(pg_engine, MetaData())
+    with pytest.raises(InstallError, match=r"MetaData\(\) tracks nothing; import"):
+        harden(pg_engine, MetaData(), role="app")
+    assert not check(pg_engine, installed, MetaData())
 
 
 def test_what_is_no_database_and_no_models_is_refused(pg_engine: Engine) -> None:

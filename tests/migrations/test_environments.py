@@ -7,15 +7,19 @@ What is changed in it is what the documentation says: a line that imports
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.plugins import Plugin
 from sqlalchemy import URL, Engine, create_engine, inspect, text
 
+import sa_history.alembic_plugin
 from sa_history.testing import PgServer
 
 MODELS = """
@@ -141,6 +145,87 @@ def test_the_template_for_several_databases(
     finally:
         engine.dispose()
         pg_server.drop_database(second.database)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> str:
+    """A directory where sa_history is installed as the project says, for PYTHONPATH."""
+    project = Path(sa_history.__file__).parent.parent / "pyproject.toml"
+    [(name, value)] = re.findall(
+        r'^"(alembic\.autogenerate\..+)" = "(.+)"$', project.read_text(), re.MULTILINE
+    )
+    info = tmp_path / "site" / "sa_history-9.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sa_history\n")
+    (info / "entry_points.txt").write_text(f"[alembic.plugins]\n{name} = {value}\n")
+    return os.pathsep.join([str(info.parent), *filter(None, sys.path)])
+
+
+@pytest.mark.parametrize("options", ["", 'autogenerate_plugins=["alembic.*"], '])
+def test_no_line_in_env_py_is_needed(
+    tmp_path: Path, pg_url: URL, pg_engine: Engine, site: str, options: str
+) -> None:
+    config = Config(tmp_path / "alembic.ini")
+    command.init(config, str(tmp_path / "migrations"), "generic")
+    (tmp_path / "models.py").write_text(MODELS)
+    replace(
+        tmp_path / "migrations" / "env.py",
+        ("from alembic import context", "from alembic import context\nimport models"),
+        ("target_metadata = None", "target_metadata = models.Base.metadata"),
+        ("connection=connection, ", f"connection=connection, {options}"),
+    )
+    url = in_ini(pg_url)
+    replace(tmp_path / "alembic.ini", ("driver://user:pass@localhost/dbname", url))
+    first, *others = COMMANDS
+    run(tmp_path, ALEMBIC, first, PYTHONPATH=site)
+    # In another process, in which nobody has compared anything.
+    printed = run(tmp_path, ALEMBIC, *others, PYTHONPATH=site)
+    assert printed.count("No new upgrade operations detected.") == 2
+    assert labels(pg_engine) == ["snapshot"]
+    [revision] = (tmp_path / "migrations" / "versions").glob("*.py")
+    assert revision.read_text().count("\nimport sa_history.alembic\n") == 1
+    assert revision.read_text().count("create trigger account_event_insert") == 1
+
+
+def test_importing_it_as_well_compares_once(
+    tmp_path: Path, pg_url: URL, pg_engine: Engine, site: str
+) -> None:
+    init(
+        tmp_path,
+        "generic",
+        ("target_metadata = None", "target_metadata = models.Base.metadata"),
+    )
+    url = in_ini(pg_url)
+    replace(tmp_path / "alembic.ini", ("driver://user:pass@localhost/dbname", url))
+    run(tmp_path, ALEMBIC, *COMMANDS, PYTHONPATH=site)
+    [revision] = (tmp_path / "migrations" / "versions").glob("*.py")
+    assert revision.read_text().count("create trigger account_event_insert") == 1
+
+
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_the_import_registers_it_where_alembic_finds_no_entry_point(
+    tmp_path: Path, site: str, is_installed: bool
+) -> None:
+    if not is_installed:
+        (tmp_path / "site" / "sa_history-9.dist-info" / "entry_points.txt").unlink()
+    program = """
+from alembic.runtime.plugins import _all_plugins as found
+print("sa_history" in str([*found]))
+import sa_history.alembic
+print([name for name in found if "sa_history" in name])
+"""
+    printed = run(tmp_path, program, PYTHONPATH=site)
+    assert printed == f"{is_installed}\n['alembic.autogenerate.sa_history']\n"
+
+
+def test_each_alembic_loads_the_plugin_in_its_way() -> None:
+    """Up to 1.20.0 it iterates over what the entry point names."""
+    assert isinstance(sa_history.alembic_plugin, ModuleType)
+    assert [*sa_history.alembic_plugin] == [sa_history.alembic_plugin]
+    for _ in range(2):
+        plugin = Plugin("of_ours")
+        sa_history.alembic_plugin.setup(plugin)
+        plugin.remove()
 
 
 def in_ini(url: URL) -> str:

@@ -158,3 +158,26 @@ def test_a_table_that_is_renamed_gets_its_new_columns_later(migrations: Any) -> 
         "-x rename_table=account:customer: customer has columns that account has not: "
         "age; rename the table first, and add them in a revision of their own"
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("basline", "baseline"),
+        ("Baseline", "baseline"),
+        ("hardn=app", "harden"),
+        ("rename-column=a.b:c", "rename_column"),
+        ("rename_tables=a:b", "rename_table"),
+    ],
+)
+def test_an_argument_that_is_misspelt_is_refused(
+    migrations: Any, given: str, meant: str
+) -> None:
+    with pytest.raises(
+        CommandError, match=f"^-x {given}: there is no argument .*; write -x {meant}$"
+    ):
+        migrations.revise(given)
+
+
+def test_arguments_of_the_environment_are_left_to_it(migrations: Any) -> None:
+    migrations.revise("tenant=a", "base", "rename=b")

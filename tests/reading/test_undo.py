@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -335,3 +336,21 @@ def test_the_tables_that_were_not_changed_are_looked_for_by_one_statement(
 
 def test_nothing_is_undone_where_nothing_is_tracked(pg_session: Session) -> None:
     assert str(history.undo(pg_session, MetaData(), transaction=1)) == "nothing to undo"
+
+
+@pytest.mark.parametrize("number", ["5", 5.5, True, [5]])
+def test_a_transaction_that_is_no_number_is_refused(
+    shop: SimpleNamespace, pg_session: Session, number: Any
+) -> None:
+    told = f"transaction is the number .*, got {re.escape(repr(number))}; give an int"
+    with pytest.raises(UndoError, match=told):
+        history.undo(pg_session, shop.Maker, transaction=number)
+    with pytest.raises(EventsError, match=told):
+        history.AggregateEvent.select(shop.Maker, transaction=number)
+
+
+def test_a_context_that_is_no_id_is_refused(
+    shop: SimpleNamespace, pg_session: Session
+) -> None:
+    with pytest.raises(UndoError, match="its id as a UUID, or an event of it, got '5'"):
+        history.undo(pg_session, shop.Maker, context="5")  # type: ignore[call-overload]

@@ -40,6 +40,7 @@ LAYERS = [
     "cli",
     "flask",
     "alembic",
+    "alembic_plugin",
     "__main__",
 ]
 # A package of its own beside the others: it knows PostgreSQL and nothing of history.

@@ -400,6 +400,7 @@ def test_a_tracker_class_stands_for_a_tracker_with_the_defaults() -> None:
         (ConditionTracker(label="x"), "give trackers such as Snapshot or AfterUpdate"),
         ("update", "give trackers such as Snapshot or AfterUpdate"),
         (int, "give a condition to a tracker"),
+        (type("Order", (), {"__mapper__": 1}), "it takes trackers: write @track\\(\\)"),
     ],
     ids=[
         "condition",
@@ -410,6 +411,7 @@ def test_a_tracker_class_stands_for_a_tracker_with_the_defaults() -> None:
         "instance_of_the_base_with_a_condition",
         "text",
         "class",
+        "mapped_class",
     ],
 )
 def test_what_is_not_a_tracker_is_refused(argument: Any, hint: str) -> None:

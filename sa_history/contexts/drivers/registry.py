@@ -5,10 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from sa_history.contexts.drivers.base import Driver
-from sa_history.contexts.drivers.psycopg.driver import PsycopgDriver
 from sa_history.contexts.drivers.sqlalchemy_events import EventsDriver
 
-DRIVERS: tuple[Driver, ...] = (PsycopgDriver(),)
+
+def _drivers() -> tuple[Driver, ...]:
+    """Return psycopg's, unless psycopg finds no libpq and cannot be imported.
+
+    The library has to be importable then, for another driver, and for its commands to
+    say what is missing.
+    """
+    try:
+        from sa_history.contexts.drivers.psycopg.driver import PsycopgDriver
+    except ImportError:
+        return ()
+    return (PsycopgDriver(),)
+
+
+DRIVERS = _drivers()
 """The drivers that send settings by means of their own."""
 
 OTHERS = EventsDriver([dialect for driver in DRIVERS for dialect in driver.dialects])

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, event, func, select
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.engine.interfaces import Dialect, ExecutionContext
@@ -21,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from sa_history.contexts.connection_state import (
     ConnectionState,
     Settings,
+    TransactionStatus,
     existing_state,
     state_of,
 )
