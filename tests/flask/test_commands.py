@@ -147,24 +147,21 @@ def test_first_events_tell_the_command(
 
 @pytest.fixture
 def two(
-    db: SQLAlchemy, note: Any, new_app: Callable[..., flask.Flask], pg_server: Any
+    db: SQLAlchemy, note: Any, new_app: Callable[..., flask.Flask], other_url: URL
 ) -> Iterator[flask.Flask]:
     """An application with two databases."""
-    name = f"{pg_server.url.database}_other"
-    url: URL = pg_server.create_database(name)
 
     @track(Snapshot)
     class Visit(db.Model):  # type: ignore[name-defined, misc]
         __bind_key__ = "other"
         id: Mapped[int] = mapped_column(primary_key=True)
 
-    app = new_app(db, History(db), SQLALCHEMY_BINDS={"other": url})
+    app = new_app(db, History(db), SQLALCHEMY_BINDS={"other": other_url})
     with app.app_context():
         db.create_all()
     yield app
     with app.app_context():
         db.engines["other"].dispose()
-    pg_server.drop_database(name)
 
 
 def test_the_commands_are_for_all_databases(two: flask.Flask) -> None:
