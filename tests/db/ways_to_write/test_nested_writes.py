@@ -394,8 +394,12 @@ def test_row_of_the_same_key_in_a_table_that_inherits_is_another_one(
     pg_session.execute(text("CREATE TABLE old_stock () INHERITS (stock)"))
     pg_session.execute(text("INSERT INTO old_stock VALUES (1, 9)"))
     add_trigger(pg_session, BEFORE, "INSERT", COUNT)
-    for statement in ("INSERT INTO stock VALUES (1, 1)", "DELETE FROM ONLY stock"):
+    for statement in (
+        "INSERT INTO stock VALUES (1, 1)",
+        "UPDATE ONLY stock SET amount = 2 WHERE id = 1",
+        "DELETE FROM ONLY stock",
+    ):
         pg_session.execute(text(statement))
     pg_session.commit()
     operations = [op for _, op, key, _ in recorded(Stock, "id") if key == 1]
-    assert operations == ["I", "D"]
+    assert operations == ["I", "U", "D"]
