@@ -14,9 +14,14 @@ from dataclasses import dataclass
 from sa_history._types import Level, Op, Operation, Row
 from sa_history.capture.event_table import OLD_KEY
 from sa_history.capture.statement_order import (
-    DECLARATIONS,
+    COMES_AFTER_AN_INSERT,
+    DECLARE_DELETED,
+    DECLARE_FOUND,
+    DECLARE_NESTED,
+    IS_AROUND_NESTED,
     KeyColumn,
-    refuse_late_deletion,
+    OrderCheck,
+    notice_nested_writes,
     remember_deleted_rows,
 )
 from sa_history.ddl.elements import PGFunction, PGTrigger, transition_tables
@@ -172,14 +177,25 @@ class Capture:
         return operation in self.row_operations
 
     @property
-    def checks_order(self) -> bool:
+    def checks_deleted_rows(self) -> bool:
         """Whether a deletion may come after the INSERT of a row in its place.
 
         Triggers for each row fire in the order in which the rows change.
         """
-        both = (Operation.INSERT, Operation.DELETE)
-        return bool(self.key) and all(
-            self.of(operation) and not self.by_row(operation) for operation in both
+        return self.checks_nested_writes and all(
+            self.of(operation) and not self.by_row(operation)
+            for operation in (Operation.INSERT, Operation.DELETE)
+        )
+
+    @property
+    def checks_nested_writes(self) -> bool:
+        """Whether a row may have two events, whose order has to be that of the changes.
+
+        A row cannot come twice, or go twice, without the other in between.
+        """
+        operations = set(self.operations) - {Operation.TRUNCATE}
+        return bool(self.key) and (
+            Operation.UPDATE in operations or len(operations) > 1
         )
 
     def when(self, operation: Operation) -> Fragment | None:
@@ -207,16 +223,16 @@ def record_function(capture: Capture) -> PGFunction:
             Joined(
                 (
                     Raw(f"  {keyword} TG_OP = '{operation.value}' THEN\n"),
-                    _order_check(capture, operation),
+                    *_order_checks(capture, operation),
                     *inserts,
                 )
             )
         )
-    declarations = DECLARATIONS if capture.checks_order else ""
     body = Joined(
         (
-            Raw(f"{USE_COLUMN}{declarations}BEGIN\n"),
+            Raw(f"{USE_COLUMN}{_declarations(capture)}BEGIN\n"),
             _unless_ignored(capture),
+            notice_nested_writes() if capture.checks_nested_writes else Raw(""),
             *branches,
             Raw("  END IF;\n"),
             _notify(capture),
@@ -231,12 +247,47 @@ def record_function(capture: Capture) -> PGFunction:
     )
 
 
-def _order_check(capture: Capture, operation: Operation) -> Fragment:
-    if capture.checks_order and operation is Operation.INSERT:
-        return remember_deleted_rows()
-    if capture.checks_order and operation is Operation.DELETE:
-        return refuse_late_deletion(capture.tracked, capture.events, capture.key)
-    return Raw("")
+def _declarations(capture: Capture) -> str:
+    if not capture.checks_nested_writes:
+        return ""
+    deleted = DECLARE_DELETED if capture.checks_deleted_rows else ""
+    return f"DECLARE\n{deleted}{DECLARE_FOUND}{DECLARE_NESTED}"
+
+
+def _order_checks(capture: Capture, operation: Operation) -> list[Fragment]:
+    """Return what comes before the events are written, so that none is among them."""
+    if not capture.checks_nested_writes or operation is Operation.TRUNCATE:
+        return []
+    checks: list[Fragment] = []
+    if capture.checks_deleted_rows and operation is Operation.INSERT:
+        checks.append(remember_deleted_rows())
+    for recording in capture.of(operation):
+        by_row = capture.by_row(operation)
+        check = OrderCheck(
+            capture.tracked,
+            capture.events,
+            capture.key,
+            by_row,
+            Raw("") if by_row else _source(capture, recording),
+            [name for _, name in recording.columns],
+            None if by_row and _is_checked(capture, recording) else recording.condition,
+        )
+        if operation is not Operation.DELETE:
+            checks.append(check.refuse_late_row())
+        elif capture.checks_deleted_rows:
+            checks.append(
+                check.refuse_late_deletion(
+                    f"{IS_AROUND_NESTED} OR {COMES_AFTER_AN_INSERT}"
+                )
+            )
+        else:
+            checks.append(check.refuse_late_deletion(IS_AROUND_NESTED))
+    return checks
+
+
+def _is_checked(capture: Capture, recording: Recording) -> bool:
+    """Return whether the WHEN of a trigger for each row has checked the condition."""
+    return recording.when_is_exact and len(capture.of(recording.operation)) == 1
 
 
 def _unless_ignored(capture: Capture) -> Fragment:
@@ -292,9 +343,7 @@ def _insert_for_row(capture: Capture, recording: Recording) -> Fragment:
             Raw(");\n"),
         )
     )
-    # The WHEN of the trigger has checked it, if it is the condition of one tracker.
-    is_checked = recording.when_is_exact and len(capture.of(recording.operation)) == 1
-    if recording.condition is None or is_checked:
+    if recording.condition is None or _is_checked(capture, recording):
         return insert
     return Joined(
         (Raw(f"    IF {recording.condition} THEN\n"), insert, Raw("    END IF;\n"))

@@ -1,9 +1,14 @@
-"""A deletion that would be recorded after the row that came in its place.
+"""Changes that would be recorded in another order than the one they were made in.
 
 PostgreSQL fires the triggers for each statement in the order in which the parts of a
 statement end. The main part of ``WITH gone AS (DELETE ...) INSERT ... LIMIT 1`` ends
 first, as it does not read the ``WITH`` to its end. The last event of a row that is
 there would be its deletion.
+
+A trigger of the user's may write a row that its statement has just written. Such a
+nested statement ends, and is recorded, before the one around it. The last event of the
+row would be a state that it has no more. So it is for each row, if the trigger fires
+before the one that records: PostgreSQL fires them in the order of their names.
 """
 
 from __future__ import annotations
@@ -12,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sa_history._types import Op
-from sa_history.ddl.elements import OLD_ROWS
 from sa_history.exc import EventOrderError
 from sa_history.sql.compose import (
     Fragment,
@@ -24,16 +28,34 @@ from sa_history.sql.compose import (
     join,
 )
 from sa_history.sql.functions import refuse
-from sa_history.sql.naming import DELETED_ROWS
+from sa_history.sql.naming import DELETED_ROWS, NESTED_DEPTH
 
-DECLARATIONS = "DECLARE\n  pgh_deleted text;\n  pgh_found text;\n"
-"""The variables of the statements below."""
+DECLARE_FOUND = "  pgh_found text;\n"
+"""The variables of all statements below."""
+
+DECLARE_DELETED = "  pgh_deleted text;\n"
+"""The variables of :func:`remember_deleted_rows`."""
+
+DECLARE_NESTED = "  pgh_depth integer;\n  pgh_nested boolean := false;\n"
+"""The variables of :func:`notice_nested_writes`."""
 
 # The counters of PostgreSQL's statistics are in memory, and an expression of PL/pgSQL
 # without a table is no query: both cost less than a microsecond. A superuser can turn
 # the counters off (track_counts); then nothing is refused.
 _DELETED_ROWS = "pg_stat_get_xact_tuples_deleted(TG_RELID)"
 _SETTING = f"'{DELETED_ROWS}' || TG_RELID"
+
+COMES_AFTER_AN_INSERT = f"current_setting({_SETTING}, true) = {_DELETED_ROWS}::text"
+"""Whether no row was deleted since an INSERT was recorded.
+
+Then that INSERT came after the rows which are now to be recorded as deleted, or it was
+part of the same statement.
+"""
+
+IS_AROUND_NESTED = "pgh_nested"
+"""Whether a trigger's statement may be recorded that is nested in this one."""
+
+_DEPTH = f"'{NESTED_DEPTH}' || TG_RELID"
 
 
 @dataclass(frozen=True)
@@ -50,11 +72,20 @@ class KeyColumn:
     event_name: str
     equal_by_pg_catalog: bool
 
-    def equals(self, left: Fragment, right: Fragment) -> Fragment:
-        """Return whether two values of the column are equal."""
+    def equals(self, one: str, name: str, other: str) -> Fragment:
+        """Return whether the column of a row has the value of another row.
+
+        :param one: the name of a row, whose column is called ``name``.
+        :param other: the name of a row of the tracked table.
+        """
         to_text = "" if self.equal_by_pg_catalog else "::text"
         return Joined(
-            (left, Raw(f"{to_text} OPERATOR(pg_catalog.=) "), right, Raw(to_text))
+            (
+                RowColumns(one, (name,)),
+                Raw(f"{to_text} OPERATOR(pg_catalog.=) "),
+                RowColumns(other, (self.name,)),
+                Raw(to_text),
+            )
         )
 
 
@@ -71,75 +102,176 @@ def remember_deleted_rows() -> Fragment:
     )
 
 
-def refuse_late_deletion(
-    tracked: Qualified, events: Qualified, key: Sequence[KeyColumn]
-) -> Fragment:
-    """Return the statement by which the branch of DELETE refuses to come too late.
+def notice_nested_writes() -> Fragment:
+    """Return the statement by which a function notices what is nested in what.
 
-    If no row was deleted since an INSERT was recorded, then that INSERT came after the
-    rows which are now to be recorded, or it was part of the same statement. Only then
-    the function looks for a row under the key of a deleted one whose event is there.
-    The event was written by a later command than the row; an event from before the
-    statement was written by an earlier one.
+    The transaction remembers at which depth of triggers a change of the table was
+    recorded, the greatest one. A change that is recorded later at a smaller depth may
+    be one around it. Outside of triggers, and if no trigger has written the table, it
+    costs half a microsecond.
+    """
+    return Raw(
+        f"  IF pg_trigger_depth() > 1 OR current_setting({_DEPTH}, true) <> '' THEN\n"
+        "    pgh_depth := COALESCE("
+        f"NULLIF(current_setting({_DEPTH}, true), ''), '0');\n"
+        "    IF pgh_depth > pg_trigger_depth() THEN\n"
+        "      pgh_nested := true;\n"
+        "    ELSIF pgh_depth < pg_trigger_depth() THEN\n"
+        f"      pgh_found := set_config({_DEPTH}, pg_trigger_depth()::text, true);\n"
+        "    END IF;\n"
+        "  END IF;\n"
+    )
+
+
+@dataclass(frozen=True)
+class OrderCheck:
+    """How one operation refuses to record what would come too late.
 
     :param tracked: the tracked table.
     :param events: the event table.
     :param key: the columns of the key, one at least.
+    :param by_row: whether the function is called for each row.
+    :param source: the FROM clause with the rows; empty, if called for each row.
+    :param columns: the tracked columns that the event stores.
+    :param condition: SQL over ``OLD`` and ``NEW``, true of the rows that are recorded;
+        None for all rows.
     """
 
-    def column(row: str, name: str) -> Fragment:
-        return RowColumns(row, (name,))
+    tracked: Qualified
+    events: Qualified
+    key: Sequence[KeyColumn]
+    by_row: bool
+    source: Fragment
+    columns: Sequence[str]
+    condition: str | None
 
-    deleted = RowColumns("OLD", tuple(each.name for each in key))
-    is_there = (
-        each.equals(column("again", each.name), column("OLD", each.name))
-        for each in key
-    )
-    is_of_row = (
-        each.equals(column("event", each.event_name), column("again", each.name))
-        for each in key
-    )
-    return Joined(
-        (
-            Raw(
-                f"    IF current_setting({_SETTING}, true)"
-                f" = {_DELETED_ROWS}::text THEN\n"
-                "      SELECT concat_ws(', ', "
-            ),
-            deleted,
-            Raw(f") INTO pgh_found\n        FROM {OLD_ROWS} AS OLD\n        JOIN "),
-            tracked,
-            Raw(" AS again ON "),
-            join(" AND ", is_there),
-            Raw("\n        JOIN "),
-            events,
-            Raw(" AS event ON "),
-            join(" AND ", is_of_row),
-            Raw(
-                "\n        WHERE event.pgh_xact_id = pg_current_xact_id()::text::bigint"
-                f"\n          AND event.pgh_op IN ('{Op.INSERT}', '{Op.UPDATE}')"
-                "\n          AND event.cmin::text::bigint > again.cmin::text::bigint"
-                "\n        LIMIT 1;\n"
-                "      IF FOUND THEN\n"
-            ),
-            refuse(
-                Literal(
-                    "% of %.% is refused: the row (%) is there again, and that is "
-                    "recorded before its deletion"
-                ),
-                (
-                    Raw("TG_OP"),
-                    Raw("TG_TABLE_SCHEMA"),
-                    Raw("TG_TABLE_NAME"),
-                    Raw("pgh_found"),
-                ),
-                EventOrderError.sqlstate,
-                Literal(
-                    "Let the statement read its WITH to the end, use two statements, "
-                    'or give track(level="row").'
-                ),
-                indent="        ",
-            ),
-            Raw("      END IF;\n    END IF;\n"),
+    def refuse_late_deletion(self, suspicion: str) -> Fragment:
+        """Return the statement by which the branch of DELETE refuses to come too late.
+
+        It looks for a row under the key of a deleted one whose event is there. The
+        event of a row was written by a later command than the row, and an event from
+        before the statement by an earlier one.
+
+        :param suspicion: SQL that is true if it may be too late.
+        """
+        is_there = (each.equals("again", each.name, "OLD") for each in self.key)
+        is_of_row = (
+            each.equals("event", each.event_name, "again") for each in self.key
         )
+        again = Joined(
+            (
+                Raw("EXISTS (\n          SELECT FROM "),
+                self.tracked,
+                Raw(" AS again JOIN "),
+                self.events,
+                Raw(" AS event ON "),
+                join(" AND ", is_of_row),
+                Raw("\n          WHERE "),
+                join(" AND ", is_there),
+                _IS_RECORDED,
+                Raw("\n        )"),
+            )
+        )
+        return self._refuse(
+            suspicion,
+            "OLD",
+            again,
+            "the row (%) is there again, and that is recorded before its deletion",
+            _ROW_HINT if self.by_row else _DELETION_HINT,
+        )
+
+    def refuse_late_row(self) -> Fragment:
+        """Return the statement by which INSERT or UPDATE refuses to come too late.
+
+        A row that the table does not have as it is to be recorded was written, or
+        deleted, once more.
+        """
+        is_there = (each.equals("now", each.name, "NEW") for each in self.key)
+        as_it_is = Joined(
+            (
+                Raw("NOT EXISTS (\n          SELECT FROM "),
+                self.tracked,
+                Raw(" AS now WHERE "),
+                join(" AND ", is_there),
+                Raw("\n            AND ROW("),
+                RowColumns("now", tuple(self.columns)),
+                Raw(")::record OPERATOR(pg_catalog.*=) ROW("),
+                RowColumns("NEW", tuple(self.columns)),
+                Raw(")::record\n        )"),
+            )
+        )
+        return self._refuse(
+            IS_AROUND_NESTED,
+            "NEW",
+            as_it_is,
+            "the row (%) was written again, and that is recorded before this change",
+            _ROW_HINT if self.by_row else _STATEMENT_HINT,
+        )
+
+    def _refuse(
+        self,
+        suspicion: str,
+        row: str,
+        found: Fragment,
+        message: str,
+        hint: Fragment,
+    ) -> Fragment:
+        if self.condition is not None:
+            # As CASE keeps a full join of old and new rows; see holds_for_pair().
+            found = Joined(
+                (Raw(f"CASE WHEN {self.condition} THEN "), found, Raw(" END"))
+            )
+        return Joined(
+            (
+                Raw(f"    IF {suspicion} THEN\n      SELECT concat_ws(', ', "),
+                RowColumns(row, tuple(each.name for each in self.key)),
+                Raw(") INTO pgh_found"),
+                self.source,
+                Raw("\n        WHERE "),
+                found,
+                Raw("\n        LIMIT 1;\n      IF FOUND THEN\n"),
+                refuse(
+                    Literal(f"% of %.% is refused: {message}"),
+                    (
+                        Raw("TG_OP"),
+                        Raw("TG_TABLE_SCHEMA"),
+                        Raw("TG_TABLE_NAME"),
+                        Raw("pgh_found"),
+                    ),
+                    EventOrderError.sqlstate,
+                    hint,
+                    indent="        ",
+                ),
+                Raw("      END IF;\n    END IF;\n"),
+            )
+        )
+
+
+# A table that inherits from the tracked one may have a row of the same key. A sum, so
+# that the event is found by its key: a transaction may write many events.
+_IS_RECORDED = Raw(
+    "\n            AND (again.tableoid = TG_RELID"
+    " OR (SELECT relispartition FROM pg_class WHERE oid = TG_RELID))"
+    "\n            AND event.pgh_xact_id + 0 = pg_current_xact_id()::text::bigint"
+    f"\n            AND event.pgh_op IN ('{Op.INSERT}', '{Op.UPDATE}')"
+    "\n            AND event.cmin::text::bigint > again.cmin::text::bigint"
+)
+
+_DELETION_HINT = Literal(
+    "Let the statement read its WITH to the end, use two statements, "
+    'or give track(level="row").'
+)
+_STATEMENT_HINT = Literal(
+    "Set NEW in a BEFORE trigger, make the trigger that writes it DEFERRABLE INITIALLY "
+    'DEFERRED, or give track(level="row").'
+)
+_ROW_HINT = Joined(
+    (
+        Raw("concat("),
+        Literal(
+            "Set NEW in a BEFORE trigger, make the trigger that writes it DEFERRABLE "
+            "INITIALLY DEFERRED, or give it a name that sorts after "
+        ),
+        Raw(", TG_NAME, '.')"),
     )
+)

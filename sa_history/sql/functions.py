@@ -244,7 +244,7 @@ def refuse(
     message: Literal,
     values: tuple[Fragment, ...],
     sqlstate: str,
-    hint: Literal,
+    hint: Fragment,
     indent: str,
     column: str | None = None,
 ) -> Fragment:

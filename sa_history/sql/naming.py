@@ -61,6 +61,11 @@ DELETED_ROWS = "pghistory.deleted_rows_"
 """The setting in which a transaction remembers how many rows it had deleted from a
 table when it recorded an INSERT there; the table's OID is added to the name."""
 
+NESTED_DEPTH = "pghistory.nested_depth_"
+"""The setting in which a transaction remembers at which depth of triggers a change of a
+table was recorded, if it was one that a trigger has made; the table's OID is added to
+the name."""
+
 AS_OF = "pghistory.as_of"
 """The setting that holds the point in time at which a session sees the rows."""
 

@@ -343,6 +343,35 @@ def test_a_with_that_is_not_read_to_its_end_comes_after_its_statement(
     assert found == (operations if level == "statement" else operations[::-1])
 
 
+def test_what_a_function_in_returning_writes_comes_before_its_statement(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_session: Session,
+    recorded: Recorded,
+    level: str,
+) -> None:
+    """No trigger calls it, so its statement is at the depth of the one around it."""
+
+    @track(level=level)
+    class Stock(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "stock"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        amount: Mapped[int]
+
+    create_all()
+    run(
+        pg_session,
+        "CREATE FUNCTION more(r int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN"
+        " UPDATE stock SET amount = 1000 WHERE id = r; RETURN r; END $$",
+        "INSERT INTO stock VALUES (1, 1) RETURNING more(id)",
+        "DROP FUNCTION more",
+    )
+    assert [(op, amount) for _, op, amount, _ in recorded(Stock, "amount")] == [
+        ("U", 1000),
+        ("I", 1),
+    ]
+
+
 def test_truncate_is_recorded_of_partitions_that_the_model_does_not_know(
     base: type[DeclarativeBase],
     create_all: Callable[[], None],

@@ -141,7 +141,8 @@ def test_a_deletion_looks_for_rows_only_if_it_was_made_before_the_last_insert() 
     text = body(captured)
     assert text.startswith(
         "\n#variable_conflict use_column\n"
-        "DECLARE\n  pgh_deleted text;\n  pgh_found text;\nBEGIN\n"
+        "DECLARE\n  pgh_deleted text;\n  pgh_found text;\n"
+        "  pgh_depth integer;\n  pgh_nested boolean := false;\nBEGIN\n"
     )
     count = "pg_stat_get_xact_tuples_deleted(TG_RELID)"
     assert (
@@ -150,31 +151,53 @@ def test_a_deletion_looks_for_rows_only_if_it_was_made_before_the_last_insert() 
         "      pgh_deleted := set_config('pghistory.deleted_rows_' || TG_RELID, "
         f"{count}::text, true);\n"
         "    END IF;\n"
-        "    INSERT INTO"
+        "    IF pgh_nested THEN\n"
     ) in text
     assert (
         "  ELSIF TG_OP = 'DELETE' THEN\n"
-        "    IF current_setting('pghistory.deleted_rows_' || TG_RELID, true) = "
+        "    IF pgh_nested"
+        " OR current_setting('pghistory.deleted_rows_' || TG_RELID, true) = "
         f"{count}::text THEN\n"
         """      SELECT concat_ws(', ', OLD."id", OLD."k""\") INTO pgh_found\n"""
-        "        FROM old_rows AS OLD\n"
-        '        JOIN "public"."note" AS again ON'
+        "    FROM old_rows AS OLD\n"
+        "        WHERE CASE WHEN true THEN\n"
+        '          EXISTS (SELECT FROM "public"."note" AS again WHERE'
         ' again."id" OPERATOR(pg_catalog.=) OLD."id" AND'
-        """ again."k""\"::text OPERATOR(pg_catalog.=) OLD."k""\"::text\n"""
-        '        JOIN "h"."event" AS event ON'
+        """ again."k""\"::text OPERATOR(pg_catalog.=) OLD."k""\"::text AND"""
+        " (again.tableoid = TG_RELID"
+        " OR (SELECT relispartition FROM pg_class WHERE oid = TG_RELID)) AND"
+        ' EXISTS (SELECT FROM "h"."event" AS event WHERE'
         ' event."pgh_obj_id" OPERATOR(pg_catalog.=) again."id" AND'
-        """ event."k""\"::text OPERATOR(pg_catalog.=) again."k""\"::text\n"""
+        """ event."k""\"::text OPERATOR(pg_catalog.=) again."k""\"::text AND"""
+        " event.pgh_xact_id + 0 = pg_current_xact_id()::text::bigint AND"
+        " event.pgh_op IN ('I', 'U') AND"
     ) in text
     plain = body(replace(captured, key=()))
     assert "DECLARE" not in plain
     for unchecked in (
-        capture(INSERTED, DELETED, level="row", key=key),
         capture(INSERTED, level="statement", key=key),
         capture(DELETED, level="statement", key=key),
+    ):
+        assert body(unchecked) == body(replace(unchecked, key=()))
+    for by_row in (
+        capture(INSERTED, DELETED, level="row", key=key),
         replace(captured, row_operations=ROWS - {INSERT}),
         replace(captured, row_operations=ROWS - {DELETE}),
     ):
-        assert body(unchecked) == body(replace(unchecked, key=()))
+        assert "pg_stat_get_xact" not in body(by_row)
+
+
+def test_what_is_nested_is_looked_for_only_where_a_row_may_have_two_events() -> None:
+    key = (KeyColumn("id", "id", True),)
+    noticed = "  IF pg_trigger_depth() > 1 OR current_setting("
+    for level in ("statement", "row"):
+        for recordings in ((UPDATED,), (INSERTED, DELETED), (INSERTED, MOVED)):
+            text = body(capture(*recordings, level=level, key=key))
+            assert text.count(noticed) == 1
+            assert text.count("    IF pgh_nested") == len(recordings)
+            assert noticed not in body(capture(*recordings, level=level))
+        for recording in (INSERTED, DELETED, EMPTIED):
+            assert noticed not in body(capture(recording, level=level, key=key))
 
 
 def test_a_row_is_recorded_by_the_values_of_each_tracker() -> None:
