@@ -314,18 +314,16 @@ def _net_changes(rows: ModelSession, wanted: Wanted, what: _Undone) -> list[NetC
     for table in dict.fromkeys(tracking.table for tracking in changed):
         of_table = {t: targets for t, targets in wanted.items() if t.table is table}
         tracking = complete_tracking(table)
-        if tracking is not None:
-            targets = [target for some in of_table.values() for target in some]
-            criterion = and_(what.criterion(tracking), *_of_classes(tracking, targets))
-            net_changes += net_changes_of(rows, tracking, criterion)
-            continue
-        for partial in of_table:
-            if partial in changed:
-                raise UndoError(
-                    f"{table.name!r} was changed as well, and its events do not record "
-                    f"{', '.join(missing_operations(partial))}, so it cannot be "
-                    "undone; give targets without it"
-                )
+        if tracking is None:
+            partial = next(t for t in changed if t.table is table)
+            raise UndoError(
+                f"{table.name!r} was changed as well, and its events do not record "
+                f"{', '.join(missing_operations(partial))}, so it cannot be undone; "
+                "give targets without it"
+            )
+        targets = [target for some in of_table.values() for target in some]
+        criterion = and_(what.criterion(tracking), *_of_classes(tracking, targets))
+        net_changes += net_changes_of(rows, tracking, criterion)
     return net_changes
 
 

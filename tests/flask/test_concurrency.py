@@ -14,8 +14,8 @@ import flask
 import pytest
 from flask_login import LoginManager, UserMixin, current_user
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import Engine, insert, select
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy import Engine, NullPool, insert, select
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import scoped_session, sessionmaker
 from werkzeug.serving import make_server
 
@@ -50,7 +50,9 @@ def test_what_async_views_write_is_linked_to_their_request(
         with db.engine.begin() as connection:
             options = {"no_parameters": True}
             connection.exec_driver_sql(as_it_is, execution_options=options)
-        async with pg_async_engine.begin() as connection:
+        # An engine's first connection asks what server it is, outside of a transaction.
+        async_engine = create_async_engine(pg_async_engine.url, poolclass=NullPool)
+        async with async_engine.begin() as connection:
             await asyncio.sleep(0)
             await connection.execute(insert(note).values(body="e"))
         return ""

@@ -24,6 +24,7 @@ from sqlalchemy import (
     insert,
     select,
     text,
+    update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import (
@@ -319,6 +320,27 @@ def test_columns_that_only_the_event_table_has_are_not_shown(
     changed = next(row for row in after if row.pgh_diff)
     assert changed.pgh_diff.keys() == {"previous"}
     assert changed.pgh_data.keys() == {"event", "previous"}
+
+
+def test_a_row_of_more_values_than_one_call_takes_is_shown_whole(
+    base: type[DeclarativeBase], pg_session: Session, pg_engine: Engine
+) -> None:
+    """PostgreSQL's functions take 100 arguments, which are 50 values with their names.
+
+    An attribute with another name than its column keeps the row from being taken whole.
+    """
+    names = [f"c{number}" for number in range(120)]
+    columns = [Column(name, Integer) for name in names]
+    key = Column("id", Integer, primary_key=True, key="number")
+    wide = track()(Table("wide", base.metadata, key, *columns))
+    base.metadata.create_all(pg_engine)
+    pg_session.execute(insert(wide).values(number=1, c0=0, c60=60, c119=119))
+    pg_session.execute(update(wide).values(c60=61))
+    pg_session.commit()
+    _, changed = same(pg_session, wide)
+    assert changed.pgh_data.keys() == {"number", *names}
+    assert changed.pgh_data["c119"] == 119
+    assert changed.pgh_diff == {"c60": [60, 61]}
 
 
 def test_a_subclass_may_add_a_column_after_the_first_page(

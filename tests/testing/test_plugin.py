@@ -42,6 +42,23 @@ def test_own_database(pg_server, pg_session, number):
 """
 
 
+ASYNC_SUITE = """
+import asyncio
+
+import sqlalchemy as sa
+
+def test_own_database(pg_session, pg_async_engine):
+    pg_session.execute(sa.text("INSERT INTO prepared VALUES (1)"))
+    pg_session.commit()
+
+    async def count():
+        async with pg_async_engine.connect() as connection:
+            return await connection.scalar(sa.text("SELECT count(*) FROM prepared"))
+
+    assert asyncio.run(count()) == 1
+"""
+
+
 @pytest.fixture
 def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATABASE_URL", raising=False)
@@ -116,6 +133,13 @@ def test_database_url_wins_and_is_not_written_to(
         left = set(connection.scalars(sa.text("SELECT datname FROM pg_database")))
     assert left.isdisjoint(databases)
     assert left.isdisjoint(name.rpartition("_")[0] for name in databases)
+
+
+def test_an_asynchronous_engine_leads_to_the_test_s_own_database(
+    pytester: pytest.Pytester, named_database: sa.URL
+) -> None:
+    path = pytester.makepyfile(test_async=ASYNC_SUITE)
+    pytester.runpytest(path).assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize("args", [(), ("-n", "1")], ids=["alone", "xdist"])
