@@ -376,7 +376,9 @@ def test_drop_all_leaves_nothing_whatever_it_is_called(
 def by_psql(world: World, connection: Connection, psql: Callable[[str], None]) -> None:
     """What ``sa-history ddl`` prints, by psql."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        database = commands.Database([world.metadata], "sa-history {}", None)
+        database = commands.Database(
+            [world.metadata], "sa-history {}", None, ["models"]
+        )
         commands.ddl(database, without_tables=False)
     connection.commit()
     psql(printed.getvalue())

@@ -160,17 +160,16 @@ def test_a_deletion_looks_for_rows_only_if_it_was_made_before_the_last_insert() 
         f"{count}::text THEN\n"
         """      SELECT concat_ws(', ', OLD."id", OLD."k""\") INTO pgh_found\n"""
         "    FROM old_rows AS OLD\n"
-        "        WHERE CASE WHEN true THEN\n"
-        '          EXISTS (SELECT FROM "public"."note" AS again WHERE'
-        ' again."id" OPERATOR(pg_catalog.=) OLD."id" AND'
-        """ again."k""\"::text OPERATOR(pg_catalog.=) OLD."k""\"::text AND"""
-        " (again.tableoid = TG_RELID"
-        " OR (SELECT relispartition FROM pg_class WHERE oid = TG_RELID)) AND"
-        ' EXISTS (SELECT FROM "h"."event" AS event WHERE'
+        "        WHERE EXISTS (\n"
+        '          SELECT FROM "public"."note" AS again JOIN "h"."event" AS event ON'
         ' event."pgh_obj_id" OPERATOR(pg_catalog.=) again."id" AND'
-        """ event."k""\"::text OPERATOR(pg_catalog.=) again."k""\"::text AND"""
-        " event.pgh_xact_id + 0 = pg_current_xact_id()::text::bigint AND"
-        " event.pgh_op IN ('I', 'U') AND"
+        """ event."k""\"::text OPERATOR(pg_catalog.=) again."k""\"::text\n"""
+        '          WHERE again."id" OPERATOR(pg_catalog.=) OLD."id" AND'
+        """ again."k""\"::text OPERATOR(pg_catalog.=) OLD."k""\"::text\n"""
+        "            AND (again.tableoid = TG_RELID"
+        " OR (SELECT relispartition FROM pg_class WHERE oid = TG_RELID))\n"
+        "            AND event.pgh_xact_id + 0 = pg_current_xact_id()::text::bigint\n"
+        "            AND event.pgh_op IN ('I', 'U')\n"
     ) in text
     plain = body(replace(captured, key=()))
     assert "DECLARE" not in plain
