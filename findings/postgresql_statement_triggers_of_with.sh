@@ -7,7 +7,8 @@
 #   and for each statement if the main statement reads all that WITH returns.
 # Seen: with LIMIT, the rest of WITH is executed after the main statement, and so are the
 #   AFTER triggers for each statement of WITH, with all its rows. Those for each row are in
-#   order.
+#   order. The page about WITH says that the order of its updates is unpredictable, but here
+#   the one row is made from the other.
 # Who meets it: whoever writes a log by triggers for each statement and orders it by the
 #   number of its entries: an effect is before its cause.
 #

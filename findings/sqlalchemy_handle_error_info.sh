@@ -2,8 +2,8 @@
 # SQLAlchemy 2.0.58 and 2.1.9: in a handle_error listener the connection may have no info,
 # and the error about that takes the place of the server's.
 #
-# Expected: ExceptionContext.connection is a Connection, or None where the connection could
-#   not be made, as its page says. A listener that looks for a key in connection.info finds
+# Expected: ExceptionContext.connection is a Connection, or None for a failure when first
+#   connecting, as its page says. A listener that looks for a key in connection.info finds
 #   it or not, and the error of the server is raised.
 # Seen: while the dialect asks the server about itself, at the first connection of an
 #   engine, .info raises NotImplementedError, which the dialect takes for the answer that
