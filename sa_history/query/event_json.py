@@ -25,7 +25,6 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.expression import TableClause
-from sqlalchemy.sql.selectable import NamedFromClause
 
 from sa_history._types import Op
 from sa_history.capture.event_table import PREFIX
@@ -53,7 +52,7 @@ class EventTable(NamedTable):
 
 def event_alias(
     tracking: Tracking, name: str, whole: Sequence[str] | None
-) -> NamedFromClause[Any]:
+) -> FromClause:
     """Return an alias of the event table.
 
     :param whole: what :func:`names_in_whole_row` returns, if events are converted as a
@@ -85,7 +84,7 @@ def _decimal_attributes(tracking: Tracking) -> frozenset[str]:
 
 
 def stored_values(
-    tracking: Tracking, event: NamedFromClause[Any], names: Sequence[str] | None
+    tracking: Tracking, event: FromClause, names: Sequence[str] | None
 ) -> list[ColumnElement[Any]]:
     """Return what :func:`data_of` and :func:`diff_of` are made of.
 
@@ -102,7 +101,7 @@ def stored_values(
         previous = event_alias(tracking, "previous", names)
         shared = had_shared_key(tracking, event)
         before = (
-            select(_values(tracking, previous, names))
+            select(_values(tracking, previous, "previous", names))
             .where(
                 *have_key(tracking, previous, old_keys_of(tracking, event)),
                 previous.c.pgh_id < event.c.pgh_id,
@@ -118,7 +117,7 @@ def stored_values(
         )
     shown: Any = null() if names is None else literal(_array_literal(names), Text)
     return [
-        _values(tracking, event, names).label("stored"),
+        _values(tracking, event, "event", names).label("stored"),
         before.label("before"),
         sql_cast(shown, ARRAY(Text)).label("names"),
     ]
@@ -218,16 +217,17 @@ def names_in_whole_row(tracking: Tracking) -> Sequence[str] | None:
 
 
 def _values(
-    tracking: Tracking, events: NamedFromClause[Any], names: Sequence[str] | None
+    tracking: Tracking, events: FromClause, alias: str, names: Sequence[str] | None
 ) -> ColumnElement[Any]:
     """Return the values of events as a JSON object.
 
     :param events: an alias of the event table.
+    :param alias: its name.
     :param names: None to name each attribute in the statement.
     """
     if names is not None:
         # With the asterisk, as a column may have the name of the alias.
-        return func.to_jsonb(column(f"{events.name}.*", is_literal=True), type_=JSONB)
+        return func.to_jsonb(column(f"{alias}.*", is_literal=True), type_=JSONB)
     columns = tracking.tracked_columns
     by_label: Mapping[str, tuple[str, ...]] = {
         tracker.event_label: tracker.stored(columns) for tracker in tracking.trackers

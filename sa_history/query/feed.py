@@ -18,6 +18,7 @@ from sqlalchemy import (
     Tuple,
     bindparam,
     func,
+    literal,
     tuple_,
 )
 from sqlalchemy import cast as sql_cast
@@ -74,7 +75,8 @@ def feed(
             position = history.cursor_of(rows[-1])
     """
     _check(limit)
-    criteria = _criteria(None if after is None else tuple_(*after))
+    position = None if after is None else tuple_(*map(literal, after))
+    criteria = _criteria(position)
     return aggregate(sources_of(targets, None, 0), criteria, _ORDER, limit)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Column, inspect
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import InstanceState, Mapper
 
 from sa_history.exc import EventsError
 from sa_history.tracking.registry import Tracking
@@ -61,7 +61,7 @@ def key_of(tracking: Tracking, obj: object) -> list[tuple[Column[Any], Any]]:
     """
     require_object_of(tracking, obj)
     columns = tracking.tracked_columns
-    state = inspect(obj)
+    state: InstanceState[Any] = inspect(obj, raiseerr=True)
     if state.identity is not None:
         # Not by the attributes: reading an expired one would need a round trip.
         key = [columns.by_attribute[name] for name in columns.key]

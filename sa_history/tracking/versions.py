@@ -44,7 +44,7 @@ class AnyEvent(Protocol):
 
 
 @overload
-def diff(before: AnyEvent, after: MappedObject) -> Diff: ...
+def diff(before: AnyEvent, after: AnyEvent | MappedObject) -> Diff: ...
 
 
 @overload

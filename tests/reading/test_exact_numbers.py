@@ -23,7 +23,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sa_history import AggregateEvent, feed, track
 from sa_history.sql.readable_json import dumps, loads
 
-from .transactions import commit
+from .transactions import commit, settle
 
 
 class Money(TypeDecorator[Any]):
@@ -80,6 +80,7 @@ def test_numbers_are_as_postgresql_writes_them(
     def act(session: Session) -> None:
         commit(session, text(f"INSERT INTO price VALUES (1, {before})"))
         commit(session, text(f'UPDATE price SET "Value %" = {after}'))
+        settle(session)
         statement = AggregateEvent.select(Price)
         wrapped = statement.subquery()
         for rows in (

@@ -54,6 +54,8 @@ from sa_history import (
 from sa_history.exc import EventsError
 from sa_history.tracking.registry import history_of
 
+from .transactions import settle
+
 
 @pytest.fixture
 def farm(
@@ -227,6 +229,7 @@ def test_a_page_is_read_by_sessions_of_all_kinds(
     pg_engine: Engine,
     pg_async_engine: AsyncEngine,
 ) -> None:
+    settle(pg_session)
     rows = AggregateEvent.page(pg_session, base, limit=20)
     scoped = scoped_session(sessionmaker(pg_engine))
     assert AggregateEvent.page(scoped, base, limit=20) == rows
@@ -396,6 +399,7 @@ def test_a_page_of_the_feed_has_the_rows_of_the_select(
     for targets in ((base,), (farm.Cow, farm.plain), ((farm.Barn, 3),)):
         position = None
         with Session(pg_engine) as session:
+            settle(session)
             while True:
                 arguments: dict[str, Any] = {"after": position, "limit": 8}
                 rows = history.feed_page(session, *targets, **arguments)
@@ -499,16 +503,6 @@ def test_a_page_of_tables_that_were_never_analysed_is_cheap_to_the_planner(
     assert len(costs) == whole + 2 == 9
     default = 100_000  # jit_above_cost
     assert max(costs) < default, costs
-
-
-def settle(session: Session) -> None:
-    """Wait for transactions of others, which may be in the same cluster."""
-    number = session.scalar(text("SELECT pg_current_xact_id()::text::bigint"))
-    session.commit()
-    horizon = text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
-    while session.scalar(horizon) <= number:
-        session.rollback()
-    session.rollback()
 
 
 def test_a_session_of_several_databases_reads_where_the_models_are(

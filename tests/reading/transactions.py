@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Text, func, select
+from sqlalchemy import Text, func, select, text
 from sqlalchemy.orm import Session
 
 
@@ -30,3 +30,16 @@ def run(session: Session, *statements: Any) -> None:
     for statement in statements:
         session.execute(statement)
         session.commit()
+
+
+def settle(session: Session) -> None:
+    """Wait for the transactions of other tests, which are in the same cluster.
+
+    The feed gives an event once all transactions with a smaller number have ended.
+    """
+    number = session.scalar(text("SELECT pg_current_xact_id()::text::bigint"))
+    session.commit()
+    horizon = text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+    while session.scalar(horizon) <= number:
+        session.rollback()
+    session.rollback()
