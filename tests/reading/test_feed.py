@@ -31,6 +31,8 @@ import sa_history as history
 from sa_history import AggregateEvent, FeedPosition, track
 from sa_history.exc import DefinitionError, EventsError
 
+from .transactions import settle
+
 
 @pytest.fixture
 def logs(
@@ -55,20 +57,10 @@ def logs(
     return tables
 
 
-HORIZON = text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
-
-
-def settle(engine: Engine) -> None:
-    """Wait for the transactions of other tests, which are in the same cluster."""
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        number = connection.scalar(text("SELECT pg_current_xact_id()::text::bigint"))
-        while connection.scalar(HORIZON) <= number:
-            pass
-
-
 def read(engine: Engine, metadata: Any, limit: int, after: Any = None) -> list[Any]:
-    """Read pages until one is empty."""
-    settle(engine)
+    """Read pages until one is empty, once all other transactions have ended."""
+    with Session(engine) as session:
+        settle(session)
     return pages(engine, metadata, limit, after)
 
 
@@ -182,7 +174,8 @@ def test_nothing_is_missed_and_nothing_comes_twice(
         thread.start()
     for thread in writers:
         thread.join()
-    settle(engine)
+    with Session(engine) as session:
+        settle(session)
     done.set()
     reader.join()
     assert failures == []
