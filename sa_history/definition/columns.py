@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -131,13 +131,35 @@ def tracked_columns(
     )
 
 
+def columns_state(table: Table, model: type[Any] | None) -> Hashable:
+    """Return a value that is another one when :func:`table_columns` would be.
+
+    :param model: the mapped class, or None for a table that is not mapped.
+    """
+    columns = (tuple(table.columns), tuple(table.primary_key))
+    if model is None:
+        return columns
+    return (
+        *columns,
+        *(
+            each
+            for mapper in _mappers_of(table, model)
+            for each in (mapper, tuple(mapper.columns.items()))
+        ),
+    )
+
+
+def _mappers_of(table: Table, model: type[Any]) -> list[Mapper[Any]]:
+    mapper: Mapper[Any] = inspect(model)
+    return [m for m in mapper.self_and_descendants if m.local_table is table]
+
+
 def _columns_by_attribute(
     table: Table, model: type[Any] | None
 ) -> Mapping[str, Column[Any]]:
     if model is None:
         return {column.key: column for column in table.columns}
-    mapper: Mapper[Any] = inspect(model)
-    mappers = [m for m in mapper.self_and_descendants if m.local_table is table]
+    mappers = _mappers_of(table, model)
     columns: dict[str, Column[Any]] = {}
     for column in table.columns:
         name = _attribute_name(mappers, column)

@@ -28,7 +28,7 @@ from sa_history.capture.recording import (
 from sa_history.capture.statement_order import KeyColumn
 from sa_history.capture.trackers import Tracker
 from sa_history.ddl.elements import PGFunction, PGTrigger
-from sa_history.definition.columns import TrackedColumns, tracked_columns
+from sa_history.definition.columns import TrackedColumns, columns_state, tracked_columns
 from sa_history.definition.row_order import ROWS, operations_by_row
 from sa_history.sql.column_types import equal_by_pg_catalog
 from sa_history.sql.compose import Qualified
@@ -149,13 +149,18 @@ class Tracking:
     @property
     def tracked_columns(self) -> TrackedColumns:
         """The tracked columns as they are now; subclasses may have added some."""
-        return tracked_columns(
-            self.subject,
-            self.table,
-            self.model,
-            self.options.columns,
-            self.options.exclude,
-        )
+        state = columns_state(self.table, self.model)
+        found: tuple[Any, TrackedColumns] | None = self._remembered.get("columns")
+        if found is None or found[0] != state:
+            columns = tracked_columns(
+                self.subject,
+                self.table,
+                self.model,
+                self.options.columns,
+                self.options.exclude,
+            )
+            found = self._remembered["columns"] = (state, columns)
+        return found[1]
 
     @property
     def row_operations(self) -> frozenset[Operation]:
