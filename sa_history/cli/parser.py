@@ -181,7 +181,10 @@ _OTHER_NAMES = (
 def _engine(url_text: str | None) -> Engine:
     given = url_text or os.environ.get("DATABASE_URL")
     if not given:
-        raise CommandError("no database; give --url, or set DATABASE_URL")
+        raise CommandError(
+            "no database; give --url, or set DATABASE_URL, such as "
+            "postgresql://user:password@host/database"
+        )
     try:
         url = make_url(given)
         if url.drivername in _OTHER_NAMES:
@@ -195,5 +198,6 @@ def _engine(url_text: str | None) -> Engine:
         ) from error
     except (ArgumentError, NoSuchModuleError) as error:
         raise CommandError(
-            f"the URL of the database cannot be used: {error}"
+            f"the URL of the database cannot be used: {error}; write it as "
+            "postgresql://user:password@host/database"
         ) from error

@@ -11,7 +11,7 @@ import inspect
 import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
@@ -189,6 +189,11 @@ def stacks_of(target: Any, function: str, error: type[HistoryError]) -> Stacks:
         require_postgresql(bound_to, function)
         _bind(bound_to)
         return stacks_of_connection(bound_to)
+    if isinstance(target, Mapping):
+        raise error(
+            f"{function} got {target!r} in the place of a session; give keys and "
+            f"values as keywords, such as {function}(session, user=7)"
+        )
     raise error(
         f"{function} is bound to a session or a connection, got {target!r}; give one, "
         "or none for the thread"

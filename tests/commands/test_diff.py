@@ -116,7 +116,10 @@ def test_a_row_of_a_subclass_is_compared_in_all_of_its_tables(
             "shop:Account 7 --between 2000-01-01 2000-01-02",
             "'7' has no event by then; sa-history log shows all of its events",
         ),
-        ("shop:Account", "the key of Account is (id), got ()"),
+        (
+            "shop:Account",
+            "the key of Account is (id), got (); give a value for each of its columns",
+        ),
         (
             "shop:Account 7 --since 1h --between 1 2",
             "diff got both --between and --since; give one of them",
@@ -150,3 +153,4 @@ def test_a_second_history_of_a_table_does_not_hide_the_complete_one(
     session.commit()
     _, printed, _ = run("diff shop:Item 1 a")
     assert times_hidden(printed) == ["--- 1 a", "+++ 1 a", "-amount: 1", "+amount: 2"]
+    assert run("as-of shop:Item 0s --csv")[1] == "number,tag,amount\n1,a,2\n"

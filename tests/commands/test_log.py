@@ -122,7 +122,11 @@ def test_a_row_is_named_by_all_columns_of_its_key(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["shop:Item", "1"], "the key of Item is (number, tag), got ('1',)"),
+        (
+            ["shop:Item", "1"],
+            "the key of Item is (number, tag), got ('1',); give a value for each of "
+            "its columns",
+        ),
         (
             ["shop:Item", "x", "red"],
             "'x red' is no key of Item: invalid input syntax for type integer: "
