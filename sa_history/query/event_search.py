@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import (
     ColumnElement,
-    Enum,
     SelectBase,
     String,
     Text,
@@ -169,23 +168,15 @@ def key_from_texts(session: Session, model: Any, texts: Sequence[str]) -> Select
     """
     tracking = trackings_of(model)[0]
     values = key_values(tracking, tuple(texts))
-    pairs = list(zip(keys_of(tracking, tracking.event_table), values, strict=True))
-    for part, text in pairs:
-        length = _length(part.type)
-        if length is not None and len(text) > length:
-            # PostgreSQL would cut it, and find another row.
-            raise EventsError(
-                f"{text!r} is no key of {tracking.subject}, whose {part.key} has "
-                f"{length} characters at most"
-            )
+    columns = keys_of(tracking, tracking.event_table)
     key = select(
         *(
-            sql_cast(literal(text, Text), postgresql_type(part.type))
-            for part, text in pairs
+            sql_cast(literal(text, Text), _type_to_read(part.type))
+            for part, text in zip(columns, values, strict=True)
         )
     )
     try:
-        session.execute(select(key.subquery().c[0].is_(None)))
+        session.execute(key).close()
     except DataError as error:
         said = str(error.orig).partition("\n")[0]
         raise EventsError(
@@ -195,10 +186,12 @@ def key_from_texts(session: Session, model: Any, texts: Sequence[str]) -> Select
     return key
 
 
-def _length(type_: Any) -> int | None:
-    """Return the number of characters that values may have, None for any."""
-    is_text = isinstance(type_, String) and not isinstance(type_, Enum)
-    return type_.length if is_text else None
+def _type_to_read(type_: Any) -> Any:
+    """Return the type by which PostgreSQL reads a value of a type from text."""
+    kind = postgresql_type(type_)
+    is_text = isinstance(kind, String) and not getattr(kind, "native_enum", False)
+    # A VARCHAR would be cut to its length, and find another row.
+    return Text() if is_text else kind
 
 
 @dataclass(frozen=True)

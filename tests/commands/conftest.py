@@ -74,11 +74,20 @@ class Plain(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
 
 
-@track(AfterUpdate)
+@track(Snapshot, AfterDelete, AfterUpdate(columns=["title"], label="brief"))
+class Note(Base):
+    __tablename__ = "note"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    body: Mapped[str]
+
+
+@track(AfterUpdate(columns=["percent"]))
 class Rate(Base):
     __tablename__ = "rate"
     id: Mapped[int] = mapped_column(primary_key=True)
     percent: Mapped[int]
+    until: Mapped[int]
 
 
 other = MetaData()

@@ -10,6 +10,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from sa_history import track
+
 from .conftest import Main
 
 
@@ -137,20 +139,39 @@ def test_what_names_no_version_is_an_error_in_one_line(
     assert run(f"diff {arguments}") == (2, "", f"sa-history: {message}\n")
 
 
-def test_a_second_history_of_a_table_does_not_hide_the_complete_one(
+def test_events_with_less_than_the_row_are_no_versions(
     run: Main, session: Session, shop: Any
 ) -> None:
-    from sa_history import AfterUpdate, track
+    session.add(note := shop.Note(id=1, title="a", body="b"))
+    session.commit()
+    note.title, note.body = "c", "d"
+    session.commit()
+    last = session.scalar(text("SELECT pgh_label FROM note_event ORDER BY pgh_id DESC"))
+    assert last == "brief"
+    _, printed, _ = run("diff shop:Note 1")
+    assert times_hidden(printed)[2:] == [
+        "-title: a",
+        "+title: c",
+        "-body: b",
+        "+body: d",
+    ]
 
-    track(AfterUpdate(columns=["amount"]), events="log", event_table="item_log")(
-        shop.Item
-    )
+
+def test_the_complete_history_of_a_table_is_read_where_it_has_two(
+    run: Main, session: Session, shop: Any
+) -> None:
+    track(events="all", event_table="rate_all")(shop.Rate)
     shop.Base.metadata.create_all(session.connection())
     session.commit()
-    session.add(item := shop.Item(number=1, tag="a", amount=1))
+    session.add(rate := shop.Rate(id=1, percent=7, until=2025))
     session.commit()
-    item.amount = 2
+    rate.percent, rate.until = 8, 2026
     session.commit()
-    _, printed, _ = run("diff shop:Item 1 a")
-    assert times_hidden(printed) == ["--- 1 a", "+++ 1 a", "-amount: 1", "+amount: 2"]
-    assert run("as-of shop:Item 0s --csv")[1] == "number,tag,amount\n1,a,2\n"
+    _, printed, _ = run("diff shop:Rate 1")
+    assert times_hidden(printed)[2:] == [
+        "-percent: 7",
+        "+percent: 8",
+        "-until: 2025",
+        "+until: 2026",
+    ]
+    assert run("as-of shop:Rate 0s --csv")[1] == "id,percent,until\n1,8,2026\n"
