@@ -12,6 +12,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from sa_history import track
+
 from .conftest import Main
 
 
@@ -94,6 +96,16 @@ def test_what_would_control_the_terminal_is_written_out(
     assert "\\x1b[2J⏎|" in run("as-of shop:Account 0s")[1]
 
 
+def test_what_the_complete_history_leaves_out_is_not_told_as_null(
+    run: Main, session: Session, shop: Any
+) -> None:
+    track(events="all", event_table="rate_all", exclude=["until"])(shop.Rate)
+    shop.Base.metadata.create_all(session.connection())
+    session.add(shop.Rate(id=1, percent=7, until=2025))
+    session.commit()
+    assert run("as-of shop:Rate 0s --csv")[1] == "id,percent\n1,7\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -104,8 +116,8 @@ def test_what_would_control_the_terminal_is_written_out(
         ("shop:Plain 0s", "<class 'shop.Plain'> is not tracked; put @track(...) on"),
         (
             "shop:Rate 0s",
-            "the events of 'rate' do not record every INSERT, every DELETE, so its "
-            "past is not known; track it with @track()",
+            "the events of 'rate' do not record every INSERT, every UPDATE, every "
+            "DELETE, so its past is not known; track it with @track()",
         ),
     ],
 )
