@@ -473,7 +473,10 @@ def explained(error: DBAPIError) -> str:
             f"rename or drop it, or give it the comment {PREFIX!r}"
         )
     if isinstance(error, OperationalError) and error.statement is None:
-        return f"the database cannot be reached: {said}; check its URL"
+        # What libpq says of several addresses has a line for each.
+        return (
+            f"the database cannot be reached: {' '.join(said.split())}; check its URL"
+        )
     return said
 
 
