@@ -75,7 +75,7 @@ _BLOCK = re.compile(
 )
 _HIDDEN = re.compile(r"<!--(?:(?!-->).)*^ *```", re.MULTILINE | re.DOTALL)
 _TAB = re.compile(
-    r"^:::\{tab-item\} (?P<label>.+)\n(?P<body>.*?)^:::$", re.MULTILINE | re.DOTALL
+    r"^:::\{tab-item\} (?P<label>[^\n]+)\n(?P<body>.*?)^:::$", re.MULTILINE | re.DOTALL
 )
 _COMMAND = re.compile(r"^\$ (?P<command>(?:.*\\\n)*.*)$", re.MULTILINE)
 _EXPORT = re.compile(r"export (?P<name>\w+)=(?P<value>.*)")
@@ -124,7 +124,6 @@ class Page:
         self.path, self.tab, self.files = path, tab, files
         self.url = url
         self.module = types.ModuleType(f"docs_{path.stem}")
-        self.loop = asyncio.new_event_loop()
         self.engines: set[Engine] = set()
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")},
@@ -151,6 +150,7 @@ class Page:
         # Mapped[...] annotations are looked up in the class's module.
         sys.modules[self.module.__name__] = self.module
         event.listen(Engine, "engine_connect", self._remember)
+        self.loop = asyncio.new_event_loop()
         try:
             for block in blocks_of(with_tab(text, self.tab)):
                 self._run_block(block)
