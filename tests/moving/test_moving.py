@@ -30,12 +30,13 @@ UNSEEN = 3
 """The number of rows that the programs change without their library."""
 
 
-def run(url: URL, program: Path, *arguments: str) -> str:
+def run(url: URL, program: Path, *arguments: str, **environment: str) -> str:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", str(program), *arguments],
         env={
             **os.environ,
             "DATABASE_URL": url.render_as_string(hide_password=False),
+            **environment,
             "PYTHONPATH": os.pathsep.join([str(HERE.parent.parent), *sys.path]),
         },
         capture_output=True,
@@ -45,11 +46,16 @@ def run(url: URL, program: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def move(url: URL, program: str) -> str:
+def track_tables(url: URL) -> None:
     engine = create_engine(url)
     Base.metadata.create_all(engine)
     engine.dispose()
-    return run(url, EXAMPLES / program, "tests.moving.tracked_shop:Base")
+
+
+def move(url: URL, program: str, **environment: str) -> str:
+    models = "tests.moving.tracked_shop:Base"
+    # What the libraries store is in UTC, whatever time zone a session has.
+    return run(url, EXAMPLES / program, models, PGTZ="Asia/Tokyo", **environment)
 
 
 def all_events(session: Session) -> list[tuple[str, Any]]:
@@ -99,6 +105,8 @@ def assert_moved(
             for name, event in moved
         ]
         assert sorted(known) == sorted(report["versions"])
+        if told is as_json:  # its activities have an order over all tables
+            assert known == report["versions"]
         assert [e.pgh_xact_id for _, e in moved] == sorted(
             e.pgh_xact_id for _, e in moved
         )
@@ -150,6 +158,7 @@ def assert_moved(
 @pytest.mark.parametrize("arguments", [[], ["null-delete"]])
 def test_versions_of_continuum_are_events(pg_url: URL, arguments: list[str]) -> None:
     report = json.loads(run(pg_url, HERE / "continuum_shop.py", *arguments))
+    track_tables(pg_url)
     printed = move(pg_url, "from_continuum.py")
     assert printed == (
         f"{len(report['versions'])} versions are events now\n"
@@ -166,6 +175,7 @@ def test_versions_of_continuum_are_events(pg_url: URL, arguments: list[str]) -> 
 
 def test_activities_of_postgresql_audit_are_events(pg_url: URL) -> None:
     report = json.loads(run(pg_url, HERE / "postgresql_audit_shop.py"))
+    track_tables(pg_url)
     printed = move(pg_url, "from_postgresql_audit.py")
     assert printed == (
         f"{len(report['versions'])} versions are events now\n"
@@ -182,6 +192,7 @@ def test_activities_of_postgresql_audit_are_events(pg_url: URL) -> None:
 
 def test_events_that_are_there_are_an_error(pg_url: URL) -> None:
     run(pg_url, HERE / "postgresql_audit_shop.py")
+    track_tables(pg_url)
     move(pg_url, "from_postgresql_audit.py")
     with pytest.raises(AssertionError, match="has events already"):
         move(pg_url, "from_postgresql_audit.py")
@@ -194,5 +205,21 @@ def test_transactions_of_another_server_are_an_error(pg_url: URL) -> None:
     with engine.begin() as connection:
         connection.exec_driver_sql(number)
     engine.dispose()
+    track_tables(pg_url)
     with pytest.raises(AssertionError, match="greater numbers than this server"):
         move(pg_url, "from_postgresql_audit.py")
+
+
+def test_writers_and_the_program_wait_for_each_other(pg_url: URL) -> None:
+    run(pg_url, HERE / "postgresql_audit_shop.py")
+    track_tables(pg_url)
+    engine = create_engine(pg_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE product SET name = name")
+        with pytest.raises(AssertionError, match="lock timeout"):
+            move(
+                pg_url,
+                "from_postgresql_audit.py",
+                PGOPTIONS="-c lock_timeout=100ms",
+            )
+    engine.dispose()
