@@ -43,7 +43,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import traceback
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -251,7 +250,7 @@ class Page:
                     exec(code, vars(self.module))
             except Exception as error:
                 self.error = error
-                print("".join(traceback.format_exception_only(error)), end="")
+                print(_last_line_of_traceback(error))
         return printed.getvalue()
 
     def _run_sql(self, block: Block) -> str:
@@ -314,6 +313,13 @@ class Page:
         for engine in self.engines:
             engine.dispose()
         self.loop.close()
+
+
+def _last_line_of_traceback(error: Exception) -> str:
+    # Without the suggestions that newer Pythons add, which depend on all names there.
+    kind = type(error)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return f"{module}{kind.__qualname__}: {error}"
 
 
 def _as_table(cursor: psycopg.Cursor[Any]) -> str:
