@@ -17,6 +17,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,9 @@ PAGES = ["README.md", "docs/index.md", "docs/tutorial.md", "docs/typing.md"]
 SCRIPTS = Path(sys.executable).parent
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TAB = re.compile(
+    r"^:::\{tab-item\} (?P<label>[^\n]+)\n.*?^:::$", re.MULTILINE | re.DOTALL
+)
 MARK = re.compile(r"# error(?:: (?P<but>not )?(?P<checkers>[\w, ]+))?$")
 
 Line = tuple[str, int]
@@ -104,9 +108,19 @@ def programs() -> dict[str, str]:
     found = {path.name: path.read_text() for path in HERE.glob("programs/*.py")}
     for page in PAGES:
         path = HERE.parent.parent / page
-        blocks = BLOCK.findall(path.read_text())
-        found[f"page_{path.stem.lower()}.py"] = "\n".join(blocks)
+        text, name = path.read_text(), f"page_{path.stem.lower()}"
+        found[f"{name}.py"] = code_of(text, "Sync")
+        if TAB.search(text):
+            # It has "await" outside of functions, which a module must not have.
+            main = textwrap.indent(code_of(text, "Async"), "    ")
+            found[f"{name}_async.py"] = f"async def main() -> None:\n{main}"
     return found
+
+
+def code_of(page: str, tab: str) -> str:
+    """Return the code that a page shows where a tab is chosen."""
+    chosen = TAB.sub(lambda match: match[0] if match["label"] == tab else "", page)
+    return "\n".join(BLOCK.findall(chosen))
 
 
 def marks(code: dict[str, str]) -> Iterator[tuple[str, Line]]:
