@@ -264,7 +264,7 @@ def generated(session: nox.Session) -> None:
 def typing(session: nox.Session, sqlalchemy: str) -> None:
     """Check the types of the library, and what they tell its users."""
     requirement = f"SQLAlchemy=={sqlalchemy}.*"
-    session.install(*group("typing"), requirement, "-e", ".[flask]")
+    session.install(*group("typing"), requirement, "-e", ".[flask,starlette]")
     session.run("mypy")
     session.run("python", "-m", "tests.types")
 
@@ -272,7 +272,7 @@ def typing(session: nox.Session, sqlalchemy: str) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation into docs/_build/html; warnings are errors."""
-    session.install(*group("docs"), "-e", ".[flask]")
+    session.install(*group("docs"), "-e", ".[flask,starlette]")
     session.run("sphinx-build", "-W", "-b", "html", "docs", "docs/_build/html")
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 import sa_history
 from sa_history import AfterInsert, AfterUpdate, Manual, Snapshot, track
-from tests.flask.visitor import Looker, change, remove, words
+from tests.timeline.visitor import Looker, change, remove, words
 
 
 def test_an_object_page_compares_versions_and_shows_a_moment(
