@@ -160,6 +160,24 @@ def test_a_restore_is_authorized_and_recorded_with_what_the_application_says(
     }
 
 
+def test_a_client_of_a_socket_has_no_address(
+    framework: str, app: flask.Flask, note: Any, write: Callable[..., None]
+) -> None:
+    write(note(id=1, body="a"))
+    client, token = restoring(app)
+    site = client.site
+
+    async def by_socket(scope: Any, receive: Any, send: Any) -> None:
+        await site({**scope, "client": None}, receive, send)
+
+    client.site = by_socket
+    look = Looker(client)
+    number = look.json("/")["events"][0]["id"]
+    client.post(f"/history/restore/note_event/{number}", {"token": token})
+    context = look.json("/")["events"][0]["context"]
+    assert {*context} == {"method", "path", "restored"}
+
+
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
