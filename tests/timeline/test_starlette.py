@@ -161,9 +161,10 @@ def test_a_restore_is_authorized_and_recorded_with_what_the_application_says(
 
 
 def test_a_client_of_a_socket_has_no_address(
-    framework: str, app: flask.Flask, note: Any, write: Callable[..., None]
+    app: flask.Flask, db: SQLAlchemy, note: Any, write: Callable[..., None]
 ) -> None:
     write(note(id=1, body="a"))
+    change(app, db, note, 1, body="b")
     client, token = restoring(app)
     site = client.site
 
@@ -172,7 +173,7 @@ def test_a_client_of_a_socket_has_no_address(
 
     client.site = by_socket
     look = Looker(client)
-    number = look.json("/")["events"][0]["id"]
+    number = look.json("/")["events"][-1]["id"]
     client.post(f"/history/restore/note_event/{number}", {"token": token})
     context = look.json("/")["events"][0]["context"]
     assert {*context} == {"method", "path", "restored"}
