@@ -83,6 +83,9 @@ CORE = [
     "tests/context/test_ways_to_write.py",
     "tests/db/ways_to_write",
     "tests/migrations",
+    "tests/timeline/test_list.py",
+    "tests/timeline/test_restore.py",
+    "tests/timeline/test_starlette.py",
 ]
 
 
@@ -94,6 +97,8 @@ def group(name: str) -> tuple[str, ...]:
 def lowest() -> list[str]:
     """Return the run-time dependencies, each in the oldest version we allow."""
     requirements: list[str] = [*PYPROJECT["project"]["dependencies"]]
+    for extra in ("flask", "starlette"):
+        requirements += PYPROJECT["project"]["optional-dependencies"][extra]
     # Of psycopg there are two parts, which belong together.
     (driver,) = [r for r in requirements if r.startswith("psycopg")]
     requirements.append(driver.replace("psycopg", "psycopg-binary"))
@@ -104,6 +109,8 @@ def install_tests(session: nox.Session, *requirements: str) -> None:
     """Install what the tests need: packages, and where apt-get may, programs too."""
     # What is imported gets compiled then; most of the rest never is.
     session.install("--no-compile", *group("tests"), *requirements, "-e", ".")
+    # The browser that it would bring is not the one that is driven.
+    session.install("--no-deps", *group("tests-without-dependencies"))
     session.run("python", "-m", "tests.programs")
 
 

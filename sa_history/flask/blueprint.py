@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import flask
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 from werkzeug.exceptions import HTTPException, default_exceptions
 from werkzeug.wrappers import Response
@@ -14,6 +15,7 @@ from werkzeug.wrappers import Response
 import sa_history.timeline
 from sa_history.exc import DefinitionError
 from sa_history.timeline.addresses import ROUTES
+from sa_history.timeline.entries import Entry
 from sa_history.timeline.options import TimelineOptions, is_permission
 from sa_history.timeline.pages import Pages, Visit, turned_away
 from sa_history.timeline.queries import Timeline
@@ -31,6 +33,9 @@ def timeline(
     mask: Collection[str] = (),
     who: Callable[[Mapping[str, Any]], str | None] | None = None,
     page_size: int = 50,
+    users: Callable[[], Any] | None = None,
+    link: Callable[[Entry], str | None] | None = None,
+    export_limit: int = 10_000,
 ) -> flask.Blueprint:
     """Return a blueprint with the pages, for an application that has a History.
 
@@ -49,6 +54,11 @@ def timeline(
     :param who: called with the metadata of a context for the name of the user; the key
         ``user``, if left out.
     :param page_size: how many events a page has, from 1 on.
+    :param users: called for the users to choose from, as a mapping of what contexts
+        have as ``user`` to a name, or as a list; users are typed, if left out.
+    :param link: called with an event as it is shown, an ``Entry``, for the address of
+        its row in the application, or None.
+    :param export_limit: how many events an export as CSV or JSON lines has, from 1 on.
     :return: the blueprint, to register with any ``url_prefix``.
     :raises DefinitionError: ``authorize`` is no function.
 
@@ -65,6 +75,9 @@ def timeline(
         mask=mask,
         who=who,
         page_size=page_size,
+        users=users,
+        link=link,
+        export_limit=export_limit,
     )
     views = _Views(options, models)
     blueprint = flask.Blueprint(
@@ -99,7 +112,7 @@ class _Views:
             return None
         if is_permission("authorize", _call(self._options.authorize)):
             return None
-        return _sent(turned_away(_request()))
+        return _sent(turned_away(_request()), None)
 
     def view(self, page: str) -> Callable[..., Response]:
         """Return the view of a page."""
@@ -109,7 +122,7 @@ class _Views:
             with Session(engine) as session:
                 visit = Visit(_request(), Timeline(session, metadata, hidden))
                 response = self._pages.respond(page, visit, arguments)
-            return _sent(response)
+            return _sent(response, engine)
 
         return view
 
@@ -150,14 +163,18 @@ def _signing_key() -> str | bytes:
     return key
 
 
-def _sent(response: PageResponse) -> Response:
+def _sent(response: PageResponse, engine: Engine | None) -> Response:
     """Return an answer for Flask.
 
+    :param engine: what further parts of the answer are read from.
     :raises HTTPException: the answer is an error page. The application may have a page
         of its own for such an error, which is shown instead.
     """
+    body: Any = response.body
+    if response.parts:
+        body = flask.stream_with_context(_streamed(response, engine))
     sent = flask.Response(
-        response.body,
+        body,
         response.status,
         headers={**response.headers},
         content_type=response.content_type,
@@ -166,6 +183,15 @@ def _sent(response: PageResponse) -> Response:
         return sent
     error_class: type[HTTPException] = default_exceptions[response.status]
     raise error_class(response.error.message, response=sent)
+
+
+def _streamed(response: PageResponse, engine: Engine | None) -> Iterator[str]:
+    yield response.body
+    for part in response.parts:
+        # No connection is kept while the client is slow.
+        with Session(engine) as session:
+            text = part(session)
+        yield text
 
 
 def _protect(response: Response) -> Response:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, quote
 
 import anyio.from_thread
@@ -16,7 +16,7 @@ from sqlalchemy.util import await_only
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Router
 from starlette.routing import Route as StarletteRoute
 from starlette.staticfiles import StaticFiles
@@ -26,6 +26,7 @@ import sa_history.timeline
 from sa_history.exc import DefinitionError
 from sa_history.install.expected import trackings_in
 from sa_history.timeline.addresses import ROUTES, Route
+from sa_history.timeline.entries import Entry
 from sa_history.timeline.options import TimelineOptions, is_permission
 from sa_history.timeline.pages import Pages, Visit, turned_away
 from sa_history.timeline.queries import Timeline
@@ -33,6 +34,8 @@ from sa_history.timeline.requests import PageRequest
 from sa_history.timeline.responses import CACHE_CONTROL, HEADERS, PageResponse
 from sa_history.tracking.event_class import Event
 from sa_history.util.sessions import is_async_engine
+
+_Answer = TypeVar("_Answer")
 
 _MOST_OF_FORM = 64 * 1024
 """How many bytes a form may have."""
@@ -49,6 +52,9 @@ def timeline(
     mask: Collection[str] = (),
     who: Callable[[Mapping[str, Any]], str | None] | None = None,
     page_size: int = 50,
+    users: Callable[[], Any] | None = None,
+    link: Callable[[Entry], str | None] | None = None,
+    export_limit: int = 10_000,
 ) -> ASGIApp:
     """Return an application with the pages, to mount in one of Starlette or FastAPI.
 
@@ -74,6 +80,11 @@ def timeline(
     :param who: called with the metadata of a context for the name of the user; the key
         ``user``, if left out.
     :param page_size: how many events a page has, from 1 on.
+    :param users: called for the users to choose from, as a mapping of what contexts
+        have as ``user`` to a name, or as a list; users are typed, if left out.
+    :param link: called with an event as it is shown, an ``Entry``, for the address of
+        its row in the application, or None.
+    :param export_limit: how many events an export as CSV or JSON lines has, from 1 on.
     :return: the application.
     :raises DefinitionError: ``authorize`` is no function, or another option is none
         that can be meant.
@@ -103,6 +114,9 @@ def timeline(
         mask=mask,
         who=who,
         page_size=page_size,
+        users=users,
+        link=link,
+        export_limit=export_limit,
     )
     return _Application(engine, metadata, options, secret_key, context)
 
@@ -155,7 +169,7 @@ class _Application:
     ) -> Response:
         allowed = await _called(self._options.authorize, request)
         if not is_permission("authorize", allowed):
-            return _sent(turned_away(self._request(request, {}, {})))
+            return self._sent(turned_away(self._request(request, {}, {})))
         form = context = {}
         if request.method == "POST":
             form, context = await _form(request), await self._about(request)
@@ -171,11 +185,9 @@ class _Application:
             shown = Timeline(session, self._metadata, hidden)
             return self._pages.respond(page, Visit(asked, shown), arguments)
 
-        return _sent(await self._in_session(respond))
+        return self._sent(await self._in_session(respond))
 
-    async def _in_session(
-        self, function: Callable[[Session], PageResponse]
-    ) -> PageResponse:
+    async def _in_session(self, function: Callable[[Session], _Answer]) -> _Answer:
         """Call a function with a session of the engine, wherever that may wait."""
         if isinstance(self._engine, Engine):
             return await run_in_threadpool(self._in_sync_session, function)
@@ -184,11 +196,22 @@ class _Application:
         async with AsyncSession(self._engine) as session:
             return await session.run_sync(function)
 
-    def _in_sync_session(
-        self, function: Callable[[Session], PageResponse]
-    ) -> PageResponse:
+    def _in_sync_session(self, function: Callable[[Session], _Answer]) -> _Answer:
         with Session(self._engine) as session:
             return function(session)
+
+    def _sent(self, response: PageResponse) -> Response:
+        """Return an answer for Starlette."""
+        headers = {**response.headers, "Content-Type": response.content_type}
+        if not response.parts:
+            return Response(response.body, response.status, headers)
+        return StreamingResponse(self._streamed(response), response.status, headers)
+
+    async def _streamed(self, response: PageResponse) -> AsyncIterator[str]:
+        yield response.body
+        for part in response.parts:
+            # No connection is kept while the client is slow.
+            yield await self._in_session(part)
 
     async def _about(self, request: Request) -> dict[str, Any]:
         """Return the keys and values of the context of what a request changes."""
@@ -270,12 +293,6 @@ async def _form(request: Request) -> dict[str, str]:
     except ValueError:
         return {}
     return {name: values[0] for name, values in fields.items()}
-
-
-def _sent(response: PageResponse) -> Response:
-    """Return an answer for Starlette."""
-    headers = {**response.headers, "Content-Type": response.content_type}
-    return Response(response.body, response.status, headers)
 
 
 def _protect(headers: MutableHeaders) -> None:

@@ -34,6 +34,9 @@ class Route:
 
 ROUTES = (
     Route("events", "/"),
+    Route("chart", "/chart"),
+    Route("csv", "/export.csv"),
+    Route("json_lines", "/export.jsonl"),
     Route("context", "/contexts/<uuid:context_id>"),
     Route("transaction", "/transactions/<int:number>"),
     Route("object", "/objects/<table>/<path:key>"),
@@ -62,6 +65,18 @@ class Addresses:
     def events(self, arguments: Arguments | None = None) -> str:
         """Return the address of the list of events."""
         return self._address("/", arguments)
+
+    def csv(self, arguments: Arguments | None = None) -> str:
+        """Return the address of the export as CSV."""
+        return self._address("/export.csv", arguments)
+
+    def json_lines(self, arguments: Arguments | None = None) -> str:
+        """Return the address of the export as a JSON object a line."""
+        return self._address("/export.jsonl", arguments)
+
+    def chart(self, arguments: Arguments | None = None) -> str:
+        """Return the address of the chart of changes a day."""
+        return self._address("/chart", arguments)
 
     def context(self, context_id: uuid.UUID, arguments: Arguments | None = None) -> str:
         """Return the address of what was changed in a context."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -18,6 +20,7 @@ from sqlalchemy import (
     Enum,
     Float,
     Integer,
+    LargeBinary,
     Numeric,
     String,
     Text,
@@ -25,13 +28,14 @@ from sqlalchemy import (
     and_,
     bindparam,
     literal,
+    or_,
 )
 from sqlalchemy import cast as sql_cast
 
 from sa_history.capture.event_table import key_columns
 from sa_history.query.sources import EventSource
 from sa_history.timeline.requests import PageRequest
-from sa_history.timeline.responses import BadRequest, NotFound
+from sa_history.timeline.responses import BadRequest, NotFound, PageError
 from sa_history.tracking.registry import Tracking
 
 
@@ -46,6 +50,7 @@ class Filters:
     :param since: the earliest time.
     :param until: the time before which events are shown.
     :param context: a key of the context and its value, as text.
+    :param text: what a value, or the metadata of the context, has somewhere.
     :param context_id: the id of the context.
     :param transaction: the number of the transaction.
     """
@@ -57,32 +62,9 @@ class Filters:
     since: datetime.datetime | None = None
     until: datetime.datetime | None = None
     context: tuple[str, str] | None = None
+    text: str | None = None
     context_id: uuid.UUID | None = None
     transaction: int | None = None
-
-    @classmethod
-    def of(cls, request: PageRequest, trackings: Sequence[Tracking]) -> Filters:
-        """Return the filters of the form on the first page.
-
-        :param request: the request, with the fields of the form as arguments.
-        :param trackings: all that is shown.
-        :raises BadRequest: a value cannot be read.
-        :raises NotFound: there is no such event table.
-        """
-        given = request.argument
-        table, pair = given("table"), given("context")
-        if pair is not None and "=" not in pair:
-            raise BadRequest("context is key=value")
-        key, _, value = (pair or "").partition("=")
-        return cls(
-            table=None if table is None else tracking_of(trackings, table),
-            key=given("key"),
-            label=given("label"),
-            user=given("user"),
-            since=as_time("since", given("since")),
-            until=as_time("until", given("until")),
-            context=None if pair is None else (key.strip(), value.strip()),
-        )
 
     def shape(self) -> tuple[Any, ...] | None:
         """Return what tells the criteria from those of other filters with parameters.
@@ -145,8 +127,112 @@ _PARAMETERS: Mapping[str, Any] = {
 }
 
 
-ARGUMENTS = ("table", "key", "label", "user", "since", "until", "context")
-"""The arguments of the list of events that :meth:`Filters.of` reads."""
+ARGUMENTS = (
+    *("table", "key", "label", "user", "text", "period", "since", "until", "context"),
+)
+"""The fields of the form of filters, which are arguments of the pages that have it."""
+
+PERIODS = {"today": "today", "week": "the last 7 days", "month": "this month"}
+"""The values of the field ``period``, with what they are called."""
+
+
+@dataclass(frozen=True)
+class FilterForm:
+    """The form of filters, as somebody has filled it in.
+
+    :param given: what was typed in the fields that are not empty.
+    :param filters: the filters that could be read.
+    :param errors: what is wrong with the other fields.
+    :param times: the fields that are times, in UTC.
+    :param status: the status of HTTP of a page with the form.
+    """
+
+    given: Mapping[str, str]
+    filters: Filters
+    errors: Mapping[str, str]
+    times: Mapping[str, datetime.datetime]
+    status: int
+
+    @classmethod
+    def of(
+        cls,
+        request: PageRequest,
+        trackings: Sequence[Tracking],
+        now: datetime.datetime,
+    ) -> FilterForm:
+        """Return the form that a request has, in its arguments.
+
+        :param trackings: all that is shown.
+        :param now: the time, with a time zone.
+        """
+        typed = {name: request.argument(name) for name in ARGUMENTS}
+        given = {name: text for name, text in typed.items() if text is not None}
+        values: dict[str, Any] = {}
+        errors: dict[str, PageError] = {}
+        for name, text in given.items():
+            try:
+                values[name] = _read(name, text, trackings, now)
+            except PageError as error:
+                errors[name] = error
+        times: dict[str, Any] = {
+            n: values[n] for n in ("since", "until") if n in values
+        }
+        begin = values.pop("period", None)
+        values["since"] = max(filter(None, (begin, values.get("since"))), default=None)
+        return cls(
+            given,
+            Filters(**values),
+            {name: error.message for name, error in errors.items()},
+            times,
+            max((error.status for error in errors.values()), default=200),
+        )
+
+    def arguments(self, **others: str | None) -> dict[str, list[str]]:
+        """Return the arguments of an address with these filters.
+
+        :param others: other values of fields; None to leave a field out.
+        """
+        merged = {**self.given, **others}
+        return {name: [text] for name, text in merged.items() if text is not None}
+
+
+def _read(
+    name: str, text: str, trackings: Sequence[Tracking], now: datetime.datetime
+) -> Any:
+    """Return the value of a field.
+
+    :raises PageError: it cannot be read.
+    """
+    if name == "table":
+        try:
+            return tracking_of(trackings, text)
+        except NotFound as error:
+            raise NotFound(f"There is no such model: {text!r}") from error
+    if name == "context":
+        key, sign, value = text.partition("=")
+        if not sign:
+            raise BadRequest(
+                f"Write a key, = and its value, such as method=POST, not {text!r}"
+            )
+        return key.strip(), value.strip()
+    if name == "period":
+        return _begin_of(text, now)
+    return as_time(text) if name in ("since", "until") else text
+
+
+def _begin_of(period: str, now: datetime.datetime) -> datetime.datetime:
+    """Return when a period began that ends now; days are those of UTC."""
+    today = now.astimezone(datetime.timezone.utc).replace(
+        hour=0, minute=0, second=0, microsecond=0
+    )
+    begins = {
+        "today": today,
+        "week": today - datetime.timedelta(days=6),
+        "month": today.replace(day=1),
+    }
+    if period not in begins:
+        raise BadRequest(f"There is no such period: {period!r}")
+    return begins[period]
 
 
 def tracking_of(trackings: Sequence[Tracking], table: str) -> Tracking:
@@ -161,18 +247,20 @@ def tracking_of(trackings: Sequence[Tracking], table: str) -> Tracking:
     raise NotFound
 
 
-def as_time(name: str, text: str | None) -> datetime.datetime | None:
-    """Return a time that was given as text; without a time zone it is UTC.
+def as_time(text: str) -> datetime.datetime:
+    """Return a time that was given as text, in UTC; so is one without a time zone.
 
     :raises BadRequest: it is none.
     """
-    if text is None:
-        return None
     try:
         time = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError as error:
-        raise BadRequest(f"{name} is no time: {text!r}") from error
-    return time if time.tzinfo else time.replace(tzinfo=datetime.timezone.utc)
+        if time.tzinfo is None:
+            return time.replace(tzinfo=datetime.timezone.utc)
+        return time.astimezone(datetime.timezone.utc)
+    except (ValueError, OverflowError) as error:
+        raise BadRequest(
+            f"Write a time such as 2026-01-31 or 2026-01-31T13:30, not {text!r}"
+        ) from error
 
 
 def _has_key(tracking: Tracking, key: str) -> ColumnElement[bool]:
@@ -253,6 +341,36 @@ def _uuid(text: str) -> str | None:
         return str(uuid.UUID(text))
     except ValueError:
         return None
+
+
+def has_text(
+    tracking: Tracking, hidden: AbstractSet[str], text: str
+) -> ColumnElement[bool]:
+    """Return the criterion for events that have a text, in any case of its letters.
+
+    It is looked for in each value, as PostgreSQL writes it, and in the metadata of the
+    context. No index helps, so the events have to be few.
+
+    :param hidden: the attributes whose values are not looked at, so that nobody learns
+        whether a guess is right.
+    """
+    events = tracking.event_table
+    pattern = bindparam(None, f"%{_LIKE.sub(_escaped, text)}%", Text, unique=True)
+    values = [
+        events.c[column.name]
+        for attribute, column in tracking.tracked_columns.by_attribute.items()
+        if attribute not in hidden and column.name in events.c
+    ]
+    texts = [sql_cast(c, Text) for c in values if not isinstance(c.type, LargeBinary)]
+    texts.append(sql_cast(tracking.context_storage.metadata_of(events), Text))
+    return or_(*(value.ilike(pattern) for value in texts))
+
+
+_LIKE = re.compile(r"[\\%_]")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return f"\\{match[0]}"
 
 
 def _context_has(tracking: Tracking, key: str, value: str) -> ColumnElement[bool]:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import datetime
 import hmac
 import secrets
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from sa_history.contexts.context import context
 from sa_history.exc import DefinitionError, HistoryError
 from sa_history.sql.readable_json import dumps
 from sa_history.timeline.addresses import Addresses, is_path
+from sa_history.timeline.chart import HEIGHT, WIDTH, Chart
 from sa_history.timeline.entries import Entry, changed
-from sa_history.timeline.filters import ARGUMENTS, Filters, as_time
-from sa_history.timeline.options import TimelineOptions, is_permission
-from sa_history.timeline.queries import Found, Timeline
+from sa_history.timeline.export import HEADER, PART, as_csv, as_json_lines
+from sa_history.timeline.filters import ARGUMENTS, FilterForm, Filters, as_time
+from sa_history.timeline.options import (
+    TimelineOptions,
+    checked_link,
+    choices,
+    is_permission,
+)
+from sa_history.timeline.queries import SEARCHED, Found, Timeline
 from sa_history.timeline.rendering import render
 from sa_history.timeline.requests import JSON, PageRequest
 from sa_history.timeline.responses import (
@@ -31,6 +40,7 @@ from sa_history.timeline.responses import (
     PageResponse,
     redirect,
 )
+from sa_history.util.postgresql import message_of
 
 TOKEN = "sa_history_token"
 """The key of the token of forms in the user's session."""
@@ -51,6 +61,11 @@ class Visit:
     def addresses(self) -> Addresses:
         """The addresses of the other pages."""
         return Addresses(self.request.root)
+
+    def form(self) -> FilterForm:
+        """Return the form of filters, as it is filled in."""
+        now = datetime.datetime.now(datetime.timezone.utc)
+        return FilterForm.of(self.request, self.timeline.trackings, now)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +95,81 @@ class Pages:
 
     def events(self, visit: Visit) -> PageResponse:
         """Show the newest events of all models."""
-        filters = Filters.of(visit.request, visit.timeline.trackings)
-        return self._list("events", visit, filters, {"filters": filters})
+        form = visit.form()
+        extra = {"form": form, "users": self._users(visit.request)}
+        if form.errors:
+            return _wrong_form("events", visit, extra)
+        return self._list("events", visit, form.filters, extra)
+
+    def chart(self, visit: Visit) -> PageResponse:
+        """Show how many changes each day and model has."""
+        form = visit.form()
+        extra = {"form": form, "users": self._users(visit.request)}
+        if form.errors:
+            return _wrong_form("chart", visit, extra)
+        chart = Chart.of(visit.timeline.counts(form.filters))
+        if visit.request.wants_json:
+            return PageResponse(dumps(_chart_as_json(chart)), content_type=JSON)
+        body = render(
+            "chart.html",
+            chart=chart,
+            width=WIDTH,
+            height=HEIGHT,
+            searched=SEARCHED,
+            address=visit.addresses,
+            timeline=visit.timeline,
+            **extra,
+        )
+        return PageResponse(body)
+
+    def csv(self, visit: Visit) -> PageResponse:
+        """Send the events that meet the filters as CSV."""
+        return self._export(visit, "csv", "text/csv; charset=utf-8", HEADER, as_csv)
+
+    def json_lines(self, visit: Visit) -> PageResponse:
+        """Send the events that meet the filters as a JSON object a line."""
+        return self._export(visit, "jsonl", "application/x-ndjson", "", as_json_lines)
+
+    def _export(
+        self,
+        visit: Visit,
+        suffix: str,
+        content_type: str,
+        header: str,
+        written: Callable[[Iterable[Entry]], str],
+    ) -> PageResponse:
+        form, request = visit.form(), visit.request
+        for name, message in form.errors.items():
+            raise BadRequest(f"{name}: {message}")
+        limit = self.options.export_limit
+        found = visit.timeline.keys(form.filters, request.cursor, limit + 1)
+        keys = found.keys[:limit]
+        last = keys[-1].pgh_id if len(found.keys) > limit else found.searched_to
+        # Who has the file only learns by its name that there are more.
+        name = f"history.{suffix}" if last is None else f"history-newest.{suffix}"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        if last is not None:
+            arguments = form.arguments(before=request.sign(last))
+            addresses = visit.addresses
+            make = addresses.csv if suffix == "csv" else addresses.json_lines
+            headers["Link"] = f'<{make(arguments)}>; rel="next"'
+
+        def part_of(keys: Sequence[Any]) -> Callable[[Session], str]:
+            def part(session: Session) -> str:
+                shown = visit.timeline.with_session(session)
+                found = shown.read(keys)
+                return written(self._entry(shown, event) for event in found)
+
+            return part
+
+        parts = [part_of(keys[n : n + PART]) for n in range(0, len(keys), PART)]
+        return PageResponse(header, 200, content_type, headers, parts=parts)
+
+    def _users(self, request: PageRequest) -> dict[str, str] | None:
+        """Return the users to choose from, None if they are typed."""
+        if self.options.users is None or request.wants_json:
+            return None
+        return choices(request.call(self.options.users))
 
     def nothing(self, visit: Visit, path: str) -> PageResponse:
         """Answer 404, but only to those who may see the pages."""
@@ -106,7 +194,8 @@ class Pages:
             "table": table,
             "key": key,
             "is_path": is_path(key),
-            **dict.fromkeys(("at", "state", "versions", "compared")),
+            "given_at": visit.request.argument("at"),
+            **dict.fromkeys(("at", "at_error", "state", "versions", "compared")),
         }
         chosen = _numbers(given.get("version", ()))
         if len(chosen) == 2:
@@ -118,12 +207,18 @@ class Pages:
                 raise NotFound
             extra["versions"] = [found[0], found[-1]]
             extra["compared"] = changed(found[0], found[-1])
-        at = visit.request.argument("at")
-        if at is not None:
-            extra["at"] = as_time("at", at)
-            state = shown.at(filters, extra["at"])
-            extra["state"] = None if state is None else self._entry(shown, state)
-        return self._list("object", visit, filters, extra)
+        status = 200
+        if extra["given_at"] is not None:
+            try:
+                extra["at"] = as_time(extra["given_at"])
+            except BadRequest as error:
+                if visit.request.wants_json:
+                    raise
+                status, extra["at_error"] = error.status, error.message
+            else:
+                state = shown.at(filters, extra["at"])
+                extra["state"] = None if state is None else self._entry(shown, state)
+        return self._list("object", visit, filters, extra, status)
 
     def restore(self, visit: Visit, table: str, event_id: int) -> PageResponse:
         """Restore a row as it was in an event."""
@@ -168,32 +263,44 @@ class Pages:
         return allow
 
     def _list(
-        self, page: str, visit: Visit, filters: Filters, extra: Mapping[str, Any]
+        self,
+        page: str,
+        visit: Visit,
+        filters: Filters,
+        extra: Mapping[str, Any],
+        status: int = 200,
     ) -> PageResponse:
         shown, request = visit.timeline, visit.request
-        before = request.cursor
-        rows = shown.events(filters, before, self.options.page_size + 1)
-        if not rows and page != "events" and before is None:
+        before, page_size = request.cursor, self.options.page_size
+        listed = shown.events(filters, before, page_size + 1)
+        found = listed.found[:page_size]
+        if not found and page != "events" and before is None:
             raise NotFound
-        page_size = self.options.page_size
-        entries = [self._entry(shown, row) for row in rows[:page_size]]
+        entries = [self._entry(shown, event) for event in found]
+        is_full = len(listed.found) > page_size
+        last = entries[-1].id if is_full else listed.searched_to
         following = None
-        if len(rows) > page_size:
-            following = _following(page, visit, entries[-1].id, extra)
+        if last is not None:
+            following = _following(page, visit, last, extra)
         if request.wants_json:
             return _as_json(entries, following, extra)
-        return PageResponse(
-            render(
-                f"{page}.html",
-                entries=entries,
-                following=following,
-                timeline=shown,
-                can_restore=self.options.authorize_restore is not None,
-                token=self._token(request),
-                address=visit.addresses,
-                **extra,
-            )
+        link = self.options.link or _no_link
+        body = render(
+            f"{page}.html",
+            entries=entries,
+            following=following,
+            newest=None if before is None else _address(page, visit, {}, extra),
+            # The search has more to go through.
+            searched=None if is_full or last is None else SEARCHED,
+            timeline=shown,
+            can_restore=self.options.authorize_restore is not None,
+            token=self._token(request),
+            address=visit.addresses,
+            links={entry.id: checked_link(link(entry)) for entry in entries},
+            export_limit=self.options.export_limit,
+            **extra,
         )
+        return PageResponse(body, status)
 
     def _entry(self, shown: Timeline, found: Found) -> Entry:
         tracking, row = found
@@ -258,12 +365,58 @@ def _as_json(
     return PageResponse(dumps(answer), content_type=JSON)
 
 
+def _chart_as_json(chart: Chart | None) -> dict[str, Any]:
+    if chart is None:
+        return {"days": [], "is_whole": True}
+    days = [
+        {"day": bar.day.isoformat(), "model": row.model, "events": bar.events}
+        for row in chart.rows
+        for bar in row.bars
+    ]
+    return {"days": days, "is_whole": chart.is_whole}
+
+
+def _wrong_form(page: str, visit: Visit, extra: Mapping[str, Any]) -> PageResponse:
+    """Return the page with the form of filters, and what is wrong in it."""
+    form: FilterForm = extra["form"]
+    if visit.request.wants_json:
+        body = dumps({"error": "; ".join(form.errors.values()), "fields": form.errors})
+        return PageResponse(body, form.status, JSON)
+    body = render(
+        "wrong_form.html",
+        page=page,
+        address=visit.addresses,
+        timeline=visit.timeline,
+        **extra,
+    )
+    return PageResponse(body, form.status)
+
+
+def _no_link(entry: Entry) -> None:
+    """Return no address, as the application gives none."""
+
+
 def _following(page: str, visit: Visit, last: int, extra: Mapping[str, Any]) -> str:
-    """Return the address of the next page, with the arguments that pages know."""
-    request, addresses = visit.request, visit.addresses
-    given: dict[str, Sequence[str]] = {"before": [request.sign(last)]}
+    """Return the address of the next page."""
+    return _address(page, visit, {"before": [visit.request.sign(last)]}, extra)
+
+
+def _address(
+    page: str,
+    visit: Visit,
+    arguments: Mapping[str, Sequence[str]],
+    extra: Mapping[str, Any],
+) -> str:
+    """Return the address of a part of the same list, with the arguments that it knows.
+
+    :param arguments: those of the part.
+    """
+    addresses, given = visit.addresses, {**arguments}
     known = {"events": ARGUMENTS, "object": ("version", "at")}.get(page, ())
-    given |= {name: v for name in known if any(v := request.arguments.get(name, ()))}
+    for name in known:
+        values = visit.request.arguments.get(name, ())
+        if any(values):
+            given[name] = values
     if page == "object":
         return addresses.object(extra["table"], extra["key"], given)
     if page == "context":
@@ -292,8 +445,7 @@ def _refusal(error: DBAPIError, hidden: Sequence[str]) -> str:
 
     :param hidden: values that may not be shown; a trigger can say them.
     """
-    diagnostics = getattr(error.orig, "diag", None)
-    said = getattr(diagnostics, "message_primary", None)
+    said = message_of(error.orig)
     if said is None or any(value in said for value in hidden):
         said = type(error.orig).__name__
     return f"The database refused it: {said}"

@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from sa_history.timeline.filters import PERIODS
 from sa_history.tracking.value_text import as_text
 
 # Its own, since an application may have templates and variables of any name.
@@ -13,8 +14,9 @@ _ENVIRONMENT = Environment(
     loader=PackageLoader("sa_history.timeline"),
     autoescape=True,
     undefined=StrictUndefined,
+    auto_reload=False,
 )
-_ENVIRONMENT.globals["as_text"] = as_text
+_ENVIRONMENT.globals.update(as_text=as_text, periods=PERIODS)
 
 
 def render(template: str, **values: Any) -> str:

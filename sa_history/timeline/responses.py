@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
+
+from sqlalchemy.orm import Session
 
 HTML = "text/html; charset=utf-8"
 
@@ -31,6 +33,8 @@ class PageResponse:
     :param content_type: the header ``Content-Type``.
     :param headers: further headers.
     :param error: the error that the answer tells of, None if it is no error page.
+    :param parts: functions that return what follows the body, each to be called with a
+        session of its own as the client takes what was before.
     """
 
     body: str
@@ -38,6 +42,7 @@ class PageResponse:
     content_type: str = HTML
     headers: Mapping[str, str] = field(default_factory=dict)
     error: PageError | None = None
+    parts: Sequence[Callable[[Session], str]] = ()
 
 
 def redirect(address: str) -> PageResponse:
@@ -95,3 +100,13 @@ class Conflict(PageError):
     """The database refused a change."""
 
     status, title = 409, "Refused"
+
+
+class TookTooLong(PageError):
+    """The database needs more time than a page may take."""
+
+    status, title = 503, "Took too long"
+    message = (
+        "The database needs too long to go through so many events. Choose a model, a "
+        "user or a shorter time."
+    )

@@ -8,6 +8,8 @@ from typing import Any
 import flask
 import pytest
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
 
 from sa_history.exc import DefinitionError
 from sa_history.flask import History, timeline
@@ -82,3 +84,13 @@ def test_it_needs_a_history_and_something_tracked(
         client.get("/history/")
     with pytest.raises(DefinitionError, match="page_size is a number"):
         timeline(authorize=lambda: True, page_size=0)
+
+
+def test_what_is_wrong_with_the_database_is_an_error_of_the_server(
+    app: flask.Flask, db: SQLAlchemy, look: Looker
+) -> None:
+    with app.app_context():
+        db.session.execute(text("DROP TABLE note_event"))
+        db.session.commit()
+    with pytest.raises(ProgrammingError, match="note_event"):
+        look.page("/")

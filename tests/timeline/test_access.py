@@ -15,6 +15,13 @@ from sa_history.flask import timeline
 from tests.timeline.visitor import JSON, Looker, seen_by
 
 PAGES = ["/", "/objects/note_event/1", "/objects/nothing/1", "/nowhere", "/objects/x"]
+PAGES += [
+    "/chart",
+    "/export.csv",
+    "/export.jsonl",
+    "/chart?since=x",
+    "/export.csv?since=x",
+]
 PAGES += [f"/contexts/{uuid.UUID(int=1)}", "/contexts/no", "/transactions/1"]
 
 

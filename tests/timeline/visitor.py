@@ -27,7 +27,7 @@ from sa_history.flask import timeline
 JSON = {"Accept": "application/json"}
 
 FRAMEWORKS = ["flask", "starlette", "fastapi"]
-"""Each has the timeline; that of FastAPI reads with an async engine."""
+"""Each has the timeline; that of FastAPI reads by asyncpg."""
 
 SECRET_KEY = "secret"
 
@@ -52,7 +52,8 @@ def asgi_application(app: flask.Flask, framework: str, **options: Any) -> Any:
     with app.app_context():
         engine: Any = db.engine
     if framework == "fastapi":
-        engine = create_async_engine(engine.url, poolclass=NullPool)
+        url = engine.url.set(drivername="postgresql+asyncpg")
+        engine = create_async_engine(url, poolclass=NullPool)
     options = {"models": db.Model, "secret_key": SECRET_KEY, **options}
     pages = sa_history.starlette.timeline(
         engine, authorize=lambda request: authorize(), **options
