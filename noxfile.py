@@ -99,6 +99,8 @@ def lowest() -> list[str]:
     requirements: list[str] = [*PYPROJECT["project"]["dependencies"]]
     for extra in ("flask", "starlette"):
         requirements += PYPROJECT["project"]["optional-dependencies"][extra]
+    # The newest FastAPI needs a newer Starlette.
+    requirements.append("fastapi>=0.115.4")
     # Of psycopg there are two parts, which belong together.
     (driver,) = [r for r in requirements if r.startswith("psycopg")]
     requirements.append(driver.replace("psycopg", "psycopg-binary"))

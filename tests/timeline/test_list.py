@@ -314,7 +314,8 @@ def test_a_key_is_looked_for_in_models_whose_keys_are_of_any_type(
         "inet": (INET, "10.0.0.1", "10.0.0.1/32"),
     }
     for name, (type_, key, _) in types.items():
-        columns = {"key": mapped_column(type_, primary_key=True)}
+        key_column = mapped_column(type_, primary_key=True, autoincrement=False)
+        columns = {"key": key_column}
         model: Any = type(name.title(), (db.Model,), {"__tablename__": name, **columns})
         track()(model)
         with app.app_context():
