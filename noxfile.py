@@ -83,6 +83,9 @@ CORE = [
     "tests/context/test_ways_to_write.py",
     "tests/db/ways_to_write",
     "tests/migrations",
+    "tests/timeline/test_list.py",
+    "tests/timeline/test_restore.py",
+    "tests/timeline/test_starlette.py",
 ]
 
 
@@ -94,6 +97,10 @@ def group(name: str) -> tuple[str, ...]:
 def lowest() -> list[str]:
     """Return the run-time dependencies, each in the oldest version we allow."""
     requirements: list[str] = [*PYPROJECT["project"]["dependencies"]]
+    for extra in ("flask", "starlette"):
+        requirements += PYPROJECT["project"]["optional-dependencies"][extra]
+    # The newest FastAPI needs a newer Starlette.
+    requirements.append("fastapi>=0.115.4")
     # Of psycopg there are two parts, which belong together.
     (driver,) = [r for r in requirements if r.startswith("psycopg")]
     requirements.append(driver.replace("psycopg", "psycopg-binary"))
@@ -104,6 +111,8 @@ def install_tests(session: nox.Session, *requirements: str) -> None:
     """Install what the tests need: packages, and where apt-get may, programs too."""
     # What is imported gets compiled then; most of the rest never is.
     session.install("--no-compile", *group("tests"), *requirements, "-e", ".")
+    # The browser that it would bring is not the one that is driven.
+    session.install("--no-deps", *group("tests-without-dependencies"))
     session.run("python", "-m", "tests.programs")
 
 
@@ -264,7 +273,7 @@ def generated(session: nox.Session) -> None:
 def typing(session: nox.Session, sqlalchemy: str) -> None:
     """Check the types of the library, and what they tell its users."""
     requirement = f"SQLAlchemy=={sqlalchemy}.*"
-    session.install(*group("typing"), requirement, "-e", ".[flask]")
+    session.install(*group("typing"), requirement, "-e", ".[flask,starlette]")
     session.run("mypy")
     session.run("python", "-m", "tests.types")
 
@@ -272,7 +281,7 @@ def typing(session: nox.Session, sqlalchemy: str) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation into docs/_build/html; warnings are errors."""
-    session.install(*group("docs"), "-e", ".[flask]")
+    session.install(*group("docs"), "-e", ".[flask,starlette]")
     session.run("sphinx-build", "-W", "-b", "html", "docs", "docs/_build/html")
 
 

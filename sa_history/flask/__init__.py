@@ -7,5 +7,6 @@ from __future__ import annotations
 
 from sa_history.flask.blueprint import timeline
 from sa_history.flask.extension import History
+from sa_history.timeline.entries import Entry
 
-__all__ = ["History", "timeline"]
+__all__ = ["Entry", "History", "timeline"]

@@ -174,10 +174,22 @@ class PageReader:
 
         :param session: a ``Session``.
         """
+        return self.rows(session, self.keys(session))
+
+    def keys(self, session: Any) -> list[Row[Any]]:
+        """Return the numbers and sources of the events of the page: the first step."""
         values = {**self.values}
         if self.limit is not None:
             values[LIMIT] = self.limit
-        keys = session.execute(self._keys(), values).all()
+        found: list[Row[Any]] = session.execute(self._keys(), values).all()
+        return found
+
+    def rows(self, session: Any, keys: Sequence[Row[Any]]) -> list[Row[Any]]:
+        """Return the rows of some events: the second step.
+
+        :param session: a ``Session``.
+        :param keys: some of what :meth:`keys` returned.
+        """
         if not keys:
             return []
         wanted = Counter(key.source for key in keys)

@@ -30,6 +30,17 @@ def sqlstate_of(error: BaseException | None) -> str | None:
     return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
 
 
+def message_of(error: BaseException | None) -> str | None:
+    """Return the message of the server without its detail, or None if it sent none.
+
+    :param error: ``orig`` of SQLAlchemy's error.
+    """
+    diagnostics = getattr(error, "diag", None)
+    said: str | None = getattr(diagnostics, "message_primary", None)
+    # SQLAlchemy keeps the error of asyncpg as the cause of its own.
+    return said or getattr(getattr(error, "__cause__", None), "message", None)
+
+
 def text_of(error: BaseException | None) -> str:
     """Return the message and the detail of a driver's error, on one line.
 

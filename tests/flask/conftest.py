@@ -15,7 +15,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 import sa_history
 from sa_history import AfterDelete, Manual, Snapshot, track
 from sa_history.flask import History
-from tests.flask.visitor import Looker, seen_by
+from tests.timeline.visitor import Looker, seen_by
 
 
 @pytest.fixture

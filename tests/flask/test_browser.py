@@ -6,6 +6,7 @@ It needs Chromium and its driver, which no wheel brings.
 from __future__ import annotations
 
 import base64
+import importlib.util
 import os
 import signal
 import struct
@@ -34,6 +35,18 @@ SCRIPT = "<script>document.title = 'pwned'</script>"
 
 Kiosk: TypeAlias = Callable[[], list[str]]
 """Waits for what the example prints once it can be used."""
+
+
+@pytest.fixture(scope="module")
+def axe(request: pytest.FixtureRequest) -> str:
+    """The script of axe-core, which finds what keeps people from using a page."""
+    spec = importlib.util.find_spec("axe_playwright_python")
+    if spec is None or spec.origin is None:
+        missing = "not installed: axe-playwright-python"
+        if request.config.getoption("--require-programs"):
+            pytest.fail(missing, pytrace=False)
+        pytest.skip(missing)
+    return Path(spec.origin).with_name("axe.min.js").read_text()
 
 
 def databases_of(process: subprocess.Popen[str], server: PgServer) -> int:
@@ -102,6 +115,7 @@ class Browser:
             options.add_argument(argument)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         self.driver = webdriver.Chrome(options, webdriver.ChromeService(driver))
+        self.admin = self.password = ""
 
     def open(self, address: str) -> None:
         self.driver.get(address)
@@ -174,6 +188,25 @@ class Browser:
         )
         return {head: cells for head, *cells in rows}
 
+    def show(self, screen: dict[str, Any], **features: str) -> None:
+        """Have a screen of a size, and what somebody prefers, such as dark colours."""
+        send = self.driver.execute_cdp_cmd
+        media = [{"name": n.replace("_", "-"), "value": v} for n, v in features.items()]
+        send("Emulation.setDeviceMetricsOverride", screen)
+        send("Emulation.setEmulatedMedia", {"features": media})
+
+    def violations(self, axe: str) -> list[str]:
+        """Return what axe finds on the page."""
+        found = self.driver.execute_async_script(
+            f"{axe}; const done = arguments[0]; axe.run().then(found => done("
+            "found.violations.flatMap(rule => rule.nodes.map("
+            "node => `${rule.id}: ${node.html}`))), error => done([String(error)]))"
+        )
+        return [*found]
+
+    def is_shown(self, css: str) -> bool:
+        return self.one(css).is_displayed()
+
     def picture(self) -> bytes:
         taken = self.driver.execute_cdp_cmd("Page.captureScreenshot", {})
         return base64.b64decode(taken["data"])
@@ -190,25 +223,27 @@ def logged_in(
     try:
         address, login, password = kiosk()
         browser.open(address.strip())
-        browser.log_in(
-            login.removeprefix("Log in as ").partition(",")[0],
-            password.removeprefix("everybody's password is ").partition(".")[0],
-        )
+        browser.admin = login.removeprefix("Log in as ").partition(",")[0]
+        browser.password = password.removeprefix("everybody's password is ").partition(
+            "."
+        )[0]
+        browser.log_in(browser.admin, browser.password)
         assert browser.one("h1").text == "Everything that changed"
         yield browser
     finally:
         browser.driver.quit()
 
 
+PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+SCREEN = {"width": 1200, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+
+
 @pytest.fixture
 def browser(logged_in: Browser) -> Browser:
     """The browser, at the timeline."""
+    logged_in.show(SCREEN, prefers_color_scheme="light")
     logged_in.visit("/history/")
     return logged_in
-
-
-PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
-SCREEN = {"width": 1200, "height": 900, "deviceScaleFactor": 1, "mobile": False}
 
 
 def test_pages_fit_phones_and_screens_and_keyboards(browser: Browser) -> None:
@@ -217,10 +252,7 @@ def test_pages_fit_phones_and_screens_and_keyboards(browser: Browser) -> None:
     colour = "return getComputedStyle(document.body).color"
 
     def look(name: str, screen: dict[str, Any], colours: str, text: str) -> None:
-        send = browser.driver.execute_cdp_cmd
-        feature = {"name": "prefers-color-scheme", "value": colours}
-        send("Emulation.setDeviceMetricsOverride", screen)
-        send("Emulation.setEmulatedMedia", {"features": [feature]})
+        browser.show(screen, prefers_color_scheme=colours)
         assert browser.driver.execute_script(page + width) == [screen["width"]] * 2
         assert browser.driver.execute_script(colour) == text
         picture = browser.picture()
@@ -339,3 +371,121 @@ def test_an_order_is_written_and_its_history_read_and_restored(
 
     log = [entry["message"] for entry in browser.driver.get_log("browser")]
     assert not [message for message in log if "Content Security Policy" in message]
+
+
+STATES = {
+    "all events": "/history/",
+    "filtered": "/history/?table=orders_event&user=ada&period=month",
+    "nothing found": "/history/?text=no%20such%20text",
+    "wrong filters": "/history/?since=x&until=x&context=x&period=x&table=x&text=y",
+    "chart": "/history/chart",
+    "chart of nothing": "/history/chart?user=nobody",
+    "chart with wrong filters": "/history/chart?since=x",
+    "an object": "/history/objects/orders_event/1",
+    "an object at a wrong time": "/history/objects/orders_event/1?at=then",
+    "an object long ago": "/history/objects/orders_event/1?at=2001-01-01",
+    "an object today": "/history/objects/orders_event/1?at=2999-01-01",
+    "not found": "/history/nowhere",
+    "not understood": "/history/?before=x",
+    "not to be got": "/history/restore/orders_event/1",
+}
+
+
+@pytest.mark.parametrize(
+    ("scheme", "screen"), [("light", SCREEN), ("dark", PHONE)], ids=["screen", "phone"]
+)
+def test_nothing_keeps_anybody_from_using_a_page(
+    scheme: str, screen: dict[str, Any], axe: str, browser: Browser
+) -> None:
+    browser.show(screen, prefers_color_scheme=scheme)
+    found = {}
+    for name, path in STATES.items():
+        browser.visit(path)
+        assert browser.one("h1").text
+        found[name] = browser.violations(axe)
+        wide = "const page = document.documentElement; return page.scrollWidth"
+        assert (name, browser.driver.execute_script(wide)) == (name, screen["width"])
+        for summary in browser.all(".fold a, summary"):
+            if summary.is_displayed():
+                summary.click()
+        found[f"{name}, unfolded"] = browser.violations(axe)
+    assert not {name: rules for name, rules in found.items() if rules}
+
+
+def test_who_is_turned_away_is_led_back(axe: str, browser: Browser) -> None:
+    browser.driver.delete_all_cookies()
+    try:
+        browser.visit("/login")
+        browser.log_in("ben", browser.password)
+        browser.visit("/history/")
+        assert browser.one("h1").text == "Not allowed"
+        assert browser.violations(axe) == []
+        browser.follow("Back to the application")
+        assert browser.one("h1").text == "Orders"
+    finally:
+        browser.driver.delete_all_cookies()
+        browser.visit("/login")
+        browser.log_in(browser.admin, browser.password)
+
+
+def test_filters_are_folded_on_a_phone(browser: Browser) -> None:
+    assert browser.is_shown("[name=user]")
+    assert not browser.is_shown(".fold a")
+    browser.show(PHONE)
+    assert not browser.is_shown("[name=user]")
+    browser.one(".fold a").send_keys(Keys.ENTER)
+    browser.fill(user="ada")
+    browser.press("Filter")
+    assert browser.texts(".fold a") == ["Filters (1)"]
+    assert not browser.is_shown("[name=user]")
+    browser.visit("/history/?since=x")
+    assert browser.is_shown("[name=since][aria-invalid]")
+
+
+def test_the_chart_filters_by_a_click_or_by_the_keyboard(browser: Browser) -> None:
+    browser.fill(table="Order")
+    browser.press("Filter")
+    browser.follow("Changes a day")
+    (title,) = browser.texts(".chart h2")
+    bars = browser.all(".chart a")
+    heights = [float(b.get_attribute("height")) for b in browser.all(".bar")]
+    assert title.startswith("Order: ")
+    assert max(heights) == 40
+    label = bars[-1].get_attribute("aria-label")
+    browser.go(bars[-1].find_element(By.CSS_SELECTOR, ".bar").click)
+    number = int(label.rpartition(": ")[2].split()[0].replace(",", ""))
+    assert len(browser.headings()) == min(number, 25)
+    assert all(" Order " in heading for heading in browser.headings())
+    address = browser.driver.current_url
+
+    browser.follow("Changes a day")
+    browser.visit("/history/chart?table=orders_event")
+    browser.one("main > details > summary").send_keys(Keys.ENTER)
+    browser.go(lambda: browser.all("td a")[-1].send_keys(Keys.ENTER))
+    assert browser.driver.current_url == address
+
+
+def test_events_lead_into_the_application_and_to_files(browser: Browser) -> None:
+    browser.visit("/history/?table=orders_event")
+    link = browser.driver.find_element(By.PARTIAL_LINK_TEXT, "in the application")
+    number = link.text.split()[2]
+    browser.go(link.click)
+    assert browser.one("h1").text == f"Order {number}"
+    browser.visit("/history/?user=ben")
+    for link in browser.all("[download]"):
+        assert "user=ben" in link.get_attribute("href")
+
+
+def test_a_printed_page_has_the_events_and_no_forms(browser: Browser) -> None:
+    browser.visit("/history/chart")
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert browser.is_shown(".chart svg")
+        assert not browser.is_shown(".fold")
+        assert not browser.is_shown(".tools")
+        browser.visit("/history/")
+        assert browser.is_shown("article h2")
+        for form in browser.all("form"):
+            assert not form.is_displayed()
+    finally:
+        browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})

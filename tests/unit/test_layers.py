@@ -38,7 +38,9 @@ LAYERS = [
     "install",
     "__init__",
     "cli",
+    "timeline",
     "flask",
+    "starlette",
     "alembic",
     "alembic_plugin",
     "__main__",
@@ -175,10 +177,19 @@ def test_every_public_name_is_explained_with_an_example(name: str) -> None:
 
 # The asyncio extension of SQLAlchemy needs greenlet, which may not be installed.
 @pytest.mark.parametrize(
-    "unwanted", ["flask", "alembic", "pytest", "sqlalchemy.ext.asyncio"]
+    "unwanted",
+    ["flask", "starlette", "jinja2", "alembic", "pytest", "sqlalchemy.ext.asyncio"],
 )
 def test_importing_the_library_does_not_load(unwanted: str) -> None:
     code = f"import sys, sa_history; sys.exit({unwanted!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_core_of_the_timeline_knows_no_framework() -> None:
+    code = (
+        "import sys, sa_history.timeline.pages; "
+        "sys.exit(bool({'flask', 'starlette', 'werkzeug'} & {*sys.modules}))"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

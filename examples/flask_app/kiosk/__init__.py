@@ -11,15 +11,16 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, abort
+from flask import Flask, abort, url_for
 from flask_login import current_user
 from sqlalchemy import make_url
 
 from kiosk.commands import create_user, seed
 from kiosk.extensions import db, history, login, migrate
 from kiosk.forms import protect
+from kiosk.models import User
 from kiosk.views import views
-from sa_history.flask import timeline
+from sa_history.flask import Entry, timeline
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
@@ -53,6 +54,8 @@ def create_app(**config: Any) -> Flask:
             authorize=is_admin,
             authorize_restore=lambda event: is_admin(),
             mask=["User.password_hash"],
+            users=names_of_users,
+            link=address_of,
             page_size=25,
         ),
         url_prefix="/history",
@@ -60,6 +63,18 @@ def create_app(**config: Any) -> Flask:
     app.cli.add_command(create_user)
     app.cli.add_command(seed)
     return app
+
+
+def names_of_users() -> list[str]:
+    """Return the users that the timeline offers to look for."""
+    return [*db.session.scalars(db.select(User.name).order_by(User.name))]
+
+
+def address_of(entry: Entry) -> str | None:
+    """Return the address of an order that an event is about."""
+    if entry.model != "Order" or entry.operation == "deleted":
+        return None
+    return url_for("kiosk.order", order_id=entry.key)
 
 
 def is_admin() -> bool:

@@ -10,14 +10,13 @@ from typing import Any
 
 import flask
 import html5lib
-import jinja2
 import pytest
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Mapped, mapped_column
 
 import sa_history
 from sa_history import Snapshot, track
-from tests.flask.visitor import Looker, restoring
+from tests.timeline.visitor import Looker, restoring
 
 NASTY = """<script>alert('x')</script><b onclick="y">&amp;"""
 
@@ -75,7 +74,6 @@ def test_every_page_is_well_made(
     nasty: tuple[Any, uuid.UUID], app: flask.Flask
 ) -> None:
     """No errors, labels, headings in order, nothing inline or from elsewhere."""
-    app.jinja_env.undefined = jinja2.StrictUndefined
     client, _ = restoring(app, page_size=1)
     look = Looker(client)
     event = look.json("/")["events"][0]
@@ -84,17 +82,24 @@ def test_every_page_is_well_made(
     )
     link = link.removeprefix("/history")
     glue = "&" if "?" in link else "?"
-    for path in (
-        "/",
-        "/?user=nobody",
-        link,
-        f"{link}{glue}version={event['id']}&version={event['id']}&at=2999-01-01",
-        f"{link}{glue}at=2001-01-01",
-        f"/contexts/{nasty[1]}",
-        f"/transactions/{event['transaction']}",
+    for path, *status in (
+        ("/",),
+        ("/?user=nobody",),
+        ("/?since=x&context=x&period=x&until=x&user=a&table=x", 404),
+        ("/chart",),
+        ("/chart?user=nobody",),
+        ("/chart?until=x", 400),
+        ("/nowhere", 404),
+        (f"/restore/page_event/{event['id']}", 405),
+        (f"{link}{glue}at=x", 400),
+        (link,),
+        (f"{link}{glue}version={event['id']}&version={event['id']}&at=2999-01-01",),
+        (f"{link}{glue}at=2001-01-01",),
+        (f"/contexts/{nasty[1]}",),
+        (f"/transactions/{event['transaction']}",),
     ):
         parser = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False)
-        tree = parser.parse(look.page(path))
+        tree = parser.parse(look.page(path, *status))
         levels = [int(e.tag[1]) for e in tree.iter() if re.fullmatch("h[1-6]", e.tag)]
         assert levels[0] == 1
         assert levels.count(1) == 1

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 import sa_history
 from sa_history import AfterInsert, AfterUpdate, Manual, Snapshot, track
-from tests.flask.visitor import Looker, change, remove, words
+from tests.timeline.visitor import Looker, change, remove, seen_by, words
 
 
 def test_an_object_page_compares_versions_and_shows_a_moment(
@@ -159,3 +159,24 @@ def test_what_was_changed_together_has_a_page(
     for missing in (f"/contexts/{uuid.UUID(int=1)}", "/transactions/1"):
         look.page(missing, 404)
     look.page(f"/transactions/{10**30}", 404)
+
+
+def test_each_list_goes_on_at_its_own_address(
+    app: flask.Flask, db: SQLAlchemy, note: Any
+) -> None:
+    with app.app_context(), sa_history.context(user="ada") as context:
+        db.session.add_all([note(id=1, body="a"), note(id=2, body="b")])
+        db.session.commit()
+    change(app, db, note, 1, body="c")
+    look = Looker(seen_by(app, page_size=1))
+    transaction = look.json(f"/contexts/{context.id}")["events"][0]["transaction"]
+    for path in (
+        f"/contexts/{context.id}",
+        f"/transactions/{transaction}",
+        "/objects/note_event/1",
+    ):
+        first = look.json(path)
+        assert first["next"].startswith(f"/history{path}?before=")
+        second = look.json(first["next"])
+        assert second["next"] is None
+        assert first["events"][0]["id"] > second["events"][0]["id"]

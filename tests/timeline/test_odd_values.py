@@ -17,10 +17,16 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from sa_history import AggregateEvent, track
 from sa_history.flask import timeline
-from sa_history.flask.blueprint import TOKEN
-from tests.flask.visitor import Looker
+from sa_history.timeline.pages import TOKEN
+from tests.timeline.visitor import Looker
 
 pytestmark = pytest.mark.long
+
+
+@pytest.fixture
+def framework() -> str:
+    """One of them, as this is about what is read."""
+    return "flask"
 
 
 class Document(TypeDecorator[Any]):

@@ -7,23 +7,32 @@ from collections.abc import Callable
 from typing import Any
 
 import flask
-from flask.testing import FlaskClient
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Mapped, mapped_column
-from werkzeug.test import TestResponse
 
 import sa_history
 from sa_history import Manual, Protect, Snapshot, attach, track
 from sa_history.definition.operations import Update
-from tests.flask.visitor import Looker, change, remove, restoring
+from tests.timeline.visitor import (
+    Looker,
+    change,
+    other_user,
+    remove,
+    restoring,
+    set_token,
+)
 
 
-def post(client: FlaskClient, number: Any, **form: Any) -> TestResponse:
+def post(client: Any, number: Any, **form: Any) -> Any:
     return client.post(f"/history/restore/note_event/{number}", data=form)
 
 
 def test_a_version_is_restored_by_its_button(
-    app: flask.Flask, db: SQLAlchemy, note: Any, write: Callable[..., None]
+    app: flask.Flask,
+    framework: str,
+    db: SQLAlchemy,
+    note: Any,
+    write: Callable[..., None],
 ) -> None:
     client, _ = restoring(app)
     write(note(id=1, body="a"))
@@ -44,12 +53,13 @@ def test_a_version_is_restored_by_its_button(
     )
     newest = look.json("/")["events"][0]
     assert (newest["operation"], newest["data"]["body"]) == ("created", "a")
+    endpoint = {"endpoint": "history.restore"} if framework == "flask" else {}
     assert newest["context"] == {
         "method": "POST",
         "path": action,
-        "endpoint": "history.restore",
         "remote": "127.0.0.1",
         "restored": first,
+        **endpoint,
     }
 
 
@@ -67,7 +77,7 @@ def test_a_restore_needs_the_token_of_the_page_and_authorization(
     number = Looker(client).json("/")["events"][0]["id"]
     for form in ({}, {"token": ""}, {"token": "x"}, {"token": token + "x"}):
         assert post(client, number, **form).status_code == 400
-    other = app.test_client()
+    other = other_user(client)
     assert post(other, number, token=token).status_code == 400
     assert asked == []
     assert post(client, number, token=token).status_code == 403
@@ -84,8 +94,7 @@ def test_restoring_is_off_by_default(
 ) -> None:
     write(note(id=1, body="a"))
     assert "Restore" not in look.page("/")
-    with look.client.session_transaction() as session:
-        session["sa_history_token"] = "guessed"
+    set_token(look.client, "guessed")
     number = look.json("/")["events"][0]["id"]
     assert post(look.client, number, token="guessed").status_code == 403
 

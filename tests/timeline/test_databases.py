@@ -14,7 +14,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from sa_history import track
 from sa_history.exc import DefinitionError
 from sa_history.flask import History, timeline
-from tests.flask.visitor import JSON, Looker, seen_by
+from tests.timeline.visitor import JSON, Looker, seen_by
 
 
 @pytest.fixture

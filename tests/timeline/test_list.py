@@ -18,6 +18,7 @@ from sqlalchemy import (
     Boolean,
     Date,
     DateTime,
+    Engine,
     Enum,
     Float,
     Integer,
@@ -36,7 +37,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 import sa_history
 from sa_history import AfterUpdate, Snapshot, track
 from sa_history.flask import History
-from tests.flask.visitor import Looker, seen_by, words
+from tests.timeline.visitor import Looker, seen_by, words
 
 
 def test_an_event_tells_who_when_what_and_in_which_request(
@@ -52,7 +53,7 @@ def test_an_event_tells_who_when_what_and_in_which_request(
 
     app.add_url_rule("/view", "view", view)
     for body in ("a", "b"):
-        look.client.get("/view", query_string={"body": body})
+        app.test_client().get("/view", query_string={"body": body})
     newest, first = look.json("/")["events"]
     assert first["diff"] is None
     context = {"endpoint": "view", "method": "GET", "path": "/view", "user": "ada"}
@@ -267,13 +268,15 @@ def test_who_somebody_is_can_be_told(
 
 
 def test_a_page_takes_few_statements(
-    app: flask.Flask, db: SQLAlchemy, filled: Any, look: Looker
+    request: pytest.FixtureRequest, filled: Any, look: Looker
 ) -> None:
     sent: list[str] = []
-    with app.app_context():
-        event.listen(
-            db.engine, "before_cursor_execute", lambda *args: sent.append(args[2])
-        )
+
+    def listen(*args: Any) -> None:
+        sent.append(args[2])
+
+    event.listen(Engine, "before_cursor_execute", listen)
+    request.addfinalizer(lambda: event.remove(Engine, "before_cursor_execute", listen))
     numbers = [e["id"] for e in look.json("/objects/bill_event/x")["events"]]
     versions = f"version={numbers[0]}&version={numbers[-1]}"
     for path, statements in (
@@ -311,7 +314,8 @@ def test_a_key_is_looked_for_in_models_whose_keys_are_of_any_type(
         "inet": (INET, "10.0.0.1", "10.0.0.1/32"),
     }
     for name, (type_, key, _) in types.items():
-        columns = {"key": mapped_column(type_, primary_key=True)}
+        key_column = mapped_column(type_, primary_key=True, autoincrement=False)
+        columns = {"key": key_column}
         model: Any = type(name.title(), (db.Model,), {"__tablename__": name, **columns})
         track()(model)
         with app.app_context():

@@ -12,9 +12,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from sa_history import AfterDelete, Snapshot, track
 from sa_history.exc import DefinitionError
-from sa_history.flask.entries import Masks
 from sa_history.install.expected import trackings_in
-from tests.flask.visitor import Looker, change, restoring, seen_by
+from sa_history.timeline.entries import Masks
+from tests.timeline.visitor import Looker, change, restoring, seen_by
 
 
 def test_masked_values_are_never_shown(app: flask.Flask, db: SQLAlchemy) -> None:

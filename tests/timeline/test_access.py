@@ -9,13 +9,19 @@ from typing import Any
 
 import flask
 import pytest
-from flask_sqlalchemy import SQLAlchemy
 
 from sa_history.exc import DefinitionError
-from sa_history.flask import History, timeline
-from tests.flask.visitor import JSON, Looker, seen_by
+from sa_history.flask import timeline
+from tests.timeline.visitor import JSON, Looker, seen_by
 
 PAGES = ["/", "/objects/note_event/1", "/objects/nothing/1", "/nowhere", "/objects/x"]
+PAGES += [
+    "/chart",
+    "/export.csv",
+    "/export.jsonl",
+    "/chart?since=x",
+    "/export.csv?since=x",
+]
 PAGES += [f"/contexts/{uuid.UUID(int=1)}", "/contexts/no", "/transactions/1"]
 
 
@@ -46,34 +52,6 @@ def test_who_is_turned_away_learns_nothing(
     assert status == 403
 
 
-async def _coroutine() -> bool:
-    return False
-
-
-@pytest.mark.parametrize(
-    ("authorize", "status"),
-    [
-        (_coroutine, 403),
-        (lambda: None, 403),
-        (lambda: flask.abort(401), 401),
-        (lambda: flask.abort(flask.redirect("/login")), 302),
-        (lambda: flask.redirect("/login"), DefinitionError),
-        (lambda: ("No", 403), DefinitionError),
-        (lambda: object(), DefinitionError),
-    ],
-    ids=["async", "None", "abort", "redirect", "response", "tuple", "anonymous user"],
-)
-def test_only_true_is_a_permission(
-    authorize: Callable[[], Any], status: Any, app: flask.Flask
-) -> None:
-    client = seen_by(app, authorize=authorize)
-    if isinstance(status, int):
-        assert client.get("/history/").status_code == status
-        return
-    with pytest.raises(status, match="authorize returns True or False"):
-        client.get("/history/")
-
-
 def test_cursors_are_signed(
     app: flask.Flask, note: Any, write: Callable[..., None]
 ) -> None:
@@ -83,24 +61,12 @@ def test_cursors_are_signed(
     assert looker.json(following)["next"] is None
     for forged in (following + "x", following.replace("before=", "before=9")):
         looker.json(forged, 400)
-    app.secret_key = "of another application"
-    looker.json(following, 400)
-
-
-def test_links_need_the_key_of_the_application(app: flask.Flask, look: Looker) -> None:
-    app.secret_key = None
-    with pytest.raises(DefinitionError, match=r"needs app\.secret_key"):
-        look.page("/?before=x")
 
 
 def test_headers_keep_each_answer_to_itself(
     app: flask.Flask, note: Any, write: Callable[..., None], look: Looker
 ) -> None:
     write(note(id=1, body="a"))
-
-    @app.errorhandler(404)
-    def missing(error: Exception) -> tuple[str, int]:
-        return "the application's own page", 404
 
     for path in (*PAGES, "/static/history.css", "/?before=x", "/restore/note_event/1"):
         for headers in ({}, JSON):
@@ -117,19 +83,3 @@ def test_headers_keep_each_answer_to_itself(
     with look.client.get("/history/static/history.css") as style:
         assert style.content_type == "text/css; charset=utf-8"
         assert not re.search(r"https?:|url\(|@import", style.text)
-    assert look.client.get("/history/nowhere").text == "the application's own page"
-
-
-def test_it_needs_a_history_and_something_tracked(
-    db: SQLAlchemy, history: History, new_app: Callable[..., flask.Flask]
-) -> None:
-    app = flask.Flask("shop", root_path="/")
-    app.testing = True
-    client = seen_by(app)
-    with pytest.raises(DefinitionError, match="needs a History"):
-        client.get("/history/")
-    client = seen_by(new_app(db, history))
-    with pytest.raises(DefinitionError, match=r"tracks nothing; put @track\(\)"):
-        client.get("/history/")
-    with pytest.raises(DefinitionError, match="page_size is a number"):
-        timeline(authorize=lambda: True, page_size=0)

@@ -1,0 +1,122 @@
+"""What an application says about its timeline."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sa_history.exc import DefinitionError
+from sa_history.timeline.entries import Entry, Masks
+
+Who = Callable[[Mapping[str, Any]], "str | None"]
+"""Returns a user's name for the metadata of a context."""
+
+Link = Callable[[Entry], "str | None"]
+"""Returns the address of an event's row in the application, or None."""
+
+
+@dataclass(frozen=True, eq=False)
+class TimelineOptions:
+    """The options of a timeline, which the adapters explain.
+
+    :param authorize: says who may see the pages.
+    :param authorize_restore: says whether an event may be restored; None if none may.
+    :param masks: the attributes that are never shown.
+    :param who: gives a user's name.
+    :param page_size: how many events a page has.
+    :param users: gives the users to choose from; None if they are typed.
+    :param link: gives the address of an event's row in the application; None for none.
+    :param export_limit: how many events an export has.
+    """
+
+    authorize: Callable[..., Any]
+    authorize_restore: Callable[..., Any] | None
+    masks: Masks
+    who: Who
+    page_size: int
+    users: Callable[[], Any] | None
+    link: Link | None
+    export_limit: int
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        authorize: Callable[..., Any],
+        authorize_restore: Callable[..., Any] | None,
+        mask: Collection[str],
+        who: Who | None,
+        page_size: int,
+        users: Callable[[], Any] | None,
+        link: Link | None,
+        export_limit: int,
+    ) -> TimelineOptions:
+        """Return the options that an application has given.
+
+        :raises DefinitionError: one of them cannot be meant.
+        """
+        if not callable(authorize):
+            raise DefinitionError(
+                "timeline shows everything that was ever changed; give authorize=, a "
+                f"function that says who may see it, got {authorize!r}"
+            )
+        for name, size in (("page_size", page_size), ("export_limit", export_limit)):
+            if size < 1:
+                raise DefinitionError(f"{name} is a number of events, got {size!r}")
+        return cls(
+            authorize,
+            authorize_restore,
+            Masks(frozenset(mask)),
+            who or _user,
+            page_size,
+            users,
+            link,
+            export_limit,
+        )
+
+
+def _user(metadata: Mapping[str, Any]) -> str | None:
+    user = metadata.get("user")
+    return None if user is None else str(user)
+
+
+def choices(users: Any) -> dict[str, str]:
+    """Return the users that ``users`` gave, as values of the field with their names.
+
+    :param users: a mapping of users to their names, or the users alone.
+    """
+    named = users.items() if isinstance(users, Mapping) else ((u, u) for u in users)
+    return {str(user): str(name) for user, name in named}
+
+
+def checked_link(address: str | None) -> str | None:
+    """Return an address that ``link`` gave, if it leads to a page.
+
+    :raises DefinitionError: it is of another kind, such as ``javascript:``.
+    """
+    if address is None or _LEADS_TO_PAGE.match(address):
+        return address
+    raise DefinitionError(
+        f"link returns an address of http or a path that begins with /, got {address!r}"
+    )
+
+
+_LEADS_TO_PAGE = re.compile(r"https?://|/(?![/\\])", re.IGNORECASE)
+
+
+def is_permission(name: str, answer: Any) -> bool:
+    """Return the answer of a function of the application: a permission, or none.
+
+    :param name: the option that the function was given as, for the error.
+    :raises DefinitionError: the answer is something else that is true, such as a
+        coroutine, a response, or Flask-Login's ``current_user``, which anonymous users
+        have too.
+    """
+    if answer and answer is not True:
+        raise DefinitionError(
+            f"{name} returns True or False, got {answer!r}; write bool(...) around it "
+            "if that is what is meant"
+        )
+    return bool(answer)

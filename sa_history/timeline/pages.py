@@ -1,0 +1,451 @@
+"""The pages of the timeline, each as HTML and as JSON."""
+
+from __future__ import annotations
+
+import datetime
+import hmac
+import secrets
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from sa_history.contexts.context import context
+from sa_history.exc import DefinitionError, HistoryError
+from sa_history.sql.readable_json import dumps
+from sa_history.timeline.addresses import Addresses, is_path
+from sa_history.timeline.chart import HEIGHT, WIDTH, Chart
+from sa_history.timeline.entries import Entry, changed
+from sa_history.timeline.export import HEADER, PART, as_csv, as_json_lines
+from sa_history.timeline.filters import ARGUMENTS, FilterForm, Filters, as_time
+from sa_history.timeline.options import (
+    TimelineOptions,
+    checked_link,
+    choices,
+    is_permission,
+)
+from sa_history.timeline.queries import SEARCHED, Found, Timeline
+from sa_history.timeline.rendering import render
+from sa_history.timeline.requests import JSON, PageRequest
+from sa_history.timeline.responses import (
+    BadRequest,
+    Conflict,
+    Forbidden,
+    MethodNotAllowed,
+    NotFound,
+    PageError,
+    PageResponse,
+    redirect,
+)
+from sa_history.util.postgresql import message_of
+
+TOKEN = "sa_history_token"
+"""The key of the token of forms in the user's session."""
+
+
+@dataclass(frozen=True, eq=False)
+class Visit:
+    """A request, and what its page is made of.
+
+    :param request: what is asked for.
+    :param timeline: reads the events.
+    """
+
+    request: PageRequest
+    timeline: Timeline
+
+    @property
+    def addresses(self) -> Addresses:
+        """The addresses of the other pages."""
+        return Addresses(self.request.root)
+
+    def form(self) -> FilterForm:
+        """Return the form of filters, as it is filled in."""
+        now = datetime.datetime.now(datetime.timezone.utc)
+        return FilterForm.of(self.request, self.timeline.trackings, now)
+
+
+@dataclass(frozen=True, eq=False)
+class Pages:
+    """The pages of a timeline.
+
+    :param options: what the application says about it.
+    """
+
+    options: TimelineOptions
+
+    def respond(
+        self, page: str, visit: Visit, arguments: Mapping[str, Any]
+    ) -> PageResponse:
+        """Return the answer to somebody who may see the pages.
+
+        :param page: the name of a page, as in ``ROUTES``.
+        :param arguments: the parts of the path.
+        """
+        try:
+            response: PageResponse = getattr(self, page)(visit, **arguments)
+        except PageError as error:
+            addresses = visit.addresses
+            back = ("Back to the history", addresses.events())
+            return error_page(error, visit.request, back)
+        return response
+
+    def events(self, visit: Visit) -> PageResponse:
+        """Show the newest events of all models."""
+        form = visit.form()
+        extra = {"form": form, "users": self._users(visit.request)}
+        if form.errors:
+            return _wrong_form("events", visit, extra)
+        return self._list("events", visit, form.filters, extra)
+
+    def chart(self, visit: Visit) -> PageResponse:
+        """Show how many changes each day and model has."""
+        form = visit.form()
+        extra = {"form": form, "users": self._users(visit.request)}
+        if form.errors:
+            return _wrong_form("chart", visit, extra)
+        chart = Chart.of(visit.timeline.counts(form.filters))
+        if visit.request.wants_json:
+            return PageResponse(dumps(_chart_as_json(chart)), content_type=JSON)
+        body = render(
+            "chart.html",
+            chart=chart,
+            width=WIDTH,
+            height=HEIGHT,
+            searched=SEARCHED,
+            address=visit.addresses,
+            timeline=visit.timeline,
+            **extra,
+        )
+        return PageResponse(body)
+
+    def csv(self, visit: Visit) -> PageResponse:
+        """Send the events that meet the filters as CSV."""
+        return self._export(visit, "csv", "text/csv; charset=utf-8", HEADER, as_csv)
+
+    def json_lines(self, visit: Visit) -> PageResponse:
+        """Send the events that meet the filters as a JSON object a line."""
+        return self._export(visit, "jsonl", "application/x-ndjson", "", as_json_lines)
+
+    def _export(
+        self,
+        visit: Visit,
+        suffix: str,
+        content_type: str,
+        header: str,
+        written: Callable[[Iterable[Entry]], str],
+    ) -> PageResponse:
+        form, request = visit.form(), visit.request
+        for name, message in form.errors.items():
+            raise BadRequest(f"{name}: {message}")
+        limit = self.options.export_limit
+        found = visit.timeline.keys(form.filters, request.cursor, limit + 1)
+        keys = found.keys[:limit]
+        last = keys[-1].pgh_id if len(found.keys) > limit else found.searched_to
+        # Who has the file only learns by its name that there are more.
+        name = f"history.{suffix}" if last is None else f"history-newest.{suffix}"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        if last is not None:
+            arguments = form.arguments(before=request.sign(last))
+            addresses = visit.addresses
+            make = addresses.csv if suffix == "csv" else addresses.json_lines
+            headers["Link"] = f'<{make(arguments)}>; rel="next"'
+
+        def part_of(keys: Sequence[Any]) -> Callable[[Session], str]:
+            def part(session: Session) -> str:
+                shown = visit.timeline.with_session(session)
+                found = shown.read(keys)
+                return written(self._entry(shown, event) for event in found)
+
+            return part
+
+        parts = [part_of(keys[n : n + PART]) for n in range(0, len(keys), PART)]
+        return PageResponse(header, 200, content_type, headers, parts=parts)
+
+    def _users(self, request: PageRequest) -> dict[str, str] | None:
+        """Return the users to choose from, None if they are typed."""
+        if self.options.users is None or request.wants_json:
+            return None
+        return choices(request.call(self.options.users))
+
+    def nothing(self, visit: Visit, path: str) -> PageResponse:
+        """Answer 404, but only to those who may see the pages."""
+        raise NotFound
+
+    def context(self, visit: Visit, context_id: uuid.UUID) -> PageResponse:
+        """Show all that was changed in a context."""
+        filters = Filters(context_id=context_id)
+        return self._list("context", visit, filters, {"context_id": context_id})
+
+    def transaction(self, visit: Visit, number: int) -> PageResponse:
+        """Show all that a transaction changed."""
+        filters = Filters(transaction=number)
+        return self._list("transaction", visit, filters, {"number": number})
+
+    def object(self, visit: Visit, table: str, key: str | None = None) -> PageResponse:
+        """Show one object's versions."""
+        given, shown = visit.request.arguments, visit.timeline
+        key = (given.get("key") or ("",))[0] if key is None else key
+        filters = Filters(table=shown.table(table), key=key)
+        extra: dict[str, Any] = {
+            "table": table,
+            "key": key,
+            "is_path": is_path(key),
+            "given_at": visit.request.argument("at"),
+            **dict.fromkeys(("at", "at_error", "state", "versions", "compared")),
+        }
+        chosen = _numbers(given.get("version", ()))
+        if len(chosen) == 2:
+            found = [
+                self._entry(shown, version)
+                for version in shown.versions(filters, sorted({*chosen}))
+            ]
+            if len(found) != len({*chosen}):
+                raise NotFound
+            extra["versions"] = [found[0], found[-1]]
+            extra["compared"] = changed(found[0], found[-1])
+        status = 200
+        if extra["given_at"] is not None:
+            try:
+                extra["at"] = as_time(extra["given_at"])
+            except BadRequest as error:
+                if visit.request.wants_json:
+                    raise
+                status, extra["at_error"] = error.status, error.message
+            else:
+                state = shown.at(filters, extra["at"])
+                extra["state"] = None if state is None else self._entry(shown, state)
+        return self._list("object", visit, filters, extra, status)
+
+    def restore(self, visit: Visit, table: str, event_id: int) -> PageResponse:
+        """Restore a row as it was in an event."""
+        request, shown = visit.request, visit.timeline
+        allow = self._check_form(request)
+        event = shown.event(table, event_id)
+        if not is_permission("authorize_restore", request.call(allow, event)):
+            raise Forbidden
+        tracking = shown.table(table)
+        hidden = shown.hidden.attributes(tracking)
+        key = None if shown.hidden.has_key(tracking) else shown.key_of(event)
+        # Now, since after an error the session reads nothing more.
+        values = [str(getattr(event, name, "")) for name in hidden]
+        try:
+            with context(shown.session, **{**request.context, "restored": event_id}):
+                shown.restore(event)
+        except DBAPIError as error:
+            raise Conflict(_refusal(error, values)) from error
+        except HistoryError as error:
+            raise BadRequest(str(error)) from error
+        addresses = visit.addresses
+        return redirect(
+            addresses.events() if key is None else addresses.object(table, key)
+        )
+
+    def _check_form(self, request: PageRequest) -> Any:
+        """Refuse what no form of the timeline has sent for its user.
+
+        :return: the option ``authorize_restore``.
+        """
+        if request.method != "POST":
+            raise MethodNotAllowed
+        allow = self.options.authorize_restore
+        if allow is None:
+            raise Forbidden
+        token = str(_session(request).get(TOKEN, ""))
+        given = request.form.get("token", "")
+        if not token or not hmac.compare_digest(token.encode(), given.encode()):
+            raise BadRequest(
+                "The form is too old; go back, load the page and try again."
+            )
+        return allow
+
+    def _list(
+        self,
+        page: str,
+        visit: Visit,
+        filters: Filters,
+        extra: Mapping[str, Any],
+        status: int = 200,
+    ) -> PageResponse:
+        shown, request = visit.timeline, visit.request
+        before, page_size = request.cursor, self.options.page_size
+        listed = shown.events(filters, before, page_size + 1)
+        found = listed.found[:page_size]
+        if not found and page != "events" and before is None:
+            raise NotFound
+        entries = [self._entry(shown, event) for event in found]
+        is_full = len(listed.found) > page_size
+        last = entries[-1].id if is_full else listed.searched_to
+        following = None
+        if last is not None:
+            following = _following(page, visit, last, extra)
+        if request.wants_json:
+            return _as_json(entries, following, extra)
+        link = self.options.link or _no_link
+        body = render(
+            f"{page}.html",
+            entries=entries,
+            following=following,
+            newest=None if before is None else _address(page, visit, {}, extra),
+            # The search has more to go through.
+            searched=None if is_full or last is None else SEARCHED,
+            timeline=shown,
+            can_restore=self.options.authorize_restore is not None,
+            token=self._token(request),
+            address=visit.addresses,
+            links={entry.id: checked_link(link(entry)) for entry in entries},
+            export_limit=self.options.export_limit,
+            **extra,
+        )
+        return PageResponse(body, status)
+
+    def _entry(self, shown: Timeline, found: Found) -> Entry:
+        tracking, row = found
+        hidden = shown.hidden.attributes(tracking)
+        return Entry.of(row, tracking, hidden, self.options.who)
+
+    def _token(self, request: PageRequest) -> str | None:
+        """Return the token of the user's forms."""
+        if self.options.authorize_restore is None:
+            return None
+        session = _session(request)
+        if TOKEN not in session:
+            session[TOKEN] = secrets.token_urlsafe(32)
+        return str(session[TOKEN])
+
+
+def turned_away(request: PageRequest) -> PageResponse:
+    """Return the answer to somebody who may not see the pages.
+
+    It is the same for all that may be asked for, whether it exists or not.
+    """
+    return _as_html(Forbidden(), request, ("Back to the application", request.home))
+
+
+def error_page(
+    error: PageError, request: PageRequest, back: tuple[str, str]
+) -> PageResponse:
+    """Return an error as an answer, of the kind that is asked for.
+
+    :param back: the text and the address of the link that leads away from it.
+    """
+    if not request.wants_json:
+        return _as_html(error, request, back)
+    body = dumps({"error": error.message})
+    return PageResponse(body, error.status, JSON, _headers_of(error), error)
+
+
+def _as_html(
+    error: PageError, request: PageRequest, back: tuple[str, str]
+) -> PageResponse:
+    body = render("error.html", error=error, back=back, address=Addresses(request.root))
+    headers = _headers_of(error)
+    return PageResponse(body, error.status, headers=headers, error=error)
+
+
+def _headers_of(error: PageError) -> dict[str, str]:
+    return {"Allow": "POST"} if isinstance(error, MethodNotAllowed) else {}
+
+
+def _as_json(
+    entries: Sequence[Entry], following: str | None, extra: Mapping[str, Any]
+) -> PageResponse:
+    answer: dict[str, Any] = {
+        "events": [entry.as_json() for entry in entries],
+        "next": following,
+    }
+    if extra.get("at") is not None:
+        state = extra["state"]
+        answer["state"] = None if state is None else state.as_json()
+    if extra.get("compared") is not None:
+        answer["compared"] = extra["compared"]
+    return PageResponse(dumps(answer), content_type=JSON)
+
+
+def _chart_as_json(chart: Chart | None) -> dict[str, Any]:
+    if chart is None:
+        return {"days": [], "is_whole": True}
+    days = [
+        {"day": bar.day.isoformat(), "model": row.model, "events": bar.events}
+        for row in chart.rows
+        for bar in row.bars
+    ]
+    return {"days": days, "is_whole": chart.is_whole}
+
+
+def _wrong_form(page: str, visit: Visit, extra: Mapping[str, Any]) -> PageResponse:
+    """Return the page with the form of filters, and what is wrong in it."""
+    form: FilterForm = extra["form"]
+    if visit.request.wants_json:
+        body = dumps({"error": "; ".join(form.errors.values()), "fields": form.errors})
+        return PageResponse(body, form.status, JSON)
+    body = render(
+        "wrong_form.html",
+        page=page,
+        address=visit.addresses,
+        timeline=visit.timeline,
+        **extra,
+    )
+    return PageResponse(body, form.status)
+
+
+def _no_link(entry: Entry) -> None:
+    """Return no address, as the application gives none."""
+
+
+def _following(page: str, visit: Visit, last: int, extra: Mapping[str, Any]) -> str:
+    """Return the address of the next page."""
+    return _address(page, visit, {"before": [visit.request.sign(last)]}, extra)
+
+
+def _address(
+    page: str,
+    visit: Visit,
+    arguments: Mapping[str, Sequence[str]],
+    extra: Mapping[str, Any],
+) -> str:
+    """Return the address of a part of the same list, with the arguments that it knows.
+
+    :param arguments: those of the part.
+    """
+    addresses, given = visit.addresses, {**arguments}
+    known = {"events": ARGUMENTS, "object": ("version", "at")}.get(page, ())
+    for name in known:
+        values = visit.request.arguments.get(name, ())
+        if any(values):
+            given[name] = values
+    if page == "object":
+        return addresses.object(extra["table"], extra["key"], given)
+    if page == "context":
+        return addresses.context(extra["context_id"], given)
+    if page == "transaction":
+        return addresses.transaction(extra["number"], given)
+    return addresses.events(given)
+
+
+def _session(request: PageRequest) -> Any:
+    if request.session is None:
+        raise DefinitionError(
+            "authorize_restore needs sessions, for the token of its forms; add a "
+            "middleware for them, such as Starlette's SessionMiddleware"
+        )
+    return request.session
+
+
+def _numbers(texts: Sequence[str]) -> list[int]:
+    """Return the texts that are numbers of events."""
+    return [int(t) for t in texts if t.isascii() and t.isdigit() and len(t) < 20]
+
+
+def _refusal(error: DBAPIError, hidden: Sequence[str]) -> str:
+    """Return the database's message, without details, which have values of the row.
+
+    :param hidden: values that may not be shown; a trigger can say them.
+    """
+    said = message_of(error.orig)
+    if said is None or any(value in said for value in hidden):
+        said = type(error.orig).__name__
+    return f"The database refused it: {said}"

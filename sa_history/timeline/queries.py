@@ -1,0 +1,401 @@
+"""What the timeline asks the database: two statements for a list."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Date,
+    Integer,
+    Interval,
+    MetaData,
+    bindparam,
+    column,
+    func,
+    inspect,
+    literal_column,
+    select,
+    union_all,
+)
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.exc import DataError, DBAPIError
+from sqlalchemy.orm import Session, defer
+
+from sa_history.capture.trackers import full_row_labels
+from sa_history.install.expected import trackings_in
+from sa_history.query.aggregate import COLUMNS, AggregateEvent, aggregate
+from sa_history.query.details import numbered
+from sa_history.query.pages import CriteriaOf, PageReader
+from sa_history.query.sources import EventSource
+from sa_history.sql.column_types import holds_json
+from sa_history.timeline.entries import Hidden
+from sa_history.timeline.filters import Filters, has_text, tracking_of
+from sa_history.timeline.responses import NotFound, TookTooLong
+from sa_history.tracking.completeness import full_row_events
+from sa_history.tracking.event_class import Event, map_events
+from sa_history.tracking.registry import Tracking
+from sa_history.tracking.restore import restore_row
+from sa_history.util.postgresql import sqlstate_of
+
+Found: TypeAlias = tuple[Tracking, Any]
+"""Whose event it is, and a row of AggregateEvent."""
+
+SEARCHED = 10_000
+"""How many events a text is looked for in, and how many the chart counts."""
+
+TIME_LIMIT = 10_000
+"""How many milliseconds a statement may take that goes through so many events."""
+
+_COLUMNS = [*COLUMNS, column("source")]
+_NEWEST_FIRST = [AggregateEvent.pgh_id.desc()]
+
+
+@dataclass(frozen=True)
+class EventList:
+    """Events, newest first.
+
+    :param found: the events.
+    :param searched_to: the number of the oldest event that a text was looked for in,
+        if there may be older ones.
+    """
+
+    found: list[Found]
+    searched_to: int | None
+
+
+@dataclass(frozen=True)
+class KeyList:
+    """The numbers and sources of events, newest first.
+
+    :param keys: what :meth:`Timeline.read` takes.
+    :param searched_to: as ``EventList`` has it.
+    """
+
+    keys: list[Any]
+    searched_to: int | None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many events there are.
+
+    :param counted: the number of events of each day, in UTC, and model.
+    :param oldest: the number of the oldest event that is counted, if there may be
+        older ones.
+    """
+
+    counted: list[tuple[datetime.date, Tracking, int]]
+    oldest: int | None
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    """Raise errors of the database as those of a page, where they are foreseen."""
+    try:
+        yield
+    except DBAPIError as error:
+        code = sqlstate_of(error.orig) or ""
+        # A key, or a number, that the column cannot hold; asyncpg has no DataError.
+        if isinstance(error, DataError) or code.startswith("22"):
+            raise NotFound from error
+        if code == _QUERY_CANCELED:
+            raise TookTooLong from error
+        raise
+
+
+_QUERY_CANCELED = "57014"
+"""https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+
+
+def _counted(
+    source: int, tracking: Tracking, criteria: Iterable[ColumnElement[bool]]
+) -> Any:
+    """Return the SELECT of the number of a table's events on each day."""
+    created_at = tracking.event_table.c.pgh_created_at
+    day = sql_cast(func.timezone("UTC", created_at), Date)
+    days = select(day.label("day")).where(*criteria).subquery()
+    number = literal_column(str(source), Integer).label("source")
+    events = func.count().label("events")
+    return select(number, days.c.day, events).group_by(days.c.day)
+
+
+class Timeline:
+    """The events of a MetaData, read through one session.
+
+    :param session: the session, which whoever made it closes.
+    :param metadata: the models.
+    :param hidden: the columns that are never shown. Where a key is hidden no row is
+        found by its key, since that would tell whether a guess is right.
+    """
+
+    def __init__(self, session: Session, metadata: MetaData, hidden: Hidden) -> None:
+        self.session = session
+        self.metadata = metadata
+        self.hidden = hidden
+        self.trackings = trackings_in(metadata)
+
+    @property
+    def choices(self) -> list[tuple[str, str]]:
+        """The event tables, with what their models are called."""
+        return [(t.event_table.fullname, t.subject) for t in self.trackings]
+
+    @property
+    def labels(self) -> list[tuple[str, str]]:
+        """The labels of all trackers, each with itself as its name."""
+        labels = sorted({t.event_label for t in self._trackers()})
+        return [(label, label) for label in labels]
+
+    def _trackers(self) -> Iterator[Any]:
+        for tracking in self.trackings:
+            yield from tracking.trackers
+
+    def table(self, name: str) -> Tracking:
+        """Return the tracking with an event table.
+
+        :raises NotFound: there is none.
+        """
+        return tracking_of(self.trackings, name)
+
+    def with_session(self, session: Session) -> Timeline:
+        """Return the same events, read through another session."""
+        return Timeline(session, self.metadata, self.hidden)
+
+    def events(self, filters: Filters, before: int | None, limit: int) -> EventList:
+        """Return the newest events.
+
+        :param before: the number of an event, to show those with smaller numbers.
+        :param limit: the greatest number of events.
+        """
+        with _errors():
+            reader, oldest = self._newest(filters, before, limit)
+            rows = [] if reader is None else reader.read(self.session)
+            return EventList(self._found(rows), oldest)
+
+    def keys(self, filters: Filters, before: int | None, limit: int) -> KeyList:
+        """Return what :meth:`read` takes for the newest events.
+
+        :param before: the number of an event, for those with smaller numbers.
+        :param limit: the greatest number of events.
+        """
+        self._limit_time()
+        with _errors():
+            reader, oldest = self._newest(filters, before, limit)
+            return KeyList([] if reader is None else reader.keys(self.session), oldest)
+
+    def read(self, keys: Sequence[Any]) -> list[Found]:
+        """Return events.
+
+        :param keys: some of the keys of a list, in their order.
+        """
+        reader = self._reader(self.trackings, lambda _: (), None)
+        return self._found(reader.rows(self.session, keys))
+
+    def counts(self, filters: Filters) -> Counts:
+        """Return how many events each day and model has, of the newest ones."""
+        self._limit_time()
+        shown = self._shown(filters)
+        if not shown:
+            return Counts([], None)
+        with _errors():
+            newest = self._reader(shown, filters.criteria, SEARCHED)
+            found = newest.keys(self.session)
+            oldest = found[-1].pgh_id if len(found) == SEARCHED else None
+            matching = self._matching(filters, None, oldest)
+            statement = union_all(
+                *(
+                    _counted(number, tracking, matching(EventSource(tracking, None)))
+                    for number, tracking in numbered(shown)
+                )
+            )
+            rows = self.session.execute(statement).all()
+        of_source = dict(numbered(shown))
+        return Counts(
+            [(row.day, of_source[row.source], row.events) for row in rows], oldest
+        )
+
+    def _newest(
+        self, filters: Filters, before: int | None, limit: int
+    ) -> tuple[PageReader | None, int | None]:
+        """Return what reads the newest events, and the number of the last one searched.
+
+        A text is looked for in some of the newest events only, as there is no index
+        of it. The number is None if these are all.
+        """
+        shown = self._shown(filters)
+        if not shown:
+            return None, None
+        if filters.text is None:
+            return self._kept_reader(shown, filters, before, limit), None
+        self._limit_time()
+        others = replace(filters, text=None)
+        newest = self._kept_reader(shown, others, before, SEARCHED)
+        found = newest.keys(self.session)
+        oldest = found[-1].pgh_id if len(found) == SEARCHED else None
+        matching = self._matching(filters, before, oldest)
+        return self._reader(shown, matching, limit), oldest
+
+    def _kept_reader(
+        self,
+        shown: Sequence[Tracking],
+        filters: Filters,
+        before: int | None,
+        limit: int,
+    ) -> PageReader:
+        """Return what reads the newest events by statements that are kept."""
+        bound = filters.bound()
+
+        def criteria(source: EventSource) -> Iterator[ColumnElement[bool]]:
+            yield from bound.criteria(source)
+            if before is not None:
+                number = bindparam("page_before", type_=BigInteger)
+                yield source.tracking.event_table.c.pgh_id < number
+
+        values = {"page_before": before} if before is not None else {}
+        shape = filters.shape()
+        return PageReader(
+            sources=[EventSource(tracking, None) for tracking in shown],
+            criteria=criteria,
+            order=_NEWEST_FIRST,
+            limit=limit,
+            columns=_COLUMNS,
+            values={**filters.values(), **values},
+            shape=None if shape is None else (*values, *shape),
+            finds_contexts=filters.user is not None or filters.context is not None,
+        )
+
+    def _matching(
+        self, filters: Filters, before: int | None, oldest: int | None
+    ) -> CriteriaOf:
+        """Return the criteria for events that have the text of a filter.
+
+        :param before: the number that the events' numbers are smaller than.
+        :param oldest: the smallest number that they may have.
+        """
+
+        def criteria(source: EventSource) -> Iterator[ColumnElement[bool]]:
+            number = source.tracking.event_table.c.pgh_id
+            yield from filters.criteria(source)
+            if before is not None:
+                yield number < before
+            if oldest is not None:
+                yield number >= oldest
+            if filters.text is not None:
+                hidden = self.hidden.attributes(source.tracking)
+                yield has_text(source.tracking, hidden, filters.text)
+
+        return criteria
+
+    def _limit_time(self) -> None:
+        """Have the server end statements that take too long, in this transaction.
+
+        Unless it ends them earlier, or the session is in autocommit.
+        """
+        name = "statement_timeout"
+        # PostgreSQL writes it as 10s or 1min, which are intervals as well.
+        present = sql_cast(func.current_setting(name), Interval)
+        shortest, longest = (
+            datetime.timedelta(milliseconds=number) for number in (1, TIME_LIMIT)
+        )
+        self.session.execute(
+            select(func.set_config(name, str(TIME_LIMIT), True)).where(
+                ~present.between(shortest, longest)
+            )
+        )
+
+    def versions(self, filters: Filters, numbers: Sequence[int]) -> list[Found]:
+        """Return some versions of a row, oldest first."""
+
+        def criteria(source: EventSource) -> Iterator[ColumnElement[bool]]:
+            yield from filters.criteria(source)
+            yield source.tracking.event_table.c.pgh_id.in_(numbers)
+
+        return self._rows(filters, criteria, len(numbers))[::-1]
+
+    def at(self, filters: Filters, moment: datetime.datetime) -> Found | None:
+        """Return the version that a row had at a moment, or None if it had none."""
+
+        def criteria(source: EventSource) -> Iterator[ColumnElement[bool]]:
+            events = source.tracking.event_table
+            yield from filters.criteria(source)
+            yield events.c.pgh_created_at <= moment
+            tracking = source.tracking
+            # A note does not tell the whole row.
+            if full_row_labels(tracking.trackers, tracking.tracked_columns):
+                yield from full_row_events(tracking, events)
+
+        rows = self._rows(filters, criteria, 1)
+        return rows[0] if rows else None
+
+    def _rows(self, filters: Filters, criteria: CriteriaOf, limit: int) -> list[Found]:
+        """Return the newest events that meet criteria."""
+        shown = self._shown(filters)
+        if not shown:
+            return []
+        with _errors():
+            reader = self._reader(shown, criteria, limit)
+            return self._found(reader.read(self.session))
+
+    def _reader(
+        self, shown: Sequence[Tracking], criteria: CriteriaOf, limit: int | None
+    ) -> PageReader:
+        return PageReader(
+            sources=[EventSource(tracking, None) for tracking in shown],
+            criteria=criteria,
+            order=_NEWEST_FIRST,
+            limit=limit,
+            columns=_COLUMNS,
+            values={},
+            shape=None,
+        )
+
+    def _shown(self, filters: Filters) -> list[Tracking]:
+        """Return the trackings whose events can meet the filters."""
+        shown = self.trackings if filters.table is None else [filters.table]
+        if filters.key is not None:
+            return [t for t in shown if not self.hidden.has_key(t)]
+        return [*shown]
+
+    def _found(self, rows: Sequence[Any]) -> list[Found]:
+        of_source = dict(numbered(self.trackings))
+        return [(of_source[row.source], row) for row in rows]
+
+    def event(self, table: str, number: int) -> Event:
+        """Return an event.
+
+        :raises NotFound: there is none.
+        """
+        event_class = map_events(self.table(table))
+        with _errors():
+            # What Python may not be able to read; to restore it, it need not.
+            unread = [
+                defer(getattr(event_class, attribute.key))
+                for attribute in inspect(event_class).column_attrs
+                if holds_json(attribute.columns[0].type)
+            ]
+            event = self.session.get(event_class, number, options=unread)
+        if event is None:
+            raise NotFound
+        return event
+
+    def restore(self, event: Event) -> None:
+        """Write the values of an event into its row, and commit."""
+        restore_row(self.session, event, None)
+        self.session.commit()
+
+    def key_of(self, event: Event) -> str:
+        """Return the key of an event's row as text, as a list shows it."""
+        tracking = next(t for t in self.trackings if isinstance(event, t.event_class))
+        events = tracking.event_table
+        statement = aggregate(
+            [EventSource(tracking, [events.c.pgh_id == event.pgh_id])],
+            lambda _: (),
+            [AggregateEvent.pgh_id],
+            1,
+        )
+        return str(self.session.execute(statement).one().pgh_obj_id)
