@@ -47,7 +47,7 @@ def create_objects(
             statements.append(CreateWithComment(definition))
         else:
             statements += [definition.create(), SetComment(definition)]
-    _execute(connection, statements, memo)
+    execute_statements(connection, statements, memo)
 
 
 def drop_objects(
@@ -59,16 +59,21 @@ def drop_objects(
 
     :param memo: the memo of the run that drops them; None outside of any.
     """
-    _execute(connection, [definition.drop() for definition in objects], memo)
+    execute_statements(connection, [definition.drop() for definition in objects], memo)
 
 
 _CURRENT_SCHEMA = "sa_history_current_schema"
 
 
-def _execute(
-    connection: Connection, statements: list[Fragment], memo: dict[str, Any] | None
+def execute_statements(
+    connection: Connection,
+    statements: list[Fragment],
+    memo: dict[str, Any] | None = None,
 ) -> None:
-    """Execute statements, all in one round trip if the driver can do so."""
+    """Execute statements, all in one round trip if the driver can do so.
+
+    :param memo: the memo of the run that executes them; None outside of any.
+    """
     if not statements:
         return
     memo = {} if memo is None else memo

@@ -1,0 +1,101 @@
+"""Partitions of event tables and of contexts in a revision.
+
+The first partition is created with its table. The others are made and removed by
+``sa-history partitions``, so they are no difference between models and database.
+"""
+
+from __future__ import annotations
+
+from alembic.operations import ops
+from sqlalchemy import Connection, MetaData
+
+from sa_history.alembic.operations import HistoryOp
+from sa_history.ddl.fingerprint import SetComment
+from sa_history.ddl.partitions import (
+    drop_trigger_of_partitions,
+    read_range_partitions,
+)
+from sa_history.install.expected import trackings_in
+from sa_history.sql.compose import Qualified, SchemaNames
+from sa_history.tracking.registry import history_of
+
+
+def leave_partitions_alone(
+    connection: Connection,
+    upgrade_ops: ops.UpgradeOps,
+    metadatas: list[MetaData],
+    schemas: SchemaNames,
+) -> None:
+    """Take out the operations on partitions, which Alembic sees as tables.
+
+    :param upgrade_ops: the operations of the revision, which are changed in place.
+    :param schemas: gives the name in the database of a schema of the models.
+    """
+    parents = {
+        Qualified(schemas(table.schema), table.name)
+        for metadata in metadatas
+        for history in [history_of(metadata)]
+        if history is not None
+        for table in (
+            history.shared.context_table,
+            *(tracking.event_table for tracking in trackings_in(metadata)),
+        )
+    }
+    in_database = read_range_partitions(
+        connection, sorted({str(parent.schema) for parent in parents})
+    )
+    partitions = {
+        partition.name
+        for parent in parents
+        for partition in in_database.get(parent, ())
+    }
+    upgrade_ops.ops[:] = [
+        operation
+        for operation in upgrade_ops.ops
+        if _table_of(operation, schemas) not in partitions
+    ]
+
+
+def _table_of(operation: object, schemas: SchemaNames) -> Qualified:
+    schema = getattr(operation, "schema", None)
+    return Qualified(schemas(schema), getattr(operation, "table_name", ""))
+
+
+def first_partitions(
+    upgrade_ops: ops.UpgradeOps, metadatas: list[MetaData], schemas: SchemaNames
+) -> list[HistoryOp]:
+    """Return the operations that create the first partitions of new event tables.
+
+    They come after those that create functions, one of which the triggers call.
+
+    :param upgrade_ops: the operations of the revision.
+    :param schemas: gives the name in the database of a schema of the models.
+    """
+    created = {
+        (operation.schema, operation.table_name)
+        for operation in upgrade_ops.ops
+        if isinstance(operation, ops.CreateTableOp)
+    }
+    operations = []
+    for tracking in (t for metadata in metadatas for t in trackings_in(metadata)):
+        table, partitioning = tracking.event_table, tracking.partitioning()
+        if partitioning is None or (table.schema, table.name) not in created:
+            continue
+        statements, guards = partitioning.first()
+        undo = []
+        for guard in guards:
+            statements += [guard.create(replace=False), SetComment(guard)]
+            # Of all partitions, since it calls a function that goes before the table.
+            name = partitioning.partitioned.name
+            undo.append(drop_trigger_of_partitions(name, guard.name))
+        operations.append(
+            HistoryOp(
+                f"create the first partition of {table.fullname}",
+                [statement.render(schemas) for statement in statements],
+                (
+                    f"let the partitions of {table.fullname} go with it",
+                    [statement.render(schemas) for statement in undo],
+                ),
+            )
+        )
+    return operations
