@@ -254,6 +254,8 @@ class Repartition:
         )
 
     def _give_rows_to_first(self) -> None:
+        if self._own().kind == "p":
+            return  # another run was faster
         name, first = self.table.name, self.first
         old = read_properties(self.connection, name)
         self._execute(
@@ -325,6 +327,8 @@ class Repartition:
                 self.report(f"the rows of {_shown(partition.name)} are copied")
 
     def _give_rows_back(self) -> None:
+        if self._own().kind != "p":
+            return  # another run was faster
         name = self.table.name
         old = read_properties(self.connection, name)
         partitions = self._partitions()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from sqlalchemy import URL, Column, Engine, Integer, MetaData, Table, inspect
 
 from sa_history import AfterDelete, Snapshot, track
+from sa_history.exc import InstallError
 from tests.migrations.models import migrate, run, scalars
 
 
@@ -58,3 +60,47 @@ def test_a_downgrade_drops_them_with_their_table(
     assert inspect(pg_engine).get_table_names() == ["alembic_version"]
     migrations.upgrade("head")
     assert migrations.check() == []
+
+
+@pytest.mark.parametrize("schema", [None, "Audit"])
+def test_partition_by_that_is_added_or_taken_away_moves_the_events(
+    schema: str | None, migrations: Any, pg_engine: Engine
+) -> None:
+    name = "post_event"
+    if schema is not None:
+        run(pg_engine, f'CREATE SCHEMA "{schema}"')
+        name = f'"{schema}".post_event'
+    query = f"SELECT id FROM {name} ORDER BY pgh_id"
+    plain, partitioned = _models(schema=schema), _models(schema=schema, partition_by=7)
+    migrate(migrations, plain)
+    run(pg_engine, "INSERT INTO post VALUES (1), (2)")
+
+    written = migrate(migrations, partitioned)
+    assert written.count("with op.get_context().autocommit_block():\n") == 2
+    upgrade, _, downgrade = written.partition("def downgrade")
+    assert "op.history_partition(\n" in upgrade
+    assert "op.history_unpartition(\n" in downgrade
+    assert migrations.check() == []
+    run(pg_engine, "INSERT INTO post VALUES (3)")
+    assert scalars(pg_engine, query) == [1, 2, 3]
+
+    migrations.downgrade()
+    assert scalars(
+        pg_engine, f"SELECT relkind FROM pg_class WHERE oid = '{name}'::regclass"
+    ) == ["r"]
+    run(pg_engine, "DELETE FROM post WHERE id = 3")
+    migrations.upgrade()
+    assert migrations.check() == []
+
+    assert "op.history_unpartition(\n" in migrate(migrations, plain)
+    assert migrations.check() == []
+    assert scalars(pg_engine, query) == [1, 2, 3, 3]
+
+
+def test_a_revision_that_moves_events_cannot_be_written_as_sql(
+    migrations: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    migrate(migrations, _models())
+    migrate(migrations, _models(partition_by="month"))
+    with pytest.raises(InstallError, match="post_event is to be repartitioned depends"):
+        migrations.sql(capsys)
