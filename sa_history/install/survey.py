@@ -26,8 +26,8 @@ from sa_history.ddl.catalog import (
     read_partitions,
     read_schemas,
 )
-from sa_history.ddl.elements import DEFAULT_SCHEMA, Statement
-from sa_history.ddl.execution import connection_of, current_schema
+from sa_history.ddl.elements import Statement
+from sa_history.ddl.execution import connection_of, schema_names
 from sa_history.ddl.fingerprint import PREFIX
 from sa_history.ddl.foreign_keys import may_update_and_delete
 from sa_history.definition.columns import kind_of_generated
@@ -76,10 +76,7 @@ class Survey:
     ) -> None:
         self._connection = connection
         self._metadatas = metadatas
-        default = current_schema(connection) or DEFAULT_SCHEMA
-        options = connection.get_execution_options()
-        translate = options.get("schema_translate_map") or {}
-        self.schemas: SchemaNames = lambda s: translate.get(s, s) or default
+        self.schemas: SchemaNames = schema_names(connection)
         self.expected = self._expected_objects()
         histories = filter(None, map(history_of, metadatas))
         self._contexts = {history.shared.context_table for history in histories}
@@ -416,7 +413,7 @@ def open_survey(
     :raises InstallError: there are no models, or none with objects; the connection's
         transaction cannot see what others install, or the database refuses something.
     """
-    metadatas = [_metadata(model) for model in models]
+    metadatas = [metadata_of(model) for model in models]
     if not metadatas:
         raise InstallError("no models; give a declarative base, or a MetaData")
     try:
@@ -477,7 +474,11 @@ def explained(error: DBAPIError) -> str:
     return said
 
 
-def _metadata(model: Any) -> MetaData:
+def metadata_of(model: Any) -> MetaData:
+    """Return the MetaData of a declarative base, or the one given.
+
+    :raises InstallError: it is neither.
+    """
     metadata = getattr(model, "metadata", model)
     if not isinstance(metadata, MetaData):
         raise InstallError(f"models are declarative bases or MetaData, got {model!r}")

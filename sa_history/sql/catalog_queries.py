@@ -141,7 +141,8 @@ SELECT n.nspname AS schema, c.relname AS name,
   (
     regexp_match(pg_get_constraintdef(k.oid), '<= ''([^'']+)''::timestamp with')
   )[1]::timestamptz AS until,
-  p.relowner <> c.relowner AS has_other_owner,
+  CASE WHEN p.relowner <> c.relowner THEN pg_get_userbyid(c.relowner)::text END
+    AS owner,
   ARRAY(
     SELECT DISTINCT r.rolname::text
     FROM aclexplode(p.relacl) AS x
