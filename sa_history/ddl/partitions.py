@@ -84,7 +84,7 @@ class RangePartition:
     @property
     def is_closed(self) -> bool:
         """True if no more rows come, and the times of its rows are known."""
-        return bool(self.is_validated)
+        return bool(self.is_validated) and None not in (self.since, self.until)
 
     @property
     def is_going(self) -> bool:

@@ -75,6 +75,7 @@ def check(bind: Engine | Connection, *models: Models) -> list[Finding]:
             *found,
             *survey.bypassed(),
             *survey.unordered(),
+            *survey.partition_findings(),
         ]
 
 

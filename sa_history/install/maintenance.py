@@ -11,7 +11,7 @@ import datetime
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from sqlalchemy import (
     BigInteger,
@@ -19,15 +19,12 @@ from sqlalchemy import (
     Delete,
     Engine,
     MetaData,
-    TableClause,
     bindparam,
     cast,
-    column,
     delete,
     func,
     insert,
     select,
-    table,
     text,
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -44,6 +41,7 @@ from sa_history.ddl.elements import PGTrigger, Statement
 from sa_history.ddl.execution import begin, create_objects, schema_names
 from sa_history.ddl.partitions import (
     REMOVED,
+    TIME_CHECK,
     RangePartition,
     change_owner,
     comment_on_table,
@@ -57,11 +55,15 @@ from sa_history.exc import InstallError
 from sa_history.install.drift import dotted, in_database
 from sa_history.install.expected import trackings_in
 from sa_history.install.partition_plan import (
-    Usage,
     is_full,
     keep_since,
     planned_cut,
     removable,
+)
+from sa_history.install.partition_state import (
+    PartitionState,
+    sorted_out,
+    time_in_database,
 )
 from sa_history.query.as_of_rows import PointInTime, last_events
 from sa_history.query.removed_events import read_horizon
@@ -200,20 +202,17 @@ class _TableMaintenance:
     postponed: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Find out how the schemas are called."""
+        """Find out how the tables are called."""
         self.schemas = schema_names(self.connection)
-        shared = self.tracking.history.shared
-        partitioned = self.partitioning.partitioned
-        name = in_database(partitioned.name, self.schemas)
-        self.table = replace(partitioned, name=name)
+        self.state = PartitionState(self.tracking, self.partitioning, self.schemas)
+        self.table = self.state.table
         self.kept = in_database(self.partitioning.kept, self.schemas)
-        self.sequence = in_database(shared.pg_sequence().name, self.schemas)
         self.event_table = self.tracking.event_table
 
     def run(self, dry_run: bool) -> PartitionReport:
         """Do one step after the other, and return the report."""
         name = dotted(self.table.name)
-        if self._partitions() is None:
+        if self.state.partitions(self.connection) is None:
             raise InstallError(
                 f"{name} is no partitioned table in the database; create it by a "
                 "migration or create_all(), or convert it"
@@ -229,7 +228,7 @@ class _TableMaintenance:
             name,
             tuple(self.done),
             tuple(self.postponed),
-            tuple(self._partitions() or ()),
+            tuple(self.state.partitions(self.connection) or ()),
         )
 
     def _try(self, step: _Step) -> None:
@@ -251,82 +250,37 @@ class _TableMaintenance:
 
     # What there is to do.
 
-    def _partitions(self) -> list[RangePartition] | None:
-        schema = str(self.table.name.schema)
-        return read_range_partitions(self.connection, [schema]).get(self.table.name)
-
     def _steps(self) -> list[_Step]:
-        found = self._partitions() or []
-        next_id = self._next_id(self.connection)
-        kept = [p for p in found if _is_of_kept(p)]
-        used = [p for p in found if p not in kept and not p.is_default]
+        found = self.state.partitions(self.connection) or []
+        next_id = self.state.next_id(self.connection)
+        kept, used = sorted_out(found)
+        # PostgreSQL detaches one at a time, and an interrupted one has to be finished.
+        going = sorted(
+            (p for p in used if p.is_going), key=lambda p: not p.is_detaching
+        )
         steps = [
             *map(self._drop, self._left_over()),
-            *map(self._detach, (p for p in used if p.is_going)),
+            *map(self._detach, going[:1]),
         ]
         used = [p for p in used if not p.is_going]
-        steps += self._mend([*kept, *used])
-        usage = self._usage(used, next_id)
+        steps += self._mend(kept, used, next_id)
+        usage = self.state.usage(self.connection, used, self._now())
         cut = planned_cut(usage, self.partitioning.partition_by) if usage else None
         if usage is not None and cut is not None:
-            going = usage.following if cut.partition is usage.partition else ()
-            steps.append(self._cut(cut.partition, going, cut.upper))
+            empty = usage.following if cut.partition is usage.partition else ()
+            steps.append(self._cut(cut.partition, empty, cut.upper))
         steps += [
             self._close(partition)
             for partition in used
             if is_full(partition, next_id) and not partition.is_closed
         ]
-        if self.settings.keep is not None:
+        if self.settings.keep is not None and not going:
             since = keep_since(self.settings.keep, self._now())
-            steps += [self._remove(p, used) for p in removable(used, since, next_id)]
+            steps += map(self._remove, removable(used, since, next_id))
         return steps
 
     def _now(self) -> datetime.datetime:
-        if self.settings.now is not None:
-            return self.settings.now
-        now: datetime.datetime = self.connection.execute(
-            select(func.clock_timestamp())
-        ).scalar_one()
-        return now
-
-    def _next_id(self, connection: Connection) -> int:
-        """Return the number that the sequence gives next."""
-        sequence = table(
-            self.sequence.name,
-            column("last_value", BigInteger),
-            column("is_called"),
-            schema=self.sequence.schema,
-        )
-        last, is_called = connection.execute(select(sequence)).one()
-        return int(last) + bool(is_called)
-
-    def _usage(self, used: list[RangePartition], next_id: int) -> Usage | None:
-        current = [p for p in used if (p.lower or FIRST_ID) <= next_id]
-        if not current or is_full(current[-1], next_id):
-            return None
-        partition = current[-1]
-        events = self._rows_of(partition.name)
-        first = self.connection.execute(
-            select(events.c.pgh_id, events.c.pgh_created_at)
-            .order_by(events.c.pgh_id)
-            .limit(1)
-        ).first()
-        by_number = isinstance(self.partitioning.partition_by, int)
-        count = select(func.count()).select_from(events)
-        return Usage(
-            partition,
-            used[len(current) :],
-            next_id,
-            self._now(),
-            None if first is None else first.pgh_id,
-            None if first is None else first.pgh_created_at,
-            self.connection.execute(count).scalar_one() if by_number else None,
-        )
-
-    def _rows_of(self, partition: Qualified) -> TableClause:
-        """Return a partition as a table of SQLAlchemy."""
-        columns = [column(c.name, c.type) for c in self.event_table.columns]
-        return table(partition.name, *columns, schema=partition.schema)
+        return self.settings.now or time_in_database(self.connection)
 
     def _left_over(self) -> list[Qualified]:
         """Return partitions that are detached, and not yet dropped."""
@@ -347,11 +301,19 @@ class _TableMaintenance:
     def _transaction(self) -> Iterator[Connection]:
         with begin(self.settings.engine) as connection:
             wait_for_turn(connection)
-            timeout = func.set_config(
-                "lock_timeout", str(self.settings.lock_timeout), True
-            )
-            connection.execute(select(timeout))
+            self._set_lock_timeout(connection, self.settings.lock_timeout, True)
             yield connection
+
+    def _set_lock_timeout(
+        self, connection: Connection, timeout: object, is_local: bool
+    ) -> None:
+        """Set how long statements wait for locks.
+
+        :param timeout: a number of milliseconds, or text as the setting has it.
+        :param is_local: True for the rest of the transaction only.
+        """
+        setting = func.set_config("lock_timeout", str(timeout), is_local)
+        connection.execute(select(setting))
 
     def _execute(self, connection: Connection, *statements: Fragment) -> None:
         for statement in statements:
@@ -362,7 +324,32 @@ class _TableMaintenance:
         parts = (Raw("LOCK TABLE "), self.table.name, Raw(f" IN {mode} MODE"))
         self._execute(connection, Joined(parts))
 
-    def _mend(self, partitions: list[RangePartition]) -> Iterator[_Step]:
+    def _mend(
+        self, kept: list[RangePartition], used: list[RangePartition], next_id: int
+    ) -> Iterator[_Step]:
+        """Yield the steps that make partitions as they have to be."""
+        if (used and used[-1].upper is not None) or not used:
+            yield self._create_tail((used[-1].upper if used else None) or FIRST_ID)
+        for partition in used:
+            if partition.is_validated is not None and not is_full(partition, next_id):
+                # It would refuse the events that come.
+                name = partition.name
+                what = f"drop constraint {TIME_CHECK} of {dotted(name)}"
+                yield self._statement(what, drop_time_check(name))
+        yield from self._protect([*kept, *used])
+
+    def _create_tail(self, lower: int) -> _Step:
+        def run() -> None:
+            with self._transaction() as connection:
+                tail = in_database(self.partitioning.name(lower), self.schemas)
+                self._execute(connection, self.table.create(tail, lower, None))
+                self._adopt(connection, tail)
+
+        name = dotted(self.table.name)
+        what = f"create the last partition of {name}, from event {lower}"
+        return _Step((what,), what, run)
+
+    def _protect(self, partitions: list[RangePartition]) -> Iterator[_Step]:
         """Yield the steps that give partitions their triggers, and no other rights."""
         triggers = read_catalog(
             self.connection, [str(self.table.name.schema)], definitions=False
@@ -404,14 +391,14 @@ class _TableMaintenance:
         return _Step((what,), what, run)
 
     def _cut(
-        self, partition: RangePartition, going: Sequence[RangePartition], upper: int
+        self, partition: RangePartition, empty: Sequence[RangePartition], upper: int
     ) -> _Step:
         """Return the step that gives a partition an end, with a new tail after it.
 
         It keeps all others out, and so no event is being written meanwhile. If there
         are events in the partition, PostgreSQL reads them once.
 
-        :param going: the partitions after it, which are empty.
+        :param empty: the partitions after it, which go.
         """
 
         def run() -> None:
@@ -424,14 +411,14 @@ class _TableMaintenance:
                     )
                 )
                 self._execute(connection, lock)
-                end = max(upper, self._next_id(connection))
-                for each in going:
-                    events = self._rows_of(each.name)
+                end = max(upper, self.state.next_id(connection))
+                for each in empty:
+                    events = self.state.rows_of(each.name)
                     if connection.execute(select(events.c.pgh_id).limit(1)).first():
                         raise _Postponed(f"{dotted(each.name)} has events")
                     self._execute(connection, Raw("DROP TABLE ") + each.name)
                 if partition.is_tail:
-                    last = select(func.max(self._rows_of(partition.name).c.pgh_id))
+                    last = select(func.max(self.state.rows_of(partition.name).c.pgh_id))
                     end = max(end, (connection.execute(last).scalar_one() or 0) + 1)
                 self._execute(
                     connection,
@@ -440,16 +427,16 @@ class _TableMaintenance:
                 )
                 tail = in_database(self.partitioning.name(end), self.schemas)
                 self._execute(connection, self.table.create(tail, end, None))
-                self._adopt(connection, tail, self.partitioning.comment)
+                self._adopt(connection, tail)
 
         name = dotted(partition.name)
         return _Step(("end", name), f"end {name} before event {upper}", run)
 
-    def _adopt(
-        self, connection: Connection, partition: Qualified, comment: str
-    ) -> None:
+    def _adopt(self, connection: Connection, partition: Qualified) -> None:
         """Give a new partition its comment, its triggers, and the right owner."""
-        self._execute(connection, comment_on_table(partition, comment))
+        self._execute(
+            connection, comment_on_table(partition, self.partitioning.comment)
+        )
         create_objects(connection, *self.partitioning.guards(partition))
         schema = str(self.table.name.schema)
         found = read_range_partitions(connection, [schema])[self.table.name]
@@ -471,7 +458,7 @@ class _TableMaintenance:
                 # No event of its numbers comes after those that are being written. It
                 # is the lock that waits for them; it ends with the transaction.
                 self._lock(connection, "SHARE ROW EXCLUSIVE")
-            events = self._rows_of(name)
+            events = self.state.rows_of(name)
             times = select(
                 func.min(events.c.pgh_created_at), func.max(events.c.pgh_created_at)
             )
@@ -492,9 +479,7 @@ class _TableMaintenance:
 
         return _Step(("close", dotted(name)), f"close {dotted(name)}", run)
 
-    def _remove(
-        self, partition: RangePartition, used: Sequence[RangePartition]
-    ) -> _Step:
+    def _remove(self, partition: RangePartition) -> _Step:
         """Return the step that begins to remove a partition.
 
         It notes that its events are gone, and keeps the last one of each row. The rest
@@ -509,7 +494,7 @@ class _TableMaintenance:
                 if horizon.keeps_last:
                     self._keep_last_events(connection, partition)
                 else:
-                    self._delete_kept(connection, delete(self._rows_of(self.kept)))
+                    self._delete_kept(connection, delete(self.state.rows_of(self.kept)))
                 going = REMOVED + self.partitioning.comment
                 self._execute(
                     connection,
@@ -527,7 +512,7 @@ class _TableMaintenance:
         assert partition.upper is not None
         assert partition.until is not None
         before = read_horizon(connection, self.tracking)
-        events = self._rows_of(partition.name)
+        events = self.state.rows_of(partition.name)
         last = connection.execute(select(func.max(events.c.pgh_xact_id))).scalar_one()
         horizon = Horizon(
             partition.upper, partition.until, last or 0, self.settings.keeps_last
@@ -545,7 +530,7 @@ class _TableMaintenance:
     def _ensure_kept(self, connection: Connection) -> None:
         schema = str(self.table.name.schema)
         found = read_range_partitions(connection, [schema])[self.table.name]
-        for partition in filter(_is_of_kept, found):
+        for partition in sorted_out(found)[0]:
             self.kept = partition.name
             return
         self._execute(
@@ -553,7 +538,7 @@ class _TableMaintenance:
             self.table.create_alike(self.kept),
             self.table.attach(self.kept, None, FIRST_ID),
         )
-        self._adopt(connection, self.kept, self.partitioning.comment)
+        self._adopt(connection, self.kept)
 
     def _keep_last_events(
         self, connection: Connection, partition: RangePartition
@@ -565,7 +550,7 @@ class _TableMaintenance:
         value = func.set_config(AS_OF, str(partition.upper - 1), True)
         connection.execute(select(value))
         last = last_events(self.tracking, PointInTime.EVENT).subquery()
-        kept = self._rows_of(self.kept)
+        kept = self.state.rows_of(self.kept)
         is_last = select(last.c.pgh_id).where(last.c.pgh_id == kept.c.pgh_id).exists()
         self._delete_kept(connection, delete(kept).where(~is_last))
         values = {c.name: last.columns[c.key] for c in self.event_table.columns} | {
@@ -605,20 +590,13 @@ class _TableMaintenance:
         """Return a step outside of a transaction, as it has some of its own."""
 
         def run() -> None:
-            timeout = str(self.settings.lock_timeout)
-            self.connection.execute(
-                select(func.set_config("lock_timeout", timeout, False))
+            before = self.connection.scalar(
+                select(func.current_setting("lock_timeout"))
             )
+            self._set_lock_timeout(self.connection, self.settings.lock_timeout, False)
             try:
                 self._execute(self.connection, statement)
             finally:
-                self.connection.execute(
-                    select(func.set_config("lock_timeout", "0", False))
-                )
+                self._set_lock_timeout(self.connection, before, False)
 
         return _Step((what,), what, run)
-
-
-def _is_of_kept(partition: RangePartition) -> bool:
-    """Return True if a partition is that of events kept when others are removed."""
-    return partition.upper is not None and partition.upper <= FIRST_ID

@@ -172,6 +172,19 @@ def _cut_by_time(
     return None
 
 
+def is_late(usage: Usage, partition_by: PartitionBy) -> bool:
+    """Return True if the tail has events for more than a partition.
+
+    :param partition_by: how much a partition holds.
+    """
+    if usage.partition.upper is not None or usage.first_time is None:
+        return False
+    if isinstance(partition_by, int):
+        return (usage.rows or 0) > partition_by * 3 / 2
+    end = end_of(partition_by, usage.first_time)
+    return usage.now > end + length_of(partition_by) / 4
+
+
 def is_full(partition: RangePartition, next_id: int) -> bool:
     """Return True if the sequence gives no more numbers of a partition."""
     return partition.upper is not None and partition.upper <= next_id

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import datetime
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, func, inspect, select, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy import Engine, select, text
+from sqlalchemy.orm import DeclarativeBase, Session
 
 import sa_history as history
-from sa_history import AfterDelete, Snapshot, track
 from sa_history.ddl.partitions import RangePartition
-from sa_history.exc import CommandError, EventsRemovedError, InstallError
 from sa_history.install import check
 
 Partitions = Callable[..., list[RangePartition]]
@@ -72,7 +70,9 @@ def test_partitions_of_a_number_of_events(
         "close public.account_event_p1",
     )
     first = partitions()[0]
-    assert first.is_closed and first.since is not None and first.until is not None
+    assert first.is_closed
+    assert first.since is not None
+    assert first.until is not None
     assert first.since < first.until
     assert check(pg_engine, base) == []
 
