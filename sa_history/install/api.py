@@ -97,7 +97,10 @@ def unclaimed(bind: Engine | Connection, *models: Models) -> list[Finding]:
 
 
 def install(
-    bind: Engine | Connection, *models: Models, prune: bool = False
+    bind: Engine | Connection,
+    *models: Models,
+    prune: bool = False,
+    may_track_nothing: bool = False,
 ) -> list[str]:
     """Create what is missing, renew what is outdated, enable what is disabled.
 
@@ -107,16 +110,22 @@ def install(
         and stays open.
     :param models: declarative bases or MetaData.
     :param prune: True to drop also what the models do not have any more.
+    :param may_track_nothing: True if all models are imported and it may be that none is
+        tracked any more; with ``prune``, all that is in the schemas of their tables is
+        dropped then, but for what event tables need.
     :return: the steps that were done, in words; an empty list if there was nothing
         to do.
-    :raises InstallError: a table is missing, or a privilege; a generated column is
-        VIRTUAL and the model says STORED, or the other way round.
+    :raises InstallError: no model is tracked, has triggers or is a view, unless that
+        may be; a table is missing, or a privilege; a generated column is VIRTUAL and
+        the model says STORED, or the other way round.
 
     Example::
 
         install(engine, Base)
     """
-    with open_survey(bind, models, write=True) as survey:
+    with open_survey(
+        bind, models, write=True, may_track_nothing=may_track_nothing
+    ) as survey:
         missing = survey.missing()
         if missing:
             raise InstallError(
