@@ -14,6 +14,7 @@
      +-- PastError              the past cannot be seen, or written, as asked
      +-- UndoError              what was changed cannot be undone as asked
      |    +-- ConflictError     it has been changed again since
+     |    +-- EventsRemovedError    its events were removed; a PastError as well
      +-- RefusedError           a trigger refused the statement
           +-- AppendOnlyError
           +-- ContextRequiredError
@@ -21,6 +22,8 @@
           +-- ProtectedError
           +-- ReadOnlyError
           +-- TransitionError
+
+    HistoryWarning               something was asked for and had no effect
 
 Mistakes in a definition are raised when the class is made. A
 :class:`RefusedError` comes from the database, by the SQLSTATE of the trigger
@@ -44,6 +47,15 @@ class HistoryError(Exception):
             history.annotate(session, reason="import")
         except history.exc.HistoryError as error:
             print(error)
+    """
+
+
+class HistoryWarning(RuntimeWarning):
+    """Something was asked for in a way that has no effect.
+
+    Example::
+
+        warnings.simplefilter("error", history.exc.HistoryWarning)
     """
 
 
@@ -89,6 +101,10 @@ class UndoError(HistoryError):
 
 class ConflictError(UndoError):
     """What is to be undone has been changed again since; nothing was done."""
+
+
+class EventsRemovedError(PastError, UndoError):
+    """Events that the answer depends on were removed, with their partition."""
 
 
 class RefusedError(HistoryError, DBAPIError):

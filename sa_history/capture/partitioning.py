@@ -7,6 +7,8 @@ no change of a tracked table is refused because its maintenance is late.
 
 from __future__ import annotations
 
+import datetime
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +25,60 @@ KEY = "pgh_id"
 
 FIRST_ID = 1
 """The lower bound of the first partition, and the first number of the sequence."""
+
+
+KEPT_OFFSET = 2**62
+"""By how much the number of an event is lowered that is kept when others are removed.
+
+All such numbers are below the first one, in the order of the events, so that readers
+find the kept event of a row where they look for what was before.
+"""
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """How far back events have been removed.
+
+    :param first_id: the number of the first event that was not removed.
+    :param until: the latest time of a removed event.
+    :param transaction: the latest number of a transaction with a removed event.
+    :param keeps_last: True if the last event of each row before ``first_id`` is kept,
+        so that rows can be seen as of any later time.
+    """
+
+    first_id: int
+    until: datetime.datetime
+    transaction: int
+    keeps_last: bool
+
+    @property
+    def comment(self) -> str:
+        """The comment on the partition of kept events, which says it."""
+        kept = "The last event of each row" if self.keeps_last else "No event"
+        return (
+            f"{kept} before event {self.first_id}; the others were removed, until "
+            f"{self.until.isoformat()} and transaction {self.transaction}"
+        )
+
+    @classmethod
+    def of_comment(cls, comment: str | None) -> Horizon | None:
+        """Return what the comment on a partition says; None if it says nothing."""
+        found = _HORIZON.fullmatch(comment or "")
+        if found is None:
+            return None
+        kept, first_id, until, transaction = found.groups()
+        return cls(
+            int(first_id),
+            datetime.datetime.fromisoformat(until),
+            int(transaction),
+            kept != "No event",
+        )
+
+
+_HORIZON = re.compile(
+    r"(The last event of each row|No event) before event (\d+); the others were "
+    r"removed, until (\S+) and transaction (\d+)"
+)
 
 
 def partition_options(partition_by: PartitionBy | None) -> dict[str, Any]:
@@ -76,6 +132,11 @@ class EventPartitioning:
     def name(self, first_id: int) -> Qualified:
         """Return the name of the partition that begins with an event."""
         return partition_name(self.event_table, str(first_id))
+
+    @property
+    def kept(self) -> Qualified:
+        """The name of the partition of events that are kept when others are removed."""
+        return self.name(0)
 
     def guards(self, partition: Qualified) -> list[PGTrigger]:
         """Return the triggers that a partition has to have."""

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
-import sys
-import traceback
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
-from sqlalchemy import Engine, MetaData, NullPool, create_engine, make_url
+from sqlalchemy import Engine, NullPool, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from sa_history.cli.commands import (
-    COMMANDS,
+from sa_history.cli.command import (
     Argument,
     Command,
     Database,
     Kind,
+    Models,
     exit_status,
     run_command,
 )
+from sa_history.cli.commands import COMMANDS
+from sa_history.cli.models import load, metadatas_of, selected_model
 from sa_history.exc import CommandError
 
 PROGRAM = "sa-history"
@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     :param arguments: as on the command line; ``sys.argv``, if left out.
     :return: 0, done; 1, ``check`` has found something; 2, it could not be done.
+    :raises SystemExit: with 2, the arguments are not those of a command; with 0, all
+        that was asked for is help, the version or a script for completion.
 
     Example::
 
@@ -43,10 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     url: str | None = options.pop("url", None)
 
     def run() -> int:
-        metadatas = _metadatas(models)
-        engine = _engine(url) if command.needs_database else None
-        command_line = f"{PROGRAM} {{}} {models}"
-        database = Database(metadatas, command_line, engine, models.split(","))
+        loaded = load(models)
+        database = Database(
+            metadatas_of(loaded),
+            f"{PROGRAM} {{}} {models}",
+            _engine(url) if command.needs_database else None,
+            list(loaded),
+            model=selected_model(command, loaded),
+        )
         return run_command(command, [database], options)
 
     return exit_status(PROGRAM, run)
@@ -55,9 +61,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        description="Functions, triggers and views of tracked models in a database.",
+        description="History of tracked models in a database, and what records it.",
         epilog="Exit status: 0, done; 1, check has found something; 2, it could not be "
         "done.",
+    )
+    parser.add_argument(
+        "--version",
+        action=_Version,
+        nargs=0,
+        help="show the version, and exit",
+        **_NONE,
+    )
+    parser.add_argument(
+        "--completion",
+        action=_Completion,
+        choices=_SHELLS,
+        **_NONE,
+        help="print a script by which this shell completes arguments, and exit",
     )
     subparsers = parser.add_subparsers(required=True, metavar="command")
     for command in COMMANDS:
@@ -65,11 +85,7 @@ def _parser() -> argparse.ArgumentParser:
             command.name, help=command.help, description=command.help
         )
         added.set_defaults(command=command)
-        added.add_argument(
-            "models",
-            help="where the models are: module:Base or module:metadata; several are "
-            "separated by commas",
-        )
+        added.add_argument("models", help=_MODELS[command.models])
         if command.needs_database:
             added.add_argument(
                 "--url", help="of the database; DATABASE_URL, if left out"
@@ -79,64 +95,78 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+# These actions end the program, so the command is given nothing of them.
+_NONE: dict[str, Any] = {"dest": argparse.SUPPRESS, "default": argparse.SUPPRESS}
+
+_SEVERAL = "module:Base or module:metadata; several are separated by commas"
+_MODELS = {
+    Models.ALL: f"where the models are: {_SEVERAL}",
+    Models.ONE_OR_ALL: f"one model, as module:Class, or all: {_SEVERAL}",
+    Models.ONE: "one model, as module:Class",
+}
+
+
+class _Version(argparse.Action):
+    """Prints the version."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(PROGRAM, version("sa_history"))
+        parser.exit()
+
+
+_SHELLS = ("bash", "zsh", "fish")
+
+
+class _Completion(argparse.Action):
+    """Prints a script for the completion of a shell."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, _: Any, shell: Any, *__: Any
+    ) -> None:
+        try:
+            import shtab
+        except ImportError:
+            parser.error(
+                "completion needs shtab, which is not installed; run pip install "
+                '"sa_history[completion]"'
+            )
+
+        def show() -> int:
+            print(shtab.complete(parser, shell))
+            return 0
+
+        parser.exit(exit_status(PROGRAM, show))
+
+
 def _as_argparse(argument: Argument) -> dict[str, Any]:
     """Return the options of ``add_argument`` for an argument of a command."""
-    metavar = {"help": argument.help, "metavar": argument.metavar}
-    if argument.kind is Kind.FLAG:
-        return {"action": "store_true", "help": argument.help}
-    if argument.kind is Kind.TEXT:
-        return {"required": True, **metavar}
-    if argument.kind is Kind.COUNT:
-        default, text = argument.default, f"{argument.help} ({argument.default})"
-        return {"type": _positive, "default": default, "help": text}
-    if argument.kind is Kind.CHOICES:
-        choices = argument.choices
-        return {"action": "append", "default": [], "choices": choices, **metavar}
-    return {"nargs": "*", **metavar}
+    texts = {"help": argument.help, "metavar": argument.metavar}
+    options: dict[Kind, dict[str, Any]] = {
+        Kind.FLAG: {"action": "store_true", "help": argument.help},
+        Kind.TEXT: {"required": True, **texts},
+        Kind.OPTIONAL_TEXT: texts,
+        Kind.TEXTS: {"action": "append", "default": [], **texts},
+        Kind.PAIR: {"nargs": 2, **texts},
+        Kind.COUNT: {"type": _positive, "default": argument.default, **texts},
+        Kind.CHOICES: {
+            "action": "append",
+            "default": [],
+            "choices": argument.choices,
+            **texts,
+        },
+        Kind.NAME: texts,
+        Kind.NAMES: {"nargs": "*", **texts},
+    }
+    found = options[argument.kind]
+    if argument.default is not None:
+        found["help"] = f"{argument.help} ({argument.default})"
+    return found
 
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a number of rows, got {text!r}")
+        raise argparse.ArgumentTypeError(f"a number from 1 on, got {text!r}")
     return int(text)
-
-
-def _metadatas(models: str) -> list[MetaData]:
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # as "python -m" does
-    return [_metadata(name) for name in models.split(",")]
-
-
-def _metadata(models: str) -> MetaData:
-    module_name, _, name = models.partition(":")
-    if not module_name or not name:
-        raise CommandError(
-            f"{models!r} names no models; write module:Base or module:metadata"
-        )
-    try:
-        found: Any = importlib.import_module(module_name)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except Exception as error:
-        # The module may raise anything.
-        raise CommandError(
-            f"{models!r} cannot be imported: {type(error).__name__}: {error}"
-            f"{_where(error)}"
-        ) from error
-    metadata = getattr(found, "metadata", found)
-    if not isinstance(metadata, MetaData):
-        raise CommandError(
-            f"{models!r} is {found!r}, which is no declarative base and no MetaData"
-        )
-    return metadata
-
-
-def _where(error: Exception) -> str:
-    """Return the file and the line where a module raised an error."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    known = last.filename == __file__ or last.filename.startswith("<frozen importlib")
-    is_python = last.filename == importlib.__file__
-    return "" if known or is_python else f" ({last.filename}, line {last.lineno})"
 
 
 # Those of async drivers are an application's that uses asyncio; nothing here does.

@@ -9,10 +9,15 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Table, inspect
 from sqlalchemy.engine.reflection import Inspector
 
-from sa_history.ddl.elements import DatabaseObject, PGTrigger, Statement
+from sa_history.ddl.elements import (
+    DEFAULT_SCHEMA,
+    DatabaseObject,
+    PGTrigger,
+    Statement,
+)
 from sa_history.ddl.fingerprint import CreateWithComment, SetComment
 from sa_history.exc import HistoryError
-from sa_history.sql.compose import Fragment, join
+from sa_history.sql.compose import Fragment, SchemaNames, join
 from sa_history.util.postgresql import require_postgresql
 
 
@@ -172,3 +177,11 @@ def current_schema(connection: Connection) -> str | None:
         return None
     found: str | None = connection.exec_driver_sql("SELECT current_schema()").scalar()
     return found
+
+
+def schema_names(connection: Connection) -> SchemaNames:
+    """Return what gives the name in the database of a schema of the models."""
+    default = current_schema(connection) or DEFAULT_SCHEMA
+    options = connection.get_execution_options()
+    translate = options.get("schema_translate_map") or {}
+    return lambda schema: translate.get(schema, schema) or default

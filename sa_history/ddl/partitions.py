@@ -33,6 +33,12 @@ TIME_CHECK = "pgh_time_check"
 It lets a query of a time range leave out the partition.
 """
 
+REMOVED = "To be dropped by sa_history: "
+"""How the comment on a partition begins that is being removed.
+
+By it the partition is found again, also when it is a table of its own already.
+"""
+
 KeyType = Literal["bigint", "uuid"]
 """The type of a column by which a table is partitioned."""
 
@@ -51,7 +57,7 @@ class RangePartition:
         has none.
     :param since: the earliest time of a row; None if it has no time check.
     :param until: the latest time of a row; None if it has no time check.
-    :param has_other_owner: True if its owner is not that of the partitioned table.
+    :param owner: the owner of the partitioned table; None if that is its owner, too.
     :param grantees: the roles with a privilege on it, other than its owner; None for
         PUBLIC.
     :param comment: the comment on it; None if it has none.
@@ -66,7 +72,7 @@ class RangePartition:
     is_validated: bool | None = None
     since: datetime.datetime | None = None
     until: datetime.datetime | None = None
-    has_other_owner: bool = False
+    owner: str | None = None
     grantees: tuple[str | None, ...] = ()
     comment: str | None = None
 
@@ -78,7 +84,12 @@ class RangePartition:
     @property
     def is_closed(self) -> bool:
         """True if no more rows come, and the times of its rows are known."""
-        return bool(self.is_validated)
+        return bool(self.is_validated) and None not in (self.since, self.until)
+
+    @property
+    def is_going(self) -> bool:
+        """True if its removal has begun."""
+        return self.is_detaching or (self.comment or "").startswith(REMOVED)
 
 
 @dataclass(frozen=True)
@@ -207,6 +218,46 @@ def drop_trigger_of_partitions(table: Qualified, trigger: str) -> Fragment:
     return Raw("DO ") + DollarQuoted(body)
 
 
+def time_check(
+    table: Qualified, since: datetime.datetime, until: datetime.datetime
+) -> Fragment:
+    """Return the statement that adds the time check, for new rows at first.
+
+    :param since: the earliest time of a row.
+    :param until: the latest time of a row.
+    """
+    return Joined(
+        (
+            Raw("ALTER TABLE "),
+            table,
+            Raw(f" ADD CONSTRAINT {TIME_CHECK} CHECK (pgh_created_at >= "),
+            LiteralText(since.isoformat()),
+            Raw(" AND pgh_created_at <= "),
+            LiteralText(until.isoformat()),
+            Raw(") NOT VALID"),
+        )
+    )
+
+
+def validate_time_check(table: Qualified) -> Fragment:
+    """Return the statement that has old rows meet the time check."""
+    return Joined(
+        (Raw("ALTER TABLE "), table, Raw(f" VALIDATE CONSTRAINT {TIME_CHECK}"))
+    )
+
+
+def drop_time_check(table: Qualified) -> Fragment:
+    """Return the statement that drops the time check, if there is one."""
+    return Joined(
+        (Raw("ALTER TABLE "), table, Raw(f" DROP CONSTRAINT IF EXISTS {TIME_CHECK}"))
+    )
+
+
+def change_owner(table: Qualified, owner: str) -> Fragment:
+    """Return the statement that gives a table another owner."""
+    return Joined((Raw("ALTER TABLE "), table, Raw(" OWNER TO "), Ident(owner)))
+
+
 def revoke_all(table: Qualified, grantee: str | None) -> Fragment:
     """Return the REVOKE of all privileges on a table.
 
@@ -261,7 +312,7 @@ def _partition(row: Any) -> RangePartition:
         is_validated=row.is_validated,
         since=row.since,
         until=row.until,
-        has_other_owner=row.has_other_owner,
+        owner=row.owner,
         grantees=tuple(row.grantees),
         comment=row.comment,
     )

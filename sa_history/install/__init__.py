@@ -6,17 +6,27 @@ command lines, revisions or requests stays outside: it calls these functions.
 
 from __future__ import annotations
 
-from sa_history.install.api import check, harden, install, status, uninstall
+from sa_history.install.api import (
+    check,
+    harden,
+    install,
+    partitions,
+    status,
+    uninstall,
+)
 from sa_history.install.drift import Problem
 from sa_history.install.findings import Finding, State
+from sa_history.install.maintenance import PartitionReport
 
 __all__ = [
     "Finding",
+    "PartitionReport",
     "Problem",
     "State",
     "check",
     "harden",
     "install",
+    "partitions",
     "status",
     "uninstall",
 ]

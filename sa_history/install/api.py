@@ -6,14 +6,18 @@ made in one transaction, by one process at a time.
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import replace
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
 from sa_history.exc import InstallError
 from sa_history.install.drift import Problem, kind_of, name_of
 from sa_history.install.findings import MIGRATE, Finding, State, finding_of
-from sa_history.install.survey import Models, open_survey
+from sa_history.install.maintenance import Maintenance, PartitionReport
+from sa_history.install.partition_plan import keep_since
+from sa_history.install.survey import Models, explained, metadata_of, open_survey
 
 
 def status(bind: Engine | Connection, *models: Models) -> list[State]:
@@ -71,6 +75,7 @@ def check(bind: Engine | Connection, *models: Models) -> list[Finding]:
             *found,
             *survey.bypassed(),
             *survey.unordered(),
+            *survey.partition_findings(),
         ]
 
 
@@ -92,7 +97,10 @@ def unclaimed(bind: Engine | Connection, *models: Models) -> list[Finding]:
 
 
 def install(
-    bind: Engine | Connection, *models: Models, prune: bool = False
+    bind: Engine | Connection,
+    *models: Models,
+    prune: bool = False,
+    may_track_nothing: bool = False,
 ) -> list[str]:
     """Create what is missing, renew what is outdated, enable what is disabled.
 
@@ -102,16 +110,22 @@ def install(
         and stays open.
     :param models: declarative bases or MetaData.
     :param prune: True to drop also what the models do not have any more.
+    :param may_track_nothing: True if all models are imported and it may be that none is
+        tracked any more; with ``prune``, all that is in the schemas of their tables is
+        dropped then, but for what event tables need.
     :return: the steps that were done, in words; an empty list if there was nothing
         to do.
-    :raises InstallError: a table is missing, or a privilege; a generated column is
-        VIRTUAL and the model says STORED, or the other way round.
+    :raises InstallError: no model is tracked, has triggers or is a view, unless that
+        may be; a table is missing, or a privilege; a generated column is VIRTUAL and
+        the model says STORED, or the other way round.
 
     Example::
 
         install(engine, Base)
     """
-    with open_survey(bind, models, write=True) as survey:
+    with open_survey(
+        bind, models, write=True, may_track_nothing=may_track_nothing
+    ) as survey:
         missing = survey.missing()
         if missing:
             raise InstallError(
@@ -172,3 +186,67 @@ def harden(
     """
     with open_survey(bind, models, write=not dry_run) as survey:
         return survey.harden(role, dry_run)
+
+
+def partitions(
+    bind: Engine,
+    *models: Models,
+    keep: str | None = None,
+    keep_last_events: bool = True,
+    dry_run: bool = False,
+    now: datetime.datetime | None = None,
+    lock_timeout: int = 500,
+    attempts: int = 5,
+) -> list[PartitionReport]:
+    """End the partitions of event tables in time, and remove old ones.
+
+    To be called again and again, as by cron. A call that comes late does no harm: the
+    last partition has no end, and takes what comes.
+
+    :param bind: an engine, whose user owns the tables. It needs connections of its own
+        that keep their session, so no pooler in transaction mode.
+    :param models: declarative bases or MetaData.
+    :param keep: for how long events are kept, such as ``"24 months"``, ``"90 days"`` or
+        ``"1 year"``; None to remove nothing. A partition is removed when all its
+        events are older.
+    :param keep_last_events: True to keep, of the events that are removed, the last one
+        of each row that is there, so that :func:`as_of` sees rows as of any later time;
+        False to keep none, which removes a partition in an instant, and ends
+        :func:`as_of` for the table.
+    :param dry_run: True to change nothing, and only say what would be done first.
+    :param now: the time, with its time zone; that of the database, if None.
+    :param lock_timeout: how long a step waits for a lock, in milliseconds. Writers wait
+        behind it.
+    :param attempts: how often a step tries to get its locks, before it is left to the
+        next call.
+    :return: a report for each partitioned event table.
+    :raises CommandError: ``keep`` is no time.
+    :raises InstallError: no event table has partitions, or one has none in the
+        database; the bind is no engine, or a privilege is missing. What was done
+        before stays.
+
+    Example::
+
+        for report in history.partitions(engine, Base, keep="24 months"):
+            print(report.table, *report.done)
+    """
+    if not isinstance(bind, Engine):
+        raise InstallError(
+            f"partitions takes an engine, got {bind!r}; some of its statements cannot "
+            "be in a transaction"
+        )
+    if keep is not None:
+        keep_since(keep, datetime.datetime.now(datetime.timezone.utc))
+    maintenance = Maintenance(
+        bind,
+        [metadata_of(model) for model in models],
+        keep,
+        keep_last_events,
+        now,
+        lock_timeout,
+        attempts,
+    )
+    try:
+        return maintenance.run(dry_run)
+    except DBAPIError as error:
+        raise InstallError(explained(error)) from error

@@ -133,7 +133,7 @@ Not by ``pg_partition_tree``, which locks them.
 RANGE_PARTITIONS = """
 SELECT n.nspname AS schema, c.relname AS name,
   pn.nspname AS partition_schema, p.relname AS partition, p.relkind::text AS kind,
-  pg_get_expr(p.relpartbound, p.oid) AS bounds, i.inhdetachpending AS is_detaching,
+  pg_get_expr(p.relpartbound, 0) AS bounds, i.inhdetachpending AS is_detaching,
   k.convalidated AS is_validated,
   (
     regexp_match(pg_get_constraintdef(k.oid), '>= ''([^'']+)''::timestamp with')
@@ -141,7 +141,8 @@ SELECT n.nspname AS schema, c.relname AS name,
   (
     regexp_match(pg_get_constraintdef(k.oid), '<= ''([^'']+)''::timestamp with')
   )[1]::timestamptz AS until,
-  p.relowner <> c.relowner AS has_other_owner,
+  CASE WHEN p.relowner <> c.relowner THEN pg_get_userbyid(c.relowner)::text END
+    AS owner,
   ARRAY(
     SELECT DISTINCT r.rolname::text
     FROM aclexplode(p.relacl) AS x
@@ -162,7 +163,8 @@ ORDER BY n.nspname, c.relname, p.relname
 """
 """The partitions of tables, with their bounds as text.
 
-A table without partitions has one row. The times of a closed partition are those of its
+A table without partitions has one row. Bounds are constants; with the OID of the table,
+``pg_get_expr`` would lock it. The times of a closed partition are those of its
 constraint, which PostgreSQL writes and reads by the same settings.
 """
 

@@ -53,6 +53,11 @@ def as_json(value: Any) -> Any:
     return json.loads(json.dumps(value, default=_json_text), parse_constant=str)
 
 
+def as_line(value: Any) -> str:
+    """Return a value as text of one line, however long."""
+    return _LINE_BREAK.sub("⏎", as_text(value))
+
+
 def as_texts_that_differ(
     before: Any, after: Any, max_length: int | None
 ) -> tuple[str, str]:
@@ -60,7 +65,7 @@ def as_texts_that_differ(
 
     :param max_length: the greatest number of characters; None for no limit.
     """
-    texts = [_LINE_BREAK.sub("⏎", as_text(value)) for value in (before, after)]
+    texts = [as_line(value) for value in (before, after)]
     if max_length is None:
         return texts[0], texts[1]
     pairs = enumerate(zip(*texts, strict=False))

@@ -102,7 +102,6 @@ def baseline_insert(
     :param limit: the greatest number of rows; None for all.
     """
     columns, table = tracking.tracked_columns, tracking.table
-    event_key = key_columns(columns, tracking.event_table)
     key = [columns.by_attribute[name] for name in columns.key]
     values: dict[str, ColumnElement[Any]] = {
         "pgh_label": literal(label),
@@ -113,18 +112,46 @@ def baseline_insert(
     for name in columns.stored:
         values[columns.column_name(name)] = columns.by_attribute[name]
     values.update(context_values(tracking))
-    known = exists().where(
-        *(event == own for event, own in zip(event_key, key, strict=True))
-    )
     rows = (
         select(*values.values())
-        .where(~known, *where)
+        .where(~_has_event(tracking), *where)
         .order_by(*key)
         .limit(limit)
         # Wait for uncommitted changes, whose events would come before the baseline.
         .with_for_update(read=True, of=table)
     )
     return insert(tracking.event_table).from_select(list(values), rows)
+
+
+def rows_without_events(
+    bind: Engine | Connection, target: Model, *, events: str = "events"
+) -> int:
+    """Return the number of rows that :func:`baseline` has an event to write for.
+
+    PostgreSQL reads the table and its events for it.
+
+    :param bind: as for :func:`baseline`, and so are the other parameters.
+    :raises EventsError: as :func:`baseline` does.
+    :raises DialectError: the database is not PostgreSQL.
+
+    Example::
+
+        rows_without_events(engine, Account)
+    """
+    tracking = _tracking(target, events)
+    rows = select(func.count()).select_from(tracking.table)
+    with connection_of(bind, EventsError) as connection:
+        return connection.execute(rows.where(~_has_event(tracking))).scalar_one()
+
+
+def _has_event(tracking: Tracking) -> ColumnElement[bool]:
+    """Return the criterion of rows that have an event."""
+    columns = tracking.tracked_columns
+    event_key = key_columns(columns, tracking.event_table)
+    key = [columns.by_attribute[name] for name in columns.key]
+    return exists().where(
+        *(event == own for event, own in zip(event_key, key, strict=True))
+    )
 
 
 def _tracking(target: Any, events: str) -> Tracking:

@@ -56,7 +56,7 @@ from sa_history import (
     track,
     view,
 )
-from sa_history.cli import commands
+from sa_history.cli import command, installation
 from sa_history.exc import (
     DefinitionError,
     ProtectedError,
@@ -376,10 +376,8 @@ def test_drop_all_leaves_nothing_whatever_it_is_called(
 def by_psql(world: World, connection: Connection, psql: Callable[[str], None]) -> None:
     """What ``sa-history ddl`` prints, by psql."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        database = commands.Database(
-            [world.metadata], "sa-history {}", None, ["models"]
-        )
-        commands.ddl(database, without_tables=False)
+        database = command.Database([world.metadata], "sa-history {}", None, ["models"])
+        installation.ddl(database, without_tables=False, json=False)
     connection.commit()
     psql(printed.getvalue())
 

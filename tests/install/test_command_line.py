@@ -185,6 +185,7 @@ COMMANDS = {
     "ddl": [],
     "baseline": [],
     "harden": ["--app-role", "app"],
+    "log": [],
 }
 
 
@@ -197,10 +198,14 @@ def test_models_that_track_nothing_are_refused(
     create("metadata", pg_engine)
     create("empty", pg_engine)
     refused = f"{target} tracks nothing; import its models, or name a module that "
+    refused += "imports them"
+    if command == "install":
+        refused += "; if all are imported and nothing is tracked any more, give "
+        refused += "--tracks-nothing"
     for models in (target, f"shop:metadata,{target}"):
         assert main([command, models, *COMMANDS[command]]) == 2
         told = capsys.readouterr()
-        assert told.err == f"sa-history: {refused}imports them\n"
+        assert told.err == f"sa-history: {refused}\n"
         if models != target or command not in ("check", "ls"):
             assert told.out == ""
             continue
@@ -299,11 +304,7 @@ def test_baseline_tells_how_far_it_is(
     assert main(["baseline", "shop:Base,shop:metadata", "account", "--batch", "2"]) == 0
     told = capsys.readouterr()
     assert told.out == "account_event: 5 first events\n"
-    assert told.err.splitlines() == [
-        "account_event: 2 so far",
-        "account_event: 4 so far",
-        "account_event: 5 so far",
-    ]
+    assert told.err == ""
     assert main(["baseline", "shop:Base,shop:metadata"]) == 0
     assert capsys.readouterr().out == (
         'account_event: 0 first events\nO\'dd "Täble" 100% :x_event: 0 first events\n'

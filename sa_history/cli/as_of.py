@@ -1,0 +1,58 @@
+"""The command ``as-of``: the rows of a model as they were."""
+
+from __future__ import annotations
+
+import csv as csv_format
+import sys
+from collections.abc import Sequence
+
+from sqlalchemy.orm import Session
+
+from sa_history.cli.command import Database
+from sa_history.cli.output import print_json, printable, table_lines
+from sa_history.cli.times import time_of
+from sa_history.exc import CommandError
+from sa_history.query.event_search import key_from_texts
+from sa_history.query.past_rows import past_rows
+from sa_history.query.time_travel import as_of as as_of_block
+from sa_history.tracking.value_text import as_json, as_line, as_text
+
+
+def as_of(
+    database: Database,
+    time: str,
+    key: Sequence[str],
+    limit: int | None,
+    csv: bool,
+    json: bool,
+) -> int:
+    """Print the rows of a model as they were.
+
+    :param time: the time, as text.
+    :param key: the primary key of a row, all rows if it is empty.
+    :param limit: the greatest number of rows.
+    :param csv: print CSV.
+    """
+    if csv and json:
+        raise CommandError("as-of got both --csv and --json; give one of them")
+    moment = time_of(time)
+    row_key = None
+    if key:
+        with Session(database.engine) as session:
+            row_key = key_from_texts(session, database.model, key)
+    statement = past_rows(database.model, row_key, limit)
+    with as_of_block(database.engine, moment) as past:
+        result = past.execute(statement)
+        names = list(result.keys())
+        if json:
+            for row in result:
+                print_json(**dict(zip(names, map(as_json, row), strict=True)))
+        elif csv:
+            writer = csv_format.writer(sys.stdout, lineterminator="\n")
+            writer.writerow(names)
+            for row in result:
+                writer.writerow(["" if v is None else as_text(v) for v in row])
+        else:
+            rows = [[printable(as_line(value)) for value in row] for row in result]
+            print(*table_lines(list(map(printable, names)), rows), sep="\n")
+    return 0
