@@ -70,6 +70,7 @@ def test_partition_by_that_is_added_or_taken_away_moves_the_events(
     if schema is not None:
         run(pg_engine, f'CREATE SCHEMA "{schema}"')
         name = f'"{schema}".post_event'
+        migrations.options = {"include_schemas": True}
     query = f"SELECT id FROM {name} ORDER BY pgh_id"
     plain, partitioned = _models(schema=schema), _models(schema=schema, partition_by=7)
     migrate(migrations, plain)
