@@ -14,6 +14,7 @@ from sa_history.cli.command import Argument, Command, Kind, Models
 from sa_history.cli.diff import diff
 from sa_history.cli.installation import check, ddl, harden, install, ls, uninstall
 from sa_history.cli.log import log
+from sa_history.cli.size import size
 from sa_history.install.drift import Problem
 
 JSON = Argument("--json", Kind.FLAG, "print JSON, an object on each line")
@@ -87,6 +88,19 @@ COMMANDS = (
         (
             Argument("tables", Kind.NAMES, "names of tables; all, if left out"),
             Argument("--batch", Kind.COUNT, "rows in a transaction", default=10_000),
+            JSON,
+        ),
+    ),
+    Command(
+        size,
+        "Show how large event tables are, and how fast they grow.",
+        (
+            Argument(
+                "--keep",
+                Kind.OPTIONAL_TEXT,
+                'also what could be removed, to keep so much: "24 months", "90 days"',
+                metavar="TIME",
+            ),
             JSON,
         ),
     ),

@@ -17,6 +17,7 @@ from sa_history.install.drift import Problem, kind_of, name_of
 from sa_history.install.findings import MIGRATE, Finding, State, finding_of
 from sa_history.install.maintenance import Maintenance, PartitionReport
 from sa_history.install.partition_plan import keep_since
+from sa_history.install.sizes import EventTableSize
 from sa_history.install.survey import Models, explained, metadata_of, open_survey
 
 
@@ -138,6 +139,29 @@ def install(
                 f"models say: {'; '.join(map(str, wrong))}"
             )
         return survey.install(prune)
+
+
+def size(
+    bind: Engine | Connection, *models: Models, keep: str | None = None
+) -> list[EventTableSize]:
+    """Tell how large event tables are, how fast they grow, and what could be removed.
+
+    :param bind: as for :func:`status`.
+    :param models: declarative bases or MetaData.
+    :param keep: for how long events would be kept, as for :func:`partitions`; None to
+        tell of no removal.
+    :return: an entry for each event table. Rows are about as many as the statistics of
+        PostgreSQL say; a table without any is counted.
+    :raises CommandError: ``keep`` is no time.
+    :raises InstallError: a table is missing, or the database cannot be read.
+
+    Example::
+
+        for table in size(engine, Base, keep="24 months"):
+            print(table.name, table.bytes, table.bytes_a_month, table.removed_bytes)
+    """
+    with open_survey(bind, models) as survey:
+        return survey.sizes(keep)
 
 
 def uninstall(bind: Engine | Connection, *models: Models) -> list[str]:

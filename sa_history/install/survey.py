@@ -55,6 +55,7 @@ from sa_history.install.findings import MIGRATE, Finding
 from sa_history.install.partition_state import PartitionState, partition_findings
 from sa_history.install.plan import Step, drop_step, plan_for
 from sa_history.install.privileges import Hardening
+from sa_history.install.sizes import EventTableSize, event_table_sizes
 from sa_history.sql.compose import Qualified, Raw, SchemaNames
 from sa_history.tracking.registry import Tracking, history_of
 from sa_history.triggers.audit import Audit
@@ -151,6 +152,14 @@ class Survey:
 
     def _name(self, table: Table) -> Qualified:
         return Qualified(self.schemas(table.schema), table.name)
+
+    def sizes(self, keep: str | None) -> list[EventTableSize]:
+        """Return the sizes of the event tables.
+
+        :param keep: for how long events would be kept; None to tell of no removal.
+        """
+        trackings = [t for m in self._metadatas for t in trackings_in(m)]
+        return event_table_sizes(self._connection, trackings, self.schemas, keep)
 
     def differences(self) -> list[Difference]:
         """Return the objects that are not as the models expect."""

@@ -168,6 +168,15 @@ A table without partitions has one row. Bounds are constants; with the OID of th
 constraint, which PostgreSQL writes and reads by the same settings.
 """
 
+SIZES = """
+SELECT n.nspname AS schema, c.relname AS name, c.reltuples::bigint AS rows,
+  pg_total_relation_size(c.oid) AS bytes
+FROM unnest(CAST(:schemas AS text[]), CAST(:names AS text[])) AS wanted (schema, name)
+JOIN pg_catalog.pg_namespace AS n ON n.nspname = wanted.schema
+JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = wanted.name
+"""
+"""How large relations are; -1 rows if there are no statistics."""
+
 CHILDREN = """
 SELECT n.nspname AS schema, c.relname AS name, c.relispartition AS is_partition,
   pn.nspname AS parent_schema, p.relname AS parent
