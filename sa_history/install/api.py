@@ -221,8 +221,8 @@ def partitions(
         next call.
     :return: a report for each partitioned event table.
     :raises CommandError: ``keep`` is no time.
-    :raises InstallError: no event table has partitions, or one has none in the
-        database; the bind is no engine, or a privilege is missing. What was done
+    :raises InstallError: an event table that is to have partitions is none with them
+        in the database; the bind is no engine, or a privilege is missing. What was done
         before stays.
 
     Example::

@@ -156,10 +156,7 @@ class Maintenance:
             if partitioning is not None
         ]
         if not partitioned:
-            raise InstallError(
-                "no event table has partitions; give track(..., "
-                'partition_by="month"), and migrate'
-            )
+            return []
         with self._turn() as connection:
             return [
                 _TableMaintenance(self, connection, *each).run(dry_run)
@@ -218,10 +215,15 @@ class _TableMaintenance:
                 "migration or create_all(), or convert it"
             )
         if dry_run:
-            self.done += [step.what for step in self._steps()]
+            next_id = self.state.next_id(self.connection)
+            self.done += [step.what for step in self._steps(next_id)]
         else:
+            # What others write meanwhile is left to the next run.
+            next_id = self.state.next_id(self.connection)
             tried: set[tuple[str, ...]] = set()
-            while step := next((s for s in self._steps() if s.key not in tried), None):
+            while step := next(
+                (s for s in self._steps(next_id) if s.key not in tried), None
+            ):
                 tried.add(step.key)
                 self._try(step)
         return PartitionReport(
@@ -250,9 +252,12 @@ class _TableMaintenance:
 
     # What there is to do.
 
-    def _steps(self) -> list[_Step]:
+    def _steps(self, next_id: int) -> list[_Step]:
+        """Return the steps that there are now, in their order.
+
+        :param next_id: the number that the sequence gave next when the run began.
+        """
         found = self.state.partitions(self.connection) or []
-        next_id = self.state.next_id(self.connection)
         kept, used = sorted_out(found)
         # PostgreSQL detaches one at a time, and an interrupted one has to be finished.
         going = sorted(
@@ -264,7 +269,7 @@ class _TableMaintenance:
         ]
         used = [p for p in used if not p.is_going]
         steps += self._mend(kept, used, next_id)
-        usage = self.state.usage(self.connection, used, self._now())
+        usage = self.state.usage(self.connection, used, next_id, self._now())
         cut = planned_cut(usage, self.partitioning.partition_by) if usage else None
         if usage is not None and cut is not None:
             empty = usage.following if cut.partition is usage.partition else ()
