@@ -217,6 +217,7 @@ def partitions(
     *models: Models,
     keep: str | None = None,
     keep_last_events: bool = True,
+    convert: bool = False,
     dry_run: bool = False,
     now: datetime.datetime | None = None,
     lock_timeout: int = 500,
@@ -237,6 +238,9 @@ def partitions(
         of each row that is there, so that :func:`as_of` sees rows as of any later time;
         False to keep none, which removes a partition in an instant, and ends
         :func:`as_of` for the table.
+    :param convert: True to give an event table its partitions that is one table in the
+        database, while others write it; a step that waits for a lock is tried again for
+        a minute.
     :param dry_run: True to change nothing, and only say what would be done first.
     :param now: the time, with its time zone; that of the database, if None.
     :param lock_timeout: how long a step waits for a lock, in milliseconds. Writers wait
@@ -245,8 +249,8 @@ def partitions(
         next call.
     :return: a report for each partitioned event table.
     :raises CommandError: ``keep`` is no time.
-    :raises InstallError: no event table has partitions, or one has none in the
-        database; the bind is no engine, or a privilege is missing. What was done
+    :raises InstallError: an event table that is to have partitions is none with them
+        in the database; the bind is no engine, or a privilege is missing. What was done
         before stays.
 
     Example::
@@ -266,6 +270,7 @@ def partitions(
         [metadata_of(model) for model in models],
         keep,
         keep_last_events,
+        convert,
         now,
         lock_timeout,
         attempts,

@@ -51,6 +51,7 @@ from sa_history.ddl.partitions import (
     time_check,
     validate_time_check,
 )
+from sa_history.ddl.repartition import Repartition
 from sa_history.exc import InstallError
 from sa_history.install.drift import dotted, in_database
 from sa_history.install.expected import trackings_in
@@ -130,6 +131,7 @@ class Maintenance:
     :param metadatas: the models.
     :param keep: for how long events are kept; None to remove nothing.
     :param keeps_last: True to keep the last event of each row when others are removed.
+    :param converts: True to give a table its partitions that has none yet.
     :param now: the time; None for that of the database.
     :param lock_timeout: how long a step waits for a lock, in milliseconds.
     :param attempts: how often a step tries to get its locks.
@@ -139,6 +141,7 @@ class Maintenance:
     metadatas: Sequence[MetaData]
     keep: str | None
     keeps_last: bool
+    converts: bool
     now: datetime.datetime | None
     lock_timeout: int
     attempts: int
@@ -156,10 +159,7 @@ class Maintenance:
             if partitioning is not None
         ]
         if not partitioned:
-            raise InstallError(
-                "no event table has partitions; give track(..., "
-                'partition_by="month"), and migrate'
-            )
+            return []
         with self._turn() as connection:
             return [
                 _TableMaintenance(self, connection, *each).run(dry_run)
@@ -212,16 +212,26 @@ class _TableMaintenance:
     def run(self, dry_run: bool) -> PartitionReport:
         """Do one step after the other, and return the report."""
         name = dotted(self.table.name)
-        if self.state.partitions(self.connection) is None:
+        has_none = self.state.partitions(self.connection) is None
+        if has_none and not self.settings.converts:
             raise InstallError(
-                f"{name} is no partitioned table in the database; create it by a "
-                "migration or create_all(), or convert it"
+                f"{name} has no partitions in the database; create it by a migration "
+                "or create_all(), or let convert=True (--convert) give it some"
             )
-        if dry_run:
-            self.done += [step.what for step in self._steps()]
+        if self.settings.converts and not dry_run:
+            self._convert()
+        if dry_run and has_none:
+            self.done.append(f"give {name} partitions")
+        elif dry_run:
+            next_id = self.state.next_id(self.connection)
+            self.done += [step.what for step in self._steps(next_id)]
         else:
+            # What others write meanwhile is left to the next run.
+            next_id = self.state.next_id(self.connection)
             tried: set[tuple[str, ...]] = set()
-            while step := next((s for s in self._steps() if s.key not in tried), None):
+            while step := next(
+                (s for s in self._steps(next_id) if s.key not in tried), None
+            ):
                 tried.add(step.key)
                 self._try(step)
         return PartitionReport(
@@ -230,6 +240,15 @@ class _TableMaintenance:
             tuple(self.postponed),
             tuple(self.state.partitions(self.connection) or ()),
         )
+
+    def _convert(self) -> None:
+        """Give the table partitions, or finish what an interrupted run began."""
+        first = in_database(self.partitioning.name(FIRST_ID), self.schemas)
+        with self.settings.engine.connect() as connection:
+            connection.execution_options(isolation_level="READ COMMITTED")
+            Repartition(
+                connection, self.state.table, first, FIRST_ID, self.done.append
+            ).partition()
 
     def _try(self, step: _Step) -> None:
         why = "others are using the table"
@@ -250,9 +269,12 @@ class _TableMaintenance:
 
     # What there is to do.
 
-    def _steps(self) -> list[_Step]:
+    def _steps(self, next_id: int) -> list[_Step]:
+        """Return the steps that there are now, in their order.
+
+        :param next_id: the number that the sequence gave next when the run began.
+        """
         found = self.state.partitions(self.connection) or []
-        next_id = self.state.next_id(self.connection)
         kept, used = sorted_out(found)
         # PostgreSQL detaches one at a time, and an interrupted one has to be finished.
         going = sorted(
@@ -264,7 +286,7 @@ class _TableMaintenance:
         ]
         used = [p for p in used if not p.is_going]
         steps += self._mend(kept, used, next_id)
-        usage = self.state.usage(self.connection, used, self._now())
+        usage = self.state.usage(self.connection, used, next_id, self._now())
         cut = planned_cut(usage, self.partitioning.partition_by) if usage else None
         if usage is not None and cut is not None:
             empty = usage.following if cut.partition is usage.partition else ()

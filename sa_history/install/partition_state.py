@@ -87,14 +87,16 @@ class PartitionState:
         self,
         connection: Connection,
         used: Sequence[RangePartition],
+        next_id: int,
         now: datetime.datetime,
     ) -> Usage | None:
         """Return how the partition is used that takes the next event.
 
         :param used: the partitions, in the order of their bounds.
+        :param next_id: the number of the next event.
+        :param now: the time.
         :return: None if no partition takes it.
         """
-        next_id = self.next_id(connection)
         current = [p for p in used if (p.lower or FIRST_ID) <= next_id]
         if not current or is_full(current[-1], next_id):
             return None
@@ -196,7 +198,8 @@ def partition_findings(
         for p in staying
         if p.is_validated is not None and (not p.is_closed or not is_full(p, next_id))
     ]
-    usage = state.usage(connection, staying, time_in_database(connection))
+    now = time_in_database(connection)
+    usage = state.usage(connection, staying, next_id, now)
     if usage is not None and is_late(usage, state.partition_by):
         name = dotted(usage.partition.name)
         found.append(Finding(Problem.OVERDUE, "partition", name, command="partitions"))

@@ -134,11 +134,12 @@ class Survey:
                 if is_there and (partitioning is not None) is not is_partitioned:
                     advice = (
                         "it is partitioned, and the model does not say so; give "
-                        "track(..., partition_by=...)"
+                        "track(..., partition_by=...), or make it one table by a "
+                        "migration"
                         if is_partitioned
                         else "it is not partitioned, and the model says partition_by="
-                        f"{tracking.options.partition_by!r}; leave that out until the "
-                        "table is converted"
+                        f"{tracking.options.partition_by!r}; run the command "
+                        "partitions with --convert, or a migration"
                     )
                     found.append(
                         Finding(Problem.OUTDATED, "table", dotted(table), advice=advice)

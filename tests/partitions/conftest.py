@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_history import AfterDelete, Snapshot, track
 from sa_history.ddl.partitions import RangePartition, read_range_partitions
@@ -27,6 +29,21 @@ def account(base: type[DeclarativeBase], level: str) -> Any:
 
 
 @pytest.fixture
+def write(account: Any, create_all: Callable[[], None], pg_engine: Engine) -> Any:
+    """Write a number of events, each in a transaction of its own."""
+    create_all()
+    numbers = itertools.count(1)
+
+    def run(count: int) -> None:
+        for _ in range(count):
+            with Session(pg_engine) as session:
+                session.add(account(id=next(numbers)))
+                session.commit()
+
+    return run
+
+
+@pytest.fixture
 def partitions(pg_engine: Engine) -> Any:
     """Return the partitions of the event table."""
 
@@ -37,3 +54,25 @@ def partitions(pg_engine: Engine) -> Any:
             ]
 
     return read
+
+
+@pytest.fixture
+def bounds(partitions: Any) -> Any:
+    """Return the bounds of the partitions."""
+
+    def read(name: str = "account_event") -> list[tuple[int | None, int | None]]:
+        return [(p.lower, p.upper) for p in partitions(name)]
+
+    return read
+
+
+@pytest.fixture
+def run(pg_engine: Engine) -> Callable[..., None]:
+    """Run statements as somebody with psql would."""
+
+    def execute(*statements: str) -> None:
+        with pg_engine.begin() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+
+    return execute

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import itertools
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import DeclarativeBase, Session
 
@@ -16,30 +14,12 @@ from sa_history.ddl.partitions import RangePartition
 from sa_history.install import check
 
 Partitions = Callable[..., list[RangePartition]]
+Bounds = Callable[..., list[tuple[int | None, int | None]]]
 UTC = datetime.timezone.utc
 
 
-def bounds(partitions: list[RangePartition]) -> list[tuple[int | None, int | None]]:
-    return [(p.lower, p.upper) for p in partitions]
-
-
-@pytest.fixture
-def write(account: Any, create_all: Callable[[], None], pg_engine: Engine) -> Any:
-    """Write a number of events, each in a transaction of its own."""
-    create_all()
-    numbers = itertools.count(1)
-
-    def run(count: int) -> None:
-        for _ in range(count):
-            with Session(pg_engine) as session:
-                session.add(account(id=next(numbers)))
-                session.commit()
-
-    return run
-
-
 def test_a_table_without_events_stays_as_it_is(
-    write: Any, base: type[DeclarativeBase], pg_engine: Engine, partitions: Partitions
+    write: Any, base: type[DeclarativeBase], pg_engine: Engine, bounds: Bounds
 ) -> None:
     (report,) = history.partitions(pg_engine, base)
     assert (report.table, report.done, report.postponed) == (
@@ -47,11 +27,16 @@ def test_a_table_without_events_stays_as_it_is(
         (),
         (),
     )
-    assert bounds(list(report.partitions)) == [(1, None)] == bounds(partitions())
+    assert [p.name.name for p in report.partitions] == ["account_event_p1"]
+    assert bounds() == [(1, None)]
 
 
 def test_partitions_of_a_number_of_events(
-    write: Any, base: type[DeclarativeBase], pg_engine: Engine, partitions: Partitions
+    write: Any,
+    base: type[DeclarativeBase],
+    pg_engine: Engine,
+    partitions: Partitions,
+    bounds: Bounds,
 ) -> None:
     write(4)
     assert history.partitions(pg_engine, base)[0].done == ()
@@ -61,7 +46,7 @@ def test_partitions_of_a_number_of_events(
         "end public.account_event_p1 before event 11",
         "end public.account_event_p11 before event 21",
     )
-    assert bounds(partitions()) == [(1, 11), (11, 21), (21, None)]
+    assert bounds() == [(1, 11), (11, 21), (21, None)]
     assert history.partitions(pg_engine, base)[0].done == ()
     write(10)
     (report,) = history.partitions(pg_engine, base)
@@ -78,7 +63,7 @@ def test_partitions_of_a_number_of_events(
 
 
 def test_a_late_run_ends_the_tail_with_its_events(
-    write: Any, base: type[DeclarativeBase], pg_engine: Engine, partitions: Partitions
+    write: Any, base: type[DeclarativeBase], pg_engine: Engine, bounds: Bounds
 ) -> None:
     write(25)
     (report,) = history.partitions(pg_engine, base)
@@ -86,7 +71,7 @@ def test_a_late_run_ends_the_tail_with_its_events(
         "end public.account_event_p1 before event 26",
         "close public.account_event_p1",
     )
-    assert bounds(partitions()) == [(1, 26), (26, None)]
+    assert bounds() == [(1, 26), (26, None)]
     with pg_engine.connect() as connection:
         assert connection.scalar(text("SELECT count(*) FROM account_event_p1")) == 25
 
@@ -96,7 +81,7 @@ def test_what_is_older_than_to_keep_is_removed(
     account: Any,
     base: type[DeclarativeBase],
     pg_engine: Engine,
-    partitions: Partitions,
+    bounds: Bounds,
 ) -> None:
     write(25)
     with Session(pg_engine) as session:
@@ -110,7 +95,7 @@ def test_what_is_older_than_to_keep_is_removed(
         "detach public.account_event_p1",
         "drop public.account_event_p1",
     )
-    assert bounds(partitions()) == [(None, 1), (27, None)]
+    assert bounds() == [(None, 1), (27, None)]
     with Session(pg_engine) as session:
         kept = session.scalars(account.events.select()).all()
         assert [e.id for e in kept] == list(range(2, 26))

@@ -12,7 +12,9 @@ from sqlalchemy import URL, Engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from sa_history import AfterDelete, Snapshot, track
+from sa_history import AfterDelete, Snapshot, partitions, track
+from sa_history.cli.command import Database
+from sa_history.cli.partitions import partitions as partitions_command
 from sa_history.ddl.partitions import PartitionedTable
 from sa_history.ddl.repartition import LOWER_CHECK, Patience, Repartition
 from sa_history.exc import AppendOnlyError, InstallError
@@ -438,3 +440,56 @@ def test_no_write_is_lost_while_others_write(
         "SELECT id, count(*), max(balance) FROM account_event WHERE pgh_op = 'U'"
         " GROUP BY id ORDER BY id"
     ) == [(n + 1, written[n], written[n]) for n in range(4)]
+
+
+@pytest.fixture
+def partitioned(level: str) -> type[DeclarativeBase]:
+    """The model of ``account``, after it got partition_by."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    @track(Snapshot, AfterDelete, level=level, append_only=True, partition_by=10)
+    class Account(Base):
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        balance: Mapped[int] = mapped_column(default=0)
+
+    return Base
+
+
+def test_maintenance_converts_if_it_is_told_to(
+    account: Any,
+    base: type[DeclarativeBase],
+    partitioned: type[DeclarativeBase],
+    pg_engine: Engine,
+    run: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    base.metadata.create_all(pg_engine)
+    run("INSERT INTO account SELECT n, 0 FROM generate_series(1, 8) n")
+    (finding,) = check(pg_engine, partitioned)
+    assert "run the command partitions with --convert" in str(finding)
+    with pytest.raises(InstallError, match="has no partitions in the database"):
+        partitions(pg_engine, partitioned)
+    (report,) = partitions(pg_engine, partitioned, convert=True, dry_run=True)
+    assert report.done == ("give public.account_event partitions",)
+    assert report.partitions == ()
+    database = Database([partitioned.metadata], "sa-history {}", pg_engine, ["app"])
+    assert (
+        partitions_command(
+            database, None, False, convert=True, dry_run=False, json=False
+        )
+        == 0
+    )
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        "public.account_event",
+        "  all rows of public.account_event fit the first partition",
+        "  public.account_event is partitioned",
+    ]
+    assert check(pg_engine, partitioned) == []
+    assert "make it one table by a migration" in str(check(pg_engine, base)[0])
+    # The next run has nothing left to do.
+    (report,) = partitions(pg_engine, partitioned, convert=True)
+    assert report.done == ()
+    assert run("SELECT count(*) FROM account_event") == [(8,)]
