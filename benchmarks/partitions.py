@@ -7,6 +7,7 @@ Both have a database of their own on one server, and take turns. Run it with
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import threading
 import time
@@ -78,7 +79,7 @@ def fill(engine: Engine, base: Any, events: int, is_partitioned: bool) -> None:
         if is_partitioned:
             connection.execute(text("DROP TABLE account_event_p1"))
         bounds = [1, *(1 + width * month for month in range(1, MONTHS)), events + 1]
-        for lower, upper in zip(bounds, bounds[1:], strict=False):
+        for lower, upper in itertools.pairwise(bounds):
             if is_partitioned:
                 connection.execute(
                     text(

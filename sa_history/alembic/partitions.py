@@ -16,7 +16,7 @@ from sqlalchemy import Connection, MetaData
 
 from sa_history.alembic.operations import HistoryOp
 from sa_history.capture.partitioning import FIRST_ID, KEY, partition_name
-from sa_history.ddl.elements import DEFAULT_SCHEMA
+from sa_history.ddl.elements import DEFAULT_SCHEMA, PGTrigger
 from sa_history.ddl.execution import current_schema
 from sa_history.ddl.fingerprint import SetComment
 from sa_history.ddl.partitions import (
@@ -201,7 +201,7 @@ def repartitions(
     upgrade_ops: ops.UpgradeOps,
     metadatas: list[MetaData],
     schemas: SchemaNames,
-) -> list[RepartitionOp]:
+) -> list[MigrateOperation]:
     """Return the operations for tables that are partitioned, and should not, or not.
 
     :param upgrade_ops: the operations of the revision.
@@ -221,7 +221,7 @@ def repartitions(
     in_database = read_range_partitions(
         connection, sorted({schemas(t.event_table.schema) for t in trackings})
     )
-    operations = []
+    operations: list[MigrateOperation] = []
     for tracking in trackings:
         table, partitioning = tracking.event_table, tracking.partitioning()
         name = Qualified(schemas(table.schema), table.name)
@@ -229,18 +229,31 @@ def repartitions(
         wanted = partitioning is not None
         if is_partitioned == wanted or read_table(connection, name) is None:
             continue
-        operations.append(
-            RepartitionOp(
-                table.name,
-                partition_name(table, str(FIRST_ID)).name,
-                FIRST_ID,
-                KEY,
-                "bigint",
-                table.schema,
-                is_undone=is_partitioned,
-            )
+        first = partition_name(table, str(FIRST_ID))
+        repartition = RepartitionOp(
+            table.name, first.name, FIRST_ID, KEY, "bigint", table.schema, not wanted
         )
+        renew = _renewal(tracking.append_only_trigger(), first, schemas)
+        if wanted:
+            operations += [repartition, *renew]
+        else:
+            operations += [*(each.reverse() for each in renew), repartition]
     return operations
+
+
+def _renewal(
+    guard: PGTrigger | None, first: Qualified, schemas: SchemaNames
+) -> list[HistoryOp]:
+    """Return the operation that marks the trigger of a first partition as its own.
+
+    The table had the trigger before it was a partition.
+    """
+    if guard is None:
+        return []
+    own = guard.on(first)
+    statements = [own.create().render(schemas), SetComment(own).render(schemas)]
+    what = f"trigger {own.name} on {first.name}"
+    return [HistoryOp(f"renew {what}", statements, (f"let {what} go with it", ()))]
 
 
 def leave_partitions_alone(

@@ -249,6 +249,9 @@ class _TableMaintenance:
             Repartition(
                 connection, self.state.table, first, FIRST_ID, self.done.append
             ).partition()
+        # The table had them before it was a partition, with another fingerprint.
+        with self._transaction() as connection:
+            create_objects(connection, *self.partitioning.guards(first))
 
     def _try(self, step: _Step) -> None:
         why = "others are using the table"

@@ -9,6 +9,7 @@ from sqlalchemy import URL, Column, Engine, Integer, MetaData, Table, inspect
 
 from sa_history import AfterDelete, Snapshot, track
 from sa_history.exc import InstallError
+from sa_history.install import check
 from tests.migrations.models import migrate, run, scalars
 
 
@@ -81,7 +82,7 @@ def test_partition_by_that_is_added_or_taken_away_moves_the_events(
     upgrade, _, downgrade = written.partition("def downgrade")
     assert "op.history_partition(\n" in upgrade
     assert "op.history_unpartition(\n" in downgrade
-    assert migrations.check() == []
+    assert migrations.check() == [] == check(pg_engine, partitioned)
     run(pg_engine, "INSERT INTO post VALUES (3)")
     assert scalars(pg_engine, query) == [1, 2, 3]
 
@@ -94,8 +95,10 @@ def test_partition_by_that_is_added_or_taken_away_moves_the_events(
     assert migrations.check() == []
 
     assert "op.history_unpartition(\n" in migrate(migrations, plain)
-    assert migrations.check() == []
+    assert migrations.check() == [] == check(pg_engine, plain)
     assert scalars(pg_engine, query) == [1, 2, 3, 3]
+    migrations.downgrade()
+    assert check(pg_engine, partitioned) == []
 
 
 def test_a_revision_that_moves_events_cannot_be_written_as_sql(
