@@ -286,9 +286,10 @@ def writer(engine: Engine) -> Iterator[list[float]]:
         with engine.connect() as connection:
             while not stop.is_set():
                 began = time.perf_counter()
+                # There are rows of these keys.
                 connection.execute(
                     text("UPDATE account SET balance = balance + 1 WHERE id = :id"),
-                    {"id": 51 + len(waits) % 10_000},
+                    {"id": 1 + len(waits) % 1000},
                 )
                 connection.commit()
                 waits.append(time.perf_counter() - began)
