@@ -62,6 +62,8 @@ from sa_history.definition.operations import (
     Update,
     UpdateOf,
 )
+from sa_history.install.api import partitions
+from sa_history.install.maintenance import PartitionReport
 from sa_history.query.aggregate import AggregateEvent, AggregateRow
 from sa_history.query.attribute_history import changes
 from sa_history.query.feed import FeedPosition, cursor_of, feed, feed_page
@@ -113,6 +115,7 @@ __all__ = [
     "Manual",
     "Op",
     "Operations",
+    "PartitionReport",
     "Protect",
     "ReadOnly",
     "Referencing",
@@ -145,6 +148,7 @@ __all__ = [
     "ignore",
     "new",
     "old",
+    "partitions",
     "steps",
     "track",
     "undo",

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import enum
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 Row = Literal["old", "new"]
 """Which side of a change a tracker stores."""
 
 ContextOption = Literal["reference", "inline"]
 """Where the context of an event is stored: in a row of its own, or in the event's."""
+
+PartitionPeriod = Literal["day", "week", "month", "year"]
+"""About how long a partition of an event table gets events."""
+
+PartitionBy: TypeAlias = PartitionPeriod | int
+"""How much a partition holds: the events of a period, or a number of events."""
 
 When = Literal["before", "after", "instead of"]
 """When a trigger runs: before or after the change, or instead of it, on a view."""

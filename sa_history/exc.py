@@ -14,6 +14,7 @@
      +-- PastError              the past cannot be seen, or written, as asked
      +-- UndoError              what was changed cannot be undone as asked
      |    +-- ConflictError     it has been changed again since
+     |    +-- EventsRemovedError    its events were removed; a PastError as well
      +-- RefusedError           a trigger refused the statement
           +-- AppendOnlyError
           +-- ContextRequiredError
@@ -100,6 +101,10 @@ class UndoError(HistoryError):
 
 class ConflictError(UndoError):
     """What is to be undone has been changed again since; nothing was done."""
+
+
+class EventsRemovedError(PastError, UndoError):
+    """Events that the answer depends on were removed, with their partition."""
 
 
 class RefusedError(HistoryError, DBAPIError):

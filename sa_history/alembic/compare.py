@@ -22,6 +22,11 @@ from sa_history.alembic.column_types import render_without_prefix
 from sa_history.alembic.event_tables import arrange_tables, changed_columns
 from sa_history.alembic.first_events import baselines
 from sa_history.alembic.operations import HistoryOp
+from sa_history.alembic.partitions import (
+    first_partitions,
+    leave_partitions_alone,
+    repartitions,
+)
 from sa_history.alembic.privileges import hardenings
 from sa_history.alembic.renames import rename
 from sa_history.ddl.catalog import Catalog, InstalledTrigger, read_catalog
@@ -93,6 +98,9 @@ class _Comparison:
 
     def add_to(self, upgrade_ops: ops.UpgradeOps) -> None:
         """Change the operations of the revision."""
+        leave_partitions_alone(
+            self.connection, upgrade_ops, self.metadatas, self.schemas
+        )
         arguments = x_arguments(self.autogen_context)
         renames = rename(arguments, upgrade_ops, self.metadatas, self.schemas)
         first_events = (
@@ -117,6 +125,8 @@ class _Comparison:
         ]
         upgrade_ops.ops += [
             *map(_operation, plan.last),
+            *first_partitions(upgrade_ops, self.metadatas, self.schemas),
+            *repartitions(self.connection, upgrade_ops, self.metadatas, self.schemas),
             *first_events,
             *hardenings(arguments, self.connection, self.metadatas, self.schemas),
         ]

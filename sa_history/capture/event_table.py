@@ -27,6 +27,7 @@ from sqlalchemy.types import NullType, SchemaType, TypeEngine
 from sa_history.capture.context_storage import ContextStorage
 from sa_history.capture.context_table import SharedObjects
 from sa_history.capture.options import TrackingOptions
+from sa_history.capture.partitioning import partition_options
 from sa_history.definition.columns import TrackedColumns
 from sa_history.exc import DefinitionError
 from sa_history.sql.expressions import NextValue
@@ -95,6 +96,7 @@ def make_event_table(
         *of_row,
         schema=schema,
         comment=f"Events of {table.fullname}",
+        **partition_options(options.partition_by),
     )
     for event_column, column in {**object_id, **of_context, **of_row}.items():
         _give_type(event_column, column)

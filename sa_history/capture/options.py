@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from sqlalchemy import Column, ColumnElement, types
 
-from sa_history._types import ContextOption, Level
+from sa_history._types import ContextOption, Level, PartitionBy, PartitionPeriod
 from sa_history.capture.context_storage import CONTEXT_STORAGES
 from sa_history.exc import DefinitionError
 from sa_history.util.arguments import check_names
@@ -37,6 +37,8 @@ class TrackingOptions:
     :param ignorable: whether ``history.ignore`` turns the tracking off.
     :param index: attributes that get an index of the event table.
     :param notify: the channel to NOTIFY of new events; no NOTIFY, if None.
+    :param partition_by: how much a partition of the event table holds; no partitions,
+        if None.
     """
 
     columns: Sequence[str] | None
@@ -55,6 +57,7 @@ class TrackingOptions:
     ignorable: bool
     index: tuple[str, ...]
     notify: str | None
+    partition_by: PartitionBy | None = None
 
     def __post_init__(self) -> None:
         """Check what can be checked without knowing the model."""
@@ -73,6 +76,7 @@ class TrackingOptions:
                 f"track: notify is the name of a channel, of up to {MAX_BYTES} bytes, "
                 f"got {self.notify!r}"
             )
+        _check_partition_by(self.partition_by)
         for column in self.context_columns:
             _check_context_column(column)
         for argument in ("events", "event_name", "event_table", "schema"):
@@ -92,6 +96,18 @@ class TrackingOptions:
             raise DefinitionError(
                 f"track: events is the name of an attribute, got {self.events!r}"
             )
+
+
+def _check_partition_by(given: Any) -> None:
+    if given is None or given in get_args(PartitionPeriod):
+        return
+    # True is a number, too.
+    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+        periods = ", ".join(f'"{period}"' for period in get_args(PartitionPeriod))
+        raise DefinitionError(
+            f"track: partition_by is one of {periods}, a number of events from 1 on, "
+            f"or None, got {given!r}"
+        )
 
 
 def _check_context_column(column: Any) -> None:

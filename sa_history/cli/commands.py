@@ -14,6 +14,8 @@ from sa_history.cli.command import Argument, Command, Kind, Models
 from sa_history.cli.diff import diff
 from sa_history.cli.installation import check, ddl, harden, install, ls, uninstall
 from sa_history.cli.log import log
+from sa_history.cli.partitions import partitions
+from sa_history.cli.size import size
 from sa_history.install.drift import Problem
 
 JSON = Argument("--json", Kind.FLAG, "print JSON, an object on each line")
@@ -87,6 +89,45 @@ COMMANDS = (
         (
             Argument("tables", Kind.NAMES, "names of tables; all, if left out"),
             Argument("--batch", Kind.COUNT, "rows in a transaction", default=10_000),
+            JSON,
+        ),
+    ),
+    Command(
+        partitions,
+        "End partitions of event tables in time, and remove old ones.",
+        (
+            Argument(
+                "--keep",
+                Kind.OPTIONAL_TEXT,
+                "for how long events are kept, such as '24 months'; nothing is "
+                "removed, if left out",
+                metavar="TIME",
+            ),
+            Argument(
+                "--without-last-events",
+                Kind.FLAG,
+                "with --keep: do not keep the last event of each row either, by "
+                "which its past is known since then",
+            ),
+            Argument(
+                "--convert",
+                Kind.FLAG,
+                "give event tables partitions that have none yet, as their models say",
+            ),
+            Argument("--dry-run", Kind.FLAG, "only print what would be done first"),
+            JSON,
+        ),
+    ),
+    Command(
+        size,
+        "Show how large event tables are, and how fast they grow.",
+        (
+            Argument(
+                "--keep",
+                Kind.OPTIONAL_TEXT,
+                "also what could be removed, to keep so much, such as '24 months'",
+                metavar="TIME",
+            ),
             JSON,
         ),
     ),

@@ -6,6 +6,7 @@ is an immutable :class:`Version`; a change of its values replaces the version.
 
 from __future__ import annotations
 
+import datetime
 import itertools
 import json
 import os
@@ -18,6 +19,8 @@ from typing import Any, TypeAlias
 from sa_history.contexts.json_values import stored_values
 
 _order = itertools.count()
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 
 _IMMUTABLE = (str, int, bool, type(None))
 """Types whose values are stored alike if they are equal, and of the same type."""
@@ -222,3 +225,14 @@ def new_id() -> str:
     return (
         f"{digits[:8]}-{digits[8:12]}-7{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
     )
+
+
+def time_of_id(context_id: uuid.UUID) -> datetime.datetime | None:
+    """Return the time in milliseconds that the id of a context begins with.
+
+    :return: None if the id is no UUID of version 7, and so not made here.
+    """
+    if context_id.version != 7:
+        return None
+    milliseconds = context_id.int >> 80
+    return _EPOCH + datetime.timedelta(milliseconds=milliseconds)

@@ -7,7 +7,7 @@ schema in force.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from sqlalchemy.ext.compiler import compiles
@@ -243,6 +243,10 @@ class PGTrigger:
             parts += [Raw("WHEN ("), self.when, Raw(")\n")]
         parts += [Raw("EXECUTE FUNCTION "), self.function, Raw("()")]
         return Joined(tuple(parts))
+
+    def on(self, table: Qualified) -> PGTrigger:
+        """Return the same trigger on another table."""
+        return replace(self, table=table)
 
     def target(self) -> Fragment:
         """Return its name as DROP and COMMENT ON have it."""

@@ -9,10 +9,15 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Table, inspect
 from sqlalchemy.engine.reflection import Inspector
 
-from sa_history.ddl.elements import DatabaseObject, PGTrigger, Statement
+from sa_history.ddl.elements import (
+    DEFAULT_SCHEMA,
+    DatabaseObject,
+    PGTrigger,
+    Statement,
+)
 from sa_history.ddl.fingerprint import CreateWithComment, SetComment
 from sa_history.exc import HistoryError
-from sa_history.sql.compose import Fragment, join
+from sa_history.sql.compose import Fragment, SchemaNames, join
 from sa_history.util.postgresql import require_postgresql
 
 
@@ -47,7 +52,7 @@ def create_objects(
             statements.append(CreateWithComment(definition))
         else:
             statements += [definition.create(), SetComment(definition)]
-    _execute(connection, statements, memo)
+    execute_statements(connection, statements, memo)
 
 
 def drop_objects(
@@ -59,16 +64,21 @@ def drop_objects(
 
     :param memo: the memo of the run that drops them; None outside of any.
     """
-    _execute(connection, [definition.drop() for definition in objects], memo)
+    execute_statements(connection, [definition.drop() for definition in objects], memo)
 
 
 _CURRENT_SCHEMA = "sa_history_current_schema"
 
 
-def _execute(
-    connection: Connection, statements: list[Fragment], memo: dict[str, Any] | None
+def execute_statements(
+    connection: Connection,
+    statements: list[Fragment],
+    memo: dict[str, Any] | None = None,
 ) -> None:
-    """Execute statements, all in one round trip if the driver can do so."""
+    """Execute statements, all in one round trip if the driver can do so.
+
+    :param memo: the memo of the run that executes them; None outside of any.
+    """
     if not statements:
         return
     memo = {} if memo is None else memo
@@ -167,3 +177,11 @@ def current_schema(connection: Connection) -> str | None:
         return None
     found: str | None = connection.exec_driver_sql("SELECT current_schema()").scalar()
     return found
+
+
+def schema_names(connection: Connection) -> SchemaNames:
+    """Return what gives the name in the database of a schema of the models."""
+    default = current_schema(connection) or DEFAULT_SCHEMA
+    options = connection.get_execution_options()
+    translate = options.get("schema_translate_map") or {}
+    return lambda schema: translate.get(schema, schema) or default

@@ -6,14 +6,19 @@ made in one transaction, by one process at a time.
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import replace
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
 from sa_history.exc import InstallError
 from sa_history.install.drift import Problem, kind_of, name_of
 from sa_history.install.findings import MIGRATE, Finding, State, finding_of
-from sa_history.install.survey import Models, open_survey
+from sa_history.install.maintenance import Maintenance, PartitionReport
+from sa_history.install.partition_plan import keep_since
+from sa_history.install.sizes import EventTableSize
+from sa_history.install.survey import Models, explained, metadata_of, open_survey
 
 
 def status(bind: Engine | Connection, *models: Models) -> list[State]:
@@ -71,6 +76,7 @@ def check(bind: Engine | Connection, *models: Models) -> list[Finding]:
             *found,
             *survey.bypassed(),
             *survey.unordered(),
+            *survey.partition_findings(),
         ]
 
 
@@ -135,6 +141,29 @@ def install(
         return survey.install(prune)
 
 
+def size(
+    bind: Engine | Connection, *models: Models, keep: str | None = None
+) -> list[EventTableSize]:
+    """Tell how large event tables are, how fast they grow, and what could be removed.
+
+    :param bind: as for :func:`status`.
+    :param models: declarative bases or MetaData.
+    :param keep: for how long events would be kept, as for :func:`partitions`; None to
+        tell of no removal.
+    :return: an entry for each event table. Rows are about as many as the statistics of
+        PostgreSQL say; a table without any is counted.
+    :raises CommandError: ``keep`` is no time.
+    :raises InstallError: a table is missing, or the database cannot be read.
+
+    Example::
+
+        for table in size(engine, Base, keep="24 months"):
+            print(table.name, table.bytes, table.bytes_a_month, table.removed_bytes)
+    """
+    with open_survey(bind, models) as survey:
+        return survey.sizes(keep)
+
+
 def uninstall(bind: Engine | Connection, *models: Models) -> list[str]:
     """Drop the triggers and their functions; tables, events and views stay.
 
@@ -181,3 +210,72 @@ def harden(
     """
     with open_survey(bind, models, write=not dry_run) as survey:
         return survey.harden(role, dry_run)
+
+
+def partitions(
+    bind: Engine,
+    *models: Models,
+    keep: str | None = None,
+    keep_last_events: bool = True,
+    convert: bool = False,
+    dry_run: bool = False,
+    now: datetime.datetime | None = None,
+    lock_timeout: int = 500,
+    attempts: int = 5,
+) -> list[PartitionReport]:
+    """End the partitions of event tables in time, and remove old ones.
+
+    To be called again and again, as by cron. A call that comes late does no harm: the
+    last partition has no end, and takes what comes.
+
+    :param bind: an engine, whose user owns the tables. It needs connections of its own
+        that keep their session, so no pooler in transaction mode.
+    :param models: declarative bases or MetaData.
+    :param keep: for how long events are kept, such as ``"24 months"``, ``"90 days"`` or
+        ``"1 year"``; None to remove nothing. A partition is removed when all its
+        events are older.
+    :param keep_last_events: True to keep, of the events that are removed, the last one
+        of each row that is there, so that :func:`as_of` sees rows as of any later time;
+        False to keep none, which removes a partition in an instant, and ends
+        :func:`as_of` for the table.
+    :param convert: True to give an event table its partitions that is one table in the
+        database, while others write it; a step that waits for a lock is tried again for
+        a minute.
+    :param dry_run: True to change nothing, and only say what would be done first.
+    :param now: the time, with its time zone; that of the database, if None.
+    :param lock_timeout: how long a step waits for a lock, in milliseconds. Writers wait
+        behind it.
+    :param attempts: how often a step tries to get its locks, before it is left to the
+        next call.
+    :return: a report for each partitioned event table.
+    :raises CommandError: ``keep`` is no time.
+    :raises InstallError: an event table that is to have partitions is none with them
+        in the database; the bind is no engine, or a privilege is missing. What was done
+        before stays.
+
+    Example::
+
+        for report in history.partitions(engine, Base, keep="24 months"):
+            print(report.table, *report.done)
+    """
+    if not isinstance(bind, Engine):
+        raise InstallError(
+            f"partitions takes an engine, got {bind!r}; some of its statements cannot "
+            "be in a transaction"
+        )
+    if keep is not None:
+        keep_since(keep, datetime.datetime.now(datetime.timezone.utc))
+    maintenance = Maintenance(
+        bind,
+        [metadata_of(model) for model in models],
+        keep,
+        keep_last_events,
+        convert,
+        now,
+        lock_timeout,
+        attempts,
+    )
+    try:
+        return maintenance.run(dry_run)
+    except DBAPIError as error:
+        raise InstallError(explained(error)) from error

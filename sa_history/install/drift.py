@@ -39,6 +39,7 @@ class Problem(str, enum.Enum):
     NEWER = "newer"
     BYPASSED = "bypassed"
     UNORDERED = "unordered"
+    OVERDUE = "overdue"
 
     __str__ = str.__str__
 

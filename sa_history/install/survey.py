@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from sa_history._types import Operation
 from sa_history.attachments.registry import attachments_of
+from sa_history.capture.partitioning import EventPartitioning
 from sa_history.ddl.advisory_lock import wait_for_turn
 from sa_history.ddl.catalog import (
     Catalog,
@@ -26,10 +27,11 @@ from sa_history.ddl.catalog import (
     read_partitions,
     read_schemas,
 )
-from sa_history.ddl.elements import DEFAULT_SCHEMA, Statement
-from sa_history.ddl.execution import connection_of, current_schema
+from sa_history.ddl.elements import Statement
+from sa_history.ddl.execution import connection_of, schema_names
 from sa_history.ddl.fingerprint import PREFIX
 from sa_history.ddl.foreign_keys import may_update_and_delete
+from sa_history.ddl.partitions import read_range_partitions
 from sa_history.definition.columns import kind_of_generated
 from sa_history.definition.row_order import CHANGES, MOVES, ROWS
 from sa_history.exc import InstallError
@@ -50,10 +52,12 @@ from sa_history.install.expected import (
     trackings_in,
 )
 from sa_history.install.findings import MIGRATE, Finding
+from sa_history.install.partition_state import PartitionState, partition_findings
 from sa_history.install.plan import Step, drop_step, plan_for
 from sa_history.install.privileges import Hardening
+from sa_history.install.sizes import EventTableSize, event_table_sizes
 from sa_history.sql.compose import Qualified, Raw, SchemaNames
-from sa_history.tracking.registry import history_of
+from sa_history.tracking.registry import Tracking, history_of
 from sa_history.triggers.audit import Audit
 from sa_history.triggers.refusing import RefusingTrigger
 from sa_history.util.postgresql import sqlstate_of
@@ -76,10 +80,7 @@ class Survey:
     ) -> None:
         self._connection = connection
         self._metadatas = metadatas
-        default = current_schema(connection) or DEFAULT_SCHEMA
-        options = connection.get_execution_options()
-        translate = options.get("schema_translate_map") or {}
-        self.schemas: SchemaNames = lambda s: translate.get(s, s) or default
+        self.schemas: SchemaNames = schema_names(connection)
         self.expected = self._expected_objects()
         histories = filter(None, map(history_of, metadatas))
         self._contexts = {history.shared.context_table for history in histories}
@@ -90,6 +91,8 @@ class Survey:
         self._catalog: Catalog = read_catalog(
             connection, self._looked_at, definitions=write
         )
+        self._partitions = read_range_partitions(connection, self._looked_at)
+        self.expected += self._guards_of_partitions()
 
     def _expected_objects(self) -> list[ExpectedObject]:
         # By their names, since several MetaData may share functions.
@@ -100,8 +103,64 @@ class Survey:
         }
         return list(by_name.values())
 
+    def _partitioned(self) -> list[tuple[Tracking, EventPartitioning]]:
+        return [
+            (tracking, partitioning)
+            for metadata in self._metadatas
+            for tracking in trackings_in(metadata)
+            for partitioning in [tracking.partitioning()]
+            if partitioning is not None
+        ]
+
+    def _guards_of_partitions(self) -> list[ExpectedObject]:
+        """Return the triggers that each partition of an event table has to have."""
+        return [
+            ExpectedObject(guard, tracking.event_table)
+            for tracking, partitioning in self._partitioned()
+            for partition in self._partitions.get(self._name(tracking.event_table), ())
+            for guard in partitioning.guards(partition.name)
+        ]
+
+    def partition_findings(self) -> list[Finding]:
+        """Return what is wrong with the partitions of event tables."""
+        there = read_columns(self._connection, self._looked_at)
+        partitioned = dict(self._partitioned())
+        found: list[Finding] = []
+        for metadata in self._metadatas:
+            for tracking in trackings_in(metadata):
+                table = self._name(tracking.event_table)
+                partitioning, is_there = partitioned.get(tracking), table in there
+                is_partitioned = table in self._partitions
+                if is_there and (partitioning is not None) is not is_partitioned:
+                    advice = (
+                        "it is partitioned, and the model does not say so; give "
+                        "track(..., partition_by=...), or make it one table by a "
+                        "migration"
+                        if is_partitioned
+                        else "it is not partitioned, and the model says partition_by="
+                        f"{tracking.options.partition_by!r}; run the command "
+                        "partitions with --convert, or a migration"
+                    )
+                    found.append(
+                        Finding(Problem.OUTDATED, "table", dotted(table), advice=advice)
+                    )
+                elif partitioning is not None and is_partitioned:
+                    state = PartitionState(tracking, partitioning, self.schemas)
+                    found += partition_findings(
+                        self._connection, state, self._partitions[table]
+                    )
+        return found
+
     def _name(self, table: Table) -> Qualified:
         return Qualified(self.schemas(table.schema), table.name)
+
+    def sizes(self, keep: str | None) -> list[EventTableSize]:
+        """Return the sizes of the event tables.
+
+        :param keep: for how long events would be kept; None to tell of no removal.
+        """
+        trackings = [t for m in self._metadatas for t in trackings_in(m)]
+        return event_table_sizes(self._connection, trackings, self.schemas, keep)
 
     def differences(self) -> list[Difference]:
         """Return the objects that are not as the models expect."""
@@ -416,7 +475,7 @@ def open_survey(
     :raises InstallError: there are no models, or none with objects; the connection's
         transaction cannot see what others install, or the database refuses something.
     """
-    metadatas = [_metadata(model) for model in models]
+    metadatas = [metadata_of(model) for model in models]
     if not metadatas:
         raise InstallError("no models; give a declarative base, or a MetaData")
     try:
@@ -480,7 +539,11 @@ def explained(error: DBAPIError) -> str:
     return said
 
 
-def _metadata(model: Any) -> MetaData:
+def metadata_of(model: Any) -> MetaData:
+    """Return the MetaData of a declarative base, or the one given.
+
+    :raises InstallError: it is neither.
+    """
     metadata = getattr(model, "metadata", model)
     if not isinstance(metadata, MetaData):
         raise InstallError(f"models are declarative bases or MetaData, got {model!r}")

@@ -69,7 +69,27 @@ def rows_as_of(tracking: Tracking, point: PointInTime) -> Select[Any]:
         known.get(c.name, sql_cast(null(), c.type)).label(c.name)
         for c in tracking.table.columns
     ]
-    return select(*columns).where(
+    return select(*columns).where(*_is_last(tracking, event, later, point))
+
+
+def last_events(tracking: Tracking, point: PointInTime) -> Select[Any]:
+    """Return a SELECT of the last event by a point in time of each row of then.
+
+    :return: a SELECT with the columns of the event table.
+    """
+    event, later = _aliases(tracking, "then", "later")
+    return select(event).where(*_is_last(tracking, event, later, point))
+
+
+def _is_last(
+    tracking: Tracking, event: FromClause, later: FromClause, point: PointInTime
+) -> list[ColumnElement[bool]]:
+    """Return the criteria of events that tell a row as of a point in time.
+
+    :param event: the event table, under some name.
+    :param later: the event table, under another name.
+    """
+    return [
         point.includes(event),
         ~is_one_of(event.c.pgh_op, GONE),
         *full_row_events(tracking, event),
@@ -80,7 +100,7 @@ def rows_as_of(tracking: Tracking, point: PointInTime) -> Select[Any]:
             *full_row_events(tracking, later),
         ),
         ~_left_its_key(tracking, event, point),
-    )
+    ]
 
 
 def _left_key(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import datetime
+import functools
 from collections.abc import Iterable, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
@@ -39,10 +40,12 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from sa_history.capture.context_table import is_context_table
 from sa_history.capture.event_table import is_event_table
+from sa_history.capture.partitioning import Horizon
 from sa_history.definition.mapped_tables import Model
-from sa_history.exc import PastError
+from sa_history.exc import EventsRemovedError, PastError
 from sa_history.query.as_of_rows import PointInTime, rows_as_of
 from sa_history.query.event_json import NamedTable
+from sa_history.query.removed_events import read_horizon
 from sa_history.sql.naming import AS_OF
 from sa_history.tracking.completeness import complete_tracking, missing_operations
 from sa_history.tracking.databases import (
@@ -124,6 +127,8 @@ def as_of(
     :param allow: classes and tables whose events do not store every change in full, to
         be read as they are now.
     :return: a block, for ``with`` or ``async with``.
+    :raises EventsRemovedError: within the block, if events of a table that is read
+        were removed, and without them its rows are not known.
     :raises PastError: no point in time is given, or several, or the target's database
         is not known; within the block, if a table is not tracked in full or is in
         another database than an event or a transaction, or a statement writes or is
@@ -246,6 +251,30 @@ class AsOf:
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
         connection.dialect = _dialect_for(connection, self._point, self._allowed)
+        event.listen(connection, "before_cursor_execute", self._require_events)
+
+    def _require_events(
+        self, connection: Connection, *arguments: Any, **__: Any
+    ) -> None:
+        """Refuse a statement that reads rows whose events were removed.
+
+        :raises EventsRemovedError: names the table, and until when.
+        """
+        context = arguments[3]
+        for tracking in getattr(context.compiled, "partitioned", ()):
+            horizon = read_horizon(connection, tracking)
+            if horizon is not None and not self._is_known_after(horizon):
+                raise EventsRemovedError(_removed(tracking, horizon))
+
+    def _is_known_after(self, horizon: Horizon) -> bool:
+        """Return True if the rows of the point in time are known."""
+        if not horizon.keeps_last:
+            return False
+        if self._point is PointInTime.TIME:
+            return datetime.datetime.fromisoformat(self._value) >= horizon.until
+        if self._point is PointInTime.TRANSACTION:
+            return int(self._value) >= horizon.transaction
+        return int(self._value) >= horizon.first_id
 
     def set_point(self, connection: Connection) -> None:
         """Set the point in time for the transaction of a connection."""
@@ -452,6 +481,11 @@ class _AsOfCompiler(PGCompiler):
     point: PointInTime
     allowed: frozenset[Table]
 
+    @functools.cached_property
+    def partitioned(self) -> list[Tracking]:
+        """The trackings whose rows are read, if their event tables have partitions."""
+        return []
+
     def visit_table(self, table: Any, asfrom: bool = False, **kw: Any) -> str:
         """Render a table, or the subquery of its rows."""
         if isinstance(table, NamedTable):
@@ -466,6 +500,8 @@ class _AsOfCompiler(PGCompiler):
         if tracking is None or not asfrom:
             written: str = super().visit_table(table, asfrom=asfrom, **kw)
             return written
+        if tracking.options.partition_by is not None:
+            self.partitioned.append(tracking)
         if kw.get("from_linter"):
             kw["from_linter"].froms[table] = table.fullname
         then = rows_as_of(tracking, self.point)
@@ -547,6 +583,21 @@ class _NoText:
     def _init_statement(cls, *arguments: Any) -> Any:
         # The arguments are the dialect, two connections, the options, the statement.
         raise _text_refused(arguments[4])
+
+
+def _removed(tracking: Tracking, horizon: Horizon) -> str:
+    name = tracking.table.name
+    if not horizon.keeps_last:
+        return (
+            f"events of {name!r} until {horizon.until} were removed, and the last ones "
+            "of its rows with them, so what rows there were is not known; give "
+            "as_of(..., allow=[...]) to see it as it is now"
+        )
+    return (
+        f"the events of {name!r} until {horizon.until} (transaction "
+        f"{horizon.transaction}) were removed; give as_of a later moment, or "
+        "allow=[...] to see it as it is now"
+    )
 
 
 def _not_in_full(table: Table) -> str:

@@ -130,6 +130,53 @@ ORDER BY n.nspname, c.relname, leaf_schema.nspname, leaf.relname
 Not by ``pg_partition_tree``, which locks them.
 """
 
+RANGE_PARTITIONS = """
+SELECT n.nspname AS schema, c.relname AS name,
+  pn.nspname AS partition_schema, p.relname AS partition, p.relkind::text AS kind,
+  pg_get_expr(p.relpartbound, 0) AS bounds, i.inhdetachpending AS is_detaching,
+  k.convalidated AS is_validated,
+  (
+    regexp_match(pg_get_constraintdef(k.oid), '>= ''([^'']+)''::timestamp with')
+  )[1]::timestamptz AS since,
+  (
+    regexp_match(pg_get_constraintdef(k.oid), '<= ''([^'']+)''::timestamp with')
+  )[1]::timestamptz AS until,
+  CASE WHEN p.relowner <> c.relowner THEN pg_get_userbyid(c.relowner)::text END
+    AS owner,
+  ARRAY(
+    SELECT DISTINCT r.rolname::text
+    FROM aclexplode(p.relacl) AS x
+    LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = x.grantee
+    WHERE x.grantee NOT IN (p.relowner, c.relowner)
+    ORDER BY 1
+  ) AS grantees,
+  obj_description(p.oid, 'pg_class') AS comment
+FROM pg_catalog.pg_class AS c
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_inherits AS i ON i.inhparent = c.oid
+LEFT JOIN pg_catalog.pg_class AS p ON p.oid = i.inhrelid
+LEFT JOIN pg_catalog.pg_namespace AS pn ON pn.oid = p.relnamespace
+LEFT JOIN pg_catalog.pg_constraint AS k
+  ON k.conrelid = p.oid AND k.contype = 'c' AND k.conname = :time_check
+WHERE n.nspname = ANY (:schemas) AND c.relkind = 'p' AND NOT c.relispartition
+ORDER BY n.nspname, c.relname, p.relname
+"""
+"""The partitions of tables, with their bounds as text.
+
+A table without partitions has one row. Bounds are constants; with the OID of the table,
+``pg_get_expr`` would lock it. The times of a closed partition are those of its
+constraint, which PostgreSQL writes and reads by the same settings.
+"""
+
+SIZES = """
+SELECT n.nspname AS schema, c.relname AS name, c.reltuples::bigint AS rows,
+  pg_total_relation_size(c.oid) AS bytes
+FROM unnest(CAST(:schemas AS text[]), CAST(:names AS text[])) AS wanted (schema, name)
+JOIN pg_catalog.pg_namespace AS n ON n.nspname = wanted.schema
+JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = wanted.name
+"""
+"""How large relations are; -1 rows if there are no statistics."""
+
 CHILDREN = """
 SELECT n.nspname AS schema, c.relname AS name, c.relispartition AS is_partition,
   pn.nspname AS parent_schema, p.relname AS parent

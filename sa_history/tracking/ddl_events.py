@@ -7,7 +7,13 @@ from typing import Any
 from sqlalchemy import Connection, MetaData, Table, event
 
 from sa_history.ddl.elements import PGFunction
-from sa_history.ddl.execution import create_objects, drop_objects, exists, run_memo
+from sa_history.ddl.execution import (
+    create_objects,
+    drop_objects,
+    execute_statements,
+    exists,
+    run_memo,
+)
 from sa_history.ddl.table_events import install_with_table
 from sa_history.tracking.registry import Tracking, mirror_new_columns
 from sa_history.util.postgresql import require_postgresql
@@ -35,11 +41,17 @@ def install_with_tables(tracking: Tracking) -> None:
 
     @event.listens_for(event_table, "after_create")
     def protect_events(_: Table, connection: Connection, **options: Any) -> None:
+        memo = run_memo(options)
         protection = tracking.append_only_trigger()
         if protection is not None:
-            create_objects(connection, protection, memo=run_memo(options))
+            create_objects(connection, protection, memo=memo)
+        partitioning = tracking.partitioning()
+        if partitioning is not None:
+            statements, guards = partitioning.first()
+            execute_statements(connection, statements, memo)
+            create_objects(connection, *guards, memo=memo)
         if not _is_one_of_run(table, options) and exists(table, connection):
-            create_objects(connection, *tracking.objects(), memo=run_memo(options))
+            create_objects(connection, *tracking.objects(), memo=memo)
 
     @event.listens_for(table, "after_create")
     def create_event_table(_: Table, connection: Connection, **options: Any) -> None:

@@ -17,6 +17,7 @@ from sa_history.capture.context_storage import CONTEXT_STORAGES, ContextStorage
 from sa_history.capture.context_table import SharedObjects, create_shared_objects
 from sa_history.capture.event_table import add_event_column, key_columns
 from sa_history.capture.options import TrackingOptions
+from sa_history.capture.partitioning import EventPartitioning
 from sa_history.capture.recording import (
     Capture,
     ContextColumn,
@@ -283,6 +284,14 @@ class Tracking:
             self._trigger_name(()),
             Qualified(self.event_table.schema, self.event_table.name),
             self.history.shared.append_only,
+        )
+
+    def partitioning(self) -> EventPartitioning | None:
+        """Return how the event table is partitioned, or None if it is not."""
+        if self.options.partition_by is None:
+            return None
+        return EventPartitioning(
+            self.event_table, self.options.partition_by, self.append_only_trigger()
         )
 
     def _trigger_name(self, operations: Sequence[Any]) -> str:

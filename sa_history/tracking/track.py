@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from sqlalchemy import Column, ColumnElement, MetaData, Table, event, func
 from sqlalchemy.orm import Mapper
 
-from sa_history._types import ContextOption, Level
+from sa_history._types import ContextOption, Level, PartitionBy
 from sa_history.attachments.attach import attach, fits
 from sa_history.capture.context_storage import CONTEXT_STORAGES
 from sa_history.capture.event_table import make_event_table
@@ -69,6 +69,7 @@ def track(
     ignorable: bool = True,
     index: Sequence[str] = (),
     notify: str | None = None,
+    partition_by: PartitionBy | None = None,
 ) -> Callable[[T], T]:
     """Track a mapped class or a table: each change becomes an event.
 
@@ -111,6 +112,10 @@ def track(
     :param notify: the name of a channel, of up to 63 bytes, to NOTIFY when there are
         new events, once in a transaction, for readers of :func:`feed`; no NOTIFY, if
         None.
+    :param partition_by: ``"day"``, ``"week"``, ``"month"``, ``"year"`` or a number of
+        events: the event table is partitioned by ``pgh_id``, and :func:`partitions`
+        ends each partition after about that much, and removes old ones; one table
+        without partitions, if None.
     :return: a decorator that returns the class or table.
     :raises DefinitionError: something in the definition cannot work; the message says
         what is wrong, and what to write.
@@ -143,6 +148,7 @@ def track(
         ignorable=ignorable,
         index=as_names("index", index),
         notify=notify,
+        partition_by=partition_by,
     )
 
     def decorate(target: T) -> T:

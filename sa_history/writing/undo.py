@@ -28,10 +28,12 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import Session
 
+from sa_history.capture.partitioning import Horizon
 from sa_history.contexts.context import context as in_context
-from sa_history.contexts.frame import ContextFrame
+from sa_history.contexts.frame import ContextFrame, time_of_id
 from sa_history.definition.mapped_tables import Models
-from sa_history.exc import ConflictError, UndoError
+from sa_history.exc import ConflictError, EventsRemovedError, UndoError
+from sa_history.query.removed_events import read_horizon
 from sa_history.query.sources import trackings_of_target
 from sa_history.query.subclasses import events_of_class
 from sa_history.tracking.completeness import complete_tracking, missing_operations
@@ -148,6 +150,8 @@ def undo(
         back to a savepoint. The numbers that its events had are used up.
     :param force: if True, overwrite what has been changed again since.
     :return: the actions and conflicts, and the number of the session's transaction.
+    :raises EventsRemovedError: some of the events may have been removed; nothing is
+        done.
     :raises ConflictError: something has been changed again since, or another row has a
         value that has to be unique; nothing is done.
     :raises UndoError: not exactly one of transaction and context is given, there is no
@@ -225,6 +229,14 @@ class _Undone:
         storage = tracking.context_storage
         return storage.is_within(tracking.event_table, self.context)
 
+    def may_be_before(self, horizon: Horizon) -> bool:
+        """Return True if some of its events may have been removed."""
+        if self.transaction is not None:
+            return self.transaction <= horizon.transaction
+        assert self.context is not None
+        begun = time_of_id(self.context)
+        return begun is None or begun <= horizon.until
+
     def as_metadata(self) -> dict[str, Any]:
         """Return the value of the key ``undo`` in the context of the undo."""
         if self.transaction is not None:
@@ -245,6 +257,7 @@ def _undo(
     require_one_database(session, trackings, "undo", UndoError)
     session.flush()
     rows = ModelSession(session, next(iter(trackings), None))
+    _require_events(rows, wanted, what)
     if not dry_run:
         return _planned(rows, wanted, what, force)
     # Rolled back, so that no row stays locked, and nothing is written.
@@ -253,6 +266,25 @@ def _undo(
         return _planned(rows, wanted, what, force, dry_run=True)
     finally:
         savepoint.rollback()
+
+
+def _require_events(rows: ModelSession, wanted: Wanted, what: _Undone) -> None:
+    """Refuse to undo what may have had events that were removed.
+
+    :raises EventsRemovedError: names the table, and until when.
+    """
+    for tracking in wanted:
+        if tracking.options.partition_by is None:
+            continue
+        connection = rows.session.connection(bind_arguments=rows.bind_arguments)
+        horizon = read_horizon(connection, tracking)
+        if horizon is not None and what.may_be_before(horizon):
+            raise EventsRemovedError(
+                f"nothing is undone, since the events of {tracking.table.name!r} until "
+                f"{horizon.until} (transaction {horizon.transaction}) were removed, "
+                "and some of what is to be undone may have been among them; give "
+                "targets without it"
+            )
 
 
 def _planned(

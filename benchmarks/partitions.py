@@ -1,0 +1,346 @@
+"""Partitioned event tables beside one table with the same events.
+
+Both have a database of their own on one server, and take turns. Run it with
+``python -m benchmarks.partitions``; ``--events`` says how many events there are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, make_url, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+import sa_history as history
+from sa_history import AggregateEvent, track
+from sa_history.testing import EmbeddedPostgres
+
+MONTHS = 24
+PAGE = 50
+FEED_PAGE = 1000
+DAY = timedelta(days=1)
+START = datetime(2024, 12, 1, tzinfo=timezone.utc)
+
+
+def models(partition_by: int | None) -> tuple[Any, Any]:
+    """Return a declarative base, and the one model that is tracked."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    @track(partition_by=partition_by)
+    class Account(Base):
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        owner: Mapped[str]
+        balance: Mapped[int]
+        status: Mapped[str]
+
+    return Base, Account
+
+
+# ---------------------------------------------------------------- the data
+
+EVENTS = """
+INSERT INTO account_event (pgh_id, pgh_created_at, pgh_xact_id, pgh_context_id,
+  pgh_obj_id, pgh_op, pgh_label, id, owner, balance, status)
+SELECT i, timestamptz '{start}' + i * interval '{days} days' / {events},
+  i / 5 - {events}, CASE WHEN i % 2 = 0 THEN md5((i / 10)::text)::uuid END, o,
+  CASE WHEN i <= {rows} THEN 'I' ELSE 'U' END, 'snapshot', o,
+  'owner of account number ' || o, (i % 10007)::int,
+  (ARRAY['new', 'open', 'held', 'closed'])[1 + (i / {rows}) % 4]
+FROM (
+  SELECT i, ((i * 7919) % {rows} + 1)::int AS o
+  FROM generate_series({first}::bigint, {last}) AS i
+) AS numbered
+"""
+
+ROWS = """
+INSERT INTO account
+SELECT DISTINCT ON (pgh_obj_id) id, owner, balance, status FROM account_event
+WHERE pgh_id > {events} - {rows} ORDER BY pgh_obj_id, pgh_id DESC
+"""
+
+
+def fill(engine: Engine, base: Any, events: int, is_partitioned: bool) -> None:
+    """Make all events, forty of each row, and the rows as they are after them."""
+    rows, width = events // 40, events // MONTHS
+    base.metadata.create_all(engine)
+    with engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        if is_partitioned:
+            connection.execute(text("DROP TABLE account_event_p1"))
+        bounds = [1, *(1 + width * month for month in range(1, MONTHS)), events + 1]
+        for lower, upper in itertools.pairwise(bounds):
+            if is_partitioned:
+                connection.execute(
+                    text(
+                        f"CREATE TABLE account_event_p{lower} PARTITION OF"
+                        f" account_event FOR VALUES FROM ({lower}) TO ({upper})"
+                    )
+                )
+            connection.execute(
+                text(
+                    EVENTS.format(
+                        start=START.isoformat(),
+                        days=30 * MONTHS,
+                        events=events,
+                        rows=rows,
+                        first=lower,
+                        last=upper - 1,
+                    )
+                )
+            )
+        if is_partitioned:
+            connection.execute(
+                text(
+                    f"CREATE TABLE account_event_p{events + 1} PARTITION OF"
+                    f" account_event FOR VALUES FROM ({events + 1}) TO (MAXVALUE)"
+                )
+            )
+        for statement in (
+            "ALTER TABLE account DISABLE TRIGGER USER",
+            ROWS.format(events=events, rows=rows),
+            "ALTER TABLE account ENABLE TRIGGER USER",
+            "INSERT INTO pghistory_context (id, created_at, metadata)"
+            f" SELECT md5(i::text)::uuid, timestamptz '{START.isoformat()}'"
+            f" + i * 10 * interval '{30 * MONTHS} days' / {events},"
+            " jsonb_build_object('user', i % 1000, 'url', '/accounts/' || i)"
+            f" FROM generate_series(0, {events // 10}) AS i",
+            f"SELECT setval('pghistory_id_seq', {events})",
+            "VACUUM ANALYZE",
+        ):
+            connection.execute(text(statement))
+    if is_partitioned:
+        history.partitions(engine, base)
+
+
+# ---------------------------------------------------------------- what is asked
+
+Question = Callable[[], Any]
+
+
+def writes(connection: Connection) -> Iterator[tuple[str, Question]]:
+    """Yield what writes, each in transactions of its own."""
+
+    def bulk() -> None:
+        connection.execute(
+            text("UPDATE account SET balance = balance + 1 WHERE id <= 10000")
+        )
+        connection.commit()
+
+    def single() -> None:
+        for number in range(200):
+            connection.execute(
+                text("UPDATE account SET balance = balance + 1 WHERE id = :id"),
+                {"id": 11 + number},
+            )
+            connection.commit()
+
+    yield "update of 10,000 rows", bulk
+    yield "200 transactions of a row", single
+
+
+def reads(
+    session: Session, base: Any, account: Any, events: int
+) -> Iterator[tuple[str, Question]]:
+    """Yield what reads."""
+    then = START + timedelta(days=15 * MONTHS)
+    far = {"a": START + 100 * DAY, "b": START + 130 * DAY}
+    position = history.FeedPosition
+    feed = {"first": 0, "near the end": events - 2 * FEED_PAGE}
+
+    def as_of(gets: int) -> None:
+        with history.as_of(session, then) as past:
+            for number in range(gets):
+                past.get(account, 101 + number)
+
+    yield (
+        "newest 50",
+        lambda: AggregateEvent.page(session, base, limit=PAGE, newest_first=True),
+    )
+    row = session.get_one(account, 77)
+    yield (
+        "newest 50 of an object",
+        lambda: AggregateEvent.page(session, row, limit=PAGE, newest_first=True),
+    )
+    for part, number in feed.items():
+        after = position(number // 5 - events, number) if number else None
+        yield (
+            f"page of the feed, {part}",
+            lambda after=after: history.feed_page(
+                session, base, after=after, limit=FEED_PAGE
+            ),
+        )
+    yield "as of: the first row", lambda: as_of(1)
+    yield "as of: 30 rows", lambda: as_of(30)
+    yield (
+        "events of 30 days",
+        lambda: session.execute(
+            text(
+                "SELECT count(*) FROM account_event"
+                " WHERE pgh_created_at >= :a AND pgh_created_at < :b"
+            ),
+            far,
+        ).all(),
+    )
+
+
+class Sides:
+    """The database with partitions, and the one without, on one server."""
+
+    def __init__(self, url: str, events: int) -> None:
+        self.engines: dict[str, Engine] = {}
+        self.models: dict[str, tuple[Any, Any]] = {}
+        for name, is_partitioned in (("plain", False), ("partitioned", True)):
+            admin = create_engine(url, isolation_level="AUTOCOMMIT")
+            with admin.connect() as connection:
+                connection.execute(text(f"CREATE DATABASE bench_{name}"))
+            admin.dispose()
+            base, account = models(10**9 if is_partitioned else None)
+            engine = create_engine(make_url(url).set(database=f"bench_{name}"))
+            fill(engine, base, events, is_partitioned)
+            self.engines[name], self.models[name] = engine, (base, account)
+
+
+def compare(sides: Sides, events: int, rounds: int) -> None:
+    """Print the medians of all questions, where both sides take turns."""
+    seconds: dict[str, dict[str, list[float]]] = {}
+    for _ in range(rounds):
+        for name, engine in sides.engines.items():
+            base, account = sides.models[name]
+            with Session(engine) as session, engine.connect() as connection:
+                questions = [
+                    *writes(connection),
+                    *reads(session, base, account, events),
+                ]
+                for question, ask in questions:
+                    began = time.perf_counter()
+                    ask()
+                    took = time.perf_counter() - began
+                    seconds.setdefault(question, {}).setdefault(name, []).append(took)
+                    session.rollback()
+    print(f"{'':32}{'plain ms':>12}{'partitions':>12}{'ratio':>8}")
+    for question, found in seconds.items():
+        plain, partitioned = (
+            statistics.median(found[name][1:] or found[name]) for name in sides.engines
+        )
+        print(
+            f"{question:32}{plain * 1000:12.1f}{partitioned * 1000:12.1f}"
+            f"{partitioned / plain:8.2f}"
+        )
+
+
+def compare_removal(sides: Sides) -> None:
+    """Print what it takes to remove the first month on both sides."""
+    first = START + timedelta(days=30)
+
+    def by_delete(connection: Connection) -> None:
+        connection.execute(
+            text("DELETE FROM account_event WHERE pgh_created_at < :a"), {"a": first}
+        )
+        connection.execute(text("VACUUM account_event"))
+
+    base, _ = sides.models["partitioned"]
+    partitioned = sides.engines["partitioned"]
+    kept = f"{(datetime.now(timezone.utc) - first).days} days"
+    for name, engine, remove in (
+        ("DELETE and VACUUM", sides.engines["plain"], by_delete),
+        (
+            "--keep, no last events",
+            partitioned,
+            lambda _: history.partitions(
+                partitioned, base, keep=kept, keep_last_events=False
+            ),
+        ),
+    ):
+        with engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            where = text("SELECT pg_current_wal_insert_lsn()")
+            before = connection.execute(where).scalar_one()
+            began = time.perf_counter()
+            remove(connection)
+            took = time.perf_counter() - began
+            written = connection.execute(
+                text("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), :lsn)"),
+                {"lsn": before},
+            ).scalar_one()
+        print(f"{name:32}{took * 1000:12.1f} ms{written / 2**20:10.1f} MiB of WAL")
+
+
+@contextmanager
+def writer(engine: Engine) -> Iterator[list[float]]:
+    """Update rows one by one meanwhile; give the seconds of each transaction."""
+    waits: list[float] = []
+    stop = threading.Event()
+
+    def write() -> None:
+        with engine.connect() as connection:
+            while not stop.is_set():
+                began = time.perf_counter()
+                # There are rows of these keys.
+                connection.execute(
+                    text("UPDATE account SET balance = balance + 1 WHERE id = :id"),
+                    {"id": 1 + len(waits) % 1000},
+                )
+                connection.commit()
+                waits.append(time.perf_counter() - began)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield waits
+    finally:
+        stop.set()
+        thread.join()
+
+
+def convert_under_load(engine: Engine) -> None:
+    """Print how long a writer waits while the plain table becomes partitioned."""
+    count = text("SELECT count(*) FROM account_event")
+    with engine.connect() as connection:
+        before = connection.execute(count).scalar_one()
+    base, _ = models(10**9)
+    with writer(engine) as waits:
+        time.sleep(5)
+        undisturbed = max(waits)
+        began, number = time.perf_counter(), len(waits)
+        history.partitions(engine, base, convert=True)
+        took = time.perf_counter() - began
+        time.sleep(1)
+        disturbed = max(waits[number:])
+    with engine.connect() as connection:
+        after = connection.execute(count).scalar_one()
+    lost = before + len(waits) - after
+    print(
+        f"conversion of {before:,} events: {took:.1f} s; the writer's longest wait"
+        f" {disturbed * 1000:.0f} ms, without it {undisturbed * 1000:.0f} ms;"
+        f" {len(waits):,} writes, {lost} lost"
+    )
+
+
+def main() -> None:
+    """Run all of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=20_000_000)
+    parser.add_argument("--rounds", type=int, default=6)
+    options = parser.parse_args()
+    with EmbeddedPostgres() as server:
+        sides = Sides(server.url(), options.events)
+        compare(sides, options.events, options.rounds)
+        compare_removal(sides)
+        convert_under_load(sides.engines["plain"])
+        for engine in sides.engines.values():
+            engine.dispose()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,337 @@
+"""Partitions of event tables and of contexts in a revision.
+
+The first partition is created with its table. The others are made and removed by
+``sa-history partitions``, so they are no difference between models and database.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from alembic.autogenerate import renderers
+from alembic.autogenerate.api import AutogenContext
+from alembic.operations import MigrateOperation, Operations, ops
+from sqlalchemy import Connection, MetaData
+
+from sa_history.alembic.operations import HistoryOp
+from sa_history.capture.partitioning import FIRST_ID, KEY, partition_name
+from sa_history.ddl.elements import DEFAULT_SCHEMA, PGTrigger
+from sa_history.ddl.execution import current_schema
+from sa_history.ddl.fingerprint import SetComment
+from sa_history.ddl.partitions import (
+    KeyType,
+    PartitionedTable,
+    drop_trigger_of_partitions,
+    read_range_partitions,
+)
+from sa_history.ddl.repartition import Repartition
+from sa_history.ddl.table_properties import read_table
+from sa_history.exc import InstallError
+from sa_history.install.expected import trackings_in
+from sa_history.sql.compose import Qualified, SchemaNames
+from sa_history.tracking.registry import history_of
+
+# Of Alembic's, whose messages its usual configuration shows.
+log = logging.getLogger("alembic.sa_history")
+
+
+@Operations.register_operation("history_partition")
+@Operations.register_operation("history_unpartition", "history_unpartition")
+class RepartitionOp(MigrateOperation):
+    """Makes a table partitioned, or one table again, with its rows.
+
+    :param table: the name of the table.
+    :param first: the name of the first partition.
+    :param lower: the lowest key that the first partition takes; None for any.
+    :param key: the column by which it is partitioned.
+    :param key_type: the type of that column.
+    :param schema: the schema of both; None for the default one.
+    :param is_undone: True to make it one table.
+    """
+
+    def __init__(
+        self,
+        table: str,
+        first: str,
+        lower: int | None,
+        key: str,
+        key_type: KeyType,
+        schema: str | None = None,
+        is_undone: bool = False,
+    ) -> None:
+        self.arguments = (table, first, lower, key, key_type, schema)
+        self.is_undone = is_undone
+
+    @classmethod
+    def history_partition(
+        cls,
+        operations: Operations,
+        table: str,
+        first: str,
+        *,
+        lower: int | None,
+        key: str,
+        key_type: KeyType,
+        schema: str | None = None,
+    ) -> RepartitionOp:
+        """Make a table partitioned: its rows are the first partition.
+
+        In an ``autocommit_block`` each step is a transaction of its own, so that others
+        write meanwhile, and an interrupted one goes on where it was.
+
+        :param table: the name of the table.
+        :param first: the name of the first partition.
+        :param lower: the lowest key that the first partition takes; None for any.
+        :param key: the column by which it is partitioned.
+        :param key_type: the type of that column, ``"bigint"`` or ``"uuid"``.
+        :param schema: the schema of both; None for the default one.
+        :raises InstallError: the table has what cannot be given to another table, or is
+            never free; or there is no connection.
+
+        Example::
+
+            with op.get_context().autocommit_block():
+                op.history_partition(
+                    "account_event",
+                    "account_event_p1",
+                    lower=1,
+                    key="pgh_id",
+                    key_type="bigint",
+                )
+        """
+        operation = cls(table, first, lower, key, key_type, schema)
+        operations.invoke(operation)
+        return operation
+
+    @classmethod
+    def history_unpartition(
+        cls,
+        operations: Operations,
+        table: str,
+        first: str,
+        *,
+        lower: int | None,
+        key: str,
+        key_type: KeyType,
+        schema: str | None = None,
+    ) -> RepartitionOp:
+        """Take back :meth:`history_partition`: the rows are in one table again.
+
+        :param table: the name of the table; the others are as there.
+        :raises InstallError: as there.
+
+        Example::
+
+            with op.get_context().autocommit_block():
+                op.history_unpartition(
+                    "account_event",
+                    "account_event_p1",
+                    lower=1,
+                    key="pgh_id",
+                    key_type="bigint",
+                )
+        """
+        operation = cls(table, first, lower, key, key_type, schema, True)
+        operations.invoke(operation)
+        return operation
+
+    def reverse(self) -> RepartitionOp:
+        """Return the operation for the downgrade."""
+        return RepartitionOp(*self.arguments, is_undone=not self.is_undone)
+
+    @property
+    def name(self) -> str:
+        """The name of the operation in a revision."""
+        return "history_unpartition" if self.is_undone else "history_partition"
+
+    def to_diff_tuple(self) -> tuple[str, str]:
+        """Return the difference that ``alembic check`` shows."""
+        return (self.name, self.arguments[0])
+
+
+@Operations.implementation_for(RepartitionOp)
+def run_repartition_op(operations: Operations, operation: RepartitionOp) -> None:
+    """Repartition the table of the connection."""
+    table, first, lower, key, key_type, schema = operation.arguments
+    if operations.get_context().as_sql:
+        raise InstallError(
+            f"how {table} is to be repartitioned depends on the database, so it cannot "
+            "be written as SQL; run this revision online"
+        )
+    connection: Any = operations.get_bind()
+    name = schema or current_schema(connection) or DEFAULT_SCHEMA
+    repartition = Repartition(
+        connection,
+        PartitionedTable(Qualified(name, table), key, key_type),
+        Qualified(name, first),
+        lower,
+        log.info,
+    )
+    if operation.is_undone:
+        repartition.unpartition()
+    else:
+        repartition.partition()
+
+
+@renderers.dispatch_for(RepartitionOp)
+def render_repartition_op(
+    autogen_context: AutogenContext, operation: RepartitionOp
+) -> str:
+    """Return the operation as it stands in a revision, outside of its transaction."""
+    autogen_context.imports.add("import sa_history.alembic")
+    prefix: Any = autogen_context.opts["alembic_module_prefix"] or ""
+    table, first, lower, key, key_type, schema = operation.arguments
+    options = {"lower": lower, "key": key, "key_type": key_type}
+    if schema is not None:
+        options["schema"] = schema
+    lines = [
+        f"with {prefix}get_context().autocommit_block():",
+        f"    {prefix}{operation.name}(",
+        f"        {table!r},",
+        f"        {first!r},",
+        *(f"        {name}={value!r}," for name, value in options.items()),
+        "    )",
+    ]
+    return "\n".join(lines)
+
+
+def repartitions(
+    connection: Connection,
+    upgrade_ops: ops.UpgradeOps,
+    metadatas: list[MetaData],
+    schemas: SchemaNames,
+) -> list[MigrateOperation]:
+    """Return the operations for tables that are partitioned, and should not, or not.
+
+    :param upgrade_ops: the operations of the revision.
+    :param schemas: gives the name in the database of a schema of the models.
+    """
+    created = {
+        (operation.schema, operation.table_name)
+        for operation in upgrade_ops.ops
+        if isinstance(operation, ops.CreateTableOp)
+    }
+    trackings = [
+        tracking
+        for metadata in metadatas
+        for tracking in trackings_in(metadata)
+        if (tracking.event_table.schema, tracking.event_table.name) not in created
+    ]
+    in_database = read_range_partitions(
+        connection, sorted({schemas(t.event_table.schema) for t in trackings})
+    )
+    operations: list[MigrateOperation] = []
+    for tracking in trackings:
+        table, partitioning = tracking.event_table, tracking.partitioning()
+        name = Qualified(schemas(table.schema), table.name)
+        is_partitioned = name in in_database
+        wanted = partitioning is not None
+        if is_partitioned == wanted or read_table(connection, name) is None:
+            continue
+        first = partition_name(table, str(FIRST_ID))
+        repartition = RepartitionOp(
+            table.name, first.name, FIRST_ID, KEY, "bigint", table.schema, not wanted
+        )
+        renew = _renewal(tracking.append_only_trigger(), first, schemas)
+        if wanted:
+            operations += [repartition, *renew]
+        else:
+            operations += [*(each.reverse() for each in renew), repartition]
+    return operations
+
+
+def _renewal(
+    guard: PGTrigger | None, first: Qualified, schemas: SchemaNames
+) -> list[HistoryOp]:
+    """Return the operation that marks the trigger of a first partition as its own.
+
+    The table had the trigger before it was a partition.
+    """
+    if guard is None:
+        return []
+    own = guard.on(first)
+    statements = [own.create().render(schemas), SetComment(own).render(schemas)]
+    what = f"trigger {own.name} on {first.name}"
+    return [HistoryOp(f"renew {what}", statements, (f"let {what} go with it", ()))]
+
+
+def leave_partitions_alone(
+    connection: Connection,
+    upgrade_ops: ops.UpgradeOps,
+    metadatas: list[MetaData],
+    schemas: SchemaNames,
+) -> None:
+    """Take out the operations on partitions, which Alembic sees as tables.
+
+    :param upgrade_ops: the operations of the revision, which are changed in place.
+    :param schemas: gives the name in the database of a schema of the models.
+    """
+    parents = {
+        Qualified(schemas(table.schema), table.name)
+        for metadata in metadatas
+        for history in [history_of(metadata)]
+        if history is not None
+        for table in (
+            history.shared.context_table,
+            *(tracking.event_table for tracking in trackings_in(metadata)),
+        )
+    }
+    in_database = read_range_partitions(
+        connection, sorted({str(parent.schema) for parent in parents})
+    )
+    partitions = {
+        partition.name
+        for parent in parents
+        for partition in in_database.get(parent, ())
+    }
+    upgrade_ops.ops[:] = [
+        operation
+        for operation in upgrade_ops.ops
+        if _table_of(operation, schemas) not in partitions
+    ]
+
+
+def _table_of(operation: object, schemas: SchemaNames) -> Qualified:
+    schema = getattr(operation, "schema", None)
+    return Qualified(schemas(schema), getattr(operation, "table_name", ""))
+
+
+def first_partitions(
+    upgrade_ops: ops.UpgradeOps, metadatas: list[MetaData], schemas: SchemaNames
+) -> list[HistoryOp]:
+    """Return the operations that create the first partitions of new event tables.
+
+    They come after those that create functions, one of which the triggers call.
+
+    :param upgrade_ops: the operations of the revision.
+    :param schemas: gives the name in the database of a schema of the models.
+    """
+    created = {
+        (operation.schema, operation.table_name)
+        for operation in upgrade_ops.ops
+        if isinstance(operation, ops.CreateTableOp)
+    }
+    operations = []
+    for tracking in (t for metadata in metadatas for t in trackings_in(metadata)):
+        table, partitioning = tracking.event_table, tracking.partitioning()
+        if partitioning is None or (table.schema, table.name) not in created:
+            continue
+        statements, guards = partitioning.first()
+        undo = []
+        for guard in guards:
+            statements += [guard.create(replace=False), SetComment(guard)]
+            # Of all partitions, since it calls a function that goes before the table.
+            name = partitioning.partitioned.name
+            undo.append(drop_trigger_of_partitions(name, guard.name))
+        operations.append(
+            HistoryOp(
+                f"create the first partition of {table.fullname}",
+                [statement.render(schemas) for statement in statements],
+                (
+                    f"let the partitions of {table.fullname} go with it",
+                    [statement.render(schemas) for statement in undo],
+                ),
+            )
+        )
+    return operations

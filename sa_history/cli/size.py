@@ -1,0 +1,91 @@
+"""The command ``size``."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from typing import Any
+
+from sa_history.cli.command import Database
+from sa_history.cli.output import print_json, printable, table_lines
+from sa_history.install import api as installation
+from sa_history.install.sizes import EventTableSize, RelationSize
+
+
+def size(database: Database, keep: str | None, json: bool) -> int:
+    """Print how large event tables are, and what could be removed.
+
+    :param keep: for how long events would be kept; None to tell of no removal.
+    """
+    sizes = installation.size(database.engine, *database.metadatas, keep=keep)
+    if json:
+        for each in sizes:
+            print_json(**_as_json(each, keep is not None))
+        return 0
+    header = ["table", "events", "size", "oldest", "newest", "a month"]
+    if keep is not None:
+        header.append(f"beyond {keep}")
+    rows = [row for each in sizes for row in _rows(each, keep is not None)]
+    for line in table_lines(header, rows):
+        print(line)
+    return 0
+
+
+def _rows(table: EventTableSize, tells_of_removal: bool) -> Iterator[list[str]]:
+    growth = "" if table.bytes_a_month is None else f"+{human(table.bytes_a_month)}"
+    total = [*_cells(table.name, table), growth]
+    yield total + ([human(table.removed_bytes)] if tells_of_removal else [])
+    if table.is_partitioned:
+        for relation in table.relations:
+            cells = [*_cells(f"  {relation.name}", relation), ""]
+            removed = human(relation.bytes) if relation.is_removed else ""
+            yield cells + ([removed] if tells_of_removal else [])
+
+
+def _cells(name: str, sized: EventTableSize | RelationSize) -> list[str]:
+    return [
+        printable(name),
+        f"{sized.rows:,}",
+        human(sized.bytes),
+        _day(sized.oldest),
+        _day(sized.newest),
+    ]
+
+
+def human(size: int) -> str:
+    """Return a number of bytes as people write it."""
+    number, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while number >= 1024 and len(units) > 1:
+        number /= 1024
+        del units[0]
+    is_whole = number >= 100 or units[0] == "B"
+    return f"{number:.0f} {units[0]}" if is_whole else f"{number:.1f} {units[0]}"
+
+
+def _day(time: datetime.datetime | None) -> str:
+    return "" if time is None else f"{time:%Y-%m-%d}"
+
+
+def _as_json(table: EventTableSize, tells_of_removal: bool) -> dict[str, Any]:
+    return {
+        **_sized(table),
+        "rows_a_month": table.rows_a_month,
+        "bytes_a_month": table.bytes_a_month,
+        "removed_rows": table.removed_rows if tells_of_removal else None,
+        "removed_bytes": table.removed_bytes if tells_of_removal else None,
+        "partitions": [
+            {**_sized(relation), "removed": relation.is_removed}
+            for relation in table.relations
+            if table.is_partitioned
+        ],
+    }
+
+
+def _sized(sized: EventTableSize | RelationSize) -> dict[str, Any]:
+    return {
+        "name": sized.name,
+        "rows": sized.rows,
+        "bytes": sized.bytes,
+        "oldest": None if sized.oldest is None else sized.oldest.isoformat(),
+        "newest": None if sized.newest is None else sized.newest.isoformat(),
+    }

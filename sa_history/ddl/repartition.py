@@ -1,0 +1,448 @@
+"""A table with rows becomes partitioned, or one table again, while others write it.
+
+Steps that take long let others write. The last one, which gives the name of the table
+to another one, is one transaction that locks it for some milliseconds; it waits for the
+lock only shortly, and asks again, since whoever writes would wait behind it. A run that
+is interrupted goes on where it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+from sqlalchemy.exc import DBAPIError
+
+from sa_history.ddl.elements import Statement
+from sa_history.ddl.partitions import (
+    PartitionedTable,
+    RangePartition,
+    comment_on_table,
+    read_range_partitions,
+    revoke_all,
+)
+from sa_history.ddl.table_properties import (
+    TableProperties,
+    grantees_of,
+    in_one_message,
+    read_properties,
+    read_table,
+    rename_index,
+    rename_table,
+)
+from sa_history.exc import InstallError
+from sa_history.sql import table_queries as queries
+from sa_history.sql.compose import Fragment, Ident, Joined, Qualified, Raw
+from sa_history.sql.naming import shortened
+from sa_history.util.postgresql import sqlstate_of
+
+LOWER_CHECK = "pgh_lower_check"
+"""The constraint by which PostgreSQL knows that all rows fit the first partition."""
+
+_NO_LOCK = {"55P03", "40P01"}
+"""The SQLSTATE of ``lock_timeout``, and of a deadlock."""
+
+_CHECK_VIOLATED = "23514"
+
+_COPY_COMMENT = "Rows of a partitioned table that becomes one table"
+
+Report = Callable[[str], None]
+"""Is told what has been done, in words."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for a lock.
+
+    :param lock: the milliseconds of one attempt, which others may have to wait as well.
+    :param pause: the milliseconds between two attempts.
+    :param total: the seconds after which to give up.
+    """
+
+    lock: int = 100
+    pause: int = 200
+    total: float = 60
+
+
+@dataclass(frozen=True)
+class Repartition:
+    """A table and the partition that its rows are in, as long as there is one only.
+
+    :param connection: its transactions are begun and ended here, unless it is in one.
+    :param table: the table; its name has the schema.
+    :param first: the name of the first partition.
+    :param lower: the lowest key that the first partition takes; None for any.
+    :param report: is told each step that was done.
+    :param patience: how long to wait for a lock.
+    """
+
+    connection: Connection
+    table: PartitionedTable
+    first: Qualified
+    lower: int | None
+    report: Report
+    patience: Patience = Patience()
+
+    def partition(self) -> None:
+        """Make a plain table partitioned; its rows are in the first partition.
+
+        :raises InstallError: the table has what cannot be given to another table, or
+            rows that the first partition does not take; or it is never free.
+        """
+        with _transaction(self.connection):
+            own = self._own()
+            if own.kind != "p":
+                self._refuse_what_stays(own)
+        if own.kind != "p":
+            self._check_lower_bound()
+            self._with_lock(self._give_rows_to_first)
+            self.report(f"{_shown(self.table.name)} is partitioned")
+        self._validate_foreign_keys()
+
+    def unpartition(self) -> None:
+        """Make a partitioned table a plain one, which has the rows of all partitions.
+
+        The rows of closed partitions are copied before the table is locked, those of
+        the others while it is. A sole partition becomes the table, without a copy.
+
+        :raises InstallError: the table has what cannot be given to another table; or
+            it is never free.
+        """
+        with _transaction(self.connection):
+            own = self._own()
+            if own.kind == "p":
+                self._refuse_what_stays(own)
+                partitions = self._partitions()
+        if own.kind == "p":
+            if len(partitions) != 1:
+                self._copy_closed(partitions)
+            self._with_lock(self._give_rows_back)
+            self.report(f"{_shown(self.table.name)} is one table")
+        self._validate_foreign_keys()
+
+    # ------------------------------------------------------------ both ways
+
+    def _own(self) -> Row[Any]:
+        own = read_table(self.connection, self.table.name)
+        if own is None:
+            raise InstallError(
+                f"there is no table {_shown(self.table.name)}; create it first, by "
+                "create_all() or a migration"
+            )
+        return own
+
+    def _refuse_what_stays(self, own: Row[Any]) -> None:
+        parameters = {"oid": own.oid, "key": self.table.key}
+        reasons = []
+        if own.kind not in ("r", "p") or own.persistence != "p" or own.is_partition:
+            reasons.append("it is no ordinary table")
+        if own.has_policies:
+            reasons.append("it has row level security")
+        for name in self.connection.execute(
+            text(queries.UNIQUE_WITHOUT), parameters
+        ).scalars():
+            reasons.append(f"its unique index {name} is without {self.table.key}")
+        for what in self.connection.execute(
+            text(queries.DEPENDENT), parameters
+        ).scalars():
+            reasons.append(f"{what} depends on it")
+        if reasons:
+            raise InstallError(
+                f"the partitions of {_shown(self.table.name)} cannot be made or taken "
+                f"away: {'; '.join(reasons)}; drop that, and make it again afterwards"
+            )
+
+    def _partitions(self) -> list[RangePartition]:
+        name = self.table.name
+        return read_range_partitions(self.connection, [str(name.schema)])[name]
+
+    def _execute(self, *statements: Fragment) -> None:
+        for statement in statements:
+            self.connection.execute(Statement(statement))
+
+    def _with_lock(self, work: Callable[[], None]) -> None:
+        """Do work in a transaction that has locked the table."""
+        given_up = time.monotonic() + self.patience.total
+        while True:
+            try:
+                with _transaction(self.connection) as is_own:
+                    self._execute(
+                        Raw(f"SET LOCAL lock_timeout = {self.patience.lock}"),
+                        _lock(self.table.name),
+                    )
+                    work()
+            except DBAPIError as error:
+                if sqlstate_of(error.orig) not in _NO_LOCK or not is_own:
+                    raise
+                if time.monotonic() > given_up:
+                    raise InstallError(
+                        f"{_shown(self.table.name)} was in use for "
+                        f"{self.patience.total:g} seconds; end the transaction that "
+                        "has been open for so long (pg_stat_activity shows it), and "
+                        "run it again"
+                    ) from error
+                time.sleep(self.patience.pause / 1000)
+            else:
+                return
+
+    def _validate_foreign_keys(self) -> None:
+        with _transaction(self.connection):
+            keys = self.connection.execute(
+                text(queries.FOREIGN_KEYS), {"oid": self._own().oid}
+            ).all()
+        for key in keys:
+            if not key.is_validated:
+                with _transaction(self.connection):
+                    self._execute(
+                        _validate(Qualified(key.schema, key.name), key.constraint_name)
+                    )
+                self.report(f"foreign key {key.constraint_name} is valid")
+
+    def _give(self, old: TableProperties) -> None:
+        """Give the table that has the name now what the old one had."""
+        self._execute(
+            *old.create_triggers(), *old.create_foreign_keys(), *old.replace_views()
+        )
+        unwanted = grantees_of(self.connection, self.table.name)
+        self._execute(*old.give(unwanted))
+
+    # ------------------------------------------------------- to partitions
+
+    def _check_lower_bound(self) -> None:
+        if self.lower is None:
+            return
+        name = self.table.name
+        find = text(queries.CHECK)
+        with _transaction(self.connection):
+            found = self.connection.execute(
+                find, {"oid": self._own().oid, "name": LOWER_CHECK}
+            ).scalar()
+        if found is None:
+            self._with_lock(lambda: self._execute(self._lower_check()))
+        if not found:
+            try:
+                with _transaction(self.connection):
+                    self._execute(_validate(name, LOWER_CHECK))
+            except DBAPIError as error:
+                if sqlstate_of(error.orig) != _CHECK_VIOLATED:
+                    raise
+                raise InstallError(
+                    f"{_shown(name)} has rows whose {self.table.key} is below "
+                    f"{self.lower}, which no partition takes; give them other numbers "
+                    "or delete them, and run it again"
+                ) from error
+            self.report(f"all rows of {_shown(name)} fit the first partition")
+
+    def _lower_check(self) -> Fragment:
+        assert self.lower is not None
+        return Joined(
+            (
+                Raw("ALTER TABLE "),
+                self.table.name,
+                Raw(" ADD CONSTRAINT "),
+                Ident(LOWER_CHECK),
+                Raw(" CHECK ("),
+                Ident(self.table.key),
+                Raw(" >= "),
+                self.table.value(self.lower),
+                Raw(") NOT VALID"),
+            )
+        )
+
+    def _give_rows_to_first(self) -> None:
+        if self._own().kind == "p":
+            return  # another run was faster
+        name, first = self.table.name, self.first
+        old = read_properties(self.connection, name)
+        self._execute(
+            in_one_message(
+                [
+                    *old.drop_foreign_keys(),
+                    *old.drop_row_triggers(name),
+                    rename_table(name, first.name),
+                    *(
+                        rename_index(first, index, shortened(f"{first.name}_{number}"))
+                        for number, index in enumerate(old.indexes, 1)
+                    ),
+                    self._create_like(first),
+                    *old.create_indexes(),
+                    *old.create_own_foreign_keys(),
+                    self.table.attach(first, self.lower, None),
+                    _drop_check(name),
+                    _drop_check(first),
+                ]
+            )
+        )
+        self._give(old)
+        grantees = dict.fromkeys(grant.grantee for grant in old.grants)
+        self._execute(*(revoke_all(first, role) for role in grantees))
+
+    def _create_like(self, first: Qualified) -> Fragment:
+        return Joined(
+            (
+                Raw("CREATE TABLE "),
+                self.table.name,
+                Raw(" (LIKE "),
+                first,
+                Raw(
+                    " INCLUDING ALL EXCLUDING INDEXES)"
+                    f" PARTITION BY {self.table.partition_by}"
+                ),
+            )
+        )
+
+    # ------------------------------------------------------- to one table
+
+    @property
+    def _copy(self) -> Qualified:
+        """The table that gets the rows of several partitions."""
+        name = self.table.name
+        return Qualified(name.schema, shortened(f"{name.name}_unpartitioned"))
+
+    def _copy_closed(self, partitions: list[RangePartition]) -> None:
+        with _transaction(self.connection):
+            found = read_table(self.connection, self._copy)
+            if found is not None and found.comment != _COPY_COMMENT:
+                raise InstallError(
+                    f"there is a table {_shown(self._copy)}, which is not from an "
+                    "earlier run; rename it"
+                )
+            if found is not None:
+                # Since that run, rows may have been removed.
+                self._execute(_drop(self._copy))
+            self._execute(
+                self.table.create_alike(self._copy),
+                comment_on_table(self._copy, _COPY_COMMENT),
+            )
+            roles = grantees_of(self.connection, self._copy)
+            self._execute(*(revoke_all(self._copy, role) for role in roles))
+        for partition in partitions:
+            if partition.is_closed:
+                with _transaction(self.connection):
+                    self._execute(_copy_rows(partition.name, self._copy))
+                self.report(f"the rows of {_shown(partition.name)} are copied")
+
+    def _give_rows_back(self) -> None:
+        if self._own().kind != "p":
+            return  # another run was faster
+        name = self.table.name
+        old = read_properties(self.connection, name)
+        partitions = self._partitions()
+        parent = Qualified(name.schema, shortened(f"{name.name}_partitioned"))
+        if len(partitions) == 1:
+            rows = partitions[0].name
+            self._execute(*old.drop_foreign_keys(), self.table.detach(rows))
+            own_keys: list[Fragment] = []
+        else:
+            rows = self._copy
+            own_keys = old.create_own_foreign_keys()
+            self._execute(
+                *old.drop_foreign_keys(),
+                *(
+                    _copy_rows(partition.name, rows)
+                    for partition in partitions
+                    if not partition.is_closed
+                ),
+            )
+        held = read_properties(self.connection, rows)
+        new_names = _matching(old, held)
+        self._execute(
+            *(
+                Joined((Raw("DROP TRIGGER "), Ident(trigger.name), Raw(" ON "), rows))
+                for trigger in held.triggers
+            ),
+            rename_table(name, parent.name),
+            rename_table(rows, name.name),
+            *own_keys,
+        )
+        self._give(old)
+        self._execute(
+            _drop(parent),
+            *(rename_index(name, index, new) for index, new in new_names),
+        )
+
+
+def _matching(
+    old: TableProperties, held: TableProperties
+) -> list[tuple[Row[Any], str]]:
+    """Return the indexes of a table, each with the name that its like has in another.
+
+    :param old: the table with the names.
+    :param held: the table whose indexes get them.
+    """
+    names: dict[Any, list[str]] = {}
+    for index in old.indexes:
+        names.setdefault(_shape(index), []).append(index.name)
+    return [
+        (index, names[_shape(index)].pop(0))
+        for index in held.indexes
+        if names.get(_shape(index))
+    ]
+
+
+def _shape(index: Row[Any]) -> Any:
+    return tuple(index.parts), index.further, index.constraint_definition
+
+
+@contextmanager
+def _transaction(connection: Connection) -> Iterator[bool]:
+    """Run a block in a transaction; in that of the connection, if it is in one.
+
+    :return: True if the transaction ends with the block.
+    """
+    if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+        # As in autocommit_block() of Alembic: what SQLAlchemy begins there is none.
+        connection.exec_driver_sql("BEGIN")
+        try:
+            yield True
+        except BaseException:
+            connection.exec_driver_sql("ROLLBACK")
+            raise
+        connection.exec_driver_sql("COMMIT")
+    elif connection.in_transaction():
+        yield False
+    else:
+        with connection.begin():
+            yield True
+
+
+def _shown(name: Qualified) -> str:
+    return f"{name.schema}.{name.name}"
+
+
+def _lock(table: Qualified) -> Fragment:
+    return Joined((Raw("LOCK TABLE "), table, Raw(" IN ACCESS EXCLUSIVE MODE")))
+
+
+def _validate(table: Qualified, constraint: str) -> Fragment:
+    return Joined(
+        (
+            Raw("ALTER TABLE "),
+            table,
+            Raw(" VALIDATE CONSTRAINT "),
+            Ident(constraint),
+        )
+    )
+
+
+def _drop_check(table: Qualified) -> Fragment:
+    return Joined(
+        (
+            Raw("ALTER TABLE "),
+            table,
+            Raw(" DROP CONSTRAINT IF EXISTS "),
+            Ident(LOWER_CHECK),
+        )
+    )
+
+
+def _copy_rows(source: Qualified, target: Qualified) -> Fragment:
+    return Joined((Raw("INSERT INTO "), target, Raw(" SELECT * FROM "), source))
+
+
+def _drop(table: Qualified) -> Fragment:
+    return Joined((Raw("DROP TABLE "), table))

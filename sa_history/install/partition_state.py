@@ -1,0 +1,206 @@
+"""What the partitions of an event table are like, and how far its numbers are."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Connection,
+    TableClause,
+    column,
+    func,
+    select,
+    table,
+)
+
+from sa_history.capture.partitioning import FIRST_ID, EventPartitioning, Horizon
+from sa_history.ddl.partitions import RangePartition, read_range_partitions
+from sa_history.install.drift import Problem, dotted, in_database
+from sa_history.install.findings import Finding
+from sa_history.install.partition_plan import Usage, is_full, is_late
+from sa_history.sql.compose import Qualified, SchemaNames
+from sa_history.tracking.registry import Tracking
+
+
+class PartitionState:
+    """Reads the state of the partitions of one event table.
+
+    :param tracking: the tracking with the event table.
+    :param partitioning: how the event table is partitioned.
+    :param schemas: gives the name in the database of a schema of the models.
+    """
+
+    def __init__(
+        self,
+        tracking: Tracking,
+        partitioning: EventPartitioning,
+        schemas: SchemaNames,
+    ) -> None:
+        self._event_table = tracking.event_table
+        self.partition_by = partitioning.partition_by
+        partitioned = partitioning.partitioned
+        self.table = replace(partitioned, name=in_database(partitioned.name, schemas))
+        """The event table, with its schema in the database."""
+        sequence = tracking.history.shared.pg_sequence().name
+        self._sequence = in_database(sequence, schemas)
+
+    def partitions(self, connection: Connection) -> list[RangePartition] | None:
+        """Return the partitions in the order of their bounds.
+
+        :return: None if the table is none with partitions.
+        """
+        schema = str(self.table.name.schema)
+        return read_range_partitions(connection, [schema]).get(self.table.name)
+
+    def rows_of(self, partition: Qualified) -> TableClause:
+        """Return a partition as a table of SQLAlchemy."""
+        columns = [column(c.name, c.type) for c in self._event_table.columns]
+        return table(partition.name, *columns, schema=partition.schema)
+
+    def is_readable(
+        self, connection: Connection, partitions: Sequence[RangePartition]
+    ) -> bool:
+        """Return True if the user may read the sequence and the partitions."""
+        may = [
+            func.has_sequence_privilege(_quoted(self._sequence), "SELECT"),
+            *(func.has_table_privilege(_quoted(p.name), "SELECT") for p in partitions),
+        ]
+        return all(connection.execute(select(*may)).one())
+
+    def next_id(self, connection: Connection) -> int:
+        """Return the number that the sequence gives next."""
+        sequence = table(
+            self._sequence.name,
+            column("last_value", BigInteger),
+            column("is_called", Boolean),
+            schema=self._sequence.schema,
+        )
+        last, is_called = connection.execute(select(sequence)).one()
+        return int(last) + bool(is_called)
+
+    def usage(
+        self,
+        connection: Connection,
+        used: Sequence[RangePartition],
+        next_id: int,
+        now: datetime.datetime,
+    ) -> Usage | None:
+        """Return how the partition is used that takes the next event.
+
+        :param used: the partitions, in the order of their bounds.
+        :param next_id: the number of the next event.
+        :param now: the time.
+        :return: None if no partition takes it.
+        """
+        current = [p for p in used if (p.lower or FIRST_ID) <= next_id]
+        if not current or is_full(current[-1], next_id):
+            return None
+        events = self.rows_of(current[-1].name)
+        first = connection.execute(
+            select(events.c.pgh_id, events.c.pgh_created_at)
+            .order_by(events.c.pgh_id)
+            .limit(1)
+        ).first()
+        rows: int | None = None
+        if isinstance(self.partition_by, int):
+            count = select(func.count()).select_from(events)
+            rows = connection.execute(count).scalar_one()
+        return Usage(
+            current[-1],
+            used[len(current) :],
+            next_id,
+            now,
+            None if first is None else first.pgh_id,
+            None if first is None else first.pgh_created_at,
+            rows,
+        )
+
+
+def _quoted(name: Qualified) -> str:
+    return name.render(str)
+
+
+def sorted_out(
+    partitions: Sequence[RangePartition],
+) -> tuple[list[RangePartition], list[RangePartition]]:
+    """Return the partitions of kept events, and those of all others.
+
+    A default partition is neither.
+    """
+    ours = [p for p in partitions if not p.is_default]
+    kept = [p for p in ours if p.upper is not None and p.upper <= FIRST_ID]
+    return kept, [p for p in ours if p not in kept]
+
+
+def time_in_database(connection: Connection) -> datetime.datetime:
+    """Return the time that the database has."""
+    now: datetime.datetime = connection.execute(
+        select(func.clock_timestamp())
+    ).scalar_one()
+    return now
+
+
+def partition_findings(
+    connection: Connection, state: PartitionState, partitions: list[RangePartition]
+) -> list[Finding]:
+    """Return what is wrong with the partitions of an event table.
+
+    :param state: reads the table.
+    :param partitions: its partitions, in the order of their bounds.
+    """
+    foreign = [p for p in partitions if p.is_default or p.kind != "r"]
+    kept, used = sorted_out(partitions)
+    going = [p for p in used if p.is_going]
+    staying = [p for p in used if not p.is_going]
+    table = dotted(state.table.name)
+    found = [
+        Finding(
+            Problem.ORPHANED,
+            "partition",
+            dotted(partition.name),
+            advice="sa_history has not made it; detach it",
+        )
+        for partition in foreign
+    ]
+    found += [
+        Finding(Problem.OVERDUE, "partition", dotted(p.name), command="partitions")
+        for p in going
+    ]
+    if not staying or staying[-1].upper is not None:
+        name = f"{table} without an end"
+        found.append(Finding(Problem.MISSING, "partition", name, command="partitions"))
+    horizon = Horizon.of_comment(kept[0].comment) if kept else None
+    begins = FIRST_ID if horizon is None else horizon.first_id
+    lowest = used[0].lower if used else None
+    first = [(begins, lowest)] if lowest is not None and lowest > begins else []
+    pairs = ((a.upper, b.lower) for a, b in itertools.pairwise(used))
+    found += [
+        Finding(
+            Problem.MISSING,
+            "partition",
+            f"{table} from {lower} to {upper}",
+            advice="events with such numbers are refused, and those that there were "
+            "are not found; attach the partition",
+        )
+        for lower, upper in (*first, *pairs)
+        if lower != upper
+    ]
+    if not state.is_readable(connection, used):
+        return found
+    next_id = state.next_id(connection)
+    found += [
+        Finding(Problem.OUTDATED, "partition", dotted(p.name), command="partitions")
+        for p in staying
+        if p.is_validated is not None and (not p.is_closed or not is_full(p, next_id))
+    ]
+    now = time_in_database(connection)
+    usage = state.usage(connection, staying, next_id, now)
+    if usage is not None and is_late(usage, state.partition_by):
+        name = dotted(usage.partition.name)
+        found.append(Finding(Problem.OVERDUE, "partition", name, command="partitions"))
+    return found

@@ -1,0 +1,30 @@
+"""What is not known any more, since partitions with old events were removed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, cast, column, func, select, types
+from sqlalchemy.dialects.postgresql import REGCLASS
+
+from sa_history.capture.partitioning import Horizon
+from sa_history.tracking.registry import Tracking
+
+
+def read_horizon(connection: Connection, tracking: Tracking) -> Horizon | None:
+    """Return how far back the events of a table were removed.
+
+    :return: None if none were.
+    """
+    if tracking.options.partition_by is None:
+        return None
+    events = tracking.event_table
+    quote = connection.dialect.identifier_preparer.quote
+    schema = connection.schema_for_object(events)
+    name = ".".join(quote(part) for part in (schema, events.name) if part)
+    # Not by a SELECT of the catalog, which a session of the past refuses.
+    tree: Any = func.pg_partition_tree(cast(func.to_regclass(name), REGCLASS))
+    partitions = tree.table_valued(column("relid", types.Integer))
+    comments = select(func.obj_description(partitions.c.relid, "pg_class"))
+    found = map(Horizon.of_comment, connection.scalars(comments))
+    return next((horizon for horizon in found if horizon is not None), None)

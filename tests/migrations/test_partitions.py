@@ -1,0 +1,110 @@
+"""Partitioned event tables in revisions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import URL, Column, Engine, Integer, MetaData, Table, inspect
+
+from sa_history import AfterDelete, Snapshot, track
+from sa_history.exc import InstallError
+from sa_history.install import check
+from tests.migrations.models import migrate, run, scalars
+
+
+def _models(**options: Any) -> MetaData:
+    metadata = MetaData()
+    table = Table("post", metadata, Column("id", Integer, primary_key=True))
+    track(Snapshot, AfterDelete, append_only=True, **options)(table)
+    return metadata
+
+
+def test_a_revision_creates_what_create_all_does(
+    migrations: Any, pg_engine: Engine, pg_url: URL, other_url: URL, dump: Any
+) -> None:
+    from sqlalchemy import create_engine
+
+    migrate(migrations, _models(partition_by="month"))
+    other = create_engine(other_url)
+    _models(partition_by="month").create_all(other)
+    other.dispose()
+    assert dump(pg_url) == dump(other_url)
+    assert migrations.check() == []
+
+
+def test_partitions_that_are_made_later_are_no_difference(
+    migrations: Any, pg_engine: Engine
+) -> None:
+    migrate(migrations, _models(partition_by="month"))
+    run(
+        pg_engine,
+        "ALTER TABLE post_event DETACH PARTITION post_event_p1",
+        "ALTER TABLE post_event ATTACH PARTITION post_event_p1"
+        " FOR VALUES FROM (1) TO (9)",
+        "CREATE TABLE post_event_p9 PARTITION OF post_event"
+        " FOR VALUES FROM (9) TO (MAXVALUE)",
+        "INSERT INTO post VALUES (1)",
+    )
+    assert migrations.check() == []
+    migrations.options = {"history_keep": False}
+    assert migrations.check() == []
+    assert scalars(pg_engine, "SELECT id FROM post_event") == [1]
+
+
+def test_a_downgrade_drops_them_with_their_table(
+    migrations: Any, pg_engine: Engine
+) -> None:
+    migrations.options = {"history_keep": False}
+    migrate(migrations, _models(partition_by=5))
+    migrations.downgrade("base")
+    assert inspect(pg_engine).get_table_names() == ["alembic_version"]
+    migrations.upgrade("head")
+    assert migrations.check() == []
+
+
+@pytest.mark.parametrize("schema", [None, "Audit"])
+def test_partition_by_that_is_added_or_taken_away_moves_the_events(
+    schema: str | None, migrations: Any, pg_engine: Engine
+) -> None:
+    name = "post_event"
+    if schema is not None:
+        run(pg_engine, f'CREATE SCHEMA "{schema}"')
+        name = f'"{schema}".post_event'
+        migrations.options = {"include_schemas": True}
+    query = f"SELECT id FROM {name} ORDER BY pgh_id"
+    plain, partitioned = _models(schema=schema), _models(schema=schema, partition_by=7)
+    migrate(migrations, plain)
+    run(pg_engine, "INSERT INTO post VALUES (1), (2)")
+
+    written = migrate(migrations, partitioned)
+    assert written.count("with op.get_context().autocommit_block():\n") == 2
+    upgrade, _, downgrade = written.partition("def downgrade")
+    assert "op.history_partition(\n" in upgrade
+    assert "op.history_unpartition(\n" in downgrade
+    assert migrations.check() == [] == check(pg_engine, partitioned)
+    run(pg_engine, "INSERT INTO post VALUES (3)")
+    assert scalars(pg_engine, query) == [1, 2, 3]
+
+    migrations.downgrade()
+    assert scalars(
+        pg_engine, f"SELECT relkind FROM pg_class WHERE oid = '{name}'::regclass"
+    ) == ["r"]
+    run(pg_engine, "DELETE FROM post WHERE id = 3")
+    migrations.upgrade()
+    assert migrations.check() == []
+
+    assert "op.history_unpartition(\n" in migrate(migrations, plain)
+    assert migrations.check() == [] == check(pg_engine, plain)
+    assert scalars(pg_engine, query) == [1, 2, 3, 3]
+    migrations.downgrade()
+    assert check(pg_engine, partitioned) == []
+
+
+def test_a_revision_that_moves_events_cannot_be_written_as_sql(
+    migrations: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    migrate(migrations, _models())
+    migrate(migrations, _models(partition_by="month"))
+    with pytest.raises(InstallError, match="post_event is to be repartitioned depends"):
+        migrations.sql(capsys)

@@ -1,0 +1,219 @@
+"""Maintenance beside others: writers, readers, other runs, and its own end."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event, insert, select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import DeclarativeBase, Session
+
+import sa_history as history
+from sa_history.install import check
+
+Bounds = Callable[..., list[tuple[int | None, int | None]]]
+LATER = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=40)
+
+
+def test_no_write_is_refused_or_lost_while_partitions_end(
+    write: Any,
+    account: Any,
+    base: type[DeclarativeBase],
+    pg_engine: Engine,
+    bounds: Bounds,
+) -> None:
+    write(5)
+    stop, errors, written = threading.Event(), [], [5]
+
+    def go_on(start: int) -> None:
+        number = start
+        try:
+            while not stop.is_set():
+                number += 1
+                with Session(pg_engine) as session:
+                    session.add(account(id=number))
+                    session.commit()
+                written.append(1)
+        except DBAPIError as error:
+            errors.append(error)
+
+    writers = [threading.Thread(target=go_on, args=(n * 10**6,)) for n in (1, 2)]
+    for writer in writers:
+        writer.start()
+    for _ in range(10):
+        history.partitions(pg_engine, base)
+    stop.set()
+    for writer in writers:
+        writer.join()
+    assert errors == []
+    with Session(pg_engine) as session:
+        ids = session.scalars(select(account.events.model.pgh_id)).all()
+    assert len(ids) == len(set(ids)) == sum(written)
+    assert len(bounds()) > 3
+    assert check(pg_engine, base) == []
+
+
+def test_two_runs_at_once_do_nothing_twice(
+    write: Any, base: type[DeclarativeBase], pg_engine: Engine, bounds: Bounds
+) -> None:
+    write(25)
+    history.partitions(pg_engine, base)
+    write(10)
+    done: list[str] = []
+
+    def run() -> None:
+        for report in history.partitions(pg_engine, base, keep="1 day", now=LATER):
+            done.extend(report.done)
+
+    runs = [threading.Thread(target=run) for _ in range(3)]
+    for each in runs:
+        each.start()
+    for each in runs:
+        each.join()
+    assert sorted(done) == sorted(set(done))
+    assert "drop public.account_event_p1" in done
+    assert check(pg_engine, base) == []
+
+
+def test_a_transaction_that_has_written_puts_off_the_end_of_a_partition(
+    write: Any,
+    account: Any,
+    base: type[DeclarativeBase],
+    pg_engine: Engine,
+    bounds: Bounds,
+) -> None:
+    write(12)
+    with Session(pg_engine) as session:
+        session.add(account(id=-1))
+        session.flush()
+        (report,) = history.partitions(pg_engine, base, lock_timeout=50, attempts=2)
+        assert report.done == ()
+        assert report.postponed == (
+            "end public.account_event_p1 before event 14: others are using the table",
+        )
+        write(1)
+        session.commit()
+    (report,) = history.partitions(pg_engine, base)
+    assert bounds()[0] == (1, 15)
+    assert report.postponed == ()
+    with Session(pg_engine) as session:
+        assert len(session.scalars(account.events.select()).all()) == 14
+
+
+def test_an_event_with_an_old_number_comes_late_and_is_in_time(
+    write: Any,
+    account: Any,
+    base: type[DeclarativeBase],
+    pg_engine: Engine,
+    partitions: Any,
+) -> None:
+    """A transaction has drawn a number, and the sequence is past the end since."""
+    write(5)
+    history.partitions(pg_engine, base)
+    with Session(pg_engine) as session:
+        session.add(account(id=-1))
+        session.flush()
+        write(15)
+        (report,) = history.partitions(pg_engine, base, lock_timeout=50, attempts=1)
+        late = "close public.account_event_p1: others are using the table"
+        assert late in report.postponed
+        session.commit()
+    history.partitions(pg_engine, base)
+    assert partitions()[0].is_closed
+    with Session(pg_engine) as session:
+        assert len(session.scalars(account.events.select()).all()) == 21
+
+
+def test_a_reader_puts_off_the_removal_and_nobody_else_waits(
+    write: Any,
+    account: Any,
+    base: type[DeclarativeBase],
+    pg_engine: Engine,
+    bounds: Bounds,
+) -> None:
+    write(25)
+    history.partitions(pg_engine, base)
+    with Session(pg_engine) as session:
+        assert len(session.scalars(account.events.select()).all()) == 25
+        (report,) = history.partitions(
+            pg_engine, base, keep="1 day", now=LATER, lock_timeout=50, attempts=2
+        )
+        assert report.done == ("remove public.account_event_p1",)
+        assert report.postponed == (
+            "detach public.account_event_p1: others are using the table",
+        )
+        write(3)
+        found = check(pg_engine, base)
+        assert [str(f) for f in found] == [
+            "overdue partition public.account_event_p1: run sa-history partitions"
+        ]
+    (report,) = history.partitions(pg_engine, base)
+    assert report.done[:2] == (
+        "detach public.account_event_p1",
+        "drop public.account_event_p1",
+    )
+    assert check(pg_engine, base) == []
+    with Session(pg_engine) as session:
+        assert len(session.scalars(account.events.select()).all()) == 28
+
+
+def _is_a_change(statement: str) -> bool:
+    return not statement.lstrip().startswith(("SELECT", "WITH"))
+
+
+def _killed_at(engine: Engine, number: int) -> Callable[..., None]:
+    """Have the connection break before a statement that changes something."""
+    seen = [0]
+
+    def kill(connection: Any, _: Any, statement: str, *__: Any) -> None:
+        if _is_a_change(statement):
+            seen[0] += 1
+            if seen[0] == number:
+                connection.connection.driver_connection.close()
+                raise KeyboardInterrupt
+
+    event.listen(engine, "before_cursor_execute", kill)
+    return kill
+
+
+@pytest.mark.long
+def test_a_run_that_is_killed_anywhere_is_finished_by_the_next(
+    write: Any,
+    account: Any,
+    base: type[DeclarativeBase],
+    pg_engine: Engine,
+    bounds: Bounds,
+) -> None:
+    number = 0
+    while True:
+        number += 1
+        write(25)
+        with Session(pg_engine) as session:
+            session.delete(session.scalars(select(account).limit(1)).one())
+            session.commit()
+        kill = _killed_at(pg_engine, number)
+        try:
+            history.partitions(pg_engine, base, keep="1 day", now=LATER)
+        except BaseException:
+            is_done = False
+        else:
+            is_done = True
+        event.remove(pg_engine, "before_cursor_execute", kill)
+        pg_engine.dispose()
+        with pg_engine.begin() as connection:  # all can be written at any time
+            connection.execute(insert(account.__table__), {"id": -number, "balance": 1})
+        (report,) = history.partitions(pg_engine, base, keep="1 day", now=LATER)
+        assert report.postponed == ()
+        assert check(pg_engine, base) == []
+        with pg_engine.connect() as connection:
+            now = set(connection.scalars(select(account.id)))
+        with history.as_of(pg_engine, LATER) as past:
+            assert set(past.scalars(select(account.id))) == now
+        if is_done:
+            break
+    assert number > 15
+    assert bounds()[0] == (None, 1)

@@ -1,0 +1,103 @@
+"""Partitions end in time, and old ones are removed."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Engine, select, text
+from sqlalchemy.orm import DeclarativeBase, Session
+
+import sa_history as history
+from sa_history.ddl.partitions import RangePartition
+from sa_history.install import check
+
+Partitions = Callable[..., list[RangePartition]]
+Bounds = Callable[..., list[tuple[int | None, int | None]]]
+UTC = datetime.timezone.utc
+
+
+def test_a_table_without_events_stays_as_it_is(
+    write: Any, base: type[DeclarativeBase], pg_engine: Engine, bounds: Bounds
+) -> None:
+    (report,) = history.partitions(pg_engine, base)
+    assert (report.table, report.done, report.postponed) == (
+        "public.account_event",
+        (),
+        (),
+    )
+    assert [p.name.name for p in report.partitions] == ["account_event_p1"]
+    assert bounds() == [(1, None)]
+
+
+def test_partitions_of_a_number_of_events(
+    write: Any,
+    base: type[DeclarativeBase],
+    pg_engine: Engine,
+    partitions: Partitions,
+    bounds: Bounds,
+) -> None:
+    write(4)
+    assert history.partitions(pg_engine, base)[0].done == ()
+    write(1)
+    (report,) = history.partitions(pg_engine, base)
+    assert report.done == (
+        "end public.account_event_p1 before event 11",
+        "end public.account_event_p11 before event 21",
+    )
+    assert bounds() == [(1, 11), (11, 21), (21, None)]
+    assert history.partitions(pg_engine, base)[0].done == ()
+    write(10)
+    (report,) = history.partitions(pg_engine, base)
+    assert report.done == (
+        "end public.account_event_p21 before event 31",
+        "close public.account_event_p1",
+    )
+    first = partitions()[0]
+    assert first.is_closed
+    assert first.since is not None
+    assert first.until is not None
+    assert first.since < first.until
+    assert check(pg_engine, base) == []
+
+
+def test_a_late_run_ends_the_tail_with_its_events(
+    write: Any, base: type[DeclarativeBase], pg_engine: Engine, bounds: Bounds
+) -> None:
+    write(25)
+    (report,) = history.partitions(pg_engine, base)
+    assert report.done == (
+        "end public.account_event_p1 before event 26",
+        "close public.account_event_p1",
+    )
+    assert bounds() == [(1, 26), (26, None)]
+    with pg_engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM account_event_p1")) == 25
+
+
+def test_what_is_older_than_to_keep_is_removed(
+    write: Any,
+    account: Any,
+    base: type[DeclarativeBase],
+    pg_engine: Engine,
+    bounds: Bounds,
+) -> None:
+    write(25)
+    with Session(pg_engine) as session:
+        session.delete(session.get(account, 1))
+        session.commit()
+    history.partitions(pg_engine, base)
+    later = datetime.datetime.now(UTC) + datetime.timedelta(days=40)
+    (report,) = history.partitions(pg_engine, base, keep="1 month", now=later)
+    assert report.done == (
+        "remove public.account_event_p1",
+        "detach public.account_event_p1",
+        "drop public.account_event_p1",
+    )
+    assert bounds() == [(None, 1), (27, None)]
+    with Session(pg_engine) as session:
+        kept = session.scalars(account.events.select()).all()
+        assert [e.id for e in kept] == list(range(2, 26))
+    with history.as_of(pg_engine, later) as past:
+        assert len(past.scalars(select(account)).all()) == 24
