@@ -70,13 +70,13 @@ def _parser() -> argparse.ArgumentParser:
         action=_Version,
         nargs=0,
         help="show the version, and exit",
-        **_NONE,
+        **_NO_VALUE,
     )
     parser.add_argument(
         "--completion",
         action=_Completion,
         choices=_SHELLS,
-        **_NONE,
+        **_NO_VALUE,
         help="print a script by which this shell completes arguments, and exit",
     )
     subparsers = parser.add_subparsers(required=True, metavar="command")
@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 # These actions end the program, so the command is given nothing of them.
-_NONE: dict[str, Any] = {"dest": argparse.SUPPRESS, "default": argparse.SUPPRESS}
+_NO_VALUE: dict[str, Any] = {"dest": argparse.SUPPRESS, "default": argparse.SUPPRESS}
 
 _SEVERAL = "module:Base or module:metadata; several are separated by commas"
 _MODELS = {

@@ -512,6 +512,9 @@ def _require_read_committed(connection: Connection) -> None:
 
 _INSUFFICIENT_PRIVILEGE = "42501"
 
+# A table and a column.
+_NOT_THERE = ("42P01", "42703")
+
 # A function, a trigger, and a view or a table.
 _TAKEN = ("42723", "42710", "42P07")
 
@@ -526,6 +529,9 @@ def explained(error: DBAPIError) -> str:
     code = sqlstate_of(error.orig)
     if code == _INSUFFICIENT_PRIVILEGE:
         return f"{said}; do it as the role that owns the tables"
+    if code in _NOT_THERE:
+        missing, *_ = said.splitlines()  # and then the statement
+        return f"{missing}; {MIGRATE}"
     if code in _TAKEN:
         return (
             f"{said}; it has no comment of sa_history, so it may be somebody else's: "

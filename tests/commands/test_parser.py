@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from sa_history.cli.commands import COMMANDS, JSON
+
 from .conftest import Main
+
+
+def test_every_command_prints_json_for_programs() -> None:
+    assert all(JSON in command.arguments for command in COMMANDS)
 
 
 def test_the_version_is_that_of_the_package(run: Main) -> None:

@@ -92,5 +92,6 @@ def test_a_baseline_counts_the_rows_without_events(
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     assert main(["baseline", "shop:Base", "item", "--batch", "3"]) == 0
     first, *_, last = shown(terminal)
-    assert first.startswith("item_event: 2 of 5 (40%), 0:0")
+    assert first.startswith("item_event: 2 of 5 (40%), ")
+    assert first.endswith(" left")
     assert last == ""

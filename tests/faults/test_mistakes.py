@@ -839,6 +839,13 @@ MISTAKES: dict[str, Mistake] = {
         why="invalid input syntax for type integer",
         to_do="give a value for id",
     ),
+    "a table that no migration has made": Mistake(
+        lambda s: s.main("log", "models:sealed"),
+        CommandFailed,
+        what='"seal_event"',
+        why="does not exist",
+        to_do="run the migrations, or create_all()",
+    ),
     "a time in words": Mistake(
         lambda s: s.main("log", "models:account", "--since", "yesterday"),
         CommandFailed,
