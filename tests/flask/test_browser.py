@@ -279,6 +279,9 @@ def test_pages_fit_phones_and_screens_and_keyboards(browser: Browser) -> None:
     assert browser.one("[aria-label=Comparison] caption")
     look("object", SCREEN, "light", "rgb(28, 30, 33)")
 
+    browser.visit("/history/chart")
+    look("chart", SCREEN, "light", "rgb(28, 30, 33)")
+
 
 def test_an_order_is_written_and_its_history_read_and_restored(
     browser: Browser,
