@@ -119,3 +119,26 @@ def test_reading_over_many_models_is_measured(pg_url: URL, tmp_path: Path) -> No
     assert ("newest", "by hand") in answers
     assert ("feed", "last, by hand") in answers
     assert ("timeline", "?user=7") in answers
+
+
+def test_undo_of_many_rows_is_measured(pg_url: URL, tmp_path: Path) -> None:
+    output = tmp_path / "undo.json"
+    process = subprocess.run(
+        [
+            *(sys.executable, "-m", "benchmarks.undo", "--rows", "150"),
+            *("--rounds", "1", "--output", str(output)),
+            *("--prefix", f"bench_{pg_url.database}"),
+        ],
+        env={
+            **os.environ,
+            "DATABASE_URL": pg_url.render_as_string(hide_password=False),
+        },
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert process.returncode == 0, process.stderr
+    answers = {
+        (each["change"], each["answer"]) for each in json.loads(output.read_text())
+    }
+    assert {("update", "by hand"), ("update", "undo"), ("delete", "dry run")} < answers

@@ -222,6 +222,21 @@ def overriding_system_value(
     return text(f"OVERRIDING SYSTEM VALUE VALUES ({', '.join(values)})")
 
 
+class OverridingSelect(Select[Any]):
+    """A SELECT for an INSERT, which writes identity values that are GENERATED ALWAYS.
+
+    https://www.postgresql.org/docs/current/sql-insert.html
+    """
+
+    inherit_cache = True
+
+
+@compiles(OverridingSelect, "postgresql")
+def _compile_overriding(element: OverridingSelect, compiler: Any, **kw: Any) -> str:
+    query: str = compiler.visit_select(element, **kw)
+    return f"OVERRIDING SYSTEM VALUE {query}"
+
+
 def _type_name(type_: types.TypeEngine[Any]) -> str:
     # A colon in it would begin a parameter.
     return postgresql_type(type_).compile(dialect=_dialect()).replace(":", r"\:")

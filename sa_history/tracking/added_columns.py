@@ -48,13 +48,20 @@ class AddedColumns:
             if value is None and not self._is_known(name, number)
         }
 
-    def _is_known(self, name: str, number: int) -> bool:
-        """Return whether NULL in a column of an event is what the row had."""
+    def first_known(self, name: str) -> int | None:
+        """Return the number of the first event whose NULL in a column is a value.
+
+        :param name: the name of the column.
+        :return: None if it never is what the row had.
+        """
         if not self._tracking.table.c[self._key_of(name)].nullable:
-            return False
+            return None
         if name not in self._first_events:
             self._first_events[name] = self._first_event(name)
-        first = self._first_events[name]
+        return self._first_events[name]
+
+    def _is_known(self, name: str, number: int) -> bool:
+        first = self.first_known(name)
         return first is not None and first <= number
 
     def _key_of(self, name: str) -> str:

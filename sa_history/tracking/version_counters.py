@@ -13,7 +13,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Update, func, inspect, select, types, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Update,
+    func,
+    inspect,
+    select,
+    types,
+    update,
+)
+from sqlalchemy.orm import Mapper
 
 from sa_history.attachments.registry import attachments_of
 from sa_history.capture.event_table import key_columns
@@ -97,6 +107,20 @@ def version_counters(tracking: Tracking) -> list[VersionCounter]:
     if column is not None and column.table is tracking.table:
         counted.setdefault(column, VersionCounter(column, _generator(tracking)))
     return [*counted.values()]
+
+
+def next_versions(tracking: Tracking) -> dict[Column[Any], ColumnElement[Any]] | None:
+    """Return what an UPDATE of many rows sets their version counters to.
+
+    :return: an expression for each counter that a statement has to set; None if a
+        function of the application makes the versions, or they are in another table.
+    """
+    column, generator = _version_column(tracking), _generator(tracking)
+    if column is None or generator is None or column in set(_triggered(tracking)):
+        return {}
+    if column.table is not tracking.table or generator.__module__ != Mapper.__module__:
+        return None
+    return {column: func.coalesce(column, 0) + 1}  # as SQLAlchemy's own generator does
 
 
 def update_of_inherited_counter(

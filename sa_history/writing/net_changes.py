@@ -249,23 +249,23 @@ def _with_previous(tracking: Tracking, criterion: ColumnElement[bool]) -> Select
             ),
         )
         .select_from(event.outerjoin(before, true()))
-        .where(
-            criterion,
-            event.c.pgh_op.in_(_CHANGES),
-            *full_row_events(tracking, event),
-            *_with_whole_row(tracking, event),
-        )
+        .where(criterion, *changes_of_whole_rows(tracking, event))
         .order_by(event.c.pgh_id)
     )
 
 
-def _with_whole_row(
+def changes_of_whole_rows(
     tracking: Tracking, events: FromClause
 ) -> Iterator[ColumnElement[bool]]:
-    """Yield criteria that leave out the events of trackers that store a part of a row.
+    """Yield criteria of events that are changes and store the whole row.
 
-    ``full_row_events`` lets their deletions pass, which do not say what the row was.
+    ``full_row_events`` lets deletions of trackers pass that store a part of the row,
+    which do not say what the row was.
+
+    :param events: the event table, or an alias of it.
     """
+    yield events.c.pgh_op.in_(_CHANGES)
+    yield from full_row_events(tracking, events)
     whole = full_row_labels(tracking.trackers, tracking.tracked_columns)
     partial = {tracker.event_label for tracker in tracking.trackers} - {*whole}
     if partial:

@@ -8,7 +8,7 @@ since. An undo is recorded like any other change, so it can be undone as well.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, overload
 
@@ -50,8 +50,23 @@ from sa_history.util.sessions import (
 )
 from sa_history.writing.net_changes import NetChange, net_changes_of
 from sa_history.writing.undo_actions import ConflictChecker, UndoAction
-from sa_history.writing.undo_order import ordered_actions
-from sa_history.writing.undo_run import run_actions
+from sa_history.writing.undo_order import OrderedActions, ordered_actions
+from sa_history.writing.undo_run import Progress, Refusal, run_actions
+from sa_history.writing.undo_sets import (
+    ActionSet,
+    TableChanges,
+    UndoPlan,
+    connected,
+    run_plan,
+    undo_plan_of,
+)
+from sa_history.writing.undo_steps import count_steps, lines_of, steps_of
+
+ROW_BY_ROW = 100
+"""The greatest number of events whose rows are always undone one by one.
+
+More of them are undone by a statement for all rows of a kind, where that does the same.
+"""
 
 Wanted: TypeAlias = dict[Tracking, list[Any]]
 """The trackings whose events are undone, each with the targets that it is of."""
@@ -76,11 +91,14 @@ class Conflict:
 class Undo:
     """The result of :func:`undo`, or with ``dry_run`` its plan.
 
-    ``str(...)`` of it is a text with a line for each step and each conflict.
+    ``str(...)`` of it is a text with a line for each step and each conflict. Steps of
+    many rows that one statement takes have one line.
 
     :param steps: the actions, in the order in which they are run. Each has a ``table``,
         a ``kind`` (``"insert"``, ``"update"`` or ``"delete"``), a ``key``, and the
-        ``values`` to write.
+        ``values`` to write. Those of many rows are read from the events when they are
+        iterated over, through the session; of an async one, do that in
+        ``await session.run_sync(lambda _: ...)``.
     :param conflicts: changes made since that concern the same rows, and in a dry run
         what the database refuses.
     :param transaction: the number of the transaction that the undo is part of, None
@@ -92,12 +110,24 @@ class Undo:
         print(plan)
     """
 
-    steps: tuple[UndoAction, ...]
+    steps: Sequence[UndoAction]
     conflicts: tuple[Conflict, ...]
     transaction: int | None = None
 
+    @property
+    def counts(self) -> dict[tuple[str, str], int]:
+        """How many steps there are, by the name of the table and the kind.
+
+        None of them is read for it.
+
+        Example::
+
+            plan.counts  # {("product", "update"): 100_000}
+        """
+        return count_steps(self.steps)
+
     def __str__(self) -> str:
-        lines = [str(step) for step in self.steps] or ["nothing to undo"]
+        lines = lines_of(self.steps) or ["nothing to undo"]
         return "\n".join([*lines, *(f"conflict: {c}" for c in self.conflicts)])
 
 
@@ -109,6 +139,7 @@ def undo(
     context: uuid.UUID | Context | ContextFrame | Event | None = ...,
     dry_run: bool = ...,
     force: bool = ...,
+    progress: Callable[[int], None] | None = ...,
 ) -> Undo: ...
 
 
@@ -120,6 +151,7 @@ def undo(
     context: uuid.UUID | Context | ContextFrame | Event | None = ...,
     dry_run: bool = ...,
     force: bool = ...,
+    progress: Callable[[int], None] | None = ...,
 ) -> Awaitable[Undo]: ...
 
 
@@ -130,6 +162,7 @@ def undo(
     context: uuid.UUID | Context | ContextFrame | Event | None = None,
     dry_run: bool = False,
     force: bool = False,
+    progress: Callable[[int], None] | None = None,
 ) -> Undo | Awaitable[Undo]:
     """Undo all changes of a transaction, or all changes that were made in a context.
 
@@ -149,6 +182,9 @@ def undo(
     :param dry_run: if True, return the plan: what would be done is done, and rolled
         back to a savepoint. The numbers that its events had are used up.
     :param force: if True, overwrite what has been changed again since.
+    :param progress: called with the number of rows that are undone so far, now and then
+        and at the end; None for no calls. The number is smaller again where rows turn
+        out to need another way.
     :return: the actions and conflicts, and the number of the session's transaction.
     :raises EventsRemovedError: some of the events may have been removed; nothing is
         done.
@@ -198,7 +234,7 @@ def undo(
         else checked_transaction(transaction, UndoError),
         context.pgh_context_id if isinstance(context, Event) else _id_of(context),
     )
-    arguments = (wanted, of_events, what, dry_run, force)
+    arguments = (wanted, of_events, what, dry_run, force, Progress(progress))
     if is_async_session(plain):
         awaitable: Awaitable[Undo] = plain.run_sync(_undo, *arguments)
         return awaitable
@@ -251,6 +287,7 @@ def _undo(
     what: _Undone,
     dry_run: bool,
     force: bool,
+    progress: Progress,
 ) -> Undo:
     trackings = [*of_events, *wanted]
     # Numbers of transactions are of one database, and so is the order of the actions.
@@ -258,12 +295,13 @@ def _undo(
     session.flush()
     rows = ModelSession(session, next(iter(trackings), None))
     _require_events(rows, wanted, what)
+    changes = _changes(rows, wanted, what)
     if not dry_run:
-        return _planned(rows, wanted, what, force)
+        return _planned(rows, changes, what, force, progress)
     # Rolled back, so that no row stays locked, and nothing is written.
     savepoint = session.begin_nested()
     try:
-        return _planned(rows, wanted, what, force, dry_run=True)
+        return _planned(rows, changes, what, force, progress, dry_run=True)
     finally:
         savepoint.rollback()
 
@@ -287,51 +325,66 @@ def _require_events(rows: ModelSession, wanted: Wanted, what: _Undone) -> None:
             )
 
 
+@dataclass(frozen=True, eq=False)
+class _Changes:
+    """What is undone.
+
+    :param by_set: the plans of what one statement for many rows undoes.
+    :param by_row: the actions for single rows.
+    """
+
+    by_set: Sequence[UndoPlan]
+    by_row: OrderedActions
+
+
 def _planned(
     rows: ModelSession,
-    wanted: Wanted,
+    changes: _Changes,
     what: _Undone,
     force: bool,
+    progress: Progress,
     dry_run: bool = False,
 ) -> Undo:
     """Undo what is wanted, and return the plan.
 
     :param dry_run: whether conflicts are returned in the plan, and are no error.
     """
-    ordered = ordered_actions(_net_changes(rows, wanted, what))
-    checker = ConflictChecker(rows, ordered.actions)
-    conflicts = tuple(
-        Conflict(action, problem)
-        for action in ordered.actions
-        for problem in checker.problems(action)
-    )
-    if conflicts and dry_run:
-        return Undo(tuple(ordered.actions), conflicts)
-    if conflicts and not force:
-        raise ConflictError(
-            "nothing is undone, since it has been changed again: "
-            f"{'; '.join(map(str, conflicts))}; give force=True to overwrite that"
-        )
-    lost = [
-        Conflict(action, referrer)
-        for action in ordered.actions
-        if action.is_reinserted
-        for referrer in checker.referrers(action)
-    ]
-    if lost:
-        # Not even with force: ON DELETE CASCADE would delete rows that are to stay.
-        raise ConflictError(
-            "nothing is undone, since rows exchange their keys, and others refer to "
-            f"them: {'; '.join(map(str, lost))}; change those first"
-        )
     session = rows.session
     with in_context(session, undo=what.as_metadata()), session.begin_nested() as nested:
-        done, refusals = run_actions(rows, ordered)
-        if refusals:
+        sets: list[ActionSet] = []
+        by_row = [changes.by_row]
+        conflicts = _conflicts(rows, changes.by_row)
+        for plan in changes.by_set:
+            if not (conflicts and not force) and run_plan(rows, plan, progress):
+                sets += plan.sets
+                continue
+            found = () if force else _conflicts_of_sets(rows, plan)
+            if found or (conflicts and not force):
+                sets += plan.sets
+            else:
+                of_rows = _ordered(rows, plan.changes)
+                found = _conflicts(rows, of_rows)
+                by_row.append(of_rows)
+            conflicts += found
+        actions = [action for each in by_row for action in each.actions]
+        if conflicts and dry_run:
             nested.rollback()
+            return Undo(steps_of(rows, sets, actions), conflicts)
+        _refuse(rows, actions, () if force else conflicts)
+        done: list[UndoAction] = []
+        refusals: Sequence[Refusal] = ()
+        for each in by_row:
+            run, refusals = run_actions(rows, each, progress)
+            done += run
+            if refusals:
+                nested.rollback()
+                break
+        else:
+            progress.finish()
     refused = tuple(Conflict(refusal.action, str(refusal)) for refusal in refusals)
     if dry_run:
-        return Undo(tuple(done or ordered.actions), refused)
+        planned = actions if refused else done
+        return Undo(steps_of(rows, sets, planned), refused)
     if refused:
         error = refusals[0].error
         if force or not refusals[0].is_taken:
@@ -342,44 +395,118 @@ def _planned(
         ) from error
     session.expire_all()
     number = sql_cast(sql_cast(func.pg_current_xact_id(), Text), BigInteger)
-    return Undo(tuple(done), conflicts, rows.scalar(select(number)))
+    steps = steps_of(rows, sets, done)
+    return Undo(steps, conflicts, rows.scalar(select(number)))
 
 
-def _net_changes(rows: ModelSession, wanted: Wanted, what: _Undone) -> list[NetChange]:
-    changed = _changed(rows, wanted, what)
+def _conflicts(rows: ModelSession, ordered: OrderedActions) -> tuple[Conflict, ...]:
+    checker = ConflictChecker(rows, ordered.actions)
+    return tuple(
+        Conflict(action, problem)
+        for action in ordered.actions
+        for problem in checker.problems(action)
+    )
+
+
+def _conflicts_of_sets(rows: ModelSession, plan: UndoPlan) -> tuple[Conflict, ...]:
+    return tuple(Conflict(action, problem) for action, problem in plan.conflicts(rows))
+
+
+def _refuse(
+    rows: ModelSession, actions: Sequence[UndoAction], conflicts: Sequence[Conflict]
+) -> None:
+    """Refuse to overwrite what has been changed again, and to delete other rows."""
+    if conflicts:
+        raise ConflictError(
+            "nothing is undone, since it has been changed again: "
+            f"{'; '.join(map(str, conflicts))}; give force=True to overwrite that"
+        )
+    checker = ConflictChecker(rows, actions)
+    lost = [
+        Conflict(action, referrer)
+        for action in actions
+        if action.is_reinserted
+        for referrer in checker.referrers(action)
+    ]
+    if lost:
+        # Not even with force: ON DELETE CASCADE would delete rows that are to stay.
+        raise ConflictError(
+            "nothing is undone, since rows exchange their keys, and others refer to "
+            f"them: {'; '.join(map(str, lost))}; change those first"
+        )
+
+
+def _changes(rows: ModelSession, wanted: Wanted, what: _Undone) -> _Changes:
+    """Find what is to be undone, and how: large parts of it by sets."""
+    counts = _counts_of_events(rows, wanted, what)
+    tables: dict[Table, int] = {}
+    for tracking, number in counts.items():
+        tables[tracking.table] = tables.get(tracking.table, 0) + number
+    changes = [_changes_of_table(table, wanted, what, counts) for table in tables]
+    plans: list[UndoPlan] = []
+    planned: set[TableChanges] = set()
+    for group in connected(changes):
+        if sum(tables[each.table] for each in group) > ROW_BY_ROW:
+            plan = undo_plan_of(rows, group)
+            if plan is not None:
+                plans.append(plan)
+                planned.update(group)
+    left = [each for each in changes if each not in planned]
+    return _Changes(plans, _ordered(rows, left))
+
+
+def _ordered(rows: ModelSession, changes: Sequence[TableChanges]) -> OrderedActions:
     net_changes: list[NetChange] = []
-    for table in dict.fromkeys(tracking.table for tracking in changed):
-        of_table = {t: targets for t, targets in wanted.items() if t.table is table}
-        tracking = complete_tracking(table)
-        if tracking is None:
-            partial = next(t for t in changed if t.table is table)
-            raise UndoError(
-                f"{table.name!r} was changed as well, and its events do not record "
-                f"{', '.join(missing_operations(partial))}, so it cannot be undone; "
-                "give targets without it"
-            )
-        targets = [target for some in of_table.values() for target in some]
-        criterion = and_(what.criterion(tracking), *_of_classes(tracking, targets))
-        net_changes += net_changes_of(rows, tracking, criterion)
-    return net_changes
+    for each in changes:
+        net_changes += net_changes_of(rows, each.tracking, each.criterion)
+    return ordered_actions(net_changes)
 
 
-def _changed(rows: ModelSession, wanted: Wanted, what: _Undone) -> list[Tracking]:
-    """Return the trackings with events of what is undone.
+def _changes_of_table(
+    table: Table, wanted: Wanted, what: _Undone, changed: Iterable[Tracking]
+) -> TableChanges:
+    tracking = complete_tracking(table)
+    if tracking is None:
+        partial = next(t for t in changed if t.table is table)
+        raise UndoError(
+            f"{table.name!r} was changed as well, and its events do not record "
+            f"{', '.join(missing_operations(partial))}, so it cannot be undone; "
+            "give targets without it"
+        )
+    targets = [
+        target for t, some in wanted.items() if t.table is table for target in some
+    ]
+    of_classes = _of_classes(tracking, targets)
+    return TableChanges(
+        tracking,
+        and_(what.criterion(tracking), *of_classes),
+        is_consecutive=what.transaction is not None and not of_classes,
+    )
+
+
+def _counts_of_events(
+    rows: ModelSession, wanted: Wanted, what: _Undone
+) -> dict[Tracking, int]:
+    """Return the trackings with events of what is undone, each with their number.
 
     They are few of many, and one statement finds them all, so a base of a hundred
-    models does not make the undo of one row a hundred times as slow.
+    models does not make the undo of one row a hundred times as slow. It does not count
+    further than it matters.
     """
     if not wanted:  # a MetaData in which nothing is tracked
-        return []
+        return {}
     trackings = list(wanted)
     branches = []
     for number, (tracking, targets) in enumerate(wanted.items()):
-        events = select(tracking.event_table.c.pgh_id).where(
-            what.criterion(tracking), *_of_classes(tracking, targets)
+        events = (
+            select(tracking.event_table.c.pgh_id)
+            .where(what.criterion(tracking), *_of_classes(tracking, targets))
+            .limit(ROW_BY_ROW + 1)
+            .subquery()
         )
-        branches.append(select(literal(number).label("number")).where(events.exists()))
-    return [trackings[number] for (number,) in rows.execute(union_all(*branches))]
+        branches.append(select(literal(number), func.count()).select_from(events))
+    found = rows.execute(union_all(*branches))
+    return {trackings[number]: count for number, count in found if count}
 
 
 def _of_classes(tracking: Tracking, targets: list[Any]) -> list[ColumnElement[bool]]:

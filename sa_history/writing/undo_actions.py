@@ -248,10 +248,10 @@ class ConflictChecker:
         yield from self.referrers(action)
         for table, key in action.keys_taken - self._freed:
             if _is_there(self._session, (table, key)):
-                yield f"cannot be {table.name} {key}, which is there again"
+                yield is_there_again((table, key))
         for table, key in action.rows_required - self._taken:
             if None not in key and not _is_there(self._session, (table, key)):
-                yield f"needs {table.name} {key}, which is gone"
+                yield is_missing((table, key))
 
     def referrers(self, action: UndoAction) -> Iterator[str]:
         """Yield the rows that refer to a row that the action deletes.
@@ -275,7 +275,7 @@ class ConflictChecker:
                 for found in self._session.execute(select(*keys).where(is_referring)):
                     key = (table, tuple(found))
                     if key not in self._freed and key not in self._releasing:
-                        yield f"is referred to by {table.name} {tuple(found)}"
+                        yield is_referred_to(key)
 
     def _changes_since(self, action: UndoAction) -> Iterator[str]:
         previous = action.previous
@@ -291,22 +291,45 @@ class ConflictChecker:
             .mappings()
             .first()
         )
-        if found is None:
-            yield "is gone"
-            return
-        now = stored_values(found, action.row, "is")
-        compared = action.values if action.kind == "update" else action.row
-        written = [*action.counters, *(previous.values if previous else ())]
-        changed = [
-            name
-            for name in compared
-            if name not in written and now.differs(name, action.row)
-        ]
-        if changed:
-            yield "has changed: " + ", ".join(
-                f"{name} is {now[name]!r} and was {action.row[name]!r}"
-                for name in changed
-            )
+        yield from changes_since(
+            action, found and stored_values(found, action.row, "is")
+        )
+
+
+def changes_since(action: UndoAction, now: StoredRow | None) -> Iterator[str]:
+    """Yield why a row is not any more what an action expects.
+
+    :param action: an update, or a deletion.
+    :param now: the row as it is now, None if there is none.
+    """
+    if now is None:
+        yield "is gone"
+        return
+    row, previous = action.row or NO_VALUES, action.previous
+    compared = action.values if action.kind == "update" else row
+    written = [*action.counters, *(previous.values if previous else ())]
+    changed = [
+        name for name in compared if name not in written and now.differs(name, row)
+    ]
+    if changed:
+        yield "has changed: " + ", ".join(
+            f"{name} is {now[name]!r} and was {row[name]!r}" for name in changed
+        )
+
+
+def is_there_again(row: RowKey) -> str:
+    """Return why a row cannot be inserted, or get a key."""
+    return f"cannot be {row[0].name} {row[1]}, which is there again"
+
+
+def is_missing(row: RowKey) -> str:
+    """Return why a row cannot refer to another."""
+    return f"needs {row[0].name} {row[1]}, which is gone"
+
+
+def is_referred_to(row: RowKey) -> str:
+    """Return why a row cannot be deleted."""
+    return f"is referred to by {row[0].name} {row[1]}"
 
 
 def unique_columns(table: Table) -> Iterator[list[Column[Any]]]:

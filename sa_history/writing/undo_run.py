@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,16 +59,49 @@ class Refusal:
         return f"is refused: {text_of(self.error.orig)}"
 
 
+_REPORTED = 1_000
+"""After how many rows a progress is reported."""
+
+
+@dataclass(eq=False)
+class Progress:
+    """How many rows are undone.
+
+    :param report: called with the number, from time to time; None for no calls.
+    :param done: the number so far.
+    """
+
+    report: Callable[[int], None] | None
+    done: int = 0
+    _reported: int = 0
+
+    def add(self, number: int) -> None:
+        """Count rows, and report the number after each thousand.
+
+        :param number: how many rows more are undone.
+        """
+        self.done += number
+        if self.done // _REPORTED != self._reported // _REPORTED:
+            self.finish()
+
+    def finish(self) -> None:
+        """Report the number, unless it was the last one that was reported."""
+        if self.report is not None and self.done != self._reported:
+            self.report(self.done)
+        self._reported = self.done
+
+
 def run_actions(
-    rows: ModelSession, ordered: OrderedActions
+    rows: ModelSession, ordered: OrderedActions, progress: Progress
 ) -> tuple[Sequence[UndoAction], Sequence[Refusal]]:
     """Run actions.
 
     :param rows: the session that runs them.
+    :param progress: is told how many are run.
     :return: the actions as they were run, and those that are refused. If some are, the
         caller has to roll back.
     """
-    refusal = _run(rows, ordered.actions)
+    refusal = _run(rows, ordered.actions, progress)
     if refusal is None:
         return ordered.actions, []
     if not refusal.is_taken:
@@ -81,7 +114,7 @@ def run_actions(
         pending = frozenset(waiting)
         possible = [a for a in waiting if pending.isdisjoint(ordered.earlier[a])]
         for action in possible:
-            refusal = _run(rows, [action])
+            refusal = _run(rows, [action], progress)
             if refusal is None:
                 waiting.remove(action)
                 done.append(action)
@@ -96,15 +129,20 @@ def run_actions(
     return done, []
 
 
-def _run(rows: ModelSession, actions: Sequence[UndoAction]) -> Refusal | None:
+def _run(
+    rows: ModelSession, actions: Sequence[UndoAction], progress: Progress
+) -> Refusal | None:
     """Run actions, all or none of them; return the one that is refused, if any."""
+    done = progress.done
     with rows.session.begin_nested() as nested:
         for action in actions:
             try:
                 action.run(rows)
             except DBAPIError as error:
                 nested.rollback()
+                progress.done = done
                 return Refusal(action, error)
+            progress.add(1)
     return None
 
 
@@ -123,7 +161,7 @@ def _parking(
         parked.add(action)
         for values in _other_values(rows, action):
             parking = UndoAction(action.tracking, "update", action.row, values)
-            if _run(rows, [parking]) is None:
+            if _run(rows, [parking], Progress(None)) is None:
                 return parking
     return None
 

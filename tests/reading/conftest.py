@@ -36,6 +36,24 @@ def clock(pg_engine: Engine) -> Callable[[], datetime.datetime]:
 
 
 @pytest.fixture
+def undo_by_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo any number of rows by a statement for many, where that is possible."""
+    monkeypatch.setattr("sa_history.writing.undo.ROW_BY_ROW", 0)
+
+
+@pytest.fixture
+def undo_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo any number of rows one by one."""
+    monkeypatch.setattr("sa_history.writing.undo.ROW_BY_ROW", 1_000_000)
+
+
+@pytest.fixture(params=["undo_row_by_row", "undo_by_sets"])
+def undo_way(request: pytest.FixtureRequest) -> None:
+    """Undo any number of rows in one way, and in the other."""
+    request.getfixturevalue(request.param)
+
+
+@pytest.fixture
 def models(base: type[DeclarativeBase]) -> SimpleNamespace:
     """Makers with products, and products with tags."""
 

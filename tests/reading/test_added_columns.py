@@ -26,6 +26,8 @@ from sa_history.install import install
 
 from .transactions import commit, rows
 
+pytestmark = pytest.mark.usefixtures("undo_way")
+
 ADDED = {
     "with a default": ("text DEFAULT 'standard'", {"server_default": "standard"}),
     "not null": (

@@ -174,6 +174,7 @@ def test_the_past_is_as_the_tables_were(
             assert rows(past, tables) == then
 
 
+@pytest.mark.usefixtures("undo_way")
 @IN_THE_DATABASE
 @given(transactions=HISTORY, data=st.data())
 def test_an_undo_can_be_undone(
@@ -200,3 +201,28 @@ def test_an_undo_can_be_undone(
         history.undo(session, metadata, transaction=undone.transaction)
         session.commit()
         assert rows(session, tables) == lived[-1][1]
+
+
+@IN_THE_DATABASE
+@given(transactions=HISTORY, data=st.data())
+def test_rows_are_undone_alike_one_by_one_and_all_at_once(
+    pg_engine: Engine,
+    tables: dict[str, Table],
+    monkeypatch: pytest.MonkeyPatch,
+    transactions: list[list[Any]],
+    data: st.DataObject,
+) -> None:
+    lived = live(pg_engine, tables, transactions)
+    number = lived[data.draw(st.integers(1, len(lived) - 1))][0]
+    metadata = tables["parent"].metadata
+    found = []
+    for limit in (1_000_000, 0):
+        monkeypatch.setattr("sa_history.writing.undo.ROW_BY_ROW", limit)
+        with Session(pg_engine) as session:
+            plan = history.undo(session, metadata, transaction=number, dry_run=True)
+            steps = sorted(map(str, plan.steps))
+            conflicts = sorted(map(str, plan.conflicts))
+            if not conflicts:
+                history.undo(session, metadata, transaction=number)
+            found.append((steps, plan.counts, conflicts, rows(session, tables)))
+    assert found[0] == found[1]

@@ -75,6 +75,7 @@ def write_twice(session: Session, Page: Any) -> Any:
     return page
 
 
+@pytest.mark.usefixtures("undo_way")
 @pytest.mark.parametrize("options", [{}, {"exclude": ["edition"]}], ids=["", "untold"])
 @pytest.mark.parametrize("how", ["revert", "undo"])
 def test_a_stale_write_of_a_row_that_was_restored_is_refused(
@@ -103,6 +104,7 @@ def test_a_stale_write_of_a_row_that_was_restored_is_refused(
     pg_session.commit()
 
 
+@pytest.mark.usefixtures("undo_way")
 @pytest.mark.parametrize("how", ["revert", "undo"])
 def test_a_row_that_comes_back_has_none_of_the_versions_it_had(
     make_page: Callable[..., Any], pg_session: Session, how: str
@@ -157,6 +159,7 @@ def test_changes_are_undone_in_reverse_order_although_the_version_goes_on(
     assert pg_session.get(Page, 1) is None
 
 
+@pytest.mark.usefixtures("undo_way")
 def test_the_version_in_the_table_of_a_base_class_counts_on(
     base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
 ) -> None:

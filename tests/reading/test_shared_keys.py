@@ -72,6 +72,7 @@ SHARED = {
 """Transactions in which two rows have the key 2 for a while."""
 
 
+@pytest.mark.usefixtures("undo_way")
 @pytest.mark.parametrize("case", SHARED)
 def test_what_cannot_be_told_of_rows_that_shared_a_key_is_refused(
     item: Table, pg_session: Session, case: str
@@ -130,6 +131,7 @@ ALONE = {
 """Transactions in which no two rows have one key."""
 
 
+@pytest.mark.usefixtures("undo_way")
 @pytest.mark.parametrize("case", ALONE)
 def test_rows_that_shared_no_key_are_compared_and_undone(
     item: Table, pg_session: Session, case: str
@@ -145,6 +147,7 @@ def test_rows_that_shared_no_key_are_compared_and_undone(
     assert rows(pg_session, item) == before
 
 
+@pytest.mark.usefixtures("undo_way")
 def test_what_comes_after_an_exchange_is_compared_and_undone(
     item: Table, pg_session: Session
 ) -> None:
@@ -159,6 +162,7 @@ def test_what_comes_after_an_exchange_is_compared_and_undone(
     assert rows(pg_session, item) == before
 
 
+@pytest.mark.usefixtures("undo_way")
 def test_rows_without_events_that_shared_a_key_are_not_undone(
     item: Table, pg_session: Session
 ) -> None:

@@ -129,6 +129,7 @@ def test_a_diff_has_what_is_stored_differently_and_nothing_else(
         assert names(row.pgh_diff for row in in_sql) == expected
 
 
+@pytest.mark.usefixtures("undo_way")
 def test_undo_writes_what_is_stored_differently(
     probe: Table, pg_session: Session
 ) -> None:

@@ -106,6 +106,7 @@ def test_events_of_a_subclass_are_those_of_its_rows(
     assert keys_in(pg_session, history.feed(m.Guest)) <= of_person("2")
 
 
+@pytest.mark.usefixtures("undo_way")
 def test_undo_of_a_subclass_is_of_its_rows(
     base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
 ) -> None:
@@ -129,6 +130,7 @@ def test_undo_of_a_subclass_is_of_its_rows(
         pg_session.rollback()
 
 
+@pytest.mark.usefixtures("undo_way")
 def test_undo_of_a_subclass_leaves_rows_of_other_classes_alone(
     base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
 ) -> None:
@@ -161,6 +163,7 @@ def test_undo_of_a_subclass_leaves_rows_of_other_classes_alone(
         pg_session.rollback()
 
 
+@pytest.mark.usefixtures("undo_way")
 def test_undo_of_a_subclass_goes_by_the_class_that_each_event_stores(
     base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
 ) -> None:

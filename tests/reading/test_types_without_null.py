@@ -121,6 +121,7 @@ TYPES: list[tuple[Any, Any, Any]] = [
 STORED = {"RED": "red", "BLUE": "blue"}
 
 
+@pytest.mark.usefixtures("undo_way")
 @pytest.mark.parametrize(("type_", "one", "two"), TYPES)
 def test_history_of_a_type_that_reads_no_null(
     pg_session: Session, type_: Any, one: Any, two: Any

@@ -70,6 +70,7 @@ def test_a_transaction_is_undone_and_the_undo_as_well(
     assert rows(pg_session, *tables) == after
 
 
+@pytest.mark.usefixtures("undo_way")
 def test_a_context_is_undone_with_the_contexts_within_it(
     shop: SimpleNamespace, pg_session: Session
 ) -> None:
@@ -114,6 +115,7 @@ def test_undo_of_a_context_leaves_alone_tables_that_store_none(
     assert rows(pg_session, known, inline, unknown, part) == [(1,), (1,)]
 
 
+@pytest.mark.usefixtures("undo_way")
 @pytest.mark.parametrize(
     "trackers",
     [
@@ -160,6 +162,7 @@ def test_rows_inserted_and_deleted_in_one_transaction_need_no_undo(
     assert rows(pg_session, Tag.__table__) == before
 
 
+@pytest.mark.usefixtures("undo_way")
 def test_a_truncation_is_undone(
     base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
 ) -> None:
@@ -203,6 +206,7 @@ def test_a_change_of_a_table_that_is_not_tracked_in_full_is_not_undone(
     assert rows(pg_session, whole) == [(1, 1)]
 
 
+@pytest.mark.usefixtures("undo_way")
 def test_a_change_of_a_row_without_an_earlier_event_is_not_undone(
     base: type[DeclarativeBase],
     pg_session: Session,

@@ -27,6 +27,8 @@ from sa_history.exc import ConflictError
 
 from .transactions import commit, rows
 
+pytestmark = pytest.mark.usefixtures("undo_way")
+
 CONFLICTS: dict[str, tuple[Any, str]] = {
     "a column changed": (
         "UPDATE product SET price = 7 WHERE id = 1",

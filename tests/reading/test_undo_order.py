@@ -31,6 +31,7 @@ from sa_history.exc import ConflictError, UndoError
 from .transactions import commit, rows
 
 
+@pytest.mark.usefixtures("undo_way")
 def test_rows_that_refer_to_each_other_are_undone_in_order(
     base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
 ) -> None:
@@ -75,6 +76,7 @@ def test_rows_that_refer_to_each_other_are_undone_in_order(
     assert rows(pg_session, node) == [(1, None, None)]
 
 
+@pytest.mark.usefixtures("undo_way")
 def test_a_pointer_back_is_set_after_its_row_is_there_and_cleared_before_it_goes(
     base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
 ) -> None:
@@ -145,6 +147,7 @@ def test_rows_that_have_to_refer_to_each_other_have_no_order(
             history.undo(pg_session, pair, transaction=transaction)
 
 
+@pytest.mark.usefixtures("undo_way")
 def test_rows_that_exchanged_or_passed_on_their_keys_get_them_back(
     base: type[DeclarativeBase],
     create_all: Callable[[], None],
@@ -190,6 +193,7 @@ def test_rows_that_exchanged_or_passed_on_their_keys_get_them_back(
         history.undo(pg_session, item, transaction=taken)
 
 
+@pytest.mark.usefixtures("undo_way")
 def test_an_exchange_of_keys_is_not_undone_while_other_rows_refer_to_them(
     base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
 ) -> None:
@@ -237,6 +241,7 @@ def by_code(base: type[DeclarativeBase]) -> tuple[Table, Table]:
     return maker, item
 
 
+@pytest.mark.usefixtures("undo_way")
 def test_a_row_that_refers_to_an_untracked_column_is_a_conflict(
     base: type[DeclarativeBase],
     create_all: Callable[[], None],
@@ -254,6 +259,7 @@ def test_a_row_that_refers_to_an_untracked_column_is_a_conflict(
     assert rows(pg_session, maker, item) == [(1, "a"), (5, "a")]
 
 
+@pytest.mark.usefixtures("undo_way")
 def test_a_foreign_key_to_another_key_than_the_primary_one_sets_no_order(
     base: type[DeclarativeBase],
     create_all: Callable[[], None],

@@ -226,6 +226,7 @@ def test_rows_that_handed_on_their_values_are_undone_without_a_trial(
     assert refused == []
 
 
+@pytest.mark.usefixtures("undo_way")
 @pytest.mark.parametrize("case", UNIQUE)
 def test_rows_get_back_the_unique_values_that_others_have(
     make: Callable[..., Table], pg_session: Session, case: str
@@ -236,6 +237,7 @@ def test_rows_get_back_the_unique_values_that_others_have(
     is_undone_both_ways(pg_session, table, *changes)
 
 
+@pytest.mark.usefixtures("undo_way")
 def test_a_value_that_another_row_took_since_is_a_conflict(
     make: Callable[..., Table], pg_session: Session
 ) -> None:
@@ -344,6 +346,7 @@ def test_values_that_cannot_be_parked_are_a_conflict(
         history.undo(pg_session, table, transaction=exchanged)
 
 
+@pytest.mark.usefixtures("undo_way")
 def test_values_are_exchanged_in_two_tables_that_refer_to_each_other(
     base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
 ) -> None:

@@ -242,7 +242,9 @@ def returns_within_the_past(session: Session, last: Event) -> int:
 def undoing(session: Session, engine: Engine, account: Account, last: Event) -> None:
     plan = history.undo(session, Base, transaction=last, dry_run=True)
     assert_type(plan, Undo)
-    history.undo(session, Account, members, transaction=7)
+    assert_type(plan.counts, dict[tuple[str, str], int])
+    print(len(plan.steps), [step.key for step in plan.steps], plan.steps[0].kind)
+    history.undo(session, Account, members, transaction=7, progress=print)
     history.undo(session, Base.metadata, context=last.pgh_context_id)
     with history.context(session) as frame:
         history.undo(session, Base, context=frame)
