@@ -54,6 +54,7 @@ import pytest
 from sqlalchemy import URL, Connection, Engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import DeclarativeBase, close_all_sessions
+from sqlalchemy.util import greenlet_spawn
 
 DATABASE_URL = "postgresql+psycopg://localhost/shop"
 HERE = Path(__file__).parent
@@ -297,7 +298,8 @@ class Page:
             raise PageError(message) from self.error
 
     def _clean_up(self) -> None:
-        close_all_sessions()
+        # Those of async sessions too, which a page with an error leaves open.
+        self.loop.run_until_complete(greenlet_spawn(close_all_sessions))
         of_files = [
             module
             for module in list(sys.modules.values())

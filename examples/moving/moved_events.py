@@ -32,6 +32,7 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    inspect,
     literal,
     or_,
     select,
@@ -119,12 +120,18 @@ def write_contexts(
     connection: Connection, metadata: MetaData, contexts: FromClause
 ) -> None:
     """Store the contexts that a SELECT with ``context_columns`` has."""
+    models = [history.events(table).model for table in tracked_tables(metadata)]
+    with_id = [
+        model for model in models if "pgh_context" in inspect(model).relationships
+    ]
+    if not with_id:
+        return  # with context="inline" they are in the events
+    table = inspect(with_id[0]).relationships["pgh_context"].target
     created_at = contexts.c.pgh_created_at
     rows = select(
         contexts.c.pgh_context_id, created_at, created_at, contexts.c.pgh_context
     ).where(contexts.c.pgh_context_id.is_not(None))
     columns = ["id", "created_at", "updated_at", "metadata"]
-    table = metadata.tables["pghistory_context"]
     connection.execute(insert(table).from_select(columns, rows))
 
 
@@ -133,6 +140,8 @@ def write_events(connection: Connection, versions: Sequence[Versions]) -> int:
 
     :return: the number of events.
     """
+    if not versions:
+        sys.exit("there are no versions of tracked tables; import all models")
     for one in versions:
         quoted = connection.dialect.identifier_preparer.format_table(one.table)
         # Reading goes on. A change would have an event before those of its past.
@@ -198,6 +207,8 @@ def write_differences(connection: Connection, table: Table) -> int:
 
     :return: the number of events.
     """
+    if not list(table.primary_key):
+        return 0  # rows without a key cannot be told apart
     events = history.events(table).table
     key = [events.c[column.name] for column in table.primary_key]
     last = (

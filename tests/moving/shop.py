@@ -21,7 +21,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 
 def define(base: Any, versioned: dict[str, Any]) -> tuple[Any, Any]:
@@ -66,6 +66,10 @@ def define(base: Any, versioned: dict[str, Any]) -> tuple[Any, Any]:
         text: Mapped[str] = mapped_column(Text)
 
     return Product, Review
+
+
+class Empty(DeclarativeBase):
+    """Models that nobody has imported."""
 
 
 NAMES = ["tag", "product", "review", "product_tag"]

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from sqlalchemy import URL, create_engine, func, select, text
 from sqlalchemy.orm import Session
 
 import sa_history as history
+from tests.moving import inline_shop
 from tests.moving.shop import NAMES, state
 from tests.moving.tracked_shop import Base, shop
 
@@ -222,4 +224,23 @@ def test_writers_and_the_program_wait_for_each_other(pg_url: URL) -> None:
                 "from_postgresql_audit.py",
                 PGOPTIONS="-c lock_timeout=100ms",
             )
+    engine.dispose()
+
+
+def test_models_that_are_not_tracked_are_an_error(pg_url: URL) -> None:
+    run(pg_url, HERE / "postgresql_audit_shop.py")
+    with pytest.raises(AssertionError, match="there are no versions of tracked"):
+        run(pg_url, EXAMPLES / "from_postgresql_audit.py", "tests.moving.shop:Empty")
+
+
+def test_contexts_may_be_stored_in_the_events(pg_url: URL) -> None:
+    run(pg_url, HERE / "postgresql_audit_shop.py")
+    engine = create_engine(pg_url)
+    inline_shop.Base.metadata.create_all(engine)
+    models = "tests.moving.inline_shop:Base"
+    run(pg_url, EXAMPLES / "from_postgresql_audit.py", models)
+    with engine.connect() as connection:
+        stored = connection.scalars(text("SELECT pgh_context FROM product_event"))
+        users = Counter(context and context["user"] for context in stored)
+    assert users == {None: 4, "7": 2, "8": 2}
     engine.dispose()
