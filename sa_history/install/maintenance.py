@@ -581,26 +581,32 @@ class _TableMaintenance:
 
     def _detach(self, partition: RangePartition) -> _Step:
         """Return the step that detaches a partition, while others go on."""
-        detach = self.table.detach(
-            partition.name, "FINALIZE" if partition.is_detaching else "CONCURRENTLY"
-        )
-        return self._outside(f"detach {dotted(partition.name)}", detach)
+
+        def statement() -> Fragment:
+            # Also by an attempt before this one.
+            is_begun = any(
+                p.is_detaching and p.name == partition.name
+                for p in self.state.partitions(self.connection) or ()
+            )
+            return self.table.detach(
+                partition.name, "FINALIZE" if is_begun else "CONCURRENTLY"
+            )
+
+        return self._outside(f"detach {dotted(partition.name)}", statement)
 
     def _drop(self, partition: Qualified) -> _Step:
-        return self._outside(
-            f"drop {dotted(partition)}", Raw("DROP TABLE ") + partition
-        )
+        drop = Raw("DROP TABLE ") + partition
+        return self._outside(f"drop {dotted(partition)}", lambda: drop)
 
-    def _outside(self, what: str, statement: Fragment) -> _Step:
+    def _outside(self, what: str, statement: Callable[[], Fragment]) -> _Step:
         """Return a step outside of a transaction, as it has some of its own."""
 
         def run() -> None:
-            before = self.connection.scalar(
-                select(func.current_setting("lock_timeout"))
-            )
+            setting = select(func.current_setting("lock_timeout"))
+            before = self.connection.scalar(setting)
             self._set_lock_timeout(self.connection, self.settings.lock_timeout, False)
             try:
-                self._execute(self.connection, statement)
+                self._execute(self.connection, statement())
             finally:
                 self._set_lock_timeout(self.connection, before, False)
 

@@ -54,6 +54,7 @@ def test_no_write_is_refused_or_lost_while_partitions_end(
         ids = session.scalars(select(account.events.model.pgh_id)).all()
     assert len(ids) == len(set(ids)) == sum(written)
     assert len(bounds()) > 3
+    history.partitions(pg_engine, base)
     assert check(pg_engine, base) == []
 
 
