@@ -7,7 +7,7 @@ The first partition is created with its table. The others are made and removed b
 from __future__ import annotations
 
 from alembic.operations import ops
-from sqlalchemy import Connection, MetaData
+from sqlalchemy import Connection, MetaData, Table
 
 from sa_history.alembic.operations import HistoryOp
 from sa_history.ddl.fingerprint import SetComment
@@ -16,7 +16,7 @@ from sa_history.ddl.partitions import (
     read_range_partitions,
 )
 from sa_history.install.expected import trackings_in
-from sa_history.sql.compose import Qualified, SchemaNames
+from sa_history.sql.compose import Fragment, Qualified, SchemaNames
 from sa_history.tracking.registry import history_of
 
 
@@ -64,7 +64,7 @@ def _table_of(operation: object, schemas: SchemaNames) -> Qualified:
 def first_partitions(
     upgrade_ops: ops.UpgradeOps, metadatas: list[MetaData], schemas: SchemaNames
 ) -> list[HistoryOp]:
-    """Return the operations that create the first partitions of new event tables.
+    """Return the operations that create the first partitions of new tables.
 
     They come after those that create functions, one of which the triggers call.
 
@@ -77,25 +77,36 @@ def first_partitions(
         if isinstance(operation, ops.CreateTableOp)
     }
     operations = []
+    for shared in (h.shared for h in map(history_of, metadatas) if h is not None):
+        contexts, table = shared.partitioning, shared.context_table
+        if contexts is not None and (table.schema, table.name) in created:
+            operations.append(_creation(table, contexts.first(), [], schemas))
     for tracking in (t for metadata in metadatas for t in trackings_in(metadata)):
         table, partitioning = tracking.event_table, tracking.partitioning()
         if partitioning is None or (table.schema, table.name) not in created:
             continue
         statements, guards = partitioning.first()
-        undo = []
+        undo: list[Fragment] = []
         for guard in guards:
             statements += [guard.create(replace=False), SetComment(guard)]
             # Of all partitions, since it calls a function that goes before the table.
             name = partitioning.partitioned.name
             undo.append(drop_trigger_of_partitions(name, guard.name))
-        operations.append(
-            HistoryOp(
-                f"create the first partition of {table.fullname}",
-                [statement.render(schemas) for statement in statements],
-                (
-                    f"let the partitions of {table.fullname} go with it",
-                    [statement.render(schemas) for statement in undo],
-                ),
-            )
-        )
+        operations.append(_creation(table, statements, undo, schemas))
     return operations
+
+
+def _creation(
+    table: Table,
+    statements: list[Fragment],
+    undo: list[Fragment],
+    schemas: SchemaNames,
+) -> HistoryOp:
+    return HistoryOp(
+        f"create the first partition of {table.fullname}",
+        [statement.render(schemas) for statement in statements],
+        (
+            f"let the partitions of {table.fullname} go with it",
+            [statement.render(schemas) for statement in undo],
+        ),
+    )

@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from sqlalchemy import BigInteger, Connection, MetaData, cast, func, select
 
 from sa_history.ddl.advisory_lock import KEY
+from sa_history.install.context_partitions import ContextMaintenance
 from sa_history.install.event_partitions import EventMaintenance
 from sa_history.install.expected import trackings_in
 from sa_history.install.partition_steps import PartitionReport, RunSettings
+from sa_history.tracking.registry import history_of
 
 _RUN_KEY = KEY + 1
 """The advisory lock of a whole run; each of its transactions has that of installing."""
@@ -31,20 +33,25 @@ def maintain(
     :param dry_run: True to only say what would be done first.
     :return: a report for each partitioned table.
     """
-    partitioned = [
-        (tracking, partitioning)
-        for metadata in metadatas
-        for tracking in trackings_in(metadata)
-        for partitioning in [tracking.partitioning()]
-        if partitioning is not None
-    ]
-    if not partitioned:
+    trackings = [t for metadata in metadatas for t in trackings_in(metadata)]
+    if not any(tracking.partitioning() for tracking in trackings):
         return []
+    reports = []
     with _turn(settings) as connection:
-        return [
-            EventMaintenance(settings, connection, *each).run(dry_run)
-            for each in partitioned
-        ]
+        for tracking in trackings:
+            partitioning = tracking.partitioning()
+            if partitioning is not None:
+                events = EventMaintenance(settings, connection, tracking, partitioning)
+                reports.append(events.run(dry_run))
+        # After the events that have them.
+        for history in filter(None, map(history_of, metadatas)):
+            of_contexts = history.shared.partitioning
+            if of_contexts is not None:
+                own = [t for t in trackings if t.history is history]
+                contexts = ContextMaintenance(settings, connection, of_contexts, own)
+                if contexts.is_partitioned:
+                    reports.append(contexts.run(dry_run))
+    return reports
 
 
 @contextmanager

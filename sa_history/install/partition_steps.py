@@ -123,6 +123,12 @@ class TableMaintenance(ABC):
         self._done: list[str] = []
         self._postponed: list[str] = []
 
+    @property
+    def is_partitioned(self) -> bool:
+        """True if the table has partitions in the database."""
+        schema = str(self.table.name.schema)
+        return self.table.name in read_range_partitions(self.connection, [schema])
+
     def partitions(self, connection: Connection) -> list[RangePartition]:
         """Return the partitions in the order of their bounds.
 
