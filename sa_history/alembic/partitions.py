@@ -6,8 +6,11 @@ The first partition is created with its table. The others are made and removed b
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from alembic.operations import ops
-from sqlalchemy import Connection, MetaData, Table
+from alembic.util import CommandError
+from sqlalchemy import Connection, MetaData, Table, inspect
 
 from sa_history.alembic.operations import HistoryOp
 from sa_history.ddl.fingerprint import SetComment
@@ -30,6 +33,7 @@ def leave_partitions_alone(
 
     :param upgrade_ops: the operations of the revision, which are changed in place.
     :param schemas: gives the name in the database of a schema of the models.
+    :raises CommandError: a table is to be partitioned, and is there without partitions.
     """
     parents = {
         Qualified(schemas(table.schema), table.name)
@@ -49,11 +53,36 @@ def leave_partitions_alone(
         for parent in parents
         for partition in in_database.get(parent, ())
     }
+    _refuse_conversions(connection, metadatas, in_database, schemas)
     upgrade_ops.ops[:] = [
         operation
         for operation in upgrade_ops.ops
         if _table_of(operation, schemas) not in partitions
     ]
+
+
+def _refuse_conversions(
+    connection: Connection,
+    metadatas: list[MetaData],
+    in_database: Mapping[Qualified, object],
+    schemas: SchemaNames,
+) -> None:
+    """Refuse a table that is to be partitioned, and is there without partitions.
+
+    :raises CommandError: names the table.
+    """
+    for tracking in (t for metadata in metadatas for t in trackings_in(metadata)):
+        events = tracking.event_table
+        if (
+            tracking.options.partition_by is not None
+            and Qualified(schemas(events.schema), events.name) not in in_database
+            and inspect(connection).has_table(events.name, schema=events.schema)
+        ):
+            raise CommandError(
+                f"{events.fullname} is not partitioned in the database, and the model "
+                f"says partition_by={tracking.options.partition_by!r}; leave that out "
+                "until the table is converted"
+            )
 
 
 def _table_of(operation: object, schemas: SchemaNames) -> Qualified:

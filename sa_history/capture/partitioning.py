@@ -184,6 +184,13 @@ class ContextPartitioning:
         start = "1" if lower is None else f"{time_of_bound(lower):%Y%m%d}"
         return partition_name(self.context_table, start)
 
+    def name_of_first(self, upper: int) -> Qualified:
+        """Return the name of the first partition after others were removed.
+
+        :param upper: its upper bound.
+        """
+        return partition_name(self.context_table, f"0_{time_of_bound(upper):%Y%m%d}")
+
     def first(self) -> list[Fragment]:
         """Return what creates the first partition."""
         name = self.name(None)

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Uuid,
     column,
     delete,
+    func,
     insert,
     literal,
     select,
@@ -85,8 +86,8 @@ class ContextMaintenance(TableMaintenance):
             if (used[-1].lower or 0) < bound_at(end):
                 steps.append(self._cut(used[-1], end))
                 break
-        if self.settings.keep is not None and not going:
-            steps += map(self._remove, self._removable(used))
+        if self.settings.keep is not None and (removable := self._removable(used)):
+            steps.append(self._remove(removable))
         return steps
 
     def _create_tail(self, lower: int | None) -> Step:
@@ -138,9 +139,23 @@ class ContextMaintenance(TableMaintenance):
         if oldest is None:
             return []
         before = oldest - length_of(self._period)
-        return [
-            p for p in used if p.upper is not None and time_of_bound(p.upper) <= before
-        ]
+        found = []
+        for partition in used:
+            if partition.upper is None or time_of_bound(partition.upper) > before:
+                break
+            contexts = self._rows_of(partition.name)
+            last = self.connection.scalar(select(func.max(contexts.c.updated_at)))
+            if last is not None and last > before:
+                break
+            found.append(partition)
+        # One that has replaced others is not replaced by itself.
+        is_alone = [p.name for p in found] == [self._first(p) for p in found]
+        return [] if is_alone else found
+
+    def _first(self, last: RangePartition) -> Qualified:
+        """Return the name of the partition that replaces those up to one."""
+        assert last.upper is not None
+        return in_database(self._partitioning.name_of_first(last.upper), self.schemas)
 
     def _oldest_event(self) -> datetime.datetime | None:
         """Return the time of the oldest event that was not removed.
@@ -175,10 +190,25 @@ class ContextMaintenance(TableMaintenance):
         found = self.connection.scalar(query, {"known": known, "going": f"{REMOVED}%"})
         return bool(found)
 
-    def _remove(self, partition: RangePartition) -> Step:
-        name = dotted(partition.name)
-        going = comment_on_table(partition.name, REMOVED + self.comment)
-        return self.statement(f"remove {name}", going)
+    def _remove(self, going: list[RangePartition]) -> Step:
+        """Return the step that takes partitions out of the table.
+
+        What has an id of their time still comes, from a process that goes on in a
+        context that it has entered then. So there is a partition for it at once.
+        """
+
+        def run() -> None:
+            with self.transaction() as connection:
+                self.lock(connection, "ACCESS EXCLUSIVE")
+                for partition in going:
+                    comment = comment_on_table(partition.name, REMOVED + self.comment)
+                    self.execute(connection, self.table.detach(partition.name), comment)
+                first, upper = self._first(going[-1]), going[-1].upper
+                self.execute(connection, self.table.create(first, None, upper))
+                self.adopt(connection, first)
+
+        names = ", ".join(dotted(partition.name) for partition in going)
+        return Step(("remove",), f"remove {names}", run)
 
 
 def _longest_period(trackings: Sequence[Tracking]) -> PartitionPeriod:

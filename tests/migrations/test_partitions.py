@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
-from sqlalchemy import URL, Column, Engine, Integer, MetaData, Table, inspect
+import pytest
+from alembic.util import CommandError
+from sqlalchemy import (
+    URL,
+    Column,
+    DateTime,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    cast,
+    create_engine,
+    func,
+    inspect,
+    text,
+)
 
+import sa_history as history
 from sa_history import AfterDelete, Snapshot, track
 from tests.migrations.models import migrate, run, scalars
 
@@ -20,8 +37,6 @@ def _models(**options: Any) -> MetaData:
 def test_a_revision_creates_what_create_all_does(
     migrations: Any, pg_engine: Engine, pg_url: URL, other_url: URL, dump: Any
 ) -> None:
-    from sqlalchemy import create_engine
-
     migrate(migrations, _models(partition_by="month"))
     other = create_engine(other_url)
     _models(partition_by="month").create_all(other)
@@ -58,3 +73,47 @@ def test_a_downgrade_drops_them_with_their_table(
     assert inspect(pg_engine).get_table_names() == ["alembic_version"]
     migrations.upgrade("head")
     assert migrations.check() == []
+
+
+def test_a_table_without_partitions_is_to_be_converted_first(
+    migrations: Any, pg_engine: Engine
+) -> None:
+    migrate(migrations, _models())
+    migrations.metadata = _models(partition_by="month")
+    with pytest.raises(CommandError) as refused:
+        migrations.check()
+    assert str(refused.value) == (
+        "post_event is not partitioned in the database, and the model says "
+        "partition_by='month'; leave that out until the table is converted"
+    )
+
+
+@pytest.mark.long
+def test_nothing_differs_after_a_year_of_maintenance(
+    migrations: Any, pg_engine: Engine
+) -> None:
+    time = cast(func.current_setting("test.now"), DateTime(timezone=True))
+    metadata = _models(partition_by="month", created_at=time)
+    migrate(migrations, metadata)
+    now = datetime.datetime(2025, 1, 3, tzinfo=datetime.timezone.utc)
+    number = 0
+    for _ in range(52):
+        with pg_engine.begin() as connection:
+            for _ in range(7):
+                now, number = now + datetime.timedelta(days=1), number + 1
+                connection.execute(text(f"SET LOCAL test.now = '{now.isoformat()}'"))
+                connection.execute(metadata.tables["post"].insert(), {"id": number})
+        history.partitions(pg_engine, metadata, now=now)
+    events, _ = history.partitions(pg_engine, metadata, now=now, keep="6 months")
+    closed = [p for p in events.partitions if p.is_closed]
+    assert 5 <= len(closed) <= 8
+    for partition in closed:
+        assert partition.since is not None
+        assert partition.until is not None
+        length = partition.until - partition.since
+        assert datetime.timedelta(days=10) < length < datetime.timedelta(days=45)
+    assert migrations.check() == []
+    migrations.options = {"history_keep": False}
+    assert migrations.check() == []
+    with history.as_of(pg_engine, now) as past:
+        assert past.scalar(func.count(metadata.tables["post"].c.id)) == number
