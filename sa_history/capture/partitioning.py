@@ -27,11 +27,12 @@ FIRST_ID = 1
 """The lower bound of the first partition, and the first number of the sequence."""
 
 
-KEPT_OFFSET = 2**62
+KEPT_OFFSET = 2**52
 """By how much the number of an event is lowered that is kept when others are removed.
 
 All such numbers are below the first one, in the order of the events, so that readers
-find the kept event of a row where they look for what was before.
+find the kept event of a row where they look for what was before. Readers of JSON have
+no more than 53 bits for a number.
 """
 
 

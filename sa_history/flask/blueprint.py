@@ -114,7 +114,7 @@ def timeline(
         "/objects/<table>", view_func=pages.object, endpoint="object_by_key"
     )
     blueprint.add_url_rule(
-        "/restore/<table>/<int:event_id>",
+        "/restore/<table>/<int(signed=True):event_id>",
         view_func=pages.restore,
         endpoint="restore",
         methods=["GET", "POST"],
