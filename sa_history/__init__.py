@@ -63,7 +63,7 @@ from sa_history.definition.operations import (
     UpdateOf,
 )
 from sa_history.install.api import partitions
-from sa_history.install.maintenance import PartitionReport
+from sa_history.install.partition_steps import PartitionReport
 from sa_history.query.aggregate import AggregateEvent, AggregateRow
 from sa_history.query.attribute_history import changes
 from sa_history.query.feed import FeedPosition, cursor_of, feed, feed_page

@@ -7,15 +7,23 @@ The first partition is created with its table. The others are made and removed b
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import MigrateOperation, Operations, ops
-from sqlalchemy import Connection, MetaData
+from sqlalchemy import Connection, MetaData, Table
 
 from sa_history.alembic.operations import HistoryOp
-from sa_history.capture.partitioning import FIRST_ID, KEY, partition_name
+from sa_history.capture.partitioning import (
+    CONTEXT_KEY,
+    FIRST_ID,
+    KEY,
+    ContextPartitioning,
+    partition_name,
+)
 from sa_history.ddl.elements import DEFAULT_SCHEMA, PGTrigger
 from sa_history.ddl.execution import current_schema
 from sa_history.ddl.fingerprint import SetComment
@@ -29,7 +37,7 @@ from sa_history.ddl.repartition import Repartition
 from sa_history.ddl.table_properties import read_table
 from sa_history.exc import InstallError
 from sa_history.install.expected import trackings_in
-from sa_history.sql.compose import Qualified, SchemaNames
+from sa_history.sql.compose import Fragment, Qualified, SchemaNames
 from sa_history.tracking.registry import history_of
 
 # Of Alembic's, whose messages its usual configuration shows.
@@ -212,33 +220,73 @@ def repartitions(
         for operation in upgrade_ops.ops
         if isinstance(operation, ops.CreateTableOp)
     }
-    trackings = [
-        tracking
-        for metadata in metadatas
-        for tracking in trackings_in(metadata)
-        if (tracking.event_table.schema, tracking.event_table.name) not in created
+    found = [
+        (tracked, table)
+        for tracked in _tables(metadatas)
+        for table in [tracked.table]
+        if (table.schema, table.name) not in created
     ]
     in_database = read_range_partitions(
-        connection, sorted({schemas(t.event_table.schema) for t in trackings})
+        connection, sorted({schemas(table.schema) for _, table in found})
     )
     operations: list[MigrateOperation] = []
-    for tracking in trackings:
-        table, partitioning = tracking.event_table, tracking.partitioning()
+    for each, table in found:
         name = Qualified(schemas(table.schema), table.name)
         is_partitioned = name in in_database
-        wanted = partitioning is not None
-        if is_partitioned == wanted or read_table(connection, name) is None:
+        if (
+            is_partitioned == each.is_partitioned
+            or read_table(connection, name) is None
+        ):
             continue
-        first = partition_name(table, str(FIRST_ID))
         repartition = RepartitionOp(
-            table.name, first.name, FIRST_ID, KEY, "bigint", table.schema, not wanted
+            *(table.name, each.first.name, each.lower, each.key, each.key_type),
+            table.schema,
+            not each.is_partitioned,
         )
-        renew = _renewal(tracking.append_only_trigger(), first, schemas)
-        if wanted:
+        renew = _renewal(each.guard, each.first, schemas)
+        if each.is_partitioned:
             operations += [repartition, *renew]
         else:
             operations += [*(each.reverse() for each in renew), repartition]
     return operations
+
+
+@dataclass(frozen=True)
+class _Partitionable:
+    """A table that may be partitioned.
+
+    :param table: the table.
+    :param is_partitioned: whether the models say that it is.
+    :param first: the name of its first partition.
+    :param lower: the lowest key of that; None for any.
+    :param key: the column by which it is partitioned.
+    :param key_type: the type of that column.
+    :param guard: the append-only trigger of the table; None if it has none.
+    """
+
+    table: Table
+    is_partitioned: bool
+    first: Qualified
+    lower: int | None
+    key: str
+    key_type: KeyType
+    guard: PGTrigger | None = None
+
+
+def _tables(metadatas: list[MetaData]) -> Iterator[_Partitionable]:
+    for shared in (h.shared for h in map(history_of, metadatas) if h is not None):
+        contexts = ContextPartitioning(shared.context_table)
+        yield _Partitionable(
+            *(shared.context_table, shared.partitioning is not None),
+            *(contexts.name(None), None, CONTEXT_KEY, "uuid"),
+        )
+    for tracking in (t for metadata in metadatas for t in trackings_in(metadata)):
+        events = tracking.event_table
+        yield _Partitionable(
+            *(events, tracking.partitioning() is not None),
+            *(partition_name(events, str(FIRST_ID)), FIRST_ID, KEY, "bigint"),
+            tracking.append_only_trigger(),
+        )
 
 
 def _renewal(
@@ -300,7 +348,7 @@ def _table_of(operation: object, schemas: SchemaNames) -> Qualified:
 def first_partitions(
     upgrade_ops: ops.UpgradeOps, metadatas: list[MetaData], schemas: SchemaNames
 ) -> list[HistoryOp]:
-    """Return the operations that create the first partitions of new event tables.
+    """Return the operations that create the first partitions of new tables.
 
     They come after those that create functions, one of which the triggers call.
 
@@ -313,25 +361,36 @@ def first_partitions(
         if isinstance(operation, ops.CreateTableOp)
     }
     operations = []
+    for shared in (h.shared for h in map(history_of, metadatas) if h is not None):
+        contexts, table = shared.partitioning, shared.context_table
+        if contexts is not None and (table.schema, table.name) in created:
+            operations.append(_creation(table, contexts.first(), [], schemas))
     for tracking in (t for metadata in metadatas for t in trackings_in(metadata)):
         table, partitioning = tracking.event_table, tracking.partitioning()
         if partitioning is None or (table.schema, table.name) not in created:
             continue
         statements, guards = partitioning.first()
-        undo = []
+        undo: list[Fragment] = []
         for guard in guards:
             statements += [guard.create(replace=False), SetComment(guard)]
             # Of all partitions, since it calls a function that goes before the table.
             name = partitioning.partitioned.name
             undo.append(drop_trigger_of_partitions(name, guard.name))
-        operations.append(
-            HistoryOp(
-                f"create the first partition of {table.fullname}",
-                [statement.render(schemas) for statement in statements],
-                (
-                    f"let the partitions of {table.fullname} go with it",
-                    [statement.render(schemas) for statement in undo],
-                ),
-            )
-        )
+        operations.append(_creation(table, statements, undo, schemas))
     return operations
+
+
+def _creation(
+    table: Table,
+    statements: list[Fragment],
+    undo: list[Fragment],
+    schemas: SchemaNames,
+) -> HistoryOp:
+    return HistoryOp(
+        f"create the first partition of {table.fullname}",
+        [statement.render(schemas) for statement in statements],
+        (
+            f"let the partitions of {table.fullname} go with it",
+            [statement.render(schemas) for statement in undo],
+        ),
+    )

@@ -25,9 +25,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from sa_history.capture.partitioning import ContextPartitioning
 from sa_history.ddl import elements as ddl
 from sa_history.ddl.elements import PGFunction
-from sa_history.ddl.execution import create_objects, drop_objects, run_memo
+from sa_history.ddl.execution import (
+    create_objects,
+    drop_objects,
+    execute_statements,
+    run_memo,
+)
 from sa_history.exc import AppendOnlyError, ContextRequiredError, DefinitionError
 from sa_history.sql import functions as bodies
 from sa_history.sql.compose import Qualified
@@ -48,6 +54,19 @@ class SharedObjects:
 
     context_table: Table
     sequence: Sequence
+
+    @property
+    def partitioning(self) -> ContextPartitioning | None:
+        """How the context table is partitioned; None if it is not."""
+        options = self.context_table.dialect_options["postgresql"]
+        if options["partition_by"] is None:
+            return None
+        return ContextPartitioning(self.context_table)
+
+    def partition_contexts(self) -> None:
+        """Partition the context table, as an event table is whose contexts it has."""
+        by = ContextPartitioning(self.context_table).partitioned.partition_by
+        self.context_table.kwargs["postgresql_partition_by"] = by
 
     def function_name(self, function: str) -> Qualified:
         """Return the name of one of the shared functions, such as ``"attach"``."""
@@ -167,7 +186,10 @@ def create_shared_objects(metadata: MetaData) -> SharedObjects:
 
     @event.listens_for(table, "after_create")
     def create_functions(_: Table, connection: Connection, **options: Any) -> None:
-        create_objects(connection, *shared.functions(), memo=run_memo(options))
+        memo = run_memo(options)
+        if shared.partitioning is not None:
+            execute_statements(connection, shared.partitioning.first(), memo)
+        create_objects(connection, *shared.functions(), memo=memo)
 
     @event.listens_for(table, "before_drop")
     def drop_sequence(_: Table, connection: Connection, **options: Any) -> None:

@@ -27,11 +27,12 @@ FIRST_ID = 1
 """The lower bound of the first partition, and the first number of the sequence."""
 
 
-KEPT_OFFSET = 2**62
+KEPT_OFFSET = 2**52
 """By how much the number of an event is lowered that is kept when others are removed.
 
 All such numbers are below the first one, in the order of the events, so that readers
-find the kept event of a row where they look for what was before.
+find the kept event of a row where they look for what was before. Readers of JSON have
+no more than 53 bits for a number.
 """
 
 
@@ -150,3 +151,67 @@ class EventPartitioning:
             comment_on_table(name, self.comment),
         ]
         return statements, self.guards(name)
+
+
+CONTEXT_KEY = "id"
+"""The column by which context tables are partitioned; an id begins with the time."""
+
+
+@dataclass(frozen=True, eq=False)
+class ContextPartitioning:
+    """The partitions of a context table.
+
+    :param context_table: the table.
+    """
+
+    context_table: Table
+
+    @property
+    def partitioned(self) -> PartitionedTable:
+        """The context table as PostgreSQL partitions it."""
+        name = Qualified(self.context_table.schema, self.context_table.name)
+        return PartitionedTable(name, CONTEXT_KEY, "uuid")
+
+    @property
+    def comment(self) -> str:
+        """The comment on each partition; that of the table is of no other one."""
+        return f"Contexts of {self.context_table.fullname}"
+
+    def name(self, lower: int | None) -> Qualified:
+        """Return the name of a partition.
+
+        :param lower: its lower bound; None for the first one, which has none.
+        """
+        start = "1" if lower is None else f"{time_of_bound(lower):%Y%m%d}"
+        return partition_name(self.context_table, start)
+
+    def name_of_first(self, upper: int) -> Qualified:
+        """Return the name of the first partition after others were removed.
+
+        :param upper: its upper bound.
+        """
+        return partition_name(self.context_table, f"0_{time_of_bound(upper):%Y%m%d}")
+
+    def first(self) -> list[Fragment]:
+        """Return what creates the first partition."""
+        name = self.name(None)
+        return [
+            self.partitioned.create(name, None, None),
+            comment_on_table(name, self.comment),
+        ]
+
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+_RANDOM_BITS = 80
+"""The bits of a UUID of version 7 that follow the time in milliseconds."""
+
+
+def bound_at(time: datetime.datetime) -> int:
+    """Return the lowest id, as a number, of a context that is made at a time."""
+    milliseconds = (time - _EPOCH) // datetime.timedelta(milliseconds=1)
+    return milliseconds << _RANDOM_BITS
+
+
+def time_of_bound(bound: int) -> datetime.datetime:
+    """Return the time that an id begins with, given as a number."""
+    return _EPOCH + datetime.timedelta(milliseconds=bound >> _RANDOM_BITS)

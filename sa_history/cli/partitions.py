@@ -8,7 +8,7 @@ from typing import Any
 from sa_history.cli.command import Database
 from sa_history.cli.output import YELLOW, colored, print_json, printable
 from sa_history.install import api as installation
-from sa_history.install.maintenance import PartitionReport
+from sa_history.install.partition_steps import PartitionReport
 
 
 def partitions(

@@ -17,7 +17,7 @@ from sa_history.install.api import (
 )
 from sa_history.install.drift import Problem
 from sa_history.install.findings import Finding, State
-from sa_history.install.maintenance import PartitionReport
+from sa_history.install.partition_steps import PartitionReport
 from sa_history.install.sizes import EventTableSize, RelationSize
 
 __all__ = [

@@ -15,8 +15,9 @@ from sqlalchemy.exc import DBAPIError
 from sa_history.exc import InstallError
 from sa_history.install.drift import Problem, kind_of, name_of
 from sa_history.install.findings import MIGRATE, Finding, State, finding_of
-from sa_history.install.maintenance import Maintenance, PartitionReport
+from sa_history.install.maintenance import maintain
 from sa_history.install.partition_plan import keep_since
+from sa_history.install.partition_steps import PartitionReport, RunSettings
 from sa_history.install.sizes import EventTableSize
 from sa_history.install.survey import Models, explained, metadata_of, open_survey
 
@@ -265,17 +266,10 @@ def partitions(
         )
     if keep is not None:
         keep_since(keep, datetime.datetime.now(datetime.timezone.utc))
-    maintenance = Maintenance(
-        bind,
-        [metadata_of(model) for model in models],
-        keep,
-        keep_last_events,
-        convert,
-        now,
-        lock_timeout,
-        attempts,
+    settings = RunSettings(
+        bind, keep, keep_last_events, convert, now, lock_timeout, attempts
     )
     try:
-        return maintenance.run(dry_run)
+        return maintain([metadata_of(model) for model in models], settings, dry_run)
     except DBAPIError as error:
         raise InstallError(explained(error)) from error

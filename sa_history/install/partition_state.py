@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 
 from sa_history.capture.partitioning import FIRST_ID, EventPartitioning, Horizon
-from sa_history.ddl.partitions import RangePartition, read_range_partitions
+from sa_history.ddl.partitions import RangePartition
 from sa_history.install.drift import Problem, dotted, in_database
 from sa_history.install.findings import Finding
 from sa_history.install.partition_plan import Usage, is_full, is_late
@@ -48,14 +48,6 @@ class PartitionState:
         """The event table, with its schema in the database."""
         sequence = tracking.history.shared.pg_sequence().name
         self._sequence = in_database(sequence, schemas)
-
-    def partitions(self, connection: Connection) -> list[RangePartition] | None:
-        """Return the partitions in the order of their bounds.
-
-        :return: None if the table is none with partitions.
-        """
-        schema = str(self.table.name.schema)
-        return read_range_partitions(connection, [schema]).get(self.table.name)
 
     def rows_of(self, partition: Qualified) -> TableClause:
         """Return a partition as a table of SQLAlchemy."""
@@ -145,19 +137,13 @@ def time_in_database(connection: Connection) -> datetime.datetime:
     return now
 
 
-def partition_findings(
-    connection: Connection, state: PartitionState, partitions: list[RangePartition]
-) -> list[Finding]:
-    """Return what is wrong with the partitions of an event table.
+def any_findings(table: Qualified, partitions: list[RangePartition]) -> list[Finding]:
+    """Return what is wrong with partitions, be they of events or of contexts.
 
-    :param state: reads the table.
+    :param table: the partitioned table.
     :param partitions: its partitions, in the order of their bounds.
     """
     foreign = [p for p in partitions if p.is_default or p.kind != "r"]
-    kept, used = sorted_out(partitions)
-    going = [p for p in used if p.is_going]
-    staying = [p for p in used if not p.is_going]
-    table = dotted(state.table.name)
     found = [
         Finding(
             Problem.ORPHANED,
@@ -169,11 +155,27 @@ def partition_findings(
     ]
     found += [
         Finding(Problem.OVERDUE, "partition", dotted(p.name), command="partitions")
-        for p in going
+        for p in partitions
+        if p.is_going
     ]
-    if not staying or staying[-1].upper is not None:
-        name = f"{table} without an end"
+    if not any(p.is_tail and not p.is_going for p in partitions):
+        name = f"{dotted(table)} without an end"
         found.append(Finding(Problem.MISSING, "partition", name, command="partitions"))
+    return found
+
+
+def partition_findings(
+    connection: Connection, state: PartitionState, partitions: list[RangePartition]
+) -> list[Finding]:
+    """Return what is wrong with the partitions of an event table.
+
+    :param state: reads the table.
+    :param partitions: its partitions, in the order of their bounds.
+    """
+    found = any_findings(state.table.name, partitions)
+    kept, used = sorted_out(partitions)
+    staying = [p for p in used if not p.is_going]
+    table = dotted(state.table.name)
     horizon = Horizon.of_comment(kept[0].comment) if kept else None
     begins = FIRST_ID if horizon is None else horizon.first_id
     lowest = used[0].lower if used else None

@@ -52,7 +52,11 @@ from sa_history.install.expected import (
     trackings_in,
 )
 from sa_history.install.findings import MIGRATE, Finding
-from sa_history.install.partition_state import PartitionState, partition_findings
+from sa_history.install.partition_state import (
+    PartitionState,
+    any_findings,
+    partition_findings,
+)
 from sa_history.install.plan import Step, drop_step, plan_for
 from sa_history.install.privileges import Hardening
 from sa_history.install.sizes import EventTableSize, event_table_sizes
@@ -126,6 +130,10 @@ class Survey:
         there = read_columns(self._connection, self._looked_at)
         partitioned = dict(self._partitioned())
         found: list[Finding] = []
+        for contexts in self._contexts:
+            table = self._name(contexts)
+            if table in self._partitions:
+                found += any_findings(table, self._partitions[table])
         for metadata in self._metadatas:
             for tracking in trackings_in(metadata):
                 table = self._name(tracking.event_table)

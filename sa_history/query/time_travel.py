@@ -207,6 +207,7 @@ class AsOf:
         self._allowed = allowed
         self._tracking = tracking
         self._session: Any = None
+        self._horizons: dict[Connection, tuple[Any, dict[Any, Horizon | None]]] = {}
 
     def __enter__(self) -> Session:
         source = _source_of(self.target)
@@ -260,9 +261,18 @@ class AsOf:
 
         :raises EventsRemovedError: names the table, and until when.
         """
-        context = arguments[3]
-        for tracking in getattr(context.compiled, "partitioned", ()):
-            horizon = read_horizon(connection, tracking)
+        read = getattr(arguments[3].compiled, "partitioned", ())
+        if not read:
+            return
+        # What is known in a transaction stays so: nothing is detached that it reads.
+        transaction = connection.get_transaction()
+        if self._horizons.get(connection, (None,))[0] is not transaction:
+            self._horizons[connection] = transaction, {}
+        _, known = self._horizons[connection]
+        for tracking in read:
+            if tracking not in known:
+                known[tracking] = read_horizon(connection, tracking)
+            horizon = known[tracking]
             if horizon is not None and not self._is_known_after(horizon):
                 raise EventsRemovedError(_removed(tracking, horizon))
 

@@ -42,7 +42,7 @@ ROUTES = (
     Route("object", "/objects/<table>/<path:key>"),
     Route("object", "/objects/<table>", "object_by_key"),
     # By GET it is an error that says so.
-    Route("restore", "/restore/<table>/<int:event_id>", methods=("GET", "POST")),
+    Route("restore", "/restore/<table>/<event_id>", methods=("GET", "POST")),
     Route("nothing", "/<path:path>"),
 )
 """The pages; the first one whose rule is met counts."""

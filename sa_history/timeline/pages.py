@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hmac
+import re
 import secrets
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,6 +45,8 @@ from sa_history.util.postgresql import message_of
 
 TOKEN = "sa_history_token"
 """The key of the token of forms in the user's session."""
+
+_NUMBER = re.compile(r"-?[0-9]{1,19}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,11 +223,14 @@ class Pages:
                 extra["state"] = None if state is None else self._entry(shown, state)
         return self._list("object", visit, filters, extra, status)
 
-    def restore(self, visit: Visit, table: str, event_id: int) -> PageResponse:
+    def restore(self, visit: Visit, table: str, event_id: str) -> PageResponse:
         """Restore a row as it was in an event."""
         request, shown = visit.request, visit.timeline
         allow = self._check_form(request)
-        event = shown.event(table, event_id)
+        # Below zero, if it was kept when its partition was removed.
+        if not _NUMBER.fullmatch(event_id):
+            raise NotFound
+        event = shown.event(table, int(event_id))
         if not is_permission("authorize_restore", request.call(allow, event)):
             raise Forbidden
         tracking = shown.table(table)
@@ -233,7 +239,9 @@ class Pages:
         # Now, since after an error the session reads nothing more.
         values = [str(getattr(event, name, "")) for name in hidden]
         try:
-            with context(shown.session, **{**request.context, "restored": event_id}):
+            with context(
+                shown.session, **{**request.context, "restored": event.pgh_id}
+            ):
                 shown.restore(event)
         except DBAPIError as error:
             raise Conflict(_refusal(error, values)) from error

@@ -190,6 +190,8 @@ def _track(
         history.shared,
         CONTEXT_STORAGES[options.context](history.shared),
     )
+    if options.partition_by is not None and options.context == "reference":
+        history.shared.partition_contexts()
     event_class = make_event_class(columns, event_table, model, options)
     tracking = Tracking(
         subject, table, model, trackers, options, history, event_table, event_class

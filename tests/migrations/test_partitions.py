@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Column, Engine, Integer, MetaData, Table, inspect
+from sqlalchemy import (
+    URL,
+    Column,
+    DateTime,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    cast,
+    create_engine,
+    func,
+    inspect,
+    text,
+)
 
+import sa_history as history
 from sa_history import AfterDelete, Snapshot, track
 from sa_history.exc import InstallError
 from sa_history.install import check
@@ -23,8 +38,6 @@ def _models(**options: Any) -> MetaData:
 def test_a_revision_creates_what_create_all_does(
     migrations: Any, pg_engine: Engine, pg_url: URL, other_url: URL, dump: Any
 ) -> None:
-    from sqlalchemy import create_engine
-
     migrate(migrations, _models(partition_by="month"))
     other = create_engine(other_url)
     _models(partition_by="month").create_all(other)
@@ -78,7 +91,7 @@ def test_partition_by_that_is_added_or_taken_away_moves_the_events(
     run(pg_engine, "INSERT INTO post VALUES (1), (2)")
 
     written = migrate(migrations, partitioned)
-    assert written.count("with op.get_context().autocommit_block():\n") == 2
+    assert written.count("with op.get_context().autocommit_block():\n") == 4
     upgrade, _, downgrade = written.partition("def downgrade")
     assert "op.history_partition(\n" in upgrade
     assert "op.history_unpartition(\n" in downgrade
@@ -106,5 +119,36 @@ def test_a_revision_that_moves_events_cannot_be_written_as_sql(
 ) -> None:
     migrate(migrations, _models())
     migrate(migrations, _models(partition_by="month"))
-    with pytest.raises(InstallError, match="post_event is to be repartitioned depends"):
+    with pytest.raises(InstallError, match="pghistory_context is to be repartitioned"):
         migrations.sql(capsys)
+
+
+@pytest.mark.long
+def test_nothing_differs_after_a_year_of_maintenance(
+    migrations: Any, pg_engine: Engine
+) -> None:
+    time = cast(func.current_setting("test.now"), DateTime(timezone=True))
+    metadata = _models(partition_by="month", created_at=time)
+    migrate(migrations, metadata)
+    now = datetime.datetime(2025, 1, 3, tzinfo=datetime.timezone.utc)
+    number = 0
+    for _ in range(52):
+        with pg_engine.begin() as connection:
+            for _ in range(7):
+                now, number = now + datetime.timedelta(days=1), number + 1
+                connection.execute(text(f"SET LOCAL test.now = '{now.isoformat()}'"))
+                connection.execute(metadata.tables["post"].insert(), {"id": number})
+        history.partitions(pg_engine, metadata, now=now)
+    events, _ = history.partitions(pg_engine, metadata, now=now, keep="6 months")
+    closed = [p for p in events.partitions if p.is_closed]
+    assert 5 <= len(closed) <= 8
+    for partition in closed:
+        assert partition.since is not None
+        assert partition.until is not None
+        length = partition.until - partition.since
+        assert datetime.timedelta(days=10) < length < datetime.timedelta(days=45)
+    assert migrations.check() == []
+    migrations.options = {"history_keep": False}
+    assert migrations.check() == []
+    with history.as_of(pg_engine, now) as past:
+        assert past.scalar(func.count(metadata.tables["post"].c.id)) == number

@@ -21,7 +21,7 @@ UTC = datetime.timezone.utc
 def test_a_table_without_events_stays_as_it_is(
     write: Any, base: type[DeclarativeBase], pg_engine: Engine, bounds: Bounds
 ) -> None:
-    (report,) = history.partitions(pg_engine, base)
+    report, _ = history.partitions(pg_engine, base)
     assert (report.table, report.done, report.postponed) == (
         "public.account_event",
         (),
@@ -41,7 +41,7 @@ def test_partitions_of_a_number_of_events(
     write(4)
     assert history.partitions(pg_engine, base)[0].done == ()
     write(1)
-    (report,) = history.partitions(pg_engine, base)
+    report, _ = history.partitions(pg_engine, base)
     assert report.done == (
         "end public.account_event_p1 before event 11",
         "end public.account_event_p11 before event 21",
@@ -49,7 +49,7 @@ def test_partitions_of_a_number_of_events(
     assert bounds() == [(1, 11), (11, 21), (21, None)]
     assert history.partitions(pg_engine, base)[0].done == ()
     write(10)
-    (report,) = history.partitions(pg_engine, base)
+    report, _ = history.partitions(pg_engine, base)
     assert report.done == (
         "end public.account_event_p21 before event 31",
         "close public.account_event_p1",
@@ -66,7 +66,7 @@ def test_a_late_run_ends_the_tail_with_its_events(
     write: Any, base: type[DeclarativeBase], pg_engine: Engine, bounds: Bounds
 ) -> None:
     write(25)
-    (report,) = history.partitions(pg_engine, base)
+    report, _ = history.partitions(pg_engine, base)
     assert report.done == (
         "end public.account_event_p1 before event 26",
         "close public.account_event_p1",
@@ -89,7 +89,7 @@ def test_what_is_older_than_to_keep_is_removed(
         session.commit()
     history.partitions(pg_engine, base)
     later = datetime.datetime.now(UTC) + datetime.timedelta(days=40)
-    (report,) = history.partitions(pg_engine, base, keep="1 month", now=later)
+    report, _ = history.partitions(pg_engine, base, keep="1 month", now=later)
     assert report.done == (
         "remove public.account_event_p1",
         "detach public.account_event_p1",

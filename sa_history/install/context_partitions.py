@@ -1,0 +1,222 @@
+"""The maintenance of the partitions of a context table.
+
+The id of a context begins with the time at which it was made, so a partition is the
+contexts of some time, exactly. They are removed one period after the events of that
+time, since an event is made after its context.
+"""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import (
+    Connection,
+    TableClause,
+    Uuid,
+    column,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    table,
+    text,
+)
+
+from sa_history._types import PartitionPeriod
+from sa_history.capture.partitioning import (
+    ContextPartitioning,
+    bound_at,
+    time_of_bound,
+)
+from sa_history.ddl.execution import schema_names
+from sa_history.ddl.partitions import REMOVED, RangePartition, comment_on_table
+from sa_history.install.drift import dotted, in_database
+from sa_history.install.partition_plan import end_of, length_of
+from sa_history.install.partition_steps import RunSettings, Step, TableMaintenance
+from sa_history.sql.compose import Qualified
+from sa_history.tracking.registry import Tracking
+
+_PERIODS: tuple[PartitionPeriod, ...] = ("day", "week", "month", "year")
+
+
+class ContextMaintenance(TableMaintenance):
+    """The maintenance of the partitions of one context table.
+
+    :param trackings: those whose events have contexts there.
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        connection: Connection,
+        partitioning: ContextPartitioning,
+        trackings: Sequence[Tracking],
+    ) -> None:
+        schemas = schema_names(connection)
+        partitioned = partitioning.partitioned
+        name = in_database(partitioned.name, schemas)
+        super().__init__(
+            settings,
+            connection,
+            replace(partitioned, name=name),
+            schemas,
+            partitioning.comment,
+        )
+        self._partitioning = partitioning
+        self._trackings = trackings
+        self._columns = [(c.name, c.type) for c in partitioning.context_table.columns]
+        self._period = _longest_period(trackings)
+
+    def first_partition(self) -> tuple[Qualified, None]:
+        """Return the name of the first partition, which has no lower bound."""
+        return in_database(self._partitioning.name(None), self.schemas), None
+
+    def steps(self) -> list[Step]:
+        """Return the steps that there are now, in their order."""
+        found = [p for p in self.partitions(self.connection) if not p.is_default]
+        going = [p for p in found if p.is_going]
+        used = [p for p in found if not p.is_going]
+        steps = self.finish_removals(going)
+        if not used or used[-1].upper is not None:
+            return [*steps, self._create_tail(used[-1].upper if used else None)]
+        steps += self.protect(used)
+        # The partition of now, and the one after it.
+        this = end_of(self._period, self.now())
+        for end in (this, end_of(self._period, this)):
+            if (used[-1].lower or 0) < bound_at(end):
+                steps.append(self._cut(used[-1], end))
+                break
+        if self.settings.keep is not None and (removable := self._removable(used)):
+            steps.append(self._remove(removable))
+        return steps
+
+    def _create_tail(self, lower: int | None) -> Step:
+        def run() -> None:
+            with self.transaction() as connection:
+                tail = in_database(self._partitioning.name(lower), self.schemas)
+                self.execute(connection, self.table.create(tail, lower, None))
+                self.adopt(connection, tail)
+
+        what = f"create the last partition of {dotted(self.table.name)}"
+        return Step((what,), what, run)
+
+    def _cut(self, tail: RangePartition, end: datetime.datetime) -> Step:
+        """Return the step that gives the tail an end, with a new tail after it."""
+        upper = bound_at(end)
+
+        def run() -> None:
+            with self.transaction() as connection:
+                self.lock(connection, "ACCESS EXCLUSIVE")
+                self.execute(connection, self.table.detach(tail.name))
+                name = in_database(self._partitioning.name(upper), self.schemas)
+                self.execute(connection, self.table.create(name, upper, None))
+                # Ids of others are random, and those of a clock that is fast are early.
+                contexts, later = self._rows_of(tail.name), self._rows_of(name)
+                bound = literal(uuid.UUID(int=upper), Uuid)
+                moved = (
+                    delete(contexts)
+                    .where(contexts.c.id >= bound)
+                    .returning(*contexts.c)
+                    .cte()
+                )
+                names = [column_name for column_name, _ in self._columns]
+                connection.execute(insert(later).from_select(names, select(moved)))
+                self.execute(
+                    connection, self.table.attach(tail.name, tail.lower, upper)
+                )
+                self.adopt(connection, name)
+
+        name = dotted(tail.name)
+        return Step(("end", name), f"end {name} before {end:%Y-%m-%d}", run)
+
+    def _rows_of(self, partition: Qualified) -> TableClause:
+        columns = [column(name, type_) for name, type_ in self._columns]
+        return table(partition.name, *columns, schema=partition.schema)
+
+    def _removable(self, used: list[RangePartition]) -> list[RangePartition]:
+        """Return the partitions of contexts that no event has, the oldest first."""
+        oldest = self._oldest_event()
+        if oldest is None:
+            return []
+        before = oldest - length_of(self._period)
+        found = []
+        for partition in used:
+            if partition.upper is None or time_of_bound(partition.upper) > before:
+                break
+            contexts = self._rows_of(partition.name)
+            last = self.connection.scalar(select(func.max(contexts.c.updated_at)))
+            if last is not None and last > before:
+                break
+            found.append(partition)
+        # One that has replaced others is not replaced by itself.
+        is_alone = [p.name for p in found] == [self._first(p) for p in found]
+        return [] if is_alone else found
+
+    def _first(self, last: RangePartition) -> Qualified:
+        """Return the name of the partition that replaces those up to one."""
+        assert last.upper is not None
+        return in_database(self._partitioning.name_of_first(last.upper), self.schemas)
+
+    def _oldest_event(self) -> datetime.datetime | None:
+        """Return the time of the oldest event that was not removed.
+
+        :return: None if there are event tables whose events are not removed at all.
+        """
+        if self._other_tables():
+            return None
+        oldest = self.now()
+        for tracking in self._trackings:
+            events = tracking.event_table
+            first = select(events.c.pgh_created_at).where(events.c.pgh_id > 0)
+            found = self.connection.scalar(first.order_by(events.c.pgh_id).limit(1))
+            oldest = min(oldest, found or oldest)
+        return oldest
+
+    def _other_tables(self) -> bool:
+        """Return True if tables without partitions may have contexts there."""
+        ours = [t.event_table for t in self._trackings if t.options.partition_by]
+        known = [
+            in_database(Qualified(events.schema, events.name), self.schemas).render(str)
+            for events in ours
+        ]
+        query = text(
+            "SELECT count(*) FROM pg_catalog.pg_attribute AS a"
+            " JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid"
+            " WHERE a.attname = 'pgh_context_id' AND NOT a.attisdropped"
+            " AND c.relkind IN ('r', 'p') AND NOT c.relispartition"
+            " AND COALESCE(obj_description(c.oid, 'pg_class'), '') NOT LIKE :going"
+            " AND c.oid <> ALL (CAST(CAST(:known AS text[]) AS regclass[]))"
+        )
+        found = self.connection.scalar(query, {"known": known, "going": f"{REMOVED}%"})
+        return bool(found)
+
+    def _remove(self, going: list[RangePartition]) -> Step:
+        """Return the step that takes partitions out of the table.
+
+        What has an id of their time still comes, from a process that goes on in a
+        context that it has entered then. So there is a partition for it at once.
+        """
+
+        def run() -> None:
+            with self.transaction() as connection:
+                self.lock(connection, "ACCESS EXCLUSIVE")
+                for partition in going:
+                    comment = comment_on_table(partition.name, REMOVED + self.comment)
+                    self.execute(connection, self.table.detach(partition.name), comment)
+                first, upper = self._first(going[-1]), going[-1].upper
+                self.execute(connection, self.table.create(first, None, upper))
+                self.adopt(connection, first)
+
+        names = ", ".join(dotted(partition.name) for partition in going)
+        return Step(("remove",), f"remove {names}", run)
+
+
+def _longest_period(trackings: Sequence[Tracking]) -> PartitionPeriod:
+    """Return the longest period of some event tables; a month for those of none."""
+    given = [tracking.options.partition_by for tracking in trackings]
+    found = [period for period in _PERIODS if period in given]
+    return found[-1] if found else "month"

@@ -1,0 +1,288 @@
+"""The maintenance of the partitions of an event table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import Connection, Delete, bindparam, delete, func, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from sa_history.capture.partitioning import (
+    FIRST_ID,
+    KEPT_OFFSET,
+    EventPartitioning,
+    Horizon,
+)
+from sa_history.ddl.elements import PGTrigger
+from sa_history.ddl.execution import schema_names
+from sa_history.ddl.partitions import (
+    REMOVED,
+    TIME_CHECK,
+    RangePartition,
+    comment_on_table,
+    drop_time_check,
+    time_check,
+    validate_time_check,
+)
+from sa_history.install.drift import dotted, in_database
+from sa_history.install.partition_plan import (
+    is_full,
+    keep_since,
+    planned_cut,
+    removable,
+)
+from sa_history.install.partition_state import PartitionState, sorted_out
+from sa_history.install.partition_steps import (
+    Postponed,
+    RunSettings,
+    Step,
+    TableMaintenance,
+)
+from sa_history.query.as_of_rows import PointInTime, last_events
+from sa_history.query.removed_events import read_horizon
+from sa_history.sql.compose import Ident, Joined, Qualified, Raw
+from sa_history.sql.naming import AS_OF
+from sa_history.tracking.completeness import missing_operations
+from sa_history.tracking.registry import Tracking
+
+
+class EventMaintenance(TableMaintenance):
+    """The maintenance of the partitions of one event table.
+
+    :param tracking: the tracking with the event table.
+    :param partitioning: how the event table is partitioned.
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        connection: Connection,
+        tracking: Tracking,
+        partitioning: EventPartitioning,
+    ) -> None:
+        schemas = schema_names(connection)
+        self.state = PartitionState(tracking, partitioning, schemas)
+        super().__init__(
+            settings, connection, self.state.table, schemas, partitioning.comment
+        )
+        self.tracking = tracking
+        self.partitioning = partitioning
+        self.event_table = tracking.event_table
+        self.kept = in_database(partitioning.kept, schemas)
+        # What others write meanwhile is left to the next run.
+        self._next_id = self.state.next_id(connection)
+
+    def first_partition(self) -> tuple[Qualified, int]:
+        """Return the name of the first partition, and its lower bound."""
+        return in_database(self.partitioning.name(FIRST_ID), self.schemas), FIRST_ID
+
+    def guards(self, partition: Qualified) -> list[PGTrigger]:
+        """Return the append-only trigger of a partition, if it has to have one."""
+        return self.partitioning.guards(partition)
+
+    def steps(self) -> list[Step]:
+        """Return the steps that there are now, in their order."""
+        kept, used = sorted_out(self.partitions(self.connection))
+        going = [p for p in used if p.is_going]
+        used = [p for p in used if not p.is_going]
+        next_id = self._next_id
+        steps = [*self.finish_removals(going), *self._mend(kept, used)]
+        usage = self.state.usage(self.connection, used, next_id, self.now())
+        cut = planned_cut(usage, self.state.partition_by) if usage else None
+        if usage is not None and cut is not None:
+            empty = usage.following if cut.partition is usage.partition else ()
+            steps.append(self._cut(cut.partition, empty, cut.upper))
+        steps += [
+            self._close(partition)
+            for partition in used
+            if is_full(partition, next_id) and not partition.is_closed
+        ]
+        if self.settings.keep is not None and not going:
+            since = keep_since(self.settings.keep, self.now())
+            steps += map(self._remove, removable(used, since, next_id))
+        return steps
+
+    def _mend(
+        self, kept: list[RangePartition], used: list[RangePartition]
+    ) -> Iterator[Step]:
+        """Yield the steps that make partitions as they have to be."""
+        if (used and used[-1].upper is not None) or not used:
+            yield self._create_tail((used[-1].upper if used else None) or FIRST_ID)
+        for partition in used:
+            if partition.is_validated is not None and not is_full(
+                partition, self._next_id
+            ):
+                # It would refuse the events that come.
+                name = partition.name
+                what = f"drop constraint {TIME_CHECK} of {dotted(name)}"
+                yield self.statement(what, drop_time_check(name))
+        yield from self.protect([*kept, *used])
+
+    def _create_tail(self, lower: int) -> Step:
+        def run() -> None:
+            with self.transaction() as connection:
+                tail = in_database(self.partitioning.name(lower), self.schemas)
+                self.execute(connection, self.table.create(tail, lower, None))
+                self.adopt(connection, tail)
+
+        name = dotted(self.table.name)
+        what = f"create the last partition of {name}, from event {lower}"
+        return Step((what,), what, run)
+
+    def _cut(
+        self, partition: RangePartition, empty: Sequence[RangePartition], upper: int
+    ) -> Step:
+        """Return the step that gives a partition an end, with a new tail after it.
+
+        It keeps all others out, and so no event is being written meanwhile. If there
+        are events in the partition, PostgreSQL reads them once.
+
+        :param empty: the partitions after it, which go.
+        """
+
+        def run() -> None:
+            with self.transaction() as connection:
+                self.lock(connection, "ACCESS EXCLUSIVE")
+                end = max(upper, self.state.next_id(connection))
+                for each in empty:
+                    events = self.state.rows_of(each.name)
+                    if connection.execute(select(events.c.pgh_id).limit(1)).first():
+                        raise Postponed(f"{dotted(each.name)} has events")
+                    self.execute(connection, Raw("DROP TABLE ") + each.name)
+                if partition.is_tail:
+                    last = select(func.max(self.state.rows_of(partition.name).c.pgh_id))
+                    end = max(end, (connection.execute(last).scalar_one() or 0) + 1)
+                self.execute(
+                    connection,
+                    self.table.detach(partition.name),
+                    self.table.attach(partition.name, partition.lower, end),
+                )
+                tail = in_database(self.partitioning.name(end), self.schemas)
+                self.execute(connection, self.table.create(tail, end, None))
+                self.adopt(connection, tail)
+
+        name = dotted(partition.name)
+        return Step(("end", name), f"end {name} before event {upper}", run)
+
+    def _close(self, partition: RangePartition) -> Step:
+        """Return the step that makes known between which times its events were made."""
+        name = partition.name
+
+        def run() -> None:
+            with self.transaction() as connection:
+                # No event of its numbers comes after those that are being written. It
+                # is the lock that waits for them; it ends with the transaction.
+                self.lock(connection, "SHARE ROW EXCLUSIVE")
+            events = self.state.rows_of(name)
+            times = select(
+                func.min(events.c.pgh_created_at), func.max(events.c.pgh_created_at)
+            )
+            since, until = self.connection.execute(times).one()
+            if since is None:
+                since = until = self.now()
+            with self.transaction() as connection:
+                self.execute(
+                    connection, drop_time_check(name), time_check(name, since, until)
+                )
+            try:
+                with self.transaction() as connection:
+                    self.execute(connection, validate_time_check(name))
+            except IntegrityError:
+                with self.transaction() as connection:
+                    self.execute(connection, drop_time_check(name))
+                raise Postponed("an event came in with a number of its own") from None
+
+        return Step(("close", dotted(name)), f"close {dotted(name)}", run)
+
+    def _remove(self, partition: RangePartition) -> Step:
+        """Return the step that begins to remove a partition.
+
+        It notes that its events are gone, and keeps the last one of each row. The rest
+        is done by the steps that follow, of this run or of another.
+        """
+
+        def run() -> None:
+            with self.transaction() as connection:
+                # Deletions of kept events have to see what others have committed.
+                horizon = self._horizon_without(connection, partition)
+                self._ensure_kept(connection)
+                if horizon.keeps_last:
+                    self._keep_last_events(connection, partition)
+                else:
+                    self._delete_kept(connection, delete(self.state.rows_of(self.kept)))
+                going = REMOVED + self.comment
+                self.execute(
+                    connection,
+                    comment_on_table(self.kept, horizon.comment),
+                    comment_on_table(partition.name, going),
+                )
+
+        name = dotted(partition.name)
+        return Step(("remove", name), f"remove {name}", run)
+
+    def _horizon_without(
+        self, connection: Connection, partition: RangePartition
+    ) -> Horizon:
+        """Return how far back events will have been removed."""
+        assert partition.upper is not None
+        assert partition.until is not None
+        before = read_horizon(connection, self.tracking)
+        events = self.state.rows_of(partition.name)
+        last = connection.execute(select(func.max(events.c.pgh_xact_id))).scalar_one()
+        horizon = Horizon(
+            partition.upper, partition.until, last or 0, self.settings.keeps_last
+        )
+        if before is None:
+            return horizon
+        return Horizon(
+            partition.upper,
+            max(horizon.until, before.until),
+            max(horizon.transaction, before.transaction),
+            # What once was not kept is not known any more.
+            horizon.keeps_last and before.keeps_last,
+        )
+
+    def _ensure_kept(self, connection: Connection) -> None:
+        for partition in sorted_out(self.partitions(connection))[0]:
+            self.kept = partition.name
+            return
+        self.execute(
+            connection,
+            self.table.create_alike(self.kept),
+            self.table.attach(self.kept, None, FIRST_ID),
+        )
+        self.adopt(connection, self.kept)
+
+    def _keep_last_events(
+        self, connection: Connection, partition: RangePartition
+    ) -> None:
+        """Copy the last event of each row that is there, below all other numbers."""
+        assert partition.upper is not None
+        if missing_operations(self.tracking):
+            return  # the events do not tell what rows there are
+        value = func.set_config(AS_OF, str(partition.upper - 1), True)
+        connection.execute(select(value))
+        last = last_events(self.tracking, PointInTime.EVENT).subquery()
+        kept = self.state.rows_of(self.kept)
+        is_last = select(last.c.pgh_id).where(last.c.pgh_id == kept.c.pgh_id).exists()
+        self._delete_kept(connection, delete(kept).where(~is_last))
+        values = {c.name: last.columns[c.key] for c in self.event_table.columns} | {
+            "pgh_id": last.c.pgh_id - KEPT_OFFSET
+        }
+        rows = select(*values.values()).where(
+            last.c.pgh_id >= bindparam("lower", partition.lower)
+        )
+        connection.execute(insert(kept).from_select(list(values), rows))
+
+    def _delete_kept(self, connection: Connection, statement: Delete) -> None:
+        """Delete kept events, past the trigger that refuses it."""
+        guards = self.guards(self.kept)
+        for state in ("DISABLE", "ENABLE"):
+            for guard in guards:
+                self.execute(
+                    connection,
+                    Joined((Raw("ALTER TABLE "), self.kept, Raw(f" {state} TRIGGER ")))
+                    + Ident(guard.name),
+                )
+            if state == "DISABLE":
+                connection.execute(statement)

@@ -1,0 +1,365 @@
+"""The steps of the maintenance of one partitioned table, and how they are run."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine, func, select, text
+from sqlalchemy.exc import DBAPIError
+
+from sa_history.ddl.advisory_lock import wait_for_turn
+from sa_history.ddl.catalog import InstalledTrigger, read_catalog
+from sa_history.ddl.elements import PGTrigger, Statement
+from sa_history.ddl.execution import begin, create_objects
+from sa_history.ddl.partitions import (
+    REMOVED,
+    PartitionedTable,
+    RangePartition,
+    change_owner,
+    comment_on_table,
+    read_range_partitions,
+    revoke_all,
+)
+from sa_history.ddl.repartition import Repartition
+from sa_history.exc import InstallError
+from sa_history.install.drift import dotted
+from sa_history.install.partition_state import time_in_database
+from sa_history.sql.compose import Fragment, Joined, Qualified, Raw, SchemaNames
+from sa_history.util.postgresql import sqlstate_of
+
+_LOCK_NOT_AVAILABLE = "55P03"
+_DEADLOCK = "40P01"
+
+
+@dataclass(frozen=True)
+class PartitionReport:
+    """What was done to the partitions of one event table.
+
+    :param table: the event table, with its schema.
+    :param done: the steps that were done, in words; of a dry run those that would be
+        done now.
+    :param postponed: the steps that could not be done, each with the reason; the next
+        run does them.
+    :param partitions: the partitions as they are afterwards, in the order of their
+        bounds.
+
+    Example::
+
+        (report,) = history.partitions(engine, Base)
+        print(report.table, [partition.name.name for partition in report.partitions])
+    """
+
+    table: str
+    done: tuple[str, ...]
+    postponed: tuple[str, ...]
+    partitions: tuple[RangePartition, ...]
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run is told.
+
+    :param engine: the engine, whose user owns the tables.
+    :param keep: for how long events are kept; None to remove nothing.
+    :param keeps_last: True to keep the last event of each row when others are removed.
+    :param converts: True to give a table its partitions that has none yet.
+    :param now: the time; None for that of the database.
+    :param lock_timeout: how long a step waits for a lock, in milliseconds.
+    :param attempts: how often a step tries to get its locks.
+    """
+
+    engine: Engine
+    keep: str | None
+    keeps_last: bool
+    converts: bool
+    now: datetime.datetime | None
+    lock_timeout: int
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something to do, once in a run.
+
+    :param key: what it does, and to what.
+    :param what: the same in words.
+    :param run: does it.
+    """
+
+    key: tuple[str, ...]
+    what: str
+    run: Callable[[], None]
+
+
+class Postponed(Exception):
+    """A step cannot be done now; the text says why."""
+
+
+class TableMaintenance(ABC):
+    """The maintenance of one partitioned table.
+
+    :param settings: what the run is told.
+    :param connection: a connection that commits each statement.
+    :param table: the table, with its schema in the database.
+    :param schemas: gives the name in the database of a schema of the models.
+    :param comment: the comment on each partition.
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        connection: Connection,
+        table: PartitionedTable,
+        schemas: SchemaNames,
+        comment: str,
+    ) -> None:
+        self.settings = settings
+        self.connection = connection
+        self.table = table
+        self.schemas = schemas
+        self.comment = comment
+        self._done: list[str] = []
+        self._postponed: list[str] = []
+
+    @property
+    def is_partitioned(self) -> bool:
+        """True if the table has partitions in the database."""
+        schema = str(self.table.name.schema)
+        return self.table.name in read_range_partitions(self.connection, [schema])
+
+    def partitions(self, connection: Connection) -> list[RangePartition]:
+        """Return the partitions in the order of their bounds.
+
+        :raises InstallError: the table has none in the database.
+        """
+        found = read_range_partitions(connection, [str(self.table.name.schema)])
+        if self.table.name not in found:
+            raise InstallError(
+                f"{dotted(self.table.name)} has no partitions in the database; create "
+                "it by a migration or create_all(), or let convert=True (--convert) "
+                "give it some"
+            )
+        return found[self.table.name]
+
+    @abstractmethod
+    def first_partition(self) -> tuple[Qualified, int | None]:
+        """Return the name of the first partition, and its lower bound or None."""
+
+    @abstractmethod
+    def steps(self) -> list[Step]:
+        """Return the steps that there are now, in their order."""
+
+    def guards(self, partition: Qualified) -> list[PGTrigger]:
+        """Return the triggers that a partition has to have."""
+        return []
+
+    def run(self, dry_run: bool) -> PartitionReport:
+        """Do one step after the other, and return the report.
+
+        :param dry_run: True to only say what would be done first.
+        """
+        name = dotted(self.table.name)
+        if self.settings.converts:
+            if dry_run and not self.is_partitioned:
+                return PartitionReport(name, (f"give {name} partitions",), (), ())
+            if not dry_run:
+                self._convert()
+        if dry_run:
+            self._done += [step.what for step in self.steps()]
+        else:
+            tried: set[tuple[str, ...]] = set()
+            while step := next((s for s in self.steps() if s.key not in tried), None):
+                tried.add(step.key)
+                self._try(step)
+        return PartitionReport(
+            name,
+            tuple(self._done),
+            tuple(self._postponed),
+            tuple(self.partitions(self.connection)),
+        )
+
+    def _convert(self) -> None:
+        """Give the table partitions, or finish what an interrupted run began."""
+        first, lower = self.first_partition()
+        with self.settings.engine.connect() as connection:
+            connection.execution_options(isolation_level="READ COMMITTED")
+            Repartition(
+                connection, self.table, first, lower, self._done.append
+            ).partition()
+        # The table had them before it was a partition, with another fingerprint.
+        with self.transaction() as connection:
+            create_objects(connection, *self.guards(first))
+
+    def _try(self, step: Step) -> None:
+        why = "others are using the table"
+        for attempt in range(self.settings.attempts):
+            try:
+                step.run()
+            except Postponed as postponed:
+                why = str(postponed)
+                break
+            except DBAPIError as error:
+                if sqlstate_of(error.orig) not in (_LOCK_NOT_AVAILABLE, _DEADLOCK):
+                    raise
+                time.sleep(0.05 * 2**attempt)
+            else:
+                self._done.append(step.what)
+                return
+        self._postponed.append(f"{step.what}: {why}")
+
+    def now(self) -> datetime.datetime:
+        """Return the time."""
+        return self.settings.now or time_in_database(self.connection)
+
+    def finish_removals(self, going: list[RangePartition]) -> list[Step]:
+        """Return the steps that finish removals that have begun.
+
+        PostgreSQL detaches one partition at a time, and an interrupted detachment has
+        to be finished before another.
+
+        :param going: the partitions that are being removed.
+        """
+        first = sorted(going, key=lambda partition: not partition.is_detaching)[:1]
+        return [*map(self._drop, self._left_over()), *map(self._detach, first)]
+
+    def _left_over(self) -> list[Qualified]:
+        """Return partitions that are detached, and not yet dropped."""
+        query = text(
+            "SELECT c.relname FROM pg_catalog.pg_class AS c"
+            " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = :schema AND c.relkind = 'r' AND NOT c.relispartition"
+            " AND obj_description(c.oid, 'pg_class') = :comment ORDER BY c.relname"
+        )
+        schema = self.table.name.schema
+        going = {"schema": schema, "comment": REMOVED + self.comment}
+        names = self.connection.scalars(query, going)
+        return [Qualified(schema, name) for name in names]
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Give a block a transaction, in which waits for locks are short."""
+        with begin(self.settings.engine) as connection:
+            wait_for_turn(connection)
+            self._set_lock_timeout(connection, self.settings.lock_timeout, True)
+            yield connection
+
+    def _set_lock_timeout(
+        self, connection: Connection, timeout: object, is_local: bool
+    ) -> None:
+        """Set how long statements wait for locks.
+
+        :param timeout: a number of milliseconds, or text as the setting has it.
+        :param is_local: True for the rest of the transaction only.
+        """
+        setting = func.set_config("lock_timeout", str(timeout), is_local)
+        connection.execute(select(setting))
+
+    def execute(self, connection: Connection, *statements: Fragment) -> None:
+        """Execute statements of DDL."""
+        for statement in statements:
+            rendered = Raw(statement.render(self.schemas))
+            connection.execute(Statement(rendered))
+
+    def lock(self, connection: Connection, mode: str) -> None:
+        """Lock the table until the end of the transaction.
+
+        :param mode: as in LOCK TABLE.
+        """
+        parts = (Raw("LOCK TABLE "), self.table.name, Raw(f" IN {mode} MODE"))
+        self.execute(connection, Joined(parts))
+
+    def protect(self, partitions: list[RangePartition]) -> Iterator[Step]:
+        """Yield the steps that give partitions their triggers, and no other rights."""
+        triggers = read_catalog(
+            self.connection, [str(self.table.name.schema)], definitions=False
+        ).triggers
+        for partition in partitions:
+            name = partition.name
+            for guard in self.guards(name):
+                there = triggers.get((name, guard.name))
+                if there is None or there.enabled == "D":
+                    yield self._guard(guard, there)
+            for grantee in partition.grantees:
+                yield self.statement(
+                    f"revoke all on {dotted(name)} from {grantee or 'PUBLIC'}",
+                    revoke_all(name, grantee),
+                )
+            if partition.owner is not None:
+                yield self.statement(
+                    f"give {dotted(name)} to {partition.owner}",
+                    change_owner(name, partition.owner),
+                )
+
+    def _guard(self, guard: PGTrigger, there: InstalledTrigger | None) -> Step:
+        if there is not None:
+            what = f"enable trigger {guard.name} on {dotted(guard.table)}"
+            return self.statement(what, there.enable("O"))
+
+        def run() -> None:
+            with self.transaction() as connection:
+                create_objects(connection, guard)
+
+        what = f"create trigger {guard.name} on {dotted(guard.table)}"
+        return Step((what,), what, run)
+
+    def statement(self, what: str, *statements: Fragment) -> Step:
+        """Return a step that executes statements in a transaction."""
+
+        def run() -> None:
+            with self.transaction() as connection:
+                self.execute(connection, *statements)
+
+        return Step((what,), what, run)
+
+    def adopt(self, connection: Connection, partition: Qualified) -> None:
+        """Give a new partition its comment, its triggers, and the right owner."""
+        self.execute(connection, comment_on_table(partition, self.comment))
+        create_objects(connection, *self.guards(partition))
+        schema = str(self.table.name.schema)
+        found = read_range_partitions(connection, [schema])[self.table.name]
+        for made in found:
+            if made.name == partition:
+                # By ALTER DEFAULT PRIVILEGES a role may have got some.
+                self.execute(
+                    connection, *(revoke_all(partition, g) for g in made.grantees)
+                )
+                if made.owner is not None:
+                    self.execute(connection, change_owner(partition, made.owner))
+
+    def _detach(self, partition: RangePartition) -> Step:
+        """Return the step that detaches a partition, while others go on."""
+
+        def statement() -> Fragment:
+            # Also by an attempt before this one.
+            is_begun = any(
+                p.is_detaching and p.name == partition.name
+                for p in self.partitions(self.connection)
+            )
+            return self.table.detach(
+                partition.name, "FINALIZE" if is_begun else "CONCURRENTLY"
+            )
+
+        return self._outside(f"detach {dotted(partition.name)}", statement)
+
+    def _drop(self, partition: Qualified) -> Step:
+        drop = Raw("DROP TABLE ") + partition
+        return self._outside(f"drop {dotted(partition)}", lambda: drop)
+
+    def _outside(self, what: str, statement: Callable[[], Fragment]) -> Step:
+        """Return a step outside of a transaction, as it has some of its own."""
+
+        def run() -> None:
+            setting = select(func.current_setting("lock_timeout"))
+            before = self.connection.scalar(setting)
+            self._set_lock_timeout(self.connection, self.settings.lock_timeout, False)
+            try:
+                self.execute(self.connection, statement())
+            finally:
+                self._set_lock_timeout(self.connection, before, False)
+
+        return Step((what,), what, run)

@@ -1,0 +1,228 @@
+"""What is answered of a time whose events were removed: an error, or what is right."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import subprocess
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import URL, Engine, create_engine, func, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.orm import Session
+
+import sa_history as history
+from sa_history import AggregateEvent
+from sa_history.exc import EventsRemovedError, PastError, UndoError
+from sa_history.install import check
+from sa_history.testing.binaries import find_bindir
+
+LATER = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=40)
+
+
+@pytest.fixture
+def times(account: Any, create_all: Callable[[], None], pg_engine: Engine) -> list[Any]:
+    """The time after each event: ten rows, changes of nine, a deletion, a new key."""
+    create_all()
+    times = []
+
+    def commit(session: Session) -> None:
+        session.commit()
+        times.append(session.scalar(select(func.clock_timestamp())))
+        session.commit()
+
+    with Session(pg_engine) as session:
+        for number in range(1, 11):
+            session.add(account(id=number, balance=0))
+            commit(session)
+        history.partitions(pg_engine, account)
+        for number in range(1, 10):
+            session.get_one(account, number).balance = number
+            commit(session)
+        session.delete(session.get_one(account, 2))
+        commit(session)
+        session.get_one(account, 1).id = 11
+        commit(session)
+    history.partitions(pg_engine, account)
+    return times
+
+
+Rows = dict[int, int]
+
+
+def rows_as_of(engine: Engine, account: Any, moment: Any) -> Rows:
+    with history.as_of(engine, moment) as past:
+        return {row.id: row.balance for row in past.scalars(select(account))}
+
+
+def test_as_of_reads_across_partitions(
+    times: list[Any], account: Any, pg_engine: Engine, bounds: Any
+) -> None:
+    assert len(bounds()) >= 3
+    assert rows_as_of(pg_engine, account, times[9]) == dict.fromkeys(range(1, 11), 0)
+    assert rows_as_of(pg_engine, account, times[-1]) == {
+        **{number: number for number in range(3, 10)},
+        10: 0,
+        11: 1,
+    }
+
+
+@pytest.fixture
+def removed(times: list[Any], account: Any, pg_engine: Engine) -> None:
+    history.partitions(pg_engine, account, keep="1 day", now=LATER)
+
+
+def test_as_of_sees_the_rows_of_any_time_since_the_removal(
+    times: list[Any], account: Any, pg_engine: Engine
+) -> None:
+    before = [rows_as_of(pg_engine, account, time) for time in times]
+    assert history.partitions(pg_engine, account, keep="1 day", now=LATER)[0].done
+    seen = 0
+    for time, rows in zip(times, before, strict=True):
+        try:
+            assert rows_as_of(pg_engine, account, time) == rows
+            seen += 1
+        except EventsRemovedError:
+            assert seen == 0
+    assert seen >= 1
+
+
+@pytest.mark.usefixtures("removed")
+def test_as_of_an_earlier_time_is_an_error_that_names_it(
+    times: list[Any], account: Any, pg_engine: Engine
+) -> None:
+    with history.as_of(pg_engine, times[0]) as past:
+        for read in (
+            lambda: past.get(account, 1),
+            lambda: past.scalar(select(func.count()).select_from(account)),
+        ):
+            with pytest.raises(EventsRemovedError) as refused:
+                read()
+            assert isinstance(refused.value, PastError)
+            assert str(refused.value).startswith("the events of 'account' until 20")
+            assert str(refused.value).endswith(
+                "were removed; give as_of a later moment, or allow=[...] to see it as "
+                "it is now"
+            )
+            past.rollback()
+    with history.as_of(pg_engine, times[0], allow=[account]) as past:
+        assert len(past.scalars(select(account)).all()) == 10 - 1
+    for number, is_refused in ((1, True), (2**62, False)):
+        with history.as_of(pg_engine, transaction=number) as past:
+            if is_refused:
+                with pytest.raises(EventsRemovedError):
+                    past.get(account, 1)
+            else:
+                assert past.get(account, 11) is not None
+    with Session(pg_engine) as session:
+        session.get_one(account, 11).balance = 0
+        session.commit()
+        oldest, *_, newest = session.scalars(account.events.select()).all()
+    with history.as_of(pg_engine, oldest) as past, pytest.raises(EventsRemovedError):
+        past.get(account, 1)
+    with history.as_of(pg_engine, newest) as past:
+        assert past.get(account, 11) is not None
+
+
+@pytest.mark.usefixtures("removed")
+def test_an_async_session_is_refused_as_well(
+    times: list[Any], account: Any, pg_async_engine: AsyncEngine
+) -> None:
+    async def read() -> None:
+        async with history.as_of(pg_async_engine, times[0]) as past:
+            with pytest.raises(EventsRemovedError):
+                await past.get(account, 1)
+
+    asyncio.run(read())
+
+
+def test_without_last_events_no_past_is_known(
+    times: list[Any], account: Any, pg_engine: Engine, bounds: Any
+) -> None:
+    history.partitions(
+        pg_engine, account, keep="1 day", keep_last_events=False, now=LATER
+    )
+    with history.as_of(pg_engine, LATER) as past:
+        with pytest.raises(EventsRemovedError) as refused:
+            past.get(account, 11)
+        assert "and the last ones of its rows with them" in str(refused.value)
+    with Session(pg_engine) as session:
+        assert all(e.pgh_id > 0 for e in session.scalars(account.events.select()))
+    assert bounds()[0] == (None, 1)
+    # What was not kept once is not known afterwards either.
+    with Session(pg_engine) as session:
+        for number in range(20, 60):
+            session.add(account(id=number))
+            session.commit()
+    history.partitions(pg_engine, account)
+    history.partitions(pg_engine, account, keep="1 day", now=LATER)
+    with history.as_of(pg_engine, LATER) as past, pytest.raises(EventsRemovedError):
+        past.get(account, 11)
+    assert check(pg_engine, account) == []
+
+
+@pytest.mark.usefixtures("removed")
+def test_undo_of_what_may_have_been_removed_is_refused(
+    account: Any, pg_engine: Engine
+) -> None:
+    with Session(pg_engine) as session:
+        with pytest.raises(EventsRemovedError) as refused:
+            history.undo(session, account, transaction=1)
+        assert isinstance(refused.value, UndoError)
+        assert str(refused.value).startswith(
+            "nothing is undone, since the events of 'account' until 20"
+        )
+        with pytest.raises(EventsRemovedError):
+            history.undo(session, account, context=uuid.uuid4())
+        with history.context(session, user=1) as context:
+            session.get_one(account, 11).balance = 5
+            session.commit()
+        history.undo(session, account, context=context)
+        session.commit()
+        assert session.get_one(account, 11).balance == 1
+
+
+@pytest.mark.usefixtures("removed")
+def test_what_came_before_the_first_event_that_is_left_is_known(
+    account: Any, pg_engine: Engine
+) -> None:
+    with Session(pg_engine) as session:
+        session.get_one(account, 10).balance = 5
+        session.commit()
+        row = session.get_one(account, 10)
+        *_, newest = session.execute(AggregateEvent.select(row)).all()
+        assert newest.pgh_diff == {"balance": [0, 5]}
+
+
+@pytest.mark.usefixtures("removed")
+def test_a_dump_has_all_of_it(
+    account: Any, pg_engine: Engine, pg_url: URL, other_url: URL
+) -> None:
+    def uri(url: URL) -> str:
+        return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+    dumped = subprocess.run(
+        [find_bindir() / "pg_dump", "--no-owner", uri(pg_url)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    subprocess.run(
+        [find_bindir() / "psql", "-q", "-v", "ON_ERROR_STOP=1", uri(other_url)],
+        input=dumped.stdout.replace("CREATE SCHEMA public;", ""),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    other = create_engine(other_url)
+    try:
+        assert check(other, account) == []
+        assert rows_as_of(other, account, LATER) == rows_as_of(
+            pg_engine, account, LATER
+        )
+        assert history.partitions(other, account)[0].postponed == ()
+    finally:
+        other.dispose()
