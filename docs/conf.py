@@ -41,7 +41,7 @@ SEARCHES = {
     "audit": "triggers/audit",
     "erase": "how_do_i",
     "GDPR": "how_do_i",
-    "retention": "how_do_i",
+    "retention": "keeping",
     "soft delete": "triggers/soft_delete",
     "tenant": "how_do_i",
 }

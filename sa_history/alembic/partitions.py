@@ -277,15 +277,23 @@ def _tables(metadatas: list[MetaData]) -> Iterator[_Partitionable]:
     for shared in (h.shared for h in map(history_of, metadatas) if h is not None):
         contexts = ContextPartitioning(shared.context_table)
         yield _Partitionable(
-            *(shared.context_table, shared.partitioning is not None),
-            *(contexts.name(None), None, CONTEXT_KEY, "uuid"),
+            table=shared.context_table,
+            is_partitioned=shared.partitioning is not None,
+            first=contexts.name(None),
+            lower=None,
+            key=CONTEXT_KEY,
+            key_type="uuid",
         )
     for tracking in (t for metadata in metadatas for t in trackings_in(metadata)):
         events = tracking.event_table
         yield _Partitionable(
-            *(events, tracking.partitioning() is not None),
-            *(partition_name(events, str(FIRST_ID)), FIRST_ID, KEY, "bigint"),
-            tracking.append_only_trigger(),
+            table=events,
+            is_partitioned=tracking.partitioning() is not None,
+            first=partition_name(events, str(FIRST_ID)),
+            lower=FIRST_ID,
+            key=KEY,
+            key_type="bigint",
+            guard=tracking.append_only_trigger(),
         )
 
 
