@@ -279,11 +279,16 @@ class TableMaintenance(ABC):
             self.connection, [str(self.table.name.schema)], definitions=False
         ).triggers
         for partition in partitions:
-            name = partition.name
-            for guard in self.guards(name):
+            name, guards = partition.name, self.guards(partition.name)
+            for guard in guards:
                 there = triggers.get((name, guard.name))
                 if there is None or there.enabled == "D":
                     yield self._guard(guard, there)
+            for trigger in triggers.values():
+                is_ours = trigger.relation == name and trigger.fingerprint is not None
+                if is_ours and trigger.name not in [guard.name for guard in guards]:
+                    what = f"drop trigger {trigger.name} on {dotted(name)}"
+                    yield self.statement(what, Raw("DROP ") + trigger.target())
             for grantee in partition.grantees:
                 yield self.statement(
                     f"revoke all on {dotted(name)} from {grantee or 'PUBLIC'}",

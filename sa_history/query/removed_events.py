@@ -12,12 +12,10 @@ from sa_history.tracking.registry import Tracking
 
 
 def read_horizon(connection: Connection, tracking: Tracking) -> Horizon | None:
-    """Return how far back the events of a table were removed.
+    """Return how far back the events of a partitioned table were removed.
 
     :return: None if none were.
     """
-    if tracking.options.partition_by is None:
-        return None
     events = tracking.event_table
     quote = connection.dialect.identifier_preparer.quote
     schema = connection.schema_for_object(events)

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, MetaData, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
-from sa_history import Snapshot, track
+from sa_history import AfterDelete, Snapshot, track
 from sa_history.exc import InstallError
 from sa_history.install import check, install, uninstall
 
@@ -185,6 +185,24 @@ def test_a_table_has_partitions_in_the_model_or_in_the_database_only(
     with Session(pg_engine) as session:
         assert history.partitions(pg_engine, plain) == []
         session.rollback()
+
+
+def test_partitions_are_append_only_as_long_as_their_table_is(
+    base: type[DeclarativeBase], pg_engine: Engine
+) -> None:
+    class Base(DeclarativeBase):
+        metadata = MetaData()
+
+    @track(Snapshot, AfterDelete, partition_by=10)
+    class Account(Base):
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        balance: Mapped[int]
+
+    assert history.partitions(pg_engine, Base)[0].done == tuple(
+        f"drop trigger account_event_append_only on public.account_event_p{number}"
+        for number in (1, 11, 21, 31)
+    )
 
 
 def test_only_an_engine_is_taken(

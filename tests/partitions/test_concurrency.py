@@ -162,6 +162,51 @@ def test_a_reader_puts_off_the_removal_and_nobody_else_waits(
         assert len(session.scalars(account.events.select()).all()) == 28
 
 
+def test_an_event_with_a_number_of_its_own_puts_off_what_it_disturbs(
+    write: Any,
+    account: Any,
+    base: type[DeclarativeBase],
+    pg_engine: Engine,
+    bounds: Bounds,
+    run: Any,
+) -> None:
+    add = (
+        "INSERT INTO account_event (pgh_id, pgh_op, pgh_label, pgh_obj_id, id, balance,"
+        " pgh_created_at) VALUES ({}, 'I', 'snapshot', 1, 1, 1, '2020-01-01')"
+    )
+    run("SELECT setval('pghistory_id_seq', 1)")
+    write(1)
+    run("SELECT setval('pghistory_id_seq', 20)")
+    write(5)
+    history.partitions(pg_engine, base)
+    (_, upper), (_, after), _ = bounds()
+    assert upper is not None
+    run(add.format(upper + 1))
+    write(12)
+    report, _ = history.partitions(pg_engine, base)
+    assert report.postponed == (
+        f"end public.account_event_p1 before event 38: "
+        f"public.account_event_p{upper} has events",
+    )
+    run(f"SELECT setval('pghistory_id_seq', {after})")
+
+    disturbed: list[str] = []
+
+    def disturb(_: Any, __: Any, statement: str, *___: Any) -> None:
+        if 'p1" DROP CONSTRAINT' in statement and not disturbed:
+            disturbed.append(statement)
+            run(add.format(3))
+
+    event.listen(pg_engine, "before_cursor_execute", disturb)
+    report, _ = history.partitions(pg_engine, base)
+    event.remove(pg_engine, "before_cursor_execute", disturb)
+    own = "close public.account_event_p1: an event came in with a number of its own"
+    assert own in report.postponed
+    report, _ = history.partitions(pg_engine, base)
+    assert "close public.account_event_p1" in report.done
+    assert check(pg_engine, base) == []
+
+
 def _is_a_change(statement: str) -> bool:
     return not statement.lstrip().startswith(("SELECT", "WITH"))
 

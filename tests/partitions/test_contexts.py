@@ -186,3 +186,43 @@ def test_contexts_that_are_stored_with_events_need_no_partitions(
     assert report.table == "public.note_event"
     table = base.metadata.tables["pghistory_context"]
     assert dict(table.kwargs) == {}
+
+
+def test_partitions_that_are_missing_are_made(
+    note: Any, base: type[DeclarativeBase], pg_engine: Engine, run: Any, partitions: Any
+) -> None:
+    run("DROP TABLE pghistory_context_p1")
+    missing = (
+        "missing partition public.pghistory_context without an end: "
+        "run sa-history partitions"
+    )
+    assert [str(f) for f in check(pg_engine, base)] == [missing]
+    history.partitions(pg_engine, base, now=NOW)
+    *_, tail = names(partitions)
+    run(f"DROP TABLE {tail}")
+    assert [str(f) for f in check(pg_engine, base)] == [missing]
+    *_, report = history.partitions(pg_engine, base, now=NOW)
+    assert report.done == ("create the last partition of public.pghistory_context",)
+    assert names(partitions)[-1] == tail
+    assert check(pg_engine, base) == []
+
+
+def test_a_context_table_without_partitions_stays_as_it_is(
+    base: type[DeclarativeBase], pg_engine: Engine
+) -> None:
+    @track(Snapshot)
+    class Page(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "page"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    base.metadata.create_all(pg_engine)
+
+    @track(Snapshot, partition_by="week")
+    class Note(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "note"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    base.metadata.create_all(pg_engine)
+    (report,) = history.partitions(pg_engine, base)
+    assert report.table == "public.note_event"
+    assert check(pg_engine, base) == []
