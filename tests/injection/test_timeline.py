@@ -61,7 +61,7 @@ KEYS = {
 }
 
 PARAMETERS = ("table", "key", "label", "user", "since", "until", "context", "before")
-PARAMETERS += ("at", "version", "nothing")
+PARAMETERS += ("at", "version", "nothing", "text", "period")
 
 BROKEN = (
     *("\0", "a\0b", "a\0=b", "user=\0", "=", "9" * 30, "-1", "1e999999999", "NaN"),
@@ -125,7 +125,8 @@ def test_no_address_is_an_error_of_the_server(
     paths += [f"/contexts/{key}", f"/transactions/{key}", f"/{key}"]
     paths += [f"/objects/{name}_event/{key}" for name in (*KEYS, "two")]
     paths += [f"/?table={name}_event&key={key}" for name in KEYS]
-    paths += [f"/?key={key}", f"/?context={other}%3D{key}"]
+    paths += [f"/?key={key}", f"/?context={other}%3D{key}", f"/?text={key}"]
+    paths += [f"/chart?text={other}", f"/export.csv?key={key}", "/export.jsonl"]
     for path in paths:
         accept = data.draw(st.sampled_from(["text/html", "application/json"]))
         glue = "&" if "?" in path else "?"

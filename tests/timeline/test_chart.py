@@ -11,13 +11,15 @@ from typing import Any
 import flask
 import pytest
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import update
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import text, update
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 import sa_history
 from sa_history import track
 from sa_history.timeline import pages, queries
 from sa_history.timeline.chart import DAYS, HEIGHT
+from sa_history.timeline.entries import Hidden
+from sa_history.timeline.filters import Filters
 from tests.timeline.visitor import Looker, seen_by, words
 
 
@@ -127,6 +129,19 @@ def test_it_counts_the_newest_events_only_and_says_so(
     ]
     assert not answer["is_whole"]
     assert "Only the newest 4 events that the filters leave" in look.page("/chart")
+
+
+def test_days_are_those_of_utc_whatever_the_session_has(
+    filled: None, app: flask.Flask, db: SQLAlchemy
+) -> None:
+    with app.app_context(), Session(db.engine) as session:
+        session.execute(text("SET LOCAL TIME ZONE 'America/New_York'"))
+        timeline = queries.Timeline(session, db.metadata, Hidden(frozenset()))
+        counted = timeline.counts(Filters()).counted
+    days = {(t.subject, f"{day}"): events for day, t, events in counted}
+    assert days["Note", "2026-01-30"] == 1
+    assert days["Note", "2026-01-31"] == 3
+    assert days["Bill", "2025-12-01"] == 1
 
 
 def test_a_masked_key_is_not_counted(filled: None, app: flask.Flask, note: Any) -> None:
