@@ -13,6 +13,8 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, Table, inspect
 
 from sa_history.alembic.operations import HistoryOp
+from sa_history.capture.context_table import is_context_table
+from sa_history.capture.event_table import is_event_table
 from sa_history.ddl.fingerprint import SetComment
 from sa_history.ddl.partitions import (
     drop_trigger_of_partitions,
@@ -28,11 +30,12 @@ def leave_partitions_alone(
     upgrade_ops: ops.UpgradeOps,
     metadatas: list[MetaData],
     schemas: SchemaNames,
-) -> None:
+) -> dict[Qualified, Qualified]:
     """Take out the operations on partitions, which Alembic sees as tables.
 
     :param upgrade_ops: the operations of the revision, which are changed in place.
     :param schemas: gives the name in the database of a schema of the models.
+    :return: the table of each partition.
     :raises CommandError: a table is to be partitioned, and is there without partitions.
     """
     parents = {
@@ -45,11 +48,19 @@ def leave_partitions_alone(
             *(tracking.event_table for tracking in trackings_in(metadata)),
         )
     }
+    # Those that Alembic does not find in the models: partitions stay and go with them.
+    parents |= {
+        _table_of(operation, schemas)
+        for operation in upgrade_ops.ops
+        if isinstance(operation, ops.DropTableOp)
+        for table in [operation.to_table()]
+        if is_event_table(table) or is_context_table(table)
+    }
     in_database = read_range_partitions(
         connection, sorted({str(parent.schema) for parent in parents})
     )
     partitions = {
-        partition.name
+        partition.name: parent
         for parent in parents
         for partition in in_database.get(parent, ())
     }
@@ -59,6 +70,7 @@ def leave_partitions_alone(
         for operation in upgrade_ops.ops
         if _table_of(operation, schemas) not in partitions
     ]
+    return partitions
 
 
 def _refuse_conversions(
