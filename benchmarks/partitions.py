@@ -52,7 +52,7 @@ def models(partition_by: int | None) -> tuple[Any, Any]:
 EVENTS = """
 INSERT INTO account_event (pgh_id, pgh_created_at, pgh_xact_id, pgh_context_id,
   pgh_obj_id, pgh_op, pgh_label, id, owner, balance, status)
-SELECT i, timestamptz '{start}' + i * interval '{days} days' / {events},
+SELECT i, timestamptz '{start}' + i * (interval '{days} days' / {events}),
   i / 5 - {events}, CASE WHEN i % 2 = 0 THEN md5((i / 10)::text)::uuid END, o,
   CASE WHEN i <= {rows} THEN 'I' ELSE 'U' END, 'snapshot', o,
   'owner of account number ' || o, (i % 10007)::int,
@@ -112,7 +112,7 @@ def fill(engine: Engine, base: Any, events: int, is_partitioned: bool) -> None:
             "ALTER TABLE account ENABLE TRIGGER USER",
             "INSERT INTO pghistory_context (id, created_at, metadata)"
             f" SELECT md5(i::text)::uuid, timestamptz '{START.isoformat()}'"
-            f" + i * 10 * interval '{30 * MONTHS} days' / {events},"
+            f" + i * 10 * (interval '{30 * MONTHS} days' / {events}),"
             " jsonb_build_object('user', i % 1000, 'url', '/accounts/' || i)"
             f" FROM generate_series(0, {events // 10}) AS i",
             f"SELECT setval('pghistory_id_seq', {events})",

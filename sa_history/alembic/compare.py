@@ -92,13 +92,14 @@ class _Comparison:
             self.schemas(expected_object.table.schema)
             for expected_object in self.expected
         }
+        self.partitions: dict[Qualified, Qualified] = {}
         self.catalog: Catalog = read_catalog(
             connection, sorted(self.looked_at | of_models)
         )
 
     def add_to(self, upgrade_ops: ops.UpgradeOps) -> None:
         """Change the operations of the revision."""
-        leave_partitions_alone(
+        self.partitions = leave_partitions_alone(
             self.connection, upgrade_ops, self.metadatas, self.schemas
         )
         arguments = x_arguments(self.autogen_context)
@@ -144,7 +145,17 @@ class _Comparison:
             for operation in upgrade_ops.ops
             if isinstance(operation, ops.DropTableOp)
         }
-        return differences(self.expected, self.catalog, tables, self.schemas, going)
+        # The triggers of partitions go with them, and do not need their function then.
+        going |= {part for part, table in self.partitions.items() if table in going}
+        found = differences(self.expected, self.catalog, tables, self.schemas, going)
+        return [d for d in found if not self._is_on_partition(d)]
+
+    def _is_on_partition(self, difference: Difference) -> bool:
+        installed = difference.installed
+        return (
+            isinstance(installed, InstalledTrigger)
+            and installed.relation in self.partitions
+        )
 
     def _included(
         self, found: list[Difference], renamed: Container[Qualified]

@@ -17,6 +17,8 @@ from alembic.operations import MigrateOperation, Operations, ops
 from sqlalchemy import Connection, MetaData, Table
 
 from sa_history.alembic.operations import HistoryOp
+from sa_history.capture.context_table import is_context_table
+from sa_history.capture.event_table import is_event_table
 from sa_history.capture.partitioning import (
     CONTEXT_KEY,
     FIRST_ID,
@@ -317,11 +319,12 @@ def leave_partitions_alone(
     upgrade_ops: ops.UpgradeOps,
     metadatas: list[MetaData],
     schemas: SchemaNames,
-) -> None:
+) -> dict[Qualified, Qualified]:
     """Take out the operations on partitions, which Alembic sees as tables.
 
     :param upgrade_ops: the operations of the revision, which are changed in place.
     :param schemas: gives the name in the database of a schema of the models.
+    :return: the table of each partition.
     """
     parents = {
         Qualified(schemas(table.schema), table.name)
@@ -333,11 +336,19 @@ def leave_partitions_alone(
             *(tracking.event_table for tracking in trackings_in(metadata)),
         )
     }
+    # Those that Alembic does not find in the models: partitions stay and go with them.
+    parents |= {
+        _table_of(operation, schemas)
+        for operation in upgrade_ops.ops
+        if isinstance(operation, ops.DropTableOp)
+        for table in [operation.to_table()]
+        if is_event_table(table) or is_context_table(table)
+    }
     in_database = read_range_partitions(
         connection, sorted({str(parent.schema) for parent in parents})
     )
     partitions = {
-        partition.name
+        partition.name: parent
         for parent in parents
         for partition in in_database.get(parent, ())
     }
@@ -346,6 +357,7 @@ def leave_partitions_alone(
         for operation in upgrade_ops.ops
         if _table_of(operation, schemas) not in partitions
     ]
+    return partitions
 
 
 def _table_of(operation: object, schemas: SchemaNames) -> Qualified:

@@ -51,7 +51,8 @@ class RangePartition:
     :param kind: of the relation, as in ``pg_class.relkind``; ``"r"`` for a table.
     :param lower: the lowest key; None if there is no lower bound.
     :param upper: the first key that is too high; None if there is no upper bound.
-    :param is_default: True for a DEFAULT partition, or one without bounds of a range.
+    :param is_default: True for a DEFAULT partition, and for any whose bounds are no
+        range of numbers or of UUIDs.
     :param is_detaching: True if a DETACH CONCURRENTLY of it was interrupted.
     :param is_validated: True if all rows are known to meet its time check; None if it
         has none.
@@ -294,9 +295,11 @@ def _position(partition: RangePartition) -> tuple[bool, bool, int]:
     return partition.is_default, lower is not None, lower or 0
 
 
+_KEY = r"'(-?\d+|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})'"
 _BOUNDS = re.compile(
-    r"FOR VALUES FROM \((?:MINVALUE|'([^',]+)')\) TO \((?:MAXVALUE|'([^',]+)')\)"
+    rf"FOR VALUES FROM \((?:MINVALUE|{_KEY})\) TO \((?:MAXVALUE|{_KEY})\)"
 )
+"""Those of a bigint or a uuid; tables of others have other bounds."""
 
 
 def _partition(row: Any) -> RangePartition:

@@ -8,6 +8,7 @@ time, since an event is made after its context.
 from __future__ import annotations
 
 import datetime
+import itertools
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
@@ -143,15 +144,15 @@ class ContextMaintenance(TableMaintenance):
         if oldest is None:
             return []
         before = oldest - length_of(self._period)
-        found = []
-        for partition in used:
+
+        def is_older(partition: RangePartition) -> bool:
             if partition.upper is None or time_of_bound(partition.upper) > before:
-                break
+                return False
             contexts = self._rows_of(partition.name)
             last = self.connection.scalar(select(func.max(contexts.c.updated_at)))
-            if last is not None and last > before:
-                break
-            found.append(partition)
+            return last is None or last <= before
+
+        found = list(itertools.takewhile(is_older, used))
         # One that has replaced others is not replaced by itself.
         is_alone = [p.name for p in found] == [self._first(p) for p in found]
         return [] if is_alone else found

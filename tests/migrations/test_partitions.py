@@ -76,6 +76,20 @@ def test_a_downgrade_drops_them_with_their_table(
     assert migrations.check() == []
 
 
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_they_stay_or_go_with_a_table_that_is_not_tracked_any_more(
+    is_kept: bool, migrations: Any, pg_engine: Engine
+) -> None:
+    migrations.options = {"history_keep": is_kept}
+    migrate(migrations, _models(partition_by="month"))
+    before = inspect(pg_engine).get_table_names()
+    untracked = MetaData()
+    Table("post", untracked, Column("id", Integer, primary_key=True))
+    migrate(migrations, untracked)
+    after = inspect(pg_engine).get_table_names()
+    assert sorted(after) == (sorted(before) if is_kept else ["alembic_version", "post"])
+
+
 @pytest.mark.parametrize("schema", [None, "Audit"])
 def test_partition_by_that_is_added_or_taken_away_moves_the_events(
     schema: str | None, migrations: Any, pg_engine: Engine

@@ -62,6 +62,27 @@ def test_partitions_of_a_number_of_events(
     assert check(pg_engine, base) == []
 
 
+def test_a_partition_whose_numbers_other_tables_have_had_is_closed_empty(
+    write: Any,
+    base: type[DeclarativeBase],
+    pg_engine: Engine,
+    partitions: Partitions,
+    run: Any,
+) -> None:
+    write(5)
+    history.partitions(pg_engine, base)
+    run("SELECT setval('pghistory_id_seq', 21)")
+    report, _ = history.partitions(pg_engine, base)
+    assert report.done[-2:] == (
+        "close public.account_event_p1",
+        "close public.account_event_p11",
+    )
+    empty = partitions()[1]
+    assert empty.is_closed
+    assert empty.since == empty.until
+    assert check(pg_engine, base) == []
+
+
 def test_a_late_run_ends_the_tail_with_its_events(
     write: Any, base: type[DeclarativeBase], pg_engine: Engine, bounds: Bounds
 ) -> None:

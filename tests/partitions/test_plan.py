@@ -170,3 +170,4 @@ def test_the_oldest_partitions_go_until_one_has_to_stay() -> None:
     assert removable([partition(1, 11), *old[1:]], since, 35) == []
     assert removable(old, since, 15) == old[:1]
     assert removable(old, at(1), 35) == []
+    assert removable(old, at(30), 35) == old
