@@ -27,12 +27,16 @@ from sa_history.ddl.partitions import (
 )
 from sa_history.ddl.table_properties import (
     TableProperties,
+    create_foreign_keys,
+    drop_foreign_keys,
     grantees_of,
     in_one_message,
+    read_foreign_keys,
     read_properties,
     read_table,
     rename_index,
     rename_table,
+    validate_constraint,
 )
 from sa_history.exc import InstallError
 from sa_history.sql import table_queries as queries
@@ -191,21 +195,23 @@ class Repartition:
 
     def _validate_foreign_keys(self) -> None:
         with _transaction(self.connection):
-            keys = self.connection.execute(
-                text(queries.FOREIGN_KEYS), {"oid": self._own().oid}
-            ).all()
+            keys = read_foreign_keys(self.connection, self.table.name)
         for key in keys:
             if not key.is_validated:
                 with _transaction(self.connection):
                     self._execute(
-                        _validate(Qualified(key.schema, key.name), key.constraint_name)
+                        validate_constraint(
+                            Qualified(key.schema, key.name), key.constraint_name
+                        )
                     )
                 self.report(f"foreign key {key.constraint_name} is valid")
 
     def _give(self, old: TableProperties) -> None:
         """Give the table that has the name now what the old one had."""
         self._execute(
-            *old.create_triggers(), *old.create_foreign_keys(), *old.replace_views()
+            *old.create_triggers(),
+            *create_foreign_keys(old.foreign_keys),
+            *old.replace_views(),
         )
         unwanted = grantees_of(self.connection, self.table.name)
         self._execute(*old.give(unwanted))
@@ -226,7 +232,7 @@ class Repartition:
         if not found:
             try:
                 with _transaction(self.connection):
-                    self._execute(_validate(name, LOWER_CHECK))
+                    self._execute(validate_constraint(name, LOWER_CHECK))
             except DBAPIError as error:
                 if sqlstate_of(error.orig) != _CHECK_VIOLATED:
                     raise
@@ -261,7 +267,7 @@ class Repartition:
         self._execute(
             in_one_message(
                 [
-                    *old.drop_foreign_keys(),
+                    *drop_foreign_keys(old.foreign_keys),
                     *old.drop_row_triggers(name),
                     rename_table(name, first.name),
                     *(
@@ -335,13 +341,13 @@ class Repartition:
         parent = Qualified(name.schema, shortened(f"{name.name}_partitioned"))
         if len(partitions) == 1:
             rows = partitions[0].name
-            self._execute(*old.drop_foreign_keys(), self.table.detach(rows))
+            self._execute(*drop_foreign_keys(old.foreign_keys), self.table.detach(rows))
             own_keys: list[Fragment] = []
         else:
             rows = self._copy
             own_keys = old.create_own_foreign_keys()
             self._execute(
-                *old.drop_foreign_keys(),
+                *drop_foreign_keys(old.foreign_keys),
                 *(
                     _copy_rows(partition.name, rows)
                     for partition in partitions
@@ -416,17 +422,6 @@ def _shown(name: Qualified) -> str:
 
 def _lock(table: Qualified) -> Fragment:
     return Joined((Raw("LOCK TABLE "), table, Raw(" IN ACCESS EXCLUSIVE MODE")))
-
-
-def _validate(table: Qualified, constraint: str) -> Fragment:
-    return Joined(
-        (
-            Raw("ALTER TABLE "),
-            table,
-            Raw(" VALIDATE CONSTRAINT "),
-            Ident(constraint),
-        )
-    )
 
 
 def _drop_check(table: Qualified) -> Fragment:

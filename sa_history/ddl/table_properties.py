@@ -120,31 +120,6 @@ class TableProperties:
                 )
         return statements
 
-    def drop_foreign_keys(self) -> list[Fragment]:
-        """Return the statements that drop the foreign keys which refer to it."""
-        return [
-            _alter(
-                Qualified(key.schema, key.name),
-                Raw("DROP CONSTRAINT "),
-                Ident(key.constraint_name),
-            )
-            for key in self.foreign_keys
-        ]
-
-    def create_foreign_keys(self) -> list[Fragment]:
-        """Return the statements that create them again, not validated yet."""
-        return [
-            _alter(
-                Qualified(key.schema, key.name),
-                Raw("ADD CONSTRAINT "),
-                Ident(key.constraint_name),
-                Raw(f" {key.definition}"),
-                # PostgreSQL writes it in the definition of one that is not validated.
-                Raw(" NOT VALID" if key.is_validated else ""),
-            )
-            for key in self.foreign_keys
-        ]
-
     def replace_views(self) -> list[Fragment]:
         """Return the statements by which the views read the table of its name."""
         statements: list[Fragment] = []
@@ -215,6 +190,39 @@ class TableProperties:
         )
 
 
+def drop_foreign_keys(keys: Sequence[Row[Any]]) -> list[Fragment]:
+    """Return the statements that drop foreign keys which refer to a table.
+
+    :param keys: rows of the query ``FOREIGN_KEYS``.
+    """
+    return [
+        _alter(
+            Qualified(key.schema, key.name),
+            Raw("DROP CONSTRAINT "),
+            Ident(key.constraint_name),
+        )
+        for key in keys
+    ]
+
+
+def create_foreign_keys(keys: Sequence[Row[Any]]) -> list[Fragment]:
+    """Return the statements that create foreign keys again, not validated yet.
+
+    :param keys: rows of the query ``FOREIGN_KEYS``, read by the same ``search_path``.
+    """
+    return [
+        _alter(
+            Qualified(key.schema, key.name),
+            Raw("ADD CONSTRAINT "),
+            Ident(key.constraint_name),
+            Raw(f" {key.definition}"),
+            # PostgreSQL writes it in the definition of one that is not validated.
+            Raw(" NOT VALID" if key.is_validated else ""),
+        )
+        for key in keys
+    ]
+
+
 def _alter(table: Qualified, *action: Fragment) -> Fragment:
     return Joined((Raw("ALTER TABLE "), table, Raw(" "), *action))
 
@@ -250,6 +258,18 @@ def read_properties(connection: Connection, name: Qualified) -> TableProperties:
         sequences=rows(queries.SEQUENCES),
         statistics=rows(queries.STATISTICS),
     )
+
+
+def read_foreign_keys(connection: Connection, name: Qualified) -> Sequence[Row[Any]]:
+    """Return the rows of the query ``FOREIGN_KEYS`` for a table."""
+    own = read_table(connection, name)
+    assert own is not None
+    return connection.execute(text(queries.FOREIGN_KEYS), {"oid": own.oid}).all()
+
+
+def validate_constraint(table: Qualified, constraint: str) -> Fragment:
+    """Return the statement that validates a constraint, while others write."""
+    return _alter(table, Raw("VALIDATE CONSTRAINT "), Ident(constraint))
 
 
 def grantees_of(connection: Connection, name: Qualified) -> list[str | None]:

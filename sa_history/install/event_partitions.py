@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sqlalchemy import Connection, Delete, bindparam, delete, func, insert, select
+from sqlalchemy import (
+    Connection,
+    Delete,
+    and_,
+    bindparam,
+    column,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    table,
+)
 from sqlalchemy.exc import IntegrityError
 
 from sa_history.capture.partitioning import (
@@ -23,6 +35,12 @@ from sa_history.ddl.partitions import (
     drop_time_check,
     time_check,
     validate_time_check,
+)
+from sa_history.ddl.table_properties import (
+    create_foreign_keys,
+    drop_foreign_keys,
+    read_foreign_keys,
+    validate_constraint,
 )
 from sa_history.install.drift import dotted, in_database
 from sa_history.install.partition_plan import (
@@ -149,17 +167,27 @@ class EventMaintenance(TableMaintenance):
                     if connection.execute(select(events.c.pgh_id).limit(1)).first():
                         raise Postponed(f"{dotted(each.name)} has events")
                     self.execute(connection, Raw("DROP TABLE ") + each.name)
+                # Else PostgreSQL does not detach a partition that rows refer to.
+                keys = read_foreign_keys(connection, self.table.name)
                 if partition.is_tail:
                     last = select(func.max(self.state.rows_of(partition.name).c.pgh_id))
                     end = max(end, (connection.execute(last).scalar_one() or 0) + 1)
                 self.execute(
                     connection,
+                    *drop_foreign_keys(keys),
                     self.table.detach(partition.name),
                     self.table.attach(partition.name, partition.lower, end),
+                    *create_foreign_keys(keys),
                 )
                 tail = in_database(self.partitioning.name(end), self.schemas)
                 self.execute(connection, self.table.create(tail, end, None))
                 self.adopt(connection, tail)
+            for key in keys:
+                if key.is_validated:
+                    referring = Qualified(key.schema, key.name)
+                    validation = validate_constraint(referring, key.constraint_name)
+                    with self.transaction() as connection:
+                        self.execute(connection, validation)
 
         name = dotted(partition.name)
         return Step(("end", name), f"end {name} before event {upper}", run)
@@ -203,6 +231,7 @@ class EventMaintenance(TableMaintenance):
 
         def run() -> None:
             with self.transaction() as connection:
+                self._require_unreferred(connection, partition)
                 # Deletions of kept events have to see what others have committed.
                 horizon = self._horizon_without(connection, partition)
                 self._ensure_kept(connection)
@@ -219,6 +248,26 @@ class EventMaintenance(TableMaintenance):
 
         name = dotted(partition.name)
         return Step(("remove", name), f"remove {name}", run)
+
+    def _require_unreferred(
+        self, connection: Connection, partition: RangePartition
+    ) -> None:
+        """Postpone the removal of events that rows of other tables refer to."""
+        events = self.state.rows_of(partition.name)
+        for key in read_foreign_keys(connection, self.table.name):
+            referring = table(key.name, *map(column, key.columns), schema=key.schema)
+            refers = and_(
+                *(
+                    events.c[referred] == referring.c[name]
+                    for name, referred in zip(key.columns, key.referred, strict=True)
+                )
+            )
+            found = select(literal(1)).select_from(referring.join(events, refers))
+            if connection.execute(found.limit(1)).first():
+                raise Postponed(
+                    f"rows of {key.schema}.{key.name} refer to its events "
+                    f"({key.constraint_name})"
+                )
 
     def _horizon_without(
         self, connection: Connection, partition: RangePartition

@@ -105,7 +105,21 @@ ORDER BY c.oid
 
 FOREIGN_KEYS = """
 SELECT n.nspname AS schema, c.relname AS name, k.conname AS constraint_name,
-  pg_get_constraintdef(k.oid) AS definition, k.convalidated AS is_validated
+  pg_get_constraintdef(k.oid) AS definition, k.convalidated AS is_validated,
+  ARRAY(
+    SELECT a.attname::text
+    FROM unnest(k.conkey) WITH ORDINALITY AS part (number, place)
+    JOIN pg_catalog.pg_attribute AS a
+      ON a.attrelid = k.conrelid AND a.attnum = part.number
+    ORDER BY part.place
+  ) AS columns,
+  ARRAY(
+    SELECT a.attname::text
+    FROM unnest(k.confkey) WITH ORDINALITY AS part (number, place)
+    JOIN pg_catalog.pg_attribute AS a
+      ON a.attrelid = k.confrelid AND a.attnum = part.number
+    ORDER BY part.place
+  ) AS referred
 FROM pg_catalog.pg_constraint AS k
 JOIN pg_catalog.pg_class AS c ON c.oid = k.conrelid
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace

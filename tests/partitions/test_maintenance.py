@@ -122,3 +122,36 @@ def test_what_is_older_than_to_keep_is_removed(
         assert [e.id for e in kept] == list(range(2, 26))
     with history.as_of(pg_engine, later) as past:
         assert len(past.scalars(select(account)).all()) == 24
+
+
+def test_rows_that_refer_to_events_keep_no_partition_from_its_end_but_from_going(
+    write: Any, base: type[DeclarativeBase], pg_engine: Engine, bounds: Bounds
+) -> None:
+    def run(*statements: str) -> None:
+        with pg_engine.begin() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+
+    write(10)
+    run(
+        "CREATE TABLE review (event bigint CONSTRAINT of_event"
+        " REFERENCES account_event)",
+        "INSERT INTO review SELECT min(pgh_id) FROM account_event",
+    )
+    history.partitions(pg_engine, base)
+    assert len(bounds()) > 1
+    with pg_engine.connect() as connection:
+        valid = "SELECT convalidated FROM pg_constraint WHERE conname = 'of_event'"
+        assert connection.scalar(text(valid))
+    later = datetime.datetime.now(UTC) + datetime.timedelta(days=90)
+    write(10)
+    report, _ = history.partitions(pg_engine, base, keep="1 month", now=later)
+    (postponed,) = report.postponed
+    assert postponed == (
+        "remove public.account_event_p1: rows of public.review refer to its events "
+        "(of_event)"
+    )
+    run("DELETE FROM review")
+    report, _ = history.partitions(pg_engine, base, keep="1 month", now=later)
+    assert "drop public.account_event_p1" in report.done
+    assert report.postponed == ()
