@@ -22,6 +22,7 @@ from sa_history.alembic.column_types import render_without_prefix
 from sa_history.alembic.event_tables import arrange_tables, changed_columns
 from sa_history.alembic.first_events import baselines
 from sa_history.alembic.operations import HistoryOp
+from sa_history.alembic.other_packages import warn_of_drops
 from sa_history.alembic.privileges import hardenings
 from sa_history.alembic.renames import rename
 from sa_history.ddl.catalog import Catalog, InstalledTrigger, read_catalog
@@ -38,7 +39,7 @@ from sa_history.install.expected import ExpectedObject, objects_of
 from sa_history.install.plan import Step, plan_for
 from sa_history.sql.compose import Qualified, SchemaNames
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("alembic.sa_history")
 
 
 def compare_history(
@@ -93,6 +94,7 @@ class _Comparison:
 
     def add_to(self, upgrade_ops: ops.UpgradeOps) -> None:
         """Change the operations of the revision."""
+        warn_of_drops(upgrade_ops.ops, (each.definition for each in self.expected))
         arguments = x_arguments(self.autogen_context)
         renames = rename(arguments, upgrade_ops, self.metadatas, self.schemas)
         first_events = (
