@@ -47,9 +47,16 @@ HERE = Path(__file__).parent
 
 BUILT = HERE / "_build"
 
+# It needs packages that the other pages do without: nox -s companions runs it.
+COMPANIONS = HERE / "companions.md"
+
 PAGES = [
     HERE.parent / "README.md",
-    *(path for path in sorted(HERE.rglob("*.md")) if BUILT not in path.parents),
+    *(
+        path
+        for path in sorted(HERE.rglob("*.md"))
+        if BUILT not in path.parents and path != COMPANIONS
+    ),
 ]
 REWRITE = os.environ.get("PAGES") == "rewrite"
 
@@ -93,12 +100,16 @@ class Page:
         self.printed_at = 0
         self.rewritten: list[tuple[Block, str]] = []
 
+    def text(self) -> str:
+        """Return what has the blocks."""
+        return self.path.read_text()
+
     def run(self) -> None:
         """Run the blocks of the page, and compare what they print."""
         # Mapped[...] annotations are looked up in the class's module.
         sys.modules[self.module.__name__] = self.module
         try:
-            for block in blocks_of(self.path.read_text()):
+            for block in blocks_of(self.text()):
                 self._run_block(block)
             self._nothing_printed()
             if self.rewritten:
