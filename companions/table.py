@@ -275,6 +275,17 @@ COMPANIONS: dict[str, Companion] = {
         ),
         versions="Sqitch 1.3.1, PostgreSQL 15.20",
     ),
+    "pglite": Companion(
+        "PGlite",
+        "with `prepare_threshold=None`",
+        TODAY,
+        (SQLALCHEMY_21,),
+        programs=(
+            "nodejs",
+            "npm",
+        ),
+        versions="PGlite 0.5.14 (PostgreSQL 18), pglite-socket 0.2.17",
+    ),
 }
 
 
