@@ -27,6 +27,10 @@ class Pg8000Walk(Walk):
     def _with_comments(self, sql: str) -> str:
         return sql + self._luck.choice(["", "", ";", " /* end */", " -- end"])
 
+    def _end(self, way: str) -> None:
+        # A COMMIT of what has failed is an error, and no rollback.
+        super()._end("rollback" if self._has_failed and way == "commit" else way)
+
     def _refused_by_the_driver(self) -> None:
         # It makes text of any object.
         with pytest.raises(StatementError):
