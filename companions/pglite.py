@@ -17,7 +17,7 @@ _START_TIMEOUT = 90
 
 
 def install(directory: Path) -> None:
-    """Install the packages of npm into a folder."""
+    """Install the packages of npm into a folder; Node.js has to be there."""
     options = ["--no-audit", "--no-fund", "--legacy-peer-deps", "--prefix"]
     command = ["npm", "install", *options, str(directory), *PACKAGES]
     subprocess.run(command, check=True, capture_output=True, timeout=120)

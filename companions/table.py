@@ -280,10 +280,6 @@ COMPANIONS: dict[str, Companion] = {
         "with `prepare_threshold=None`",
         TODAY,
         (SQLALCHEMY_21,),
-        programs=(
-            "nodejs",
-            "npm",
-        ),
         versions="PGlite 0.5.14 (PostgreSQL 18), pglite-socket 0.2.17",
     ),
 }
