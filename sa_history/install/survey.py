@@ -260,7 +260,11 @@ class Survey:
             ]
             if any(by_statement.get(partition.table, ())):
                 advice = (
-                    f"a statement that names it leaves no event; write to "
+                    "PostgreSQL refuses to write it as a foreign table of "
+                    f"{partition.table.name}, which has transition tables; track "
+                    'that with level="row"'
+                    if partition.is_foreign
+                    else "a statement that names it leaves no event; write to "
                     f'{partition.table.name}, or track that with level="row"'
                 )
                 found.append(

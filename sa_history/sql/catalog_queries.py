@@ -107,6 +107,7 @@ WITH RECURSIVE parts (root, part) AS (
 )
 SELECT n.nspname AS schema, c.relname AS name,
   leaf_schema.nspname AS leaf_schema, leaf.relname AS leaf,
+  leaf.relkind = 'f' AS is_foreign,
   ARRAY(
     SELECT t.tgname::text
     FROM pg_catalog.pg_trigger AS t

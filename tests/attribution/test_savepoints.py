@@ -445,18 +445,22 @@ class Walk:
         self._has_failed = False
 
 
-@pytest.mark.parametrize("driver", DRIVERS)
-def test_savepoints_and_errors_change_nothing_in_who_has_written_what(
-    driver: str, pg_url: URL, pg_engine: Engine, entry: Any
-) -> None:
+def compare_walk(
+    driver: Driver, url: URL, engine: Engine, entry: Any, kind: type[Walk] = Walk
+) -> Walk:
+    """Take a walk, compare what was recorded with what it has written, and return it.
+
+    :param url: the database, also behind a pooler.
+    :param engine: reads what was recorded.
+    """
     walks: list[Walk] = []
 
     def take(session: Session) -> None:
-        walks.append(Walk(DRIVERS[driver], entry, session))
+        walks.append(kind(driver, entry, session))
         walks[0].take(STEPS)
 
     try:
-        DRIVERS[driver].run(pg_url, take)
+        driver.run(url, take)
     finally:
         print(f"WALK_SEED={SEED}", *walks[0].steps, sep="\n")
     (walk,) = walks
@@ -465,7 +469,7 @@ def test_savepoints_and_errors_change_nothing_in_who_has_written_what(
     contexts = {write.context: write.metadata for write in written if write.context}
     model = history.events(entry).model
     mapped = model.pgh_context.property.mapper.class_
-    with Session(pg_engine) as session:
+    with Session(engine) as session:
         events = session.scalars(select(model).order_by(model.pgh_id)).all()
         assert [(e.id, e.version) for e in events] == list(expected)
         assert {(e.id, e.version): e.pgh_context_id for e in events} == expected
@@ -473,3 +477,11 @@ def test_savepoints_and_errors_change_nothing_in_who_has_written_what(
         assert stored == contexts
     assert len(walk.kept) > STEPS / 20
     assert len(written) < len(walk.kept)
+    return walk
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_savepoints_and_errors_change_nothing_in_who_has_written_what(
+    driver: str, pg_url: URL, pg_engine: Engine, entry: Any
+) -> None:
+    compare_walk(DRIVERS[driver], pg_url, pg_engine, entry)

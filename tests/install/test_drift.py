@@ -311,6 +311,35 @@ def test_partitions_bypass_a_trigger_of_statement_level(
     }
 
 
+FOREIGN_PARTITION = """
+CREATE FOREIGN DATA WRAPPER nothing;
+CREATE SERVER nowhere FOREIGN DATA WRAPPER nothing;
+CREATE FOREIGN TABLE far PARTITION OF part FOR VALUES FROM (0) TO (9) SERVER nowhere
+"""
+
+
+@pytest.mark.parametrize("level", ["statement", "row"])
+def test_a_foreign_partition_needs_triggers_of_row_level(
+    level: str, pg_engine: Engine, run: Run
+) -> None:
+    metadata = MetaData()
+    partitioned(metadata, level, is_known=False)
+    run("CREATE TABLE part (id integer) PARTITION BY RANGE (id)")
+    metadata.create_all(pg_engine)
+    run(FOREIGN_PARTITION)
+    try:
+        findings = check(pg_engine, metadata)
+    finally:
+        run("DROP FOREIGN DATA WRAPPER nothing CASCADE")
+
+    advice = (
+        "PostgreSQL refuses to write it as a foreign table of part, which has "
+        'transition tables; track that with level="row"'
+    )
+    expected = [("public.far", advice)] if level == "statement" else []
+    assert [(f.name, f.advice) for f in findings] == expected
+
+
 def test_partitions_of_a_table_that_the_model_calls_partitioned_bypass_nothing(
     pg_engine: Engine, run: Run
 ) -> None:

@@ -130,3 +130,49 @@ def test_what_we_install_is_not_dropped_by_a_package_with_objects_of_its_own(
         connection.exec_driver_sql("INSERT INTO account VALUES (1, 'a')")
     assert scalars(pg_engine, "SELECT pgh_label FROM account_event") == ["snapshot"]
     assert scalars(pg_engine, "SELECT double(21)") == [42]
+
+
+WITHOUT_SETTINGS = {
+    # An include_object does nothing unless it is given to context.configure.
+    UTILS: settings(UTILS),
+    EXTENSIONS: """
+from sqlalchemy_declarative_extensions import Functions, Triggers, Views
+from sqlalchemy_declarative_extensions import declare_database
+from sqlalchemy_declarative_extensions.alembic import register_alembic_events
+declare_database(
+    target_metadata, functions=Functions(), triggers=Triggers(), views=Views()
+)
+register_alembic_events()
+""",
+}
+
+
+@pytest.mark.parametrize("package", WITHOUT_SETTINGS)
+def test_who_lets_a_package_drop_what_we_install_is_warned(
+    tmp_path: Path, pg_url: URL, pg_engine: Engine, package: str
+) -> None:
+    target = "target_metadata = models.Base.metadata"
+    init(tmp_path, "generic", ("target_metadata = None", target))
+    # A trigger of several operations is refused by one of them.
+    models = tmp_path / "models.py"
+    models.write_text(models.read_text().replace(", append_only=True", ""))
+    replace(
+        tmp_path / "alembic.ini",
+        ("driver://user:pass@localhost/dbname", in_ini(pg_url)),
+    )
+    run(tmp_path, ALEMBIC, *UP_AND_DOWN[:3])
+    with pg_engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE FUNCTION by_hand() RETURNS int LANGUAGE sql AS 'SELECT 1'"
+        )
+    replace(
+        tmp_path / "migrations" / "env.py",
+        (target, f"{target}\n{WITHOUT_SETTINGS[package]}"),
+    )
+    printed = run(tmp_path, ALEMBIC, "revision --autogenerate -m lost")
+    (warning,) = (line for line in printed.splitlines() if " drops what " in line)
+    assert f"{package} drops what history is kept by: " in warning
+    assert "account_event_record" in warning
+    assert "account_event_insert" in warning
+    assert "by_hand" not in warning
+    assert "make the revision again" in warning

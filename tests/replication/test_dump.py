@@ -75,11 +75,13 @@ def dumped(lived: Engine, tmp_path: Path) -> Path:
     return dump_of(lived, tmp_path)
 
 
-def pg(program: str, url: URL, *arguments: str) -> subprocess.CompletedProcess[str]:
+def pg(
+    program: str, url: URL, *arguments: str, input: str | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a program of PostgreSQL's on a database."""
     name = url.set(drivername="postgresql").render_as_string(hide_password=False)
     command = [str(find_bindir() / program), f"--dbname={name}", *arguments]
-    return subprocess.run(command, capture_output=True, text=True)
+    return subprocess.run(command, capture_output=True, text=True, input=input)
 
 
 def dump_of(engine: Engine, directory: Path) -> Path:

@@ -21,6 +21,7 @@ from sa_history.sql.compose import (
     quote_literal,
 )
 from sa_history.sql.naming import MAX_BYTES, generated_name, shortened
+from sa_history.sql.one_line import one_line
 from sa_history.testing.server import PgServer
 
 
@@ -93,3 +94,28 @@ def test_a_convention_with_an_unknown_token_names_the_right_ones() -> None:
     metadata = MetaData(naming_convention={"history_event_table": "%(tabel)s"})
     with pytest.raises(DefinitionError, match=r"'%\(tabel\)s'.*\['table_name'\]"):
         generated_name(metadata, "history_event_table", table_name="t")
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("SELECT 1\nFROM t", "SELECT 1 FROM t"),
+        ("SELECT 1\tFROM t\n  \n  WHERE x", "SELECT 1 FROM t WHERE x"),
+        ("SELECT 1 -- one, it's\n, 2", "SELECT 1   , 2"),
+        ("SELECT /* one\nit's */ 2", "SELECT   2"),
+        ("SELECT 'it''s'", "SELECT 'it''s'"),
+        ("SELECT 'it''s\n\\'", r"SELECT  E'it''s\n\\'"),
+        ("SELECT '5%'", r"SELECT  E'5\x25'"),
+        ("LIKE'5%'", r"LIKE E'5\x25'"),
+        ("SELECT E'it\\'s\n5%\\\\'", r"SELECT E'it\'s\n5\x25\\'"),
+        (
+            "SELECT X'1F', B'01', U&'\\000a', N'x'",
+            r"SELECT X'1F', B'01', U&'\000a', N'x'",
+        ),
+        ("SELECT $$a\n'$$, $it$\t$$%$it$", r"SELECT  E'a\n''',  E'\t$$\x25'"),
+        ("SELECT a$b$, '\n' $b$", r"SELECT a$b$,  E'\n' $b$"),
+        ('SELECT "a\n%" % 2', 'SELECT "a\n%" % 2'),
+    ],
+)
+def test_statement_in_one_line(statement: str, expected: str) -> None:
+    assert one_line(statement) == expected

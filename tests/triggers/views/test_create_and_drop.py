@@ -206,7 +206,7 @@ def test_statements_are_printed_in_order(
     engine = create_mock_engine("postgresql+psycopg://", print_)
     base.metadata.create_all(engine, checkfirst=False)
     starts = [
-        re.split(r" \(|\n|\(\)", statement)[0]
+        re.split(r" \(|\n|\(\)| FOR EACH", statement)[0]
         for statement in printed
         if not statement.startswith("COMMENT ON ")
     ]

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from companions.debian import debian_server
+from sa_history.testing import PgServer
+
+
+@pytest.fixture(scope="session")
+def pg_server() -> Iterator[PgServer]:
+    with debian_server(
+        wal_level="logical", output_plugin_libraries="wal2json", synchronous_commit="on"
+    ) as server:
+        yield server
+
+
+def test_documentation(documentation: Callable[[], None]) -> None:
+    documentation()
