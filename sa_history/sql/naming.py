@@ -16,6 +16,7 @@ key                          default
 ``history_sequence``         ``pghistory_id_seq``
 ``history_shared_function``  ``%(context_table_name)s_%(function)s``
 ``history_attached``         ``%(table_name)s_%(trigger_name)s``
+``history_seal_table``       ``pghistory_%(content)s``
 ===========================  ===================================================
 """
 
@@ -37,6 +38,7 @@ _DEFAULTS = {
     "history_sequence": "pghistory_id_seq",
     "history_shared_function": "%(context_table_name)s_%(function)s",
     "history_attached": "%(table_name)s_%(trigger_name)s",
+    "history_seal_table": "pghistory_%(content)s",
 }
 
 CONTEXT_ID = "pghistory.context_id"
@@ -82,6 +84,7 @@ _TOKENS = {
     "history_sequence": ("context_table_name",),
     "history_shared_function": ("context_table_name", "function"),
     "history_attached": ("table_name", "trigger_name"),
+    "history_seal_table": ("content",),
 }
 
 # There is one sequence; of the others one would replace another of the same name.

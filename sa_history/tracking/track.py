@@ -15,6 +15,7 @@ from sa_history.attachments.attach import attach, fits
 from sa_history.capture.context_storage import CONTEXT_STORAGES
 from sa_history.capture.event_table import make_event_table
 from sa_history.capture.options import TrackingOptions
+from sa_history.capture.seal_tables import ensure_seal_tables
 from sa_history.capture.trackers import (
     AfterDelete,
     Snapshot,
@@ -69,6 +70,9 @@ def track(
     ignorable: bool = True,
     index: Sequence[str] = (),
     notify: str | None = None,
+    sealed: bool = False,
+    erasable: Sequence[str] = (),
+    erasable_context: Sequence[str] = (),
 ) -> Callable[[T], T]:
     """Track a mapped class or a table: each change becomes an event.
 
@@ -111,6 +115,12 @@ def track(
     :param notify: the name of a channel, of up to 63 bytes, to NOTIFY when there are
         new events, once in a transaction, for readers of :func:`feed`; no NOTIFY, if
         None.
+    :param sealed: whether :func:`seal` seals the events, so that :func:`verify` finds
+        what is changed in them. To write an event costs the same.
+    :param erasable: attribute names of personal data, whose values :func:`erase` takes
+        out of the events of an object. The key cannot be among them.
+    :param erasable_context: keys of contexts whose values :func:`erase` takes out of
+        the contexts of the object's events, and out of context columns.
     :return: a decorator that returns the class or table.
     :raises DefinitionError: something in the definition cannot work; the message says
         what is wrong, and what to write.
@@ -143,6 +153,9 @@ def track(
         ignorable=ignorable,
         index=as_names("index", index),
         notify=notify,
+        sealed=sealed,
+        erasable=as_names("erasable", erasable),
+        erasable_context=as_names("erasable_context", erasable_context),
     )
 
     def decorate(target: T) -> T:
@@ -184,6 +197,9 @@ def _track(
         history.shared,
         CONTEXT_STORAGES[options.context](history.shared),
     )
+    if options.sealed or options.is_erasable:
+        seals = ensure_seal_tables(table.metadata)
+        event_table.add_is_dependent_on(seals.erased)
     event_class = make_event_class(columns, event_table, model, options)
     tracking = Tracking(
         subject, table, model, trackers, options, history, event_table, event_class

@@ -35,6 +35,7 @@ LAYERS = [
     "tracking",
     "query",
     "writing",
+    "sealing",
     "install",
     "__init__",
     "cli",

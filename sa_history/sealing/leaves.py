@@ -1,0 +1,326 @@
+"""Digests of events in SQL: of one event, and of the events of a range of numbers.
+
+The digest of an event is made of its number, of its values as text, and of its context::
+
+    leaf = sha256(number || content || context)
+    content = sha256(values that are kept || commitment to those that can be erased)
+    commitment = sha256(salt of the object || these values)
+
+An erasure replaces these values by NULL and keeps the commitment in their place, which
+without the salt tells nothing of them. Leaves stay as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    LargeBinary,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    case,
+    column,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    true,
+)
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
+
+from sa_history.sealing.sources import (
+    CONTEXT,
+    CONTEXT_ID,
+    LeafColumns,
+    Ledger,
+    SealedTable,
+)
+
+ID_BYTES, CONTENT_BYTES, CONTEXT_BYTES = 4, 4, 2
+MARK = ID_BYTES + CONTENT_BYTES + CONTEXT_BYTES
+"""The bytes that a seal keeps of each event, to tell which events are others."""
+
+_EMPTY: ColumnElement[Any] = literal_column("''::bytea", LargeBinary)
+_WRONG: ColumnElement[Any] = literal_column(r"'\x00'::bytea", LargeBinary)
+
+
+@dataclass(frozen=True)
+class RangeDigest:
+    """The digest of the events with numbers from one to another.
+
+    :param first_id: the number of the first of the events; None if there are none.
+    :param last_id: the number of the last of the events; None if there are none.
+    :param events: how many events there are.
+    :param digest: the digest of their leaves; None if there are none.
+    :param marks: for each event ``MARK`` bytes.
+    """
+
+    first_id: int | None
+    last_id: int | None
+    events: int
+    digest: bytes | None
+    marks: bytes
+
+
+def range_digests(
+    ledger: Ledger,
+    sealed: SealedTable,
+    leaf_columns: LeafColumns,
+    areas: Sequence[tuple[int, int]],
+    *,
+    with_marks: bool,
+) -> list[RangeDigest]:
+    """Return the digests of the events in areas of numbers, one for each area.
+
+    :param areas: the first and the last number of each area.
+    :param with_marks: False to leave out the marks, which takes less time.
+    """
+    numbers = ARRAY(BigInteger)
+    area = (
+        func.unnest(
+            sql_cast(bindparam("starts", [a for a, _ in areas], numbers), numbers),
+            sql_cast(bindparam("stops", [b for _, b in areas], numbers), numbers),
+        )
+        .table_valued(
+            column("start", BigInteger),
+            column("stop", BigInteger),
+            with_ordinality="position",
+        )
+        .render_derived(name="area")
+    )
+    rows = _leaves(ledger, sealed, leaf_columns)
+    number = rows.selected_columns["id"]
+    # OFFSET keeps PostgreSQL from making the same digest for each use of it.
+    each = (
+        rows.where(number.between(area.c.start, area.c.stop))
+        .offset(literal_column("0"))
+        .correlate(area)
+        .lateral("each_event")
+    )
+    position = func.int8send(each.c.id, type_=LargeBinary)
+    leaf = _sha256(_joined(position, each.c.content, each.c.context))
+    mark = _joined(
+        func.substr(position, 9 - ID_BYTES, ID_BYTES),
+        func.substr(each.c.content, 1, CONTENT_BYTES),
+        func.substr(
+            _joined(each.c.context, literal_column(r"'\x0000'::bytea")),
+            1,
+            CONTEXT_BYTES,
+        ),
+    )
+    found = (
+        select(
+            func.min(each.c.id).label("first_id"),
+            func.max(each.c.id).label("last_id"),
+            func.count().label("events"),
+            _sha256(_in_order(leaf, each.c.id)).label("digest"),
+            (_in_order(mark, each.c.id) if with_marks else _EMPTY).label("marks"),
+        )
+        .select_from(each)
+        .correlate(area)
+        .lateral("found")
+    )
+    statement = (
+        select(found).select_from(area.join(found, true())).order_by(area.c.position)
+    )
+    return [
+        RangeDigest(
+            row.first_id,
+            row.last_id,
+            row.events,
+            None if row.digest is None else bytes(row.digest),
+            bytes(row.marks or b""),
+        )
+        for row in ledger.connection.execute(statement)
+    ]
+
+
+def _leaves(
+    ledger: Ledger, sealed: SealedTable, leaf_columns: LeafColumns
+) -> Select[Any]:
+    """Return a SELECT of events with what leaves are made of: id, content, context."""
+    erased_names = ["pgh_erased"] if leaf_columns.can_be_erased else []
+    names = [sealed.id, *leaf_columns.columns, *sealed.key, *erased_names]
+    events = ledger.place(sealed.table, names)
+    source: Any = events
+    kept = _kept(events.c, leaf_columns)
+    parts = [as_bytes([events.c[name] if e is None else e for name, e in kept])]
+    if leaf_columns.can_be_erased:
+        salt = ledger.place(ledger.tables.salt).alias("salt")
+        erased = ledger.place(ledger.tables.erased).alias("erased")
+        source = source.outerjoin(
+            salt,
+            and_(
+                salt.c.table_name == sealed.name,
+                salt.c.key == key_text(events, sealed),
+            ),
+        ).outerjoin(
+            erased,
+            and_(
+                erased.c.table_name == sealed.name,
+                erased.c.id == sql_cast(events.c[sealed.id], Text),
+            ),
+        )
+        is_empty = [
+            *(events.c[name].is_(None) for name in leaf_columns.erasable),
+            *_keys_are_null(events, leaf_columns),
+        ]
+        parts.append(
+            _erased_or(erased, is_empty, commitment(events, salt, leaf_columns))
+        )
+        is_told = events.c.pgh_erased.is_not_distinct_from(erased.c.columns)
+        parts.append(case((is_told, _EMPTY), else_=_WRONG))
+    context: ColumnElement[Any] = _EMPTY
+    if leaf_columns.refers_to_contexts:
+        source, context = _context_digest(ledger, source, events, leaf_columns)
+    return select(
+        events.c[sealed.id].label("id"),
+        _sha256(_joined(*parts)).label("content"),
+        context.label("context"),
+    ).select_from(source)
+
+
+def commitment(events: Any, salt: Any, leaf_columns: LeafColumns) -> ColumnElement[Any]:
+    """Return the commitment to the values of an event that can be erased.
+
+    :param events: the event table.
+    :param salt: the table of salts, joined.
+    """
+    values = [events.c[name] for name in leaf_columns.erasable]
+    if leaf_columns.stores_context:
+        values += _picked(events.c[CONTEXT], leaf_columns.context_keys)
+    return _sha256(_joined(salt.c.salt, as_bytes(values)))
+
+
+def context_commitment(
+    contexts: Any, salt: Any, context_keys: Sequence[str]
+) -> ColumnElement[Any]:
+    """Return the commitment to the values of a context that can be erased."""
+    values = _picked(contexts.c.metadata, context_keys)
+    return _sha256(_joined(salt.c.salt, as_bytes(values)))
+
+
+def has_keys(metadata: Any, keys: Sequence[str]) -> ColumnElement[bool]:
+    """Return whether the metadata of a context has a value that can be erased."""
+    is_there = [func.jsonb_typeof(value) != "null" for value in _picked(metadata, keys)]
+    return func.coalesce(or_(*is_there), literal_column("false"))
+
+
+def key_text(events: Any, sealed: SealedTable) -> ColumnElement[Any]:
+    """Return the key of an event's row as text, as it is with salts."""
+    keys = (events.c[name] for name in sealed.key)
+    return sql_cast(func.jsonb_build_array(*keys), Text)
+
+
+def as_bytes(values: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:
+    """Return values as the bytes of one text, which no other values have."""
+    row = sql_cast(func.row(*values), Text)
+    return func.convert_to(row, literal_column("'UTF8'"), type_=LargeBinary)
+
+
+def _context_digest(
+    ledger: Ledger, source: Any, events: Any, leaf_columns: LeafColumns
+) -> tuple[Any, ColumnElement[Any]]:
+    """Return what events are joined to for the digest of their contexts, and that."""
+    table = ledger.history.shared.context_table
+    contexts = ledger.place(table).alias("context_row")
+    source = source.outerjoin(contexts, contexts.c.id == events.c[CONTEXT_ID])
+    keys = leaf_columns.context_keys
+    metadata = contexts.c.metadata
+    kept = _without(metadata, keys) if keys else metadata
+    others = ("id", "created_at", "updated_at", "parent_id")
+    parts = [as_bytes([*(contexts.c[name] for name in others), kept])]
+    if keys:
+        salt = ledger.place(ledger.tables.salt).alias("context_salt")
+        erased = ledger.place(ledger.tables.erased).alias("context_erased")
+        number = sql_cast(contexts.c.id, Text)
+        name = table.fullname
+        source = source.outerjoin(
+            salt, and_(salt.c.table_name == name, salt.c.key == number)
+        ).outerjoin(erased, and_(erased.c.table_name == name, erased.c.id == number))
+        parts.append(
+            _erased_or(
+                erased,
+                [_is_null(value) for value in _picked(metadata, keys)],
+                context_commitment(contexts, salt, keys),
+            )
+        )
+    digest = case((contexts.c.id.is_not(None), _sha256(_joined(*parts))), else_=_EMPTY)
+    return source, digest
+
+
+def _erased_or(
+    erased: Any, is_empty: Sequence[ColumnElement[bool]], made: ColumnElement[Any]
+) -> ColumnElement[Any]:
+    """Return the commitment of what was erased, or else the one that is made now.
+
+    A value that somebody puts back into what was erased makes it another one.
+    """
+    return case(
+        (erased.c.commitment.is_(None), func.coalesce(made, _EMPTY)),
+        (and_(*is_empty), erased.c.commitment),
+        else_=_EMPTY,
+    )
+
+
+def _kept(
+    columns: Any, leaf_columns: LeafColumns
+) -> list[tuple[str, ColumnElement[Any] | None]]:
+    """Return the names of the columns that are not erased, with what is kept of one.
+
+    :return: None for all of a column.
+    """
+    kept: list[tuple[str, ColumnElement[Any] | None]] = []
+    for name in leaf_columns.columns:
+        if name == CONTEXT and leaf_columns.context_keys:
+            kept.append((name, _without(columns[name], leaf_columns.context_keys)))
+        elif name not in leaf_columns.erasable:
+            kept.append((name, None))
+    return kept
+
+
+def _keys_are_null(events: Any, leaf_columns: LeafColumns) -> list[ColumnElement[bool]]:
+    if not leaf_columns.stores_context:
+        return []
+    return [
+        _is_null(value)
+        for value in _picked(events.c[CONTEXT], leaf_columns.context_keys)
+    ]
+
+
+def _is_null(value: ColumnElement[Any]) -> ColumnElement[bool]:
+    return func.coalesce(func.jsonb_typeof(value), "null") == "null"
+
+
+def _picked(metadata: Any, keys: Sequence[str]) -> list[ColumnElement[Any]]:
+    arrow = sql_cast(metadata, JSONB).op("->", return_type=JSONB())
+    return [arrow(literal(key, Text)) for key in keys]
+
+
+def _without(metadata: Any, keys: Sequence[str]) -> ColumnElement[Any]:
+    minus = sql_cast(metadata, JSONB).op("-", return_type=JSONB())
+    return minus(sql_cast(literal(list(keys), ARRAY(Text)), ARRAY(Text)))
+
+
+def _sha256(value: ColumnElement[Any]) -> ColumnElement[Any]:
+    return func.sha256(value, type_=LargeBinary)
+
+
+def _in_order(value: ColumnElement[Any], number: Any) -> ColumnElement[Any]:
+    return func.string_agg(value, aggregate_order_by(_EMPTY, number), type_=LargeBinary)
+
+
+def _joined(*parts: ColumnElement[Any]) -> ColumnElement[Any]:
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = whole.op("||", return_type=LargeBinary())(part)
+    return whole
