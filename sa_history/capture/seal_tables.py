@@ -1,7 +1,7 @@
 """The tables of seals and erasures, which a MetaData has if a model asks for them.
 
-No trigger writes them, and no write of a tracked table waits for them: seals are made of
-events that are committed, by ``history.seal``.
+No trigger writes them, and no write of a tracked table waits for them: seals are made
+of events that are committed, by ``history.seal``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Digests of events in SQL: of one event, and of the events of a range of numbers.
 
-The digest of an event is made of its number, of its values as text, and of its context::
+The digest of an event is made of its number, of its values as text, and its context::
 
     leaf = sha256(number || content || context)
     content = sha256(values that are kept || commitment to those that can be erased)
@@ -198,7 +198,7 @@ def commitment(events: Any, salt: Any, leaf_columns: LeafColumns) -> ColumnEleme
     values = [events.c[name] for name in leaf_columns.erasable]
     if leaf_columns.stores_context:
         values += _picked(events.c[CONTEXT], leaf_columns.context_keys)
-    return _sha256(_joined(salt.c.salt, as_bytes(values)))
+    return _sha256(_joined(_salt_of(salt), as_bytes(values)))
 
 
 def context_commitment(
@@ -206,7 +206,12 @@ def context_commitment(
 ) -> ColumnElement[Any]:
     """Return the commitment to the values of a context that can be erased."""
     values = _picked(contexts.c.metadata, context_keys)
-    return _sha256(_joined(salt.c.salt, as_bytes(values)))
+    return _sha256(_joined(_salt_of(salt), as_bytes(values)))
+
+
+def _salt_of(salt: Any) -> ColumnElement[Any]:
+    """Return a salt; an empty one for a context that has nothing to erase."""
+    return func.coalesce(salt.c.salt, _EMPTY)
 
 
 def has_keys(metadata: Any, keys: Sequence[str]) -> ColumnElement[bool]:
@@ -266,7 +271,7 @@ def _erased_or(
     A value that somebody puts back into what was erased makes it another one.
     """
     return case(
-        (erased.c.commitment.is_(None), func.coalesce(made, _EMPTY)),
+        (erased.c.commitment.is_(None), made),
         (and_(*is_empty), erased.c.commitment),
         else_=_EMPTY,
     )

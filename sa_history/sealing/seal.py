@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import (
-    ARRAY,
-    BigInteger,
     Connection,
     Engine,
     LargeBinary,
     MetaData,
     String,
     Table,
-    and_,
-    bindparam,
     func,
     literal,
-    or_,
     select,
     text,
-    union,
 )
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import insert
@@ -153,7 +147,9 @@ def head_of(ledger: Ledger) -> ChainHead:
 
 
 def _require_new_snapshots(connection: Connection) -> None:
-    level = connection.scalar(select(func.current_setting("transaction_isolation")))
+    level = str(
+        connection.scalar(select(func.current_setting("transaction_isolation")))
+    )
     if level != "read committed":
         raise SealError(
             f"the connection's transaction is {level.upper()}, and so does not see "
@@ -257,12 +253,7 @@ def _seal_batch(
             if not areas:
                 return 0
             _add_salts(ledger, sealed, leaf_columns, areas[0][0], areas[-1][1])
-            ranges = [
-                found
-                for found in range_digests(
-                    ledger, sealed, leaf_columns, areas, with_marks=True
-                )
-            ]
+            ranges = range_digests(ledger, sealed, leaf_columns, areas, with_marks=True)
             return _add(ledger, sealed, leaf_columns, areas, ranges)
 
 

@@ -260,7 +260,8 @@ class _Verifier:
         roots[0] = ""
         if roots.get(expected.number) != expected.root:
             what = (
-                f"the digest knows {expected.number} seals, there are {len(self._seals)}"
+                f"the digest knows {expected.number} seals, of which there are "
+                f"{len(self._seals)}"
                 if expected.number not in roots
                 else f"the root of seal {expected.number} is not that of the digest"
             )

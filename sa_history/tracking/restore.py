@@ -25,6 +25,7 @@ from sa_history.sql.expressions import overriding_system_value
 from sa_history.tracking.added_columns import AddedColumns
 from sa_history.tracking.completeness import stored_attributes
 from sa_history.tracking.databases import ModelSession
+from sa_history.tracking.erased import erased_from
 from sa_history.tracking.identity import identity_by_key
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.stored_values import (
@@ -101,7 +102,7 @@ def restore_row(
     if columns is not None and unknown:
         raise EventsError(
             f"{event!r} does not store {', '.join(unknown)}, which the table did not "
-            "have at that time; leave it out of columns=[...]"
+            "have at that time, or which was erased; leave it out of columns=[...]"
         )
     write_row(rows, tracking, by_key, values)
     return by_key
@@ -182,7 +183,7 @@ def _values_of(
 ) -> dict[Column[Any], Any]:
     """Return what an event stores in columns, as ``StoredRow.to_write`` has it.
 
-    Columns that were added after the event are left out.
+    Columns that were added after the event are left out, and so is what was erased.
 
     :param attributes: the columns of the tracked table, by attribute name.
     """
@@ -205,6 +206,7 @@ def _values_of(
         stored.images,
     )
     unknown = AddedColumns(rows, event.pgh_tracking).unknown(event.pgh_id, row)
+    unknown |= {attributes[name].name for name in erased_from(event) & {*attributes}}
     return {
         column: row.to_write(column.name)
         for column in attributes.values()

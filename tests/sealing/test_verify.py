@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import DeclarativeBase
 
 from sa_history.sealing.seal import seal
-from sa_history.sealing.verify import SealProblem, verify
+from sa_history.sealing.verify import verify
 
 Base = type[DeclarativeBase]
 
