@@ -28,6 +28,15 @@ from sa_history.sql.naming import generated_name
 
 _INFO_KEY = "sa_history_seals"
 
+_COMMENTS = {
+    "seal": "Seals of events, each chained to the one before it",
+    "seal_range": "The ranges of ids that seals are made of",
+    "salt": "The salts of objects that are not erased",
+    "erasure": "What was erased from history, by whom and why",
+    "erased": "The events and contexts with erased values",
+}
+"""The comments of the tables, by which reflected ones are known."""
+
 
 @dataclass(frozen=True, eq=False)
 class SealTables:
@@ -49,6 +58,11 @@ class SealTables:
     def all(self) -> tuple[Table, ...]:
         """Return the tables, each after those that it refers to."""
         return self.seal, self.seal_range, self.salt, self.erasure, self.erased
+
+
+def is_seal_table(table: Table) -> bool:
+    """Return whether a table, maybe a reflected one, is one of seals or erasures."""
+    return table.comment in _COMMENTS.values()
 
 
 def seal_tables_of(metadata: MetaData) -> SealTables | None:
@@ -74,7 +88,7 @@ def _create_seal_tables(metadata: MetaData) -> SealTables:
     timestamp = DateTime(timezone=True)
     names = {
         content: generated_name(metadata, "history_seal_table", content=content)
-        for content in ("seal", "seal_range", "salt", "erasure", "erased")
+        for content in _COMMENTS
     }
     for name in names.values():
         key = f"{metadata.schema}.{name}" if metadata.schema else name
@@ -97,7 +111,7 @@ def _create_seal_tables(metadata: MetaData) -> SealTables:
         Column("digest", LargeBinary, nullable=False),
         Column("root", LargeBinary, nullable=False),
         Column("sealed_at", timestamp, nullable=False),
-        comment="Seals of events, each chained to the one before it",
+        comment=_COMMENTS["seal"],
     )
     seal_range = Table(
         names["seal_range"],
@@ -108,7 +122,7 @@ def _create_seal_tables(metadata: MetaData) -> SealTables:
         Column("events", Integer, nullable=False),
         Column("digest", LargeBinary, nullable=False),
         Column("marks", LargeBinary, nullable=False),
-        comment="The ranges of ids that seals are made of",
+        comment=_COMMENTS["seal_range"],
     )
     salt = Table(
         names["salt"],
@@ -116,7 +130,7 @@ def _create_seal_tables(metadata: MetaData) -> SealTables:
         Column("table_name", Text, primary_key=True),
         Column("key", Text, primary_key=True),
         Column("salt", LargeBinary, nullable=False),
-        comment="The salts of objects that are not erased",
+        comment=_COMMENTS["salt"],
     )
     erasure = Table(
         names["erasure"],
@@ -133,7 +147,7 @@ def _create_seal_tables(metadata: MetaData) -> SealTables:
         Column("role", Text, nullable=False, server_default=func.current_user()),
         Column("erased_by", Text),
         Column("erased_at", timestamp, nullable=False, server_default=func.now()),
-        comment="What was erased from history, by whom and why",
+        comment=_COMMENTS["erasure"],
     )
     erased = Table(
         names["erased"],
@@ -144,7 +158,7 @@ def _create_seal_tables(metadata: MetaData) -> SealTables:
         Column("columns", ARRAY(Text), nullable=False),
         # None of an event that no seal had when it was erased.
         Column("commitment", LargeBinary),
-        comment="The events and contexts with erased values",
+        comment=_COMMENTS["erased"],
     )
     return SealTables(seal, seal_range, salt, erasure, erased)
 

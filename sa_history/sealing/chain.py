@@ -196,6 +196,10 @@ def read_ranges(ledger: Ledger, seal: Seal) -> list[RangeDigest]:
     ]
 
 
+_ROWS = 100
+"""The rows of one INSERT; drivers take some ten thousand values at most."""
+
+
 def write_seal(ledger: Ledger, seal: Seal, ranges: Sequence[RangeDigest]) -> None:
     """Add a seal and its ranges."""
     ledger.connection.execute(
@@ -214,20 +218,20 @@ def write_seal(ledger: Ledger, seal: Seal, ranges: Sequence[RangeDigest]) -> Non
             "sealed_at": seal.sealed_at,
         },
     )
-    ledger.connection.execute(
-        insert(ledger.place(ledger.tables.seal_range)),
-        [
-            {
-                "seal_id": seal.number,
-                "first_id": one.first_id,
-                "last_id": one.last_id,
-                "events": one.events,
-                "digest": one.digest,
-                "marks": one.marks,
-            }
-            for one in ranges
-        ],
-    )
+    rows = [
+        {
+            "seal_id": seal.number,
+            "first_id": one.first_id,
+            "last_id": one.last_id,
+            "events": one.events,
+            "digest": one.digest,
+            "marks": one.marks,
+        }
+        for one in ranges
+    ]
+    into = insert(ledger.place(ledger.tables.seal_range))
+    for start in range(0, len(rows), _ROWS):
+        ledger.connection.execute(into.values(rows[start : start + _ROWS]))
 
 
 def areas_of(seal: Seal, ranges: Sequence[RangeDigest]) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""Erasure: the personal data of an object becomes NULL in all that history has of it."""
+"""Erasure: the personal data of an object becomes NULL in all its history."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ from sa_history.sealing.leaves import (
     has_keys,
     key_text,
 )
+from sa_history.sealing.removal import add_to_log
 from sa_history.sealing.sources import (
     CONTEXT,
     CONTEXT_ID,
@@ -544,21 +545,16 @@ def _record(
     contexts: int,
 ) -> int:
     """Write an erasure into the log, and return its number."""
-    log = ledger.place(ledger.tables.erasure)
     metadata = func.nullif(func.current_setting(CONTEXT_METADATA, True), "")
-    values = {
-        "id": select(func.coalesce(func.max(log.c.id), 0) + 1).scalar_subquery(),
-        "table_name": trackings[0].table.fullname,
-        "keys": [str(key) for key in keys],
-        "reason": reason,
-        "events": events,
-        "contexts": contexts,
-        "erased_by": sql_cast(metadata, JSONB)["user"].astext,
-    }
-    number: int = ledger.connection.scalar(
-        insert(log).values(values).returning(log.c.id)
+    return add_to_log(
+        ledger,
+        table_name=trackings[0].table.fullname,
+        keys=[str(key) for key in keys],
+        reason=reason,
+        events=events,
+        contexts=contexts,
+        erased_by=sql_cast(metadata, JSONB)["user"].astext,
     )
-    return number
 
 
 def _is_one_of(columns: Sequence[Any], keys: Sequence[tuple[Any, ...]]) -> Any:

@@ -2,12 +2,13 @@
 
 The digest of an event is made of its number, of its values as text, and its context::
 
-    leaf = sha256(number || content || context)
+    leaf = number || content || sha256(context)
     content = sha256(values that are kept || commitment to those that can be erased)
     commitment = sha256(salt of the object || these values)
 
 An erasure replaces these values by NULL and keeps the commitment in their place, which
-without the salt tells nothing of them. Leaves stay as they were.
+without the salt tells nothing of them. Leaves stay as they were. A range's digest is
+that of its leaves in their order.
 """
 
 from __future__ import annotations
@@ -21,18 +22,16 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     LargeBinary,
-    Select,
+    Subquery,
     Text,
     and_,
     bindparam,
     case,
-    column,
     func,
     literal,
     literal_column,
     or_,
     select,
-    true,
 )
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
@@ -50,6 +49,9 @@ MARK = ID_BYTES + CONTENT_BYTES + CONTEXT_BYTES
 """The bytes that a seal keeps of each event, to tell which events are others."""
 
 _EMPTY: ColumnElement[Any] = literal_column("''::bytea", LargeBinary)
+_NO_CONTEXT: ColumnElement[Any] = literal_column(
+    rf"'\x{'00' * 32}'::bytea", LargeBinary
+)
 _WRONG: ColumnElement[Any] = literal_column(r"'\x00'::bytea", LargeBinary)
 
 
@@ -81,112 +83,98 @@ def range_digests(
 ) -> list[RangeDigest]:
     """Return the digests of the events in areas of numbers, one for each area.
 
-    :param areas: the first and the last number of each area.
+    :param areas: the first and the last number of each area, in their order; each
+        begins where the one before it has ended.
     :param with_marks: False to leave out the marks, which takes less time.
     """
-    numbers = ARRAY(BigInteger)
-    area = (
-        func.unnest(
-            sql_cast(bindparam("starts", [a for a, _ in areas], numbers), numbers),
-            sql_cast(bindparam("stops", [b for _, b in areas], numbers), numbers),
-        )
-        .table_valued(
-            column("start", BigInteger),
-            column("stop", BigInteger),
-            with_ordinality="position",
-        )
-        .render_derived(name="area")
-    )
-    rows = _leaves(ledger, sealed, leaf_columns)
-    number = rows.selected_columns["id"]
-    # OFFSET keeps PostgreSQL from making the same digest for each use of it.
-    each = (
-        rows.where(number.between(area.c.start, area.c.stop))
-        .offset(literal_column("0"))
-        .correlate(area)
-        .lateral("each_event")
-    )
+    each = _leaves(ledger, sealed, leaf_columns, areas[0][0], areas[-1][1])
     position = func.int8send(each.c.id, type_=LargeBinary)
-    leaf = _sha256(_joined(position, each.c.content, each.c.context))
+    leaf = _joined(position, each.c.content, each.c.context)
     mark = _joined(
         func.substr(position, 9 - ID_BYTES, ID_BYTES),
         func.substr(each.c.content, 1, CONTENT_BYTES),
-        func.substr(
-            _joined(each.c.context, literal_column(r"'\x0000'::bytea")),
-            1,
-            CONTEXT_BYTES,
-        ),
+        func.substr(each.c.context, 1, CONTEXT_BYTES),
     )
-    found = (
-        select(
-            func.min(each.c.id).label("first_id"),
-            func.max(each.c.id).label("last_id"),
-            func.count().label("events"),
-            _sha256(_in_order(leaf, each.c.id)).label("digest"),
-            (_in_order(mark, each.c.id) if with_marks else _EMPTY).label("marks"),
-        )
-        .select_from(each)
-        .correlate(area)
-        .lateral("found")
-    )
-    statement = (
-        select(found).select_from(area.join(found, true())).order_by(area.c.position)
-    )
-    return [
-        RangeDigest(
-            row.first_id,
-            row.last_id,
-            row.events,
-            None if row.digest is None else bytes(row.digest),
-            bytes(row.marks or b""),
+    starts = bindparam("starts", [start for start, _ in areas], ARRAY(BigInteger))
+    area = func.width_bucket(each.c.id, sql_cast(starts, ARRAY(BigInteger)))
+    statement = select(
+        area.label("area"),
+        func.min(each.c.id).label("first_id"),
+        func.max(each.c.id).label("last_id"),
+        func.count().label("events"),
+        _sha256(_in_order(leaf, each.c.id)).label("digest"),
+        (_in_order(mark, each.c.id) if with_marks else _EMPTY).label("marks"),
+    ).group_by(literal_column("area"))
+    found = {
+        row.area: RangeDigest(
+            row.first_id, row.last_id, row.events, bytes(row.digest), bytes(row.marks)
         )
         for row in ledger.connection.execute(statement)
-    ]
+    }
+    nothing = RangeDigest(None, None, 0, None, b"")
+    return [found.get(number, nothing) for number in range(1, len(areas) + 1)]
 
 
 def _leaves(
-    ledger: Ledger, sealed: SealedTable, leaf_columns: LeafColumns
-) -> Select[Any]:
+    ledger: Ledger,
+    sealed: SealedTable,
+    leaf_columns: LeafColumns,
+    first_id: int,
+    last_id: int,
+) -> Subquery:
     """Return a SELECT of events with what leaves are made of: id, content, context."""
     erased_names = ["pgh_erased"] if leaf_columns.can_be_erased else []
     names = [sealed.id, *leaf_columns.columns, *sealed.key, *erased_names]
     events = ledger.place(sealed.table, names)
+    are_meant = events.c[sealed.id].between(first_id, last_id)
     source: Any = events
-    kept = _kept(events.c, leaf_columns)
-    parts = [as_bytes([events.c[name] if e is None else e for name, e in kept])]
+    parts = [as_bytes(_kept(events.c, leaf_columns))]
     if leaf_columns.can_be_erased:
-        salt = ledger.place(ledger.tables.salt).alias("salt")
-        erased = ledger.place(ledger.tables.erased).alias("erased")
+        salt, erased = _salts(ledger, sealed.name), _erased(ledger, sealed.name)
+        number = sql_cast(events.c[sealed.id], Text)
         source = source.outerjoin(
-            salt,
-            and_(
-                salt.c.table_name == sealed.name,
-                salt.c.key == key_text(events, sealed),
-            ),
-        ).outerjoin(
-            erased,
-            and_(
-                erased.c.table_name == sealed.name,
-                erased.c.id == sql_cast(events.c[sealed.id], Text),
-            ),
-        )
+            salt, salt.c.key == key_text(events, sealed)
+        ).outerjoin(erased, erased.c.id == number)
         is_empty = [
             *(events.c[name].is_(None) for name in leaf_columns.erasable),
             *_keys_are_null(events, leaf_columns),
         ]
-        parts.append(
-            _erased_or(erased, is_empty, commitment(events, salt, leaf_columns))
-        )
+        made = commitment(events, salt, leaf_columns)
+        parts.append(_erased_or(erased, is_empty, made))
         is_told = events.c.pgh_erased.is_not_distinct_from(erased.c.columns)
         parts.append(case((is_told, _EMPTY), else_=_WRONG))
-    context: ColumnElement[Any] = _EMPTY
+    context: ColumnElement[Any] = _NO_CONTEXT
     if leaf_columns.refers_to_contexts:
-        source, context = _context_digest(ledger, source, events, leaf_columns)
-    return select(
-        events.c[sealed.id].label("id"),
-        _sha256(_joined(*parts)).label("content"),
-        context.label("context"),
-    ).select_from(source)
+        used = select(events.c[CONTEXT_ID]).where(are_meant)
+        digests = _context_digests(ledger, used, leaf_columns.context_keys)
+        source = source.outerjoin(digests, digests.c.id == events.c[CONTEXT_ID])
+        context = func.coalesce(digests.c.digest, _NO_CONTEXT)
+    return (
+        select(
+            events.c[sealed.id].label("id"),
+            _sha256(_joined(*parts)).label("content"),
+            context.label("context"),
+        )
+        .select_from(source)
+        .where(are_meant)
+        # It keeps PostgreSQL from making the same digest for each use of it.
+        .offset(literal_column("0"))
+        .subquery("each_event")
+    )
+
+
+def _salts(ledger: Ledger, name: str) -> Subquery:
+    salt = ledger.place(ledger.tables.salt)
+    return select(salt.c.key, salt.c.salt).where(salt.c.table_name == name).subquery()
+
+
+def _erased(ledger: Ledger, name: str) -> Subquery:
+    erased = ledger.place(ledger.tables.erased)
+    return (
+        select(erased.c.id, erased.c.columns, erased.c.commitment)
+        .where(erased.c.table_name == name)
+        .subquery()
+    )
 
 
 def commitment(events: Any, salt: Any, leaf_columns: LeafColumns) -> ColumnElement[Any]:
@@ -222,8 +210,8 @@ def has_keys(metadata: Any, keys: Sequence[str]) -> ColumnElement[bool]:
 
 def key_text(events: Any, sealed: SealedTable) -> ColumnElement[Any]:
     """Return the key of an event's row as text, as it is with salts."""
-    keys = (events.c[name] for name in sealed.key)
-    return sql_cast(func.jsonb_build_array(*keys), Text)
+    keys = [events.c[name] for name in sealed.key]
+    return sql_cast(keys[0] if len(keys) == 1 else func.row(*keys), Text)
 
 
 def as_bytes(values: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:
@@ -232,35 +220,35 @@ def as_bytes(values: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:
     return func.convert_to(row, literal_column("'UTF8'"), type_=LargeBinary)
 
 
-def _context_digest(
-    ledger: Ledger, source: Any, events: Any, leaf_columns: LeafColumns
-) -> tuple[Any, ColumnElement[Any]]:
-    """Return what events are joined to for the digest of their contexts, and that."""
+def _context_digests(ledger: Ledger, used: Any, keys: Sequence[str]) -> Any:
+    """Return the digests of contexts by their ids, each made once.
+
+    :param used: a SELECT of the ids of the contexts.
+    :param keys: the keys whose values can be erased.
+    """
     table = ledger.history.shared.context_table
-    contexts = ledger.place(table).alias("context_row")
-    source = source.outerjoin(contexts, contexts.c.id == events.c[CONTEXT_ID])
-    keys = leaf_columns.context_keys
+    contexts = ledger.place(table)
+    source: Any = contexts
     metadata = contexts.c.metadata
     kept = _without(metadata, keys) if keys else metadata
     others = ("id", "created_at", "updated_at", "parent_id")
     parts = [as_bytes([*(contexts.c[name] for name in others), kept])]
     if keys:
-        salt = ledger.place(ledger.tables.salt).alias("context_salt")
-        erased = ledger.place(ledger.tables.erased).alias("context_erased")
+        salt, erased = _salts(ledger, table.fullname), _erased(ledger, table.fullname)
         number = sql_cast(contexts.c.id, Text)
-        name = table.fullname
-        source = source.outerjoin(
-            salt, and_(salt.c.table_name == name, salt.c.key == number)
-        ).outerjoin(erased, and_(erased.c.table_name == name, erased.c.id == number))
-        parts.append(
-            _erased_or(
-                erased,
-                [_is_null(value) for value in _picked(metadata, keys)],
-                context_commitment(contexts, salt, keys),
-            )
+        source = source.outerjoin(salt, salt.c.key == number).outerjoin(
+            erased, erased.c.id == number
         )
-    digest = case((contexts.c.id.is_not(None), _sha256(_joined(*parts))), else_=_EMPTY)
-    return source, digest
+        is_empty = [_is_null(value) for value in _picked(metadata, keys)]
+        made = context_commitment(contexts, salt, keys)
+        parts.append(_erased_or(erased, is_empty, made))
+    return (
+        select(contexts.c.id, _sha256(_joined(*parts)).label("digest"))
+        .select_from(source)
+        .where(contexts.c.id.in_(used))
+        .cte("context_digest")
+        .prefix_with("MATERIALIZED")
+    )
 
 
 def _erased_or(
@@ -277,20 +265,14 @@ def _erased_or(
     )
 
 
-def _kept(
-    columns: Any, leaf_columns: LeafColumns
-) -> list[tuple[str, ColumnElement[Any] | None]]:
-    """Return the names of the columns that are not erased, with what is kept of one.
-
-    :return: None for all of a column.
-    """
-    kept: list[tuple[str, ColumnElement[Any] | None]] = []
-    for name in leaf_columns.columns:
-        if name == CONTEXT and leaf_columns.context_keys:
-            kept.append((name, _without(columns[name], leaf_columns.context_keys)))
-        elif name not in leaf_columns.erasable:
-            kept.append((name, None))
-    return kept
+def _kept(columns: Any, leaf_columns: LeafColumns) -> list[ColumnElement[Any]]:
+    """Return what is never erased of an event."""
+    keys = leaf_columns.context_keys
+    return [
+        _without(columns[name], keys) if name == CONTEXT and keys else columns[name]
+        for name in leaf_columns.columns
+        if name not in leaf_columns.erasable
+    ]
 
 
 def _keys_are_null(events: Any, leaf_columns: LeafColumns) -> list[ColumnElement[bool]]:

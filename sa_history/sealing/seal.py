@@ -248,10 +248,10 @@ def _seal_batch(
         last = last_seal(ledger, sealed.name)
         first_id = 1 if last is None else last.last_id + 1
         leaf_columns = ledger.leaf_columns(sealed)
-        with canonical_settings(connection):
-            areas = _areas(ledger, sealed, first_id, limit, batch)
-            if not areas:
-                return 0
+        areas = _areas(ledger, sealed, first_id, limit, batch)
+        if not areas:
+            return 0
+        with canonical_settings(connection, len(areas) * RANGE):
             _add_salts(ledger, sealed, leaf_columns, areas[0][0], areas[-1][1])
             ranges = range_digests(ledger, sealed, leaf_columns, areas, with_marks=True)
             return _add(ledger, sealed, leaf_columns, areas, ranges)
@@ -318,8 +318,11 @@ def _add_salts(
         )
 
     if leaf_columns.can_be_erased:
-        keys = select(key_text(events, sealed).label("key")).where(is_sealed_now)
-        add(sealed.name, keys.distinct().subquery())
+        # Distinct before they are text, which costs more.
+        of_events = select(*(events.c[name] for name in sealed.key))
+        objects = of_events.where(is_sealed_now).distinct().subquery()
+        keys = select(key_text(objects, sealed).label("key"))
+        add(sealed.name, keys.subquery())
     if leaf_columns.refers_to_contexts and leaf_columns.context_keys:
         table = ledger.history.shared.context_table
         contexts = ledger.place(table)

@@ -29,7 +29,10 @@ CONTEXT = "pgh_context"
 CONTEXT_ID = "pgh_context_id"
 """The column of the context's id."""
 
-_CANONICAL = {**OUTPUT_SETTINGS, "search_path": "pg_catalog"}
+_CANONICAL = {**OUTPUT_SETTINGS, "search_path": "pg_catalog", "jit": "off"}
+
+_MANY = 5_000
+"""From so many events on, they are joined at once and not one by one."""
 
 
 @dataclass(frozen=True)
@@ -231,12 +234,15 @@ def ledger_of(
 
 
 @contextmanager
-def canonical_settings(connection: Connection) -> Iterator[None]:
+def canonical_settings(connection: Connection, events: int = 0) -> Iterator[None]:
     """Have values written as text in one way, whatever the session's settings are.
 
+    :param events: how many events are read. Salts that were just added have no
+        statistics, by which PostgreSQL would know that there are many.
     :raises SealError: the connection is in AUTOCOMMIT, where settings do not last.
     """
-    before = _set(connection, _CANONICAL)
+    plans = {"enable_nestloop": "off"} if events > _MANY else {}
+    before = _set(connection, {**_CANONICAL, **plans})
     if before is None:
         raise SealError(
             "the connection is in AUTOCOMMIT, where the settings that digests need do "

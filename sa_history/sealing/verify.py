@@ -319,7 +319,7 @@ class _Verifier:
         *,
         with_marks: bool,
     ) -> list[RangeDigest]:
-        with canonical_settings(self._ledger.connection):
+        with canonical_settings(self._ledger.connection, seal.events):
             return range_digests(
                 self._ledger, sealed, seal.leaf_columns, areas, with_marks=with_marks
             )
