@@ -165,7 +165,7 @@ def test_settings_of_the_session_change_nothing_and_stay_as_they_are(
     seal(pg_engine, base)
     settings = {
         "TimeZone": "Asia/Tokyo",
-        "DateStyle": "German, DMY",
+        "DateStyle": "ISO, DMY",
         "extra_float_digits": "0",
         "bytea_output": "escape",
         "search_path": "public, pg_catalog",
