@@ -62,7 +62,7 @@ class SealDigest:
             name: {"seal": head.number, "root": head.root}
             for name, head in sorted(self.chains.items())
         }
-        return json.dumps({"sa_history": FORMAT, "chains": chains}, indent=2) + "\n"
+        return json.dumps({"sa_history": FORMAT, "chains": chains}, indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> SealDigest:
@@ -274,5 +274,5 @@ def marks_of(one: RangeDigest) -> dict[int, Mark]:
 def write_digest(path: Path, digest: SealDigest) -> None:
     """Write a digest to a file, whole or not at all."""
     new = path.with_name(path.name + ".new")
-    new.write_text(digest.to_json())
+    new.write_text(digest.to_json() + "\n")
     new.replace(path)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, MetaData, Table, TableClause, column, func, select
@@ -102,6 +102,9 @@ class Ledger:
     history: History
     tables: SealTables
     default_schema: str
+    _columns: dict[str, Mapping[Qualified, set[str]]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @property
     def name(self) -> str:
@@ -147,8 +150,9 @@ class Ledger:
         These may be more than the models have: events keep columns that were dropped.
         """
         schema = self.schema_of(table)
-        found = read_columns(self.connection, [schema])
-        return found.get(Qualified(schema, table.name), set())
+        if schema not in self._columns:
+            self._columns[schema] = read_columns(self.connection, [schema])
+        return self._columns[schema].get(Qualified(schema, table.name), set())
 
     def leaf_columns(self, sealed: SealedTable) -> LeafColumns:
         """Return the columns that the digests of new seals are made of."""

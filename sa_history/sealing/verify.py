@@ -221,7 +221,6 @@ class _Verifier:
         self._ledger = ledger
         self._seals = seals
         self._tables = {one.name: one for one in ledger.sealed_tables()}
-        self._columns: dict[str, set[str]] = {}
         self._removed = self._removals()
 
     def discrepancies(self, expected: ChainHead | None) -> Iterator[Discrepancy]:
@@ -328,10 +327,7 @@ class _Verifier:
         """Return what the database has not any more of what a seal names."""
         if sealed is None:
             return ""
-        if seal.table_name not in self._columns:
-            found = self._ledger.columns_in_database(sealed.table)
-            self._columns[seal.table_name] = found
-        there = self._columns[seal.table_name]
+        there = self._ledger.columns_in_database(sealed.table)
         if not there:
             return "the table is gone"
         gone = [name for name in seal.leaf_columns.columns if name not in there]
