@@ -119,3 +119,17 @@ def test_reading_over_many_models_is_measured(pg_url: URL, tmp_path: Path) -> No
     assert ("newest", "by hand") in answers
     assert ("feed", "last, by hand") in answers
     assert ("timeline", "?user=7") in answers
+
+
+def test_what_seals_cost_is_measured() -> None:
+    command = [sys.executable, "-m", "benchmarks.seals", "--events", "2000"]
+    process = subprocess.run(
+        [*command, "--objects", "10", "--rounds", "1"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert process.returncode == 0, process.stderr
+    assert "of reading as text" in process.stdout
+    assert "erase of 10 objects" in process.stdout

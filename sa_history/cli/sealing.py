@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, select
 from sqlalchemy.orm import Session
 
 from sa_history.capture.seal_tables import seal_tables_of
@@ -97,11 +97,10 @@ def erase(
     :param id: the keys of the objects.
     :param reason: why, for the log.
     """
+    model: Any = database.model
     with Session(database.engine) as session:
-        keys = list(_keys(session, database.model, id))
-        done = erase_objects(
-            session, database.model, *keys, reason=reason, dry_run=dry_run
-        )
+        keys = list(_keys(session, model, id))
+        done = erase_objects(session, model, *keys, reason=reason, dry_run=dry_run)
         session.commit()
     if json:
         print_json(erasure=done.number, events=done.events, contexts=done.contexts)
@@ -123,14 +122,15 @@ def subject(
     :param user: what contexts have as ``user`` of this person, None to leave it out.
     :param json: changes nothing; it is JSON anyway.
     """
+    model: Any = database.model
     with Session(database.engine) as session:
-        keys = list(_keys(session, database.model, id))
+        keys = list(_keys(session, model, id))
         if len(keys) != 1:
             raise CommandError(
                 f"subject is about one object, got {len(keys)} of them; give one --id"
             )
         made_by: Any = int(user) if user is not None and user.isdecimal() else user
-        print_json(**all_of_subject(session, database.model, keys[0], user=made_by))
+        print_json(**all_of_subject(session, model, keys[0], user=made_by))
     return 0
 
 
@@ -141,5 +141,5 @@ def _keys(
     has_several = len(trackings_of(model)[0].tracked_columns.key) > 1
     for one in ids:
         texts = one.split(",") if has_several else [one]
-        row = session.execute(key_from_texts(session, model, texts)).one()
-        yield tuple(row)
+        key = select(key_from_texts(session, model, texts).subquery())
+        yield tuple(session.execute(key).one())

@@ -31,6 +31,7 @@ from sqlalchemy.orm import Session
 
 from sa_history.capture.event_table import OLD_KEY, key_columns
 from sa_history.capture.seal_tables import ERASED_COLUMN
+from sa_history.ddl.elements import Statement
 from sa_history.definition.mapped_tables import Model
 from sa_history.exc import ErasureError, EventsError
 from sa_history.sealing.chain import Seal, read_seals
@@ -51,6 +52,7 @@ from sa_history.sealing.sources import (
     erasable_columns,
     ledger_of,
 )
+from sa_history.sql.compose import Ident, Joined, Raw
 from sa_history.sql.naming import CONTEXT_METADATA
 from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.events import key_values, trackings_of
@@ -435,14 +437,22 @@ class _ErasableEvents:
         if trigger is None:
             yield
             return
-        connection = self.ledger.connection
-        quote = connection.dialect.identifier_preparer.quote_identifier
-        table = self.tracking.event_table
-        name = f"{quote(self.ledger.schema_of(table))}.{quote(table.name)}"
-        alter = f"ALTER TABLE {name} %s TRIGGER {quote(trigger.name)}"
-        connection.exec_driver_sql(alter % "DISABLE")
+
+        def switch(state: str) -> None:
+            alter = Joined(
+                (
+                    Raw("ALTER TABLE "),
+                    trigger.table,
+                    Raw(f" {state} TRIGGER "),
+                    Ident(trigger.name),
+                )
+            )
+            statement = Statement(alter, self.ledger.default_schema)
+            self.ledger.connection.execute(statement)
+
+        switch("DISABLE")
         yield
-        connection.exec_driver_sql(alter % "ENABLE")
+        switch("ENABLE")
 
 
 def _all_of(seals: Sequence[Seal]) -> Iterator[str]:

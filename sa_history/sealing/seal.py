@@ -43,6 +43,7 @@ from sa_history.sealing.sources import (
     ledger_of,
     metadata_of,
 )
+from sa_history.sql.compose import Qualified
 
 RANGE = 1_000
 """The number of events of a range."""
@@ -207,8 +208,7 @@ def _writers(ledger: Ledger, table: Table, own: bool = False) -> dict[str, bool]
     :return: by its number, whether it is prepared for a commit in two phases.
     """
     connection = ledger.connection
-    quote = connection.dialect.identifier_preparer.quote_identifier
-    name = f"{quote(ledger.schema_of(table))}.{quote(table.name)}"
+    name = Qualified(ledger.schema_of(table), table.name).render(str)
     rows = connection.execute(_WRITERS, {"relation": name}).all()
     pid = connection.scalar(select(func.pg_backend_pid()))
     if own and any(row.pid == pid for row in rows):

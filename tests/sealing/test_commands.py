@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -62,8 +63,7 @@ def people(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("DATABASE_URL", pg_url.render_as_string(hide_password=False))
     monkeypatch.delitem(sys.modules, "people", raising=False)
-    import people
-
+    people: Any = importlib.import_module("people")
     people.Base.metadata.create_all(pg_engine)
     with Session(pg_engine) as session:
         session.add_all([people.Person(id=n, name=f"Name{n}") for n in (1, 2)])

@@ -6,7 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Engine, MetaData, String, Table, inspect, text
+from sqlalchemy import (
+    Column,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    insert,
+    inspect,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
@@ -180,6 +190,28 @@ def test_inline_contexts_and_context_columns_are_erased_with_a_commitment(
     assert (found.problem, found.ids) == ("changed", (1,))
 
 
+def test_events_without_a_context_are_erased(
+    base: Base, create_all: Callable[[], None], pg_engine: Engine
+) -> None:
+    @track(sealed=True, context=None, erasable=["name"])
+    class Person(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "person"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str]
+
+    create_all()
+    with Session(pg_engine) as session:
+        session.add(Person(id=1, name="x"))
+        session.commit()
+        history.seal(pg_engine, base)
+        assert history.erase(session, Person, 1, dry_run=True).number is None
+        assert history.erase(session, Person, 2).number is None
+        assert history.erase(session, Person, 1).number == 1
+        session.commit()
+    assert history.verify(pg_engine, base).discrepancies == ()
+    assert repr(ERASED) == "ERASED"
+
+
 def test_an_event_that_was_sealed_before_it_could_be_erased_is_refused(
     base: Base, create_all: Callable[[], None], pg_engine: Engine
 ) -> None:
@@ -275,3 +307,42 @@ def test_what_was_erased_is_not_restored(
         steps = list(history.steps(session.scalars(obj.events.select())))
         changes = [diff["name"] for _, diff in steps if diff and "name" in diff]
         assert changes == [(ERASED, "new")]
+
+
+def test_odd_names_and_schemas_are_sealed_and_erased(
+    pg_engine: Engine, pg_url: Any
+) -> None:
+    metadata = MetaData(schema='au"dit')
+    table = Table(
+        'o\'dd "täble" 100% :x',
+        metadata,
+        Column('i"d %s', Integer, primary_key=True),
+        Column("gr:öße %(x)s", String),
+    )
+    track(
+        sealed=True,
+        append_only=True,
+        erasable=["gr:öße %(x)s"],
+        erasable_context=["i'p %s"],
+    )(table)
+    with pg_engine.begin() as connection:
+        connection.execute(text('CREATE SCHEMA "au""dit"'))
+    translated = pg_engine.execution_options(
+        schema_translate_map={'au"dit': "tenant %"}
+    )
+    with pg_engine.begin() as connection:
+        connection.execute(text('CREATE SCHEMA "tenant %"'))
+    for engine in (pg_engine, translated):
+        metadata.create_all(engine)
+        with Session(engine) as session:
+            with history.context(session, **{"i'p %s": "::1"}):
+                session.execute(
+                    insert(table).values({'i"d %s': 1, "gr:öße %(x)s": "value"})
+                )
+                session.commit()
+            history.seal(engine, metadata)
+            assert history.erase(session, table, 1).contexts == 1
+            session.commit()
+        history.seal(engine, metadata)
+        found = history.verify(engine, metadata)
+        assert (found.discrepancies, found.events) == ((), 2)

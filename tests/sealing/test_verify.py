@@ -237,3 +237,66 @@ def test_a_table_that_no_model_seals_any_more_is_told(
     Other.metadata.create_all(pg_engine)
     (found,) = verify(pg_engine, Other).discrepancies
     assert found.detail == "no model is sealed in this table any more"
+
+
+def test_what_a_retention_removes_is_told_as_one(
+    base: Base, person: Any, pg_engine: Engine
+) -> None:
+    with pg_engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO person"
+                " SELECT i, 'x', NULL, 0 FROM generate_series(1, 3500) AS i"
+            )
+        )
+    seal(pg_engine, base)
+    with pg_engine.begin() as connection:
+        connection.execute(text("DELETE FROM person_event WHERE pgh_id <= 2000"))
+        connection.execute(text("DELETE FROM person_event WHERE pgh_id = 3001"))
+        record_removal(connection, base, "person_event", 1, 2000)
+        record_removal(connection, base, "person_event", 3001, 3001)
+    seal(pg_engine, base)
+    found = verify(pg_engine, base)
+    assert found.discrepancies == ()
+    assert [str(d) for d in found.removed] == [
+        "removed person_event 1 to 2000",
+        "removed person_event 3001 to 3500: 3001",
+    ]
+
+
+def test_an_event_that_cannot_be_told_is_in_a_range_that_is(
+    base: Base,
+    some_events: list[int],
+    pg_engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A seal keeps a few bytes of each event, which may be those of another one."""
+    seal(pg_engine, base)
+    with pg_engine.begin() as connection:
+        connection.execute(text("UPDATE person_event SET points = 9 WHERE pgh_id = 5"))
+    monkeypatch.setattr("sa_history.sealing.verify.marks_of", lambda _: {})
+    (found,) = verify(pg_engine, base).discrepancies
+    assert str(found) == "changed person_event 1 to 12"
+
+
+def test_many_ids_are_not_all_shown(
+    base: Base, some_events: list[int], pg_engine: Engine
+) -> None:
+    seal(pg_engine, base)
+    with pg_engine.begin() as connection:
+        connection.execute(text("DELETE FROM person_event"))
+    (found,) = verify(pg_engine, base).discrepancies
+    assert str(found).endswith("1 to 12: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 2 more")
+
+
+def test_a_model_that_was_removed_from_the_metadata_is_not_sealed(
+    base: Base, some_events: list[int], pg_engine: Engine
+) -> None:
+    @track(sealed=True)
+    class Other(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "other"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    base.metadata.remove(Other.__table__)
+    seal(pg_engine, base)
+    assert verify(pg_engine, base).events == 12
