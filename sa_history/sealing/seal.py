@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
+    BigInteger,
     Connection,
     Engine,
     LargeBinary,
@@ -271,19 +273,19 @@ def _areas(
         .limit(batch)
         .subquery()
     )
-    whole = ledger.connection.execute(
-        select(func.count(), func.max(numbered.c.id)).select_from(numbered)
+    is_end = numbered.c.position % RANGE == 0
+    events_there, newest, ends = ledger.connection.execute(
+        select(
+            func.count(),
+            func.max(numbered.c.id),
+            func.array_agg(numbered.c.id, type_=ARRAY(BigInteger)).filter(is_end),
+        ).select_from(numbered)
     ).one()
-    if not whole[0]:
+    if not events_there:
         return []
-    ends = ledger.connection.scalars(
-        select(numbered.c.id)
-        .where(numbered.c.position % RANGE == 0)
-        .order_by(numbered.c.id)
-    ).all()
-    end = limit if whole[0] < batch else whole[1]
+    end = limit if events_there < batch else newest
     # The last range has all numbers up to the end of the seal.
-    inner = [e for e in ends if e < whole[1]]
+    inner = sorted(e for e in ends or () if e < newest)
     starts = [first_id, *(e + 1 for e in inner)]
     return list(zip(starts, [*inner, end], strict=True))
 

@@ -123,6 +123,7 @@ def write_row(
     :param values: the values to write, as ``StoredRow.to_write`` has them; those of
         generated columns and of version counters are left to these.
     :param insert_if_missing: whether to insert the row if there is none.
+    :raises EventsError: there is none, and a value that it needs was erased.
     """
     table, counters = tracking.table, version_counters(tracking)
     counted = {counter.column for counter in counters}
@@ -146,7 +147,29 @@ def write_row(
         for counter in counters:
             version = values.get(counter.column)
             written |= counter.values_of_insert(rows, tracking, key, version)
+        _require_unerased(tracking, {**key, **written})
         rows.execute(inserted(table, {**key, **written}))
+
+
+def _require_unerased(tracking: Tracking, values: Mapping[Column[Any], Any]) -> None:
+    """Refuse to insert a row that lacks an erased value which it has to have.
+
+    :raises EventsError: it lacks one.
+    """
+    columns = tracking.tracked_columns.by_attribute
+    missing = [
+        name
+        for name in tracking.options.erasable
+        for column in [columns[name]]
+        if not column.nullable
+        and column not in values
+        and (column.default, column.server_default) == (None, None)
+    ]
+    if missing:
+        raise EventsError(
+            f"a row of {tracking.subject} cannot be inserted again, since its "
+            f"{', '.join(missing)} was erased from its events; insert it yourself"
+        )
 
 
 def inserted(table: Table, values: Mapping[Column[Any], Any]) -> Insert:

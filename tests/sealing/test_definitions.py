@@ -309,6 +309,28 @@ def test_what_was_erased_is_not_restored(
         assert changes == [(ERASED, "new")]
 
 
+def test_a_row_is_not_inserted_again_without_what_was_erased(
+    person: Any, base: Base, pg_engine: Engine, some_events: list[int]
+) -> None:
+    with Session(pg_engine) as session:
+        session.delete(session.get_one(person, 2))
+        session.commit()
+        history.erase(session, person, 2)
+        session.commit()
+        *_, last = session.scalars(person.events.of(2).select())
+        message = "cannot be inserted again, since its name was erased from its events"
+        with pytest.raises(history.exc.EventsError, match=message):
+            last.revert(session)
+        session.rollback()
+        with pytest.raises(history.exc.EventsError, match=message):
+            history.undo(session, person, transaction=last.pgh_xact_id)
+        session.rollback()
+        *_, last = session.scalars(person.events.of(1).select())
+        session.delete(session.get_one(person, 1))
+        session.commit()
+        assert last.revert(session).name == "Name1"
+
+
 def test_odd_names_and_schemas_are_sealed_and_erased(
     pg_engine: Engine, pg_url: Any
 ) -> None:
