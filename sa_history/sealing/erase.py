@@ -195,7 +195,11 @@ def _erase(
             objects.lock_rows()
         seals = read_seals(ledger)
         events = [objects.events(seals) for objects in found]
-        contexts = _contexts_of(ledger, [n for some in events for n in some.contexts])
+        keys_of_contexts = _context_keys(ledger, seals)
+        contexts = _contexts_of(
+            ledger, [n for some in events for n in some.contexts], keys_of_contexts
+        )
+        _require_context_commitments(ledger, seals, contexts, keys_of_contexts)
         how_many = sum(len(some.numbers) for some in events)
         if dry_run or not (how_many or contexts):
             return Erasure(None, how_many, len(contexts))
@@ -203,7 +207,7 @@ def _erase(
             number = _record(ledger, trackings, keys, reason, how_many, len(contexts))
             for some in events:
                 some.erase(number)
-            _erase_contexts(ledger, number, contexts)
+            _erase_contexts(ledger, number, contexts, keys_of_contexts)
     session.expire_all()
     return Erasure(number, how_many, len(contexts))
 
@@ -321,8 +325,12 @@ class _ErasableEvents:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of the columns that are erased."""
-        return erasable_columns(self.tracking)
+        """The names of the columns that are erased.
+
+        Those of the seals are among them, which have one commitment to all of them.
+        """
+        names = (*erasable_columns(self.tracking), *_all_of(self.seals))
+        return tuple(dict.fromkeys(names))
 
     @property
     def inline_keys(self) -> tuple[str, ...]:
@@ -331,7 +339,7 @@ class _ErasableEvents:
         They are those of all models, as seals have one commitment to all of them.
         """
         is_inline = CONTEXT in self.tracking.event_table.columns
-        return self.ledger.context_keys() if is_inline else ()
+        return _context_keys(self.ledger, self.seals) if is_inline else ()
 
     def require_commitments(self) -> None:
         """Refuse events that a seal has without commitments to what is erased.
@@ -342,15 +350,11 @@ class _ErasableEvents:
         for one in self.seals:
             known = one.leaf_columns
             missing = [*(wanted & {*known.columns}) - {*known.erasable}]
-            if known.stores_context or known.refers_to_contexts:
+            if known.stores_context:
                 missing += keys - {*known.context_keys}
-            sealed = [n for n in self.numbers if one.first_id <= n <= one.last_id]
-            if missing and sealed:
-                raise ErasureError(
-                    f"event {sealed[0]} of {one.table_name} was sealed when "
-                    f"{', '.join(sorted(missing))} could not be erased yet, by seal "
-                    f"{one.number}; delete the seals from that one on, and seal again"
-                )
+            for number in self.numbers if missing else ():
+                if one.first_id <= number <= one.last_id:
+                    raise _sealed_before(one, number, missing)
 
     def with_contexts(self) -> _ErasableEvents:
         """Return the events with the ids of their stored contexts."""
@@ -365,12 +369,9 @@ class _ErasableEvents:
             self.ledger, self.tracking, self.numbers, self.seals, found
         )
 
-    def _are(self, table: Any, *between: int) -> Any:
-        numbers = sql_cast(
-            bindparam(None, list(self.numbers), ARRAY(BigInteger)), ARRAY(BigInteger)
-        )
-        are = table.c.pgh_id == func.any(numbers)
-        return and_(are, table.c.pgh_id.between(*between)) if between else are
+    def _are(self, table: Any) -> Any:
+        numbers = bindparam(None, list(self.numbers), ARRAY(BigInteger))
+        return table.c.pgh_id == func.any(sql_cast(numbers, ARRAY(BigInteger)))
 
     def erase(self, erasure: int) -> None:
         """Commit to the values of the events, and erase them.
@@ -384,17 +385,14 @@ class _ErasableEvents:
             self.tracking,
         )
         told = [*self.columns, *([CONTEXT] if self.inline_keys else [])]
-        names = ["pgh_id", ERASED_COLUMN, *sealed.key, *told, *_all_of(self.seals)]
+        names = ["pgh_id", ERASED_COLUMN, *sealed.key, *told]
         events = self.ledger.place(sealed.table, dict.fromkeys(names))
         salt = self.ledger.place(self.ledger.tables.salt)
         is_own_salt = and_(
             salt.c.table_name == sealed.name, salt.c.key == key_text(events, sealed)
         )
         made = [
-            (
-                and_(*[events.c.pgh_id.between(first, last)]),
-                commitment(events, salt, columns),
-            )
+            (events.c.pgh_id.between(first, last), commitment(events, salt, columns))
             for columns, first, last in _by_columns(self.seals)
             if columns.can_be_erased
         ]
@@ -486,20 +484,63 @@ def _remembered(erased: Any, rows: Any) -> Any:
     )
 
 
-def _contexts_of(ledger: Ledger, ids: Sequence[Any]) -> list[Any]:
+def _context_keys(ledger: Ledger, seals: Sequence[Seal]) -> tuple[str, ...]:
+    """Return the keys that are erased of contexts: those of all models and seals."""
+    of_seals = (one.leaf_columns.context_keys for one in seals)
+    keys = {key for some in (ledger.context_keys(), *of_seals) for key in some}
+    return tuple(sorted(keys))
+
+
+def _require_context_commitments(
+    ledger: Ledger, seals: Sequence[Seal], ids: Sequence[Any], keys: Sequence[str]
+) -> None:
+    """Refuse contexts that a seal has without a commitment to all that is erased.
+
+    The contexts may be those of events of other objects, too, and of other tables.
+
+    :raises ErasureError: there is such a context.
+    """
+    tables = {one.name: one for one in ledger.sealed_tables()}
+    for one in seals if ids else ():
+        known = one.leaf_columns
+        missing = [key for key in keys if key not in known.context_keys]
+        sealed = tables.get(one.table_name)
+        if not missing or sealed is None or not known.refers_to_contexts:
+            continue
+        events = ledger.place(sealed.table, [sealed.id, CONTEXT_ID])
+        number = ledger.connection.scalar(
+            select(func.min(events.c[sealed.id])).where(
+                events.c[CONTEXT_ID] == func.any(_uuids(ids)),
+                events.c[sealed.id].between(one.first_id, one.last_id),
+            )
+        )
+        if number is not None:
+            raise _sealed_before(one, number, missing)
+
+
+def _sealed_before(seal: Seal, number: int, missing: Sequence[str]) -> ErasureError:
+    return ErasureError(
+        f"event {number} of {seal.table_name} was sealed when "
+        f"{', '.join(sorted(missing))} could not be erased yet, by seal {seal.number}; "
+        "delete the seals from that one on, and seal again"
+    )
+
+
+def _contexts_of(ledger: Ledger, ids: Sequence[Any], keys: Sequence[str]) -> list[Any]:
     """Return the ids of the contexts that have something to erase."""
     if not ids:
         return []
     contexts = ledger.history.shared.context_table
     query = select(contexts.c.id).where(
         contexts.c.id == func.any(_uuids(ids)),
-        has_keys(contexts.c.metadata, ledger.context_keys()),
+        has_keys(contexts.c.metadata, keys),
     )
     return list(ledger.connection.scalars(query))
 
 
-def _erase_contexts(ledger: Ledger, erasure: int, ids: Sequence[Any]) -> None:
-    keys = ledger.context_keys()
+def _erase_contexts(
+    ledger: Ledger, erasure: int, ids: Sequence[Any], keys: Sequence[str]
+) -> None:
     if not ids:
         return
     table = ledger.history.shared.context_table

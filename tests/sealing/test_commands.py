@@ -140,6 +140,12 @@ def test_objects_are_erased_by_their_keys(pg_engine: Engine, capsys: Capture) ->
         connection.execute(text("UPDATE visit SET day = 'mo'"))
     assert main(["erase", "people:Visit", "--id", "1,mo", "--json"]) == 0
     assert told(capsys) == [{"erasure": 2, "events": 2, "contexts": 0}]
+    with pg_engine.begin() as connection:
+        connection.execute(text("UPDATE person SET name = 'Ann' WHERE id = 1"))
+    assert main(["log", "people:Person", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "-name: erased" in shown
+    assert "+name: Ann" in shown
 
 
 @pytest.mark.parametrize("user", ["1", "ann"])

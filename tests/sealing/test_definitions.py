@@ -247,6 +247,77 @@ def test_an_event_that_was_sealed_before_it_could_be_erased_is_refused(
     assert history.verify(pg_engine, base).discrepancies == ()
 
 
+def define(of: Any, table: str = "person", **options: Any) -> Any:
+    attributes = {
+        "__tablename__": table,
+        "id": mapped_column(Integer, primary_key=True),
+        "name": mapped_column(String),
+        "email": mapped_column(String),
+    }
+    return track(sealed=True, **options)(type(table, (of,), attributes))
+
+
+class Earlier:
+    """Makes bases of models as they were at another time."""
+
+    @staticmethod
+    def base() -> Any:
+        class Base(DeclarativeBase):
+            metadata = MetaData()
+
+        return Base
+
+
+def test_what_a_seal_commits_to_is_erased_though_the_model_asks_for_less_now(
+    pg_engine: Engine,
+) -> None:
+    before, now = Earlier.base(), Earlier.base()
+    then = define(before, erasable=["name", "email"], erasable_context=["a", "b"])
+    person = define(now, erasable=["name"], erasable_context=["a"])
+    before.metadata.create_all(pg_engine)
+    with Session(pg_engine) as session:
+        with history.context(session, a=1, b=2, c=3):
+            session.add(then(id=1, name="n", email="e"))
+            session.commit()
+        history.seal(pg_engine, before)
+        history.erase(session, person, 1)
+        session.commit()
+        (event,) = session.scalars(person.events.select())
+        assert (event.name, event.email) == (None, None)
+        assert event.pgh_context.metadata == {"a": None, "b": None, "c": 3}
+    assert history.verify(pg_engine, now).discrepancies == ()
+
+
+def test_a_context_that_was_sealed_before_it_could_be_erased_is_refused(
+    pg_engine: Engine,
+) -> None:
+    """Also if an event of another table has it, and not that of the object."""
+    before, now = Earlier.base(), Earlier.base()
+    place = define(before, "place", erasable=["name"])
+    define(before, "other", erasable=["name"])
+    define(now, "place", erasable=["name"])
+    person = define(now, "person", erasable=["name"], erasable_context=["a"])
+    now.metadata.create_all(pg_engine)
+    before.metadata.create_all(pg_engine)
+    with Session(pg_engine) as session:
+        with history.context(session, a=1):
+            session.add(place(id=1, name="n"))
+            session.commit()
+            history.seal(pg_engine, before)
+            session.add(person(id=1, name="n"))
+            session.commit()
+        with history.context(session, a=2):
+            session.add(person(id=2, name="n"))
+            session.commit()
+        history.seal(pg_engine, now)
+        with pytest.raises(ErasureError, match="event 1 of place_event was sealed whe"):
+            history.erase(session, person, 1)
+        session.rollback()
+        assert history.erase(session, person, 2).contexts == 1
+        session.commit()
+    assert history.verify(pg_engine, now).discrepancies == ()
+
+
 def test_a_second_event_table_that_keeps_what_is_erased_is_refused(
     base: Base, create_all: Callable[[], None], pg_engine: Engine
 ) -> None:
