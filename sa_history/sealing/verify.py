@@ -52,7 +52,7 @@ class SealProblem(str, enum.Enum):
     RESEALED = "resealed"
     """The seals are not those that were made, or not those that a digest knows."""
     UNREADABLE = "unreadable"
-    """A table or a column that the seal names is gone."""
+    """A table or a column that the seal names is gone, or of no model given."""
     REMOVED = "removed"
     """Old events were removed by a retention that is recorded; it is no fault."""
 
@@ -143,8 +143,7 @@ def verify(
     heads: dict[str, ChainHead] = {}
     seals = events = 0
     with connection_of(bind, SealError) as connection:
-        for metadata in map(metadata_of, models):
-            ledger = ledger_of(connection, metadata)
+        for ledger, tables in _by_chain(connection, models):
             known = read_seals(ledger)
             expected = None if digest is None else digest.chains.get(ledger.name)
             if digest is not None and expected is None:
@@ -152,7 +151,7 @@ def verify(
                     f"the digest has no chain {ledger.name!r}; it has "
                     f"{', '.join(digest.chains) or 'none'}"
                 )
-            found += _Verifier(ledger, known).discrepancies(expected)
+            found += _Verifier(ledger, known, tables).discrepancies(expected)
             last = known[-1] if known else None
             heads[ledger.name] = ChainHead(
                 last.number if last else 0, last.root.hex() if last else ""
@@ -166,6 +165,23 @@ def verify(
         events=events,
         digest=SealDigest(heads),
     )
+
+
+def _by_chain(
+    connection: Connection, models: Iterable[MetaData | type[Any]]
+) -> list[tuple[Ledger, list[SealedTable]]]:
+    """Return the chains of some models, each with the tables that it seals.
+
+    Several MetaData have one chain if their tables of seals are the same.
+    """
+    found: dict[tuple[str, str], tuple[Ledger, list[SealedTable]]] = {}
+    for metadata in map(metadata_of, models):
+        ledger = ledger_of(connection, metadata)
+        seals = ledger.tables.seal
+        chain = (ledger.schema_of(seals), seals.name)
+        _, tables = found.setdefault(chain, (ledger, []))
+        tables += ledger.sealed_tables()
+    return list(found.values())
 
 
 def _joined(removed: Iterable[Discrepancy]) -> Iterator[Discrepancy]:
@@ -215,12 +231,15 @@ class _Verifier:
 
     :param ledger: the seals and their database.
     :param seals: the seals in their order.
+    :param tables: the tables that are sealed.
     """
 
-    def __init__(self, ledger: Ledger, seals: Sequence[Seal]) -> None:
+    def __init__(
+        self, ledger: Ledger, seals: Sequence[Seal], tables: Sequence[SealedTable]
+    ) -> None:
         self._ledger = ledger
         self._seals = seals
-        self._tables = {one.name: one for one in ledger.sealed_tables()}
+        self._tables = {one.name: one for one in tables}
         self._removed = self._removals()
 
     def discrepancies(self, expected: ChainHead | None) -> Iterator[Discrepancy]:
@@ -280,7 +299,7 @@ class _Verifier:
                 seal.first_id,
                 seal.last_id,
                 (),
-                missing or "no model is sealed in this table any more",
+                missing or "none of the models given is sealed in this table",
             )
             return
         ranges = read_ranges(self._ledger, seal)

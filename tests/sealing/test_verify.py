@@ -236,7 +236,27 @@ def test_a_table_that_no_model_seals_any_more_is_told(
 
     Other.metadata.create_all(pg_engine)
     (found,) = verify(pg_engine, Other).discrepancies
-    assert found.detail == "no model is sealed in this table any more"
+    assert found.detail == "none of the models given is sealed in this table"
+
+
+def test_several_metadata_have_one_chain_in_one_schema(
+    base: Base, some_events: list[int], pg_engine: Engine
+) -> None:
+    class Other(DeclarativeBase):
+        metadata = MetaData()
+
+    @track(sealed=True)
+    class Thing(Other):
+        __tablename__ = "thing"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    Other.metadata.create_all(pg_engine)
+    with Session(pg_engine) as session:
+        session.add(Thing(id=1))
+        session.commit()
+    digest = seal(pg_engine, base, Other)
+    found = verify(pg_engine, base, Other, digest=digest)
+    assert (found.discrepancies, found.events, found.seals) == ((), 13, 2)
 
 
 def test_what_a_retention_removes_is_told_as_one(
