@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
-from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy import Engine, Numeric, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
-from sa_history import ERASED, AggregateEvent
+from sa_history import ERASED, AggregateEvent, track
 
 Base = type[DeclarativeBase]
 
@@ -133,3 +134,28 @@ def test_all_that_history_has_of_an_object_is_told(
     deleted = history.subject(session, person, 1)
     assert deleted["row"] is None
     assert deleted["events"][-1]["data"]["name"] == "Name1"
+
+
+def test_an_attribute_that_its_column_does_not_name_is_erased_and_told_so(
+    base: Base, pg_engine: Engine
+) -> None:
+    @track(sealed=True, erasable=["name"])
+    class Guest(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "guest"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str] = mapped_column("full_name")
+        price: Mapped[Decimal] = mapped_column(Numeric)
+
+    base.metadata.create_all(pg_engine)
+    with Session(pg_engine) as session:
+        session.add(Guest(id=1, name="Name1", price=Decimal("1.50")))
+        session.commit()
+        history.erase(session, Guest, 1)
+        session.commit()
+        session.get_one(Guest, 1).name = "New"
+        session.commit()
+        rows = session.execute(AggregateEvent.select(Guest)).all()
+        assert [row.pgh_data["name"] for row in rows] == [{"erased": True}, "New"]
+        assert rows[1].pgh_diff == {"name": [{"erased": True}, "New"]}
+        (event, _) = session.scalars(Guest.events.select())
+        assert event.pgh_erased == ["full_name"]
