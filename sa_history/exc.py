@@ -24,6 +24,8 @@
           +-- ReadOnlyError
           +-- TransitionError
 
+    HistoryWarning               something was asked for and had no effect
+
 Mistakes in a definition are raised when the class is made. A
 :class:`RefusedError` comes from the database, by the SQLSTATE of the trigger
 that raised it, and is a :class:`sqlalchemy.exc.DBAPIError` as well, so handlers
@@ -46,6 +48,15 @@ class HistoryError(Exception):
             history.annotate(session, reason="import")
         except history.exc.HistoryError as error:
             print(error)
+    """
+
+
+class HistoryWarning(RuntimeWarning):
+    """Something was asked for in a way that has no effect.
+
+    Example::
+
+        warnings.simplefilter("error", history.exc.HistoryWarning)
     """
 
 

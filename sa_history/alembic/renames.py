@@ -217,7 +217,8 @@ def _rename_column(
         if taken != 2 and name == table:
             raise CommandError(
                 f"-x rename_column={table}.{before}:{after}: the models do not drop "
-                f"{before!r} and add {after!r} in {table}"
+                f"{before!r} and add {after!r} in {table}; rename it in the model, or "
+                "correct the names"
             )
         if taken == 2:
             renames.append(_renamed_column(name, before, after, schemas))
@@ -256,7 +257,7 @@ def _renamed_tables(
     if not _is_replaced(upgrade_ops, before, after):
         raise CommandError(
             f"-x rename_table={before}:{after}: the models do not drop {before} and "
-            f"create {after}"
+            f"create {after}; rename it in the models, or correct the names"
         )
     pairs = [(before, after)]
     for metadata in metadatas:

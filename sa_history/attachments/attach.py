@@ -44,7 +44,8 @@ def attach(*triggers: TableTrigger) -> Callable[[T], T]:
     """
     if not triggers or not all(isinstance(t, TableTrigger) for t in triggers):
         raise DefinitionError(
-            f"attach takes triggers such as Protect(Delete), got {triggers!r}"
+            f"attach takes triggers such as Protect(Delete), got {triggers!r}; make "
+            "one of a class by calling it"
         )
 
     def decorate(target: T) -> T:

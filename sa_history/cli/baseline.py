@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from sa_history.cli.command import Database
 from sa_history.cli.output import print_json, printable
@@ -24,10 +25,7 @@ def baseline(database: Database, tables: Sequence[str], batch: int, json: bool) 
         if tables and table.fullname not in tables:
             continue
         name = printable(tracking.event_table.fullname)
-
-        def total() -> int:
-            return rows_without_events(database.engine, table, events=events)  # noqa: B023
-
+        total = partial(rows_without_events, database.engine, table, events=events)
         with Progress(name, total) as progress:
             written = write_baseline(
                 database.engine,

@@ -8,8 +8,14 @@ from typing import Any
 from sqlalchemy import create_mock_engine
 
 from sa_history.cli.command import FOUND, Database
-from sa_history.cli.output import GREEN, RED, colored, print_finding, print_json
-from sa_history.cli.output import printable as p
+from sa_history.cli.output import (
+    GREEN,
+    RED,
+    colored,
+    print_finding,
+    print_json,
+    printable,
+)
 from sa_history.ddl.elements import Statement
 from sa_history.ddl.fingerprint import SetComment
 from sa_history.install import api as installation
@@ -23,7 +29,7 @@ def ls(database: Database, json: bool) -> int:
             found = state.problem.value if state.problem else "installed"
             print_json(state=found, kind=state.kind, name=state.name)
             continue
-        status, rest = str(state)[:10], p(str(state)[10:])
+        status, rest = str(state)[:10], printable(str(state)[10:])
         print(f"{colored(status, RED if state.problem else GREEN)}{rest}")
     return 0
 
@@ -66,7 +72,7 @@ def _print_steps(steps: list[str], json: bool) -> None:
         if json:
             print_json(step=step)
         else:
-            print(p(step))
+            print(printable(step))
     if not steps and not json:
         print("nothing to do")
 

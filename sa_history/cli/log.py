@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import json as json_format
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,8 +17,14 @@ from sa_history.cli.output import GREEN, RED, YELLOW, colored, print_json, print
 from sa_history.cli.times import local, time_of
 from sa_history.exc import CommandError
 from sa_history.query.aggregate import AggregateRow
-from sa_history.query.event_search import VERBS, EventSearch, key_from_texts
+from sa_history.query.event_search import (
+    VERBS,
+    EventSearch,
+    in_order,
+    key_from_texts,
+)
 from sa_history.tracking.completeness import GONE
+from sa_history.tracking.registry import Tracking
 from sa_history.tracking.value_text import MAX_LENGTH, as_text, as_texts_that_differ
 
 _USER = "user"
@@ -48,18 +56,19 @@ def log(
     if user is not None:
         pairs.append((_USER, user))
     times = [None if text is None else time_of(text) for text in (since, until)]
-    is_first = True
+    is_empty = True
     with Session(database.engine) as session:
         for targets in _targets(session, database, key):
             search = EventSearch(targets, pairs, times[0], times[1], transaction)
-            for row in search.rows(session, limit):
+            for tracking, row in search.rows(session, limit):
                 if json:
                     print_json(**_as_json(row))
                 else:
-                    print(*([] if is_first else [""]), *_lines(row), sep="\n")
-                is_first = False
-    if is_first and not json:
-        print("no event was found", file=sys.stderr)
+                    print(*_lines(tracking, row), "", sep="\n")
+                is_empty = False
+    if is_empty and not json:
+        # A configuration may have several databases, of which others have events.
+        print(f"{', '.join(database.targets)}: no event was found", file=sys.stderr)
     return 0
 
 
@@ -92,12 +101,10 @@ def _targets(
             yield [metadata]
 
 
-def _lines(row: AggregateRow) -> Iterator[str]:
+def _lines(tracking: Tracking, row: AggregateRow) -> Iterator[str]:
     """Yield the lines of an event."""
-    what = f"{row.pgh_obj_model} {row.pgh_obj_id or ''}".strip()
-    yield colored(f"event {row.pgh_id}", YELLOW) + printable(
-        f" {what} {VERBS[row.pgh_op]}"
-    )
+    what = " ".join([row.pgh_obj_model, *_key(tracking, row), VERBS[row.pgh_op]])
+    yield f"{colored(f'event {row.pgh_id}', YELLOW)} {printable(what)}"
     context = _context(row)
     user = context.pop(_USER, None)
     if user is not None:
@@ -107,10 +114,21 @@ def _lines(row: AggregateRow) -> Iterator[str]:
     yield f"Transaction: {row.pgh_xact_id}"
     for name, value in context.items():
         yield printable(f"Context:     {name}={as_text(value)}")
-    changes = list(change_lines(_changes(row)))
+    changes = list(change_lines(in_order(tracking, _changes(row))))
     if changes:
         yield ""
         yield from (f"    {line}" for line in changes)
+
+
+def _key(tracking: Tracking, row: AggregateRow) -> Iterator[str]:
+    """Yield the values of the row's key, as a shell takes them."""
+    texts = [] if row.pgh_obj_id is None else [row.pgh_obj_id]
+    if texts and len(tracking.tracked_columns.key) > 1:
+        texts = [
+            value if isinstance(value, str) else json_format.dumps(value)
+            for value in json_format.loads(texts[0], parse_int=str, parse_float=str)
+        ]
+    yield from map(shlex.quote, texts)
 
 
 def _context(row: AggregateRow) -> dict[str, Any]:

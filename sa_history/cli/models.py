@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -68,24 +69,43 @@ def _imported(models: str) -> Any:
         raise CommandError(
             f"{models!r} names no models; write module:Base or module:metadata"
         )
+    found: Any = None
     try:
-        found: Any = importlib.import_module(module_name)
+        found = importlib.import_module(module_name)
         for part in name.split("."):
             found = getattr(found, part)
     except Exception as error:
         # The module may raise anything.
         raise CommandError(
             f"{models!r} cannot be imported: {type(error).__name__}: {error}"
-            f"{_where(error)}"
+            f"{_where(error)}{_advice(error, module_name, found, name)}"
         ) from error
     return found
+
+
+def _advice(error: Exception, module: str, found: Any, name: str) -> str:
+    """Return what to do about a module that cannot be imported, or lacks a name.
+
+    :param found: the module, or what was found in it; None if it was not imported.
+    """
+    if found is not None:
+        close = difflib.get_close_matches(name, dir(found), n=1)
+        named = f"did you mean {close[0]!r}?" if close else "name what has the models"
+        return f"; {named}"
+    missing = getattr(error, "name", None) or ""
+    if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(
+        f"{missing}."
+    ):
+        return f"; run it in the directory that has {missing}, or set PYTHONPATH"
+    return "; import it in Python to see all of the error"
 
 
 def _metadata(name: str, found: Any) -> MetaData:
     metadata = getattr(found, "metadata", found)
     if not isinstance(metadata, MetaData):
         raise CommandError(
-            f"{name!r} is {found!r}, which is no declarative base and no MetaData"
+            f"{name!r} is {found!r}, which is no declarative base and no MetaData; "
+            "write module:Base or module:metadata"
         )
     return metadata
 

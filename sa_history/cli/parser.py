@@ -70,13 +70,13 @@ def _parser() -> argparse.ArgumentParser:
         action=_Version,
         nargs=0,
         help="show the version, and exit",
-        **_NONE,
+        **_NO_VALUE,
     )
     parser.add_argument(
         "--completion",
         action=_Completion,
         choices=_SHELLS,
-        **_NONE,
+        **_NO_VALUE,
         help="print a script by which this shell completes arguments, and exit",
     )
     subparsers = parser.add_subparsers(required=True, metavar="command")
@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 # These actions end the program, so the command is given nothing of them.
-_NONE: dict[str, Any] = {"dest": argparse.SUPPRESS, "default": argparse.SUPPRESS}
+_NO_VALUE: dict[str, Any] = {"dest": argparse.SUPPRESS, "default": argparse.SUPPRESS}
 
 _SEVERAL = "module:Base or module:metadata; several are separated by commas"
 _MODELS = {
@@ -181,7 +181,10 @@ _OTHER_NAMES = (
 def _engine(url_text: str | None) -> Engine:
     given = url_text or os.environ.get("DATABASE_URL")
     if not given:
-        raise CommandError("no database; give --url, or set DATABASE_URL")
+        raise CommandError(
+            "no database; give --url, or set DATABASE_URL, such as "
+            "postgresql://user:password@host/database"
+        )
     try:
         url = make_url(given)
         if url.drivername in _OTHER_NAMES:
@@ -195,5 +198,6 @@ def _engine(url_text: str | None) -> Engine:
         ) from error
     except (ArgumentError, NoSuchModuleError) as error:
         raise CommandError(
-            f"the URL of the database cannot be used: {error}"
+            f"the URL of the database cannot be used: {error}; write it as "
+            "postgresql://user:password@host/database"
         ) from error

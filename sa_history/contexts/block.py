@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
@@ -24,7 +26,7 @@ from sa_history.contexts.stack import (
     stacks_of_session,
     this_thread,
 )
-from sa_history.exc import HistoryError
+from sa_history.exc import HistoryError, HistoryWarning
 from sa_history.util.event_loop import is_event_loop_running
 from sa_history.util.postgresql import require_postgresql
 from sa_history.util.sessions import sync_side
@@ -45,9 +47,23 @@ class Block(ABC, Generic[Entered]):
     function: ClassVar[str]
     """The name of the public function, for errors."""
 
+    _is_unused = False
+
     def __init__(self, target: Any) -> None:
         self._target = target
         self._entered: tuple[Stacks, list[Entered], Entered] | None = None
+        self._is_unused = True
+
+    def __del__(self) -> None:
+        # As Python does for a coroutine that is never awaited.
+        if self._is_unused and not sys.is_finalizing():
+            warnings.warn(
+                f"{self.function}(...) was called and never entered, so it did "
+                f"nothing; write 'with {self.function}(...):' around the changes and "
+                "their commit",
+                HistoryWarning,
+                stacklevel=2,
+            )
 
     @abstractmethod
     def copy(self) -> Block[Entered]:
@@ -58,6 +74,7 @@ class Block(ABC, Generic[Entered]):
         """Put a new entry on the block's stack, and return the stack and the entry."""
 
     def __enter__(self) -> Entered:
+        self._is_unused = False
         if self._entered is not None:
             raise self.error(
                 "this block is entered already, perhaps by another thread; call "
@@ -99,6 +116,7 @@ class Block(ABC, Generic[Entered]):
 
     def __call__(self, function: F) -> F:
         """Return a function that runs in a copy of the block at each call."""
+        self._is_unused = False
         wrapper: Any
         if isinstance(function, (classmethod, staticmethod)):
             wrapper = type(function)(self(function.__func__))
@@ -171,6 +189,11 @@ def stacks_of(target: Any, function: str, error: type[HistoryError]) -> Stacks:
         require_postgresql(bound_to, function)
         _bind(bound_to)
         return stacks_of_connection(bound_to)
+    if isinstance(target, Mapping):
+        raise error(
+            f"{function} got {target!r} in the place of a session; give keys and "
+            f"values as keywords, such as {function}(session, user=7)"
+        )
     raise error(
         f"{function} is bound to a session or a connection, got {target!r}; give one, "
         "or none for the thread"

@@ -456,6 +456,9 @@ def _require_read_committed(connection: Connection) -> None:
 
 _INSUFFICIENT_PRIVILEGE = "42501"
 
+# A table and a column.
+_NOT_THERE = ("42P01", "42703")
+
 # A function, a trigger, and a view or a table.
 _TAKEN = ("42723", "42710", "42P07")
 
@@ -470,13 +473,19 @@ def explained(error: DBAPIError) -> str:
     code = sqlstate_of(error.orig)
     if code == _INSUFFICIENT_PRIVILEGE:
         return f"{said}; do it as the role that owns the tables"
+    if code in _NOT_THERE:
+        missing, *_ = said.splitlines()  # and then the statement
+        return f"{missing}; {MIGRATE}"
     if code in _TAKEN:
         return (
             f"{said}; it has no comment of sa_history, so it may be somebody else's: "
             f"rename or drop it, or give it the comment {PREFIX!r}"
         )
     if isinstance(error, OperationalError) and error.statement is None:
-        return f"the database cannot be reached: {said}; check its URL"
+        # What libpq says of several addresses has a line for each.
+        return (
+            f"the database cannot be reached: {' '.join(said.split())}; check its URL"
+        )
     return said
 
 

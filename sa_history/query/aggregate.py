@@ -350,7 +350,9 @@ class _Filters:
         :raises EventsError: no tracker of the sources has one of the labels.
         """
         if isinstance(labels, str):
-            raise EventsError(f"labels is a list of labels, got {labels!r}")
+            raise EventsError(
+                f"labels is a list of labels, got {labels!r}; write [{labels!r}]"
+            )
         known = None if labels is None else tuple(labels)
         _check_labels(sources, known)
         return cls(

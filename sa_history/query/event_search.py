@@ -10,9 +10,17 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Enum, SelectBase, String, Text, literal, select
+from sqlalchemy import (
+    ColumnElement,
+    SelectBase,
+    String,
+    Text,
+    column,
+    literal,
+    select,
+)
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
@@ -20,6 +28,7 @@ from sqlalchemy.orm import Session
 from sa_history._types import Op
 from sa_history.exc import EventsError
 from sa_history.query.aggregate import COLUMNS, AggregateEvent, AggregateRow
+from sa_history.query.details import numbered
 from sa_history.query.pages import PageReader
 from sa_history.query.row_keys import keys_of
 from sa_history.query.sources import EventSource, EventTarget, sources_of
@@ -43,6 +52,9 @@ VERBS: Mapping[str, str] = {
 }
 """What an operation did to a row, in a word, by the value of :class:`Op`."""
 
+Found: TypeAlias = tuple[Tracking, AggregateRow]
+"""Whose event it is, and the event."""
+
 PAGE_SIZE = 500
 """The number of events that one statement reads."""
 
@@ -65,7 +77,7 @@ class EventSearch:
     until: datetime.datetime | None = None
     transaction: int | None = None
 
-    def rows(self, session: Session, limit: int | None) -> Iterator[AggregateRow]:
+    def rows(self, session: Session, limit: int | None) -> Iterator[Found]:
         """Yield the events, the newest first; they are read a page at a time.
 
         :param limit: the greatest number of events; None for all.
@@ -80,7 +92,7 @@ class EventSearch:
             yield from page
             if len(page) < size:
                 return
-            before = page[-1].pgh_id
+            before = page[-1][1].pgh_id
             left = None if left is None else left - size
 
     def _page(
@@ -89,7 +101,7 @@ class EventSearch:
         sources: Sequence[EventSource],
         before: int | None,
         limit: int,
-    ) -> list[AggregateRow]:
+    ) -> list[Found]:
         def criteria(source: EventSource) -> Iterator[ColumnElement[bool]]:
             yield from self._criteria(source.tracking)
             if before is not None:
@@ -117,18 +129,26 @@ def _read(
     order: Sequence[ColumnElement[Any]],
     limit: int,
     finds_contexts: bool = False,
-) -> list[AggregateRow]:
+) -> list[Found]:
     reader = PageReader(
         sources=sources,
         criteria=criteria,
         order=order,
         limit=limit,
-        columns=COLUMNS,
+        columns=[*COLUMNS, column("source")],
         values={},
         shape=None,
         finds_contexts=finds_contexts,
     )
-    return cast("list[AggregateRow]", reader.read(session))
+    trackings = dict(numbered([source.tracking for source in sources]))
+    rows: list[Any] = reader.read(session)
+    return [(trackings[row.source], row) for row in rows]
+
+
+def in_order(tracking: Tracking, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by attribute, in the order of the model and not of jsonb."""
+    stored = tracking.tracked_columns.stored
+    return {name: values[name] for name in stored if name in values}
 
 
 def _context_has(tracking: Tracking, key: str, value: str) -> ColumnElement[bool]:
@@ -149,22 +169,14 @@ def key_from_texts(session: Session, model: Any, texts: Sequence[str]) -> Select
     tracking = trackings_of(model)[0]
     values = key_values(tracking, tuple(texts))
     columns = keys_of(tracking, tracking.event_table)
-    for column, text in zip(columns, values, strict=True):
-        length = _length(column.type)
-        if length is not None and len(text) > length:
-            # PostgreSQL would cut it, and find another row.
-            raise EventsError(
-                f"{text!r} is no key of {tracking.subject}, whose {column.name} has "
-                f"{length} characters at most"
-            )
     key = select(
         *(
-            sql_cast(literal(text, Text), postgresql_type(column.type))
-            for column, text in zip(columns, values, strict=True)
+            sql_cast(literal(text, Text), _type_to_read(part.type))
+            for part, text in zip(columns, values, strict=True)
         )
     )
     try:
-        session.execute(select(key.subquery().c[0].is_(None)))
+        session.execute(key).close()
     except DataError as error:
         said = str(error.orig).partition("\n")[0]
         raise EventsError(
@@ -174,10 +186,12 @@ def key_from_texts(session: Session, model: Any, texts: Sequence[str]) -> Select
     return key
 
 
-def _length(type_: Any) -> int | None:
-    """Return the number of characters that values may have, None for any."""
-    is_text = isinstance(type_, String) and not isinstance(type_, Enum)
-    return type_.length if is_text else None
+def _type_to_read(type_: Any) -> Any:
+    """Return the type by which PostgreSQL reads a value of a type from text."""
+    kind = postgresql_type(type_)
+    is_text = isinstance(kind, String) and not getattr(kind, "native_enum", False)
+    # A VARCHAR would be cut to its length, and find another row.
+    return Text() if is_text else kind
 
 
 @dataclass(frozen=True)
@@ -234,7 +248,7 @@ def _version(
     order: ColumnElement[Any],
 ) -> Version | None:
     """Return a version of a row, from all tables that have a part of it."""
-    found: list[AggregateRow] = []
+    found: list[Found] = []
     for source in _one_for_each_table(sources_of([(model, key)], None, 0)):
 
         def of_whole_rows(source: EventSource) -> Iterator[ColumnElement[bool]]:
@@ -244,9 +258,11 @@ def _version(
         found += _read(session, [source], of_whole_rows, [order], 1)
     if not found:
         return None
-    last = max(found, key=lambda row: row.pgh_id)
+    last = max((row for _, row in found), key=lambda row: row.pgh_id)
     is_gone = last.pgh_op in GONE
-    values = {name: value for row in found for name, value in row.pgh_data.items()}
+    values: dict[str, Any] = {}
+    for tracking, row in found:
+        values.update(in_order(tracking, row.pgh_data))
     return Version(last.pgh_id, last.pgh_created_at, None if is_gone else values)
 
 

@@ -157,7 +157,7 @@ def _point_in_time(given: Any, is_transaction: bool) -> tuple[PointInTime, str]:
     if not isinstance(given, datetime.datetime) or is_transaction:
         raise PastError(
             "as_of takes a datetime, an event, or transaction= with a number, got "
-            f"{given!r}"
+            f"{given!r}, which says no point in time; make a datetime with a time zone"
         )
     if given.tzinfo is None:
         raise PastError(

@@ -317,7 +317,8 @@ def key_values(tracking: Tracking, key: Any) -> list[Any]:
     names = tracking.tracked_columns.key
     if len(values) != len(names) or not names:
         raise EventsError(
-            f"the key of {tracking.subject} is ({', '.join(names)}), got {key!r}"
+            f"the key of {tracking.subject} is ({', '.join(names)}), got {key!r}; give "
+            "a value for each of its columns"
         )
     return values
 

@@ -350,7 +350,8 @@ def check_operations(owner: str, operation: object) -> Operations:
     """
     if not isinstance(operation, Operations):
         raise DefinitionError(
-            f"{owner} takes operations such as Update | Delete, got {operation!r}"
+            f"{owner} takes operations such as Update | Delete, got {operation!r}; "
+            "import them from sa_history"
         )
     return operation
 

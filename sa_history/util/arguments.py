@@ -41,7 +41,10 @@ def check_names(
     :raises DefinitionError: both are given.
     """
     if columns is not None and exclude is not None:
-        raise DefinitionError(f"{owner} got both columns and exclude; give one of them")
+        raise DefinitionError(
+            f"{owner} got both columns and exclude, of which each says what the other "
+            "leaves out; give one of them"
+        )
 
 
 def checked_level(owner: str, level: Level | str) -> Level:
@@ -54,7 +57,8 @@ def checked_level(owner: str, level: Level | str) -> Level:
         return Level(level)
     except ValueError:
         raise DefinitionError(
-            f'{owner}: level is "statement" or "row", got {level!r}'
+            f'{owner}: level is "statement" or "row", got {level!r}; write one of the '
+            "two"
         ) from None
 
 

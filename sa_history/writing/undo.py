@@ -164,10 +164,14 @@ def undo(
         history.undo(session, Base, transaction=done.transaction)  # and back again
     """
     if (transaction is None) == (context is None):
-        raise UndoError("undo takes transaction=... or context=..., one of them")
+        raise UndoError(
+            "undo takes transaction=... or context=..., one of them, got "
+            f"transaction={transaction!r} and context={context!r}; give one"
+        )
     if not targets:
         raise UndoError(
-            "undo needs to know whose rows to undo; give a declarative base, or classes"
+            "undo got no targets, and needs to know whose rows to undo; give a "
+            "declarative base, or classes"
         )
     plain = session_of(session, "undo", UndoError)
     wanted: Wanted = {}
@@ -202,7 +206,8 @@ def _id_of(context: Any) -> uuid.UUID | None:
     if found is None or isinstance(found, uuid.UUID):
         return found
     raise UndoError(
-        f"context is a context, its id as a UUID, or an event of it, got {context!r}"
+        f"context is a context, its id as a UUID, or an event of it, got {context!r}; "
+        "write uuid.UUID(...) around an id that is text"
     )
 
 

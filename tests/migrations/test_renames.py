@@ -27,7 +27,7 @@ from tests.migrations.models import NAMES, account, migrate, run, scalars, track
         (
             "rename_column=account.name:title",
             "-x rename_column=account.name:title: the models do not drop 'name' and "
-            "add 'title' in account",
+            "add 'title' in account; rename it in the model, or correct the names",
         ),
         (
             "rename_column",
@@ -40,7 +40,7 @@ from tests.migrations.models import NAMES, account, migrate, run, scalars, track
         (
             "rename_table=account:customer",
             "-x rename_table=account:customer: the models do not drop account and "
-            "create customer",
+            "create customer; rename it in the models, or correct the names",
         ),
     ],
     ids=lambda value: value if "=" in value and " " not in value else "",

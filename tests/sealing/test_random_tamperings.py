@@ -94,6 +94,8 @@ def _context(connection: Connection, chance: random.Random) -> int:
 
 
 def _reseal(connection: Connection, chance: random.Random) -> None:
+    of_events = "SELECT id FROM pghistory_seal WHERE table_name = 'person_event'"
+    seals = list(connection.scalars(text(f"{of_events} ORDER BY id")))
     column, value = chance.choice(
         [
             ("root", "sha256(root)"),
@@ -105,10 +107,8 @@ def _reseal(connection: Connection, chance: random.Random) -> None:
         ]
     )
     connection.execute(
-        text(
-            f"UPDATE pghistory_seal SET {column} = {value} WHERE id = (SELECT id FROM"
-            " pghistory_seal ORDER BY random() LIMIT 1)"
-        )
+        text(f"UPDATE pghistory_seal SET {column} = {value} WHERE id = :id"),
+        {"id": chance.choice(seals)},
     )
 
 
@@ -122,10 +122,12 @@ def _change_range(connection: Connection, chance: random.Random) -> int:
     )
     number = connection.scalar(
         text(
-            f"UPDATE pghistory_seal_range SET {column} = {value} WHERE first_id ="
-            " (SELECT first_id FROM pghistory_seal_range ORDER BY random() LIMIT 1)"
+            f"UPDATE pghistory_seal_range SET {column} = {value}"
+            " WHERE (seal_id, first_id) = (SELECT seal_id, first_id FROM"
+            " pghistory_seal_range ORDER BY seal_id, first_id OFFSET :n LIMIT 1)"
             " RETURNING first_id"
-        )
+        ),
+        {"n": chance.randrange(3)},
     )
     assert number is not None
     return int(number)
