@@ -76,7 +76,7 @@ def _context(connection: Connection, chance: random.Random) -> int:
     context = chance.choice(list(found))
     what = chance.choice(
         [
-            "metadata = metadata || '{\"user\": 0}'",
+            "metadata = metadata || '{\"user\": -1}'",
             'metadata = metadata || \'{"ip": "::1"}\'',
             "created_at = created_at - interval '1 microsecond'",
             "parent_id = gen_random_uuid()",
