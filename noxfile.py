@@ -179,6 +179,14 @@ def crashes(session: nox.Session) -> None:
 
 
 @nox.session
+def tamperings(session: nox.Session) -> None:
+    """Change sealed events in 1,000 random ways, each of which has to be found."""
+    session.install(*group("tests"), "-e", ".")
+    tests = "tests/sealing/test_random_tamperings.py"
+    session.run("pytest", tests, "--tamperings", "1000", *session.posargs)
+
+
+@nox.session
 def writes(session: nox.Session) -> None:
     """Have many workers commit 100,000 writes in each test of attribution."""
     install_tests(session)

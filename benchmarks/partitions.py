@@ -179,12 +179,11 @@ def reads(
     )
     for part, number in feed.items():
         after = position(number // 5 - events, number) if number else None
-        yield (
-            f"page of the feed, {part}",
-            lambda after=after: history.feed_page(
-                session, base, after=after, limit=FEED_PAGE
-            ),
-        )
+
+        def page(after: history.FeedPosition | None = after) -> None:
+            history.feed_page(session, base, after=after, limit=FEED_PAGE)
+
+        yield f"page of the feed, {part}", page
     yield "as of: the 2nd to 5th row", lambda: as_of(1, 4)
     # psycopg prepares what it has run five times, and PostgreSQL plans five of those.
     yield "as of: 30 rows, prepared", lambda: as_of(12, 30)

@@ -39,7 +39,7 @@ autodoc_preserve_defaults = True
 # What people look for, and a page that they have to find.
 SEARCHES = {
     "audit": "triggers/audit",
-    "erase": "how_do_i",
+    "erase": "proof_and_erasure",
     "GDPR": "how_do_i",
     "retention": "keeping",
     "soft delete": "triggers/soft_delete",

@@ -68,9 +68,15 @@ from sa_history.query.aggregate import AggregateEvent, AggregateRow
 from sa_history.query.attribute_history import changes
 from sa_history.query.feed import FeedPosition, cursor_of, feed, feed_page
 from sa_history.query.time_travel import as_of
+from sa_history.sealing.chain import SealDigest
+from sa_history.sealing.erase import Erasure, erase
+from sa_history.sealing.seal import seal
+from sa_history.sealing.subject import subject
+from sa_history.sealing.verify import Discrepancy, SealProblem, Verification, verify
 from sa_history.tracking.context_class import Context
 from sa_history.tracking.diff import Diff
 from sa_history.tracking.editing import editing_events
+from sa_history.tracking.erased import ERASED
 from sa_history.tracking.event_class import Event
 from sa_history.tracking.events import Events, events
 from sa_history.tracking.ignore import ignore
@@ -90,6 +96,7 @@ from sa_history.writing.create_event import create_event
 from sa_history.writing.undo import Undo, undo
 
 __all__ = [
+    "ERASED",
     "FSM",
     "AfterDelete",
     "AfterInsert",
@@ -106,6 +113,8 @@ __all__ = [
     "Context",
     "Delete",
     "Diff",
+    "Discrepancy",
+    "Erasure",
     "Event",
     "Events",
     "FeedPosition",
@@ -119,6 +128,8 @@ __all__ = [
     "Protect",
     "ReadOnly",
     "Referencing",
+    "SealDigest",
+    "SealProblem",
     "Snapshot",
     "SoftDelete",
     "TableTrigger",
@@ -129,6 +140,7 @@ __all__ = [
     "Undo",
     "Update",
     "UpdateOf",
+    "Verification",
     "Versioned",
     "annotate",
     "as_of",
@@ -141,6 +153,7 @@ __all__ = [
     "cursor_of",
     "diff",
     "editing_events",
+    "erase",
     "events",
     "exc",
     "feed",
@@ -149,8 +162,11 @@ __all__ = [
     "new",
     "old",
     "partitions",
+    "seal",
     "steps",
+    "subject",
     "track",
     "undo",
+    "verify",
     "view",
 ]

@@ -8,10 +8,12 @@
      +-- DialectError           the engine is not PostgreSQL
      +-- ContextError           a context cannot be entered, changed or sent
      +-- CommandError           a command was given what it cannot use
+     +-- ErasureError           values cannot be erased as asked
      +-- EventsError            history cannot be asked for, or changed, like this
      +-- IgnoreError            triggers cannot be ignored as asked
      +-- InstallError           triggers cannot be installed, or read, as asked
      +-- PastError              the past cannot be seen, or written, as asked
+     +-- SealError              events cannot be sealed, or verified, as asked
      +-- UndoError              what was changed cannot be undone as asked
      |    +-- ConflictError     it has been changed again since
      |    +-- EventsRemovedError    its events were removed; a PastError as well
@@ -81,6 +83,14 @@ class CommandError(HistoryError):
 
 class EventsError(HistoryError):
     """History was asked for in a way that has no answer, or would be changed."""
+
+
+class ErasureError(HistoryError):
+    """Values cannot be erased from history as asked; nothing was erased."""
+
+
+class SealError(HistoryError):
+    """Events cannot be sealed, or verified, as asked."""
 
 
 class IgnoreError(HistoryError):

@@ -45,6 +45,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=500,
         help="how many writes a test of tests/attribution/test_workers.py commits",
     )
+    parser.addoption(
+        "--tamperings",
+        type=int,
+        default=100,
+        help="how many random changes of sealed events tests/sealing has to find",
+    )
 
 
 def pytest_collection_modifyitems(

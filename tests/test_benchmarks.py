@@ -142,3 +142,32 @@ def test_undo_of_many_rows_is_measured(pg_url: URL, tmp_path: Path) -> None:
         (each["change"], each["answer"]) for each in json.loads(output.read_text())
     }
     assert {("update", "by hand"), ("update", "undo"), ("delete", "dry run")} < answers
+
+
+def test_what_seals_cost_is_measured() -> None:
+    command = [sys.executable, "-m", "benchmarks.seals", "--events", "2000"]
+    process = subprocess.run(
+        [*command, "--objects", "10", "--rounds", "1"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert process.returncode == 0, process.stderr
+    assert "of reading as text" in process.stdout
+    assert "erase of 10 objects" in process.stdout
+
+
+def test_partitions_are_measured_beside_one_table() -> None:
+    command = [sys.executable, "-m", "benchmarks.partitions", "--events", "24000"]
+    process = subprocess.run(
+        [*command, "--rounds", "1"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert process.returncode == 0, process.stderr
+    assert "newest 50 of an object" in process.stdout
+    assert "--keep, no last events" in process.stdout
+    assert process.stdout.rstrip().endswith(", 0 lost")

@@ -30,6 +30,7 @@ from sa_history.alembic.column_types import revision_type
 from sa_history.alembic.operations import HistoryOp
 from sa_history.capture.context_table import is_context_table
 from sa_history.capture.event_table import is_event_table
+from sa_history.capture.seal_tables import is_seal_table
 from sa_history.install.expected import trackings_in
 from sa_history.sql.column_types import postgresql_type
 from sa_history.sql.compose import Ident, Joined, Qualified, Raw, SchemaNames
@@ -127,7 +128,7 @@ def _keep_tables(upgrade_ops: ops.UpgradeOps) -> None:
 
 
 def _is_history(table: Table) -> bool:
-    return is_event_table(table) or is_context_table(table)
+    return is_event_table(table) or is_context_table(table) or is_seal_table(table)
 
 
 def _keep_columns(

@@ -28,6 +28,7 @@ from sa_history.capture.context_storage import ContextStorage
 from sa_history.capture.context_table import SharedObjects
 from sa_history.capture.options import TrackingOptions
 from sa_history.capture.partitioning import partition_options
+from sa_history.capture.seal_tables import erased_column
 from sa_history.definition.columns import TrackedColumns
 from sa_history.exc import DefinitionError
 from sa_history.sql.expressions import NextValue
@@ -91,6 +92,7 @@ def make_event_table(
         Column("pgh_op", CHAR(1), nullable=False),
         Column("pgh_label", Text, nullable=False),
         *([Column(OLD_KEY, JSONB)] if columns.key else []),
+        *([erased_column()] if options.is_erasable else []),
         *context.metadata_columns(),
         *of_context,
         *of_row,
@@ -136,12 +138,25 @@ def _check_names(columns: TrackedColumns, options: TrackingOptions) -> None:
                 f"{columns.subject}: context column {column.name!r} has the name of a "
                 "column of the event table; rename the key"
             )
-    for name in options.index:
-        if name not in columns.stored:
-            known = dict.fromkeys(columns.stored)
+    for option, names in (("index", options.index), ("erasable", options.erasable)):
+        for name in names:
+            if name not in columns.stored:
+                known = dict.fromkeys(columns.stored)
+                raise DefinitionError(
+                    f"{columns.subject}: {option} names {name!r}, which is not tracked"
+                    f"{suggestion(name, known)}"
+                )
+    if options.is_erasable and not columns.key:
+        raise DefinitionError(
+            f"{columns.subject} has no primary key, by which the events to erase would "
+            "be found; leave out erasable and erasable_context"
+        )
+    for name in options.erasable:
+        if name in columns.key:
             raise DefinitionError(
-                f"{columns.subject}: index names {name!r}, which is not tracked"
-                f"{suggestion(name, known)}"
+                f"{columns.subject}: erasable names {name!r}, a part of the key, by "
+                "which events are found; give the table a key that tells nothing of a "
+                "person, such as a number"
             )
 
 

@@ -39,6 +39,9 @@ class TrackingOptions:
     :param notify: the channel to NOTIFY of new events; no NOTIFY, if None.
     :param partition_by: how much a partition of the event table holds; no partitions,
         if None.
+    :param sealed: whether ``history.seal`` seals the events.
+    :param erasable: attributes whose values ``history.erase`` takes out of events.
+    :param erasable_context: keys whose values it takes out of the events' contexts.
     """
 
     columns: Sequence[str] | None
@@ -57,7 +60,15 @@ class TrackingOptions:
     ignorable: bool
     index: tuple[str, ...]
     notify: str | None
+    sealed: bool
+    erasable: tuple[str, ...]
+    erasable_context: tuple[str, ...]
     partition_by: PartitionBy | None = None
+
+    @property
+    def is_erasable(self) -> bool:
+        """Whether ``history.erase`` takes anything out of the events."""
+        return bool(self.erasable or self.erasable_context)
 
     def __post_init__(self) -> None:
         """Check what can be checked without knowing the model."""
@@ -79,6 +90,18 @@ class TrackingOptions:
         _check_partition_by(self.partition_by)
         for column in self.context_columns:
             _check_context_column(column)
+            if column.name in self.erasable_context and not column.nullable:
+                raise DefinitionError(
+                    f"track: erasable_context names {column.name!r}, whose column is "
+                    "NOT NULL; make it nullable, so that it can be erased"
+                )
+        stored = {column.name for column in self.context_columns}
+        for key in self.erasable_context:
+            if self.context is None and key not in stored:
+                raise DefinitionError(
+                    f"track: erasable_context names {key!r}, but with context=None "
+                    "events store no context; leave it out"
+                )
         for argument in ("events", "event_name", "event_table", "schema"):
             name = getattr(self, argument)
             if not isinstance(name, str) and (name is not None or argument == "events"):

@@ -15,12 +15,20 @@ from sa_history.cli.diff import diff
 from sa_history.cli.installation import check, ddl, harden, install, ls, uninstall
 from sa_history.cli.log import log
 from sa_history.cli.partitions import partitions
+from sa_history.cli.sealing import erase, seal, subject, verify
 from sa_history.cli.size import size
 from sa_history.install.drift import Problem
 
 JSON = Argument("--json", Kind.FLAG, "print JSON, an object on each line")
 KEY = Argument(
     "key", Kind.NAMES, "the primary key of a row, a value for each of its columns"
+)
+_ID = Argument(
+    "--id",
+    Kind.TEXTS,
+    "the key of an object, with commas between the values of a key of several; may be "
+    "repeated",
+    metavar="KEY",
 )
 _TIME = "a time such as 2026-11-28T12:00, or an age such as 90m, 2h, 7d or 4w"
 
@@ -195,6 +203,66 @@ COMMANDS = (
             KEY,
             Argument("--limit", Kind.COUNT, "so many rows at most", metavar="NUMBER"),
             Argument("--csv", Kind.FLAG, "print CSV, with a line of names"),
+            JSON,
+        ),
+        models=Models.ONE,
+    ),
+    Command(
+        seal,
+        "Seal the events that are committed.",
+        (
+            Argument(
+                "--to",
+                Kind.OPTIONAL_TEXT,
+                "write the digest to this file, to be kept elsewhere",
+                metavar="FILE",
+            ),
+            Argument(
+                "--timeout",
+                Kind.COUNT,
+                "milliseconds to wait for open transactions",
+                metavar="MILLISECONDS",
+                default=10_000,
+            ),
+            JSON,
+        ),
+    ),
+    Command(
+        verify,
+        "Exit with 1 where sealed events are not as they were.",
+        (
+            Argument(
+                "--digest",
+                Kind.OPTIONAL_TEXT,
+                "the digest that seal --to has written, for seals made anew",
+                metavar="FILE",
+            ),
+            JSON,
+        ),
+    ),
+    Command(
+        erase,
+        "Erase the personal data of objects from their history.",
+        (
+            _ID,
+            Argument(
+                "--reason", Kind.OPTIONAL_TEXT, "why, for the log", metavar="TEXT"
+            ),
+            Argument("--dry-run", Kind.FLAG, "only print how much would be erased"),
+            JSON,
+        ),
+        models=Models.ONE,
+    ),
+    Command(
+        subject,
+        "Print all that history has of one object, as JSON.",
+        (
+            _ID,
+            Argument(
+                "--user",
+                Kind.OPTIONAL_TEXT,
+                "add what this user has made, the key 'user' of the context",
+            ),
             JSON,
         ),
         models=Models.ONE,

@@ -58,6 +58,7 @@ from sa_history.install.partition_steps import (
 )
 from sa_history.query.as_of_rows import PointInTime, last_events
 from sa_history.query.removed_events import read_horizon
+from sa_history.sealing.removal import record_removal
 from sa_history.sql.compose import Ident, Joined, Qualified, Raw
 from sa_history.sql.naming import AS_OF
 from sa_history.tracking.completeness import missing_operations
@@ -239,6 +240,7 @@ class EventMaintenance(TableMaintenance):
                     self._keep_last_events(connection, partition)
                 else:
                     self._delete_kept(connection, delete(self.state.rows_of(self.kept)))
+                self._tell_seals(connection, partition)
                 going = REMOVED + self.comment
                 self.execute(
                     connection,
@@ -248,6 +250,20 @@ class EventMaintenance(TableMaintenance):
 
         name = dotted(partition.name)
         return Step(("remove", name), f"remove {name}", run)
+
+    def _tell_seals(self, connection: Connection, partition: RangePartition) -> None:
+        """Record the removal for verifications, if the events are sealed."""
+        if not self.tracking.options.sealed:
+            return
+        assert partition.upper is not None
+        record_removal(
+            connection,
+            self.event_table.metadata,
+            self.event_table.fullname,
+            partition.lower or FIRST_ID,
+            partition.upper - 1,
+            reason=f"kept for {self.settings.keep}",
+        )
 
     def _require_unreferred(
         self, connection: Connection, partition: RangePartition

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, MetaData, Table
 
+from sa_history.capture.seal_tables import seal_tables_of
 from sa_history.ddl.elements import PGFunction
 from sa_history.ddl.grants import (
     Grant,
@@ -241,6 +242,11 @@ def _guarded(metadata: MetaData) -> Iterator[GuardedObject]:
         return
     trackings = trackings_in(metadata)
     read_only = [history.shared.context_table, *(t.event_table for t in trackings)]
+    seals = seal_tables_of(metadata)
+    if seals is not None:
+        read_only += [t for t in seals.all() if t is not seals.salt]
+        # With a salt, the values could be guessed that a commitment is made of.
+        yield _table(seals.salt, ("SELECT", *_NOT_ON_HISTORY))
     for table in read_only:
         yield _table(table, _NOT_ON_HISTORY, is_history=True)
     numbers = history.shared.pg_sequence().name

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sa_history._types import Operation
 from sa_history.attachments.registry import attachments_of
 from sa_history.capture.partitioning import EventPartitioning
+from sa_history.capture.seal_tables import seal_tables_of
 from sa_history.ddl.advisory_lock import wait_for_turn
 from sa_history.ddl.catalog import (
     Catalog,
@@ -239,6 +240,8 @@ class Survey:
         for metadata in self._metadatas:
             for tracking in trackings_in(metadata):
                 needed[tracking.event_table] = None
+            seals = seal_tables_of(metadata)
+            needed |= dict.fromkeys(seals.all() if seals else ())
         return list(needed)
 
     def bypassed(self) -> list[Finding]:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    true,
 )
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB
@@ -28,6 +29,7 @@ from sqlalchemy.sql.expression import TableClause
 
 from sa_history._types import Op
 from sa_history.capture.event_table import PREFIX
+from sa_history.capture.seal_tables import ERASED_COLUMN
 from sa_history.query.json_values import as_jsonb
 from sa_history.query.row_keys import have_key, keys_of, old_keys_of
 from sa_history.sql.column_types import holds_decimals
@@ -227,7 +229,8 @@ def _values(
     """
     if names is not None:
         # With the asterisk, as a column may have the name of the alias.
-        return func.to_jsonb(column(f"{alias}.*", is_literal=True), type_=JSONB)
+        row = func.to_jsonb(column(f"{alias}.*", is_literal=True), type_=JSONB)
+        return _with_erased(tracking, events, row)
     columns = tracking.tracked_columns
     by_label: Mapping[str, tuple[str, ...]] = {
         tracker.event_label: tracker.stored(columns) for tracker in tracking.trackers
@@ -244,11 +247,47 @@ def _values(
     )
 
 
+def _with_erased(
+    tracking: Tracking, events: FromClause, row: ColumnElement[Any]
+) -> ColumnElement[Any]:
+    """Return a row as JSON, with the word for what was erased in place of null."""
+    if not tracking.options.erasable:
+        return row
+    erased = events.c[ERASED_COLUMN]
+    names = func.unnest(erased).table_valued("name", name="erased").render_derived()
+    words = (
+        select(func.jsonb_object_agg(names.c.name, _erased_word(), type_=JSONB))
+        .select_from(names)
+        .correlate(events)
+        .scalar_subquery()
+    )
+    with_words = row.op("||", return_type=JSONB())(words)
+    return case((erased.is_not(None), with_words), else_=row)
+
+
+def _value(
+    tracking: Tracking, events: FromClause, name: str, column_name: str
+) -> ColumnElement[Any]:
+    """Return an attribute's value as JSON, or the word for one that was erased."""
+    value = as_jsonb(events.c[column_name])
+    if name not in tracking.options.erasable:
+        return value
+    is_erased = literal(column_name, Text) == func.any(events.c[ERASED_COLUMN])
+    return case((is_erased, _erased_word()), else_=func.to_jsonb(value, type_=JSONB))
+
+
+def _erased_word() -> ColumnElement[Any]:
+    return func.jsonb_build_object(literal("erased", Text), true(), type_=JSONB)
+
+
 def _object(
     tracking: Tracking, events: FromClause, stored: Sequence[str]
 ) -> ColumnElement[Any]:
     columns = tracking.tracked_columns.by_attribute
-    pairs = [(literal(n, String), as_jsonb(events.c[columns[n].name])) for n in stored]
+    pairs = [
+        (literal(n, String), _value(tracking, events, n, columns[n].name))
+        for n in stored
+    ]
     chunks = [
         func.jsonb_build_object(*itertools.chain(*chunk), type_=JSONB)
         for chunk in pairs_by_call(pairs)

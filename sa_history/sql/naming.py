@@ -17,6 +17,7 @@ key                          default
 ``history_shared_function``  ``%(context_table_name)s_%(function)s``
 ``history_attached``         ``%(table_name)s_%(trigger_name)s``
 ``history_partition``        ``%(event_table_name)s_p%(first_id)s``
+``history_seal_table``       ``pghistory_%(content)s``
 ===========================  ===================================================
 """
 
@@ -39,6 +40,7 @@ _DEFAULTS = {
     "history_shared_function": "%(context_table_name)s_%(function)s",
     "history_attached": "%(table_name)s_%(trigger_name)s",
     "history_partition": "%(event_table_name)s_p%(first_id)s",
+    "history_seal_table": "pghistory_%(content)s",
 }
 
 CONTEXT_ID = "pghistory.context_id"
@@ -85,6 +87,7 @@ _TOKENS = {
     "history_shared_function": ("context_table_name", "function"),
     "history_attached": ("table_name", "trigger_name"),
     "history_partition": ("event_table_name", "first_id"),
+    "history_seal_table": ("content",),
 }
 
 # There is one sequence; of the others one would replace another of the same name.

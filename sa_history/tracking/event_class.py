@@ -63,6 +63,9 @@ class Event:
     """The number of the transaction that made the change."""
     pgh_old_key: Mapped[list[Any] | None]
     """The values of the row's key before a change of the key, else None."""
+    pgh_erased: Mapped[list[str] | None]
+    """The names of the columns whose values were erased, None if none were; only with
+    ``track(erasable=...)`` or ``track(erasable_context=...)``."""
     pgh_context_id: Mapped[uuid.UUID | None]
     """The id of the context that the change was made in, None outside of any."""
     pgh_context: Mapped[Context | None]

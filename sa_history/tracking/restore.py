@@ -25,6 +25,7 @@ from sa_history.sql.expressions import overriding_system_value
 from sa_history.tracking.added_columns import AddedColumns
 from sa_history.tracking.completeness import stored_attributes
 from sa_history.tracking.databases import ModelSession
+from sa_history.tracking.erased import erased_from
 from sa_history.tracking.identity import identity_by_key
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.stored_values import (
@@ -101,7 +102,7 @@ def restore_row(
     if columns is not None and unknown:
         raise EventsError(
             f"{event!r} does not store {', '.join(unknown)}, which the table did not "
-            "have at that time; leave it out of columns=[...]"
+            "have at that time, or which was erased; leave it out of columns=[...]"
         )
     write_row(rows, tracking, by_key, values)
     return by_key
@@ -122,6 +123,7 @@ def write_row(
     :param values: the values to write, as ``StoredRow.to_write`` has them; those of
         generated columns and of version counters are left to these.
     :param insert_if_missing: whether to insert the row if there is none.
+    :raises EventsError: there is none, and a value that it needs was erased.
     """
     table, counters = tracking.table, version_counters(tracking)
     counted = {counter.column for counter in counters}
@@ -145,7 +147,29 @@ def write_row(
         for counter in counters:
             version = values.get(counter.column)
             written |= counter.values_of_insert(rows, tracking, key, version)
+        _require_unerased(tracking, {**key, **written})
         rows.execute(inserted(table, {**key, **written}))
+
+
+def _require_unerased(tracking: Tracking, values: Mapping[Column[Any], Any]) -> None:
+    """Refuse to insert a row that lacks an erased value which it has to have.
+
+    :raises EventsError: it lacks one.
+    """
+    columns = tracking.tracked_columns.by_attribute
+    missing = [
+        name
+        for name in tracking.options.erasable
+        for column in [columns[name]]
+        if not column.nullable
+        and column not in values
+        and (column.default, column.server_default) == (None, None)
+    ]
+    if missing:
+        raise EventsError(
+            f"a row of {tracking.subject} cannot be inserted again, since its "
+            f"{', '.join(missing)} was erased from its events; insert it yourself"
+        )
 
 
 def inserted(table: Table, values: Mapping[Column[Any], Any]) -> Insert:
@@ -182,7 +206,7 @@ def _values_of(
 ) -> dict[Column[Any], Any]:
     """Return what an event stores in columns, as ``StoredRow.to_write`` has it.
 
-    Columns that were added after the event are left out.
+    Columns that were added after the event are left out, and so is what was erased.
 
     :param attributes: the columns of the tracked table, by attribute name.
     """
@@ -205,6 +229,7 @@ def _values_of(
         stored.images,
     )
     unknown = AddedColumns(rows, event.pgh_tracking).unknown(event.pgh_id, row)
+    unknown |= {attributes[name].name for name in erased_from(event) & {*attributes}}
     return {
         column: row.to_write(column.name)
         for column in attributes.values()

@@ -15,6 +15,7 @@ from sa_history.attachments.attach import attach, fits
 from sa_history.capture.context_storage import CONTEXT_STORAGES
 from sa_history.capture.event_table import make_event_table
 from sa_history.capture.options import TrackingOptions
+from sa_history.capture.seal_tables import ensure_seal_tables
 from sa_history.capture.trackers import (
     AfterDelete,
     Snapshot,
@@ -70,6 +71,9 @@ def track(
     index: Sequence[str] = (),
     notify: str | None = None,
     partition_by: PartitionBy | None = None,
+    sealed: bool = False,
+    erasable: Sequence[str] = (),
+    erasable_context: Sequence[str] = (),
 ) -> Callable[[T], T]:
     """Track a mapped class or a table: each change becomes an event.
 
@@ -116,6 +120,12 @@ def track(
         events: the event table is partitioned by ``pgh_id``, and :func:`partitions`
         ends each partition after about that much, and removes old ones; one table
         without partitions, if None.
+    :param sealed: whether :func:`seal` seals the events, so that :func:`verify` finds
+        what is changed in them. To write an event costs the same.
+    :param erasable: attribute names of personal data, whose values :func:`erase` takes
+        out of the events of an object. The key cannot be among them.
+    :param erasable_context: keys of contexts whose values :func:`erase` takes out of
+        the contexts of the object's events, and out of context columns.
     :return: a decorator that returns the class or table.
     :raises DefinitionError: something in the definition cannot work; the message says
         what is wrong, and what to write.
@@ -149,6 +159,9 @@ def track(
         index=as_names("index", index),
         notify=notify,
         partition_by=partition_by,
+        sealed=sealed,
+        erasable=as_names("erasable", erasable),
+        erasable_context=as_names("erasable_context", erasable_context),
     )
 
     def decorate(target: T) -> T:
@@ -192,6 +205,9 @@ def _track(
     )
     if options.partition_by is not None and options.context == "reference":
         history.shared.partition_contexts()
+    if options.sealed or options.is_erasable:
+        seals = ensure_seal_tables(table.metadata)
+        event_table.add_is_dependent_on(seals.erased)
     event_class = make_event_class(columns, event_table, model, options)
     tracking = Tracking(
         subject, table, model, trackers, options, history, event_table, event_class

@@ -10,6 +10,11 @@ import re
 from decimal import Decimal
 from typing import Any
 
+from sa_history.tracking.erased import ERASED
+
+ERASED_JSON = {"erased": True}
+"""What JSON has for a value that was erased."""
+
 NOTHING = "—"
 """What is shown for None."""
 
@@ -28,6 +33,8 @@ def as_text(value: Any) -> str:
     """
     if isinstance(value, enum.Enum):
         return as_text(value.value)
+    if value == ERASED_JSON:
+        return str(ERASED.value)
     if value is None:
         return NOTHING
     if isinstance(value, str):
@@ -48,6 +55,8 @@ def as_json(value: Any) -> Any:
     :return: None, or a bool, int, float, str, list or dict; a number that floats do not
         hold, as one of ``numeric`` or NaN, is a str.
     """
+    if value is ERASED:
+        return ERASED_JSON
     if isinstance(value, str) and not isinstance(value, enum.Enum):
         return str(value)
     return json.loads(json.dumps(value, default=_json_text), parse_constant=str)

@@ -24,6 +24,7 @@ from sa_history.tracking.completeness import (
 )
 from sa_history.tracking.databases import ModelSession, database_of, written_by
 from sa_history.tracking.diff import Diff
+from sa_history.tracking.erased import ERASED, erased_from
 from sa_history.tracking.identity import key_of, require_object_of
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.shared_keys import had_shared_key
@@ -121,7 +122,11 @@ def _differences(was: StoredRow, now: StoredRow, names: Iterable[str]) -> Diff:
 def _version(event: Any, stored: StoredAttributes, images: Images) -> StoredRow:
     """Return the values of an event by the names of the attributes."""
     values = {name: getattr(event, name) for name in stored.columns.stored}
-    return StoredRow(values, images.get(event.pgh_id, {}))
+    of_event, erased = images.get(event.pgh_id, {}), erased_from(event)
+    if erased:
+        values |= dict.fromkeys(erased, ERASED)
+        of_event = {n: text for n, text in of_event.items() if n not in erased}
+    return StoredRow(values, of_event)
 
 
 def _then_and_now(event: Any, obj: Any) -> tuple[StoredRow, StoredRow, Sequence[str]]:

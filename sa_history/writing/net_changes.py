@@ -9,12 +9,14 @@ from typing import Any, TypeAlias
 from sqlalchemy import ColumnElement, FromClause, Select, Table, false, select, true
 
 from sa_history._types import Op
+from sa_history.capture.seal_tables import ERASED_COLUMN
 from sa_history.capture.trackers import full_row_labels
 from sa_history.exc import UndoError
 from sa_history.query.row_keys import have_key, old_keys_of
 from sa_history.tracking.added_columns import AddedColumns
 from sa_history.tracking.completeness import GONE, full_row_events, is_one_of
 from sa_history.tracking.databases import ModelSession
+from sa_history.tracking.erased import erased_attributes
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.shared_keys import had_shared_key
 from sa_history.tracking.stored_values import StoredRow, selected, stored_values
@@ -162,8 +164,11 @@ def _row_events(
     key_names = [columns.column_name(name) for name in columns.key]
     added = AddedColumns(rows, tracking)
 
-    def known(number: int, row: StoredRow) -> StoredRow:
-        return row.without(added.unknown(number, row))
+    def known(found: Any, prefix: str, number: int) -> StoredRow:
+        row = stored_values(found, names, prefix)
+        erased = erased_attributes(tracking, found.get(f"{prefix}_erased"))
+        gone = {columns.column_name(name) for name in erased}
+        return row.without(added.unknown(number, row) | gone)
 
     events = rows.execute(_with_previous(tracking, criterion)).mappings().all()
     for found in events:
@@ -177,12 +182,8 @@ def _row_events(
             op=found["pgh_op"],
             origin=origin,
             key=tuple(row[name] for name in key_names),
-            row=known(number, row),
-            previous=(
-                known(previous, stored_values(found, names, "was"))
-                if previous is not None
-                else None
-            ),
+            row=known(found, "is", number),
+            previous=(known(found, "was", previous) if previous is not None else None),
         )
 
 
@@ -241,6 +242,11 @@ def _with_previous(tracking: Tracking, criterion: ColumnElement[bool]) -> Select
             event.c.pgh_op,
             before.c.pgh_id.label("previous_id"),
             (false() if shared is None else shared).label("had_shared_key"),
+            *(
+                rows.c[ERASED_COLUMN].label(f"{prefix}_erased")
+                for prefix, rows in (("is", event), ("was", before))
+                if tracking.options.erasable
+            ),
             *selected((event.c[name] for name in names), "is"),
             *selected((before.c[name] for name in names), "was"),
             *(

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.exc import DBAPIError
 
-from sa_history import AfterDelete, Snapshot, track
+from sa_history import AfterDelete, Snapshot, seal, track, verify
 from tests.migrations.models import (
     NAMES,
     account,
@@ -276,3 +276,22 @@ def test_a_context_that_becomes_required_is_required_of_new_events(
     migrate(migrations, boxes(context_columns=[Column("user", Text, nullable=False)]))
     with pytest.raises(DBAPIError, match='needs a context with the key "user"'):
         run(pg_engine, "INSERT INTO box VALUES (3, 1)")
+
+
+def test_seals_come_with_a_revision_and_stay_when_no_model_asks_for_them(
+    migrations: Any, pg_engine: Engine, pg_url: URL, dump: Callable[[URL], str]
+) -> None:
+    migrate(migrations, tracked(Snapshot))
+    before = dump(pg_url)
+    run(pg_engine, "INSERT INTO account VALUES (1)")
+    sealed = tracked(Snapshot, sealed=True, erasable_context=["ip"])
+    revision = migrate(migrations, sealed)
+    assert "op.create_table('pghistory_seal'" in revision
+    assert "pgh_erased" in revision
+    assert seal(pg_engine, sealed).chains["pghistory_seal"].number == 1
+    assert verify(pg_engine, sealed).events == 1
+    assert "op.drop_table" not in migrate(migrations, tracked(Snapshot))
+    assert verify(pg_engine, sealed).discrepancies == ()
+    migrations.downgrade()
+    migrations.downgrade()
+    assert dump(pg_url) == before

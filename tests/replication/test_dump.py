@@ -185,3 +185,53 @@ def fed(engine: Engine, account: Any) -> list[int]:
     with Session(engine) as session:
         rows = session.execute(history.feed(account)).all()
     return [row.pgh_data["id"] for row in rows]
+
+
+@pytest.fixture
+def sealed(base: type[DeclarativeBase], pair: Any) -> Iterator[Any]:
+    """A sealed model with three objects, one of them erased, in a database."""
+
+    @track(Snapshot, AfterDelete, sealed=True, erasable=["name"])
+    class Person(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "person"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str]
+
+    base.metadata.create_all(pair.subscriber)
+    with Session(pair.subscriber) as session:
+        session.add_all([Person(id=n, name=f"Name{n}") for n in (1, 2, 3)])
+        session.commit()
+        history.seal(pair.subscriber, base)
+        session.delete(session.get_one(Person, 2))
+        history.erase(session, Person, 2)
+        session.commit()
+    yield Person
+    base.registry.dispose()
+
+
+def test_a_restored_database_is_verified_by_the_digest_of_before_and_goes_on(
+    sealed: Any, pair: Any, other: Engine, tmp_path: Path
+) -> None:
+    digest = history.seal(pair.subscriber, sealed)
+    dumped = dump_of(pair.subscriber, tmp_path)
+    assert b"Name2" not in pg_restored_text(dumped)
+    done = pg("pg_restore", other.url, str(dumped))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert history.verify(other, sealed, digest=digest).discrepancies == ()
+
+    with Session(other) as session:
+        session.add(sealed(id=9, name="new"))
+        session.commit()
+    history.seal(other, sealed)
+    found = history.verify(other, sealed, digest=digest)
+    assert (found.discrepancies, found.events) == ((), 6)
+    with other.begin() as connection:
+        connection.execute(text("UPDATE person_event SET name = 'x' WHERE id = 1"))
+    (changed,) = history.verify(other, sealed).discrepancies
+    assert (changed.problem, changed.ids) == ("changed", (1,))
+
+
+def pg_restored_text(dumped: Path) -> bytes:
+    """What a dump has, as SQL."""
+    command = [str(find_bindir() / "pg_restore"), "--file=-", str(dumped)]
+    return subprocess.run(command, capture_output=True, check=True).stdout

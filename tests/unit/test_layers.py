@@ -34,6 +34,7 @@ LAYERS = [
     "capture",
     "tracking",
     "query",
+    "sealing",
     "writing",
     "install",
     "__init__",

@@ -1,0 +1,159 @@
+"""What seals and erasures cost: sealing, verifying, erasing, and writing with seals.
+
+Run it with ``python -m benchmarks.seals``; the times are seconds for a million events.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection, Engine, MetaData, create_engine, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+import sa_history as history
+from sa_history import track
+from sa_history.testing import EmbeddedPostgres
+
+VERSIONS = 10
+"""How many events an object has."""
+
+
+def model(*, sealed: bool, name: str) -> Any:
+    """Return a tracked model with eleven columns, of which three can be erased."""
+
+    class Base(DeclarativeBase):
+        metadata = MetaData()
+
+    options: dict[str, Any] = {}
+    if sealed:
+        options = {
+            "sealed": True,
+            "erasable": ["owner", "email", "note"],
+            "erasable_context": ["ip"],
+        }
+
+    @track(**options)
+    class Account(Base):
+        __tablename__ = name
+        id: Mapped[int] = mapped_column(primary_key=True)
+        owner: Mapped[str | None]
+        email: Mapped[str | None]
+        note: Mapped[str | None]
+        balance: Mapped[int]
+        rate: Mapped[float]
+        kind: Mapped[str]
+        is_open: Mapped[bool]
+
+    return Account
+
+
+def write(engine: Engine, account: Any, rows: int) -> float:
+    """Insert rows and update all of them, in contexts; return the seconds."""
+    table = account.__tablename__
+    fill = text(
+        f"INSERT INTO {table} SELECT i, 'owner ' || i, 'o' || i || '@example.org',"
+        " 'a note of some length about ' || i, i, i / 7.0, 'kind', true"
+        " FROM generate_series(1, :rows) AS i"
+    )
+    started = time.perf_counter()
+    with Session(engine) as session:
+        for version in range(VERSIONS):
+            with history.context(session, user=version, ip=f"10.0.0.{version}"):
+                if version == 0:
+                    session.execute(fill, {"rows": rows})
+                else:
+                    session.execute(text(f"UPDATE {table} SET balance = balance + 1"))
+                session.commit()
+    return time.perf_counter() - started
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return the seconds that something takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Print what seals cost."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--objects", type=int, default=1_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    with EmbeddedPostgres(
+        shared_buffers="512MB", work_mem="32MB", max_wal_size="4GB", autovacuum="off"
+    ) as server:
+        engine = create_engine(server.url())
+        measure(engine, options.events, options.objects, options.rounds)
+        engine.dispose()
+
+
+def measure(engine: Engine, events: int, objects: int, rounds: int) -> None:
+    """Print what seals cost for a number of events."""
+    plain = model(sealed=False, name="account")
+    sealed = model(sealed=True, name="account")
+    writes: dict[str, list[float]] = {"plain": [], "sealed": []}
+    for _ in range(rounds):
+        for name, account in (("plain", plain), ("sealed", sealed)):
+            account.metadata.create_all(engine)
+            writes[name].append(write(engine, account, events // VERSIONS))
+            account.metadata.drop_all(engine)
+    ratio = min(writes["sealed"]) / min(writes["plain"])
+    print(f"writes with seals and without: {ratio:.3f}")
+    sealed.metadata.create_all(engine)
+    write(engine, sealed, events // VERSIONS)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE"))
+        _measure(engine, connection, sealed, events, objects)
+
+
+def _measure(
+    engine: Engine, connection: Connection, account: Any, events: int, objects: int
+) -> None:
+    million = 1_000_000 / events
+    read = text("SELECT sum(length(e::text)) FROM account_event AS e")
+    times: dict[str, float] = {}
+    times["read as text"] = timed(lambda: connection.execute(read).all())
+    base = account.metadata
+    times["seal"] = timed(lambda: history.seal(engine, base, batch=100_000))
+    connection.execute(text("VACUUM ANALYZE"))
+    times["verify"] = timed(lambda: history.verify(engine, base))
+    assert not history.verify(engine, base).discrepancies
+    for name, seconds in times.items():
+        print(
+            f"{name:14} {seconds * million:6.1f} s per million events,"
+            f" {seconds / times['read as text']:.2f} of reading as text"
+        )
+    sizes = connection.execute(
+        text(
+            "SELECT relname, pg_total_relation_size(oid) / 1e6 FROM pg_class"
+            " WHERE relname IN ('account_event', 'pghistory_seal_range',"
+            " 'pghistory_salt')"
+        )
+    )
+    for name, size in sizes:
+        print(f"{name:22} {float(size) * million:8.2f} MB per million events")
+    keys = range(1, objects + 1)
+    by_hand = text(
+        "UPDATE account_event SET owner = NULL, email = NULL, note = NULL"
+        " WHERE pgh_obj_id BETWEEN :first AND :last"
+    )
+    bounds = {"first": objects + 1, "last": 2 * objects}
+    update = timed(lambda: connection.execute(by_hand, bounds))
+
+    def erase() -> None:
+        with Session(engine) as session:
+            history.erase(session, account, *keys)
+            session.commit()
+
+    erasing = timed(erase)
+    print(f"UPDATE of {objects} objects by hand: {update:.2f} s")
+    print(f"erase of {objects} objects: {erasing:.2f} s, {erasing / update:.2f} of it")
+
+
+if __name__ == "__main__":
+    main()

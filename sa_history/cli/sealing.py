@@ -1,0 +1,145 @@
+"""The commands for proof and erasure: seal, verify, erase, and all of one subject."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import MetaData, select
+from sqlalchemy.orm import Session
+
+from sa_history.capture.seal_tables import seal_tables_of
+from sa_history.cli.command import FOUND, Database
+from sa_history.cli.output import GREEN, RED, YELLOW, colored, print_json, printable
+from sa_history.exc import CommandError
+from sa_history.query.event_search import key_from_texts
+from sa_history.sealing.chain import SealDigest, write_digest
+from sa_history.sealing.erase import erase as erase_objects
+from sa_history.sealing.seal import seal as seal_events
+from sa_history.sealing.subject import subject as all_of_subject
+from sa_history.sealing.verify import Discrepancy
+from sa_history.sealing.verify import verify as verify_seals
+from sa_history.tracking.events import trackings_of
+
+
+def seal(database: Database, to: str | None, timeout: int, json: bool) -> int:
+    """Seal the events that are committed, and print the root of the chain.
+
+    :param to: a file for the digest, None for none.
+    :param timeout: milliseconds to wait for open transactions.
+    """
+    digest = seal_events(database.engine, *_sealed(database), timeout=timeout)
+    if to is not None:
+        try:
+            write_digest(Path(to), digest)
+        except OSError as error:
+            raise CommandError(f"the digest cannot be written: {error}") from None
+    for name, head in digest.chains.items():
+        if json:
+            print_json(table=name, seal=head.number, root=head.root)
+        else:
+            print(f"{printable(name)}: seal {head.number}, root {head.root}")
+    return 0
+
+
+def verify(database: Database, digest: str | None, json: bool) -> int:
+    """Verify what is sealed, and print what is not as it was.
+
+    :param digest: a file that ``seal --to`` has written, None for none.
+    """
+    known = None
+    if digest is not None:
+        try:
+            known = SealDigest.from_json(Path(digest).read_text())
+        except (OSError, UnicodeDecodeError) as error:
+            raise CommandError(f"the digest cannot be read: {error}") from None
+    found = verify_seals(database.engine, *_sealed(database), digest=known)
+    for discrepancy in (*found.discrepancies, *found.removed):
+        if json:
+            _print_as_json(discrepancy)
+            continue
+        is_fault = discrepancy in found.discrepancies
+        problem, _, rest = printable(str(discrepancy)).partition(" ")
+        print(f"{colored(problem, RED if is_fault else YELLOW)} {rest}")
+    if not json and not found.discrepancies:
+        what = f"{found.events} events in {found.seals} seals are as they were sealed"
+        print(colored(what, GREEN))
+    return FOUND if found.discrepancies else 0
+
+
+def _print_as_json(discrepancy: Discrepancy) -> None:
+    print_json(
+        problem=discrepancy.problem.value,
+        table=discrepancy.table,
+        first_id=discrepancy.first_id,
+        last_id=discrepancy.last_id,
+        ids=list(discrepancy.ids),
+        detail=discrepancy.detail or None,
+    )
+
+
+def _sealed(database: Database) -> Sequence[MetaData]:
+    """Return the MetaData that have seals; all, if none has."""
+    sealed = [m for m in database.metadatas if seal_tables_of(m) is not None]
+    return sealed or database.metadatas
+
+
+def erase(
+    database: Database,
+    id: Sequence[str],
+    reason: str | None,
+    dry_run: bool,
+    json: bool,
+) -> int:
+    """Erase personal data of objects from their history, and print how much.
+
+    :param id: the keys of the objects.
+    :param reason: why, for the log.
+    """
+    model: Any = database.model
+    with Session(database.engine) as session:
+        keys = list(_keys(session, model, id))
+        done = erase_objects(session, model, *keys, reason=reason, dry_run=dry_run)
+        session.commit()
+    if json:
+        print_json(erasure=done.number, events=done.events, contexts=done.contexts)
+        return 0
+    verb = "erases" if dry_run else "erased"
+    print(f"{verb} values of {done.events} events and {done.contexts} contexts")
+    return 0
+
+
+def subject(
+    database: Database,
+    id: Sequence[str],
+    user: str | None,
+    json: bool,
+) -> int:
+    """Print all that history has of one object, as JSON.
+
+    :param id: the key of the object.
+    :param user: what contexts have as ``user`` of this person, None to leave it out.
+    :param json: changes nothing; it is JSON anyway.
+    """
+    model: Any = database.model
+    with Session(database.engine) as session:
+        keys = list(_keys(session, model, id))
+        if len(keys) != 1:
+            raise CommandError(
+                f"subject is about one object, got {len(keys)} of them; give one --id"
+            )
+        made_by: Any = int(user) if user is not None and user.isdecimal() else user
+        print_json(**all_of_subject(session, model, keys[0], user=made_by))
+    return 0
+
+
+def _keys(
+    session: Session, model: Any, ids: Sequence[str]
+) -> Iterator[tuple[Any, ...]]:
+    """Yield keys from their texts; commas separate the values of a key of several."""
+    has_several = len(trackings_of(model)[0].tracked_columns.key) > 1
+    for one in ids:
+        texts = one.split(",") if has_several else [one]
+        key = select(key_from_texts(session, model, texts).subquery())
+        yield tuple(session.execute(key).one())

@@ -1,0 +1,278 @@
+"""Seals, each chained to the one before it by a digest, and the digest to keep.
+
+Whoever can write the database can make all seals anew. So the last root of the chain is
+kept outside of it, as a :class:`SealDigest`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import insert, select
+
+from sa_history.exc import SealError
+from sa_history.sealing.leaves import ID_BYTES, MARK, RangeDigest
+from sa_history.sealing.sources import LeafColumns, Ledger
+
+FORMAT = 1
+"""The version of digests and of the JSON that has the root of a chain."""
+
+
+@dataclass(frozen=True)
+class ChainHead:
+    """The last seal of a chain.
+
+    :param number: the number of the seal; 0 of a chain without seals.
+    :param root: the root as hexadecimal digits.
+    """
+
+    number: int
+    root: str
+
+
+@dataclass(frozen=True)
+class SealDigest:
+    """What all seals of some models come down to; kept where nobody else can write.
+
+    :param chains: the last seal of each table of seals, by the table's name.
+
+    Example::
+
+        digest = history.seal(engine, Base)
+        Path("digest.json").write_text(digest.to_json())
+        history.verify(engine, Base, digest=SealDigest.from_json(text))
+    """
+
+    chains: Mapping[str, ChainHead]
+
+    def to_json(self) -> str:
+        """Return the digest as JSON.
+
+        Example::
+
+            print(history.seal(engine, Base).to_json())
+        """
+        chains = {
+            name: {"seal": head.number, "root": head.root}
+            for name, head in sorted(self.chains.items())
+        }
+        return json.dumps({"sa_history": FORMAT, "chains": chains}, indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> SealDigest:
+        """Return the digest that :meth:`to_json` has written.
+
+        :raises SealError: the text is not one.
+
+        Example::
+
+            digest = SealDigest.from_json(Path("digest.json").read_text())
+        """
+        try:
+            found = json.loads(text)
+            if found["sa_history"] != FORMAT:
+                raise ValueError(f"it has the format {found['sa_history']!r}")
+            return cls(
+                {
+                    str(name): ChainHead(int(head["seal"]), str(head["root"]))
+                    for name, head in found["chains"].items()
+                }
+            )
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise SealError(
+                f"this is no digest of seals ({error}); give what sa-history seal "
+                "--to has written"
+            ) from None
+
+
+@dataclass(frozen=True)
+class Seal:
+    """A seal of the events of one table with numbers from one to another.
+
+    :param number: its place in the chain, from 1 on.
+    :param table_name: the table, as the models name it.
+    :param leaf_columns: what the digests of its events are made of.
+    :param first_id: the number that the seal begins with.
+    :param last_id: the number that it ends with.
+    :param events: how many events it seals.
+    :param digest: the digest of its ranges.
+    :param root: the digest of the root before it and of all of the above.
+    :param sealed_at: when the seal was made.
+    """
+
+    number: int
+    table_name: str
+    leaf_columns: LeafColumns
+    first_id: int
+    last_id: int
+    events: int
+    digest: bytes
+    root: bytes
+    sealed_at: datetime.datetime
+
+    def root_after(self, previous: bytes) -> bytes:
+        """Return the root that the seal has after another one.
+
+        :param previous: the root of the seal before it, empty for the first one.
+        """
+        told = [
+            FORMAT,
+            self.number,
+            self.table_name,
+            self.leaf_columns.columns,
+            self.leaf_columns.erasable,
+            self.leaf_columns.context_keys,
+            self.first_id,
+            self.last_id,
+            self.events,
+            self.digest.hex(),
+            self.sealed_at.astimezone(datetime.timezone.utc).isoformat(),
+        ]
+        text = json.dumps(told, ensure_ascii=True, separators=(",", ":"))
+        return hashlib.sha256(previous + text.encode()).digest()
+
+
+def digest_of_ranges(ranges: Iterable[RangeDigest]) -> bytes:
+    """Return the digest of a seal, which is that of its ranges."""
+    whole = hashlib.sha256()
+    for one in ranges:
+        bounds = f"{one.first_id} {one.last_id} {one.events} ".encode()
+        whole.update(bounds + (one.digest or b"") + one.marks)
+    return whole.digest()
+
+
+def read_seals(ledger: Ledger) -> list[Seal]:
+    """Return the seals in their order."""
+    table = ledger.place(ledger.tables.seal)
+    rows = ledger.connection.execute(select(table).order_by(table.c.id))
+    return [_seal(row) for row in rows]
+
+
+def last_seal(ledger: Ledger, table_name: str | None = None) -> Seal | None:
+    """Return the last seal, or None without one.
+
+    :param table_name: only of seals of this table; None for all.
+    """
+    table = ledger.place(ledger.tables.seal)
+    query = select(table).order_by(table.c.id.desc()).limit(1)
+    if table_name is not None:
+        query = query.where(table.c.table_name == table_name)
+    row = ledger.connection.execute(query).first()
+    return None if row is None else _seal(row)
+
+
+def _seal(row: Any) -> Seal:
+    columns = (tuple(row.columns), tuple(row.erasable), tuple(row.context_keys))
+    return Seal(
+        row.id,
+        row.table_name,
+        LeafColumns(*columns),
+        row.first_id,
+        row.last_id,
+        row.events,
+        bytes(row.digest),
+        bytes(row.root),
+        row.sealed_at,
+    )
+
+
+def read_ranges(ledger: Ledger, seal: Seal) -> list[RangeDigest]:
+    """Return the ranges of a seal in their order."""
+    table = ledger.place(ledger.tables.seal_range)
+    rows = ledger.connection.execute(
+        select(table).where(table.c.seal_id == seal.number).order_by(table.c.first_id)
+    )
+    return [
+        RangeDigest(
+            row.first_id, row.last_id, row.events, bytes(row.digest), bytes(row.marks)
+        )
+        for row in rows
+    ]
+
+
+_ROWS = 100
+"""The rows of one INSERT; drivers take some ten thousand values at most."""
+
+
+def write_seal(ledger: Ledger, seal: Seal, ranges: Sequence[RangeDigest]) -> None:
+    """Add a seal and its ranges."""
+    ledger.connection.execute(
+        insert(ledger.place(ledger.tables.seal)),
+        {
+            "id": seal.number,
+            "table_name": seal.table_name,
+            "columns": list(seal.leaf_columns.columns),
+            "erasable": list(seal.leaf_columns.erasable),
+            "context_keys": list(seal.leaf_columns.context_keys),
+            "first_id": seal.first_id,
+            "last_id": seal.last_id,
+            "events": seal.events,
+            "digest": seal.digest,
+            "root": seal.root,
+            "sealed_at": seal.sealed_at,
+        },
+    )
+    rows = [
+        {
+            "seal_id": seal.number,
+            "first_id": one.first_id,
+            "last_id": one.last_id,
+            "events": one.events,
+            "digest": one.digest,
+            "marks": one.marks,
+        }
+        for one in ranges
+    ]
+    into = insert(ledger.place(ledger.tables.seal_range))
+    for start in range(0, len(rows), _ROWS):
+        ledger.connection.execute(into.values(rows[start : start + _ROWS]))
+
+
+def areas_of(seal: Seal, ranges: Sequence[RangeDigest]) -> list[tuple[int, int]]:
+    """Return the numbers that each range of a seal stands for, without gaps.
+
+    A range is from its first event to its last one. The numbers after these, up to the
+    next range, belong to it as well: an event that somebody inserts there is found.
+    """
+    ends = [one.last_id or 0 for one in ranges]
+    starts = [seal.first_id, *(end + 1 for end in ends[:-1])]
+    return list(zip(starts, [*ends[:-1], seal.last_id], strict=True))
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a seal keeps of an event beside the digest of its range.
+
+    :param content: the beginning of the digest of its values.
+    :param context: the beginning of the digest of its context.
+    """
+
+    content: bytes
+    context: bytes
+
+
+def marks_of(one: RangeDigest) -> dict[int, Mark]:
+    """Return the marks of a range by the numbers of the events."""
+    marks: dict[int, Mark] = {}
+    number = one.first_id or 0
+    for start in range(0, len(one.marks), MARK):
+        entry = one.marks[start : start + MARK]
+        # The lower bits of the number; the others go up from one event to the next.
+        low = int.from_bytes(entry[:ID_BYTES], "big")
+        number += (low - number) % (1 << 8 * ID_BYTES)
+        content, context = entry[ID_BYTES:-2], entry[-2:]
+        marks[number] = Mark(content, context)
+    return marks
+
+
+def write_digest(path: Path, digest: SealDigest) -> None:
+    """Write a digest to a file, whole or not at all."""
+    new = path.with_name(path.name + ".new")
+    new.write_text(digest.to_json() + "\n")
+    new.replace(path)

@@ -1,0 +1,615 @@
+"""Erasure: the personal data of an object becomes NULL in all its history."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, overload
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Text,
+    Uuid,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    literal,
+    literal_column,
+    null,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.orm import Session
+
+from sa_history.capture.event_table import OLD_KEY, key_columns
+from sa_history.capture.seal_tables import ERASED_COLUMN
+from sa_history.ddl.elements import Statement
+from sa_history.definition.mapped_tables import Model
+from sa_history.exc import ErasureError, EventsError
+from sa_history.sealing.chain import Seal, read_seals
+from sa_history.sealing.leaves import (
+    commitment,
+    context_commitment,
+    has_keys,
+    key_text,
+)
+from sa_history.sealing.removal import add_to_log
+from sa_history.sealing.sources import (
+    CONTEXT,
+    CONTEXT_ID,
+    LeafColumns,
+    Ledger,
+    SealedTable,
+    canonical_settings,
+    erasable_columns,
+    ledger_of,
+)
+from sa_history.sql.compose import Ident, Joined, Raw
+from sa_history.sql.naming import CONTEXT_METADATA
+from sa_history.tracking.databases import ModelSession
+from sa_history.tracking.events import key_values, trackings_of
+from sa_history.tracking.registry import Tracking
+from sa_history.util.sessions import (
+    AnyAsyncSession,
+    SyncSession,
+    is_async_session,
+    session_of,
+)
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """What :func:`erase` has erased, or would erase.
+
+    :param number: the number in the log of erasures; None if nothing was written.
+    :param events: how many events had values that could be erased.
+    :param contexts: how many stored contexts had such values.
+
+    Example::
+
+        print(history.erase(session, Person, 7).events)
+    """
+
+    number: int | None
+    events: int
+    contexts: int
+
+
+@overload
+def erase(
+    session: SyncSession,
+    model: Model,
+    *keys: Any,
+    reason: str | None = ...,
+    dry_run: bool = ...,
+) -> Erasure: ...
+
+
+@overload
+def erase(
+    session: AnyAsyncSession,
+    model: Model,
+    *keys: Any,
+    reason: str | None = ...,
+    dry_run: bool = ...,
+) -> Awaitable[Erasure]: ...
+
+
+def erase(
+    session: SyncSession | AnyAsyncSession,
+    model: Model,
+    *keys: Any,
+    reason: str | None = None,
+    dry_run: bool = False,
+) -> Erasure | Awaitable[Erasure]:
+    """Erase the personal data of objects from their history, within the transaction.
+
+    What ``track(erasable=, erasable_context=)`` names becomes NULL in all events of the
+    objects, and in the contexts of these events. The events remain, with all else that
+    they have, and :func:`verify` goes on to find them as they were sealed. It finds a
+    value that is put back. Who erased, when and why is recorded in the log of erasures.
+
+    The rows themselves are not changed: update or delete them before, in the same
+    transaction. They are locked, so that nobody records more of them meanwhile. Backups
+    and the write-ahead log keep the values until they expire.
+
+    Events of a table with ``append_only=True`` can be erased by the table's owner, who
+    has its trigger off for as long as it takes; writers of the table wait for that.
+
+    :param session: the session to write in. With an async one, await the result.
+    :param model: a tracked class or table.
+    :param keys: the keys of the objects, a tuple for a key of several columns. The
+        objects need not exist any more.
+    :param reason: why, for the log; None for no reason. It is kept, so name no person.
+    :param dry_run: True to change nothing, and return what would be erased.
+    :return: how much was erased.
+    :raises ErasureError: nothing of the model can be erased; an event was sealed before
+        the model had these options; or another row has taken a key that the object had.
+    :raises EventsError: the model is not tracked, or a key has another number of
+        columns.
+
+    Example::
+
+        history.erase(session, Person, 7, reason="request of 2026-11-28")
+        await history.erase(async_session, Person, 7)
+    """
+    target = session_of(session, "erase", EventsError)
+    trackings = [t for t in trackings_of(model) if t.options.is_erasable]
+    _require_erasable(model)
+    if not trackings or not keys:
+        raise ErasureError(
+            f"erase got no key of {model!r}; give one at least"
+            if trackings
+            else f"nothing of {model!r} can be erased; name its personal data in "
+            "track(..., erasable=[...])"
+        )
+    if is_async_session(target):
+        awaitable: Awaitable[Erasure] = target.run_sync(
+            _erase, trackings, keys, reason, dry_run
+        )
+        return awaitable
+    return _erase(target, trackings, keys, reason, dry_run)
+
+
+def _require_erasable(model: Model) -> None:
+    """Refuse a table of which another event table keeps what is erased from one.
+
+    :raises ErasureError: there is such an event table.
+    """
+    trackings = trackings_of(model)
+    for one in trackings:
+        for other in trackings:
+            kept = {*one.options.erasable} & {*other.tracked_columns.stored}
+            kept -= {*other.options.erasable}
+            if one.table is other.table and kept:
+                raise ErasureError(
+                    f"{other.event_table.fullname} stores {', '.join(sorted(kept))} of "
+                    f"{one.subject} as well; name it in erasable= of that track, too"
+                )
+
+
+def _erase(
+    session: Session,
+    trackings: Sequence[Tracking],
+    keys: Sequence[Any],
+    reason: str | None,
+    dry_run: bool,
+) -> Erasure:
+    session.flush()
+    # Nothing of a half-done erasure is left if the caller goes on after an error.
+    with session.begin_nested():
+        first = trackings[0]
+        connection = session.connection(ModelSession(session, first).bind_arguments)
+        ledger = ledger_of(connection, first.table.metadata, ErasureError)
+        ledger.wait_for_turn()
+        found = [_Objects(ledger, t, _keys(t, keys)) for t in trackings]
+        for objects in found:
+            objects.lock_rows()
+        seals = read_seals(ledger)
+        events = [objects.events(seals) for objects in found]
+        keys_of_contexts = _context_keys(ledger, seals)
+        contexts = _contexts_of(
+            ledger, [n for some in events for n in some.contexts], keys_of_contexts
+        )
+        _require_context_commitments(ledger, seals, contexts, keys_of_contexts)
+        how_many = sum(len(some.numbers) for some in events)
+        if dry_run or not (how_many or contexts):
+            return Erasure(None, how_many, len(contexts))
+        with canonical_settings(connection):
+            number = _record(ledger, trackings, keys, reason, how_many, len(contexts))
+            for some in events:
+                some.erase(number)
+            _erase_contexts(ledger, number, contexts, keys_of_contexts)
+    session.expire_all()
+    return Erasure(number, how_many, len(contexts))
+
+
+def _keys(tracking: Tracking, keys: Sequence[Any]) -> list[tuple[Any, ...]]:
+    return [tuple(key_values(tracking, key)) for key in keys]
+
+
+@dataclass(frozen=True, eq=False)
+class _Objects:
+    """Objects of a tracked table.
+
+    :param keys: the values of their keys, in the order of the key.
+    """
+
+    ledger: Ledger
+    tracking: Tracking
+    keys: list[tuple[Any, ...]]
+
+    def lock_rows(self) -> None:
+        """Wait until nobody writes the rows, and let nobody do so."""
+        columns = [
+            self.tracking.tracked_columns.by_attribute[name]
+            for name in self.tracking.tracked_columns.key
+        ]
+        self.ledger.connection.execute(
+            select(*columns)
+            .where(_is_one_of(columns, self.keys))
+            .order_by(*columns)
+            .with_for_update(of=self.tracking.table)
+        )
+
+    def events(self, seals: Sequence[Seal]) -> _ErasableEvents:
+        """Return the events of the objects that have something to erase.
+
+        :raises ErasureError: an event was sealed before it could be erased, or another
+            row has taken a key that one of the objects had.
+        """
+        tracking = self.tracking
+        table = tracking.event_table
+        key = key_columns(tracking.tracked_columns, table)
+        keys = self._all_keys(key)
+        of_objects = select(table.c.pgh_id).where(_is_one_of(key, keys))
+        numbers = list(self.ledger.connection.scalars(of_objects.order_by("pgh_id")))
+        name = table.fullname
+        own = [one for one in seals if one.table_name == name]
+        events = _ErasableEvents(self.ledger, tracking, tuple(numbers), own, ())
+        events.require_commitments()
+        return events.with_contexts()
+
+    def _all_keys(self, key: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Return the keys that the objects have or had, with those of the rows.
+
+        :raises ErasureError: another row has taken one of these keys.
+        """
+        table = self.tracking.event_table
+        old = [
+            sql_cast(table.c[OLD_KEY][n].astext, column.type).label(f"old_{n}")
+            for n, column in enumerate(key)
+        ]
+        moves = select(table.c.pgh_id, *old, *key).where(table.c[OLD_KEY].is_not(None))
+        execute = self.ledger.connection.execute
+        size = len(key)
+        known = dict.fromkeys(self.keys)
+        while True:
+            found = [*known]
+            rows = execute(
+                moves.where(or_(_is_one_of(old, found), _is_one_of(key, found)))
+            ).all()
+            for row in rows:
+                known |= {tuple(row[1 : size + 1]): None, tuple(row[size + 1 :]): None}
+            if len(known) == len(found):
+                left = {row.pgh_id: tuple(row[1 : size + 1]) for row in rows}
+                self._require_unused(key, left)
+                return found
+
+    def _require_unused(
+        self, key: Sequence[Any], left: Mapping[int, tuple[Any, ...]]
+    ) -> None:
+        """Refuse keys that another row has taken after an object had left them.
+
+        :param left: the keys that were left, by the numbers of the events that did so.
+        """
+        table = self.tracking.event_table
+        for move, before in left.items():
+            later = self.ledger.connection.scalar(
+                select(func.min(table.c.pgh_id)).where(
+                    _is_one_of(key, [before]), table.c.pgh_id > move
+                )
+            )
+            # The object itself may have gone back to a key.
+            if later is None or later in left:
+                continue
+            raise ErasureError(
+                f"the {self.tracking.subject} has left the key {before} with event "
+                f"{move}, and event {later} is of a row that has it since; it cannot "
+                "be told which events are of whom"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class _ErasableEvents:
+    """The events of some objects of one table.
+
+    :param numbers: the numbers of the events.
+    :param seals: the seals of the table.
+    :param contexts: the ids of the events' stored contexts.
+    """
+
+    ledger: Ledger
+    tracking: Tracking
+    numbers: tuple[int, ...]
+    seals: Sequence[Seal]
+    contexts: tuple[Any, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns that are erased.
+
+        Those of the seals are among them, which have one commitment to all of them.
+        """
+        names = (*erasable_columns(self.tracking), *_all_of(self.seals))
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def inline_keys(self) -> tuple[str, ...]:
+        """The keys that are erased of contexts in the events themselves.
+
+        They are those of all models, as seals have one commitment to all of them.
+        """
+        is_inline = CONTEXT in self.tracking.event_table.columns
+        return _context_keys(self.ledger, self.seals) if is_inline else ()
+
+    def require_commitments(self) -> None:
+        """Refuse events that a seal has without commitments to what is erased.
+
+        :raises ErasureError: there is such an event.
+        """
+        wanted, keys = {*self.columns}, {*self.ledger.context_keys()}
+        for one in self.seals:
+            known = one.leaf_columns
+            missing = [*(wanted & {*known.columns}) - {*known.erasable}]
+            if known.stores_context:
+                missing += keys - {*known.context_keys}
+            for number in self.numbers if missing else ():
+                if one.first_id <= number <= one.last_id:
+                    raise _sealed_before(one, number, missing)
+
+    def with_contexts(self) -> _ErasableEvents:
+        """Return the events with the ids of their stored contexts."""
+        table, keys = self.tracking.event_table, self.tracking.options.erasable_context
+        if not keys or CONTEXT in table.columns or CONTEXT_ID not in table.columns:
+            return self
+        query = select(table.c[CONTEXT_ID]).where(
+            self._are(table), table.c[CONTEXT_ID].is_not(None)
+        )
+        found = tuple(self.ledger.connection.scalars(query.distinct()))
+        return _ErasableEvents(
+            self.ledger, self.tracking, self.numbers, self.seals, found
+        )
+
+    def _are(self, table: Any) -> Any:
+        numbers = bindparam(None, list(self.numbers), ARRAY(BigInteger))
+        return table.c.pgh_id == func.any(sql_cast(numbers, ARRAY(BigInteger)))
+
+    def erase(self, erasure: int) -> None:
+        """Commit to the values of the events, and erase them.
+
+        :param erasure: the number of the erasure.
+        """
+        sealed = SealedTable(
+            self.tracking.event_table.fullname,
+            self.tracking.event_table,
+            "pgh_id",
+            self.tracking,
+        )
+        told = [*self.columns, *([CONTEXT] if self.inline_keys else [])]
+        names = ["pgh_id", ERASED_COLUMN, *sealed.key, *told]
+        events = self.ledger.place(sealed.table, dict.fromkeys(names))
+        salt = self.ledger.place(self.ledger.tables.salt)
+        is_own_salt = and_(
+            salt.c.table_name == sealed.name, salt.c.key == key_text(events, sealed)
+        )
+        number = sealed.number(events.c.pgh_id)
+        made = [
+            (number.between(first, last), commitment(events, salt, columns))
+            for columns, first, last in _by_columns(self.seals)
+            if columns.can_be_erased
+        ]
+        # None without a salt, since it could be guessed what it is made of.
+        commitments: Any = sql_cast(null(), self.ledger.tables.erased.c.commitment.type)
+        if made:
+            commitments = case((salt.c.salt.is_not(None), case(*made)))
+        erased = self.ledger.place(self.ledger.tables.erased)
+        rows = (
+            select(
+                literal(sealed.name, Text),
+                sql_cast(number, Text),
+                literal(erasure, BigInteger),
+                literal(told, ARRAY(Text)),
+                commitments,
+            )
+            .select_from(events.outerjoin(salt, is_own_salt))
+            .where(self._are(events))
+        )
+        execute = self.ledger.connection.execute
+        execute(_remembered(erased, rows))
+        nulls: dict[str, Any] = {name: null() for name in self.columns}
+        if self.inline_keys:
+            nulls[CONTEXT] = _nulled(events.c[CONTEXT], self.inline_keys)
+        with self._unprotected():
+            execute(
+                update(events)
+                .where(self._are(events))
+                .values({**nulls, ERASED_COLUMN: literal(told, ARRAY(Text))})
+            )
+        keys = select(key_text(events, sealed)).where(self._are(events))
+        execute(
+            delete(salt).where(salt.c.table_name == sealed.name, salt.c.key.in_(keys))
+        )
+
+    @contextmanager
+    def _unprotected(self) -> Iterator[None]:
+        """Have the trigger of an append-only table off."""
+        trigger = self.tracking.append_only_trigger()
+        if trigger is None:
+            yield
+            return
+
+        def switch(state: str) -> None:
+            alter = Joined(
+                (
+                    Raw("ALTER TABLE "),
+                    trigger.table,
+                    Raw(f" {state} TRIGGER "),
+                    Ident(trigger.name),
+                )
+            )
+            statement = Statement(alter, self.ledger.default_schema)
+            self.ledger.connection.execute(statement)
+
+        switch("DISABLE")
+        yield
+        switch("ENABLE")
+
+
+def _all_of(seals: Sequence[Seal]) -> Iterator[str]:
+    for columns, _, _ in _by_columns(seals):
+        yield from columns.erasable
+
+
+def _by_columns(seals: Sequence[Seal]) -> list[tuple[LeafColumns, int, int]]:
+    """Return what seals are made of, with the numbers that they have so."""
+    found: list[tuple[LeafColumns, int, int]] = []
+    for one in seals:
+        if found and found[-1][0] == one.leaf_columns:
+            found[-1] = (one.leaf_columns, found[-1][1], one.last_id)
+        else:
+            found.append((one.leaf_columns, one.first_id, one.last_id))
+    return found
+
+
+def _remembered(erased: Any, rows: Any) -> Any:
+    """Return the INSERT of what is erased; a commitment is never replaced."""
+    statement = insert(erased).from_select(
+        ["table_name", "id", "erasure_id", "columns", "commitment"], rows
+    )
+    new = statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=["table_name", "id"],
+        set_={
+            "columns": new.columns,
+            "commitment": func.coalesce(erased.c.commitment, new.commitment),
+        },
+    )
+
+
+def _context_keys(ledger: Ledger, seals: Sequence[Seal]) -> tuple[str, ...]:
+    """Return the keys that are erased of contexts: those of all models and seals."""
+    of_seals = (one.leaf_columns.context_keys for one in seals)
+    keys = {key for some in (ledger.context_keys(), *of_seals) for key in some}
+    return tuple(sorted(keys))
+
+
+def _require_context_commitments(
+    ledger: Ledger, seals: Sequence[Seal], ids: Sequence[Any], keys: Sequence[str]
+) -> None:
+    """Refuse contexts that a seal has without a commitment to all that is erased.
+
+    The contexts may be those of events of other objects, too, and of other tables.
+
+    :raises ErasureError: there is such a context.
+    """
+    tables = {one.name: one for one in ledger.sealed_tables()}
+    for one in seals if ids else ():
+        known = one.leaf_columns
+        missing = [key for key in keys if key not in known.context_keys]
+        sealed = tables.get(one.table_name)
+        if not missing or sealed is None or not known.refers_to_contexts:
+            continue
+        events = ledger.place(sealed.table, [sealed.id, CONTEXT_ID])
+        number = ledger.connection.scalar(
+            select(func.min(events.c[sealed.id])).where(
+                events.c[CONTEXT_ID] == func.any(_uuids(ids)),
+                events.c[sealed.id].between(one.first_id, one.last_id),
+            )
+        )
+        if number is not None:
+            raise _sealed_before(one, number, missing)
+
+
+def _sealed_before(seal: Seal, number: int, missing: Sequence[str]) -> ErasureError:
+    return ErasureError(
+        f"event {number} of {seal.table_name} was sealed when "
+        f"{', '.join(sorted(missing))} could not be erased yet, by seal {seal.number}; "
+        "delete the seals from that one on, and seal again"
+    )
+
+
+def _contexts_of(ledger: Ledger, ids: Sequence[Any], keys: Sequence[str]) -> list[Any]:
+    """Return the ids of the contexts that have something to erase."""
+    if not ids:
+        return []
+    contexts = ledger.history.shared.context_table
+    query = select(contexts.c.id).where(
+        contexts.c.id == func.any(_uuids(ids)),
+        has_keys(contexts.c.metadata, keys),
+    )
+    return list(ledger.connection.scalars(query))
+
+
+def _erase_contexts(
+    ledger: Ledger, erasure: int, ids: Sequence[Any], keys: Sequence[str]
+) -> None:
+    if not ids:
+        return
+    table = ledger.history.shared.context_table
+    contexts = ledger.place(table)
+    salt = ledger.place(ledger.tables.salt)
+    number = sql_cast(contexts.c.id, Text)
+    name = table.fullname
+    is_one = contexts.c.id == func.any(_uuids(ids))
+    is_own_salt = and_(salt.c.table_name == name, salt.c.key == number)
+    rows = (
+        select(
+            literal(name, Text),
+            number,
+            literal(erasure, BigInteger),
+            literal(list(keys), ARRAY(Text)),
+            case((salt.c.salt.is_not(None), context_commitment(contexts, salt, keys))),
+        )
+        .select_from(contexts.outerjoin(salt, is_own_salt))
+        .where(is_one)
+    )
+    erased = ledger.place(ledger.tables.erased)
+    execute = ledger.connection.execute
+    execute(_remembered(erased, rows))
+    metadata = _nulled(contexts.c.metadata, keys)
+    execute(update(contexts).where(is_one).values(metadata=metadata))
+    execute(
+        delete(salt).where(
+            salt.c.table_name == name, salt.c.key.in_([str(one) for one in ids])
+        )
+    )
+
+
+def _uuids(ids: Sequence[Any]) -> Any:
+    return sql_cast(bindparam(None, list(ids), ARRAY(Uuid)), ARRAY(Uuid))
+
+
+def _nulled(metadata: Any, keys: Sequence[str]) -> Any:
+    """Return the metadata of a context with null for the values of some keys."""
+    for key in keys:
+        path = sql_cast(literal([key], ARRAY(Text)), ARRAY(Text))
+        nothing = sql_cast(literal_column("'null'"), JSONB)
+        # Without creating a key that is not there.
+        metadata = func.jsonb_set(metadata, path, nothing, literal_column("false"))
+    return metadata
+
+
+def _record(
+    ledger: Ledger,
+    trackings: Sequence[Tracking],
+    keys: Sequence[Any],
+    reason: str | None,
+    events: int,
+    contexts: int,
+) -> int:
+    """Write an erasure into the log, and return its number."""
+    metadata = func.nullif(func.current_setting(CONTEXT_METADATA, True), "")
+    return add_to_log(
+        ledger,
+        table_name=trackings[0].table.fullname,
+        keys=[str(key) for key in keys],
+        reason=reason,
+        events=events,
+        contexts=contexts,
+        erased_by=sql_cast(metadata, JSONB)["user"].astext,
+    )
+
+
+def _is_one_of(columns: Sequence[Any], keys: Sequence[tuple[Any, ...]]) -> Any:
+    if len(columns) == 1:
+        return columns[0].in_([key[0] for key in keys])
+    return tuple_(*columns).in_(keys)

@@ -1,0 +1,343 @@
+"""Digests of events in SQL: of one event, and of the events of a range of numbers.
+
+The digest of an event is made of its number, of its values as text, and its context::
+
+    leaf = number || content || sha256(context)
+    content = sha256(values that are kept || commitment to those that can be erased)
+    commitment = sha256(salt of the object || these values)
+
+An erasure replaces these values by NULL and keeps the commitment in their place, which
+without the salt tells nothing of them. Leaves stay as they were. A range's digest is
+that of its leaves in their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    LargeBinary,
+    Subquery,
+    TableClause,
+    Text,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+)
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
+
+from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
+from sa_history.sealing.sources import (
+    CONTEXT,
+    CONTEXT_ID,
+    LeafColumns,
+    Ledger,
+    SealedTable,
+)
+
+ID_BYTES, CONTENT_BYTES, CONTEXT_BYTES = 4, 4, 2
+MARK = ID_BYTES + CONTENT_BYTES + CONTEXT_BYTES
+"""The bytes that a seal keeps of each event, to tell which events are others."""
+
+_EMPTY: ColumnElement[Any] = literal_column("''::bytea", LargeBinary)
+_NO_CONTEXT: ColumnElement[Any] = literal_column(
+    rf"'\x{'00' * 32}'::bytea", LargeBinary
+)
+_WRONG: ColumnElement[Any] = literal_column(r"'\x00'::bytea", LargeBinary)
+
+
+@dataclass(frozen=True)
+class RangeDigest:
+    """The digest of the events with numbers from one to another.
+
+    :param first_id: the number of the first of the events; None if there are none.
+    :param last_id: the number of the last of the events; None if there are none.
+    :param events: how many events there are.
+    :param digest: the digest of their leaves; None if there are none.
+    :param marks: for each event ``MARK`` bytes.
+    """
+
+    first_id: int | None
+    last_id: int | None
+    events: int
+    digest: bytes | None
+    marks: bytes
+
+
+def range_digests(
+    ledger: Ledger,
+    sealed: SealedTable,
+    leaf_columns: LeafColumns,
+    areas: Sequence[tuple[int, int]],
+    *,
+    with_marks: bool,
+    removed_until: int = 0,
+) -> list[RangeDigest]:
+    """Return the digests of the events in areas of numbers, one for each area.
+
+    :param areas: the first and the last number of each area, in their order; each
+        begins where the one before it has ended.
+    :param with_marks: False to leave out the marks, which takes less time.
+    :param removed_until: the last number of an event that a retention has removed. Such
+        an event may have been kept, under a number that is lower.
+    """
+    bounds = areas[0][0], areas[-1][1]
+    each = _leaves(ledger, sealed, leaf_columns, bounds, removed_until)
+    position = func.int8send(each.c.id, type_=LargeBinary)
+    leaf = _joined(position, each.c.content, each.c.context)
+    mark = _joined(
+        func.substr(position, 9 - ID_BYTES, ID_BYTES),
+        func.substr(each.c.content, 1, CONTENT_BYTES),
+        func.substr(each.c.context, 1, CONTEXT_BYTES),
+    )
+    starts = bindparam("starts", [start for start, _ in areas], ARRAY(BigInteger))
+    area = func.width_bucket(each.c.id, sql_cast(starts, ARRAY(BigInteger)))
+    statement = select(
+        area.label("area"),
+        func.min(each.c.id).label("first_id"),
+        func.max(each.c.id).label("last_id"),
+        func.count().label("events"),
+        _sha256(_in_order(leaf, each.c.id)).label("digest"),
+        (_in_order(mark, each.c.id) if with_marks else _EMPTY).label("marks"),
+    ).group_by(literal_column("area"))
+    found = {
+        row.area: RangeDigest(
+            row.first_id, row.last_id, row.events, bytes(row.digest), bytes(row.marks)
+        )
+        for row in ledger.connection.execute(statement)
+    }
+    nothing = RangeDigest(None, None, 0, None, b"")
+    return [found.get(number, nothing) for number in range(1, len(areas) + 1)]
+
+
+def _leaves(
+    ledger: Ledger,
+    sealed: SealedTable,
+    leaf_columns: LeafColumns,
+    bounds: tuple[int, int],
+    removed_until: int,
+) -> Subquery:
+    """Return a SELECT of events with what leaves are made of: id, content, context."""
+    erased_names = ["pgh_erased"] if leaf_columns.can_be_erased else []
+    names = [sealed.id, *leaf_columns.columns, *sealed.key, *erased_names]
+    events = ledger.place(sealed.table, names)
+    position: ColumnElement[int] = events.c[sealed.id]
+    are_meant: ColumnElement[bool] = position.between(*bounds)
+    if removed_until:
+        position = sealed.number(position)
+        are_meant = _with_kept(events, sealed, bounds, removed_until)
+    source: Any = events
+    parts = [as_bytes(_kept(events.c, leaf_columns))]
+    if leaf_columns.can_be_erased:
+        salt, erased = _salts(ledger, sealed.name), _erased(ledger, sealed.name)
+        number = sql_cast(position, Text)
+        source = source.outerjoin(
+            salt, salt.c.key == key_text(events, sealed)
+        ).outerjoin(erased, erased.c.id == number)
+        is_empty = [
+            *(events.c[name].is_(None) for name in leaf_columns.erasable),
+            *_keys_are_null(events, leaf_columns),
+        ]
+        made = commitment(events, salt, leaf_columns)
+        parts.append(_erased_or(erased, is_empty, made))
+        is_told = events.c.pgh_erased.is_not_distinct_from(erased.c.columns)
+        parts.append(case((is_told, _EMPTY), else_=_WRONG))
+    context: ColumnElement[Any] = _NO_CONTEXT
+    if leaf_columns.refers_to_contexts:
+        used = select(events.c[CONTEXT_ID]).where(are_meant)
+        digests = _context_digests(ledger, used, leaf_columns.context_keys)
+        source = source.outerjoin(digests, digests.c.id == events.c[CONTEXT_ID])
+        context = func.coalesce(digests.c.digest, _NO_CONTEXT)
+    return (
+        select(
+            position.label("id"),
+            _sha256(_joined(*parts)).label("content"),
+            context.label("context"),
+        )
+        .select_from(source)
+        .where(are_meant)
+        # It keeps PostgreSQL from making the same digest for each use of it.
+        .offset(literal_column("0"))
+        .subquery("each_event")
+    )
+
+
+def _with_kept(
+    events: TableClause,
+    sealed: SealedTable,
+    bounds: tuple[int, int],
+    removed_until: int,
+) -> ColumnElement[bool]:
+    """Return which events are meant, where some are kept under lower numbers."""
+    number, (first_id, last_id) = events.c[sealed.id], bounds
+    is_kept = number <= removed_until - KEPT_OFFSET
+    kept = number.between(max(first_id, FIRST_ID) - KEPT_OFFSET, last_id - KEPT_OFFSET)
+    # Until its partition is dropped, an event is there under both numbers.
+    original = events.alias()
+    is_there = exists().where(original.c[sealed.id] == number + KEPT_OFFSET)
+    return or_(
+        and_(number.between(first_id, last_id), ~is_kept),
+        and_(is_kept, kept, ~is_there),
+    )
+
+
+def _salts(ledger: Ledger, name: str) -> Subquery:
+    salt = ledger.place(ledger.tables.salt)
+    return select(salt.c.key, salt.c.salt).where(salt.c.table_name == name).subquery()
+
+
+def _erased(ledger: Ledger, name: str) -> Subquery:
+    erased = ledger.place(ledger.tables.erased)
+    return (
+        select(erased.c.id, erased.c.columns, erased.c.commitment)
+        .where(erased.c.table_name == name)
+        .subquery()
+    )
+
+
+def commitment(events: Any, salt: Any, leaf_columns: LeafColumns) -> ColumnElement[Any]:
+    """Return the commitment to the values of an event that can be erased.
+
+    :param events: the event table.
+    :param salt: the table of salts, joined.
+    """
+    values = [events.c[name] for name in leaf_columns.erasable]
+    if leaf_columns.stores_context:
+        values += _picked(events.c[CONTEXT], leaf_columns.context_keys)
+    return _sha256(_joined(_salt_of(salt), as_bytes(values)))
+
+
+def context_commitment(
+    contexts: Any, salt: Any, context_keys: Sequence[str]
+) -> ColumnElement[Any]:
+    """Return the commitment to the values of a context that can be erased."""
+    values = _picked(contexts.c.metadata, context_keys)
+    return _sha256(_joined(_salt_of(salt), as_bytes(values)))
+
+
+def _salt_of(salt: Any) -> ColumnElement[Any]:
+    """Return a salt; an empty one for a context that has nothing to erase."""
+    return func.coalesce(salt.c.salt, _EMPTY)
+
+
+def has_keys(metadata: Any, keys: Sequence[str]) -> ColumnElement[bool]:
+    """Return whether the metadata of a context has a value that can be erased."""
+    is_there = [func.jsonb_typeof(value) != "null" for value in _picked(metadata, keys)]
+    return func.coalesce(or_(*is_there), literal_column("false"))
+
+
+def key_text(events: Any, sealed: SealedTable) -> ColumnElement[Any]:
+    """Return the key of an event's row as text, as it is with salts."""
+    keys = [events.c[name] for name in sealed.key]
+    return sql_cast(keys[0] if len(keys) == 1 else func.row(*keys), Text)
+
+
+def as_bytes(values: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:
+    """Return values as the bytes of one text, which no other values have."""
+    row = sql_cast(func.row(*values), Text)
+    return func.convert_to(row, literal_column("'UTF8'"), type_=LargeBinary)
+
+
+def _context_digests(ledger: Ledger, used: Any, keys: Sequence[str]) -> Any:
+    """Return the digests of contexts by their ids, each made once.
+
+    :param used: a SELECT of the ids of the contexts.
+    :param keys: the keys whose values can be erased.
+    """
+    table = ledger.history.shared.context_table
+    contexts = ledger.place(table)
+    source: Any = contexts
+    metadata = contexts.c.metadata
+    kept = _without(metadata, keys) if keys else metadata
+    others = ("id", "created_at", "updated_at", "parent_id")
+    parts = [as_bytes([*(contexts.c[name] for name in others), kept])]
+    if keys:
+        salt, erased = _salts(ledger, table.fullname), _erased(ledger, table.fullname)
+        number = sql_cast(contexts.c.id, Text)
+        source = source.outerjoin(salt, salt.c.key == number).outerjoin(
+            erased, erased.c.id == number
+        )
+        is_empty = [_is_null(value) for value in _picked(metadata, keys)]
+        made = context_commitment(contexts, salt, keys)
+        parts.append(_erased_or(erased, is_empty, made))
+    return (
+        select(contexts.c.id, _sha256(_joined(*parts)).label("digest"))
+        .select_from(source)
+        .where(contexts.c.id.in_(used))
+        .cte("context_digest")
+        .prefix_with("MATERIALIZED")
+    )
+
+
+def _erased_or(
+    erased: Any, is_empty: Sequence[ColumnElement[bool]], made: ColumnElement[Any]
+) -> ColumnElement[Any]:
+    """Return the commitment of what was erased, or else the one that is made now.
+
+    A value that somebody puts back into what was erased makes it another one.
+    """
+    return case(
+        (erased.c.commitment.is_(None), made),
+        (and_(*is_empty), erased.c.commitment),
+        else_=_EMPTY,
+    )
+
+
+def _kept(columns: Any, leaf_columns: LeafColumns) -> list[ColumnElement[Any]]:
+    """Return what is never erased of an event."""
+    keys = leaf_columns.context_keys
+    return [
+        _without(columns[name], keys) if name == CONTEXT and keys else columns[name]
+        for name in leaf_columns.columns
+        if name not in leaf_columns.erasable
+    ]
+
+
+def _keys_are_null(events: Any, leaf_columns: LeafColumns) -> list[ColumnElement[bool]]:
+    if not leaf_columns.stores_context:
+        return []
+    return [
+        _is_null(value)
+        for value in _picked(events.c[CONTEXT], leaf_columns.context_keys)
+    ]
+
+
+def _is_null(value: ColumnElement[Any]) -> ColumnElement[bool]:
+    return func.coalesce(func.jsonb_typeof(value), "null") == "null"
+
+
+def _picked(metadata: Any, keys: Sequence[str]) -> list[ColumnElement[Any]]:
+    arrow = sql_cast(metadata, JSONB).op("->", return_type=JSONB())
+    return [arrow(literal(key, Text)) for key in keys]
+
+
+def _without(metadata: Any, keys: Sequence[str]) -> ColumnElement[Any]:
+    minus = sql_cast(metadata, JSONB).op("-", return_type=JSONB())
+    return minus(sql_cast(literal(list(keys), ARRAY(Text)), ARRAY(Text)))
+
+
+def _sha256(value: ColumnElement[Any]) -> ColumnElement[Any]:
+    return func.sha256(value, type_=LargeBinary)
+
+
+def _in_order(value: ColumnElement[Any], number: Any) -> ColumnElement[Any]:
+    return func.string_agg(value, aggregate_order_by(_EMPTY, number), type_=LargeBinary)
+
+
+def _joined(*parts: ColumnElement[Any]) -> ColumnElement[Any]:
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = whole.op("||", return_type=LargeBinary())(part)
+    return whole

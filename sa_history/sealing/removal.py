@@ -1,0 +1,60 @@
+"""The record of old events that a retention removes, for verifications after it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, MetaData, func, insert, select
+
+from sa_history.sealing.sources import Ledger, ledger_of, metadata_of
+
+
+def record_removal(
+    connection: Connection,
+    models: MetaData | type[Any],
+    event_table: str,
+    first_id: int,
+    last_id: int,
+    *,
+    events: int = 0,
+    reason: str | None = None,
+) -> int:
+    """Record that the events with some numbers are removed, in the same transaction.
+
+    A verification tells of what is missing there as removed, which is no fault. The
+    record itself is sealed as events are.
+
+    :param models: a declarative base or a MetaData with seals.
+    :param event_table: the event table by its name in the models, with the schema that
+        they give it.
+    :param first_id: the number of the first event that is removed.
+    :param last_id: the number of the last one.
+    :param events: how many events these are, for who reads the record.
+    :param reason: why; None for no reason.
+    :return: the number of the record in the log of erasures.
+    :raises SealError: the models have no seals, or their tables are missing.
+    """
+    ledger = ledger_of(connection, metadata_of(models))
+    ledger.wait_for_turn()
+    return add_to_log(
+        ledger,
+        table_name=event_table,
+        keys=[],
+        first_id=first_id,
+        last_id=last_id,
+        events=events,
+        contexts=0,
+        reason=reason,
+    )
+
+
+def add_to_log(ledger: Ledger, **values: Any) -> int:
+    """Add a row to the log of erasures, and return its number.
+
+    Whoever adds one has the lock of who seals, so no number is given twice.
+    """
+    log = ledger.place(ledger.tables.erasure)
+    next_number = select(func.coalesce(func.max(log.c.id), 0) + 1).scalar_subquery()
+    statement = insert(log).values({"id": next_number, **values}).returning(log.c.id)
+    number: int = ledger.connection.scalar(statement)
+    return number

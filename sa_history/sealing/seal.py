@@ -1,0 +1,370 @@
+"""Sealing: the digests of committed events are stored, and chained to a root."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Connection,
+    Engine,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    func,
+    literal,
+    select,
+    text,
+)
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.dialects.postgresql import insert
+
+from sa_history.capture.context_table import SharedObjects
+from sa_history.ddl.execution import connection_of
+from sa_history.exc import SealError
+from sa_history.sealing.chain import (
+    ChainHead,
+    Seal,
+    SealDigest,
+    digest_of_ranges,
+    last_seal,
+    write_seal,
+)
+from sa_history.sealing.leaves import RangeDigest, has_keys, key_text, range_digests
+from sa_history.sealing.sources import (
+    CONTEXT_ID,
+    LeafColumns,
+    Ledger,
+    SealedTable,
+    canonical_settings,
+    ledger_of,
+    metadata_of,
+)
+from sa_history.sql.compose import Qualified
+
+RANGE = 1_000
+"""The number of events of a range."""
+
+_WRITERS = text(
+    """
+    SELECT pid, virtualtransaction FROM pg_catalog.pg_locks
+    WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted
+      AND database = (SELECT oid FROM pg_catalog.pg_database
+                      WHERE datname = current_database())
+      AND relation = to_regclass(:relation)
+    """
+)
+"""The transactions that have written a table and not ended yet.
+
+A transaction locks the table before it takes the first number of an event. Who is not
+among them after a number was taken has either committed the event or never will. One
+that is prepared for a commit in two phases has no process.
+"""
+
+
+def seal(
+    bind: Engine | Connection,
+    *models: MetaData | type[Any],
+    timeout: int = 10_000,
+    batch: int = 100_000,
+    anchor: Callable[[SealDigest], object] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> SealDigest:
+    """Seal the committed events of models with ``track(..., sealed=True)``.
+
+    The digests of the events that no seal has yet are stored in the database and
+    chained to those before. The digest that is returned stands for all of them: keep it
+    where nobody can write who can write the database, and give it to :func:`verify`.
+
+    Events are sealed up to the newest number that no open transaction can still use.
+    If a table is written all the time, ``seal`` waits for the transactions that are
+    open when it begins, and for no others. It locks nothing that a writer needs.
+
+    :param bind: an engine, with which each batch is a transaction of its own, so that a
+        call after an interruption goes on where it stopped; or a connection, whose
+        transaction stays open. Of an async one, ``await connection.run_sync(seal,
+        Base)``.
+    :param models: declarative bases or MetaData.
+    :param timeout: milliseconds to wait for the transactions that are open; the events
+        of a table that one of them has written are left to the next call then.
+    :param batch: the number of events of a seal at most, from 1,000 on.
+    :param anchor: called with the digest at the end, to store it elsewhere; None for
+        no call.
+    :param progress: called after each batch with the number of events so far; None for
+        no calls.
+    :return: the digest.
+    :raises SealError: no model is sealed, the tables of seals are missing, or the
+        connection cannot see what others commit or has written events itself.
+
+    Example::
+
+        digest = history.seal(engine, Base)
+        Path("digest.json").write_text(digest.to_json())
+    """
+    if batch < RANGE:
+        raise SealError(f"a batch has {RANGE} events at least, got batch={batch!r}")
+    chains: dict[str, ChainHead] = {}
+    sealed_now = 0
+    for metadata in map(metadata_of, models):
+        with connection_of(bind, SealError) as connection:
+            ledger = ledger_of(connection, metadata)
+            _require_new_snapshots(connection)
+            tables = ledger.sealed_tables()
+        if len(tables) == 1 and not tables[0].tracking:
+            _refuse_unsealed(metadata)
+        for sealed in tables:
+            limit = _settled(bind, metadata, sealed, timeout)
+            while limit is not None:
+                events = _seal_batch(bind, metadata, sealed, limit, batch)
+                if not events:
+                    break
+                sealed_now += events
+                if progress is not None:
+                    progress(sealed_now)
+        with connection_of(bind, SealError) as connection:
+            ledger = ledger_of(connection, metadata)
+            chains[ledger.name] = head_of(ledger)
+    digest = SealDigest(chains)
+    if anchor is not None:
+        anchor(digest)
+    return digest
+
+
+def _refuse_unsealed(metadata: MetaData) -> None:
+    tables = ", ".join(sorted(metadata.tables)[:3])
+    raise SealError(
+        f"no model of this MetaData (with {tables}, ...) is sealed; give track(..., "
+        "sealed=True) to those whose events are to be sealed"
+    )
+
+
+def head_of(ledger: Ledger) -> ChainHead:
+    """Return the last seal of the chain."""
+    last = last_seal(ledger)
+    return ChainHead(0, "") if last is None else ChainHead(last.number, last.root.hex())
+
+
+def _require_new_snapshots(connection: Connection) -> None:
+    level = str(
+        connection.scalar(select(func.current_setting("transaction_isolation")))
+    )
+    if level != "read committed":
+        raise SealError(
+            f"the connection's transaction is {level.upper()}, and so does not see "
+            "what others commit meanwhile; give an engine, or a connection in READ "
+            "COMMITTED"
+        )
+
+
+def _settled(
+    bind: Engine | Connection, metadata: MetaData, sealed: SealedTable, timeout: int
+) -> int | None:
+    """Return the newest number that no open transaction can still write.
+
+    :param timeout: milliseconds to wait for the transactions that are open.
+    :return: None if there is no number, or a transaction is open for longer.
+    """
+    if sealed.tracking is None:
+        return _last_erasure(bind, metadata, sealed)
+    with connection_of(bind, SealError) as connection:
+        ledger = ledger_of(connection, metadata)
+        # The number first: who writes an event with it is among the writers then.
+        limit = _last_number(ledger, ledger.history.shared)
+        writers = set(_writers(ledger, sealed.table, own=True))
+    deadline = time.monotonic() + timeout / 1000
+    pause = 0.005
+    while writers and limit is not None:
+        with connection_of(bind, SealError) as connection:
+            ledger = ledger_of(connection, metadata)
+            now = _writers(ledger, sealed.table)
+        writers = {w for w, is_prepared in now.items() if w in writers or is_prepared}
+        if writers:
+            if time.monotonic() >= deadline:
+                return None
+            time.sleep(pause)
+            pause = min(pause * 2, 0.25)
+    return limit
+
+
+def _last_number(ledger: Ledger, shared: SharedObjects) -> int | None:
+    sequence = shared.sequence
+    placed = ledger.place(
+        Table(sequence.name, MetaData(), schema=sequence.schema),
+        ("last_value", "is_called"),
+    )
+    row = ledger.connection.execute(
+        select(placed.c.last_value, placed.c.is_called)
+    ).one()
+    return int(row.last_value) if row.is_called else None
+
+
+def _writers(ledger: Ledger, table: Table, own: bool = False) -> dict[str, bool]:
+    """Return the transactions that have written a table and are open.
+
+    :param own: refuse the connection's own transaction, if it is one of them.
+    :return: by its number, whether it is prepared for a commit in two phases.
+    """
+    connection = ledger.connection
+    name = Qualified(ledger.schema_of(table), table.name).render(str)
+    rows = connection.execute(_WRITERS, {"relation": name}).all()
+    pid = connection.scalar(select(func.pg_backend_pid()))
+    if own and any(row.pid == pid for row in rows):
+        raise SealError(
+            f"the connection has written {table.fullname} and not committed; commit "
+            "before, since only committed events are sealed"
+        )
+    return {row.virtualtransaction: row.pid is None for row in rows}
+
+
+def _last_erasure(
+    bind: Engine | Connection, metadata: MetaData, sealed: SealedTable
+) -> int | None:
+    # Who erases has the lock of who seals until the transaction ends.
+    with connection_of(bind, SealError) as connection:
+        ledger = ledger_of(connection, metadata)
+        ledger.wait_for_turn()
+        rows = ledger.place(sealed.table)
+        found: int | None = connection.scalar(select(func.max(rows.c.id)))
+        return found
+
+
+def _seal_batch(
+    bind: Engine | Connection,
+    metadata: MetaData,
+    sealed: SealedTable,
+    limit: int,
+    batch: int,
+) -> int:
+    """Seal the next events of a table, and return how many.
+
+    :param limit: the number that the seals go up to.
+    """
+    with connection_of(bind, SealError) as connection:
+        ledger = ledger_of(connection, metadata)
+        ledger.wait_for_turn()
+        last = last_seal(ledger, sealed.name)
+        first_id = 1 if last is None else last.last_id + 1
+        leaf_columns = ledger.leaf_columns(sealed)
+        areas = _areas(ledger, sealed, first_id, limit, batch)
+        if not areas:
+            return 0
+        with canonical_settings(connection, len(areas) * RANGE):
+            _add_salts(ledger, sealed, leaf_columns, areas[0][0], areas[-1][1])
+            ranges = range_digests(ledger, sealed, leaf_columns, areas, with_marks=True)
+            return _add(ledger, sealed, leaf_columns, areas, ranges)
+
+
+def _areas(
+    ledger: Ledger, sealed: SealedTable, first_id: int, limit: int, batch: int
+) -> list[tuple[int, int]]:
+    """Return the numbers of the next ranges, none if there are no events."""
+    events = ledger.place(sealed.table, [sealed.id])
+    number = events.c[sealed.id]
+    position = func.row_number().over(order_by=number).label("position")
+    numbered = (
+        select(number.label("id"), position)
+        .where(number.between(first_id, limit))
+        .order_by(number)
+        .limit(batch)
+        .subquery()
+    )
+    is_end = numbered.c.position % RANGE == 0
+    events_there, newest, ends = ledger.connection.execute(
+        select(
+            func.count(),
+            func.max(numbered.c.id),
+            func.array_agg(numbered.c.id, type_=ARRAY(BigInteger)).filter(is_end),
+        ).select_from(numbered)
+    ).one()
+    if not events_there:
+        return []
+    end = limit if events_there < batch else newest
+    # The last range has all numbers up to the end of the seal.
+    inner = sorted(e for e in ends or () if e < newest)
+    starts = [first_id, *(e + 1 for e in inner)]
+    return list(zip(starts, [*inner, end], strict=True))
+
+
+def _add_salts(
+    ledger: Ledger,
+    sealed: SealedTable,
+    leaf_columns: LeafColumns,
+    first_id: int,
+    last_id: int,
+) -> None:
+    """Give each object of some events, and each of their contexts, a salt."""
+    salts = ledger.place(ledger.tables.salt)
+    salt = _random()
+    events = ledger.place(sealed.table, [sealed.id, *sealed.key, *leaf_columns.columns])
+    is_sealed_now = events.c[sealed.id].between(first_id, last_id)
+
+    def add(name: str, keys: Any) -> None:
+        known = select(keys.c.key).where(
+            ~select(salts.c.key)
+            .where(salts.c.table_name == name, salts.c.key == keys.c.key)
+            .exists()
+        )
+        new = known.subquery()
+        ledger.connection.execute(
+            insert(salts)
+            .from_select(
+                ["table_name", "key", "salt"],
+                select(literal(name, String), new.c.key, salt),
+            )
+            .on_conflict_do_nothing()
+        )
+
+    if leaf_columns.can_be_erased:
+        # Distinct before they are text, which costs more.
+        of_events = select(*(events.c[name] for name in sealed.key))
+        objects = of_events.where(is_sealed_now).distinct().subquery()
+        keys = select(key_text(objects, sealed).label("key"))
+        add(sealed.name, keys.subquery())
+    if leaf_columns.refers_to_contexts and leaf_columns.context_keys:
+        table = ledger.history.shared.context_table
+        contexts = ledger.place(table)
+        used = select(events.c[CONTEXT_ID]).where(is_sealed_now)
+        keys = select(sql_cast(contexts.c.id, String).label("key")).where(
+            contexts.c.id.in_(used),
+            has_keys(contexts.c.metadata, leaf_columns.context_keys),
+        )
+        add(table.fullname, keys.subquery())
+
+
+def _random() -> Any:
+    """Return 32 bytes that nobody can guess, 30.5 of them random."""
+    one = func.uuid_send(func.gen_random_uuid(), type_=LargeBinary)
+    other = func.uuid_send(func.gen_random_uuid(), type_=LargeBinary)
+    return one.op("||", return_type=LargeBinary())(other)
+
+
+def _add(
+    ledger: Ledger,
+    sealed: SealedTable,
+    leaf_columns: LeafColumns,
+    areas: Sequence[tuple[int, int]],
+    ranges: Sequence[RangeDigest],
+) -> int:
+    """Add a seal of some ranges to the chain, and return how many events it has."""
+    before = last_seal(ledger)
+    now = ledger.connection.scalar(select(func.clock_timestamp()))
+    assert now is not None
+    unchained = Seal(
+        number=1 if before is None else before.number + 1,
+        table_name=sealed.name,
+        leaf_columns=leaf_columns,
+        first_id=areas[0][0],
+        last_id=areas[-1][1],
+        events=sum(one.events for one in ranges),
+        digest=digest_of_ranges(ranges),
+        root=b"",
+        sealed_at=now,
+    )
+    root = unchained.root_after(b"" if before is None else before.root)
+    write_seal(ledger, replace(unchained, root=root), ranges)
+    return unchained.events

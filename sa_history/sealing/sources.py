@@ -1,0 +1,296 @@
+"""What is sealed: event tables and the log of erasures, as a database has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    MetaData,
+    Table,
+    TableClause,
+    case,
+    column,
+    func,
+    select,
+)
+from sqlalchemy import table as table_clause
+
+from sa_history.capture.event_table import PREFIX, key_columns
+from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
+from sa_history.capture.seal_tables import SealTables, seal_tables_of
+from sa_history.ddl.catalog import read_columns
+from sa_history.ddl.elements import DEFAULT_SCHEMA
+from sa_history.ddl.execution import current_schema
+from sa_history.exc import HistoryError, SealError
+from sa_history.sql.compose import Qualified
+from sa_history.sql.output_settings import OUTPUT_SETTINGS
+from sa_history.tracking.registry import History, Tracking, history_of
+
+LOCK = 0x73615F7365616C73
+"""The advisory lock of who seals or erases: "sa_seals" in ASCII."""
+
+CONTEXT = "pgh_context"
+"""The column of inline contexts."""
+
+CONTEXT_ID = "pgh_context_id"
+"""The column of the context's id."""
+
+_CANONICAL = {**OUTPUT_SETTINGS, "search_path": "pg_catalog", "jit": "off"}
+
+_MANY = 5_000
+"""From so many events on, they are joined at once and not one by one."""
+
+
+@dataclass(frozen=True)
+class LeafColumns:
+    """The columns that the digests of some events are made of, as their seal has them.
+
+    :param columns: all but the number of the event.
+    :param erasable: those whose values can be erased.
+    :param context_keys: the keys of contexts whose values can be erased.
+    """
+
+    columns: tuple[str, ...]
+    erasable: tuple[str, ...]
+    context_keys: tuple[str, ...]
+
+    @property
+    def stores_context(self) -> bool:
+        """Whether events have their context's metadata in themselves."""
+        return CONTEXT in self.columns
+
+    @property
+    def refers_to_contexts(self) -> bool:
+        """Whether the contexts of events are rows of the context table."""
+        return CONTEXT_ID in self.columns and not self.stores_context
+
+    @property
+    def can_be_erased(self) -> bool:
+        """Whether a column of an event has something that can be erased."""
+        return bool(self.erasable) or (self.stores_context and bool(self.context_keys))
+
+
+@dataclass(frozen=True, eq=False)
+class SealedTable:
+    """A table whose rows are sealed by their numbers.
+
+    :param name: its name in seals, with the schema that the models give it.
+    :param table: the table.
+    :param id: the name of the column of the number.
+    :param tracking: the tracking whose events it has; None for the log of erasures.
+    """
+
+    name: str
+    table: Table
+    id: str
+    tracking: Tracking | None
+
+    def number(self, number: ColumnElement[int]) -> ColumnElement[int]:
+        """Return the number that a row was sealed with.
+
+        That of an event which is kept when others are removed was lowered.
+
+        :param number: the number that it has now.
+        """
+        if self.tracking is None or self.tracking.options.partition_by is None:
+            return number
+        return case((number < FIRST_ID, number + KEPT_OFFSET), else_=number)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The names of the columns that have the key of an event's row."""
+        if self.tracking is None:
+            return ()
+        keys = key_columns(self.tracking.tracked_columns, self.tracking.event_table)
+        return tuple(key.name for key in keys)
+
+
+@dataclass(frozen=True, eq=False)
+class Ledger:
+    """The seals of a MetaData in a database.
+
+    :param connection: the connection to the database.
+    :param history: the history of the MetaData.
+    :param tables: the tables of its seals.
+    :param default_schema: the name of the schema that None stands for.
+    """
+
+    connection: Connection
+    history: History
+    tables: SealTables
+    default_schema: str
+    _columns: dict[str, Mapping[Qualified, set[str]]] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    @property
+    def name(self) -> str:
+        """The name of the table of seals, by which digests name the chain."""
+        return self.tables.seal.fullname
+
+    def schema_of(self, table: Table) -> str:
+        """Return the name in the database of a table's schema."""
+        options = self.connection.get_execution_options()
+        translate = options.get("schema_translate_map") or {}
+        return translate.get(table.schema, table.schema) or self.default_schema
+
+    def place(self, table: Table, names: Iterable[str] | None = None) -> TableClause:
+        """Return a table with its schema, for statements under any ``search_path``.
+
+        :param names: the columns that the statement names; those of the model, if None.
+        """
+        known = {c.name: column(c.name, c.type) for c in table.columns}
+        wanted = known if names is None else dict.fromkeys(names)
+        columns = [known.get(name, column(name)) for name in wanted]
+        return table_clause(table.name, *columns, schema=self.schema_of(table))
+
+    def sealed_tables(self) -> list[SealedTable]:
+        """Return the tables that are sealed, the log of erasures after the events."""
+        erasure = self.tables.erasure
+        return [
+            *(
+                SealedTable(t.event_table.fullname, t.event_table, "pgh_id", t)
+                for t in trackings_of_history(self.history)
+                if t.options.sealed
+            ),
+            SealedTable(erasure.fullname, erasure, "id", None),
+        ]
+
+    def context_keys(self) -> tuple[str, ...]:
+        """Return the keys that can be erased of contexts, of all trackings."""
+        keys = (t.options.erasable_context for t in trackings_of_history(self.history))
+        return tuple(sorted({key for some in keys for key in some}))
+
+    def columns_in_database(self, table: Table) -> set[str]:
+        """Return the names of the columns that a table has, none if there is no table.
+
+        These may be more than the models have: events keep columns that were dropped.
+        """
+        schema = self.schema_of(table)
+        if schema not in self._columns:
+            self._columns[schema] = read_columns(self.connection, [schema])
+        return self._columns[schema].get(Qualified(schema, table.name), set())
+
+    def leaf_columns(self, sealed: SealedTable) -> LeafColumns:
+        """Return the columns that the digests of new seals are made of."""
+        known = [c.name for c in sealed.table.columns]
+        more = self.columns_in_database(sealed.table).difference(known)
+        columns = [
+            *(n for n in known if n not in (sealed.id, "pgh_erased")),
+            *sorted(name for name in more if not name.startswith(PREFIX)),
+        ]
+        if sealed.tracking is None:
+            return LeafColumns(tuple(columns), (), ())
+        return LeafColumns(
+            tuple(columns),
+            erasable_columns(sealed.tracking),
+            self.context_keys(),
+        )
+
+    def wait_for_turn(self) -> None:
+        """Wait until nobody else seals or erases; the transaction's end lets others."""
+        self.connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
+
+
+def erasable_columns(tracking: Tracking) -> tuple[str, ...]:
+    """Return the names of the columns whose values are erased, but inline contexts."""
+    columns, options = tracking.tracked_columns, tracking.options
+    return (
+        *(columns.column_name(name) for name in options.erasable),
+        *(
+            c.name
+            for c in options.context_columns
+            if c.name in options.erasable_context
+        ),
+    )
+
+
+def trackings_of_history(history: History) -> Iterator[Tracking]:
+    """Yield the trackings whose tables are still in the MetaData."""
+    tables = history.metadata.tables
+    for tracking in history.trackings.values():
+        if tables.get(tracking.table.key) is tracking.table:
+            yield tracking
+
+
+def metadata_of(models: Any) -> MetaData:
+    """Return the MetaData of a declarative base, or a MetaData itself.
+
+    :raises SealError: it is neither.
+    """
+    found = getattr(models, "metadata", models)
+    if not isinstance(found, MetaData):
+        raise SealError(
+            f"{models!r} is no declarative base and no MetaData; give one that has "
+            "sealed models"
+        )
+    return found
+
+
+def ledger_of(
+    connection: Connection, metadata: MetaData, error: type[HistoryError] = SealError
+) -> Ledger:
+    """Return the seals of a MetaData in a database.
+
+    :param error: the class of the errors.
+    :raises HistoryError: of that class: no model asks for seals, or the database does
+        not have their tables yet.
+    """
+    history, tables = history_of(metadata), seal_tables_of(metadata)
+    if history is None or tables is None:
+        raise error(
+            "no model asks for seals; give track(..., sealed=True) to those whose "
+            "events are to be sealed, and migrate"
+        )
+    # Before settings for digests are made, which hide it.
+    default = current_schema(connection) or DEFAULT_SCHEMA
+    ledger = Ledger(connection, history, tables, default)
+    for table in tables.all():
+        if not ledger.columns_in_database(table):
+            raise error(
+                f"the database has no table {table.fullname}; run the migrations, or "
+                "create_all()"
+            )
+    return ledger
+
+
+@contextmanager
+def canonical_settings(connection: Connection, events: int = 0) -> Iterator[None]:
+    """Have values written as text in one way, whatever the session's settings are.
+
+    :param events: how many events are read. Salts that were just added have no
+        statistics, by which PostgreSQL would know that there are many.
+    :raises SealError: the connection is in AUTOCOMMIT, where settings do not last.
+    """
+    plans = {"enable_nestloop": "off"} if events > _MANY else {}
+    before = _set(connection, {**_CANONICAL, **plans})
+    if before is None:
+        raise SealError(
+            "the connection is in AUTOCOMMIT, where the settings that digests need do "
+            "not last; give an engine, or begin a transaction"
+        )
+    # After an error the transaction, or its savepoint, takes the settings back.
+    yield
+    _set(connection, before)
+
+
+def _set(connection: Connection, settings: dict[str, str]) -> dict[str, str] | None:
+    """Set settings for the transaction, and return what they were.
+
+    :return: None if they did not last until the next statement.
+    """
+    names = list(settings)
+    read = select(*(func.current_setting(name) for name in names))
+    before = connection.execute(read).one()
+    connection.execute(
+        select(*(func.set_config(name, settings[name], True) for name in names))
+    )
+    lasts = connection.scalar(select(func.current_setting("search_path")))
+    if lasts != settings["search_path"]:
+        return None
+    return dict(zip(names, before, strict=True))

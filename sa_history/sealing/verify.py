@@ -1,0 +1,455 @@
+"""Verification: whether sealed events, and the seals, are what they were."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sqlalchemy import Connection, Engine, MetaData, select
+
+from sa_history.ddl.execution import connection_of
+from sa_history.exc import SealError
+from sa_history.sealing.chain import (
+    ChainHead,
+    Mark,
+    Seal,
+    SealDigest,
+    areas_of,
+    digest_of_ranges,
+    marks_of,
+    read_ranges,
+    read_seals,
+)
+from sa_history.sealing.leaves import RangeDigest, range_digests
+from sa_history.sealing.sources import (
+    CONTEXT_ID,
+    Ledger,
+    SealedTable,
+    canonical_settings,
+    ledger_of,
+    metadata_of,
+)
+
+
+class SealProblem(str, enum.Enum):
+    """What is wrong with sealed events, or was done to them.
+
+    Example::
+
+        [d for d in verification.discrepancies if d.problem is SealProblem.MISSING]
+    """
+
+    CHANGED = "changed"
+    """An event, or its context, has other values; or an erased one has some again."""
+    MISSING = "missing"
+    """An event is not there any more."""
+    ADDED = "added"
+    """There is an event that was not there when its range was sealed."""
+    REORDERED = "reordered"
+    """Events have exchanged their places."""
+    RESEALED = "resealed"
+    """The seals are not those that were made, or not those that a digest knows."""
+    UNREADABLE = "unreadable"
+    """A table or a column that the seal names is gone, or of no model given."""
+    REMOVED = "removed"
+    """Old events were removed by a retention that is recorded; it is no fault."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Discrepancy:
+    """A range of sealed events that is not as it was, and how.
+
+    :param problem: what is wrong.
+    :param table: the event table, or the table of seals.
+    :param first_id: the number that the range begins with.
+    :param last_id: the number that it ends with.
+    :param ids: the numbers of the events; none if these cannot be told.
+    :param detail: more words; empty for none.
+
+    Example::
+
+        for discrepancy in history.verify(engine, Base).discrepancies:
+            print(discrepancy)
+    """
+
+    problem: SealProblem
+    table: str
+    first_id: int
+    last_id: int
+    ids: tuple[int, ...] = ()
+    detail: str = ""
+
+    def __str__(self) -> str:
+        shown = ", ".join(map(str, self.ids[:10]))
+        more = f" and {len(self.ids) - 10} more" if len(self.ids) > 10 else ""
+        ids = f": {shown}{more}" if self.ids else ""
+        detail = f" ({self.detail})" if self.detail else ""
+        where = f"{self.first_id} to {self.last_id}"
+        return f"{self.problem} {self.table} {where}{ids}{detail}"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a verification has found.
+
+    :param discrepancies: what is not as it was.
+    :param removed: what a recorded retention has removed.
+    :param seals: how many seals were verified.
+    :param events: how many events these seal.
+    :param digest: the last seals that are in the database now.
+
+    Example::
+
+        assert not history.verify(engine, Base).discrepancies
+    """
+
+    discrepancies: tuple[Discrepancy, ...]
+    removed: tuple[Discrepancy, ...]
+    seals: int
+    events: int
+    digest: SealDigest
+
+
+def verify(
+    bind: Engine | Connection,
+    *models: MetaData | type[Any],
+    digest: SealDigest | None = None,
+) -> Verification:
+    """Compare sealed events with their seals, and the seals with one another.
+
+    It only reads, and locks nothing. Events that are not sealed yet are not looked at.
+    Whoever can write the database can make all seals anew, which only a digest from
+    outside of it shows.
+
+    :param bind: an engine or a connection; of an async one, ``await
+        connection.run_sync(verify, Base)``.
+    :param models: declarative bases or MetaData.
+    :param digest: what :func:`seal` has returned at any earlier time, kept where nobody
+        can write who can write the database; None to do without.
+    :return: what was found.
+    :raises SealError: no model is sealed, or the tables of seals are missing.
+
+    Example::
+
+        found = history.verify(engine, Base, digest=digest)
+        assert not found.discrepancies, found.discrepancies[0]
+    """
+    found: list[Discrepancy] = []
+    heads: dict[str, ChainHead] = {}
+    seals = events = 0
+    with connection_of(bind, SealError) as connection:
+        for ledger, tables in _by_chain(connection, models):
+            known = read_seals(ledger)
+            expected = None if digest is None else digest.chains.get(ledger.name)
+            if digest is not None and expected is None:
+                raise SealError(
+                    f"the digest has no chain {ledger.name!r}; it has "
+                    f"{', '.join(digest.chains) or 'none'}"
+                )
+            found += _Verifier(ledger, known, tables).discrepancies(expected)
+            last = known[-1] if known else None
+            heads[ledger.name] = ChainHead(
+                last.number if last else 0, last.root.hex() if last else ""
+            )
+            seals += len(known)
+            events += sum(one.events for one in known)
+    return Verification(
+        discrepancies=tuple(d for d in found if d.problem is not SealProblem.REMOVED),
+        removed=tuple(_joined(d for d in found if d.problem is SealProblem.REMOVED)),
+        seals=seals,
+        events=events,
+        digest=SealDigest(heads),
+    )
+
+
+def _by_chain(
+    connection: Connection, models: Iterable[MetaData | type[Any]]
+) -> list[tuple[Ledger, list[SealedTable]]]:
+    """Return the chains of some models, each with the tables that it seals.
+
+    Several MetaData have one chain if their tables of seals are the same.
+    """
+    found: dict[tuple[str, str], tuple[Ledger, list[SealedTable]]] = {}
+    for metadata in map(metadata_of, models):
+        ledger = ledger_of(connection, metadata)
+        seals = ledger.tables.seal
+        chain = (ledger.schema_of(seals), seals.name)
+        _, tables = found.setdefault(chain, (ledger, []))
+        tables += ledger.sealed_tables()
+    return list(found.values())
+
+
+def _joined(removed: Iterable[Discrepancy]) -> Iterator[Discrepancy]:
+    """Yield discrepancies, those that follow one another as one."""
+    last: Discrepancy | None = None
+    for one in removed:
+        if last and (last.table, last.last_id + 1) == (one.table, one.first_id):
+            last = replace(last, last_id=one.last_id, ids=())
+            continue
+        if last:
+            yield last
+        last = one
+    if last:
+        yield last
+
+
+@dataclass
+class _Differences:
+    """The events of a table that are not as they were, by their range.
+
+    :param was: the marks of changed events by their numbers, as they were sealed.
+    :param now: their marks as they are now.
+    """
+
+    was: dict[int, bytes] = field(default_factory=dict)
+    now: dict[int, bytes] = field(default_factory=dict)
+    found: list[Discrepancy] = field(default_factory=list)
+
+    def discrepancies(self) -> Iterator[Discrepancy]:
+        """Yield what was found, with the word for events that exchanged places."""
+        was, now = set(self.was.values()), set(self.now.values())
+        moved = {n for n in self.was if self.was[n] in now and self.now[n] in was}
+        for one in self.found:
+            if one.problem is SealProblem.CHANGED and not one.detail:
+                exchanged = tuple(n for n in one.ids if n in moved)
+                others = tuple(n for n in one.ids if n not in moved)
+                if exchanged:
+                    yield replace(one, problem=SealProblem.REORDERED, ids=exchanged)
+                if others or not one.ids:
+                    yield replace(one, ids=others)
+            else:
+                yield one
+
+
+class _Verifier:
+    """The verification of one chain of seals.
+
+    :param ledger: the seals and their database.
+    :param seals: the seals in their order.
+    :param tables: the tables that are sealed.
+    """
+
+    def __init__(
+        self, ledger: Ledger, seals: Sequence[Seal], tables: Sequence[SealedTable]
+    ) -> None:
+        self._ledger = ledger
+        self._seals = seals
+        self._tables = {one.name: one for one in tables}
+        self._removed = self._removals()
+
+    def discrepancies(self, expected: ChainHead | None) -> Iterator[Discrepancy]:
+        """Yield what is not as it was.
+
+        :param expected: a seal of the chain, by a digest from outside; None without.
+        """
+        wrong = self._wrong_links()
+        by_table: dict[str, _Differences] = {}
+        ends: dict[str, int] = {}
+        for seal in self._seals:
+            differences = by_table.setdefault(seal.table_name, _Differences())
+            follows = ends.get(seal.table_name, 0) + 1 == seal.first_id
+            ends[seal.table_name] = seal.last_id
+            is_wrong = seal.number in wrong or not follows
+            differences.found += self._of_seal(seal, is_wrong, differences)
+        for differences in by_table.values():
+            yield from differences.discrepancies()
+        if expected is not None:
+            yield from self._of_head(expected)
+
+    def _wrong_links(self) -> set[int]:
+        """Return the numbers of seals that do not follow from those before them."""
+        wrong = set()
+        roots = {b""}
+        for position, seal in enumerate(self._seals, 1):
+            made = {seal.root_after(root) for root in roots}
+            if seal.number != position or seal.root not in made:
+                wrong.add(seal.number)
+            # If only the root was changed, the next seal follows from what it was.
+            roots = {seal.root, *made}
+        return wrong
+
+    def _of_head(self, expected: ChainHead) -> Iterator[Discrepancy]:
+        roots = {seal.number: seal.root.hex() for seal in self._seals}
+        roots[0] = ""
+        if roots.get(expected.number) != expected.root:
+            what = (
+                f"the digest knows {expected.number} seals, of which there are "
+                f"{len(self._seals)}"
+                if expected.number not in roots
+                else f"the root of seal {expected.number} is not that of the digest"
+            )
+            yield Discrepancy(
+                SealProblem.RESEALED, self._ledger.name, 1, expected.number, (), what
+            )
+
+    def _of_seal(
+        self, seal: Seal, is_wrong: bool, differences: _Differences
+    ) -> Iterator[Discrepancy]:
+        sealed = self._tables.get(seal.table_name)
+        missing = self._missing(seal, sealed)
+        if sealed is None or missing:
+            yield Discrepancy(
+                SealProblem.UNREADABLE,
+                seal.table_name,
+                seal.first_id,
+                seal.last_id,
+                (),
+                missing or "none of the models given is sealed in this table",
+            )
+            return
+        ranges = read_ranges(self._ledger, seal)
+        is_wrong = is_wrong or digest_of_ranges(ranges) != seal.digest
+        areas = areas_of(seal, ranges) if ranges else [(seal.first_id, seal.last_id)]
+        if ranges and seal.first_id == 1:
+            areas[0] = (-(1 << 63), areas[0][1])  # there are no numbers before
+        located = False
+        now = self._digests(sealed, seal, areas, with_marks=is_wrong)
+        nothing = RangeDigest(None, None, 0, None, b"")
+        for area, stored, found in zip(areas, ranges or [nothing], now, strict=True):
+            if found.digest == stored.digest and found.events == stored.events:
+                if is_wrong and found.marks != stored.marks:
+                    located = True
+                    yield self._resealed(seal, *area)
+                continue
+            if not is_wrong:
+                (found,) = self._digests(sealed, seal, [area], with_marks=True)
+            told = list(self._compare(sealed, seal, area, stored, found, differences))
+            if told:
+                yield from told
+            elif is_wrong:
+                located = True
+                yield self._resealed(seal, *area)
+            else:
+                yield self._discrepancy(SealProblem.CHANGED, seal, area, ())
+        if is_wrong and not located:
+            yield self._resealed(seal, seal.first_id, seal.last_id)
+
+    def _digests(
+        self,
+        sealed: SealedTable,
+        seal: Seal,
+        areas: Sequence[tuple[int, int]],
+        *,
+        with_marks: bool,
+    ) -> list[RangeDigest]:
+        with canonical_settings(self._ledger.connection, seal.events):
+            return range_digests(
+                self._ledger,
+                sealed,
+                seal.leaf_columns,
+                areas,
+                with_marks=with_marks,
+                removed_until=max(
+                    (last for _, last in self._removed.get(seal.table_name, ())),
+                    default=0,
+                ),
+            )
+
+    def _missing(self, seal: Seal, sealed: SealedTable | None) -> str:
+        """Return what the database has not any more of what a seal names."""
+        if sealed is None:
+            return ""
+        there = self._ledger.columns_in_database(sealed.table)
+        if not there:
+            return "the table is gone"
+        gone = [name for name in seal.leaf_columns.columns if name not in there]
+        return f"the column {', '.join(gone)} is gone" if gone else ""
+
+    def _compare(
+        self,
+        sealed: SealedTable,
+        seal: Seal,
+        area: tuple[int, int],
+        stored: RangeDigest,
+        found: RangeDigest,
+        differences: _Differences,
+    ) -> Iterator[Discrepancy]:
+        """Yield what differs between a range and its events, by their marks."""
+        was, now = marks_of(stored), marks_of(found)
+        gone = [number for number in was if number not in now]
+        removed = [number for number in gone if self._is_removed(seal, number)]
+        missing = tuple(number for number in gone if number not in set(removed))
+        if removed:
+            yield self._discrepancy(SealProblem.REMOVED, seal, area, removed)
+        if missing:
+            yield self._discrepancy(SealProblem.MISSING, seal, area, missing)
+        added = tuple(number for number in now if number not in was)
+        if added:
+            yield self._discrepancy(SealProblem.ADDED, seal, area, added)
+        both = {n: (was[n], now[n]) for n in was if n in now}
+        changed = [
+            n for n, (one, other) in both.items() if one.content != other.content
+        ]
+        if changed:
+            differences.was |= {n: was[n].content for n in changed}
+            differences.now |= {n: now[n].content for n in changed}
+            yield self._discrepancy(SealProblem.CHANGED, seal, area, changed)
+        of_context = _changed_contexts(both)
+        if of_context:
+            contexts = ", ".join(self._contexts_of(sealed, of_context))
+            yield self._discrepancy(
+                SealProblem.CHANGED,
+                seal,
+                area,
+                of_context,
+                f"their context, {contexts}" if contexts else "their context",
+            )
+
+    def _contexts_of(self, sealed: SealedTable, numbers: Sequence[int]) -> list[str]:
+        """Return the ids of the contexts of some events."""
+        events = self._ledger.place(sealed.table, [sealed.id, CONTEXT_ID])
+        query = select(events.c[CONTEXT_ID]).where(
+            events.c[sealed.id].in_(numbers[:10]), events.c[CONTEXT_ID].is_not(None)
+        )
+        return sorted(map(str, self._ledger.connection.scalars(query.distinct())))
+
+    def _removals(self) -> Mapping[str, list[tuple[int, int]]]:
+        """Return the numbers of the events that a retention has removed, by table."""
+        log = self._ledger.place(self._ledger.tables.erasure)
+        removals: dict[str, list[tuple[int, int]]] = {}
+        query = select(log).where(log.c.first_id.is_not(None))
+        for row in self._ledger.connection.execute(query):
+            bounds = removals.setdefault(row.table_name, [])
+            bounds.append((row.first_id, row.last_id))
+        return removals
+
+    def _is_removed(self, seal: Seal, number: int) -> bool:
+        bounds = self._removed.get(seal.table_name, ())
+        return any(first <= number <= last for first, last in bounds)
+
+    def _resealed(self, seal: Seal, first_id: int, last_id: int) -> Discrepancy:
+        return Discrepancy(
+            SealProblem.RESEALED,
+            seal.table_name,
+            max(first_id, seal.first_id),
+            last_id,
+            (),
+            f"seal {seal.number} is not the one that was made",
+        )
+
+    def _discrepancy(
+        self,
+        problem: SealProblem,
+        seal: Seal,
+        area: tuple[int, int],
+        numbers: Sequence[int],
+        detail: str = "",
+    ) -> Discrepancy:
+        first_id = min([max(area[0], seal.first_id), *numbers])
+        return Discrepancy(
+            problem, seal.table_name, first_id, area[1], tuple(numbers), detail
+        )
+
+
+def _changed_contexts(both: Mapping[int, tuple[Mark, Mark]]) -> list[int]:
+    """Return the numbers of events whose contexts alone are not as they were."""
+    return [
+        number
+        for number, (one, other) in both.items()
+        if one.content == other.content and one.context != other.context
+    ]

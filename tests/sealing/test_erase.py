@@ -1,0 +1,161 @@
+"""The personal data of an object is erased from its history, and seals stay true."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, Numeric, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+import sa_history as history
+from sa_history import ERASED, AggregateEvent, track
+
+Base = type[DeclarativeBase]
+
+
+@pytest.fixture
+def session(pg_engine: Engine, some_events: list[int]) -> Any:
+    with Session(pg_engine) as session:
+        yield session
+
+
+def everything(engine: Engine) -> str:
+    """All that the tables of the history have, as text."""
+    with engine.connect() as connection:
+        tables = connection.scalars(
+            text(
+                "SELECT relname FROM pg_class WHERE relkind = 'r'"
+                " AND relnamespace = 'public'::regnamespace AND relname <> 'person'"
+            )
+        ).all()
+        return "\n".join(
+            str(row)
+            for table in tables
+            for row in connection.execute(text(f'SELECT t::text FROM "{table}" AS t'))
+        )
+
+
+@pytest.mark.parametrize("sealed_before", [True, False])
+def test_an_erasure_leaves_no_value_and_a_clean_verification(
+    base: Base,
+    person: Any,
+    session: Session,
+    pg_engine: Engine,
+    sealed_before: bool,
+) -> None:
+    if sealed_before:
+        history.seal(pg_engine, base)
+    done = history.erase(session, person, 2, reason="asked for")
+    session.commit()
+    assert (done.number, done.events, done.contexts) == (1, 4, 1)
+    history.seal(pg_engine, base)
+    found = history.verify(pg_engine, base)
+    assert found.discrepancies == ()
+    assert found.events == 13  # with the one of the log
+    left = everything(pg_engine)
+    for value in ("Name2", "e2@x.org", "10.0.0.2"):
+        assert value not in left
+    assert "Name1" in left
+    assert "asked for" in left
+
+
+@pytest.mark.parametrize("sealed_before", [True, False])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE person_event SET name = 'Name2' WHERE pgh_id = 5",
+        "UPDATE person_event SET points = 7 WHERE pgh_id = 5",
+        "UPDATE person_event SET pgh_erased = NULL WHERE pgh_id = 5",
+        'UPDATE pghistory_context SET metadata = metadata || \'{"ip": "10.0.0.2"}\''
+        " WHERE metadata ->> 'user' = '2'",
+        "DELETE FROM pghistory_erased WHERE id = '5'",
+    ],
+)
+def test_what_is_done_to_an_erased_event_is_found(
+    base: Base,
+    person: Any,
+    session: Session,
+    pg_engine: Engine,
+    statement: str,
+    sealed_before: bool,
+) -> None:
+    if sealed_before:
+        history.seal(pg_engine, base)
+    history.erase(session, person, 2)
+    session.commit()
+    history.seal(pg_engine, base)
+    with pg_engine.begin() as connection:
+        connection.execute(text(statement))
+    (found,) = history.verify(pg_engine, base).discrepancies
+    assert found.problem == "changed"
+    assert found.ids in [(5,), (2,)]
+
+
+def test_who_reads_an_erased_event_is_told_so(
+    base: Base, person: Any, session: Session, pg_engine: Engine
+) -> None:
+    history.erase(session, person, 2)
+    session.commit()
+    obj = session.get_one(person, 2)
+    obj.email = "new@x.org"
+    session.commit()
+    first, *_, last = session.scalars(obj.events.select())
+    assert (first.name, first.pgh_erased) == (None, ["name", "email"])
+    assert history.diff(first, last)["email"] == (ERASED, "new@x.org")
+    assert "email: erased -> new@x.org" in history.diff(first, last).text()
+    assert history.diff(first, last).as_json()["email"] == {
+        "before": {"erased": True},
+        "after": "new@x.org",
+    }
+    *_, row = session.execute(AggregateEvent.select(obj))
+    assert row.pgh_diff["email"] == [{"erased": True}, "new@x.org"]
+    before = session.execute(AggregateEvent.select(obj)).first()
+    assert before is not None
+    assert before.pgh_data["name"] == {"erased": True}
+    assert before.pgh_data["points"] == 0
+
+
+def test_all_that_history_has_of_an_object_is_told(
+    base: Base, person: Any, session: Session, pg_engine: Engine
+) -> None:
+    history.erase(session, person, 2)
+    session.delete(session.get_one(person, 1))
+    session.commit()
+    of_erased = history.subject(session, person, 2, user=2)
+    assert of_erased["row"]["name"] == "Name2"
+    assert [event["data"]["name"] for event in of_erased["events"]] == [
+        {"erased": True}
+    ] * 4
+    assert [event["context"] for event in of_erased["made"]] == [
+        {"user": 2, "ip": None}
+    ]
+    deleted = history.subject(session, person, 1)
+    assert deleted["row"] is None
+    assert deleted["events"][-1]["data"]["name"] == "Name1"
+
+
+def test_an_attribute_that_its_column_does_not_name_is_erased_and_told_so(
+    base: Base, pg_engine: Engine
+) -> None:
+    @track(sealed=True, erasable=["name"])
+    class Guest(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "guest"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str] = mapped_column("full_name")
+        price: Mapped[Decimal] = mapped_column(Numeric)
+
+    base.metadata.create_all(pg_engine)
+    with Session(pg_engine) as session:
+        session.add(Guest(id=1, name="Name1", price=Decimal("1.50")))
+        session.commit()
+        history.erase(session, Guest, 1)
+        session.commit()
+        session.get_one(Guest, 1).name = "New"
+        session.commit()
+        rows = session.execute(AggregateEvent.select(Guest)).all()
+        assert [row.pgh_data["name"] for row in rows] == [{"erased": True}, "New"]
+        assert rows[1].pgh_diff == {"name": [{"erased": True}, "New"]}
+        (event, _) = session.scalars(Guest.events.select())
+        assert event.pgh_erased == ["full_name"]

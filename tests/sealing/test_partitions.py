@@ -1,0 +1,114 @@
+"""Seals of partitioned event tables: partitions change nothing, but what is removed."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+import sa_history as history
+from sa_history import AfterDelete, Snapshot, track
+from sa_history.sealing.verify import SealProblem
+
+
+@pytest.fixture
+def note(base: type[DeclarativeBase], create_all: Callable[[], None]) -> Any:
+    """A model with sealed events, of which a partition has ten."""
+
+    @track(Snapshot, AfterDelete, sealed=True, erasable=["words"], partition_by=10)
+    class Note(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "note"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        words: Mapped[str | None]
+
+    create_all()
+    return Note
+
+
+def write(engine: Engine, note: Any, numbers: range) -> None:
+    for number in numbers:
+        with Session(engine) as session:
+            session.add(note(id=number, words=f"secret {number}"))
+            session.commit()
+
+
+def problems(engine: Engine, base: Any) -> list[SealProblem]:
+    return [found.problem for found in history.verify(engine, base).discrepancies]
+
+
+def test_partitions_that_end_or_are_detached_and_attached_change_nothing(
+    note: Any, base: type[DeclarativeBase], pg_engine: Engine
+) -> None:
+    write(pg_engine, note, range(1, 13))
+    history.seal(pg_engine, base)
+    history.partitions(pg_engine, base)
+    write(pg_engine, note, range(13, 33))
+    history.seal(pg_engine, base)
+    report, _ = history.partitions(pg_engine, base)
+    assert problems(pg_engine, base) == []
+    first = report.partitions[0]
+    with pg_engine.begin() as connection:
+        for statement in (
+            f"ALTER TABLE note_event DETACH PARTITION {first.name.name}",
+            f"ALTER TABLE note_event ATTACH PARTITION {first.name.name}"
+            f" FOR VALUES FROM ({first.lower}) TO ({first.upper})",
+        ):
+            connection.execute(text(statement))
+    assert problems(pg_engine, base) == []
+
+
+@pytest.mark.parametrize("keeps_last", [True, False])
+def test_what_retention_removes_is_told_as_removed_and_is_no_fault(
+    keeps_last: bool, note: Any, base: type[DeclarativeBase], pg_engine: Engine
+) -> None:
+    write(pg_engine, note, range(1, 4))
+    with pg_engine.begin() as connection:
+        for count in range(3):
+            connection.execute(text(f"UPDATE note SET words = 'more {count}'"))
+    history.partitions(pg_engine, base)
+    write(pg_engine, note, range(4, 33))
+    history.seal(pg_engine, base)
+    later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=60)
+    history.partitions(
+        pg_engine, base, keep="1 month", keep_last_events=keeps_last, now=later
+    )
+    verification = history.verify(pg_engine, base)
+    assert verification.discrepancies == ()
+    assert {d.problem for d in verification.removed} == {SealProblem.REMOVED}
+    with pg_engine.connect() as connection:
+        kept = connection.scalar(
+            text("SELECT count(*) FROM note_event WHERE pgh_id < 1")
+        )
+    assert bool(kept) is keeps_last
+    if keeps_last:
+        with pg_engine.begin() as connection:
+            connection.execute(
+                text("UPDATE note_event SET words = 'forged' WHERE pgh_id < 1")
+            )
+        assert problems(pg_engine, base) == [SealProblem.CHANGED]
+        return
+    history.seal(pg_engine, base)
+    assert problems(pg_engine, base) == []
+
+
+def test_what_is_erased_is_erased_in_kept_events_too(
+    note: Any, base: type[DeclarativeBase], pg_engine: Engine
+) -> None:
+    write(pg_engine, note, range(1, 33))
+    history.seal(pg_engine, base)
+    history.partitions(pg_engine, base)
+    later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=60)
+    history.partitions(pg_engine, base, keep="1 month", now=later)
+    with Session(pg_engine) as session:
+        history.erase(session, note, 1, reason="asked to")
+        session.commit()
+    with pg_engine.connect() as connection:
+        words = connection.scalars(
+            text("SELECT words FROM note_event WHERE pgh_obj_id = 1")
+        ).all()
+    assert words == [None]
+    assert problems(pg_engine, base) == []

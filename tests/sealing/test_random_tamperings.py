@@ -1,0 +1,234 @@
+"""Whatever is done to sealed events is found, in its range and by its word."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.orm import DeclarativeBase, Session
+
+import sa_history as history
+from sa_history import SealDigest, seal, verify
+from sa_history.sealing.seal import _seal_batch
+from sa_history.sealing.sources import ledger_of
+
+pytestmark = pytest.mark.long
+
+Base = type[DeclarativeBase]
+Tampering = Callable[[Connection, random.Random], "int | None"]
+"""What changes something, and returns the number of an event whose range it is in."""
+
+
+def _ids(connection: Connection) -> list[int]:
+    return list(connection.scalars(text("SELECT pgh_id FROM person_event ORDER BY 1")))
+
+
+def _change(column: str, value: str) -> Tampering:
+    def change(connection: Connection, chance: random.Random) -> int:
+        number = chance.choice(_ids(connection))
+        connection.execute(
+            text(f"UPDATE person_event SET {column} = {value} WHERE pgh_id = :id"),
+            {"id": number},
+        )
+        return number
+
+    return change
+
+
+def _delete(connection: Connection, chance: random.Random) -> int:
+    number = chance.choice(_ids(connection))
+    statement = text("DELETE FROM person_event WHERE pgh_id = :id")
+    connection.execute(statement, {"id": number})
+    return number
+
+
+def _insert(connection: Connection, chance: random.Random) -> int:
+    known = set(_ids(connection))
+    free = [n for n in range(1, max(known)) if n not in known]
+    number = chance.choice([*free, 0, -chance.randrange(1, 1 << 60)])
+    connection.execute(
+        text(
+            "INSERT INTO person_event (pgh_id, pgh_op, pgh_label, pgh_obj_id, id)"
+            " VALUES (:id, 'I', 'snapshot', 1, 1)"
+        ),
+        {"id": number},
+    )
+    return number
+
+
+def _exchange(connection: Connection, chance: random.Random) -> int:
+    one, other = chance.sample(_ids(connection), 2)
+    for before, after in ((one, -one), (other, one), (-one, other)):
+        connection.execute(
+            text("UPDATE person_event SET pgh_id = :after WHERE pgh_id = :before"),
+            {"before": before, "after": after},
+        )
+    return one
+
+
+def _context(connection: Connection, chance: random.Random) -> int:
+    found = connection.execute(
+        text("SELECT id FROM pghistory_context ORDER BY created_at")
+    ).scalars()
+    context = chance.choice(list(found))
+    what = chance.choice(
+        [
+            "metadata = metadata || '{\"user\": -1}'",
+            'metadata = metadata || \'{"ip": "::1"}\'',
+            "created_at = created_at - interval '1 microsecond'",
+            "parent_id = gen_random_uuid()",
+        ]
+    )
+    connection.execute(
+        text(f"UPDATE pghistory_context SET {what} WHERE id = :id"), {"id": context}
+    )
+    number = connection.scalar(
+        text("SELECT min(pgh_id) FROM person_event WHERE pgh_context_id = :id"),
+        {"id": context},
+    )
+    assert number is not None
+    return int(number)
+
+
+def _reseal(connection: Connection, chance: random.Random) -> None:
+    of_events = "SELECT id FROM pghistory_seal WHERE table_name = 'person_event'"
+    seals = list(connection.scalars(text(f"{of_events} ORDER BY id")))
+    column, value = chance.choice(
+        [
+            ("root", "sha256(root)"),
+            ("digest", "sha256(digest)"),
+            ("sealed_at", "sealed_at + interval '1 second'"),
+            ("events", "events + 1"),
+            ("columns", "columns[2:]"),
+            ("erasable", "'{}'"),
+        ]
+    )
+    connection.execute(
+        text(f"UPDATE pghistory_seal SET {column} = {value} WHERE id = :id"),
+        {"id": chance.choice(seals)},
+    )
+
+
+def _change_range(connection: Connection, chance: random.Random) -> int:
+    column, value = chance.choice(
+        [
+            ("digest", "sha256(digest)"),
+            ("marks", "overlay(marks placing '\\x00000000' from 5)"),
+            ("events", "events + 1"),
+        ]
+    )
+    number = connection.scalar(
+        text(
+            f"UPDATE pghistory_seal_range SET {column} = {value}"
+            " WHERE (seal_id, first_id) = (SELECT seal_id, first_id FROM"
+            " pghistory_seal_range ORDER BY seal_id, first_id OFFSET :n LIMIT 1)"
+            " RETURNING first_id"
+        ),
+        {"n": chance.randrange(3)},
+    )
+    assert number is not None
+    return int(number)
+
+
+TAMPERINGS: list[tuple[str, Tampering]] = [
+    ("changed", _change("points", "coalesce(points, 0) + 1")),
+    ("changed", _change("name", "coalesce(name, '') || 'x'")),
+    ("changed", _change("email", "coalesce(email, '') || 'x'")),
+    ("changed", _change("pgh_created_at", "pgh_created_at + interval '1 ms'")),
+    ("changed", _change("pgh_xact_id", "pgh_xact_id + 1")),
+    ("changed", _change("pgh_label", "pgh_label || 'x'")),
+    ("changed", _change("pgh_context_id", "gen_random_uuid()")),
+    ("changed", _change("pgh_erased", "'{name}'")),
+    ("missing", _delete),
+    ("added", _insert),
+    ("reordered", _exchange),
+    ("changed", _context),
+    ("resealed", _reseal),
+    ("resealed", _change_range),
+]
+
+
+@pytest.fixture
+def history_of_many(person: Any, base: Base, pg_engine: Engine) -> SealDigest:
+    """Some 3,300 events with gaps, in contexts, sealed in two runs."""
+    with Session(pg_engine) as session:
+        for part in range(22):
+            with history.context(session, user=part, ip=f"10.0.0.{part}"):
+                session.execute(
+                    text(
+                        "INSERT INTO person SELECT i, 'Name' || i, i || '@x.org', i"
+                        " FROM generate_series(CAST(:first AS int), :last) AS i"
+                    ),
+                    {"first": part * 160, "last": part * 160 + 149},
+                )
+                if part % 5 == 3:
+                    session.rollback()
+                    continue
+                session.commit()
+            session.execute(text("UPDATE person SET points = -1 WHERE id % 37 = 5"))
+            session.commit()
+            if part == 10:
+                seal(pg_engine, base)
+        history.erase(session, person, *range(0, 40, 3))
+        session.commit()
+    return seal(pg_engine, base)
+
+
+def test_whatever_is_done_to_sealed_events_is_found(
+    base: Base,
+    history_of_many: SealDigest,
+    pg_engine: Engine,
+    pytestconfig: pytest.Config,
+) -> None:
+    assert verify(pg_engine, base, digest=history_of_many).discrepancies == ()
+    for seed in range(pytestconfig.getoption("--tamperings")):
+        chance = random.Random(seed)
+        word, tamper = TAMPERINGS[seed % len(TAMPERINGS)]
+        with pg_engine.connect() as connection:
+            number = tamper(connection, chance)
+            found = verify(connection, base, digest=history_of_many).discrepancies
+            words = {discrepancy.problem.value for discrepancy in found}
+            connection.rollback()
+        message = f"seed {seed}: {list(map(str, found))}"
+        assert word in words, message
+        assert words <= {word, "changed"}, message
+        if word != "resealed":
+            assert words == {word}, message
+        if number is not None:
+            assert any(
+                number in d.ids or d.first_id <= number <= d.last_id for d in found
+            ), message
+        for d in found:
+            with pg_engine.connect() as connection:
+                events = connection.scalar(
+                    text(
+                        "SELECT count(*) FROM person_event"
+                        " WHERE pgh_id BETWEEN :first AND :last"
+                    ),
+                    {"first": d.first_id, "last": d.last_id},
+                )
+            assert word == "resealed" or (events or 0) <= 1000, message
+    assert verify(pg_engine, base, digest=history_of_many).discrepancies == ()
+
+
+def test_all_seals_that_are_made_anew_are_found_by_the_digest(
+    base: Base, history_of_many: SealDigest, pg_engine: Engine
+) -> None:
+    """Also by who does it with the library's own functions."""
+    for seed in range(3):
+        with pg_engine.connect() as connection:
+            ledger = ledger_of(connection, base.metadata)
+            _change("points", "coalesce(points, 0) + 1")(
+                connection, random.Random(seed)
+            )
+            connection.execute(text("DELETE FROM pghistory_seal_range"))
+            connection.execute(text("DELETE FROM pghistory_seal"))
+            for sealed in ledger.sealed_tables():
+                _seal_batch(connection, base.metadata, sealed, 1 << 40, 100_000)
+            assert verify(connection, base).discrepancies == ()
+            found = verify(connection, base, digest=history_of_many).discrepancies
+            assert [d.problem for d in found] == ["resealed"]
+            connection.rollback()

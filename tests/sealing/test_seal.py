@@ -1,0 +1,280 @@
+"""What is sealed, and when: committed events, by the transactions that are open."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+import sa_history as history
+from sa_history import SealDigest, seal, track, verify
+from sa_history.exc import SealError
+from sa_history.sealing.chain import write_digest
+
+Base = type[DeclarativeBase]
+
+
+@pytest.fixture
+def open_writer(person: Any, pg_engine: Engine) -> Iterator[Connection]:
+    """A transaction that has written an event, and after it another one committed."""
+    with pg_engine.connect() as connection:
+        connection.execute(text("INSERT INTO person VALUES (1, 'open', NULL, 0)"))
+        with pg_engine.begin() as other:
+            other.execute(text("INSERT INTO person VALUES (2, 'done', NULL, 0)"))
+        yield connection
+
+
+def sealed_events(engine: Engine, base: Base) -> int:
+    return verify(engine, base).events
+
+
+def test_events_of_a_table_with_an_open_writer_are_left_to_the_next_call(
+    base: Base, open_writer: Connection, pg_engine: Engine
+) -> None:
+    seal(pg_engine, base, timeout=20)
+    assert sealed_events(pg_engine, base) == 0
+    open_writer.commit()
+    seal(pg_engine, base, timeout=20)
+    assert sealed_events(pg_engine, base) == 2
+    assert verify(pg_engine, base).discrepancies == ()
+
+
+def test_a_writer_that_rolls_back_leaves_a_gap_that_is_no_fault(
+    base: Base, open_writer: Connection, pg_engine: Engine
+) -> None:
+    open_writer.rollback()
+    seal(pg_engine, base)
+    assert sealed_events(pg_engine, base) == 1
+    assert verify(pg_engine, base).discrepancies == ()
+
+
+def test_sealing_waits_for_the_transactions_that_are_open(
+    base: Base, open_writer: Connection, pg_engine: Engine
+) -> None:
+    timer = threading.Timer(0.3, open_writer.commit)
+    timer.start()
+    seal(pg_engine, base, timeout=60_000)
+    timer.join()
+    assert sealed_events(pg_engine, base) == 2
+
+
+def test_a_transaction_that_is_prepared_is_open(
+    base: Base, open_writer: Connection, pg_engine: Engine
+) -> None:
+    open_writer.execute(text("PREPARE TRANSACTION 'two'"))
+    seal(pg_engine, base, timeout=20)
+    assert sealed_events(pg_engine, base) == 0
+    with pg_engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.execute(text("COMMIT PREPARED 'two'"))
+    seal(pg_engine, base, timeout=20)
+    assert sealed_events(pg_engine, base) == 2
+
+
+def test_who_writes_other_tables_is_not_waited_for(
+    base: Base, person: Any, pg_engine: Engine
+) -> None:
+    with pg_engine.connect() as other:
+        other.execute(text("CREATE TABLE elsewhere AS SELECT pg_current_xact_id()"))
+        with pg_engine.begin() as connection:
+            connection.execute(text("INSERT INTO person VALUES (2, 'x', NULL, 0)"))
+        seal(pg_engine, base, timeout=20)
+        assert sealed_events(pg_engine, base) == 1
+
+
+def test_a_connection_that_has_written_events_is_refused(
+    base: Base, person: Any, pg_engine: Engine
+) -> None:
+    with pg_engine.connect() as connection:
+        connection.execute(text("INSERT INTO person VALUES (1, 'x', NULL, 0)"))
+        with pytest.raises(SealError, match="has written person_event and not"):
+            seal(connection, base)
+
+
+@pytest.mark.parametrize(
+    ("level", "message"),
+    [
+        ("REPEATABLE READ", "is REPEATABLE READ, and so does not see"),
+        ("AUTOCOMMIT", "the connection is in AUTOCOMMIT"),
+    ],
+)
+def test_a_connection_on_which_seals_would_be_wrong_is_refused(
+    base: Base, some_events: list[int], pg_engine: Engine, level: Any, message: str
+) -> None:
+    with pg_engine.connect() as connection:
+        connection.execution_options(isolation_level=level)
+        with pytest.raises(SealError, match=message):
+            seal(connection, base)
+
+
+def test_a_connection_seals_within_its_transaction(
+    base: Base, some_events: list[int], pg_engine: Engine
+) -> None:
+    with pg_engine.connect() as connection:
+        seal(connection, base)
+        assert verify(connection, base).events == 12
+    assert sealed_events(pg_engine, base) == 0
+
+
+async def _of_async(engine: AsyncEngine, base: Base) -> int:
+    async with engine.begin() as connection:
+        await connection.run_sync(seal, base)
+        found = await connection.run_sync(verify, base)
+    await engine.dispose()
+    return found.events
+
+
+def test_an_async_connection_seals_by_run_sync(
+    base: Base, some_events: list[int], pg_async_engine: AsyncEngine
+) -> None:
+    assert asyncio.run(_of_async(pg_async_engine, base)) == 12
+
+
+def test_models_without_seals_are_refused(
+    base: Base, person: Any, pg_engine: Engine
+) -> None:
+    for models in (MetaData(), history):
+        with pytest.raises(SealError):
+            seal(pg_engine, models)  # type: ignore[arg-type]
+    with pytest.raises(SealError, match="a batch has 1000 events at least"):
+        seal(pg_engine, base, batch=999)
+
+    class Erasable(DeclarativeBase):
+        metadata = MetaData()
+
+    @track(erasable=["name"])
+    class Thing(Erasable):
+        __tablename__ = "thing"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str]
+
+    with pytest.raises(SealError, match="no model of this MetaData .* is sealed"):
+        seal(pg_engine, Erasable)
+    with pg_engine.begin() as connection:
+        connection.execute(text("DROP TABLE pghistory_erased"))
+    with pytest.raises(SealError, match="has no table pghistory_erased; run the"):
+        seal(pg_engine, base)
+
+
+def test_the_digest_goes_to_an_anchor_and_progress_is_told(
+    base: Base, some_events: list[int], pg_engine: Engine
+) -> None:
+    kept: list[SealDigest] = []
+    told: list[int] = []
+    digest = seal(pg_engine, base, anchor=kept.append, progress=told.append)
+    assert (kept, told) == ([digest], [12])
+    assert seal(pg_engine, base, progress=told.append) == digest
+    assert told == [12]
+
+
+def test_many_events_are_sealed_in_ranges_and_batches(
+    base: Base, person: Any, pg_engine: Engine
+) -> None:
+    fill = text(
+        "INSERT INTO person SELECT i, 'x', NULL, 0 FROM generate_series(1,:n) i"
+    )
+    with pg_engine.begin() as connection:
+        connection.execute(fill, {"n": 3_500})
+    seal(pg_engine, base, batch=2_000)
+    with pg_engine.connect() as connection:
+        ranges = connection.execute(
+            text("SELECT seal_id, first_id, last_id, events FROM pghistory_seal_range")
+        ).all()
+    assert sorted(map(tuple, ranges)) == [
+        (1, 1, 1000, 1000),
+        (1, 1001, 2000, 1000),
+        (2, 2001, 3000, 1000),
+        (2, 3001, 3500, 500),
+    ]
+    assert verify(pg_engine, base).discrepancies == ()
+
+
+class _Stop(Exception):
+    """An interruption."""
+
+
+@pytest.fixture
+def interrupted(pg_engine: Engine) -> Callable[[Callable[[], object]], int]:
+    """Run something again and again, stopped before each of its statements."""
+
+    def run(work: Callable[[], object]) -> int:
+        steps = 0
+        while True:
+            left = steps
+
+            def stop(*_: Any) -> None:
+                nonlocal left
+                if left == 0:
+                    raise _Stop
+                left -= 1
+
+            event.listen(pg_engine, "before_cursor_execute", stop)
+            try:
+                work()
+            except _Stop:
+                steps += 1
+            else:
+                return steps
+            finally:
+                event.remove(pg_engine, "before_cursor_execute", stop)
+
+    return run
+
+
+def test_sealing_goes_on_after_any_interruption(
+    base: Base,
+    some_events: list[int],
+    pg_engine: Engine,
+    interrupted: Callable[[Callable[[], object]], int],
+) -> None:
+    assert interrupted(lambda: seal(pg_engine, base)) > 10
+    found = verify(pg_engine, base)
+    assert (found.discrepancies, found.events) == ((), 12)
+
+
+def test_an_erasure_is_whole_or_not_at_all(
+    base: Base,
+    person: Any,
+    some_events: list[int],
+    pg_engine: Engine,
+    interrupted: Callable[[Callable[[], object]], int],
+) -> None:
+    seal(pg_engine, base)
+
+    unwatched = create_engine(pg_engine.url)
+
+    def names() -> set[str | None]:
+        with unwatched.connect() as connection:
+            rows = text("SELECT name FROM person_event WHERE pgh_obj_id = 2")
+            return set(connection.scalars(rows))
+
+    def erase_or_nothing() -> None:
+        try:
+            with Session(pg_engine) as session:
+                history.erase(session, person, 2)
+                session.commit()
+        except _Stop:
+            assert names() == {"Name2"}
+            raise
+        assert names() == {None}
+
+    assert interrupted(erase_or_nothing) > 10
+    unwatched.dispose()
+    assert verify(pg_engine, base).discrepancies == ()
+
+
+def test_the_digest_is_written_whole(
+    base: Base, some_events: list[int], pg_engine: Engine, tmp_path: Path
+) -> None:
+    path = tmp_path / "digest.json"
+    digest = seal(pg_engine, base)
+    write_digest(path, digest)
+    assert SealDigest.from_json(path.read_text()) == digest
+    assert list(tmp_path.iterdir()) == [path]
