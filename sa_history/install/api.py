@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, Engine
 
-from sa_history.exc import InstallError
+from sa_history.exc import DistributionError, InstallError
 from sa_history.install.drift import Problem, kind_of, name_of
 from sa_history.install.findings import MIGRATE, Finding, State, finding_of
 from sa_history.install.survey import Models, open_survey
@@ -71,6 +71,8 @@ def check(bind: Engine | Connection, *models: Models) -> list[Finding]:
             *found,
             *survey.bypassed(),
             *survey.unordered(),
+            *survey.distributed(),
+            *survey.moved(),
         ]
 
 
@@ -106,6 +108,7 @@ def install(
         to do.
     :raises InstallError: a table is missing, or a privilege; a generated column is
         VIRTUAL and the model says STORED, or the other way round.
+    :raises DistributionError: Citus distributes a table in a way that is not supported.
 
     Example::
 
@@ -123,6 +126,9 @@ def install(
                 "nothing is installed, since triggers would see other values than the "
                 f"models say: {'; '.join(map(str, wrong))}"
             )
+        if distributed := survey.distributed():
+            advice = "; ".join(finding.advice for finding in distributed)
+            raise DistributionError(f"nothing is installed: {advice}")
         return survey.install(prune)
 
 

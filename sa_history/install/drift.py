@@ -39,6 +39,8 @@ class Problem(str, enum.Enum):
     NEWER = "newer"
     BYPASSED = "bypassed"
     UNORDERED = "unordered"
+    DISTRIBUTED = "distributed"
+    MOVED = "moved"
 
     __str__ = str.__str__
 

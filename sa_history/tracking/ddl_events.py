@@ -9,6 +9,7 @@ from sqlalchemy import Connection, MetaData, Table, event
 from sa_history.ddl.elements import PGFunction
 from sa_history.ddl.execution import create_objects, drop_objects, exists, run_memo
 from sa_history.ddl.table_events import install_with_table
+from sa_history.tracking.distribution import refuse_distribution
 from sa_history.tracking.registry import Tracking, mirror_new_columns
 from sa_history.util.postgresql import require_postgresql
 
@@ -27,6 +28,9 @@ def install_with_tables(tracking: Tracking) -> None:
     event.listen(table.metadata, "before_create", _remember_tables)
     event.listen(table.metadata, "before_drop", _remember_tables)
 
+    def check(connection: Connection, memo: dict[str, Any]) -> None:
+        refuse_distribution(tracking, connection, memo)
+
     @event.listens_for(event_table, "before_create")
     def create_shared(_: Table, connection: Connection, **options: Any) -> None:
         require_postgresql(connection)
@@ -35,11 +39,15 @@ def install_with_tables(tracking: Tracking) -> None:
 
     @event.listens_for(event_table, "after_create")
     def protect_events(_: Table, connection: Connection, **options: Any) -> None:
+        memo = run_memo(options)
+        alone = not _is_one_of_run(table, options) and exists(table, connection)
         protection = tracking.append_only_trigger()
+        if alone:
+            check(connection, memo)
         if protection is not None:
-            create_objects(connection, protection, memo=run_memo(options))
-        if not _is_one_of_run(table, options) and exists(table, connection):
-            create_objects(connection, *tracking.objects(), memo=run_memo(options))
+            create_objects(connection, protection, memo=memo)
+        if alone:
+            create_objects(connection, *tracking.objects(), memo=memo)
 
     @event.listens_for(table, "after_create")
     def create_event_table(_: Table, connection: Connection, **options: Any) -> None:
@@ -51,7 +59,7 @@ def install_with_tables(tracking: Tracking) -> None:
         return [] if function is None else [function]
 
     # After create_event_table: listeners run in the order of their registration.
-    install_with_table(table, tracking.objects, functions)
+    install_with_table(table, tracking.objects, functions, check)
 
     @event.listens_for(event_table, "before_drop")
     def drop_function(_: Table, connection: Connection, **options: Any) -> None:
