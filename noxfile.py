@@ -239,6 +239,17 @@ def servers(session: nox.Session, postgresql: str) -> None:
 
 
 @nox.session
+def citus(session: nox.Session) -> None:
+    """Run the tests that need Citus.
+
+    CITUS_URL names its servers, or CITUS_BINDIR programs to start some; see
+    ``citus/conftest.py``.
+    """
+    install_tests(session)
+    session.run("pytest", *(session.posargs or ["citus"]))
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Run the example of the README."""
     session.install(".[demo]")

@@ -12,6 +12,7 @@
      +-- EventsError            history cannot be asked for, or changed, like this
      +-- IgnoreError            triggers cannot be ignored as asked
      +-- InstallError           triggers cannot be installed, or read, as asked
+     |    +-- DistributionError  Citus distributes a table in an unsupported way
      +-- PastError              the past cannot be seen, or written, as asked
      +-- SealError              events cannot be sealed, or verified, as asked
      +-- UndoError              what was changed cannot be undone as asked
@@ -99,6 +100,10 @@ class IgnoreError(HistoryError):
 
 class InstallError(HistoryError):
     """What is installed cannot be read or changed as asked; nothing was done."""
+
+
+class DistributionError(InstallError):
+    """Citus distributes a table in a way in which its triggers would not be right."""
 
 
 class PastError(HistoryError, DontWrapMixin):

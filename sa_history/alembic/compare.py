@@ -32,7 +32,7 @@ from sa_history.alembic.privileges import hardenings
 from sa_history.alembic.renames import rename
 from sa_history.ddl.catalog import Catalog, InstalledTrigger, read_catalog
 from sa_history.ddl.elements import DEFAULT_SCHEMA, PGSequence, PGTrigger
-from sa_history.ddl.execution import current_schema
+from sa_history.ddl.execution import read_server
 from sa_history.install.drift import (
     Difference,
     Problem,
@@ -78,7 +78,7 @@ class _Comparison:
         self.autogen_context = autogen_context
         self.connection = connection
         self.metadatas = metadatas
-        self.default = current_schema(connection) or DEFAULT_SCHEMA
+        self.default = read_server(connection).schema or DEFAULT_SCHEMA
         self.schemas: SchemaNames = lambda schema: schema or self.default
         self.expected: list[ExpectedObject] = [
             expected_object

@@ -8,8 +8,11 @@ from typing import Any
 from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import MigrateOperation, Operations
+from sqlalchemy import Connection
 
+from sa_history.ddl.citus import read_trigger_problems, refuse
 from sa_history.ddl.elements import Statement
+from sa_history.ddl.execution import ALLOW_TRIGGERS, read_server
 from sa_history.sql.compose import Raw
 
 
@@ -70,15 +73,38 @@ class HistoryOp(MigrateOperation):
 
 @Operations.implementation_for(HistoryOp)
 def run_history_op(operations: Operations, operation: HistoryOp) -> None:
-    """Run the statements, or print them where there is no connection."""
+    """Run the statements, or print them where there is no connection.
+
+    :raises DistributionError: Citus distributes a table of a trigger that is made.
+    """
     context = operations.get_context()
-    for statement in operation.statements:
-        if context.as_sql:
+    if context.as_sql:
+        for statement in operation.statements:
             # Not by execute(), which replaces tabs, in the bodies of functions too.
             terminator = context.impl.command_terminator
             context.impl.static_output(f"{statement}{terminator}")
-        else:
-            context.impl.execute(Statement(Raw(statement)))
+        return
+    connection = context.connection
+    assert connection is not None  # there is none in offline mode alone
+    has_citus = _has_citus(connection)
+    known = read_trigger_problems(connection) if has_citus else {}
+    for statement in (ALLOW_TRIGGERS, *operation.statements)[not has_citus :]:
+        context.impl.execute(Statement(Raw(statement)))
+    if has_citus:
+        # What was wrong before may be what the revision mends next.
+        found = read_trigger_problems(connection)
+        refuse(next((found[key] for key in found if key not in known), None))
+
+
+_HAS_CITUS = "sa_history_has_citus"
+
+
+def _has_citus(connection: Connection) -> bool:
+    """Return whether the database has Citus; a connection is asked once."""
+    if _HAS_CITUS not in connection.info:
+        connection.info[_HAS_CITUS] = read_server(connection).has_citus
+    found: bool = connection.info[_HAS_CITUS]
+    return found
 
 
 @renderers.dispatch_for(HistoryOp)

@@ -61,7 +61,12 @@ def attach(*triggers: TableTrigger) -> Callable[[T], T]:
             attachments_of(table.metadata).add(attachment)
             set_fetched_values(attachment)
             if not is_view(table):
-                install_with_table(table, attachment.objects, attachment.functions)
+                install_with_table(
+                    table,
+                    attachment.objects,
+                    attachment.functions,
+                    attachment.check,
+                )
         return target
 
     return decorate

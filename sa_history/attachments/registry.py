@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import MetaData, Table
+from sqlalchemy import Connection, MetaData, Table
 
+from sa_history.ddl.citus import attached_problem, placements_in_run, refuse
 from sa_history.ddl.elements import PGFunction, PGTrigger
 from sa_history.definition.columns import table_columns
 from sa_history.definition.mapped_tables import is_view
@@ -62,6 +63,15 @@ class Attachment:
     def objects(self) -> tuple[PGFunction | PGTrigger, ...]:
         """Return the function and its triggers."""
         return (self.function(), *self.triggers())
+
+    def check(self, connection: Connection, memo: dict[str, Any]) -> None:
+        """Refuse a table that Citus distributes.
+
+        :param memo: the memo of the run of ``create_all``.
+        :raises DistributionError: names the table.
+        """
+        for found in placements_in_run(connection, [self.table], memo).values():
+            refuse(attached_problem(*found))
 
     def is_ignored(self, names: frozenset[str]) -> bool:
         """Return whether an active ``ignore`` block covers this trigger.

@@ -32,6 +32,7 @@ from sa_history.sql.compose import (
     Literal,
     Qualified,
     Raw,
+    RegClass,
     RowColumns,
     join,
 )
@@ -224,6 +225,7 @@ def record_function(capture: Capture) -> PGFunction:
                 (
                     Raw(f"  {keyword} TG_OP = '{operation.value}' THEN\n"),
                     *_order_checks(capture, operation),
+                    *_on_citus(capture, operation),
                     *inserts,
                 )
             )
@@ -283,6 +285,38 @@ def _order_checks(capture: Capture, operation: Operation) -> list[Fragment]:
         else:
             checks.append(check.refuse_late_deletion(IS_AROUND_NESTED))
     return checks
+
+
+def _on_citus(capture: Capture, operation: Operation) -> list[Fragment]:
+    """Return what a TRUNCATE does where Citus has the rows on another node.
+
+    The trigger fires where the statement is given, and not where the rows are. There
+    they are deleted first, one by one, by triggers for each row. Then the trigger may
+    fire there too, of a table with another name: a move gives it to the table.
+
+    A capture that does not record DELETE would miss them, so it refuses.
+    """
+    if operation is not Operation.TRUNCATE:
+        return []
+    emptied: Fragment = Raw("      DELETE FROM ") + capture.tracked
+    if not capture.of(Operation.DELETE):
+        emptied = Raw(
+            "      RAISE EXCEPTION 'TRUNCATE of %.% is not recorded on Citus',"
+            " TG_TABLE_SCHEMA, TG_TABLE_NAME"
+        )
+    return [
+        Raw("    IF TG_RELID <> "),
+        RegClass(capture.tracked),
+        Raw(
+            " THEN\n      RETURN NULL;\n"
+            "    ELSIF EXISTS (SELECT FROM pg_trigger AS t"
+            " JOIN pg_proc AS f ON f.oid = t.tgfoid\n"
+            "      WHERE t.tgrelid = TG_RELID AND f.proname = 'citus_truncate_trigger')"
+            " THEN\n"
+        ),
+        emptied,
+        Raw(";\n      RETURN NULL;\n    END IF;\n"),
+    ]
 
 
 def _is_checked(capture: Capture, recording: Recording) -> bool:

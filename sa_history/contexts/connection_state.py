@@ -99,6 +99,8 @@ class ConnectionState:
         """How many ``transaction()`` blocks of the driver are open."""
         self.in_own_cursor = False
         """True while a cursor of ours executes what it sends the settings of."""
+        self.on_citus: bool | None = None
+        """Whether the server has Citus; None until it was asked, with settings."""
         self.may_be_single_row = False
         """True if libpq may still be in the single-row mode of a stream."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, inspect
+from sqlalchemy import Connection, Engine, Table, inspect, text
 from sqlalchemy.engine.reflection import Inspector
 
 from sa_history.ddl.elements import (
@@ -17,7 +18,8 @@ from sa_history.ddl.elements import (
 )
 from sa_history.ddl.fingerprint import CreateWithComment, SetComment
 from sa_history.exc import HistoryError
-from sa_history.sql.compose import Fragment, SchemaNames, join
+from sa_history.sql.catalog_queries import SERVER
+from sa_history.sql.compose import Fragment, Raw, SchemaNames, join
 from sa_history.util.postgresql import require_postgresql
 
 
@@ -42,8 +44,11 @@ def create_objects(
     :param objects: in the order in which they are created.
     :param memo: the memo of the run that creates them; None outside of any.
     """
+    memo = {} if memo is None else memo
     statements: list[Fragment] = []
-    as_script = _takes_scripts(connection)
+    as_script = _takes_scripts(connection, memo)
+    if server_in_run(connection, memo).has_citus:
+        statements.append(Raw(ALLOW_TRIGGERS))
     for definition in objects:
         if isinstance(definition, PGTrigger) and definition.deferrable is not None:
             # PostgreSQL has no CREATE OR REPLACE for constraint triggers.
@@ -67,7 +72,50 @@ def drop_objects(
     execute_statements(connection, [definition.drop() for definition in objects], memo)
 
 
-_CURRENT_SCHEMA = "sa_history_current_schema"
+_SERVER = "sa_history_server"
+
+ALLOW_TRIGGERS = "SET LOCAL citus.enable_unsafe_triggers = on"
+"""The statement without which Citus refuses triggers on tables that it distributes.
+
+It counts for the transaction. Whether triggers are right there is for
+:mod:`sa_history.ddl.citus` to say.
+"""
+
+
+@dataclass(frozen=True)
+class Server:
+    """What a connection says of its database, in one query.
+
+    :param schema: the schema in which the connection creates objects; None if a mock
+        connection only prints DDL.
+    :param has_citus: whether the database has the extension Citus.
+    """
+
+    schema: str | None
+    has_citus: bool
+
+
+def read_server(connection: Connection) -> Server:
+    """Ask a connection for its schema, and whether the database has Citus.
+
+    The dialect's ``default_schema_name`` is that of its first connection, before any
+    ``SET search_path``.
+    """
+    if not isinstance(connection, Connection):
+        return Server(None, has_citus=False)
+    row = connection.execute(text(SERVER)).one()
+    return Server(row.schema, row.has_citus)
+
+
+def server_in_run(connection: Connection, memo: dict[str, Any]) -> Server:
+    """Return what :func:`read_server` does, asked once in a run of ``create_all``.
+
+    :param memo: the memo of the run.
+    """
+    if _SERVER not in memo:
+        memo[_SERVER] = read_server(connection)
+    found: Server = memo[_SERVER]
+    return found
 
 
 def execute_statements(
@@ -82,10 +130,8 @@ def execute_statements(
     if not statements:
         return
     memo = {} if memo is None else memo
-    if _CURRENT_SCHEMA not in memo:
-        memo[_CURRENT_SCHEMA] = current_schema(connection)
-    schema: str | None = memo[_CURRENT_SCHEMA]
-    if _takes_scripts(connection):
+    schema = server_in_run(connection, memo).schema
+    if _takes_scripts(connection, memo):
         statements = [join(";\n", statements)]
     # Who has a mock connection print them may print them without line breaks.
     is_printed = not isinstance(connection, Connection)
@@ -97,18 +143,21 @@ _SCRIPT_DRIVERS = frozenset({"psycopg", "psycopg_async", "psycopg2"})
 """Those that send text without parameters by the simple query protocol."""
 
 
-def _takes_scripts(connection: Connection) -> bool:
+def _takes_scripts(connection: Connection, memo: dict[str, Any]) -> bool:
     """Return True if the connection sends several statements in one message.
 
     PostgreSQL prepares no more than one at a time. asyncpg and pg8000 prepare whatever
-    they execute, as psycopg does with ``prepare_threshold=0``.
+    they execute, as psycopg does with ``prepare_threshold=0``; and Citus prepares on
+    other nodes the whole message that has a CREATE TRIGGER in it.
     """
     if not isinstance(connection, Connection):
         return False  # a mock connection prints each statement
     if connection.dialect.driver not in _SCRIPT_DRIVERS:
         return False
     driver = connection.connection.driver_connection
-    return getattr(driver, "prepare_threshold", None) != 0
+    if getattr(driver, "prepare_threshold", None) == 0:
+        return False
+    return not server_in_run(connection, memo).has_citus
 
 
 @contextmanager
@@ -175,10 +224,7 @@ def current_schema(connection: Connection) -> str | None:
 
     :return: the name; None if a mock connection only prints DDL.
     """
-    if not isinstance(connection, Connection):
-        return None
-    found: str | None = connection.exec_driver_sql("SELECT current_schema()").scalar()
-    return found
+    return read_server(connection).schema
 
 
 def schema_names(connection: Connection) -> SchemaNames:

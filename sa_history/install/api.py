@@ -12,7 +12,7 @@ from dataclasses import replace
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from sa_history.exc import InstallError
+from sa_history.exc import DistributionError, InstallError
 from sa_history.install.drift import Problem, kind_of, name_of
 from sa_history.install.findings import MIGRATE, Finding, State, finding_of
 from sa_history.install.maintenance import maintain
@@ -78,6 +78,8 @@ def check(bind: Engine | Connection, *models: Models) -> list[Finding]:
             *survey.bypassed(),
             *survey.unordered(),
             *survey.partition_findings(),
+            *survey.distributed(),
+            *survey.moved(),
         ]
 
 
@@ -120,6 +122,7 @@ def install(
     :raises InstallError: no model is tracked, has triggers or is a view, unless that
         may be; a table is missing, or a privilege; a generated column is VIRTUAL and
         the model says STORED, or the other way round.
+    :raises DistributionError: Citus distributes a table in a way that is not supported.
 
     Example::
 
@@ -139,6 +142,9 @@ def install(
                 "nothing is installed, since triggers would see other values than the "
                 f"models say: {'; '.join(map(str, wrong))}"
             )
+        if distributed := survey.distributed():
+            advice = "; ".join(finding.advice for finding in distributed)
+            raise DistributionError(f"nothing is installed: {advice}")
         return survey.install(prune)
 
 

@@ -40,6 +40,8 @@ class Problem(str, enum.Enum):
     BYPASSED = "bypassed"
     UNORDERED = "unordered"
     OVERDUE = "overdue"
+    DISTRIBUTED = "distributed"
+    MOVED = "moved"
 
     __str__ = str.__str__
 

@@ -28,8 +28,18 @@ from sa_history.ddl.catalog import (
     read_partitions,
     read_schemas,
 )
-from sa_history.ddl.elements import Statement
-from sa_history.ddl.execution import connection_of, schema_names
+from sa_history.ddl.citus import (
+    LOCAL,
+    NUMBER_OF_NODE,
+    Distribution,
+    Placement,
+    Placements,
+    attached_problem,
+    moved_problem,
+    read_placements,
+)
+from sa_history.ddl.elements import DEFAULT_SCHEMA, Statement
+from sa_history.ddl.execution import ALLOW_TRIGGERS, connection_of, read_server
 from sa_history.ddl.fingerprint import PREFIX
 from sa_history.ddl.foreign_keys import may_update_and_delete
 from sa_history.ddl.partitions import read_range_partitions
@@ -62,6 +72,7 @@ from sa_history.install.plan import Step, drop_step, plan_for
 from sa_history.install.privileges import Hardening
 from sa_history.install.sizes import EventTableSize, event_table_sizes
 from sa_history.sql.compose import Qualified, Raw, SchemaNames
+from sa_history.tracking.distribution import problem_of, tables_written
 from sa_history.tracking.registry import Tracking, history_of
 from sa_history.triggers.audit import Audit
 from sa_history.triggers.refusing import RefusingTrigger
@@ -85,7 +96,11 @@ class Survey:
     ) -> None:
         self._connection = connection
         self._metadatas = metadatas
-        self.schemas: SchemaNames = schema_names(connection)
+        self._server = read_server(connection)
+        default = self._server.schema or DEFAULT_SCHEMA
+        options = connection.get_execution_options()
+        translate = options.get("schema_translate_map") or {}
+        self.schemas: SchemaNames = lambda s: translate.get(s, s) or default
         self.expected = self._expected_objects()
         histories = filter(None, map(history_of, metadatas))
         self._contexts = {history.shared.context_table for history in histories}
@@ -309,6 +324,62 @@ class Survey:
             ]
         return found
 
+    def distributed(self) -> list[Finding]:
+        """Return the tables that Citus distributes in a way that is not supported."""
+        placements = self._placements()
+        problems: dict[Qualified, str] = {}
+        for metadata in self._metadatas:
+            for tracking in trackings_in(metadata):
+                tables = {
+                    called: self._placed(table, placements)
+                    for called, table in tables_written(tracking).items()
+                }
+                problem = problem_of(tracking, tables)
+                if problem is not None:
+                    problems[self._name(tracking.table)] = problem
+            for attachment in attachments_of(metadata):
+                name, placement = self._placed(attachment.table, placements)
+                problem = attached_problem(name, placement)
+                if problem is not None:
+                    problems.setdefault(name, problem)
+        return [
+            Finding(Problem.DISTRIBUTED, "table", dotted(name), advice=problem)
+            for name, problem in problems.items()
+        ]
+
+    def moved(self) -> list[Finding]:
+        """Return the event tables that Citus has moved to another node."""
+        placements = self._placements()
+        tables = [t.event_table for m in self._metadatas for t in trackings_in(m)]
+        found = []
+        for table in tables:
+            name, placement = self._placed(table, placements)
+            if placement.distribution is Distribution.SINGLE_SHARD:
+                problem = moved_problem(name, self._numbered_by(table), placement.nodes)
+                if problem is not None:
+                    found.append(
+                        Finding(Problem.MOVED, "table", dotted(name), advice=problem)
+                    )
+        return found
+
+    def _numbered_by(self, table: Table) -> set[int]:
+        """Return the nodes of Citus that have numbered the first and the last event."""
+        number = table.c.pgh_id
+        first_and_last = select(func.min(number), func.max(number))
+        numbers = self._connection.execute(first_and_last).one()
+        return {n >> NUMBER_OF_NODE for n in numbers if n is not None}
+
+    def _placements(self) -> Placements:
+        if not self._server.has_citus:
+            return {}
+        return read_placements(self._connection, self._looked_at)
+
+    def _placed(
+        self, table: Table, placements: Placements
+    ) -> tuple[Qualified, Placement]:
+        name = self._name(table)
+        return name, placements.get(name, LOCAL)
+
     def unordered(self) -> list[Finding]:
         """Return the tables whose foreign keys the models do not know well enough."""
         keys = read_foreign_keys(self._connection, self._looked_at)
@@ -431,6 +502,8 @@ class Survey:
         return statements
 
     def _run(self, steps: Iterable[Step]) -> None:
+        if self._server.has_citus:
+            self._execute([ALLOW_TRIGGERS])
         for step in steps:
             self._execute(step.statements)
 

@@ -46,7 +46,9 @@ from sa_history.exc import EventsRemovedError, PastError
 from sa_history.query.as_of_rows import PointInTime, rows_as_of
 from sa_history.query.event_json import NamedTable
 from sa_history.query.removed_events import read_horizon
+from sa_history.sql.compose import quote_literal
 from sa_history.sql.naming import AS_OF
+from sa_history.sql.session_settings import CITUS_MARK, CITUS_SETTING
 from sa_history.tracking.completeness import complete_tracking, missing_operations
 from sa_history.tracking.databases import (
     ASKED,
@@ -288,7 +290,18 @@ class AsOf:
 
     def set_point(self, connection: Connection) -> None:
         """Set the point in time for the transaction of a connection."""
-        connection.execute(select(func.set_config(AS_OF, self._value, True)))
+        set_point = select(
+            func.set_config(AS_OF, self._value, True),
+            func.current_setting(CITUS_MARK, True),
+        )
+        _, has_citus = connection.execute(set_point).one()
+        if has_citus:
+            # Only so Citus tells the nodes that have the rows. The compiler of the past
+            # takes no text.
+            for name, value in ((CITUS_SETTING, "local"), (AS_OF, self._value)):
+                cursor = connection.connection.cursor()
+                cursor.execute(f"SET LOCAL {name} = {quote_literal(value)}")
+                cursor.close()
 
 
 class _PastSession(Session):

@@ -396,3 +396,30 @@ What applies a subscription runs with ``session_replication_role = replica``. Be
 PostgreSQL 16 a role with CREATEROLE could make itself a member of any role that is no
 superuser.
 """
+
+SERVER = """
+SELECT current_schema() AS schema,
+  to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL AS has_citus
+"""
+"""The schema in which objects are created, and whether the database has Citus."""
+
+CITUS_TABLES = """
+SELECT n.nspname AS schema, c.relname AS name, p.partmethod AS method,
+  p.repmodel AS replication, p.colocationid AS colocation,
+  c.relkind = 'p' AS is_partitioned,
+  ARRAY(
+    SELECT pl.groupid FROM pg_catalog.pg_dist_shard AS s
+    JOIN pg_catalog.pg_dist_placement AS pl ON pl.shardid = s.shardid
+    WHERE s.logicalrelid = p.logicalrelid AND p.partmethod = 'n'
+  ) AS nodes
+FROM pg_catalog.pg_dist_partition AS p
+JOIN pg_catalog.pg_class AS c ON c.oid = p.logicalrelid
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = ANY (:schemas)
+"""
+"""The tables that Citus manages; only where the database has Citus.
+
+``nodes`` has the numbers of the nodes with the shard of a table that has one.
+
+https://docs.citusdata.com/en/stable/develop/api_metadata.html#partition-table
+"""

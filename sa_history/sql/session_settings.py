@@ -20,6 +20,21 @@ SET_CONFIG = "SELECT " + ", ".join(
 )
 """Sets all of them until the transaction ends, by psycopg's ``%s`` parameters."""
 
+CITUS_SETTING = "citus.propagate_set_commands"
+"""The setting of Citus that says which settings go to the nodes that have the rows.
+
+Citus passes on SET LOCAL if this is ``'local'``, and never what set_config() sets.
+"""
+
+CITUS_MARK = "citus.multi_shard_modify_mode"
+"""A setting that every server with Citus has, and that nothing here sets."""
+
+ASK_CITUS = f"current_setting('{CITUS_MARK}', true)"
+"""Whether the server has Citus: NULL or empty if it has not. It reads no table."""
+
+SET_CONFIG_UNLESS_CITUS = f"{SET_CONFIG}, NULLIF({ASK_CITUS}, '')::pg_catalog.int4"
+"""Does what :data:`SET_CONFIG` does; on Citus it fails, as a word is no number."""
+
 _SET_LOCAL = tuple(f"SET LOCAL {name} = " for name in SETTING_NAMES)
 
 
@@ -27,7 +42,7 @@ def begin(
     isolation_level: str | None,
     read_only: bool | None,
     deferrable: bool | None,
-    values: Iterable[str],
+    values: Iterable[str] = ("",) * len(SETTING_NAMES),
 ) -> str:
     """Return BEGIN and the settings of its transaction, as one text.
 
@@ -38,7 +53,7 @@ def begin(
         server's default; likewise the next two.
     :param read_only: True for READ ONLY, False for READ WRITE.
     :param deferrable: True if it may wait for a snapshot that cannot fail.
-    :param values: one for each of :data:`SETTING_NAMES`.
+    :param values: one for each of :data:`SETTING_NAMES`; none are set if left out.
     """
     statement = "BEGIN"
     if isolation_level is not None:
@@ -62,3 +77,15 @@ def set_local(values: Iterable[str]) -> list[str]:
         set_local + quote_literal(value)
         for set_local, value in zip(_SET_LOCAL, values, strict=True)
     ]
+
+
+def set_local_on_citus(values: Iterable[str]) -> list[str]:
+    """Return the statements that set the settings on all nodes of Citus.
+
+    Nothing else may be in a message with them: Citus passes on the whole message that
+    has a SET LOCAL in it. A server without Citus takes the first for a setting that
+    nobody reads.
+
+    :param values: one for each of :data:`SETTING_NAMES`.
+    """
+    return [f"SET LOCAL {CITUS_SETTING} = 'local'", *set_local(values)]

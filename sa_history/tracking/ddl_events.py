@@ -15,6 +15,7 @@ from sa_history.ddl.execution import (
     run_memo,
 )
 from sa_history.ddl.table_events import install_with_table
+from sa_history.tracking.distribution import refuse_distribution
 from sa_history.tracking.registry import Tracking, mirror_new_columns
 from sa_history.util.postgresql import require_postgresql
 
@@ -33,6 +34,9 @@ def install_with_tables(tracking: Tracking) -> None:
     event.listen(table.metadata, "before_create", _remember_tables)
     event.listen(table.metadata, "before_drop", _remember_tables)
 
+    def check(connection: Connection, memo: dict[str, Any]) -> None:
+        refuse_distribution(tracking, connection, memo)
+
     @event.listens_for(event_table, "before_create")
     def create_shared(_: Table, connection: Connection, **options: Any) -> None:
         require_postgresql(connection)
@@ -42,7 +46,10 @@ def install_with_tables(tracking: Tracking) -> None:
     @event.listens_for(event_table, "after_create")
     def protect_events(_: Table, connection: Connection, **options: Any) -> None:
         memo = run_memo(options)
+        alone = not _is_one_of_run(table, options) and exists(table, connection)
         protection = tracking.append_only_trigger()
+        if alone:
+            check(connection, memo)
         if protection is not None:
             create_objects(connection, protection, memo=memo)
         partitioning = tracking.partitioning()
@@ -50,7 +57,7 @@ def install_with_tables(tracking: Tracking) -> None:
             statements, guards = partitioning.first()
             execute_statements(connection, statements, memo)
             create_objects(connection, *guards, memo=memo)
-        if not _is_one_of_run(table, options) and exists(table, connection):
+        if alone:
             create_objects(connection, *tracking.objects(), memo=memo)
 
     @event.listens_for(table, "after_create")
@@ -63,7 +70,7 @@ def install_with_tables(tracking: Tracking) -> None:
         return [] if function is None else [function]
 
     # After create_event_table: listeners run in the order of their registration.
-    install_with_table(table, tracking.objects, functions)
+    install_with_table(table, tracking.objects, functions, check)
 
     @event.listens_for(event_table, "before_drop")
     def drop_function(_: Table, connection: Connection, **options: Any) -> None:

@@ -26,6 +26,8 @@ from sa_history.capture.event_table import key_columns
 from sa_history.ddl.execution import connection_of
 from sa_history.definition.mapped_tables import Model
 from sa_history.exc import EventsError
+from sa_history.sql.session_settings import ASK_CITUS
+from sa_history.tracking.distribution import refuse_elsewhere
 from sa_history.tracking.events import trackings_of
 from sa_history.tracking.registry import Tracking
 from sa_history.writing.create_event import context_values
@@ -61,6 +63,7 @@ def baseline(
     :raises EventsError: the target is not tracked or has no primary key, a batch has
         no row, or the bind is neither an engine nor a connection.
     :raises DialectError: the database is not PostgreSQL.
+    :raises DistributionError: Citus has the events on another node.
 
     Example::
 
@@ -80,8 +83,12 @@ def baseline(
             statement = baseline_insert(tracking, label, *_between(key, after, last))
             # SQLAlchemy keeps no rowcount of an INSERT.
             made = statement.returning(literal_column("1")).cte()
-            made_now = connection.scalar(select(func.count()).select_from(made))
-            written += made_now or 0
+            citus: ColumnElement[Any] = literal_column(ASK_CITUS)
+            count = select(func.count(), citus).select_from(made)
+            made_now, has_citus = connection.execute(count).one()
+            if has_citus:
+                refuse_elsewhere(tracking, connection, "baseline")
+            written += int(made_now)
         if progress is not None:
             progress(written)
         if last is None:

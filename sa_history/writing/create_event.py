@@ -10,6 +10,7 @@ from sqlalchemy import (
     Text,
     insert,
     literal,
+    literal_column,
     select,
     types,
 )
@@ -22,7 +23,9 @@ from sa_history.ddl.elements import DEFAULT_SCHEMA
 from sa_history.definition.mapped_tables import MappedObject
 from sa_history.exc import EventsError
 from sa_history.sql.expressions import call_once
+from sa_history.sql.session_settings import ASK_CITUS
 from sa_history.tracking.databases import ModelSession
+from sa_history.tracking.distribution import refuse_elsewhere
 from sa_history.tracking.event_class import Event, map_events
 from sa_history.tracking.events import TrackedObject, trackings_of
 from sa_history.tracking.identity import key_of
@@ -65,6 +68,7 @@ def create_event(
     :return: the event.
     :raises EventsError: the object's class has no Manual tracker of this label, its
         row is not in the database, or the session is none.
+    :raises DistributionError: Citus has the events on another node.
 
     Example::
 
@@ -81,7 +85,12 @@ def create_event(
 
 def _create(session: Session, tracking: Tracking, obj: object, label: str) -> Event:
     session.flush()  # before the INSERT is made: the object may get its key from it
-    event_id = ModelSession(session, tracking).scalar(_insert(tracking, obj, label))
+    own = ModelSession(session, tracking)
+    written = own.execute(_insert(tracking, obj, label)).first()
+    event_id, citus = written or (None, None)
+    if citus:
+        connection = session.connection(bind_arguments=own.bind_arguments)
+        refuse_elsewhere(tracking, connection, "create_event")
     event = None if event_id is None else session.get(map_events(tracking), event_id)
     if event is None:
         raise EventsError(
@@ -109,7 +118,10 @@ def _insert(tracking: Tracking, obj: object, label: str) -> ReturningInsert[Any]
         *(column == value for column, value in key_of(tracking, obj))
     )
     events = tracking.event_table
-    return insert(events).from_select(list(values), row).returning(events.c.pgh_id)
+    # The setting is NULL unless the server has Citus.
+    citus: ColumnElement[Any] = literal_column(ASK_CITUS)
+    made = insert(events).from_select(list(values), row)
+    return made.returning(events.c.pgh_id, citus)
 
 
 def _tracking_with(label: str, obj: object) -> Tracking:

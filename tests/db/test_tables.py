@@ -595,7 +595,7 @@ def test_create_all_asks_once_which_tables_there_are(
         base.metadata.create_all(connection)
     asked = [s for s in sent if s.startswith("SELECT") and "pg_class" in s]
     assert len(asked) == (7 if sqlalchemy.__version__ < "2.1" else 1)
-    assert sent.count("SELECT current_schema()") == 1
+    assert sum("current_schema()" in statement for statement in sent) == 1
 
 
 def test_drop_all_drops_the_function_of_a_table_once(
@@ -609,7 +609,7 @@ def test_drop_all_drops_the_function_of_a_table_once(
     event.listen(engine, "before_cursor_execute", lambda *args: sent.append(args[2]))
     base.metadata.drop_all(engine)
     assert len([s for s in sent if '_event_record"' in s]) == 3
-    assert sent.count("SELECT current_schema()") == 1
+    assert sum("current_schema()" in statement for statement in sent) == 1
 
 
 def test_other_database_is_refused(account: Any, plain: Any) -> None:

@@ -115,6 +115,13 @@ BEGIN
     SELECT 'out', 'D', (SELECT pg_current_xact_id()::text::bigint), OLD."id"
     FROM old_rows AS OLD;
   ELSIF TG_OP = 'TRUNCATE' THEN
+    IF TG_RELID <> '"public"."note"'::regclass THEN
+      RETURN NULL;
+    ELSIF EXISTS (SELECT FROM pg_trigger AS t JOIN pg_proc AS f ON f.oid = t.tgfoid
+      WHERE t.tgrelid = TG_RELID AND f.proname = 'citus_truncate_trigger') THEN
+      DELETE FROM "public"."note";
+      RETURN NULL;
+    END IF;
     INSERT INTO "h"."event" ("pgh_label", "pgh_op", "pgh_xact_id", "id")
     SELECT 'out', 'T', (SELECT pg_current_xact_id()::text::bigint), OLD."id"
     FROM (SELECT * FROM "public"."note" AS every
@@ -221,6 +228,13 @@ BEGIN
     INSERT INTO "h"."event" ("pgh_label", "pgh_op", "pgh_xact_id", "id")
     VALUES ('out', 'D', pg_current_xact_id()::text::bigint, OLD."id");
   ELSIF TG_OP = 'TRUNCATE' THEN
+    IF TG_RELID <> '"public"."note"'::regclass THEN
+      RETURN NULL;
+    ELSIF EXISTS (SELECT FROM pg_trigger AS t JOIN pg_proc AS f ON f.oid = t.tgfoid
+      WHERE t.tgrelid = TG_RELID AND f.proname = 'citus_truncate_trigger') THEN
+      DELETE FROM "public"."note";
+      RETURN NULL;
+    END IF;
     INSERT INTO "h"."event" ("pgh_label", "pgh_op", "pgh_xact_id", "id")
     SELECT 'out', 'T', (SELECT pg_current_xact_id()::text::bigint), OLD."id"
     FROM (SELECT * FROM "public"."note" AS every
@@ -420,3 +434,16 @@ def test_more_than_three_columns_are_compared_as_rows_first(
     captured = capture(recording, level="row")
     assert f" WHEN ({when}) " in triggers(captured)[0]
     assert ("IF C THEN" in body(captured)) is (when != "C")
+
+
+def test_truncate_is_refused_on_citus_if_no_deletion_is_recorded() -> None:
+    text = body(capture(EMPTIED, level="row"))
+    assert (
+        '    IF TG_RELID <> \'"public"."note"\'::regclass THEN\n      RETURN NULL;\n'
+        "    ELSIF EXISTS (SELECT FROM pg_trigger AS t JOIN pg_proc AS f"
+        " ON f.oid = t.tgfoid\n"
+        "      WHERE t.tgrelid = TG_RELID AND f.proname = 'citus_truncate_trigger')"
+        " THEN\n"
+        "      RAISE EXCEPTION 'TRUNCATE of %.% is not recorded on Citus',"
+        " TG_TABLE_SCHEMA, TG_TABLE_NAME;\n      RETURN NULL;\n    END IF;\n"
+    ) in text

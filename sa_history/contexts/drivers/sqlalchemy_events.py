@@ -29,7 +29,11 @@ from sa_history.contexts.drivers.statements import (
     may_take_settings_back,
     needs_no_settings,
 )
-from sa_history.sql.session_settings import SETTING_NAMES
+from sa_history.sql.session_settings import (
+    CITUS_MARK,
+    SETTING_NAMES,
+    set_local_on_citus,
+)
 from sa_history.util.postgresql import sqlstate_of
 
 _SENDS_SETTINGS = "sa_history_sends_settings"
@@ -159,16 +163,15 @@ def _before_commit(connection: Connection) -> None:
 
 
 def _send(connection: Connection, state: ConnectionState, settings: Settings) -> None:
-    pairs = zip(SETTING_NAMES, settings, strict=True)
     state.mark_sending()
     try:
-        connection.execute(
-            select(*(func.set_config(name, value, True) for name, value in pairs)),
-            execution_options={
-                _SENDS_SETTINGS: True,
-                "stream_results": False,  # or nothing would be executed
-            },
-        )
+        if not state.on_citus:
+            _set_config(connection, state, settings)
+        if state.on_citus:
+            for statement in set_local_on_citus(settings):
+                connection.exec_driver_sql(
+                    statement, execution_options={**_OPTIONS, "no_parameters": True}
+                )
     except DBAPIError as error:
         # Not all drivers know of a failed transaction. What comes next says so itself,
         # unless it is the rollback that helps.
@@ -176,6 +179,23 @@ def _send(connection: Connection, state: ConnectionState, settings: Settings) ->
             raise
     else:
         state.mark_sent(settings)
+
+
+_OPTIONS = {_SENDS_SETTINGS: True, "stream_results": False}
+"""Those of what sends settings; of a stream nothing would be executed."""
+
+
+def _set_config(
+    connection: Connection, state: ConnectionState, settings: Settings
+) -> None:
+    """Send settings by a SELECT, which the first time asks whether there is Citus."""
+    pairs = zip(SETTING_NAMES, settings, strict=True)
+    columns = [func.set_config(name, value, True) for name, value in pairs]
+    if state.on_citus is None:
+        columns.append(func.current_setting(CITUS_MARK, True))
+    row = connection.execute(select(*columns), execution_options=_OPTIONS).one()
+    if state.on_citus is None:
+        state.on_citus = bool(row[-1])
 
 
 def _is_autocommit(connection: Connection) -> bool:

@@ -45,7 +45,8 @@ class ConnectionMethods(MethodsBase):
         """Commit the transaction, with the settings in the message of COMMIT."""
         connection = self._connection
         settings = self._pending()
-        if settings is not None and connection.pgconn.pipeline_status:
+        in_pipeline = connection.pgconn.pipeline_status
+        if settings and (in_pipeline or self._state.on_citus):
             self._send(settings)
         elif settings is not None and self._may_commit():
             # In one message, so that it costs no round trip.

@@ -91,10 +91,10 @@ class MethodsBase:
             # It stays unknown, for the same reason.
             state.mark_sending()
             if sends_begin(connection):
-                yield from begin_with(connection, settings)
+                yield from begin_with(connection, state, settings, asks=False)
             else:
                 yield from type(connection)._start_query(connection)
-                yield from set_within(connection, settings)
+                yield from set_within(connection, state, settings)
 
     @property
     def _connection(self) -> Any:

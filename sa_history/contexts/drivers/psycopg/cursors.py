@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from psycopg.errors import InvalidTextRepresentation
 from psycopg.rows import tuple_row
 
 from sa_history.contexts.connection_state import ConnectionState, Settings
@@ -23,27 +24,38 @@ from sa_history.contexts.drivers.psycopg.cursors_base import (
     Plan,
     begin_with,
     sends_begin,
+    set_within,
     warn_if_it_may_write,
 )
 from sa_history.contexts.drivers.psycopg.pipeline import (
     close_if_in_pipeline,
     end_with_sync,
 )
-from sa_history.sql.session_settings import SET_CONFIG
+from sa_history.sql.session_settings import (
+    ASK_CITUS,
+    SET_CONFIG,
+    SET_CONFIG_UNLESS_CITUS,
+)
 
 # psycopg's methods have many forms; what they are given is passed on as it is.
 # mypy: disable-error-code="override"
 
 
-def set_config(connection: Any, state: ConnectionState, settings: Settings) -> None:
+def set_config(
+    connection: Any, state: ConnectionState, settings: Settings, alone: bool = False
+) -> Any:
     """Send settings to a connection, as a statement or with BEGIN.
 
     :param connection: psycopg's connection.
     :param state: its state; :meth:`ConnectionState.own_cursor` is in force.
+    :param alone: whether the pipeline is a transaction by itself, which fails if it
+        turns out that the server has Citus.
+    :return: the cursor that will have the answer whether the server has Citus, once the
+        pipeline has ended; None if that is not asked.
     """
     if sends_begin(connection):
-        _begin(connection, settings)
-        return
+        _begin(connection, state, settings)
+        return None
     if state.may_be_single_row and connection.pgconn.pipeline_status:
         # libpq ends the mode when it sends anything outside of a pipeline, but in
         # one only after the first answer. Let that be the answer to a Sync.
@@ -52,12 +64,29 @@ def set_config(connection: Any, state: ConnectionState, settings: Settings) -> N
     state.may_be_single_row = False
     # By a plain cursor: the application's own may do anything with rows.
     cursor = psycopg.Cursor(connection, row_factory=tuple_row)
-    cursor.execute(SET_CONFIG, settings)
-
-
-def _begin(connection: Any, settings: Settings) -> None:
+    if state.on_citus is False:
+        cursor.execute(SET_CONFIG, settings)
+        return None
+    if alone:
+        cursor.execute(SET_CONFIG_UNLESS_CITUS, settings)
+        return None
+    asks = state.on_citus is None and connection.pgconn.pipeline_status
+    if asks:
+        cursor.execute(f"SELECT {ASK_CITUS}")
     with connection.lock:
-        connection.wait(begin_with(connection, settings))
+        connection.wait(set_within(connection, state, settings))
+    return cursor if asks else None
+
+
+def _learn(state: ConnectionState, asked: Any) -> None:
+    if asked is not None:
+        (mode,) = asked.fetchone()
+        state.on_citus = bool(mode)
+
+
+def _begin(connection: Any, state: ConnectionState, settings: Settings) -> None:
+    with connection.lock:
+        connection.wait(begin_with(connection, state, settings))
 
 
 class ContextCursor(ContextMixin, psycopg.Cursor[Any]):
@@ -86,12 +115,13 @@ class ContextCursor(ContextMixin, psycopg.Cursor[Any]):
                 case Plan.PLAIN:
                     self.base_cursor.execute(self, query, params, **options)
                 case Plan.WITH_BEGIN:
-                    _begin(self.connection, settings)
+                    _begin(self.connection, self.connection_state, settings)
                     self.connection_state.mark_sent(settings)
                     self.base_cursor.execute(self, query, params, **options)
-                case Plan.PIPELINE:
+                # Citus passes settings on in a transaction, not in a pipeline alone.
+                case Plan.PIPELINE if not (alone and self.connection_state.on_citus):
                     self._execute_in_pipeline(settings, query, params, options)
-                case _:  # Plan.SEPARATE
+                case _:  # Plan.SEPARATE, or autocommit on Citus
                     with self._separately(settings):
                         self.base_cursor.execute(self, query, params, **options)
         except REFUSE_COMPANY as error:
@@ -100,11 +130,26 @@ class ContextCursor(ContextMixin, psycopg.Cursor[Any]):
                 raise
             warn_if_it_may_write(error)
             self.base_cursor.execute(self, query, params, **options)
+        except InvalidTextRepresentation:
+            if not (alone and plan is Plan.PIPELINE and self._was_stopped_by_citus()):
+                self.connection_state.invalidate()
+                raise
+            with self._separately(settings):
+                self.base_cursor.execute(self, query, params, **options)
         except BaseException:
             self.connection_state.invalidate()
             raise
         self._invalidate_after(query, params)
         return self
+
+    def _was_stopped_by_citus(self) -> bool:
+        """Return True if SET_CONFIG_UNLESS_CITUS has failed, and nothing is done."""
+        state = self.connection_state
+        if state.on_citus is None:
+            cursor = psycopg.Cursor(self.connection, row_factory=tuple_row)
+            _learn(state, cursor.execute(f"SELECT {ASK_CITUS}"))
+            return bool(state.on_citus)
+        return False
 
     def _execute_in_pipeline(
         self, settings: Settings, query: Any, params: Any, options: dict[str, Any]
@@ -115,9 +160,12 @@ class ContextCursor(ContextMixin, psycopg.Cursor[Any]):
             self.connection.pipeline() as pipeline,
         ):
             end_with_sync(pipeline)
-            set_config(self.connection, self.connection_state, settings)
+            asked = set_config(self.connection, self.connection_state, settings, alone)
             self.base_cursor.execute(self, query, params, **options)
-        if not alone:
+        _learn(self.connection_state, asked)
+        if alone:
+            self.connection_state.on_citus = False
+        else:
             self.connection_state.mark_sent(settings)
 
     def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
@@ -135,8 +183,11 @@ class ContextCursor(ContextMixin, psycopg.Cursor[Any]):
                 ):
                     with self.connection.pipeline() as pipeline:
                         end_with_sync(pipeline)
-                        set_config(self.connection, self.connection_state, settings)
+                        asked = set_config(
+                            self.connection, self.connection_state, settings
+                        )
                         super().executemany(query, params_seq, **options)
+                    _learn(self.connection_state, asked)
                     self.connection_state.mark_sent(settings)
                 else:
                     with self._separately(settings):

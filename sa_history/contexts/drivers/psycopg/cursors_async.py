@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
+from psycopg.errors import InvalidTextRepresentation
 from psycopg.rows import tuple_row
 
 from sa_history.contexts.connection_state import ConnectionState, Settings
@@ -22,29 +23,38 @@ from sa_history.contexts.drivers.psycopg.cursors_base import (
     Plan,
     begin_with,
     sends_begin,
+    set_within,
     warn_if_it_may_write,
 )
 from sa_history.contexts.drivers.psycopg.pipeline import (
     close_if_in_pipeline,
     end_with_sync,
 )
-from sa_history.sql.session_settings import SET_CONFIG
+from sa_history.sql.session_settings import (
+    ASK_CITUS,
+    SET_CONFIG,
+    SET_CONFIG_UNLESS_CITUS,
+)
 
 # psycopg's methods have many forms; what they are given is passed on as it is.
 # mypy: disable-error-code="override"
 
 
 async def set_config_async(
-    connection: Any, state: ConnectionState, settings: Settings
-) -> None:
+    connection: Any, state: ConnectionState, settings: Settings, alone: bool = False
+) -> Any:
     """Send settings to a connection, as a statement or with BEGIN.
 
     :param connection: psycopg's connection.
     :param state: its state; :meth:`ConnectionState.own_cursor` is in force.
+    :param alone: whether the pipeline is a transaction by itself, which fails if it
+        turns out that the server has Citus.
+    :return: the cursor that will have the answer whether the server has Citus, once the
+        pipeline has ended; None if that is not asked.
     """
     if sends_begin(connection):
-        await _begin_async(connection, settings)
-        return
+        await _begin_async(connection, state, settings)
+        return None
     if state.may_be_single_row and connection.pgconn.pipeline_status:
         # libpq ends the mode when it sends anything outside of a pipeline, but in
         # one only after the first answer. Let that be the answer to a Sync.
@@ -53,12 +63,31 @@ async def set_config_async(
     state.may_be_single_row = False
     # By a plain cursor: the application's own may do anything with rows.
     cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
-    await cursor.execute(SET_CONFIG, settings)
-
-
-async def _begin_async(connection: Any, settings: Settings) -> None:
+    if state.on_citus is False:
+        await cursor.execute(SET_CONFIG, settings)
+        return None
+    if alone:
+        await cursor.execute(SET_CONFIG_UNLESS_CITUS, settings)
+        return None
+    asks = state.on_citus is None and connection.pgconn.pipeline_status
+    if asks:
+        await cursor.execute(f"SELECT {ASK_CITUS}")
     async with connection.lock:
-        await connection.wait(begin_with(connection, settings))
+        await connection.wait(set_within(connection, state, settings))
+    return cursor if asks else None
+
+
+async def _learn_async(state: ConnectionState, asked: Any) -> None:
+    if asked is not None:
+        (mode,) = await asked.fetchone()
+        state.on_citus = bool(mode)
+
+
+async def _begin_async(
+    connection: Any, state: ConnectionState, settings: Settings
+) -> None:
+    async with connection.lock:
+        await connection.wait(begin_with(connection, state, settings))
 
 
 class AsyncContextCursor(ContextMixin, psycopg.AsyncCursor[Any]):
@@ -87,12 +116,13 @@ class AsyncContextCursor(ContextMixin, psycopg.AsyncCursor[Any]):
                 case Plan.PLAIN:
                     await self.base_cursor.execute(self, query, params, **options)
                 case Plan.WITH_BEGIN:
-                    await _begin_async(self.connection, settings)
+                    await _begin_async(self.connection, self.connection_state, settings)
                     self.connection_state.mark_sent(settings)
                     await self.base_cursor.execute(self, query, params, **options)
-                case Plan.PIPELINE:
+                # Citus passes settings on in a transaction, not in a pipeline alone.
+                case Plan.PIPELINE if not (alone and self.connection_state.on_citus):
                     await self._execute_in_pipeline(settings, query, params, options)
-                case _:  # Plan.SEPARATE
+                case _:  # Plan.SEPARATE, or autocommit on Citus
                     async with self._separately(settings):
                         await self.base_cursor.execute(self, query, params, **options)
         except REFUSE_COMPANY as error:
@@ -101,11 +131,28 @@ class AsyncContextCursor(ContextMixin, psycopg.AsyncCursor[Any]):
                 raise
             warn_if_it_may_write(error)
             await self.base_cursor.execute(self, query, params, **options)
+        except InvalidTextRepresentation:
+            if not (
+                alone and plan is Plan.PIPELINE and await self._was_stopped_by_citus()
+            ):
+                self.connection_state.invalidate()
+                raise
+            async with self._separately(settings):
+                await self.base_cursor.execute(self, query, params, **options)
         except BaseException:
             self.connection_state.invalidate()
             raise
         self._invalidate_after(query, params)
         return self
+
+    async def _was_stopped_by_citus(self) -> bool:
+        """Return True if SET_CONFIG_UNLESS_CITUS has failed, and nothing is done."""
+        state = self.connection_state
+        if state.on_citus is None:
+            cursor = psycopg.AsyncCursor(self.connection, row_factory=tuple_row)
+            await _learn_async(state, await cursor.execute(f"SELECT {ASK_CITUS}"))
+            return bool(state.on_citus)
+        return False
 
     async def _execute_in_pipeline(
         self, settings: Settings, query: Any, params: Any, options: dict[str, Any]
@@ -114,9 +161,14 @@ class AsyncContextCursor(ContextMixin, psycopg.AsyncCursor[Any]):
         with close_if_in_pipeline(self.connection):
             async with self.connection.pipeline() as pipeline:
                 end_with_sync(pipeline)
-                await set_config_async(self.connection, self.connection_state, settings)
+                asked = await set_config_async(
+                    self.connection, self.connection_state, settings, alone
+                )
                 await self.base_cursor.execute(self, query, params, **options)
-        if not alone:
+        await _learn_async(self.connection_state, asked)
+        if alone:
+            self.connection_state.on_citus = False
+        else:
             self.connection_state.mark_sent(settings)
 
     async def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
@@ -134,10 +186,11 @@ class AsyncContextCursor(ContextMixin, psycopg.AsyncCursor[Any]):
                 ):
                     async with self.connection.pipeline() as pipeline:
                         end_with_sync(pipeline)
-                        await set_config_async(
+                        asked = await set_config_async(
                             self.connection, self.connection_state, settings
                         )
                         await super().executemany(query, params_seq, **options)
+                    await _learn_async(self.connection_state, asked)
                     self.connection_state.mark_sent(settings)
                 else:
                     async with self._separately(settings):

@@ -18,7 +18,12 @@ from psycopg.pq import ExecStatus, TransactionStatus
 
 from sa_history.contexts.connection_state import NO_SETTINGS, ConnectionState, Settings
 from sa_history.contexts.drivers.statements import is_one_statement, needs_no_settings
-from sa_history.sql.session_settings import begin, set_local
+from sa_history.sql.session_settings import (
+    ASK_CITUS,
+    begin,
+    set_local,
+    set_local_on_citus,
+)
 
 _CLIENT_CURSORS = (psycopg.ClientCursor, psycopg.AsyncClientCursor)
 
@@ -122,28 +127,57 @@ def sends_begin(connection: Any) -> bool:
     )
 
 
-def begin_with(connection: Any, settings: Settings) -> Generator[Any, Any, None]:
+def begin_with(
+    connection: Any, state: ConnectionState, settings: Settings, asks: bool = True
+) -> Generator[Any, Any, None]:
     """Send BEGIN and the settings as one message, and wait for the answers.
 
+    The first time, the message asks whether the server has Citus, where the settings
+    follow in a message of their own.
+
     :param connection: psycopg's connection, sync or async, which runs the generator.
+    :param state: its state.
+    :param asks: False if what follows may have to come before any query, as SET
+        TRANSACTION has to. Unless it is known, the message has what Citus needs then.
     """
-    statements = begin(
+    mode = (
         connection.isolation_level and connection.isolation_level.name,
         connection.read_only,
         connection.deferrable,
-        settings,
     )
-    yield from _execute_script(connection, statements)
+    if state.on_citus is False:
+        yield from _execute_script(connection, begin(*mode, settings))
+        return
+    if state.on_citus is None and not asks:
+        statements = [begin(*mode), *set_local_on_citus(settings)]
+        yield from _execute_script(connection, "; ".join(statements))
+        return
+    if state.on_citus is None:
+        script = f"{begin(*mode, settings)}; SELECT {ASK_CITUS}"
+        answer = yield from _execute_script(connection, script)
+        state.on_citus = bool(answer.get_value(0, 0))
+        if not state.on_citus:
+            return
+        # Nothing was done in it, and Citus would send the message with BEGIN to nodes
+        # that have begun.
+        yield from _execute_script(connection, "ROLLBACK")
+    yield from _execute_script(connection, begin(*mode))
+    yield from set_within(connection, state, settings)
 
 
-def set_within(connection: Any, settings: Settings) -> Generator[Any, Any, None]:
+def set_within(
+    connection: Any, state: ConnectionState, settings: Settings
+) -> Generator[Any, Any, None]:
     """Send settings in a transaction, or in its pipeline, by statements without rows.
 
     They may come before any statement, also before SET TRANSACTION and LOCK.
 
     :param connection: psycopg's connection, sync or async, which runs the generator.
+    :param state: its state. Unless the server is known to have no Citus, it is sent
+        what Citus needs, since a question would be a query.
     """
-    statements = set_local(settings)
+    is_plain = state.on_citus is False
+    statements = set_local(settings) if is_plain else set_local_on_citus(settings)
     if connection.pgconn.pipeline_status:
         for statement in statements:
             yield from connection._exec_command(statement)
@@ -151,8 +185,10 @@ def set_within(connection: Any, settings: Settings) -> Generator[Any, Any, None]
         yield from _execute_script(connection, "; ".join(statements))
 
 
-def _execute_script(connection: Any, script: str) -> Generator[Any, Any, None]:
+def _execute_script(connection: Any, script: str) -> Generator[Any, Any, Any]:
+    """Execute one message, and return its last result."""
     connection.pgconn.send_query(script.encode("ascii"))
     results = yield from execute(connection.pgconn)
     if results[-1].status == ExecStatus.FATAL_ERROR:
         raise error_from_result(results[-1], connection.info.encoding)
+    return results[-1]

@@ -1,0 +1,267 @@
+"""Citus: how it distributes tables, and where triggers of ours are right on them.
+
+Citus spreads the tables of a database over several servers. A trigger of a distributed
+table runs on the servers that have its rows, where it may find no table to write to, or
+one that it cannot reach; and what it finds can be wrong without an error. So everything
+is refused that was not shown to be right.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ARRAY, Connection, Table, Text, bindparam, text
+
+from sa_history.ddl.catalog import InstalledTrigger, read_catalog, read_schemas
+from sa_history.ddl.elements import DEFAULT_SCHEMA
+from sa_history.ddl.execution import server_in_run
+from sa_history.exc import DistributionError
+from sa_history.sql.catalog_queries import CITUS_TABLES
+from sa_history.sql.compose import Qualified
+
+
+class Distribution(enum.Enum):
+    """How Citus distributes a table; the values are for messages."""
+
+    NONE = "a local table"
+    MANAGED = "a local table that Citus manages"
+    REFERENCE = "a reference table"
+    SHARDS = "a distributed table"
+    SINGLE_SHARD = "a table of a sharded schema"
+    PARTITIONED = "a partitioned table of a sharded schema"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the rows of a table are.
+
+    :param distribution: how Citus distributes the table.
+    :param colocation: the number that tables have in common whose shards are together
+        on one node, and are moved together; 0 for none.
+    :param nodes: the numbers of the nodes that have the only shard of the table; none
+        if it has several, or is an ordinary table.
+    """
+
+    distribution: Distribution = Distribution.NONE
+    colocation: int = 0
+    nodes: tuple[int, ...] = ()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the table is an ordinary one of the server that is connected to."""
+        return self.distribution is Distribution.NONE
+
+
+LOCAL = Placement()
+"""The placement of every table that Citus does not manage."""
+
+Placements = Mapping[Qualified, Placement]
+"""The placements of the tables that Citus manages."""
+
+
+def read_placements(connection: Connection, schemas: Iterable[str]) -> Placements:
+    """Read how Citus distributes the tables of some schemas.
+
+    :param connection: to a database that has Citus.
+    :param schemas: the names of the schemas.
+    """
+    statement = text(CITUS_TABLES).bindparams(bindparam("schemas", type_=ARRAY(Text)))
+    rows = connection.execute(statement, {"schemas": sorted(set(schemas))})
+    return {
+        Qualified(row.schema, row.name): Placement(
+            _distribution(row), row.colocation, tuple(row.nodes)
+        )
+        for row in rows
+    }
+
+
+def _distribution(row: Any) -> Distribution:
+    """Return what a row of ``pg_dist_partition`` says."""
+    if _text(row.method) != "n":  # rows are spread by a column
+        return Distribution.SHARDS
+    if _text(row.replication) == "t":  # each node has a copy
+        return Distribution.REFERENCE
+    if not row.colocation:
+        return Distribution.MANAGED
+    if row.is_partitioned:
+        return Distribution.PARTITIONED
+    return Distribution.SINGLE_SHARD
+
+
+def _text(value: Any) -> str:
+    # The type "char" comes as bytes from some drivers.
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def placements_in_run(
+    connection: Connection, tables: Iterable[Table], memo: dict[str, Any]
+) -> dict[Table, tuple[Qualified, Placement]]:
+    """Return the names and the placements of tables, in a run of ``create_all``.
+
+    :param tables: the tables.
+    :param memo: the memo of the run.
+    :return: an empty dictionary if the database has no Citus.
+    """
+    server = server_in_run(connection, memo)
+    if not server.has_citus:
+        return {}
+    names = {
+        table: Qualified(
+            connection.schema_for_object(table) or server.schema or DEFAULT_SCHEMA,
+            table.name,
+        )
+        for table in tables
+    }
+    found = read_placements(connection, [str(name.schema) for name in names.values()])
+    return {table: (name, found.get(name, LOCAL)) for table, name in names.items()}
+
+
+def attached_problem(name: Qualified, placement: Placement) -> str | None:
+    """Return why a trigger that is attached to a table may not be right there.
+
+    :param name: of the table, with its schema.
+    :param placement: where its rows are.
+    :return: the reason and the remedy; None if the table is a local one.
+    """
+    if placement.is_local:
+        return None
+    return (
+        f"{name.schema}.{name.name} is {placement.distribution.value} of Citus, on "
+        "which only the triggers of track() are supported; take attach() off the "
+        "model, or make it a local table by undistribute_table()"
+    )
+
+
+def trigger_problem(trigger: InstalledTrigger, placement: Placement) -> str | None:
+    """Return why an installed trigger of ours cannot be right.
+
+    Whether the table that it writes to is beside it is not known of the trigger.
+
+    :param trigger: the trigger.
+    :param placement: where the rows of its table are.
+    """
+    reads_rows = trigger.old_rows is not None or trigger.new_rows is not None
+    if placement.distribution is Distribution.SINGLE_SHARD and not reads_rows:
+        return None
+    remedy = (
+        'give level="row"'
+        if reads_rows
+        else "make it a local table first, by undistribute_table()"
+    )
+    return (
+        f"the trigger {trigger.name} would be on {trigger.relation.schema}."
+        f"{trigger.relation.name}, which is {placement.distribution.value} of Citus, "
+        f"where it is not supported; {remedy}"
+    )
+
+
+def read_trigger_problems(connection: Connection) -> dict[tuple[Qualified, str], str]:
+    """Read which installed triggers of ours cannot be right, in all schemas.
+
+    :param connection: to a database that has Citus.
+    :return: the problems, by the table and the name of the trigger.
+    """
+    schemas = read_schemas(connection)
+    placements = read_placements(connection, schemas)
+    triggers = read_catalog(connection, schemas, definitions=False).triggers
+    return {
+        key: problem
+        for key, trigger in triggers.items()
+        for placement in [placements.get(trigger.relation)]
+        if placement is not None
+        for problem in [trigger_problem(trigger, placement)]
+        if problem is not None
+    }
+
+
+def recording_problem(
+    tables: Mapping[str, tuple[Qualified, Placement]],
+    by_statement: bool,
+    append_only: bool,
+) -> str | None:
+    """Return why the events of a table may not be right.
+
+    Local tables have their history as on any server. Where all of a table's history is
+    on one node with it, as in a sharded schema, triggers for each row write it there.
+
+    :param tables: the tracked table first, then those that its triggers write to, each
+        by what it is called in messages.
+    :param by_statement: whether an operation is recorded once for each statement.
+    :param append_only: whether a trigger is to keep events from being changed.
+    :return: the reason and the remedy; None if the events are right.
+    """
+    (tracked, placement), *others = tables.values()
+    if all(found.is_local for _, found in tables.values()):
+        return None
+    title = f"{tracked.schema}.{tracked.name}"
+    for called, (name, found) in tables.items():
+        if found.distribution not in (Distribution.NONE, Distribution.SINGLE_SHARD):
+            return (
+                f"the history of {title} is not supported, as the {called} "
+                f"{name.schema}.{name.name} is {found.distribution.value} of Citus; "
+                "make it a local table by undistribute_table(), or have all of them "
+                "in one schema of schema-based sharding"
+            )
+    if any(found.colocation != placement.colocation for _, found in others):
+        said = ", ".join(
+            f"the {called} {name.schema}.{name.name} is {found.distribution.value}"
+            for called, (name, found) in tables.items()
+        )
+        return (
+            f"the history of {title} is not supported, as its tables are not together "
+            f"on one node of Citus: {said}; have all of them in one schema, by "
+            "MetaData(schema=...) or a schema_translate_map"
+        )
+    if by_statement:
+        return (
+            f"the history of {title} is not supported, as it is recorded once for each "
+            "statement, and Citus cannot read transition tables in a sharded schema; "
+            'give level="row"'
+        )
+    if append_only:
+        return (
+            f"the history of {title} is not supported with append_only=True, as Citus "
+            "gives the trigger to no shard, and events could be changed; leave it out, "
+            "and grant no rights to change the event table"
+        )
+    return None
+
+
+NUMBER_OF_NODE = 48
+"""The bit from which on Citus has the number of the node in a sequence's numbers."""
+
+
+def moved_problem(name: Qualified, nodes: set[int], now: Iterable[int]) -> str | None:
+    """Return why the events of a sharded schema may be in a wrong order.
+
+    Each node has numbers of its own, for events and for transactions. Those of a node
+    with a smaller number come before those of the others.
+
+    :param name: of the event table.
+    :param nodes: the numbers of the nodes that have written events.
+    :param now: the numbers of the nodes that have the table.
+    :return: the reason and the remedy; None if one node has written all events, and
+        has the table.
+    """
+    if nodes <= set(now):
+        return None
+    said = ", ".join(map(str, sorted(nodes)))
+    here = ", ".join(map(str, sorted(now)))
+    return (
+        f"its events were numbered by node {said} of Citus, and it is on node {here}: "
+        "events that were written at other nodes are in a wrong order, and the numbers "
+        "of transactions may be those of others; move the schema back by "
+        "citus_schema_move(), before more is written"
+    )
+
+
+def refuse(problem: str | None) -> None:
+    """Raise an error for a problem.
+
+    :raises DistributionError: there is one.
+    """
+    if problem is not None:
+        raise DistributionError(f"nothing is installed: {problem}")
