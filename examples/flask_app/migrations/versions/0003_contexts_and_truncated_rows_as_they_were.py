@@ -36,6 +36,7 @@ def upgrade() -> None:
         '  context_metadata jsonb;\n'
         '  stored_id uuid;\n'
         '  is_same boolean;\n'
+        '  is_own boolean;\n'
         'BEGIN\n'
         '  IF substr(current_setting(\'pghistory.context_stored\', true), 37) = current_setting(\'pghistory.context_id\', true) || COALESCE(current_setting(\'pghistory.context_metadata\', true), \'\') || $history$"public"."pghistory_context"$history$ THEN\n'
         "    RETURN left(current_setting('pghistory.context_stored', true), 36);\n"
@@ -47,8 +48,13 @@ def upgrade() -> None:
         '    RETURN NULL;\n'
         '  END IF;\n'
         "  context_metadata := COALESCE(NULLIF(current_setting('pghistory.context_metadata', true), ''), '{}');\n"
-        '  SELECT context.id, context.metadata::text = context_metadata::text\n'
-        '    INTO stored_id, is_same\n'
+        '  SELECT context.id,\n'
+        '      context.metadata::text = context_metadata::text,\n'
+        '      CASE WHEN context.created_at = now() THEN pg_xact_status((\n'
+        '        pg_current_xact_id()::text::bigint - 2147483648\n'
+        '        + ((context.xmin::text::bigint - pg_current_xact_id()::text::bigint + 2147483648) & 4294967295)\n'
+        "      )::text::xid8) = 'in progress' END\n"
+        '    INTO stored_id, is_same, is_own\n'
         '    FROM "public"."pghistory_context" AS context\n'
         '    WHERE context.id = COALESCE(stored_id, context_id);\n'
         '  IF NOT FOUND AND pg_try_advisory_xact_lock(hashtextextended(context_id::text, 0)) THEN\n'
@@ -58,11 +64,7 @@ def upgrade() -> None:
         '    ON CONFLICT (id) DO NOTHING;\n'
         '  ELSIF NOT is_same THEN\n'
         '    UPDATE "public"."pghistory_context" AS context SET metadata = context_metadata\n'
-        '    WHERE context.id = stored_id\n'
-        '      AND CASE WHEN context.created_at = now() THEN pg_xact_status((\n'
-        '        pg_current_xact_id()::text::bigint - 2147483648\n'
-        '        + ((context.xmin::text::bigint - pg_current_xact_id()::text::bigint + 2147483648) & 4294967295)\n'
-        "      )::text::xid8) = 'in progress' END;\n"
+        '    WHERE context.id = stored_id AND is_own;\n'
         '  END IF;\n'
         '  IF NOT FOUND THEN\n'
         "    stored_id := (lpad(to_hex((EXTRACT(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0')\n"
@@ -76,7 +78,7 @@ def upgrade() -> None:
         '  RETURN left(set_config(\'pghistory.context_stored\', COALESCE(stored_id, context_id)::text || current_setting(\'pghistory.context_id\', true) || COALESCE(current_setting(\'pghistory.context_metadata\', true), \'\') || $history$"public"."pghistory_context"$history$, true), 36);\n'
         'END\n'
         '$history1$',
-        'COMMENT ON FUNCTION "public"."pghistory_context_attach"() IS \'sa_history:8bc10a9fdf099aff\'',
+        'COMMENT ON FUNCTION "public"."pghistory_context_attach"() IS \'sa_history:f669affbfef35fd6\'',
     )
     op.history_ddl(
         'replace function public.pghistory_context_value',
@@ -205,6 +207,13 @@ def upgrade() -> None:
         '    SELECT \'delete\', \'D\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), OLD."id", OLD."id", OLD."name", OLD."password_hash", OLD."is_admin"\n'
         '    FROM old_rows AS OLD;\n'
         "  ELSIF TG_OP = 'TRUNCATE' THEN\n"
+        '    IF TG_RELID <> \'"public"."users"\'::regclass THEN\n'
+        '      RETURN NULL;\n'
+        '    ELSIF EXISTS (SELECT FROM pg_trigger AS t JOIN pg_proc AS f ON f.oid = t.tgfoid\n'
+        "      WHERE t.tgrelid = TG_RELID AND f.proname = 'citus_truncate_trigger') THEN\n"
+        '      DELETE FROM "public"."users";\n'
+        '      RETURN NULL;\n'
+        '    END IF;\n'
         '    INSERT INTO "public"."users_event" ("pgh_label", "pgh_op", "pgh_xact_id", "pgh_context_id", "pgh_obj_id", "id", "name", "password_hash", "is_admin")\n'
         '    SELECT \'delete\', \'T\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), OLD."id", OLD."id", OLD."name", OLD."password_hash", OLD."is_admin"\n'
         '    FROM (SELECT * FROM "public"."users" AS every\n'
@@ -222,7 +231,7 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."users_event_record"() IS \'sa_history:6de3d1e9866a3146\'',
+        'COMMENT ON FUNCTION "public"."users_event_record"() IS \'sa_history:eabbe2399b933d32\'',
     )
     op.history_ddl(
         'replace function public.product_event_record',
@@ -315,6 +324,13 @@ def upgrade() -> None:
         '    SELECT \'delete\', \'D\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), OLD."id", OLD."id", OLD."name", OLD."price"\n'
         '    FROM old_rows AS OLD;\n'
         "  ELSIF TG_OP = 'TRUNCATE' THEN\n"
+        '    IF TG_RELID <> \'"public"."product"\'::regclass THEN\n'
+        '      RETURN NULL;\n'
+        '    ELSIF EXISTS (SELECT FROM pg_trigger AS t JOIN pg_proc AS f ON f.oid = t.tgfoid\n'
+        "      WHERE t.tgrelid = TG_RELID AND f.proname = 'citus_truncate_trigger') THEN\n"
+        '      DELETE FROM "public"."product";\n'
+        '      RETURN NULL;\n'
+        '    END IF;\n'
         '    INSERT INTO "public"."product_event" ("pgh_label", "pgh_op", "pgh_xact_id", "pgh_context_id", "pgh_obj_id", "id", "name", "price")\n'
         '    SELECT \'delete\', \'T\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), OLD."id", OLD."id", OLD."name", OLD."price"\n'
         '    FROM (SELECT * FROM "public"."product" AS every\n'
@@ -332,7 +348,7 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."product_event_record"() IS \'sa_history:d276a7441cbefc23\'',
+        'COMMENT ON FUNCTION "public"."product_event_record"() IS \'sa_history:9d6b8b04d4952055\'',
     )
     op.history_ddl(
         'replace function public.order_tag_event_record',
@@ -425,6 +441,13 @@ def upgrade() -> None:
         '    SELECT \'delete\', \'D\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), OLD."order_id", OLD."tag_id"\n'
         '    FROM old_rows AS OLD;\n'
         "  ELSIF TG_OP = 'TRUNCATE' THEN\n"
+        '    IF TG_RELID <> \'"public"."order_tag"\'::regclass THEN\n'
+        '      RETURN NULL;\n'
+        '    ELSIF EXISTS (SELECT FROM pg_trigger AS t JOIN pg_proc AS f ON f.oid = t.tgfoid\n'
+        "      WHERE t.tgrelid = TG_RELID AND f.proname = 'citus_truncate_trigger') THEN\n"
+        '      DELETE FROM "public"."order_tag";\n'
+        '      RETURN NULL;\n'
+        '    END IF;\n'
         '    INSERT INTO "public"."order_tag_event" ("pgh_label", "pgh_op", "pgh_xact_id", "pgh_context_id", "order_id", "tag_id")\n'
         '    SELECT \'delete\', \'T\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), OLD."order_id", OLD."tag_id"\n'
         '    FROM (SELECT * FROM "public"."order_tag" AS every\n'
@@ -442,7 +465,7 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."order_tag_event_record"() IS \'sa_history:b5b0dba69946e4ee\'',
+        'COMMENT ON FUNCTION "public"."order_tag_event_record"() IS \'sa_history:eee576509db564fe\'',
     )
     op.history_ddl(
         'replace function public.tag_event_record',
@@ -535,6 +558,13 @@ def upgrade() -> None:
         '    SELECT \'delete\', \'D\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), OLD."id", OLD."id", OLD."name"\n'
         '    FROM old_rows AS OLD;\n'
         "  ELSIF TG_OP = 'TRUNCATE' THEN\n"
+        '    IF TG_RELID <> \'"public"."tag"\'::regclass THEN\n'
+        '      RETURN NULL;\n'
+        '    ELSIF EXISTS (SELECT FROM pg_trigger AS t JOIN pg_proc AS f ON f.oid = t.tgfoid\n'
+        "      WHERE t.tgrelid = TG_RELID AND f.proname = 'citus_truncate_trigger') THEN\n"
+        '      DELETE FROM "public"."tag";\n'
+        '      RETURN NULL;\n'
+        '    END IF;\n'
         '    INSERT INTO "public"."tag_event" ("pgh_label", "pgh_op", "pgh_xact_id", "pgh_context_id", "pgh_obj_id", "id", "name")\n'
         '    SELECT \'delete\', \'T\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), OLD."id", OLD."id", OLD."name"\n'
         '    FROM (SELECT * FROM "public"."tag" AS every\n'
@@ -552,7 +582,7 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."tag_event_record"() IS \'sa_history:75bfb6186fe3a752\'',
+        'COMMENT ON FUNCTION "public"."tag_event_record"() IS \'sa_history:8a27421b402034d6\'',
     )
     op.history_ddl(
         'replace function public.orders_event_record',
@@ -645,6 +675,13 @@ def upgrade() -> None:
         '    SELECT \'delete\', \'D\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), OLD."id", OLD."id", OLD."customer", OLD."address", OLD."status", OLD."note"\n'
         '    FROM old_rows AS OLD;\n'
         "  ELSIF TG_OP = 'TRUNCATE' THEN\n"
+        '    IF TG_RELID <> \'"public"."orders"\'::regclass THEN\n'
+        '      RETURN NULL;\n'
+        '    ELSIF EXISTS (SELECT FROM pg_trigger AS t JOIN pg_proc AS f ON f.oid = t.tgfoid\n'
+        "      WHERE t.tgrelid = TG_RELID AND f.proname = 'citus_truncate_trigger') THEN\n"
+        '      DELETE FROM "public"."orders";\n'
+        '      RETURN NULL;\n'
+        '    END IF;\n'
         '    INSERT INTO "public"."orders_event" ("pgh_label", "pgh_op", "pgh_xact_id", "pgh_context_id", "pgh_obj_id", "id", "customer", "address", "status", "note")\n'
         '    SELECT \'delete\', \'T\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), OLD."id", OLD."id", OLD."customer", OLD."address", OLD."status", OLD."note"\n'
         '    FROM (SELECT * FROM "public"."orders" AS every\n'
@@ -662,7 +699,7 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."orders_event_record"() IS \'sa_history:2c68d21213f3b616\'',
+        'COMMENT ON FUNCTION "public"."orders_event_record"() IS \'sa_history:00ceae0d2c861bf4\'',
     )
     op.history_ddl(
         'replace function public.item_event_record',
@@ -755,6 +792,13 @@ def upgrade() -> None:
         '    SELECT \'delete\', \'D\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), OLD."id", OLD."id", OLD."order_id", OLD."product_id", OLD."quantity", OLD."price"\n'
         '    FROM old_rows AS OLD;\n'
         "  ELSIF TG_OP = 'TRUNCATE' THEN\n"
+        '    IF TG_RELID <> \'"public"."item"\'::regclass THEN\n'
+        '      RETURN NULL;\n'
+        '    ELSIF EXISTS (SELECT FROM pg_trigger AS t JOIN pg_proc AS f ON f.oid = t.tgfoid\n'
+        "      WHERE t.tgrelid = TG_RELID AND f.proname = 'citus_truncate_trigger') THEN\n"
+        '      DELETE FROM "public"."item";\n'
+        '      RETURN NULL;\n'
+        '    END IF;\n'
         '    INSERT INTO "public"."item_event" ("pgh_label", "pgh_op", "pgh_xact_id", "pgh_context_id", "pgh_obj_id", "id", "order_id", "product_id", "quantity", "price")\n'
         '    SELECT \'delete\', \'T\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), OLD."id", OLD."id", OLD."order_id", OLD."product_id", OLD."quantity", OLD."price"\n'
         '    FROM (SELECT * FROM "public"."item" AS every\n'
@@ -772,7 +816,7 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."item_event_record"() IS \'sa_history:13f35d2a6f18870a\'',
+        'COMMENT ON FUNCTION "public"."item_event_record"() IS \'sa_history:f6a8d651d68bf55a\'',
     )
     # ### end Alembic commands ###
 
