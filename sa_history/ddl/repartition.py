@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row, text
 from sqlalchemy.exc import DBAPIError
 
 from sa_history.ddl.elements import Statement
+from sa_history.ddl.execution import execute_statements
 from sa_history.ddl.partitions import (
     PartitionedTable,
     RangePartition,
@@ -30,7 +31,6 @@ from sa_history.ddl.table_properties import (
     create_foreign_keys,
     drop_foreign_keys,
     grantees_of,
-    in_one_message,
     read_foreign_keys,
     read_properties,
     read_table,
@@ -264,24 +264,23 @@ class Repartition:
             return  # another run was faster
         name, first = self.table.name, self.first
         old = read_properties(self.connection, name)
-        self._execute(
-            in_one_message(
-                [
-                    *drop_foreign_keys(old.foreign_keys),
-                    *old.drop_row_triggers(name),
-                    rename_table(name, first.name),
-                    *(
-                        rename_index(first, index, shortened(f"{first.name}_{number}"))
-                        for number, index in enumerate(old.indexes, 1)
-                    ),
-                    self._create_like(first),
-                    *old.create_indexes(),
-                    *old.create_own_foreign_keys(),
-                    self.table.attach(first, self.lower, None),
-                    _drop_check(name),
-                    _drop_check(first),
-                ]
-            )
+        execute_statements(
+            self.connection,
+            [
+                *drop_foreign_keys(old.foreign_keys),
+                *old.drop_row_triggers(name),
+                rename_table(name, first.name),
+                *(
+                    rename_index(first, index, shortened(f"{first.name}_{number}"))
+                    for number, index in enumerate(old.indexes, 1)
+                ),
+                self._create_like(first),
+                *old.create_indexes(),
+                *old.create_own_foreign_keys(),
+                self.table.attach(first, self.lower, None),
+                _drop_check(name),
+                _drop_check(first),
+            ],
         )
         self._give(old)
         grantees = dict.fromkeys(grant.grantee for grant in old.grants)

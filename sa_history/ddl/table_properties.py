@@ -23,7 +23,6 @@ from sa_history.sql.compose import (
     Literal,
     Qualified,
     Raw,
-    join,
 )
 
 _ENABLED = {"D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}
@@ -302,8 +301,3 @@ def rename_index(table: Qualified, index: Row[Any], name: str) -> Fragment:
             Ident(name),
         )
     )
-
-
-def in_one_message(statements: Sequence[Fragment]) -> Fragment:
-    """Return statements as one."""
-    return join(";\n", statements)

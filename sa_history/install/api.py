@@ -268,7 +268,7 @@ def partitions(
     if not isinstance(bind, Engine):
         raise InstallError(
             f"partitions takes an engine, got {bind!r}; some of its statements cannot "
-            "be in a transaction"
+            "be in a transaction, so give one of create_engine(...), such as of psycopg"
         )
     if keep is not None:
         keep_since(keep, datetime.datetime.now(datetime.timezone.utc))

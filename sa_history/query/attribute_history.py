@@ -67,6 +67,11 @@ def changes(
             "changes takes the name of an attribute, or the attribute, got "
             f"{attribute!r}"
         )
+    if isinstance(target, type):
+        raise EventsError(
+            f"changes is about one row, got the class {target.__name__}; give an "
+            f"object of it, or its key: ({target.__name__}, key)"
+        )
     tracking = _tracking_of(target[0] if is_pair(target) else target, name)
     key = key_of_target(tracking, target)
     return _visible(_compared(tracking, name, key))

@@ -58,9 +58,9 @@ def timeline(
 ) -> ASGIApp:
     """Return an application with the pages, to mount in one of Starlette or FastAPI.
 
-    The functions that it takes may be ``async``. Those that are not are called in a
-    thread of their own, so they may wait for a database; but ``authorize_restore`` and
-    ``who`` not with an ``AsyncEngine``.
+    ``authorize``, ``authorize_restore``, ``context`` and ``users`` may be ``async``.
+    What is not is called in a thread, where it may wait for a database; but with an
+    ``AsyncEngine`` all but ``authorize`` and ``context`` is called in the event loop.
 
     :param engine: the ``Engine`` or ``AsyncEngine`` of the database.
     :param models: the declarative base or MetaData whose history is shown.

@@ -146,6 +146,12 @@ def pg_template(
     pg_server: PgServer, pg_setup: Callable[[Engine], object]
 ) -> Iterator[str]:
     """The name of a database that *pg_setup* has prepared, once for each worker."""
+    if not callable(pg_setup):
+        pytest.fail(
+            f"the fixture pg_setup returned {pg_setup!r}; it returns a callable that "
+            "gets an engine: return Base.metadata.create_all, without calling it",
+            pytrace=False,
+        )
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
     name = f"sa_history_{worker}_{uuid.uuid4().hex[:8]}"
     url = pg_server.create_database(name)

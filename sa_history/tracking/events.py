@@ -232,8 +232,9 @@ class Events(Generic[E]):
         of_row = self if when is UNSET else self.of(key)
         moment = key if when is UNSET else when
         if of_row._is_of_all or not isinstance(moment, datetime.datetime):
+            given = repr(key) if when is UNSET else f"{key!r}, {when!r}"
             raise EventsError(
-                f"{self!r}.at got {key!r}, {when!r}; write Model.events.at(key, "
+                f"{self!r}.at got {given}; write Model.events.at(key, "
                 "datetime) or object.events.at(datetime)"
             )
         return of_row._last().where(

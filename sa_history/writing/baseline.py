@@ -15,6 +15,7 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    inspect,
     literal,
     literal_column,
     select,
@@ -164,6 +165,11 @@ def _has_event(tracking: Tracking) -> ColumnElement[bool]:
 def _tracking(target: Any, events: str) -> Tracking:
     if not isinstance(target, (type, Table)):
         raise EventsError(f"baseline takes a tracked class or table, got {target!r}")
+    if isinstance(target, type) and inspect(target, raiseerr=False) is None:
+        raise EventsError(
+            f"baseline takes one tracked class or table, got {target!r}, which is not "
+            "mapped; call it for each, or run sa-history baseline, which takes a base"
+        )
     for tracking in trackings_of(target):
         if tracking.options.events == events:
             if not tracking.tracked_columns.key:

@@ -248,7 +248,7 @@ class ConflictChecker:
         yield from self.referrers(action)
         for table, key in action.keys_taken - self._freed:
             if _is_there(self._session, (table, key)):
-                yield is_there_again((table, key))
+                yield is_there_again(action, (table, key))
         for table, key in action.rows_required - self._taken:
             if None not in key and not _is_there(self._session, (table, key)):
                 yield is_missing((table, key))
@@ -317,8 +317,14 @@ def changes_since(action: UndoAction, now: StoredRow | None) -> Iterator[str]:
         )
 
 
-def is_there_again(row: RowKey) -> str:
-    """Return why a row cannot be inserted, or get a key."""
+def is_there_again(action: UndoAction, row: RowKey) -> str:
+    """Return why a row cannot be inserted, or get a key.
+
+    :param action: the action that inserts it, or gives it the key.
+    :param row: the row that has the key now.
+    """
+    if row == (action.table, action.key):
+        return "is there again"
     return f"cannot be {row[0].name} {row[1]}, which is there again"
 
 

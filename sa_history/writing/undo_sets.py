@@ -283,7 +283,7 @@ class UndoPlan:
     ) -> Iterator[tuple[UndoAction, str]]:
         now = each.table.alias("pgh_now")
         for action in each.steps(rows, exists().where(each.changes.is_row(now))):
-            yield action, is_there_again((each.table, action.key))
+            yield action, is_there_again(action, (each.table, action.key))
 
     def _missing(
         self, rows: ModelSession, each: ActionSet

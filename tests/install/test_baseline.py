@@ -320,6 +320,9 @@ def test_what_cannot_be_done_is_said(account: Table, pg_engine: Engine) -> None:
         baseline(pg_engine, account, batch=0)
     with pytest.raises(EventsError, match="bind is an engine or a connection, got 1"):
         baseline(1, account)  # type: ignore[arg-type]
+    base = type("Base", (DeclarativeBase,), {})
+    with pytest.raises(EventsError, match="one tracked class or table.*call it for"):
+        baseline(pg_engine, base)
     with pytest.raises(EventsError, match="a tracked class or table, got 'account'"):
         baseline(pg_engine, "account")  # type: ignore[arg-type]
     with pytest.raises(EventsError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 from typing import Any
 
@@ -20,6 +21,7 @@ from sqlalchemy import (
     inspect,
     text,
 )
+from sqlalchemy.ext.asyncio import create_async_engine
 
 import sa_history as history
 from sa_history import AfterDelete, Snapshot, track
@@ -166,3 +168,41 @@ def test_nothing_differs_after_a_year_of_maintenance(
     assert migrations.check() == []
     with history.as_of(pg_engine, now) as past:
         assert past.scalar(func.count(metadata.tables["post"].c.id)) == number
+
+
+@pytest.mark.parametrize(
+    ("driver", "options"),
+    [
+        ("psycopg", {}),
+        ("psycopg", {"prepare_threshold": 0}),
+        ("asyncpg", {}),
+    ],
+    ids=["psycopg", "psycopg that prepares all", "asyncpg"],
+)
+def test_any_driver_moves_the_events(
+    migrations: Any,
+    pg_engine: Engine,
+    pg_url: URL,
+    driver: str,
+    options: dict[str, Any],
+) -> None:
+    migrate(migrations, _models())
+    run(pg_engine, "INSERT INTO post VALUES (1)")
+    migrations.metadata = _models(partition_by="month")
+    migrations.revise()
+
+    async def by_driver(*commands: Any) -> None:
+        url = pg_url.set(drivername=f"postgresql+{driver}")
+        engine = create_async_engine(url, connect_args=options)
+        migrations.engine = engine.sync_engine
+        async with engine.connect() as connection:
+            for command in commands:
+                await connection.run_sync(lambda _, command=command: command())
+        await engine.dispose()
+
+    kinds = "SELECT relkind FROM pg_class WHERE oid = 'post_event'::regclass"
+    asyncio.run(by_driver(migrations.upgrade))
+    assert scalars(pg_engine, kinds) == ["p"]
+    asyncio.run(by_driver(migrations.downgrade, migrations.upgrade))
+    assert scalars(pg_engine, kinds) == ["p"]
+    assert scalars(pg_engine, "SELECT id FROM post_event") == [1]

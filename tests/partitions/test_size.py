@@ -84,6 +84,13 @@ def test_an_empty_table_has_no_times_and_no_growth(
     assert sized.removed_rows == 0
 
 
+def test_events_of_less_than_a_day_say_nothing_of_a_month() -> None:
+    table = sized((3, 0, 0.9))
+    assert (table.rows_a_month, table.bytes_a_month) == (None, None)
+    table = sized((3, 0, 1))
+    assert (table.rows_a_month, table.bytes_a_month) == (90, 90_000)
+
+
 def test_a_table_that_is_missing_is_named(
     note: Any, base: type[DeclarativeBase], pg_engine: Engine
 ) -> None:

@@ -94,7 +94,7 @@ def test_changes_are_the_values_before_and_after_with_their_context(
         history.changes(row, 7)  # type: ignore[arg-type]
     with pytest.raises(EventsError, match="'thing' is not a mapped class"):
         history.changes("thing", "a")  # type: ignore[arg-type]
-    with pytest.raises(EventsError, match="is not a Thing; give one that is"):
+    with pytest.raises(EventsError, match="one row, got the class Thing; give an"):
         history.changes(Thing, "a")
 
 

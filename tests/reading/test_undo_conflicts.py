@@ -48,7 +48,7 @@ CONFLICTS: dict[str, tuple[Any, str]] = {
     ),
     "a deleted row is there again": (
         "INSERT INTO product VALUES (2, 'Cap', 1, NULL, NULL)",
-        "product (2,) cannot be product (2,), which is there again",
+        "product (2,) is there again",
     ),
     "an inserted row is referred to": (
         "INSERT INTO tagged VALUES (4, 1)",
@@ -126,3 +126,17 @@ def test_force_leaves_alone_an_update_of_a_row_that_is_gone(
     commit(pg_session, delete(item).where(item.c.id == 1))
     history.undo(pg_session, item, transaction=changed, force=True)
     assert rows(pg_session, item) == [(2, 2, 4)]
+
+
+def test_a_key_that_another_row_has_by_now_is_named(
+    shop: SimpleNamespace, pg_session: Session
+) -> None:
+    Maker = shop.Maker
+    commit(pg_session, text("INSERT INTO maker VALUES (50, 'Zoe')"))
+    commit(pg_session, text("UPDATE maker SET id = 51 WHERE id = 50"))
+    event = pg_session.scalars(Maker.events.of(51).last()).one()
+    commit(pg_session, text("INSERT INTO maker VALUES (50, 'Yan')"))
+    plan = history.undo(pg_session, Maker, transaction=event, dry_run=True)
+    assert [str(conflict) for conflict in plan.conflicts] == [
+        "maker (51,) cannot be maker (50,), which is there again"
+    ]

@@ -77,8 +77,9 @@ def test_versions_are_found_by_time(
     assert (gone.pgh_op, gone.name) == ("D", "Cup")
     assert [e.name for e in pg_session.scalars(Product.events.last())] == ["Cup"]
     for wrong in (lambda: Product.events.at(now), lambda: tea.events.at(1)):
-        with pytest.raises(EventsError, match="write Model.events.at"):
+        with pytest.raises(EventsError, match="write Model.events.at") as refusal:
             wrong()
+        assert "UNSET" not in str(refusal.value)
     with pytest.raises(
         EventsError, match=r"the key of Product is \(id\), got \(1, 2\)"
     ):

@@ -45,7 +45,8 @@ from sa_history import (
     track,
     view,
 )
-from sa_history.cli.commands import Database, ddl
+from sa_history.cli.command import Database
+from sa_history.cli.installation import ddl
 from sa_history.install import check
 from sa_history.testing import PgServer
 from tests.replication.test_dump import pg
@@ -125,7 +126,7 @@ def printed_by_command(metadata: MetaData) -> str:
     """Return what the command prints."""
     written = io.StringIO()
     with contextlib.redirect_stdout(written):
-        ddl(Database([metadata], "sa-history {}", None, ["models"]), False)
+        ddl(Database([metadata], "sa-history {}", None, ["models"]), False, json=False)
     return written.getvalue()
 
 

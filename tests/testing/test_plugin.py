@@ -257,3 +257,26 @@ def test_the_fixtures_all_lead_to_the_same_database(
     # Twice, each time in another loop.
     assert asyncio.run(read()) == "committed"
     assert asyncio.run(read()) == "committed"
+
+
+def test_a_setup_that_was_called_and_not_returned_is_named(
+    pytester: pytest.Pytester, suite: None
+) -> None:
+    pytester.makeconftest(
+        """
+import pytest
+
+pytest_plugins = ["sa_history.testing.plugin"]
+
+@pytest.fixture(scope="session")
+def pg_setup():
+    print("as if it had prepared something")
+"""
+    )
+    result = pytester.runpytest()
+    result.stdout.fnmatch_lines(
+        [
+            "the fixture pg_setup returned None; it returns a callable that gets an "
+            "engine: return Base.metadata.create_all, without calling it"
+        ]
+    )
