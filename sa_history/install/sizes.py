@@ -41,6 +41,9 @@ from sa_history.tracking.registry import Tracking
 MONTH = datetime.timedelta(days=30)
 """The time that growth is told for."""
 
+_SHORTEST = datetime.timedelta(days=1)
+"""The shortest time from which growth is told: a burst is not how a table grows."""
+
 
 @dataclass(frozen=True)
 class RelationSize:
@@ -109,12 +112,12 @@ class EventTableSize:
 
     @property
     def rows_a_month(self) -> int | None:
-        """About how many events come in 30 days; None if it cannot be told yet."""
+        """About how many events come in 30 days; None before it has events of a day."""
         return self._grown(sum(relation.rows for relation in self._recent))
 
     @property
     def bytes_a_month(self) -> int | None:
-        """By how much it grows in 30 days; None if it cannot be told yet."""
+        """By how much it grows in 30 days; None before it has events of a day."""
         return self._grown(sum(relation.bytes for relation in self._recent))
 
     @property
@@ -135,7 +138,7 @@ class EventTableSize:
     def _grown(self, amount: int) -> int | None:
         oldest = min((r.oldest for r in self._recent if r.oldest), default=None)
         newest = self.newest
-        if oldest is None or newest is None or newest <= oldest:
+        if oldest is None or newest is None or newest - oldest < _SHORTEST:
             return None
         return round(amount * (MONTH / (newest - oldest)))
 
