@@ -38,8 +38,9 @@ def hardenings(
         if remaining := hardening.remaining(connection, is_done=False):
             raise CommandError(
                 f"-x harden={role}: role {role!r} would still have "
-                f"{', '.join(remaining)}, by which it leaves no event; revoke that; of "
-                'a partition level="row" records it, too'
+                f"{', '.join(remaining)}, by which it leaves no event, or writes one; "
+                f'revoke that; of a partition level="row" records it, '
+                f"too{hardening.advice}"
             )
         operations.append(
             HistoryOp(

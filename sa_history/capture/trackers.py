@@ -89,10 +89,20 @@ class Tracker:
 
     def records_full_rows(self, columns: TrackedColumns, operation: Operation) -> bool:
         """Return whether each row that an operation changes is stored completely."""
+        return self.stores_full_rows(columns, operation) and self.records_every_change(
+            operation
+        )
+
+    def stores_full_rows(self, columns: TrackedColumns, operation: Operation) -> bool:
+        """Return whether each event of an operation has the complete row of then.
+
+        A condition may leave changes without an event.
+        """
+        row = "new" if operation.has_new else "old"
         return (
             operation in self.operations
             and self.stored(columns) == columns.stored
-            and self.records_every_change(operation)
+            and self._stored_row(operation) == row
         )
 
     def _is_unconditional(self) -> bool:
@@ -362,6 +372,18 @@ def full_row_labels(trackers: Sequence[Tracker], columns: TrackedColumns) -> lis
         tracker.event_label
         for tracker in trackers
         if any(tracker.records_full_rows(columns, o) for o in tracker.operations)
+    ]
+
+
+def version_labels(trackers: Sequence[Tracker], columns: TrackedColumns) -> list[str]:
+    """Return the labels of the trackers each of whose events has the complete row.
+
+    Those of :func:`full_row_labels`, and of trackers that a condition narrows.
+    """
+    return [
+        tracker.event_label
+        for tracker in trackers
+        if any(tracker.stores_full_rows(columns, o) for o in tracker.operations)
     ]
 
 

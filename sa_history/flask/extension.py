@@ -154,17 +154,24 @@ class History:
 
         :param app: the application.
         :param db: as for the class, if this application has another.
-        :raises DefinitionError: the application has been set up already.
+        :raises DefinitionError: the application has been set up already, or stands in
+            the place of the database.
 
         Example::
 
             history.init_app(app, db)
         """
+        db = self._db if db is None else db
+        if isinstance(db, flask.Flask):
+            raise DefinitionError(
+                f"History is given the database and got {db!r}; write History(db), and "
+                "init_app(app)"
+            )
         if NAME in app.extensions:
             raise DefinitionError(
                 f"{app!r} has a History already; call init_app once for each app"
             )
-        app.extensions[NAME] = _State(self, self._db if db is None else db)
+        app.extensions[NAME] = _State(self, db)
         flask.request_started.connect(_request_started, app)
         flask.appcontext_pushed.connect(_appcontext_pushed, app)
         app.teardown_request(_request_ends)

@@ -212,6 +212,18 @@ class Hardening:
             ]
         return still_granted(connection, self.role, forbidden)
 
+    @property
+    def advice(self) -> str:
+        """What takes away rights on partitions of history; empty if there are none."""
+        is_partitioned = any(
+            tracking.options.partition_by is not None
+            for metadata in self.metadatas
+            for tracking in trackings_in(metadata)
+        )
+        if not is_partitioned:
+            return ""
+        return "; on partitions of history the command partitions revokes it"
+
     def _objects(self) -> list[GuardedObject]:
         return [each for metadata in self.metadatas for each in _guarded(metadata)]
 
@@ -219,21 +231,38 @@ class Hardening:
         return [guarded.key(self.schemas) for guarded in self._objects()]
 
     def _on_partitions(self) -> list[tuple[Named, str]]:
-        """Return the privileges on partitions with which the role leaves no event.
+        """Return the privileges on partitions with which the role changes history.
 
-        A trigger for each statement fires for the table that the statement names.
+        A trigger for each statement fires for the table that the statement names. So
+        what is written to a partition of that table leaves no event. What is granted on
+        a partition of an event table is not revoked with what is granted on the table.
         """
+        of_history = [
+            (("PARTITIONS", self.schemas(table.schema), table.name), privilege)
+            for metadata in self.metadatas
+            for table in _history_tables(metadata)
+            for privilege in _NOT_ON_HISTORY
+        ]
         by_statement = dict.fromkeys(
             ("PARTITIONS", self.schemas(tracking.table.schema), tracking.table.name)
             for metadata in self.metadatas
             for tracking in trackings_in(metadata)
             if tracking.statement_operations
         )
-        return [
+        return of_history + [
             (table, privilege)
             for table in by_statement
             for privilege in ("INSERT", "UPDATE", "DELETE")
         ]
+
+
+def _history_tables(metadata: MetaData) -> list[Table]:
+    """Return the event tables of a MetaData and that of contexts, if there are some."""
+    history = history_of(metadata)
+    if history is None:
+        return []
+    events = [tracking.event_table for tracking in trackings_in(metadata)]
+    return [history.shared.context_table, *events]
 
 
 def _guarded(metadata: MetaData) -> Iterator[GuardedObject]:
@@ -241,7 +270,7 @@ def _guarded(metadata: MetaData) -> Iterator[GuardedObject]:
     if history is None:
         return
     trackings = trackings_in(metadata)
-    read_only = [history.shared.context_table, *(t.event_table for t in trackings)]
+    read_only = _history_tables(metadata)
     seals = seal_tables_of(metadata)
     if seals is not None:
         read_only += [t for t in seals.all() if t is not seals.salt]

@@ -497,7 +497,7 @@ class Survey:
             raise InstallError(
                 f"nothing was changed: role {role!r} would still have "
                 f"{', '.join(remaining)}; revoke that as whoever has granted it, or "
-                "take the role out of the others"
+                f"take the role out of the others{hardening.advice}"
             )
         return statements
 

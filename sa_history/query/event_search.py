@@ -19,6 +19,7 @@ from sqlalchemy import (
     Text,
     column,
     literal,
+    or_,
     select,
 )
 from sqlalchemy import cast as sql_cast
@@ -26,17 +27,19 @@ from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
 
 from sa_history._types import Op
+from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
 from sa_history.exc import EventsError
 from sa_history.query.aggregate import COLUMNS, AggregateEvent, AggregateRow
 from sa_history.query.details import numbered
 from sa_history.query.pages import PageReader
+from sa_history.query.removed_events import require_version
 from sa_history.query.row_keys import keys_of
 from sa_history.query.sources import EventSource, EventTarget, sources_of
 from sa_history.sql.column_types import postgresql_type
 from sa_history.tracking.completeness import (
     GONE,
     complete_tracking,
-    full_row_events,
+    version_events,
 )
 from sa_history.tracking.events import key_values, trackings_of
 from sa_history.tracking.registry import Tracking
@@ -214,7 +217,7 @@ def first_version(session: Session, model: Any, key: SelectBase) -> Version | No
     :param model: a tracked class or table.
     :param key: what :func:`key_from_texts` returns.
     """
-    return _version(session, model, key, lambda _: (), AggregateEvent.pgh_id.asc())
+    return _version(session, model, key, None, AggregateEvent.pgh_id.asc())
 
 
 def version_at(
@@ -228,34 +231,37 @@ def version_at(
     :param model: a tracked class or table.
     :param key: what :func:`key_from_texts` returns.
     :param at: the number of an event, of any row, or a time; None for the last version.
+    :raises EventsRemovedError: it may have had one, which was removed.
     """
-
-    def criteria(source: EventSource) -> Iterator[ColumnElement[bool]]:
-        events = source.tracking.event_table
-        if isinstance(at, int):
-            yield events.c.pgh_id <= at
-        elif at is not None:
-            yield events.c.pgh_created_at <= at
-
-    return _version(session, model, key, criteria, AggregateEvent.pgh_id.desc())
+    return _version(session, model, key, at, AggregateEvent.pgh_id.desc())
 
 
 def _version(
     session: Session,
     model: Any,
     key: SelectBase,
-    criteria: Any,
+    at: int | datetime.datetime | None,
     order: ColumnElement[Any],
 ) -> Version | None:
     """Return a version of a row, from all tables that have a part of it."""
+
+    def criteria(source: EventSource) -> Iterator[ColumnElement[bool]]:
+        events = source.tracking.event_table
+        if isinstance(at, int):
+            yield events.c.pgh_id <= at
+            if source.tracking.options.partition_by is not None:
+                was_number_or_less = events.c.pgh_id <= at - KEPT_OFFSET
+                yield or_(events.c.pgh_id >= FIRST_ID, was_number_or_less)
+        elif at is not None:
+            yield events.c.pgh_created_at <= at
+        yield from version_events(source.tracking, events)
+
     found: list[Found] = []
     for source in _one_for_each_table(sources_of([(model, key)], None, 0)):
-
-        def of_whole_rows(source: EventSource) -> Iterator[ColumnElement[bool]]:
-            yield from criteria(source)
-            yield from full_row_events(source.tracking, source.tracking.event_table)
-
-        found += _read(session, [source], of_whole_rows, [order], 1)
+        rows = _read(session, [source], criteria, [order], 1)
+        if not rows and at is not None:
+            require_version(session.connection(), source.tracking, at)
+        found += rows
     if not found:
         return None
     last = max((row for _, row in found), key=lambda row: row.pgh_id)

@@ -213,13 +213,14 @@ class Pages:
         status = 200
         if extra["given_at"] is not None:
             try:
-                extra["at"] = as_time(extra["given_at"])
+                at = as_time(extra["given_at"])
+                state = shown.at(filters, at)
             except BadRequest as error:
                 if visit.request.wants_json:
                     raise
                 status, extra["at_error"] = error.status, error.message
             else:
-                state = shown.at(filters, extra["at"])
+                extra["at"] = at
                 extra["state"] = None if state is None else self._entry(shown, state)
         return self._list("object", visit, filters, extra, status)
 

@@ -27,17 +27,19 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.orm import Session, defer
 
-from sa_history.capture.trackers import full_row_labels
+from sa_history.capture.trackers import version_labels
+from sa_history.exc import EventsRemovedError
 from sa_history.install.expected import trackings_in
 from sa_history.query.aggregate import COLUMNS, AggregateEvent, aggregate
 from sa_history.query.details import numbered
 from sa_history.query.pages import CriteriaOf, PageReader
+from sa_history.query.removed_events import require_version
 from sa_history.query.sources import EventSource
 from sa_history.sql.column_types import holds_json
 from sa_history.timeline.entries import Hidden
 from sa_history.timeline.filters import Filters, has_text, tracking_of
-from sa_history.timeline.responses import NotFound, TookTooLong
-from sa_history.tracking.completeness import full_row_events
+from sa_history.timeline.responses import BadRequest, NotFound, TookTooLong
+from sa_history.tracking.completeness import version_events
 from sa_history.tracking.event_class import Event, map_events
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.restore import restore_row
@@ -318,7 +320,10 @@ class Timeline:
         return self._rows(filters, criteria, len(numbers))[::-1]
 
     def at(self, filters: Filters, moment: datetime.datetime) -> Found | None:
-        """Return the version that a row had at a moment, or None if it had none."""
+        """Return the version that a row had at a moment, or None if it had none.
+
+        :raises BadRequest: it may have had one, which was removed.
+        """
 
         def criteria(source: EventSource) -> Iterator[ColumnElement[bool]]:
             events = source.tracking.event_table
@@ -326,10 +331,16 @@ class Timeline:
             yield events.c.pgh_created_at <= moment
             tracking = source.tracking
             # A note does not tell the whole row.
-            if full_row_labels(tracking.trackers, tracking.tracked_columns):
-                yield from full_row_events(tracking, events)
+            if version_labels(tracking.trackers, tracking.tracked_columns):
+                yield from version_events(tracking, events)
 
         rows = self._rows(filters, criteria, 1)
+        if not rows:
+            assert filters.table is not None  # as an object is of a table
+            try:
+                require_version(self.session.connection(), filters.table, moment)
+            except EventsRemovedError as error:
+                raise BadRequest(str(error)) from error
         return rows[0] if rows else None
 
     def _rows(self, filters: Filters, criteria: CriteriaOf, limit: int) -> list[Found]:

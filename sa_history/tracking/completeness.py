@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Table, bindparam, or_
 
 from sa_history._types import Op, Operation
-from sa_history.capture.trackers import full_row_labels, record_full_rows
+from sa_history.capture.trackers import (
+    full_row_labels,
+    record_full_rows,
+    version_labels,
+)
 from sa_history.definition.columns import TrackedColumns
 from sa_history.tracking.registry import Tracking, trackings_of_table
 
@@ -57,6 +61,26 @@ def full_row_events(
     :param events: the event table, or an alias of it.
     """
     labels = full_row_labels(tracking.trackers, tracking.tracked_columns)
+    yield from _events_with(labels, tracking, events)
+
+
+def version_events(
+    tracking: Tracking, events: FromClause
+) -> Iterator[ColumnElement[bool]]:
+    """Yield criteria that select events which say what the whole row was.
+
+    Unlike those of :func:`full_row_events`, the trackers may have conditions, so that
+    what the row was in between is not known.
+
+    :param events: the event table, or an alias of it.
+    """
+    labels = version_labels(tracking.trackers, tracking.tracked_columns)
+    yield from _events_with(labels, tracking, events)
+
+
+def _events_with(
+    labels: Sequence[str], tracking: Tracking, events: FromClause
+) -> Iterator[ColumnElement[bool]]:
     if len(labels) < len(tracking.trackers):
         yield or_(
             is_one_of(events.c.pgh_label, labels),

@@ -26,7 +26,8 @@ from sqlalchemy import Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from sa_history import AfterDelete, AfterUpdate, Manual, Snapshot, new, track
+from sa_history import AfterDelete, AfterInsert, AfterUpdate, AnyChange, Manual
+from sa_history import Snapshot, new, track
 
 
 class Base(DeclarativeBase):
@@ -80,6 +81,14 @@ class Note(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     title: Mapped[str]
     body: Mapped[str]
+
+
+@track(AfterInsert, AfterUpdate(AnyChange("price")), AfterDelete)
+class Ware(Base):
+    __tablename__ = "ware"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    price: Mapped[int]
 
 
 @track(AfterUpdate(columns=["percent"]))

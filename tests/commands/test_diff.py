@@ -157,6 +157,22 @@ def test_events_with_less_than_the_row_are_no_versions(
     ]
 
 
+def test_an_event_that_a_condition_chose_is_a_version(
+    run: Main, session: Session, shop: Any
+) -> None:
+    session.add(ware := shop.Ware(id=1, name="tea", price=5))
+    session.commit()
+    ware.price = 6
+    session.commit()
+    ware.name = "green tea"  # which leaves no event
+    session.commit()
+    numbers = session.scalars(text("SELECT pgh_id FROM ware_event ORDER BY 1")).all()
+    assert len(numbers) == 2
+    for versions in ("", f" --between {numbers[0]} {numbers[1]}"):
+        _, printed, _ = run(f"diff shop:Ware 1{versions}")
+        assert times_hidden(printed)[2:] == ["-price: 5", "+price: 6"]
+
+
 def test_the_complete_history_of_a_table_is_read_where_it_has_two(
     run: Main, session: Session, shop: Any
 ) -> None:

@@ -25,6 +25,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 from sa_history import Snapshot, context, track
 from sa_history.cli import main
+from sa_history.exc import DefinitionError
 from sa_history.flask import History
 
 Invoke = Callable[..., Result]
@@ -34,6 +35,14 @@ Invoke = Callable[..., Result]
 def invoke(app: flask.Flask) -> Invoke:
     """Run a command of the application."""
     return lambda *args: app.test_cli_runner().invoke(args=["history", *args])
+
+
+def test_an_application_in_the_place_of_the_database_is_refused() -> None:
+    app = flask.Flask("shop")
+    with pytest.raises(DefinitionError, match=r"<Flask 'shop'>; write History\(db\)"):
+        History(app).init_app(app)
+    with pytest.raises(DefinitionError, match=r"write History\(db\)"):
+        History().init_app(app, app)
 
 
 def test_check_exits_with_1_where_something_is_wrong(

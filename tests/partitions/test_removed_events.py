@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from sqlalchemy import URL, Engine, create_engine, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
-from sa_history import AggregateEvent
+from sa_history import AggregateEvent, Snapshot, track
 from sa_history.exc import EventsRemovedError, PastError, UndoError
 from sa_history.install import check
+from sa_history.query.event_search import key_from_texts, version_at
 from sa_history.testing.binaries import find_bindir
 
 LATER = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=40)
@@ -125,6 +126,49 @@ def test_as_of_an_earlier_time_is_an_error_that_names_it(
         past.get(account, 1)
     with history.as_of(pg_engine, newest) as past:
         assert past.get(account, 11) is not None
+
+
+@pytest.mark.parametrize("keeps_last", [True, False])
+def test_a_version_that_may_have_been_removed_is_no_row_that_did_not_exist(
+    times: list[Any], account: Any, pg_engine: Engine, keeps_last: bool
+) -> None:
+    history.partitions(
+        pg_engine, account, keep="1 day", keep_last_events=keeps_last, now=LATER
+    )
+    with Session(pg_engine) as session:
+        key = key_from_texts(session, account, ["10"])
+        earlier = datetime.timedelta(days=1)
+        for at in (1, times[0] - earlier, *([] if keeps_last else [LATER])):
+            with pytest.raises(EventsRemovedError, match="give a later time"):
+                version_at(session, account, key, at)
+        if keeps_last:
+            for at in (10, times[-1]):
+                version = version_at(session, account, key, at)
+                assert version is not None
+                assert version.number < 0
+            nobody = key_from_texts(session, account, ["99"])
+            assert version_at(session, account, nobody, LATER) is None
+
+
+def test_no_version_is_kept_where_events_do_not_tell_what_rows_there_are(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_engine: Engine
+) -> None:
+    @track(Snapshot, partition_by=1)  # no deletions
+    class Loose(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "loose"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    create_all()
+    with Session(pg_engine) as session:
+        session.add(Loose(id=1))
+        session.commit()
+    for keep in (None, "1 day"):
+        history.partitions(pg_engine, Loose, keep=keep, now=LATER)
+    with Session(pg_engine) as session:
+        assert session.scalars(Loose.events.select()).all() == []
+        key = key_from_texts(session, Loose, ["1"])
+        with pytest.raises(EventsRemovedError, match="give a later time"):
+            version_at(session, Loose, key, LATER)
 
 
 @pytest.mark.usefixtures("removed")

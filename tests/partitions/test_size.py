@@ -184,6 +184,15 @@ def test_growth_is_that_of_the_last_month() -> None:
     assert (table.rows_a_month, table.bytes_a_month) == (60, 60_000)
 
 
+@pytest.mark.parametrize(("days", "a_month"), [(0.99, None), (1, 300)])
+def test_growth_is_not_told_from_less_than_a_day(
+    days: float, a_month: int | None
+) -> None:
+    table = sized((10, 0, days))
+    assert table.rows_a_month == a_month
+    assert table.bytes_a_month == (a_month and a_month * 1000)
+
+
 @pytest.mark.usefixtures("closed")
 def test_the_command_prints_a_table(
     base: type[DeclarativeBase],

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic.util import CommandError
 from sqlalchemy import URL, Engine, create_engine, text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -14,6 +16,8 @@ import sa_history as history
 from sa_history import AfterDelete, Snapshot, track
 from sa_history.exc import InstallError
 from sa_history.install import check, harden
+
+from .test_application_role import harden_by_migration
 
 
 @pytest.fixture
@@ -46,10 +50,17 @@ def test_a_role_has_no_rights_on_partitions(
     create_all: Callable[[], None],
     pg_engine: Engine,
     pg_url: URL,
+    tmp_path: Path,
 ) -> None:
     create_all()
-    with pytest.raises(InstallError, match="DELETE on account_event_p1, "):
-        harden(pg_engine, account, role=role)
+    for dry_run in (True, False):
+        with pytest.raises(InstallError, match="DELETE on account_event_p1, ") as error:
+            harden(pg_engine, account, role=role, dry_run=dry_run)
+        assert str(error.value).endswith(
+            "; on partitions of history the command partitions revokes it"
+        )
+    with pytest.raises(CommandError, match="INSERT on account_event_p1, .* partitions"):
+        harden_by_migration(pg_engine, account, role, tmp_path)
     revoked = f"revoke all on public.account_event_p1 from {role}"
     assert history.partitions(pg_engine, account)[0].done == (revoked,)
     harden(pg_engine, account, role=role)

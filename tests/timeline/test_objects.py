@@ -15,7 +15,15 @@ from sqlalchemy import Text, Uuid
 from sqlalchemy.orm import Mapped, mapped_column
 
 import sa_history
-from sa_history import AfterInsert, AfterUpdate, Manual, Snapshot, track
+from sa_history import (
+    AfterDelete,
+    AfterInsert,
+    AfterUpdate,
+    AnyChange,
+    Manual,
+    Snapshot,
+    track,
+)
 from tests.timeline.visitor import Looker, change, remove, seen_by, words
 
 
@@ -76,6 +84,46 @@ def test_a_note_about_a_row_is_not_its_state(
         db.session.commit()
     state = look.json("/objects/doc_event/1?at=2999-01-01")["state"]
     assert state["data"] == {"id": 1, "body": "a"}
+
+
+def test_a_state_that_a_condition_chose_is_shown(
+    app: flask.Flask, db: SQLAlchemy, write: Callable[..., None], look: Looker
+) -> None:
+    @track(AfterInsert, AfterUpdate(AnyChange("price")))
+    class Ware(db.Model):  # type: ignore[name-defined, misc]
+        id: Mapped[int] = mapped_column(primary_key=True)
+        price: Mapped[int]
+
+    with app.app_context():
+        db.create_all()
+    write(Ware(id=1, price=5))
+    change(app, db, Ware, 1, price=6)
+    state = look.json("/objects/ware_event/1?at=2999-01-01")["state"]
+    assert state["data"] == {"id": 1, "price": 6}
+
+
+def test_what_a_row_was_before_events_were_removed_is_not_known(
+    app: flask.Flask, db: SQLAlchemy, write: Callable[..., None], look: Looker
+) -> None:
+    @track(Snapshot, AfterDelete, partition_by=1)
+    class Doc(db.Model):  # type: ignore[name-defined, misc]
+        id: Mapped[int] = mapped_column(primary_key=True)
+        body: Mapped[str]
+
+    with app.app_context():
+        db.create_all()
+    later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=9)
+    write(Doc(id=1, body="a"))
+    for body, keep in (("b", None), ("c", "1 day")):
+        change(app, db, Doc, 1, body=body)
+        with app.app_context():
+            assert look.json("/objects/doc_event/1?at=2001-01-01")["state"] is None
+            sa_history.partitions(db.engine, Doc, keep=keep, now=later)
+    path = "/objects/doc_event/1?at=2001-01-01"
+    assert "were removed, so what the row was then is not known" in look.page(path, 400)
+    look.json(path, 400)
+    state = look.json("/objects/doc_event/1?at=2999-01-01")["state"]
+    assert state["data"] == {"id": 1, "body": "c"}
 
 
 def test_a_row_is_what_was_told_last_where_it_is_never_told_whole(
