@@ -59,6 +59,10 @@ class Display:
         """Return what a model is called."""
         return self._label(name) or name
 
+    def choices(self, models: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return what models are called, each with its event table."""
+        return [(table, self.model(name)) for table, name in models]
+
     def attribute(self, model: str, name: str) -> str:
         """Return what an attribute of a model is called."""
         return self._label(f"{model}.{name}") or self._label(name) or name
