@@ -246,6 +246,16 @@ def browser(logged_in: Browser) -> Browser:
     return logged_in
 
 
+def take_picture(browser: Browser, name: str, screen: dict[str, Any]) -> None:
+    """Take a picture of the docs."""
+    picture = browser.picture()
+    size = struct.unpack(">II", picture[16:24])
+    assert size == (screen["width"], screen["height"])
+    assert len(picture) < 150_000
+    if os.environ.get("PICTURES") == "rewrite":
+        (ROOT / "docs" / "images" / f"{name}.png").write_bytes(picture)
+
+
 def test_pages_fit_phones_and_screens_and_keyboards(browser: Browser) -> None:
     page = "const page = document.documentElement;"
     width = "return [page.scrollWidth, page.clientWidth]"
@@ -255,13 +265,7 @@ def test_pages_fit_phones_and_screens_and_keyboards(browser: Browser) -> None:
         browser.show(screen, prefers_color_scheme=colours)
         assert browser.driver.execute_script(page + width) == [screen["width"]] * 2
         assert browser.driver.execute_script(colour) == text
-        picture = browser.picture()
-        size = struct.unpack(">II", picture[16:24])
-        assert size == (screen["width"], screen["height"])
-        # Of the docs.
-        assert len(picture) < 150_000
-        if os.environ.get("PICTURES") == "rewrite":
-            (ROOT / "docs" / "images" / f"{name}.png").write_bytes(picture)
+        take_picture(browser, name, screen)
 
     look("timeline-phone", PHONE, "dark", "rgb(230, 232, 235)")
     look("timeline", SCREEN, "light", "rgb(28, 30, 33)")
@@ -411,6 +415,7 @@ def test_an_order_that_was_deleted_with_all_it_had_comes_back(
         "Item": ["create", "2"],
     }
     assert f"created {order}" in browser.texts("h3")
+    take_picture(browser, "undo", SCREEN)
     assert browser.violations(axe) == []
     button = browser.one("main form button")
     browser.go(lambda: button.send_keys(Keys.ENTER))
