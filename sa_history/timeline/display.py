@@ -107,11 +107,11 @@ class Display:
         """Return a time with its seconds and its zone."""
         return time.astimezone(self.zone).strftime("%Y-%m-%d %H:%M:%S %Z")
 
-    def relative(self, time: datetime.datetime) -> str:
-        """Return how long ago a time is, or the time if that is long."""
+    def relative(self, time: datetime.datetime) -> str | None:
+        """Return how long ago a time is, None if that is long."""
         past = self.now - time
         if not datetime.timedelta() <= past < _LATELY:
-            return time.astimezone(self.zone).strftime("%Y-%m-%d %H:%M %Z")
+            return None
         for unit, seconds in _UNITS:
             number = int(past.total_seconds()) // seconds
             if number:

@@ -417,9 +417,7 @@ def test_times_are_those_of_a_time_zone(
         db.session.execute(text(f"UPDATE note_event SET pgh_created_at = '{moment}'"))
         db.session.commit()
     page = Looker(seen_by(app, time_zone=time_zone)).page("/")
-    assert f'title="{shown}"' in page
-    assert f">{shown[:16]} {shown[-4:].strip()}</time>" in page
-    assert 'datetime="2020-07-03T04:05:06+00:00"' in page
+    assert f'<time datetime="2020-07-03T04:05:06+00:00">{shown}</time>' in page
 
 
 @pytest.mark.parametrize(
@@ -449,6 +447,7 @@ def test_lately_is_told_by_what_has_passed(
     page = Looker(seen_by(app)).page("/")
     (shown,) = re.findall("<time.*?>(.*?)</time>", page)
     assert shown.endswith(told)
+    assert ("title=" in page) == (told != "UTC")
 
 
 @pytest.mark.parametrize("zone", ["Nowhere/At_all", "../etc/passwd", "", 2, None])

@@ -14,7 +14,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 import sa_history
 from sa_history import Protect, Snapshot, attach, track
 from sa_history.definition.operations import Delete
-from sa_history.timeline import pages
+from sa_history.exc import EventsRemovedError
+from sa_history.timeline import pages, queries
 from tests.timeline.visitor import (
     JSON,
     Looker,
@@ -387,3 +388,20 @@ def test_nothing_is_written_for_a_preview_where_the_engine_is_in_autocommit(
     path = f"/transactions/{look.json('/')['events'][0]['transaction']}/undo"
     assert "created Order 1" in words(look.page(path))
     assert rows_of(app, db, '"order"') == []
+
+
+def test_that_events_were_removed_is_told_where_something_is_masked(
+    app: flask.Flask,
+    note: Any,
+    write: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write(note(id=1, body="a"))
+
+    def refuse(*args: Any, **options: Any) -> Any:
+        raise EventsRemovedError("events until yesterday were removed")
+
+    monkeypatch.setattr(queries, "undo", refuse)
+    look = Looker(undoing(app, mask=["Note.body"])[0])
+    path = f"/transactions/{look.json('/')['events'][0]['transaction']}/undo"
+    assert "events until yesterday were removed" in look.page(path, 409)

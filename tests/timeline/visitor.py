@@ -137,7 +137,7 @@ def set_token(client: Any, token: str) -> None:
     if isinstance(client, AsgiClient):
         data = base64.b64encode(json.dumps({"sa_history_token": token}).encode())
         signed = itsdangerous.TimestampSigner(SECRET_KEY).sign(data)
-        client.cookies.set("session", signed.decode(), domain="shop")
+        client.cookies.set("session", signed.decode(), domain="shop.local")
         return
     with client.session_transaction() as session:
         session["sa_history_token"] = token
