@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from werkzeug.wrappers import Response
 import sa_history.timeline
 from sa_history.exc import DefinitionError
 from sa_history.timeline.addresses import ROUTES
+from sa_history.timeline.display import Labels
 from sa_history.timeline.entries import Entry
 from sa_history.timeline.options import TimelineOptions, is_permission
 from sa_history.timeline.pages import Pages, Visit, turned_away
@@ -22,6 +24,7 @@ from sa_history.timeline.queries import Timeline
 from sa_history.timeline.requests import PageRequest
 from sa_history.timeline.responses import CACHE_CONTROL, HEADERS, PageResponse
 from sa_history.tracking.event_class import Event
+from sa_history.writing.undo import Undo
 
 
 def timeline(
@@ -36,6 +39,10 @@ def timeline(
     users: Callable[[], Any] | None = None,
     link: Callable[[Entry], str | None] | None = None,
     export_limit: int = 10_000,
+    authorize_undo: Callable[[Undo], Any] | None = None,
+    labels: Labels | None = None,
+    name_of: Callable[[Any], str | None] | None = None,
+    time_zone: Any = datetime.timezone.utc,
 ) -> flask.Blueprint:
     """Return a blueprint with the pages, for an application that has a History.
 
@@ -59,6 +66,19 @@ def timeline(
     :param link: called with an event as it is shown, an ``Entry``, for the address of
         its row in the application, or None.
     :param export_limit: how many events an export as CSV or JSON lines has, from 1 on.
+    :param authorize_undo: called with the plan or the result of an undo, before it is
+        shown or committed, and returns True or False: ``undo.counts`` says how many
+        rows of which tables it is about. Without it nothing can be undone.
+    :param labels: what models and attributes are called on the pages: a mapping, or a
+        function that returns None for the name itself. It is looked up by ``"Order"``,
+        ``"Order.note"`` and ``"note"``.
+    :param name_of: called with an object that a foreign key refers to, for the name of
+        the link to it, such as ``str``; None, or an empty name, for the key. Of the
+        object, masked attributes, JSON and relationships cannot be read: if the
+        function needs them the name is the key.
+    :param time_zone: the time zone of the times on the pages: a tzinfo, a name such as
+        ``"Europe/Berlin"``, or a function that returns either, as for the user who
+        asks. Days and times in filters are UTC.
     :return: the blueprint, to register with any ``url_prefix``.
     :raises DefinitionError: ``authorize`` is no function.
 
@@ -78,6 +98,10 @@ def timeline(
         users=users,
         link=link,
         export_limit=export_limit,
+        authorize_undo=authorize_undo,
+        labels=labels,
+        name=name_of,
+        time_zone=time_zone,
     )
     views = _Views(options, models)
     blueprint = flask.Blueprint(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import inspect
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
@@ -26,6 +27,7 @@ import sa_history.timeline
 from sa_history.exc import DefinitionError
 from sa_history.install.expected import trackings_in
 from sa_history.timeline.addresses import ROUTES, Route
+from sa_history.timeline.display import Labels
 from sa_history.timeline.entries import Entry
 from sa_history.timeline.options import TimelineOptions, is_permission
 from sa_history.timeline.pages import Pages, Visit, turned_away
@@ -34,6 +36,7 @@ from sa_history.timeline.requests import PageRequest
 from sa_history.timeline.responses import CACHE_CONTROL, HEADERS, PageResponse
 from sa_history.tracking.event_class import Event
 from sa_history.util.sessions import is_async_engine
+from sa_history.writing.undo import Undo
 
 _Answer = TypeVar("_Answer")
 
@@ -55,6 +58,10 @@ def timeline(
     users: Callable[[], Any] | None = None,
     link: Callable[[Entry], str | None] | None = None,
     export_limit: int = 10_000,
+    authorize_undo: Callable[[Undo], Any] | None = None,
+    labels: Labels | None = None,
+    name_of: Callable[[Any], str | None] | None = None,
+    time_zone: Any = datetime.timezone.utc,
 ) -> ASGIApp:
     """Return an application with the pages, to mount in one of Starlette or FastAPI.
 
@@ -72,8 +79,8 @@ def timeline(
         True or False; without it nothing can be restored. It needs a session, for a
         token, as Starlette's ``SessionMiddleware`` gives it.
     :param context: called with the request for the keys and values of the context that
-        a restore is recorded with, such as the user; the method, the path and the
-        address are added.
+        a restore or an undo is recorded with, such as the user; the method, the path
+        and the address are added.
     :param mask: attributes that are never shown, as ``"password"`` for all models or
         ``"User.email"`` for one. A foreign key to a masked attribute is masked as well.
         Where a key is masked objects have no pages, and are not found by their keys.
@@ -85,6 +92,19 @@ def timeline(
     :param link: called with an event as it is shown, an ``Entry``, for the address of
         its row in the application, or None.
     :param export_limit: how many events an export as CSV or JSON lines has, from 1 on.
+    :param authorize_undo: called with the plan or the result of an undo, before it is
+        shown or committed, and returns True or False: ``undo.counts`` says how many
+        rows of which tables it is about. Without it nothing can be undone.
+    :param labels: what models and attributes are called on the pages: a mapping, or a
+        function that returns None for the name itself. It is looked up by ``"Order"``,
+        ``"Order.note"`` and ``"note"``.
+    :param name_of: called with an object that a foreign key refers to, for the name of
+        the link to it, such as ``str``; None, or an empty name, for the key. Of the
+        object, masked attributes, JSON and relationships cannot be read: if the
+        function needs them the name is the key.
+    :param time_zone: the time zone of the times on the pages: a tzinfo, a name such as
+        ``"Europe/Berlin"``, or a function that returns either, as for the user who
+        asks. Days and times in filters are UTC.
     :return: the application.
     :raises DefinitionError: ``authorize`` is no function, or another option is none
         that can be meant.
@@ -117,6 +137,10 @@ def timeline(
         users=users,
         link=link,
         export_limit=export_limit,
+        authorize_undo=authorize_undo,
+        labels=labels,
+        name=name_of,
+        time_zone=time_zone,
     )
     return _Application(engine, metadata, options, secret_key, context)
 

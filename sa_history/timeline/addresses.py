@@ -32,6 +32,8 @@ class Route:
     methods: tuple[str, ...] = ("GET",)
 
 
+_FORM = ("GET", "POST")
+
 ROUTES = (
     Route("events", "/"),
     Route("chart", "/chart"),
@@ -41,8 +43,10 @@ ROUTES = (
     Route("transaction", "/transactions/<int:number>"),
     Route("object", "/objects/<table>/<path:key>"),
     Route("object", "/objects/<table>", "object_by_key"),
-    # By GET it is an error that says so.
-    Route("restore", "/restore/<table>/<event_id>", methods=("GET", "POST")),
+    # By GET they show what would be done.
+    Route("undo_context", "/contexts/<uuid:context_id>/undo", methods=_FORM),
+    Route("undo_transaction", "/transactions/<int:number>/undo", methods=_FORM),
+    Route("restore", "/restore/<table>/<event_id>", methods=_FORM),
     Route("nothing", "/<path:path>"),
 )
 """The pages; the first one whose rule is met counts."""
@@ -95,6 +99,14 @@ class Addresses:
         if is_path(key):
             return self._address(f"{path}/{quote(key)}", given)
         return self._address(path, {**given, "key": [key]})
+
+    def undo_context(self, context_id: uuid.UUID) -> str:
+        """Return the address that undoes by POST what was changed in a context."""
+        return self._address(f"/contexts/{context_id}/undo", None)
+
+    def undo_transaction(self, number: int) -> str:
+        """Return the address that undoes a transaction by POST."""
+        return self._address(f"/transactions/{number}/undo", None)
 
     def restore(self, table: str, event_id: int) -> str:
         """Return the address that restores an event by POST."""

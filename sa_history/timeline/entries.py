@@ -15,20 +15,15 @@ from sqlalchemy.exc import NoReferenceError
 
 from sa_history._types import Op
 from sa_history.exc import DefinitionError
+from sa_history.query.event_search import VERBS
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.stored_values import is_same_value
 
+GONE = (VERBS[Op.DELETE], VERBS[Op.TRUNCATE])
+"""The operations after which there is no row."""
+
 MASKED = "•••"
 """What stands in the place of a value that is not shown."""
-
-_VERBS: Mapping[str, str] = {
-    Op.INSERT: "created",
-    Op.UPDATE: "changed",
-    Op.DELETE: "deleted",
-    Op.TRUNCATE: "truncated",
-    Op.MANUAL: "noted",
-    Op.BASELINE: "began",
-}
 
 
 @dataclass(frozen=True)
@@ -77,7 +72,11 @@ class Hidden:
         if not self.columns:
             return set()
         columns = tracking.tracked_columns.by_attribute
-        return {name for name, column in columns.items() if self._hides(column, [])}
+        return {name for name, column in columns.items() if self.hides(column)}
+
+    def hides(self, column: Column[Any]) -> bool:
+        """Return True if a column of any table is hidden."""
+        return bool(self.columns) and self._hides(column, [])
 
     def has_key(self, tracking: Tracking) -> bool:
         """Return True if an attribute of the model's key is hidden."""
@@ -158,25 +157,31 @@ class Entry:
         def shown(name: str, value: Any) -> Any:
             return MASKED if name in hidden and value is not None else value
 
-        diff = row.pgh_diff
+        diff = None if row.pgh_diff is None else _in_order(row.pgh_diff, tracking)
+        data = _in_order(row.pgh_data, tracking)
         has_key = not hidden or hidden.isdisjoint(tracking.tracked_columns.key)
         return cls(
             id=row.pgh_id,
             table=tracking.event_table.fullname,
             model=row.pgh_obj_model,
             key=row.pgh_obj_id if has_key else None,
-            operation=_VERBS.get(row.pgh_op, row.pgh_op),
+            operation=VERBS.get(row.pgh_op, row.pgh_op),
             label=row.pgh_label,
             time=row.pgh_created_at,
             who=who(metadata),
             transaction=row.pgh_xact_id,
             context_id=row.pgh_context_id,
             context=metadata,
-            data={name: shown(name, value) for name, value in row.pgh_data.items()},
+            data={name: shown(name, value) for name, value in data.items()},
             diff=None
             if diff is None
             else {n: (shown(n, was), shown(n, now)) for n, (was, now) in diff.items()},
         )
+
+    def shown(self) -> dict[str, tuple[Any, ...]]:
+        """Return the values that a list shows, by attribute; those of the key first."""
+        values = {name: (value,) for name, value in self.data.items()}
+        return values if self.diff is None else {**values, **self.diff}
 
     def as_json(self) -> dict[str, Any]:
         """Return the entry as JSON has it, for programs."""
@@ -194,6 +199,12 @@ class Entry:
             "data": dict(self.data),
             "diff": None if self.diff is None else dict(self.diff),
         }
+
+
+def _in_order(values: Mapping[str, Any], tracking: Tracking) -> dict[str, Any]:
+    """Return values by attribute in the order of the model's attributes."""
+    order = [name for name in tracking.tracked_columns.by_attribute if name in values]
+    return {name: values[name] for name in (*order, *values)}
 
 
 def changed(before: Entry, after: Entry) -> dict[str, tuple[Any, Any]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sa_history.exc import DefinitionError
+from sa_history.timeline.display import Labels, zone_of
 from sa_history.timeline.entries import Entry, Masks
 
 Who = Callable[[Mapping[str, Any]], "str | None"]
@@ -29,6 +30,11 @@ class TimelineOptions:
     :param users: gives the users to choose from; None if they are typed.
     :param link: gives the address of an event's row in the application; None for none.
     :param export_limit: how many events an export has.
+    :param authorize_undo: says whether something may be undone; None if nothing may.
+    :param labels: what models and attributes are called.
+    :param name: gives the name of an object that a foreign key refers to; None for its
+        key.
+    :param time_zone: the time zone of times, or what gives it.
     """
 
     authorize: Callable[..., Any]
@@ -39,6 +45,10 @@ class TimelineOptions:
     users: Callable[[], Any] | None
     link: Link | None
     export_limit: int
+    authorize_undo: Callable[..., Any] | None
+    labels: Labels
+    name: Callable[[Any], str | None] | None
+    time_zone: Any
 
     @classmethod
     def of(
@@ -52,6 +62,10 @@ class TimelineOptions:
         users: Callable[[], Any] | None,
         link: Link | None,
         export_limit: int,
+        authorize_undo: Callable[..., Any] | None,
+        labels: Labels | None,
+        name: Callable[[Any], str | None] | None,
+        time_zone: Any,
     ) -> TimelineOptions:
         """Return the options that an application has given.
 
@@ -62,9 +76,11 @@ class TimelineOptions:
                 "timeline shows everything that was ever changed; give authorize=, a "
                 f"function that says who may see it, got {authorize!r}"
             )
-        for name, size in (("page_size", page_size), ("export_limit", export_limit)):
+        for option, size in (("page_size", page_size), ("export_limit", export_limit)):
             if size < 1:
-                raise DefinitionError(f"{name} is a number of events, got {size!r}")
+                raise DefinitionError(f"{option} is a number of events, got {size!r}")
+        if not callable(time_zone):
+            zone_of(time_zone)
         return cls(
             authorize,
             authorize_restore,
@@ -74,6 +90,10 @@ class TimelineOptions:
             users,
             link,
             export_limit,
+            authorize_undo,
+            {} if labels is None else labels,
+            name,
+            time_zone,
         )
 
 

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hmac
 import re
 import secrets
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from sa_history.contexts.context import context
-from sa_history.exc import DefinitionError, HistoryError
+from sa_history.exc import (
+    ConflictError,
+    DefinitionError,
+    EventsRemovedError,
+    HistoryError,
+    UndoError,
+)
 from sa_history.sql.readable_json import dumps
 from sa_history.timeline.addresses import Addresses, is_path
+from sa_history.timeline.cards import cards_of
 from sa_history.timeline.chart import HEIGHT, WIDTH, Chart
-from sa_history.timeline.entries import Entry, changed
+from sa_history.timeline.display import Display, Reference, referred_by, zone_of
+from sa_history.timeline.entries import GONE, Entry, changed
 from sa_history.timeline.export import HEADER, PART, as_csv, as_json_lines
 from sa_history.timeline.filters import ARGUMENTS, FilterForm, Filters, as_time
 from sa_history.timeline.options import (
@@ -35,16 +45,28 @@ from sa_history.timeline.responses import (
     BadRequest,
     Conflict,
     Forbidden,
-    MethodNotAllowed,
     NotFound,
     PageError,
     PageResponse,
     redirect,
 )
+from sa_history.timeline.undo_pages import conflict_text, counts_of
+from sa_history.tracking.completeness import missing_operations
+from sa_history.tracking.registry import Tracking
 from sa_history.util.postgresql import message_of
+from sa_history.writing.undo import Undo
 
 TOKEN = "sa_history_token"
 """The key of the token of forms in the user's session."""
+
+DONE = "sa_history_done"
+"""The key of what the next page says was done, in the user's session."""
+
+PREVIEW = 100
+"""How many of the events that an undo would write are shown."""
+
+MOST_TABLES = 20
+"""From how many tables a page reads the names of rows."""
 
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
 
@@ -101,7 +123,7 @@ class Pages:
         form = visit.form()
         extra = {"form": form, "users": self._users(visit.request)}
         if form.errors:
-            return _wrong_form("events", visit, extra)
+            return self._wrong_form("events", visit, extra)
         return self._list("events", visit, form.filters, extra)
 
     def chart(self, visit: Visit) -> PageResponse:
@@ -109,7 +131,7 @@ class Pages:
         form = visit.form()
         extra = {"form": form, "users": self._users(visit.request)}
         if form.errors:
-            return _wrong_form("chart", visit, extra)
+            return self._wrong_form("chart", visit, extra)
         chart = Chart.of(visit.timeline.counts(form.filters))
         if visit.request.wants_json:
             return PageResponse(dumps(_chart_as_json(chart)), content_type=JSON)
@@ -121,6 +143,7 @@ class Pages:
             searched=SEARCHED,
             address=visit.addresses,
             timeline=visit.timeline,
+            display=self._display(visit, ()),
             **extra,
         )
         return PageResponse(body)
@@ -225,13 +248,15 @@ class Pages:
         return self._list("object", visit, filters, extra, status)
 
     def restore(self, visit: Visit, table: str, event_id: str) -> PageResponse:
-        """Restore a row as it was in an event."""
+        """Restore a row as it was in an event; by GET, show what that would write."""
         request, shown = visit.request, visit.timeline
-        allow = self._check_form(request)
+        allow = self._check_form(request, self.options.authorize_restore)
         # Below zero, if it was kept when its partition was removed.
         if not _NUMBER.fullmatch(event_id):
             raise NotFound
+        shown.begin()
         event = shown.event(table, int(event_id))
+        number = event.pgh_id
         if not is_permission("authorize_restore", request.call(allow, event)):
             raise Forbidden
         tracking = shown.table(table)
@@ -240,29 +265,179 @@ class Pages:
         # Now, since after an error the session reads nothing more.
         values = [str(getattr(event, name, "")) for name in hidden]
         try:
-            with context(
-                shown.session, **{**request.context, "restored": event.pgh_id}
-            ):
+            with context(shown.session, **{**request.context, "restored": number}):
                 shown.restore(event)
+                written = self._written(visit)
         except DBAPIError as error:
             raise Conflict(_refusal(error, values)) from error
         except HistoryError as error:
             raise BadRequest(str(error)) from error
+        if request.method != "POST":
+            extra = {
+                "restored": self._restored(visit, tracking, number),
+                "is_current": not any(entry.diff != {} for entry in written)
+                and not missing_operations(tracking),
+            }
+            return self._preview("restore", visit, written, extra)
+        shown.session.commit()
+        _session(request)[DONE] = {"restored": number}
         addresses = visit.addresses
         return redirect(
             addresses.events() if key is None else addresses.object(table, key)
         )
 
-    def _check_form(self, request: PageRequest) -> Any:
+    def _restored(self, visit: Visit, tracking: Tracking, number: int) -> Entry:
+        """Return the event that is restored, after what that wrote is taken back."""
+        shown = visit.timeline
+        shown.session.rollback()
+        found = shown.versions(Filters(table=tracking), [number])
+        return self._entry(shown, found[0])
+
+    def undo_context(self, visit: Visit, context_id: uuid.UUID) -> PageResponse:
+        """Undo all that was changed in a context; by GET, show what that would do."""
+        return self._undo(visit, Filters(context_id=context_id))
+
+    def undo_transaction(self, visit: Visit, number: int) -> PageResponse:
+        """Undo all that a transaction changed; by GET, show what that would do."""
+        return self._undo(visit, Filters(transaction=number))
+
+    def _undo(self, visit: Visit, filters: Filters) -> PageResponse:
+        request, shown = visit.request, visit.timeline
+        allow = self._check_form(request, self.options.authorize_undo)
+        shown.begin()
+        found = shown.events(filters, None, 1).found
+        if not found:
+            raise NotFound
+        about = {"undone": self._entry(shown, found[0]), "filters": filters}
+        try:
+            with _context(visit):
+                done = shown.undo(filters)
+                written = self._written(visit)
+        except ConflictError:
+            return self._conflicts(visit, about)
+        except (UndoError, DBAPIError) as error:
+            raise Conflict(_why_not(error, shown)) from error
+        if not is_permission("authorize_undo", request.call(allow, done)):
+            raise Forbidden
+        if request.method != "POST":
+            shown.session.rollback()
+            return self._preview("undo", visit, written, {**about, "plan": done})
+        shown.session.commit()
+        rows = len(done.steps)
+        _session(request)[DONE] = {"rows": rows, "transaction": done.transaction}
+        addresses = visit.addresses
+        if not written or done.transaction is None:
+            return redirect(addresses.events())
+        return redirect(addresses.transaction(done.transaction))
+
+    def _conflicts(self, visit: Visit, about: Mapping[str, Any]) -> PageResponse:
+        """Show what prevents an undo: by POST, it happened after it was shown."""
+        request, shown = visit.request, visit.timeline
+        shown.session.rollback()
+        shown.begin()
+        plan = shown.undo(about["filters"], dry_run=True)
+        allow = self.options.authorize_undo
+        if not is_permission("authorize_undo", request.call(allow, plan)):
+            raise Forbidden
+        status = 409 if request.method == "POST" else 200
+        return self._preview("undo", visit, [], {**about, "plan": plan}, status)
+
+    def _written(self, visit: Visit) -> list[Entry]:
+        """Return the first of the events that the transaction has written."""
+        shown = visit.timeline
+        return [self._entry(shown, found) for found in shown.written(PREVIEW)]
+
+    def _preview(
+        self,
+        page: str,
+        visit: Visit,
+        written: Sequence[Entry],
+        extra: Mapping[str, Any],
+        status: int = 200,
+    ) -> PageResponse:
+        """Return the page that shows what a change would write.
+
+        :param page: ``"restore"`` or ``"undo"``.
+        :param written: the events that it would write, or some of them.
+        """
+        shown = visit.timeline
+        plan: Undo | None = extra.get("plan")
+        display = self._display(visit, written)
+        conflicts = [
+            conflict_text(conflict, shown, display)
+            for conflict in (() if plan is None else plan.conflicts)
+        ]
+        counts = [] if plan is None else counts_of(plan, shown, display)
+        if visit.request.wants_json:
+            rows = [
+                {"model": model, "operation": operation, "rows": number}
+                for model, operation, number in counts
+            ]
+            answer = {
+                "events": [entry.as_json() for entry in written],
+                "conflicts": conflicts,
+                "rows": rows,
+            }
+            return PageResponse(dumps(answer), status, JSON)
+        values = {
+            "written": written,
+            "conflicts": conflicts,
+            "counts": counts,
+            "display": display,
+            "timeline": shown,
+            "address": visit.addresses,
+            "token": self._token(visit.request),
+            "most": PREVIEW,
+        }
+        return PageResponse(render(f"{page}.html", **values, **extra), status)
+
+    def _display(self, visit: Visit, entries: Sequence[Entry]) -> Display:
+        """Return how some events are written, with the names of what they refer to."""
+        options, shown = self.options, visit.timeline
+        given = options.time_zone
+        zone = zone_of(visit.request.call(given) if callable(given) else given)
+        referred = {
+            table: referred_by(shown.table(table), shown.trackings, shown.hidden)
+            for table in dict.fromkeys(entry.table for entry in entries)
+        }
+        now = datetime.datetime.now(datetime.timezone.utc)
+        display = Display(options.labels, zone, now, referred)
+        if options.name is None:
+            return display
+        return replace(display, names=self._names(visit, display, entries))
+
+    def _names(
+        self, visit: Visit, display: Display, entries: Sequence[Entry]
+    ) -> dict[Reference, str]:
+        wanted: dict[Tracking, set[str]] = {}
+        for entry in entries:
+            for name, values in entry.shown().items():
+                for value in values:
+                    found = display.reference(entry.table, name, value)
+                    if found is not None:
+                        wanted.setdefault(found.tracking, set()).add(found.key)
+        names: dict[Reference, str] = {}
+        for tracking in [*wanted][:MOST_TABLES]:
+            keys = sorted(wanted[tracking])
+            call = partial(visit.request.call, self.options.name)
+            found_names = visit.timeline.names(tracking, keys, call)
+            names.update({Reference(tracking, k): n for k, n in found_names.items()})
+        return names
+
+    def _check_form(
+        self, request: PageRequest, allow: Callable[..., Any] | None
+    ) -> Callable[..., Any]:
         """Refuse what no form of the timeline has sent for its user.
 
-        :return: the option ``authorize_restore``.
+        By GET, nothing is written.
+
+        :param allow: the option that says who may do it.
+        :return: the option.
         """
-        if request.method != "POST":
-            raise MethodNotAllowed
-        allow = self.options.authorize_restore
         if allow is None:
             raise Forbidden
+        if request.method != "POST":
+            return allow
         token = str(_session(request).get(TOKEN, ""))
         given = request.form.get("token", "")
         if not token or not hmac.compare_digest(token.encode(), given.encode()):
@@ -294,16 +469,21 @@ class Pages:
         if request.wants_json:
             return _as_json(entries, following, extra)
         link = self.options.link or _no_link
+        more = self._entry(shown, listed.found[page_size]) if is_full else None
         body = render(
             f"{page}.html",
             entries=entries,
+            cards=cards_of(entries, more),
+            current=_current(entries) if _has_newest(filters, before) else set(),
+            display=self._display(visit, entries),
+            done=_done(request),
             following=following,
             newest=None if before is None else _address(page, visit, {}, extra),
             # The search has more to go through.
             searched=None if is_full or last is None else SEARCHED,
             timeline=shown,
-            can_restore=self.options.authorize_restore is not None,
-            token=self._token(request),
+            can_restore=self._can(request, self.options.authorize_restore),
+            can_undo=self._can(request, self.options.authorize_undo),
             address=visit.addresses,
             links={entry.id: checked_link(link(entry)) for entry in entries},
             export_limit=self.options.export_limit,
@@ -316,10 +496,33 @@ class Pages:
         hidden = shown.hidden.attributes(tracking)
         return Entry.of(row, tracking, hidden, self.options.who)
 
-    def _token(self, request: PageRequest) -> str | None:
+    def _can(self, request: PageRequest, allow: Callable[..., Any] | None) -> bool:
+        """Return whether something may be done by somebody.
+
+        :raises DefinitionError: it may, and there is no session for its form.
+        """
+        return allow is not None and _session(request) is not None
+
+    def _wrong_form(
+        self, page: str, visit: Visit, extra: Mapping[str, Any]
+    ) -> PageResponse:
+        """Return the page with the form of filters, and what is wrong in it."""
+        form: FilterForm = extra["form"]
+        if visit.request.wants_json:
+            errors = {"error": "; ".join(form.errors.values()), "fields": form.errors}
+            return PageResponse(dumps(errors), form.status, JSON)
+        body = render(
+            "wrong_form.html",
+            page=page,
+            address=visit.addresses,
+            timeline=visit.timeline,
+            display=self._display(visit, ()),
+            **extra,
+        )
+        return PageResponse(body, form.status)
+
+    def _token(self, request: PageRequest) -> str:
         """Return the token of the user's forms."""
-        if self.options.authorize_restore is None:
-            return None
         session = _session(request)
         if TOKEN not in session:
             session[TOKEN] = secrets.token_urlsafe(32)
@@ -344,19 +547,14 @@ def error_page(
     if not request.wants_json:
         return _as_html(error, request, back)
     body = dumps({"error": error.message})
-    return PageResponse(body, error.status, JSON, _headers_of(error), error)
+    return PageResponse(body, error.status, JSON, error=error)
 
 
 def _as_html(
     error: PageError, request: PageRequest, back: tuple[str, str]
 ) -> PageResponse:
     body = render("error.html", error=error, back=back, address=Addresses(request.root))
-    headers = _headers_of(error)
-    return PageResponse(body, error.status, headers=headers, error=error)
-
-
-def _headers_of(error: PageError) -> dict[str, str]:
-    return {"Allow": "POST"} if isinstance(error, MethodNotAllowed) else {}
+    return PageResponse(body, error.status, error=error)
 
 
 def _as_json(
@@ -385,20 +583,50 @@ def _chart_as_json(chart: Chart | None) -> dict[str, Any]:
     return {"days": days, "is_whole": chart.is_whole}
 
 
-def _wrong_form(page: str, visit: Visit, extra: Mapping[str, Any]) -> PageResponse:
-    """Return the page with the form of filters, and what is wrong in it."""
-    form: FilterForm = extra["form"]
-    if visit.request.wants_json:
-        body = dumps({"error": "; ".join(form.errors.values()), "fields": form.errors})
-        return PageResponse(body, form.status, JSON)
-    body = render(
-        "wrong_form.html",
-        page=page,
-        address=visit.addresses,
-        timeline=visit.timeline,
-        **extra,
+def _has_newest(filters: Filters, before: int | None) -> bool:
+    """Return whether a list has the newest event of each row that is in it."""
+    if before is not None:
+        return False
+    return replace(filters, table=None, key=None) == Filters()
+
+
+def _current(entries: Sequence[Entry]) -> set[int]:
+    """Return the events that rows are as they are now.
+
+    :param entries: the newest events of some rows.
+    """
+    newest: dict[tuple[str, str | None], Entry] = {}
+    for entry in entries:
+        newest.setdefault((entry.table, entry.key), entry)
+    return {e.id for e in newest.values() if e.operation not in GONE}
+
+
+def _done(request: PageRequest) -> Any:
+    """Return what has been done since the last page, to be said once."""
+    session = request.session
+    if session is None or DONE not in session:
+        return None
+    return session.pop(DONE)
+
+
+def _context(visit: Visit) -> contextlib.AbstractContextManager[Any]:
+    """Return a block whose changes are recorded with what is known of the request."""
+    about = visit.request.context
+    return (
+        context(visit.timeline.session, **about) if about else contextlib.nullcontext()
     )
-    return PageResponse(body, form.status)
+
+
+def _why_not(error: UndoError | DBAPIError, shown: Timeline) -> str:
+    """Return why something cannot be undone, without values that are hidden."""
+    if isinstance(error, EventsRemovedError):
+        return str(error)
+    if shown.hidden.columns:
+        return (
+            "This cannot be undone: the events do not tell all that is needed, there "
+            "is no order in which it could be, or the database refuses it."
+        )
+    return _refusal(error, ()) if isinstance(error, DBAPIError) else str(error)
 
 
 def _no_link(entry: Entry) -> None:
@@ -438,8 +666,8 @@ def _address(
 def _session(request: PageRequest) -> Any:
     if request.session is None:
         raise DefinitionError(
-            "authorize_restore needs sessions, for the token of its forms; add a "
-            "middleware for them, such as Starlette's SessionMiddleware"
+            "authorize_restore and authorize_undo need sessions, for the token of "
+            "forms; add a middleware for them, such as Starlette's SessionMiddleware"
         )
     return request.session
 

@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-from collections.abc import Iterable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
     BigInteger,
+    Column,
     ColumnElement,
     Date,
+    Enum,
     Integer,
     Interval,
     MetaData,
+    String,
+    Text,
+    Uuid,
     bindparam,
     column,
     func,
     inspect,
     literal_column,
     select,
+    text,
     union_all,
 )
 from sqlalchemy import cast as sql_cast
-from sqlalchemy.exc import DataError, DBAPIError
-from sqlalchemy.orm import Session, defer
+from sqlalchemy.exc import DataError, DBAPIError, InvalidRequestError
+from sqlalchemy.orm import Session, defer, raiseload
 
 from sa_history.capture.trackers import version_labels
 from sa_history.exc import EventsRemovedError
@@ -44,6 +51,7 @@ from sa_history.tracking.event_class import Event, map_events
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.restore import restore_row
 from sa_history.util.postgresql import sqlstate_of
+from sa_history.writing.undo import Undo, undo
 
 Found: TypeAlias = tuple[Tracking, Any]
 """Whose event it is, and a row of AggregateEvent."""
@@ -125,6 +133,16 @@ def _counted(
     number = literal_column(str(source), Integer).label("source")
     events = func.count().label("events")
     return select(number, days.c.day, events).group_by(days.c.day)
+
+
+def _converter(column: Column[Any]) -> Callable[[str], Any] | None:
+    """Return what makes a key of a text, None for a type whose keys are not known."""
+    kind = column.type
+    if isinstance(kind, Integer):
+        return int
+    if isinstance(kind, Uuid):
+        return uuid.UUID if kind.as_uuid else str
+    return str if isinstance(kind, String) and not isinstance(kind, Enum) else None
 
 
 class Timeline:
@@ -394,10 +412,85 @@ class Timeline:
             raise NotFound
         return event
 
+    def begin(self) -> None:
+        """Begin a transaction that can be rolled back, before anything else is read.
+
+        Also where the engine is in autocommit.
+        """
+        options = {"isolation_level": "READ COMMITTED"}
+        self.session.connection(execution_options=options)
+
     def restore(self, event: Event) -> None:
-        """Write the values of an event into its row, and commit."""
+        """Write the values of an event into its row."""
         restore_row(self.session, event, None)
-        self.session.commit()
+
+    def undo(self, filters: Filters, *, dry_run: bool = False) -> Undo:
+        """Undo all that was changed in a context or a transaction.
+
+        :param filters: has the context's id, or the transaction's number.
+        """
+        return undo(
+            self.session,
+            self.metadata,
+            transaction=filters.transaction,
+            context=filters.context_id,
+            dry_run=dry_run,
+        )
+
+    def written(self, limit: int) -> list[Found]:
+        """Return the newest events that this transaction has written.
+
+        What the database refuses when it commits, it refuses now.
+
+        :param limit: the greatest number of events.
+        """
+        self.session.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+        current = func.pg_current_xact_id_if_assigned()
+        as_number = sql_cast(sql_cast(current, Text), BigInteger)
+        number = self.session.scalar(select(as_number))
+        if number is None:
+            return []
+        return self.events(Filters(transaction=number), None, limit).found
+
+    def names(
+        self,
+        tracking: Tracking,
+        keys: Iterable[str],
+        name: Callable[[Any], str | None],
+    ) -> dict[str, str]:
+        """Return the names of rows, by their keys as text; of those that have one.
+
+        :param tracking: the tracking of the rows; its key is one column.
+        :param name: called with an object of the model. Of what is hidden, and of
+            relationships, the object has nothing.
+        """
+        (attribute,) = tracking.tracked_columns.key
+        column = tracking.tracked_columns.by_attribute[attribute]
+        convert = _converter(column)
+        if tracking.model is None or convert is None:
+            return {}
+        values = {convert(key): key for key in keys}
+        mapper = inspect(tracking.model)
+        unread = [
+            defer(getattr(tracking.model, known.key), raiseload=True)
+            for known in mapper.column_attrs
+            if any(self._is_unread(each) for each in known.columns)
+        ]
+        statement = select(tracking.model).where(column.in_(values))
+        found: dict[str, str] = {}
+        # A value that Python cannot read has no name.
+        with contextlib.suppress(LookupError, ValueError):
+            objects = self.session.scalars(statement.options(*unread, raiseload("*")))
+            for each in objects.unique():
+                with contextlib.suppress(InvalidRequestError):
+                    key = values[mapper.primary_key_from_instance(each)[0]]
+                    found[key] = name(each) or ""
+        return found
+
+    def _is_unread(self, column: Any) -> bool:
+        return not isinstance(column, Column) or (
+            self.hidden.hides(column) or holds_json(column.type)
+        )
 
     def key_of(self, event: Event) -> str:
         """Return the key of an event's row as text, as a list shows it."""

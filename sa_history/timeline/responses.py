@@ -89,13 +89,6 @@ class NotFound(PageError):
     )
 
 
-class MethodNotAllowed(PageError):
-    """The address is for a form that is sent by POST."""
-
-    status, title = 405, "Only by a button"
-    message = "This address is for a button. Go back to the page that has it."
-
-
 class Conflict(PageError):
     """The database refused a change."""
 

@@ -171,13 +171,13 @@ class Browser:
 
     def events(self) -> list[int]:
         """Return the numbers of the events on the page."""
-        found = (article.get_attribute("id") for article in self.all("article h2"))
-        return [int(name.removeprefix("event-")) for name in found]
+        found = self.all("[data-event]")
+        return [int(event.get_attribute("data-event") or "") for event in found]
 
     def about(self, number: int) -> list[str]:
-        """Return the label of an event on the page, and its request."""
-        about = f".events > li:nth-child({number + 1}) .about"
-        return self.texts(f"{about} .label, {about} a:first-of-type")
+        """Return the labels of the events of a card, and its request."""
+        about = f".cards > li:nth-child({number + 1}) .about"
+        return self.texts(f"{about} .label, {about} time + a")
 
     def rows(self, inside: str) -> dict[str, list[str]]:
         """Return a table, by what its rows are headed."""
@@ -246,6 +246,16 @@ def browser(logged_in: Browser) -> Browser:
     return logged_in
 
 
+def take_picture(browser: Browser, name: str, screen: dict[str, Any]) -> None:
+    """Take a picture of the docs."""
+    picture = browser.picture()
+    size = struct.unpack(">II", picture[16:24])
+    assert size == (screen["width"], screen["height"])
+    assert len(picture) < 150_000
+    if os.environ.get("PICTURES") == "rewrite":
+        (ROOT / "docs" / "images" / f"{name}.png").write_bytes(picture)
+
+
 def test_pages_fit_phones_and_screens_and_keyboards(browser: Browser) -> None:
     page = "const page = document.documentElement;"
     width = "return [page.scrollWidth, page.clientWidth]"
@@ -255,13 +265,7 @@ def test_pages_fit_phones_and_screens_and_keyboards(browser: Browser) -> None:
         browser.show(screen, prefers_color_scheme=colours)
         assert browser.driver.execute_script(page + width) == [screen["width"]] * 2
         assert browser.driver.execute_script(colour) == text
-        picture = browser.picture()
-        size = struct.unpack(">II", picture[16:24])
-        assert size == (screen["width"], screen["height"])
-        # Of the docs.
-        assert len(picture) < 150_000
-        if os.environ.get("PICTURES") == "rewrite":
-            (ROOT / "docs" / "images" / f"{name}.png").write_bytes(picture)
+        take_picture(browser, name, screen)
 
     look("timeline-phone", PHONE, "dark", "rgb(230, 232, 235)")
     look("timeline", SCREEN, "light", "rgb(28, 30, 33)")
@@ -273,7 +277,7 @@ def test_pages_fit_phones_and_screens_and_keyboards(browser: Browser) -> None:
 
     browser.fill(table="Order", user="ada")
     browser.press("Filter")
-    browser.go(browser.one("article h2 a").click)
+    browser.go(browser.one("article h2 a, article h3 a").click)
     Select(browser.one("[name=version]")).select_by_index(len(browser.events()) - 1)
     browser.press("Compare")
     assert browser.one("[aria-label=Comparison] caption")
@@ -312,18 +316,21 @@ def test_an_order_is_written_and_its_history_read_and_restored(
     browser.follow("History")
     newest, *_ = browser.headings()
     assert newest == f"ada deleted Item {item}"
-    assert browser.about(0) == ["delete", f"POST {path}/items/{item}/delete"]
+    assert browser.about(0) == [f"POST {path}/items/{item}/delete", "delete"]
     browser.one("article summary").click()
-    deleted = browser.rows(".events > li:first-child")
+    deleted = browser.rows(".cards > li:first-child")
     assert (deleted["id"], deleted["quantity"]) == ([item], ["1"])
-    edited = browser.headings().index(f"ada changed {order}")
-    assert browser.about(edited) == ["snapshot", f"POST {path}"]
+    edited = browser.headings().index("ada created Tag on an order, changed Order")
+    assert browser.about(edited) == [f"POST {path}", "snapshot", "snapshot"]
     browser.go(
         browser.all("article")[edited].find_element(By.LINK_TEXT, f"POST {path}").click
     )
     assert browser.one("h1").text == "Changed together"
-    assert len(browser.headings()) == 2
-    assert browser.headings()[0].startswith("ada created order_tag")
+    (together,) = browser.headings()
+    assert together == "ada created Tag on an order, changed Order"
+    tagged, changed = browser.texts("article h3")
+    assert tagged.startswith(f"created Tag on an order ({order}, Zoë Summer, Tag ")
+    assert changed == f"changed {order}"
     assert browser.rows("main > .row")["endpoint"] == ["kiosk.order"]
     assert browser.rows(".diff") == {
         "customer": ["Zoë Winter", "Zoë Summer"],
@@ -335,11 +342,11 @@ def test_an_order_is_written_and_its_history_read_and_restored(
     browser.follow("History")
     browser.fill(table="Order", user="ben")
     browser.press("Filter")
-    first, oldest = browser.headings(), browser.events()[-1]
-    assert len(first) == 25
+    first, events = browser.headings(), browser.events()
+    assert len(events) == 25
     browser.follow("Older events")
-    second, newest_of_second = browser.headings(), browser.events()[0]
-    assert newest_of_second < oldest
+    second, older = browser.headings(), browser.events()
+    assert max(older) < min(events)
     for heading in first + second:
         assert heading.startswith(("ben created Order ", "ben changed Order "))
 
@@ -357,14 +364,20 @@ def test_an_order_is_written_and_its_history_read_and_restored(
         "note": ["", SCRIPT],
     }
     version = browser.events()[1]
-    browser.press(f"Restore this version of {order}, event {version}")
-    assert browser.headings()[0] == f"ada changed {order}"
-    assert browser.rows(".events > li:first-child")["customer"] == [
+    browser.go(browser.one(f"a[href$='/restore/orders_event/{version}']").click)
+    assert browser.texts("h1") == [f"Restore {order}"]
+    assert browser.rows(".diff")["customer"] == ["Zoë Summer", "Zoë Winter"]
+    browser.press("Restore")
+    said = f"The version of event {version} is restored."
+    assert browser.texts("[role=status]") == [said]
+    told = f"ada restored version {version}: changed {order}"
+    assert browser.headings()[0] == told
+    assert browser.rows(".cards > li:first-child")["customer"] == [
         "Zoë Summer",
         "Zoë Winter",
     ]
     restored = f"POST /history/restore/orders_event/{version}"
-    assert browser.about(0) == ["snapshot", restored]
+    assert browser.about(0) == [restored, "snapshot"]
     browser.follow(restored)
     assert browser.rows("main > .row")["restored"] == [str(version)]
     assert browser.rows("main > .row")["user"] == ["ada"]
@@ -374,6 +387,53 @@ def test_an_order_is_written_and_its_history_read_and_restored(
 
     log = [entry["message"] for entry in browser.driver.get_log("browser")]
     assert not [message for message in log if "Content Security Policy" in message]
+
+
+def test_an_order_that_was_deleted_with_all_it_had_comes_back(
+    axe: str, browser: Browser
+) -> None:
+    browser.visit("/orders/new")
+    browser.fill(customer="Ida Frost", address="3 Low Road")
+    browser.press("Save")
+    order = browser.one("h1").text
+    path = f"/{order.lower().replace(' ', 's/')}"
+    for _ in range(2):
+        browser.press("Add")
+    browser.one("[name=tag]").click()
+    browser.press("Save")
+    browser.press("Delete this order")
+
+    # One card has all that the request did, and leads to its undo, by the keyboard.
+    browser.visit("/history/")
+    assert browser.headings()[0] == "ada deleted Order, Item (2), Tag on an order"
+    browser.go(lambda: browser.one("a[href$='/undo']").send_keys(Keys.ENTER))
+    undo = browser.driver.current_url
+    assert browser.texts("h1") == ["Undo what was changed together"]
+    assert browser.rows("main > table") == {
+        "Order": ["create", "1"],
+        "Tag on an order": ["create", "1"],
+        "Item": ["create", "2"],
+    }
+    assert f"created {order}" in browser.texts("h3")
+    take_picture(browser, "undo", SCREEN)
+    assert browser.violations(axe) == []
+    button = browser.one("main form button")
+    browser.go(lambda: button.send_keys(Keys.ENTER))
+    assert browser.texts("[role=status]")[0].startswith("4 rows are as before.")
+    assert browser.headings()[0].startswith("ada undid what was changed together: ")
+    assert browser.violations(axe) == []
+
+    # It is back, and what undid it could be undone as well.
+    browser.visit(path)
+    assert browser.one("[name=customer]").get_attribute("value") == "Ida Frost"
+    assert len(browser.all("[aria-label^='Delete item']")) == 2
+    assert browser.one("[name=tag]").is_selected()
+    browser.open(undo)
+    assert browser.texts("h2")[0] == "What prevents it"
+    assert len(browser.texts(".conflicts li")) == 4
+    assert browser.violations(axe) == []
+    browser.follow("Back without a change")
+    assert browser.headings() == ["ada deleted Order, Item (2), Tag on an order"]
 
 
 STATES = {
@@ -389,8 +449,9 @@ STATES = {
     "an object long ago": "/history/objects/orders_event/1?at=2001-01-01",
     "an object today": "/history/objects/orders_event/1?at=2999-01-01",
     "not found": "/history/nowhere",
+    "what cannot be undone": "/history/transactions/1/undo",
     "not understood": "/history/?before=x",
-    "not to be got": "/history/restore/orders_event/1",
+    "not to be restored": "/history/restore/orders_event/1",
 }
 
 
@@ -457,7 +518,7 @@ def test_the_chart_filters_by_a_click_or_by_the_keyboard(browser: Browser) -> No
     label = bars[-1].get_attribute("aria-label")
     browser.go(bars[-1].find_element(By.CSS_SELECTOR, ".bar").click)
     number = int(label.rpartition(": ")[2].split()[0].replace(",", ""))
-    assert len(browser.headings()) == min(number, 25)
+    assert len(browser.events()) == min(number, 25)
     assert all(" Order " in heading for heading in browser.headings())
     address = browser.driver.current_url
 
@@ -490,5 +551,8 @@ def test_a_printed_page_has_the_events_and_no_forms(browser: Browser) -> None:
         assert browser.is_shown("article h2")
         for form in browser.all("form"):
             assert not form.is_displayed()
+        browser.visit("/history/objects/orders_event/1")
+        height = "return document.querySelector('details td').clientHeight"
+        assert browser.driver.execute_script(height) > 0
     finally:
         browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})

@@ -15,7 +15,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Mapped, mapped_column
 
 import sa_history
-from sa_history import Snapshot, track
+from sa_history import AfterDelete, Snapshot, track
 from tests.timeline.visitor import Looker, restoring
 
 NASTY = """<script>alert('x')</script><b onclick="y">&amp;"""
@@ -25,7 +25,7 @@ NASTY = """<script>alert('x')</script><b onclick="y">&amp;"""
 def nasty(app: flask.Flask, db: SQLAlchemy) -> tuple[Any, uuid.UUID]:
     """Markup wherever text can stand."""
 
-    @track(Snapshot(label=NASTY))
+    @track(Snapshot(label=NASTY), AfterDelete)
     class Page(db.Model):  # type: ignore[name-defined, misc]
         key: Mapped[str] = mapped_column(primary_key=True)
         body: Mapped[str]
@@ -47,11 +47,11 @@ def nasty(app: flask.Flask, db: SQLAlchemy) -> tuple[Any, uuid.UUID]:
 def test_markup_is_escaped_everywhere(
     nasty: tuple[Any, uuid.UUID], app: flask.Flask
 ) -> None:
-    client, _ = restoring(app)
+    client, _ = restoring(app, authorize_undo=lambda plan: True)
     look = Looker(client)
     number = look.json("/")["events"][0]["id"]
     link = html.unescape(
-        re.findall(r'<h2.*?href="([^"]*)"', look.page("/"), re.DOTALL)[0]
+        re.findall(r'href="(/history/objects[^"]*)"', look.page("/"))[0]
     )
     object_page = link.removeprefix("/history")
     glue = "&" if "?" in object_page else "?"
@@ -61,6 +61,8 @@ def test_markup_is_escaped_everywhere(
         object_page,
         f"{object_page}{glue}version={number}&version={number}&at=2999-01-01",
         f"/contexts/{nasty[1]}",
+        f"/restore/page_event/{number}",
+        f"/contexts/{nasty[1]}/undo",
     ):
         page = look.page(path)
         assert "alert" in page
@@ -74,11 +76,11 @@ def test_every_page_is_well_made(
     nasty: tuple[Any, uuid.UUID], app: flask.Flask
 ) -> None:
     """No errors, labels, headings in order, nothing inline or from elsewhere."""
-    client, _ = restoring(app, page_size=1)
+    client, _ = restoring(app, page_size=1, authorize_undo=lambda plan: True)
     look = Looker(client)
     event = look.json("/")["events"][0]
     link = html.unescape(
-        re.findall(r'<h2.*?href="([^"]*)"', look.page("/"), re.DOTALL)[0]
+        re.findall(r'href="(/history/objects[^"]*)"', look.page("/"))[0]
     )
     link = link.removeprefix("/history")
     glue = "&" if "?" in link else "?"
@@ -90,7 +92,9 @@ def test_every_page_is_well_made(
         ("/chart?user=nobody",),
         ("/chart?until=x", 400),
         ("/nowhere", 404),
-        (f"/restore/page_event/{event['id']}", 405),
+        (f"/restore/page_event/{event['id']}",),
+        (f"/contexts/{nasty[1]}/undo",),
+        (f"/transactions/{event['transaction']}/undo",),
         (f"{link}{glue}at=x", 400),
         (link,),
         (f"{link}{glue}version={event['id']}&version={event['id']}&at=2999-01-01",),

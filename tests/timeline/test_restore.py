@@ -20,6 +20,7 @@ from tests.timeline.visitor import (
     remove,
     restoring,
     set_token,
+    words,
 )
 
 
@@ -40,12 +41,14 @@ def test_a_version_is_restored_by_its_button(
     remove(app, db, note, 1)
     look = Looker(client)
     first = look.json("/")["events"][-1]["id"]
-    forms = re.findall(
-        r'action="([^"]*)">\s*<input type="hidden" name="token" value="([^"]*)"',
-        look.page("/objects/note_event/1"),
-    )
-    action, token = forms[-1]
-    assert action == f"/history/restore/note_event/{first}"
+    action = f"/history/restore/note_event/{first}"
+    assert f'href="{action}">Restore' in look.page("/objects/note_event/1")
+    preview = look.page(action.removeprefix("/history"))
+    assert "created Note 1" in words(preview)
+    assert len(look.json("/")["events"]) == 3
+    form = r'action="([^"]*)">\s*<input type="hidden" name="token" value="([^"]*)"'
+    ((posted, token),) = re.findall(form, preview)
+    assert posted == action
     response = client.post(action, data={"token": token})
     assert (response.status_code, response.location) == (
         303,
@@ -61,6 +64,10 @@ def test_a_version_is_restored_by_its_button(
         "restored": first,
         **endpoint,
     }
+    said = f"The version of event {first} is restored."
+    assert said in words(look.page("/objects/note_event/1"))
+    assert said not in look.page("/objects/note_event/1")
+    assert f"Somebody restored version {first}: created Note 1" in words(look.page("/"))
 
 
 def test_a_restore_needs_the_token_of_the_page_and_authorization(
@@ -85,7 +92,7 @@ def test_a_restore_needs_the_token_of_the_page_and_authorization(
     for missing in (number + 99, 10**30):
         assert post(client, missing, token=token).status_code == 404
     got = client.get(f"/history/restore/note_event/{number}?token={token}")
-    assert (got.status_code, got.headers["Allow"]) == (405, "POST")
+    assert got.status_code == 403
     assert len(Looker(client).json("/")["events"]) == 1
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -138,7 +137,7 @@ def set_token(client: Any, token: str) -> None:
     if isinstance(client, AsgiClient):
         data = base64.b64encode(json.dumps({"sa_history_token": token}).encode())
         signed = itsdangerous.TimestampSigner(SECRET_KEY).sign(data)
-        client.cookies.set("session", signed.decode(), domain="shop")
+        client.cookies.set("session", signed.decode(), domain="shop.local")
         return
     with client.session_transaction() as session:
         session["sa_history_token"] = token
@@ -190,10 +189,10 @@ def remove(app: flask.Flask, db: SQLAlchemy, model: Any, key: Any) -> None:
 
 
 def restoring(app: flask.Flask, **options: Any) -> tuple[Any, str]:
-    """Return a client, and the token of its forms if the first page has any."""
+    """Return a client, and the token of its forms."""
     client = seen_by(app, **{"authorize_restore": lambda event: True, **options})
-    form = re.search(r'name="token" value="([^"]*)"', client.get("/history/").text)
-    return client, form[1] if form else ""
+    set_token(client, "known")
+    return client, "known"
 
 
 def words(page: str) -> str:

@@ -53,6 +53,9 @@ def create_app(**config: Any) -> Flask:
         timeline(
             authorize=is_admin,
             authorize_restore=lambda event: is_admin(),
+            authorize_undo=lambda plan: is_admin(),
+            labels={"order_tag": "Tag on an order", "order_id": "order"},
+            name_of=str,
             mask=["User.password_hash"],
             users=names_of_users,
             link=address_of,

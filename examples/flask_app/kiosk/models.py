@@ -27,6 +27,9 @@ class User(UserMixin, Base):
     is_admin: Mapped[bool] = mapped_column(default=False)
     seen_at: Mapped[datetime.datetime | None] = mapped_column(DateTime(timezone=True))
 
+    def __str__(self) -> str:
+        return self.name
+
     def get_id(self) -> str:
         """Return what the session cookie has, and the history as ``user``."""
         return self.name
@@ -51,6 +54,9 @@ class Product(Base):
     name: Mapped[str] = mapped_column(unique=True)
     price: Mapped[Decimal] = mapped_column(Numeric(8, 2))
 
+    def __str__(self) -> str:
+        return self.name
+
 
 # An association table is tracked like a model: who put which tag on which order.
 order_tag = Table(
@@ -69,6 +75,9 @@ class Tag(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
 
+    def __str__(self) -> str:
+        return self.name
+
 
 @track()
 class Order(Base):
@@ -83,6 +92,9 @@ class Order(Base):
         back_populates="order", cascade="all, delete-orphan", order_by="Item.id"
     )
     tags: Mapped[list[Tag]] = relationship(secondary=order_tag, order_by=Tag.name)
+
+    def __str__(self) -> str:
+        return f"{self.id}, {self.customer}"
 
     @property
     def total(self) -> Decimal:
