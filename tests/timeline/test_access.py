@@ -23,6 +23,7 @@ PAGES += [
     "/export.csv?since=x",
 ]
 PAGES += [f"/contexts/{uuid.UUID(int=1)}", "/contexts/no", "/transactions/1"]
+PAGES += ["/transactions/1/undo", f"/contexts/{uuid.UUID(int=1)}/undo"]
 
 
 @pytest.mark.parametrize("authorize", [None, True, "admin"])
@@ -37,7 +38,11 @@ def test_who_is_turned_away_learns_nothing(
     app: flask.Flask, note: Any, write: Callable[..., None]
 ) -> None:
     write(note(body="secret"))
-    client = seen_by(app, authorize=lambda: False, authorize_restore=lambda e: True)
+    allowed: dict[str, Any] = {
+        "authorize_restore": lambda event: True,
+        "authorize_undo": lambda undo: True,
+    }
+    client = seen_by(app, authorize=lambda: False, **allowed)
     answers = set()
     for path in (*PAGES, "/restore/note_event/1", "/restore/note_event/99"):
         for response in (
@@ -46,8 +51,9 @@ def test_who_is_turned_away_learns_nothing(
             client.get(f"/history{path}?before=forged&version=1&at=x&since=x"),
         ):
             answers.add((response.status_code, response.text))
-    posted = client.post("/history/restore/note_event/1")
-    answers.add((posted.status_code, posted.text))
+    for path in ("/restore/note_event/1", "/transactions/1/undo"):
+        posted = client.post(f"/history{path}")
+        answers.add((posted.status_code, posted.text))
     ((status, _),) = answers
     assert status == 403
 
