@@ -170,7 +170,8 @@ def test_numbers_have_the_digits_that_are_stored(
     path = "/objects/odd_event/1"
     numbers = [e["id"] for e in look.json(path)["events"][:2]]
     compared = f"{path}?version={numbers[0]}&version={numbers[1]}"
-    page = look.page(compared)
+    # The digits that differ are marked.
+    page = look.page(compared).replace("<mark>", "").replace("</mark>", "")
     for value in close:
         assert page.count(f"<del>{value}</del>") + page.count(f"<ins>{value}</ins>") > 1
     visit = app.test_client().get(
