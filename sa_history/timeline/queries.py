@@ -445,11 +445,8 @@ class Timeline:
         :param limit: the greatest number of events.
         """
         self.session.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
-        current = func.pg_current_xact_id_if_assigned()
-        as_number = sql_cast(sql_cast(current, Text), BigInteger)
-        number = self.session.scalar(select(as_number))
-        if number is None:
-            return []
+        current = sql_cast(func.pg_current_xact_id(), Text)
+        number = self.session.scalar(select(sql_cast(current, BigInteger)))
         return self.events(Filters(transaction=number), None, limit).found
 
     def names(

@@ -26,14 +26,18 @@ class ValueChange:
         whole.
     :param before: the text before.
     :param after: the text after.
+    :param has_words: whether the values are texts or JSON, and no numbers or times.
     """
 
     path: tuple[str, ...]
     before: str
     after: str
+    has_words: bool = True
 
     def parts(self) -> tuple[list[Part], list[Part]]:
         """Return both texts in parts, with the words that differ apart."""
+        if not self.has_words:
+            return [(self.before, False)], [(self.after, False)]
         return parts_that_differ(self.before, self.after)
 
 
@@ -48,7 +52,11 @@ def changes_within(before: Any, after: Any) -> list[ValueChange]:
         found = [*_changes(before, after, ())]
         if found:
             return found
-    return [ValueChange((), as_text(before), as_text(after))]
+    have_words = all(isinstance(value, _WITH_WORDS) for value in (before, after))
+    return [ValueChange((), as_text(before), as_text(after), have_words)]
+
+
+_WITH_WORDS = (str, dict, list)
 
 
 def parts_that_differ(before: str, after: str) -> tuple[list[Part], list[Part]]:
@@ -131,7 +139,7 @@ def _words(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
-_WORD = re.compile(r"\w+|\s+|[^\w\s]")
+_WORD = re.compile(r"\d+(?:[.,]\d+)*|\w+|\s+|[^\w\s]")
 
 
 def _common(one: Sequence[str], other: Sequence[str]) -> int:

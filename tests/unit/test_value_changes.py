@@ -45,6 +45,7 @@ def test_keys_of_json_that_differ_are_told_apart(
         ("one, two", "three, four", ("one, two", "three, four")),
         ("", "new", ("", "new")),
         ("same", "same", ("same", "same")),
+        ("it is 1.50", "it is 1.5", ("it is [1.50]", "it is [1.5]")),
         ("a a", "a a a", ("a a", "a a[ a]")),
     ],
 )
@@ -57,6 +58,11 @@ def test_words_that_differ_are_marked(
     one, other = parts_that_differ(before, after)
     assert (written(one), written(other)) == marked
     assert changes_within(before, after)[0].parts() == (one, other)
+
+
+def test_numbers_and_times_have_no_words() -> None:
+    (change,) = changes_within(Decimal("1.50"), Decimal("1.5"))
+    assert change.parts() == ([("1.50", False)], [("1.5", False)])
 
 
 def test_long_texts_are_compared_by_their_ends() -> None:
