@@ -284,8 +284,11 @@ def compare_removal(sides: Sides) -> None:
 
 
 @contextmanager
-def writer(engine: Engine) -> Iterator[list[float]]:
-    """Update rows one by one meanwhile; give the seconds of each transaction."""
+def writer(engine: Engine, rows: int) -> Iterator[list[float]]:
+    """Update rows one by one meanwhile; give the seconds of each transaction.
+
+    :param rows: how many rows there are.
+    """
     waits: list[float] = []
     stop = threading.Event()
 
@@ -293,10 +296,9 @@ def writer(engine: Engine) -> Iterator[list[float]]:
         with engine.connect() as connection:
             while not stop.is_set():
                 began = time.perf_counter()
-                # There are rows of these keys.
                 connection.execute(
                     text("UPDATE account SET balance = balance + 1 WHERE id = :id"),
-                    {"id": 1 + len(waits) % 1000},
+                    {"id": 1 + len(waits) % rows},
                 )
                 connection.commit()
                 waits.append(time.perf_counter() - began)
@@ -310,14 +312,18 @@ def writer(engine: Engine) -> Iterator[list[float]]:
         thread.join()
 
 
-def convert_under_load(engine: Engine) -> None:
-    """Print how long a writer waits while the plain table becomes partitioned."""
+def convert_under_load(engine: Engine, rows: int, undisturbed_for: float) -> None:
+    """Print how long a writer waits while the plain table becomes partitioned.
+
+    :param rows: how many rows there are.
+    :param undisturbed_for: the seconds for which the writer writes before.
+    """
     count = text("SELECT count(*) FROM account_event")
     with engine.connect() as connection:
         before = connection.execute(count).scalar_one()
     base, _ = models(10**9)
-    with writer(engine) as waits:
-        time.sleep(5)
+    with writer(engine, rows) as waits:
+        time.sleep(undisturbed_for)
         undisturbed = max(waits)
         began, number = time.perf_counter(), len(waits)
         history.partitions(engine, base, convert=True)
@@ -339,6 +345,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=20_000_000)
     parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument(
+        "--undisturbed",
+        type=float,
+        default=10,
+        help="the seconds for which a writer writes before the conversion",
+    )
     options = parser.parse_args()
     # As a server has that holds so much: the indexes of some months stay in memory.
     settings = {"shared_buffers": "2GB", "max_wal_size": "8GB", "jit": "off"}
@@ -346,7 +358,8 @@ def main() -> None:
         sides = Sides(server.url(), options.events)
         compare(sides, options.events, options.rounds)
         compare_removal(sides)
-        convert_under_load(sides.engines["plain"])
+        rows = options.events // 40
+        convert_under_load(sides.engines["plain"], rows, options.undisturbed)
         for engine in sides.engines.values():
             engine.dispose()
 

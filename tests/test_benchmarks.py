@@ -161,7 +161,7 @@ def test_what_seals_cost_is_measured() -> None:
 def test_partitions_are_measured_beside_one_table() -> None:
     command = [sys.executable, "-m", "benchmarks.partitions", "--events", "24000"]
     process = subprocess.run(
-        [*command, "--rounds", "1"],
+        [*command, "--rounds", "1", "--undisturbed", "0.2"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         cwd=ROOT,
         capture_output=True,
