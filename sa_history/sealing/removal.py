@@ -56,5 +56,5 @@ def add_to_log(ledger: Ledger, **values: Any) -> int:
     log = ledger.place(ledger.tables.erasure)
     next_number = select(func.coalesce(func.max(log.c.id), 0) + 1).scalar_subquery()
     statement = insert(log).values({"id": next_number, **values}).returning(log.c.id)
-    number: int = ledger.connection.scalar(statement)
+    number: int = ledger.connection.execute(statement).scalar_one()
     return number
