@@ -59,8 +59,9 @@ def pytest_collection_modifyitems(
     """Begin with the long tests, and leave some to ``nox -s full``.
 
     A process that begins a long test at the end has the others wait for it. Of the
-    tests of attached triggers, those that run at both levels run at one of them, half
-    of them at each.
+    tests of attached triggers, roles and partitions, those that run at both levels run
+    at one of them, half of them at each; and those of the timeline run with Flask and
+    with one of the other frameworks.
     """
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
     if config.getoption("--both-levels") or any("::" in arg for arg in config.args):
@@ -81,14 +82,20 @@ def pytest_configure() -> None:
 
 _TRIGGERS = Path(__file__).with_name("triggers")
 _ROLES = Path(__file__).with_name("roles")
+_PARTITIONS = Path(__file__).with_name("partitions")
+_TIMELINE = Path(__file__).with_name("timeline")
 
 
 def _is_for_the_long_run(item: pytest.Item) -> bool:
-    level = getattr(getattr(item, "callspec", None), "params", {}).get("level")
-    if level is None or not {_TRIGGERS, _ROLES} & set(item.path.parents):
-        return False
+    params = getattr(getattr(item, "callspec", None), "params", {})
     name = getattr(item, "originalname", item.name)
-    return level != ("statement", "row")[zlib.crc32(name.encode()) % 2]
+    choice, folders = zlib.crc32(name.encode()) % 2, set(item.path.parents)
+    level, framework = params.get("level"), params.get("framework")
+    if level is not None and {_TRIGGERS, _ROLES, _PARTITIONS} & folders:
+        return bool(level != ("statement", "row")[choice])
+    if framework is not None and _TIMELINE in folders:
+        return framework not in ("flask", ("starlette", "fastapi")[choice])
+    return False
 
 
 _LEFT = """
