@@ -455,6 +455,13 @@ STATES = {
 }
 
 
+PREVIEWS = {
+    "what an undo would write": "a[href$='/undo']",
+    "what a restore would write": "a[href*='/restore/']",
+}
+"""The links that lead to them from a list."""
+
+
 @pytest.mark.parametrize(
     ("scheme", "screen"), [("light", SCREEN), ("dark", PHONE)], ids=["screen", "phone"]
 )
@@ -462,9 +469,15 @@ def test_nothing_keeps_anybody_from_using_a_page(
     scheme: str, screen: dict[str, Any], axe: str, browser: Browser
 ) -> None:
     browser.show(screen, prefers_color_scheme=scheme)
+    browser.visit("/history/?table=orders_event")
+    previews = {
+        name: str(browser.all(css)[-1].get_attribute("href"))
+        for name, css in PREVIEWS.items()
+    }
     found = {}
-    for name, path in STATES.items():
-        browser.visit(path)
+    for name, path in {**STATES, **previews}.items():
+        go = browser.open if name in previews else browser.visit
+        go(path)
         assert browser.one("h1").text
         found[name] = browser.violations(axe)
         wide = "const page = document.documentElement; return page.scrollWidth"
