@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from sa_history.ddl.elements import Statement
 from sa_history.ddl.execution import execute_statements
@@ -49,8 +49,6 @@ LOWER_CHECK = "pgh_lower_check"
 
 _NO_LOCK = {"55P03", "40P01"}
 """The SQLSTATE of ``lock_timeout``, and of a deadlock."""
-
-_CHECK_VIOLATED = "23514"
 
 _COPY_COMMENT = "Rows of a partitioned table that becomes one table"
 
@@ -233,9 +231,7 @@ class Repartition:
             try:
                 with _transaction(self.connection):
                     self._execute(validate_constraint(name, LOWER_CHECK))
-            except DBAPIError as error:
-                if sqlstate_of(error.orig) != _CHECK_VIOLATED:
-                    raise
+            except IntegrityError as error:
                 raise InstallError(
                     f"{_shown(name)} has rows whose {self.table.key} is below "
                     f"{self.lower}, which no partition takes; give them other numbers "

@@ -106,6 +106,15 @@ def test_partition_by_that_is_added_or_taken_away_moves_the_events(
     migrate(migrations, plain)
     run(pg_engine, "INSERT INTO post VALUES (1), (2)")
 
+    migrations.metadata = partitioned
+    assert migrations.check() == [
+        ("history_partition", "pghistory_context"),
+        ("history_partition", "post_event"),
+        (
+            "history_ddl",
+            "renew trigger post_event_append_only on post_event_p1",
+        ),
+    ]
     written = migrate(migrations, partitioned)
     assert written.count("with op.get_context().autocommit_block():\n") == 4
     upgrade, _, downgrade = written.partition("def downgrade")

@@ -137,12 +137,20 @@ def test_rows_that_refer_to_events_keep_no_partition_from_its_end_but_from_going
         "CREATE TABLE review (event bigint CONSTRAINT of_event"
         " REFERENCES account_event)",
         "INSERT INTO review SELECT min(pgh_id) FROM account_event",
+        "ALTER TABLE review ADD CONSTRAINT not_looked_at FOREIGN KEY (event)"
+        " REFERENCES account_event NOT VALID",
     )
     history.partitions(pg_engine, base)
     assert len(bounds()) > 1
     with pg_engine.connect() as connection:
-        valid = "SELECT convalidated FROM pg_constraint WHERE conname = 'of_event'"
-        assert connection.scalar(text(valid))
+        valid = (
+            "SELECT conname, convalidated FROM pg_constraint"
+            " WHERE conname IN ('of_event', 'not_looked_at') ORDER BY 1"
+        )
+        assert connection.execute(text(valid)).all() == [
+            ("not_looked_at", False),
+            ("of_event", True),
+        ]
     later = datetime.datetime.now(UTC) + datetime.timedelta(days=90)
     write(10)
     report, _ = history.partitions(pg_engine, base, keep="1 month", now=later)

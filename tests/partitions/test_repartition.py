@@ -258,6 +258,7 @@ def reader(pg_engine: Engine) -> Iterator[str]:
     ("statement", "reason"),
     [
         ("CREATE UNIQUE INDEX once ON account_event (id, balance)", "once"),
+        ("ALTER TABLE account_event SET UNLOGGED", "it is no ordinary table"),
         ("ALTER TABLE account_event ENABLE ROW LEVEL SECURITY", "row level security"),
         ("CREATE MATERIALIZED VIEW m AS SELECT * FROM account_event", "view m"),
         ("CREATE PUBLICATION p FOR TABLE account_event", "publication p"),
@@ -443,6 +444,95 @@ def test_no_write_is_lost_while_others_write(
     ) == [(n + 1, written[n], written[n]) for n in range(4)]
 
 
+@pytest.mark.parametrize("way", [to_partitions, to_one_table])
+def test_of_two_runs_at_once_one_finds_it_done(
+    way: Callable[[Engine], None],
+    account: Any,
+    base: type[DeclarativeBase],
+    pg_engine: Engine,
+    run: Any,
+) -> None:
+    base.metadata.create_all(pg_engine)
+    run("INSERT INTO account VALUES (1, 5)")
+    if way is to_one_table:
+        to_partitions(pg_engine)
+    else:
+        run(
+            f"ALTER TABLE account_event ADD CONSTRAINT {LOWER_CHECK}"
+            " CHECK (pgh_id >= 1)"
+        )
+    failed: list[BaseException] = []
+
+    def change() -> None:
+        try:
+            way(pg_engine)
+        except BaseException as error:
+            failed.append(error)
+
+    both = [threading.Thread(target=change) for _ in range(2)]
+    with pg_engine.begin() as other:
+        other.execute(text("SELECT FROM account_event"))
+        for thread in both:
+            thread.start()
+        # Until both have looked at what there is, and wait for the lock.
+        threading.Event().wait(0.7)
+    for thread in both:
+        thread.join()
+    assert failed == []
+    assert run("SELECT id FROM account_event") == [(1,)]
+
+
+def test_the_rows_of_closed_partitions_are_copied_before_the_table_is_locked(
+    account: Any, base: type[DeclarativeBase], pg_engine: Engine, run: Any
+) -> None:
+    base.metadata.create_all(pg_engine)
+    run("INSERT INTO account VALUES (1, 5)")
+    to_partitions(pg_engine)
+    end_first_partition(run, 100)
+    run(
+        "ALTER TABLE account_event_p1 ADD CONSTRAINT pgh_time_check CHECK"
+        " (pgh_created_at >= '2020-01-01 00:00:00+00'"
+        " AND pgh_created_at <= '2999-01-01 00:00:00+00')",
+        "SELECT setval('pghistory_id_seq', 200)",
+        "INSERT INTO account VALUES (2, 5)",
+    )
+    told: list[str] = []
+    with pg_engine.connect() as connection:
+        table = PartitionedTable(EVENTS, "pgh_id", "bigint")
+        Repartition(connection, table, FIRST, 1, told.append).unpartition()
+    assert told == [
+        "the rows of public.account_event_p1 are copied",
+        "public.account_event is one table",
+    ]
+    assert run("SELECT id FROM account_event ORDER BY pgh_id") == [(1,), (2,)]
+
+
+def test_a_table_without_a_comment_in_a_tablespace_of_its_own_stays_there(
+    account: Any, base: type[DeclarativeBase], pg_engine: Engine, run: Any
+) -> None:
+    base.metadata.create_all(pg_engine)
+    place = f"place_of_{pg_engine.url.database}"
+    with pg_engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.execute(text("SET allow_in_place_tablespaces = on"))
+        connection.execute(text(f"CREATE TABLESPACE {place} LOCATION ''"))
+        connection.execute(text("RESET allow_in_place_tablespaces"))
+    run(
+        "COMMENT ON TABLE account_event IS NULL",
+        f"ALTER TABLE account_event SET TABLESPACE {place}",
+    )
+    to_partitions(pg_engine)
+    assert run(
+        "SELECT t.spcname, obj_description(c.oid, 'pg_class') FROM pg_class AS c"
+        " JOIN pg_tablespace AS t ON t.oid = c.reltablespace"
+        " WHERE c.relname = 'account_event'"
+    ) == [(place, None)]
+    base.metadata.drop_all(pg_engine)
+    with pg_engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.execute(text(f"DROP TABLESPACE {place}"))
+
+
 @pytest.fixture
 def partitioned(level: str) -> type[DeclarativeBase]:
     """The model of ``account``, after it got partition_by."""
@@ -496,6 +586,8 @@ def test_maintenance_converts_if_it_is_told_to(
     assert check(pg_engine, partitioned) == []
     assert "make it one table by a migration" in str(check(pg_engine, base)[0])
     # The next run has nothing left to do.
+    for report in partitions(pg_engine, partitioned, convert=True, dry_run=True):
+        assert report.done == ()
     for report in partitions(pg_engine, partitioned, convert=True):
         assert report.done == ()
     assert run("SELECT count(*) FROM account_event") == [(3,)]
