@@ -497,11 +497,11 @@ class Pages:
         return Entry.of(row, tracking, hidden, self.options.who)
 
     def _can(self, request: PageRequest, allow: Callable[..., Any] | None) -> bool:
-        """Return whether something may be done by somebody.
+        """Return whether something may be done by somebody, who has a token then.
 
         :raises DefinitionError: it may, and there is no session for its form.
         """
-        return allow is not None and _session(request) is not None
+        return allow is not None and bool(self._token(request))
 
     def _wrong_form(
         self, page: str, visit: Visit, extra: Mapping[str, Any]

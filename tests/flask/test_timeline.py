@@ -94,3 +94,10 @@ def test_what_is_wrong_with_the_database_is_an_error_of_the_server(
         db.session.commit()
     with pytest.raises(ProgrammingError, match="note_event"):
         look.page("/")
+
+
+def test_a_list_gives_the_session_the_token_of_the_forms(app: flask.Flask) -> None:
+    client = seen_by(app, authorize_restore=lambda event: True)
+    client.get("/history/")
+    with client.session_transaction() as session:
+        assert session["sa_history_token"]
