@@ -59,7 +59,7 @@ def pytest_collection_modifyitems(
     """Begin with the long tests, and leave some to ``nox -s full``.
 
     A process that begins a long test at the end has the others wait for it. Of the
-    tests of attached triggers, roles and partitions, those that run at both levels run
+    tests of attached triggers, roles, partitions and reading, those at both levels run
     at one of them, half of them at each; and those of the timeline run with Flask and
     with one of the other frameworks.
     """
@@ -83,6 +83,7 @@ def pytest_configure() -> None:
 _TRIGGERS = Path(__file__).with_name("triggers")
 _ROLES = Path(__file__).with_name("roles")
 _PARTITIONS = Path(__file__).with_name("partitions")
+_READING = Path(__file__).with_name("reading")
 _TIMELINE = Path(__file__).with_name("timeline")
 
 
@@ -91,7 +92,7 @@ def _is_for_the_long_run(item: pytest.Item) -> bool:
     name = getattr(item, "originalname", item.name)
     choice, folders = zlib.crc32(name.encode()) % 2, set(item.path.parents)
     level, framework = params.get("level"), params.get("framework")
-    if level is not None and {_TRIGGERS, _ROLES, _PARTITIONS} & folders:
+    if level is not None and {_TRIGGERS, _ROLES, _PARTITIONS, _READING} & folders:
         return bool(level != ("statement", "row")[choice])
     if framework is not None and _TIMELINE in folders:
         return framework not in ("flask", ("starlette", "fastapi")[choice])
