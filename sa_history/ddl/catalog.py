@@ -246,7 +246,6 @@ def read_catalog(
     how = {"definitions": definitions}
     relations = _rows(connection, catalog.RELATIONS, schemas, how)
     functions = map(_function, _rows(connection, catalog.FUNCTIONS, schemas))
-    triggers = map(_trigger, _rows(connection, catalog.TRIGGERS, schemas, how))
     views = [
         InstalledView(
             Qualified(row.schema, row.name),
@@ -268,10 +267,28 @@ def read_catalog(
     ]
     return Catalog(
         {(f.name, names_in(f.arguments)): f for f in functions},
-        {(t.relation, t.name): t for t in triggers},
+        read_triggers(connection, schemas, definitions),
         {v.name: v for v in views},
         {s.name: s for s in sequences},
     )
+
+
+def read_triggers(
+    connection: Connection,
+    schemas: Sequence[str],
+    definitions: bool,
+    relations: Sequence[str] | None = None,
+) -> dict[tuple[Qualified, str], InstalledTrigger]:
+    """Read the triggers that are installed, by relation and name.
+
+    :param schemas: the names of the schemas to look into.
+    :param definitions: as for :func:`read_catalog`.
+    :param relations: the names of the relations to look at; None for all.
+    """
+    of = None if relations is None else list(relations)
+    parameters = {"definitions": definitions, "relations": of}
+    rows = _rows(connection, catalog.TRIGGERS, schemas, parameters)
+    return {(t.relation, t.name): t for t in map(_trigger, rows)}
 
 
 def read_partitions(connection: Connection, schemas: Sequence[str]) -> list[Partition]:

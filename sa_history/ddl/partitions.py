@@ -268,18 +268,35 @@ def revoke_all(table: Qualified, grantee: str | None) -> Fragment:
     return Joined((Raw("REVOKE ALL ON TABLE "), table, Raw(" FROM "), role))
 
 
+def read_partitions_of(
+    connection: Connection, table: Qualified
+) -> list[RangePartition] | None:
+    """Read the partitions of one table, in the order of their bounds, a default last.
+
+    :param table: its name, with the schema.
+    :return: None if there is no partitioned table with that name.
+    """
+    found = read_range_partitions(connection, [str(table.schema)], table.name)
+    return found.get(table)
+
+
 def read_range_partitions(
-    connection: Connection, schemas: Sequence[str]
+    connection: Connection, schemas: Sequence[str], table: str | None = None
 ) -> dict[Qualified, list[RangePartition]]:
-    """Read the partitions of all partitioned tables in some schemas.
+    """Read the partitions of the partitioned tables in some schemas.
 
     :param schemas: the schemas of the partitioned tables.
+    :param table: the name of a table, to read the partitions of no other; None for all.
     :return: by the name of the table; in the order of their bounds, a default last.
     """
     statement = text(catalog.RANGE_PARTITIONS).bindparams(
         bindparam("schemas", type_=ARRAY(Text))
     )
-    parameters = {"schemas": list(schemas), "time_check": TIME_CHECK}
+    parameters = {
+        "schemas": list(schemas),
+        "time_check": TIME_CHECK,
+        "table": table,
+    }
     found: dict[Qualified, list[RangePartition]] = {}
     for row in connection.execute(statement, parameters):
         partitions = found.setdefault(Qualified(row.schema, row.name), [])

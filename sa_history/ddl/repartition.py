@@ -23,7 +23,7 @@ from sa_history.ddl.partitions import (
     PartitionedTable,
     RangePartition,
     comment_on_table,
-    read_range_partitions,
+    read_partitions_of,
     revoke_all,
 )
 from sa_history.ddl.table_properties import (
@@ -159,8 +159,7 @@ class Repartition:
             )
 
     def _partitions(self) -> list[RangePartition]:
-        name = self.table.name
-        return read_range_partitions(self.connection, [str(name.schema)])[name]
+        return read_partitions_of(self.connection, self.table.name) or []
 
     def _execute(self, *statements: Fragment) -> None:
         for statement in statements:

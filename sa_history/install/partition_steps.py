@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from sa_history.ddl.advisory_lock import wait_for_turn
-from sa_history.ddl.catalog import InstalledTrigger, read_catalog
+from sa_history.ddl.catalog import InstalledTrigger, read_triggers
 from sa_history.ddl.elements import PGTrigger, Statement
 from sa_history.ddl.execution import begin, create_objects
 from sa_history.ddl.partitions import (
@@ -22,7 +22,7 @@ from sa_history.ddl.partitions import (
     RangePartition,
     change_owner,
     comment_on_table,
-    read_range_partitions,
+    read_partitions_of,
     revoke_all,
 )
 from sa_history.ddl.repartition import Repartition
@@ -129,22 +129,21 @@ class TableMaintenance(ABC):
     @property
     def is_partitioned(self) -> bool:
         """True if the table has partitions in the database."""
-        schema = str(self.table.name.schema)
-        return self.table.name in read_range_partitions(self.connection, [schema])
+        return read_partitions_of(self.connection, self.table.name) is not None
 
     def partitions(self, connection: Connection) -> list[RangePartition]:
         """Return the partitions in the order of their bounds.
 
         :raises InstallError: the table has none in the database.
         """
-        found = read_range_partitions(connection, [str(self.table.name.schema)])
-        if self.table.name not in found:
+        found = read_partitions_of(connection, self.table.name)
+        if found is None:
             raise InstallError(
                 f"{dotted(self.table.name)} has no partitions in the database; create "
                 "it by a migration or create_all(), or let convert=True (--convert) "
                 "give it some"
             )
-        return found[self.table.name]
+        return found
 
     @abstractmethod
     def first_partition(self) -> tuple[Qualified, int | None]:
@@ -275,9 +274,12 @@ class TableMaintenance(ABC):
 
     def protect(self, partitions: list[RangePartition]) -> Iterator[Step]:
         """Yield the steps that give partitions their triggers, and no other rights."""
-        triggers = read_catalog(
-            self.connection, [str(self.table.name.schema)], definitions=False
-        ).triggers
+        triggers = read_triggers(
+            self.connection,
+            [str(self.table.name.schema)],
+            definitions=False,
+            relations=[partition.name.name for partition in partitions],
+        )
         for partition in partitions:
             name, guards = partition.name, self.guards(partition.name)
             for guard in guards:
@@ -325,9 +327,7 @@ class TableMaintenance(ABC):
         """Give a new partition its comment, its triggers, and the right owner."""
         self.execute(connection, comment_on_table(partition, self.comment))
         create_objects(connection, *self.guards(partition))
-        schema = str(self.table.name.schema)
-        found = read_range_partitions(connection, [schema])[self.table.name]
-        for made in found:
+        for made in self.partitions(connection):
             if made.name == partition:
                 # By ALTER DEFAULT PRIVILEGES a role may have got some.
                 self.execute(

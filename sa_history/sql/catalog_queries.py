@@ -59,10 +59,11 @@ LEFT JOIN pg_catalog.pg_description AS fd
   ON fd.objoid = f.oid AND fd.classoid = 'pg_catalog.pg_proc'::regclass
   AND fd.description LIKE :mark
 WHERE n.nspname = ANY (:schemas) AND NOT t.tgisinternal AND t.tgparentid = 0
+  AND (CAST(:relations AS text[]) IS NULL OR c.relname = ANY (:relations))
   AND (d.description IS NOT NULL OR fd.description IS NOT NULL)
 ORDER BY t.oid
 """
-"""Triggers that are marked, or call a function that is.
+"""Triggers that are marked, or call a function that is, of all relations or some.
 
 A trigger that PostgreSQL has cloned to a partition is left out: it goes with the one on
 the parent.
@@ -160,9 +161,10 @@ LEFT JOIN pg_catalog.pg_namespace AS pn ON pn.oid = p.relnamespace
 LEFT JOIN pg_catalog.pg_constraint AS k
   ON k.conrelid = p.oid AND k.contype = 'c' AND k.conname = :time_check
 WHERE n.nspname = ANY (:schemas) AND c.relkind = 'p' AND NOT c.relispartition
+  AND (CAST(:table AS text) IS NULL OR c.relname = :table)
 ORDER BY n.nspname, c.relname, p.relname
 """
-"""The partitions of tables, with their bounds as text.
+"""The partitions of all tables or of one, with their bounds as text.
 
 A table without partitions has one row. Bounds are constants; with the OID of the table,
 ``pg_get_expr`` would lock it. The times of a closed partition are those of its
