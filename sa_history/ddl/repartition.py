@@ -1,15 +1,16 @@
 """A table with rows becomes partitioned, or one table again, while others write it.
 
-Steps that take long let others write. The last one, which gives the name of the table
-to another one, is one transaction that locks it for some milliseconds; it waits for the
-lock only shortly, and asks again, since whoever writes would wait behind it. A run that
-is interrupted goes on where it was.
+What takes long lets others write. At last the name of the table is given to another
+one, which locks it for some milliseconds; it waits for the lock only shortly, and asks
+again, since whoever writes would wait behind it. On the way to partitions each step is
+a transaction, and a run that is interrupted goes on where it was. The way back is one
+transaction, so that no row changes between its copy and the end.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -108,21 +109,28 @@ class Repartition:
     def unpartition(self) -> None:
         """Make a partitioned table a plain one, which has the rows of all partitions.
 
-        The rows of closed partitions are copied before the table is locked, those of
-        the others while it is. A sole partition becomes the table, without a copy.
+        The rows of closed partitions, in which nobody changes any meanwhile, are copied
+        before the table is locked, those of the others while it is. A sole partition
+        becomes the table, without a copy.
 
         :raises InstallError: the table has what cannot be given to another table; or
             it is never free.
         """
-        with _transaction(self.connection):
+        with _transaction(self.connection) as is_own:
+            self._own()
+            # Until the end none is attached or detached, and there is no other run.
+            self._execute(
+                _lock(self.table.name, "SHARE UPDATE EXCLUSIVE", recurse=False)
+            )
             own = self._own()
             if own.kind == "p":
                 self._refuse_what_stays(own)
-                partitions = self._partitions()
+                partitions = read_partitions_of(self.connection, self.table.name) or []
+                copied = self._copy_closed(partitions) if len(partitions) != 1 else []
+                self._with_lock(
+                    lambda: self._give_rows_back(partitions, copied), is_part=is_own
+                )
         if own.kind == "p":
-            if len(partitions) != 1:
-                self._copy_closed(partitions)
-            self._with_lock(self._give_rows_back)
             self.report(f"{_shown(self.table.name)} is one table")
         self._validate_foreign_keys()
 
@@ -158,26 +166,32 @@ class Repartition:
                 f"away: {'; '.join(reasons)}; drop that, and make it again afterwards"
             )
 
-    def _partitions(self) -> list[RangePartition]:
-        return read_partitions_of(self.connection, self.table.name) or []
-
     def _execute(self, *statements: Fragment) -> None:
         for statement in statements:
             self.connection.execute(Statement(statement))
 
-    def _with_lock(self, work: Callable[[], None]) -> None:
-        """Do work in a transaction that has locked the table."""
+    def _with_lock(self, work: Callable[[], None], *, is_part: bool = False) -> None:
+        """Do work in a transaction that has locked the table.
+
+        :param is_part: True in a transaction that was begun here; it is a part of that.
+        """
         given_up = time.monotonic() + self.patience.total
         while True:
+            attempt = (
+                _savepoint(self.connection)
+                if is_part
+                else _transaction(self.connection)
+            )
             try:
-                with _transaction(self.connection) as is_own:
+                with attempt as may_repeat:
                     self._execute(
                         Raw(f"SET LOCAL lock_timeout = {self.patience.lock}"),
-                        _lock(self.table.name),
+                        _lock(self.table.name, "ACCESS EXCLUSIVE"),
                     )
+                    self._refuse_what_stays(self._own())
                     work()
             except DBAPIError as error:
-                if sqlstate_of(error.orig) not in _NO_LOCK or not is_own:
+                if sqlstate_of(error.orig) not in _NO_LOCK or not may_repeat:
                     raise
                 if time.monotonic() > given_up:
                     raise InstallError(
@@ -303,35 +317,42 @@ class Repartition:
         name = self.table.name
         return Qualified(name.schema, shortened(f"{name.name}_unpartitioned"))
 
-    def _copy_closed(self, partitions: list[RangePartition]) -> None:
-        with _transaction(self.connection):
-            found = read_table(self.connection, self._copy)
-            if found is not None and found.comment != _COPY_COMMENT:
-                raise InstallError(
-                    f"there is a table {_shown(self._copy)}, which is not from an "
-                    "earlier run; rename it"
-                )
-            if found is not None:
-                # Since that run, rows may have been removed.
-                self._execute(_drop(self._copy))
-            self._execute(
-                self.table.create_alike(self._copy),
-                comment_on_table(self._copy, _COPY_COMMENT),
-            )
-            roles = grantees_of(self.connection, self._copy)
-            self._execute(*(revoke_all(self._copy, role) for role in roles))
-        for partition in partitions:
-            if partition.is_closed:
-                with _transaction(self.connection):
-                    self._execute(_copy_rows(partition.name, self._copy))
-                self.report(f"the rows of {_shown(partition.name)} are copied")
+    def _copy_closed(self, partitions: list[RangePartition]) -> list[Qualified]:
+        """Copy the rows of closed partitions, and return which these are.
 
-    def _give_rows_back(self) -> None:
-        if self._own().kind != "p":
-            return  # another run was faster
+        Until the end of the transaction nobody changes a row of them.
+        """
+        found = read_table(self.connection, self._copy)
+        if found is not None and found.comment != _COPY_COMMENT:
+            raise InstallError(
+                f"there is a table {_shown(self._copy)}, which is not from an "
+                "earlier run; rename it"
+            )
+        if found is not None:
+            # Since that run, rows may have been removed.
+            self._execute(_drop(self._copy))
+        self._execute(
+            self.table.create_alike(self._copy),
+            comment_on_table(self._copy, _COPY_COMMENT),
+        )
+        roles = grantees_of(self.connection, self._copy)
+        self._execute(*(revoke_all(self._copy, role) for role in roles))
+        copied = [partition.name for partition in partitions if partition.is_closed]
+        for name in copied:
+            self._execute(_lock(name, "SHARE"), _copy_rows(name, self._copy))
+            self.report(f"the rows of {_shown(name)} are copied")
+        return copied
+
+    def _give_rows_back(
+        self, partitions: Sequence[RangePartition], copied: Collection[Qualified]
+    ) -> None:
+        """Give the name to the table with all rows.
+
+        :param partitions: all partitions.
+        :param copied: those whose rows are copied.
+        """
         name = self.table.name
         old = read_properties(self.connection, name)
-        partitions = self._partitions()
         parent = Qualified(name.schema, shortened(f"{name.name}_partitioned"))
         if len(partitions) == 1:
             rows = partitions[0].name
@@ -345,7 +366,7 @@ class Repartition:
                 *(
                     _copy_rows(partition.name, rows)
                     for partition in partitions
-                    if not partition.is_closed
+                    if partition.name not in copied
                 ),
             )
         held = read_properties(self.connection, rows)
@@ -410,12 +431,27 @@ def _transaction(connection: Connection) -> Iterator[bool]:
             yield True
 
 
+@contextmanager
+def _savepoint(connection: Connection) -> Iterator[bool]:
+    """Run a block in a savepoint, so that it can be repeated.
+
+    :return: True, as for :func:`_transaction`.
+    """
+    with connection.begin_nested():
+        yield True
+
+
 def _shown(name: Qualified) -> str:
     return f"{name.schema}.{name.name}"
 
 
-def _lock(table: Qualified) -> Fragment:
-    return Joined((Raw("LOCK TABLE "), table, Raw(" IN ACCESS EXCLUSIVE MODE")))
+def _lock(table: Qualified, mode: str, *, recurse: bool = True) -> Fragment:
+    """Return a LOCK TABLE.
+
+    :param recurse: whether the partitions of the table are locked as well.
+    """
+    only = "" if recurse else "ONLY "
+    return Joined((Raw(f"LOCK TABLE {only}"), table, Raw(f" IN {mode} MODE")))
 
 
 def _drop_check(table: Qualified) -> Fragment:

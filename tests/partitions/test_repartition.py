@@ -507,6 +507,96 @@ def test_the_rows_of_closed_partitions_are_copied_before_the_table_is_locked(
     assert run("SELECT id FROM account_event ORDER BY pgh_id") == [(1,), (2,)]
 
 
+CLOSE = (
+    "ALTER TABLE {} ADD CONSTRAINT pgh_time_check CHECK"
+    " (pgh_created_at >= '2020-01-01 00:00:00+00'"
+    " AND pgh_created_at <= '2999-01-01 00:00:00+00')"
+)
+
+
+@pytest.fixture
+def three_partitions(
+    account: Any, base: type[DeclarativeBase], pg_engine: Engine, run: Any
+) -> None:
+    """A closed partition, one that could be closed, and the tail; an event in each."""
+    base.metadata.create_all(pg_engine)
+    to_partitions(pg_engine)
+    run(
+        "INSERT INTO account VALUES (1, 5)",
+        "ALTER TABLE account_event DETACH PARTITION account_event_p1",
+        "ALTER TABLE account_event ATTACH PARTITION account_event_p1"
+        " FOR VALUES FROM (1) TO (100)",
+        "CREATE TABLE account_event_p100 PARTITION OF account_event"
+        " FOR VALUES FROM (100) TO (200)",
+        "CREATE TABLE account_event_p200 PARTITION OF account_event"
+        " FOR VALUES FROM (200) TO (MAXVALUE)",
+        CLOSE.format("account_event_p1"),
+        "SELECT setval('pghistory_id_seq', 150)",
+        "INSERT INTO account VALUES (2, 5)",
+        "SELECT setval('pghistory_id_seq', 250)",
+        "INSERT INTO account VALUES (3, 5)",
+    )
+
+
+def to_one_table_with(engine: Engine, meanwhile: Callable[[], None]) -> None:
+    """Make one table; do something when the rows of closed partitions are copied."""
+
+    def report(done: str) -> None:
+        if done.endswith("are copied"):
+            meanwhile()
+
+    with engine.connect() as connection:
+        table = PartitionedTable(EVENTS, "pgh_id", "bigint")
+        Repartition(connection, table, FIRST, 1, report).unpartition()
+
+
+@pytest.mark.usefixtures("three_partitions")
+def test_a_partition_that_is_closed_meanwhile_is_copied_too(
+    pg_engine: Engine, run: Any
+) -> None:
+    to_one_table_with(pg_engine, lambda: run(CLOSE.format("account_event_p100")))
+    assert run("SELECT id FROM account_event ORDER BY id") == [(1,), (2,), (3,)]
+
+
+@pytest.mark.usefixtures("three_partitions")
+def test_what_is_erased_meanwhile_does_not_come_back(
+    pg_engine: Engine, run: Any
+) -> None:
+    run("ALTER TABLE account_event_p1 DISABLE TRIGGER USER")
+    outcome: list[str] = []
+
+    def erase() -> None:
+        try:
+            run("UPDATE account_event_p1 SET balance = NULL")
+            outcome.append("erased")
+        except DBAPIError:
+            outcome.append("refused")
+
+    thread = threading.Thread(target=erase)
+
+    def meanwhile() -> None:
+        thread.start()
+        thread.join(0.5)
+
+    to_one_table_with(pg_engine, meanwhile)
+    thread.join()
+    (balance,) = run("SELECT balance FROM account_event WHERE id = 1")[0]
+    assert (outcome, balance) in [(["erased"], None), (["refused"], 5)]
+
+
+@pytest.mark.usefixtures("three_partitions")
+def test_a_way_back_that_fails_leaves_nothing(pg_engine: Engine, run: Any) -> None:
+    def fail() -> None:
+        raise RuntimeError
+
+    tables = "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') ORDER BY 1"
+    before = run(tables)
+    with pytest.raises(RuntimeError):
+        to_one_table_with(pg_engine, fail)
+    assert run(tables) == before
+    assert len(run("SELECT id FROM account_event")) == 3
+
+
 def test_a_table_without_a_comment_in_a_tablespace_of_its_own_stays_there(
     account: Any, base: type[DeclarativeBase], pg_engine: Engine, run: Any
 ) -> None:
