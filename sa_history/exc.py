@@ -106,6 +106,10 @@ class DistributionError(InstallError):
     """Citus distributes a table in a way in which its triggers would not be right."""
 
 
+class ArchiveError(HistoryError):
+    """An archive cannot be written, or is not what its manifest says."""
+
+
 class PastError(HistoryError, DontWrapMixin):
     """The past cannot be seen, or is not to be written, as asked."""
 

@@ -37,6 +37,7 @@ LAYERS = [
     "sealing",
     "writing",
     "install",
+    "archiving",
     "__init__",
     "cli",
     "timeline",

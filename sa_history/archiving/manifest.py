@@ -1,0 +1,161 @@
+"""The manifest of an archived table: what its files hold, and their digests.
+
+A folder of an archive has a folder for each table, which has a manifest and, for each
+partition, a folder in the style of Hive with one file::
+
+    public.account_event/_manifest.json
+    public.account_event/pgh_part=1/events.parquet
+    public.account_event/pgh_part=8000001/events.parquet
+
+Apache Spark passes over names that begin with an underscore, but for no others.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from sa_history.exc import ArchiveError
+
+FORMAT = 1
+"""The number of this format; it grows where older readers would misread a folder."""
+
+MANIFEST = "_manifest.json"
+"""The name of the file."""
+
+EXACT = "pgh_exact"
+"""The column of files with what other columns cannot hold.
+
+A JSON object: names of columns, each with its value as PostgreSQL writes it; NULL in
+rows whose values all have a place of their own. Such a value is NULL in its column.
+"""
+
+
+@dataclass(frozen=True)
+class ArchivedColumn:
+    """A column of an archived table.
+
+    :param name: its name, in the database and in the files.
+    :param type: its type as PostgreSQL calls it, such as ``numeric(10,2)``.
+    :param carrier: the type in the files, as Arrow calls it, such as
+        ``decimal128(10, 2)``; ``string`` for what is stored as PostgreSQL's text.
+    """
+
+    name: str
+    type: str
+    carrier: str
+
+
+@dataclass(frozen=True)
+class ArchivedPart:
+    """A partition in the archive.
+
+    :param path: its file, from the folder of the table.
+    :param lower: its lower bound, as in its folder's name: the first ``pgh_id``, or of
+        contexts a UUID; None if it has none.
+    :param upper: the bound that it is below.
+    :param columns: its columns; those of later partitions may be others.
+    :param rows: how many rows it has.
+    :param first_id: the lowest key in it, as text; None if it is empty.
+    :param last_id: the highest one.
+    :param since: the earliest ``pgh_created_at``, in ISO 8601; None of contexts.
+    :param until: the latest one.
+    :param sha256: the digest of the file, in hexadecimal digits.
+    :param bytes: the size of the file.
+    :param archived_at: when it was written, in ISO 8601.
+    :param replaced: the digests of earlier versions of the file, whose values were
+        erased since then.
+    """
+
+    path: str
+    lower: str | None
+    upper: str
+    columns: tuple[ArchivedColumn, ...]
+    rows: int
+    first_id: str | None
+    last_id: str | None
+    since: str | None
+    until: str | None
+    sha256: str
+    bytes: int
+    archived_at: str
+    replaced: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an archive holds of one table.
+
+    :param schema: the schema of the table in the database.
+    :param table: its name.
+    :param key: the column by which it is partitioned: ``pgh_id`` of events, ``id`` of
+        contexts.
+    :param parts: the partitions, in the order of their bounds.
+    :param versions: the versions of what wrote it, by name.
+    """
+
+    schema: str
+    table: str
+    key: str
+    parts: tuple[ArchivedPart, ...] = ()
+    versions: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def folder(self) -> str:
+        """The name of the table's folder."""
+        return f"{self.schema}.{self.table}"
+
+    @property
+    def columns(self) -> tuple[ArchivedColumn, ...]:
+        """The columns of all parts, each as the latest part has it."""
+        return tuple({c.name: c for part in self.parts for c in part.columns}.values())
+
+    def with_part(self, part: ArchivedPart) -> Manifest:
+        """Return the manifest with a part, in place of one of the same bound."""
+        parts = {p.lower: p for p in self.parts}
+        parts[part.lower] = part
+        return replace(self, parts=tuple(sorted(parts.values(), key=_position)))
+
+    def to_json(self) -> str:
+        """Return the text of the file."""
+        fields = asdict(self)
+        fields["versions"] = dict(self.versions)
+        return json.dumps({"format": FORMAT, **fields}, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Manifest:
+        """Return what the text of a file says.
+
+        :param where: the file, for errors.
+        :raises ArchiveError: it is none, or of a later version.
+        """
+        try:
+            fields = json.loads(text)
+            if fields.pop("format") != FORMAT:
+                raise ArchiveError(
+                    f"{where} was written by a later version of sa_history, whose "
+                    "format is another one; upgrade sa_history to read it"
+                )
+            parts = tuple(_part(part) for part in fields.pop("parts"))
+            versions = tuple(fields.pop("versions").items())
+            return cls(parts=parts, versions=versions, **fields)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ArchiveError(
+                f"{where} is no manifest of an archive: {error!r}; restore it from a "
+                "backup, or archive into another folder"
+            ) from error
+
+
+def _part(fields: dict[str, Any]) -> ArchivedPart:
+    columns = tuple(ArchivedColumn(**column) for column in fields.pop("columns"))
+    replaced = tuple(fields.pop("replaced"))
+    return ArchivedPart(columns=columns, replaced=replaced, **fields)
+
+
+def _position(part: ArchivedPart) -> tuple[bool, int, str]:
+    """Return what sorts parts of events by their number, and of contexts by their id."""
+    lower = part.lower
+    if lower is None:
+        return False, 0, ""
+    return True, 0 if "-" in lower[1:] else int(lower), lower
