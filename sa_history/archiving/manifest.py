@@ -154,7 +154,7 @@ def _part(fields: dict[str, Any]) -> ArchivedPart:
 
 
 def _position(part: ArchivedPart) -> tuple[bool, int, str]:
-    """Return what sorts parts of events by their number, and of contexts by their id."""
+    """Return what sorts parts by their bounds, be these numbers or UUIDs."""
     lower = part.lower
     if lower is None:
         return False, 0, ""
