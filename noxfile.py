@@ -68,6 +68,7 @@ SQLALCHEMY = [
 APPLICATIONS = {
     "phoenix": ["arize-phoenix[pg]==20.26.1", "SQLAlchemy==2.1.9", "asyncpg==0.32.0"],
     "privacyidea": ["privacyidea==3.14", "SQLAlchemy==2.1.9"],
+    "qcfractal": ["qcfractal==0.71", "SQLAlchemy==2.1.9"],
     "rucio": ["rucio==41.5.1", "SQLAlchemy==2.0.51"],
     "zou": ["zou==1.0.97", "SQLAlchemy==2.0.49"],
 }

@@ -147,8 +147,9 @@ def write_row(
         for counter in counters:
             version = values.get(counter.column)
             written |= counter.values_of_insert(rows, tracking, key, version)
-        _require_unerased(tracking, {**key, **written})
-        rows.execute(inserted(table, {**key, **written}))
+        inserted_key = {c: v for c, v in key.items() if c.computed is None}
+        _require_unerased(tracking, {**inserted_key, **written})
+        rows.execute(inserted(table, {**inserted_key, **written}))
 
 
 def _require_unerased(tracking: Tracking, values: Mapping[Column[Any], Any]) -> None:

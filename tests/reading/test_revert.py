@@ -233,6 +233,43 @@ def test_identity_computed_and_json_columns_are_restored(
     assert rows(pg_session, table) == before
 
 
+@pytest.mark.parametrize("rows_of_transaction", [1, 120])
+def test_a_row_whose_key_is_computed_comes_back(
+    rows_of_transaction: int,
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_session: Session,
+) -> None:
+    """Be it restored, undone by itself, or undone with many others."""
+    table = Table(
+        "link",
+        base.metadata,
+        Column("project", Integer, primary_key=True),
+        Column("name", Text),
+        Column(
+            "lower_name",
+            Text,
+            Computed("lower(name)", persisted=True),
+            primary_key=True,
+        ),
+    )
+    track()(table)
+    create_all()
+    values = [{"project": n, "name": "A"} for n in range(rows_of_transaction)]
+    commit(pg_session, insert(table).values(values))
+    before = rows(pg_session, table)
+    moved = commit(pg_session, update(table).values(name="B"))
+    gone = commit(pg_session, delete(table))
+    (first,) = pg_session.scalars(history.events(table).of((0, "a")).first())
+    first.revert(pg_session)
+    assert rows(pg_session, table) == before[:1]
+    pg_session.rollback()
+    history.undo(pg_session, table, transaction=gone)
+    assert {name for *_, name in rows(pg_session, table)} == {"b"}
+    history.undo(pg_session, table, transaction=moved)
+    assert rows(pg_session, table) == before
+
+
 def test_revert_of_a_row_of_nothing_but_its_key_inserts_it_if_it_is_gone(
     shop: SimpleNamespace, pg_session: Session
 ) -> None:
