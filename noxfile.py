@@ -66,6 +66,7 @@ SQLALCHEMY = [
 
 # Applications whose whole history is kept, each with what it has to do with SQLAlchemy.
 APPLICATIONS = {
+    "ihatemoney": ["ihatemoney==7.2.1", "SQLAlchemy==2.0.58", "psycopg2-binary>=2.9"],
     "phoenix": ["arize-phoenix[pg]==20.26.1", "SQLAlchemy==2.1.9", "asyncpg==0.32.0"],
     "privacyidea": ["privacyidea==3.14", "SQLAlchemy==2.1.9"],
     "qcfractal": ["qcfractal==0.71", "SQLAlchemy==2.1.9"],
