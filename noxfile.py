@@ -71,6 +71,7 @@ APPLICATIONS = {
     "privacyidea": ["privacyidea==3.14", "SQLAlchemy==2.1.9"],
     "qcfractal": ["qcfractal==0.71", "SQLAlchemy==2.1.9"],
     "rucio": ["rucio==41.5.1", "SQLAlchemy==2.0.51"],
+    "tiled": ["tiled[server]==0.2.20", "SQLAlchemy==2.0.58"],
     "zou": ["zou==1.0.97", "SQLAlchemy==2.0.49"],
 }
 

@@ -444,7 +444,9 @@ def run(
         metadata.create_all(other)
     report.expect(not check(other, metadata), f"created: {check(other, metadata)[:5]}")
     metadata.drop_all(other)
-    report.expect(not catalog_of(other), f"left: {sorted(catalog_of(other))[:5]}")
+    # Some leave functions of their own.
+    left = catalog_of(other) - own
+    report.expect(not left, f"left: {sorted(left)[:5]}")
 
     with report.seconds("autogenerate"):
         revision = revisions.revise()

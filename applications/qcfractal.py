@@ -33,13 +33,9 @@ def load(url: str, folder: Path) -> Application:
         },
         api={"secret_key": "s" * 40, "jwt_secret_key": "j" * 40},
     )
-    # Its own drop_all fails since views depend on others, and leaves functions.
-    for name, statement in (
-        ("before_drop", "DROP VIEW IF EXISTS record_children_view CASCADE"),
-        ("after_drop", "DROP FUNCTION IF EXISTS qca_base_record_delete"),
-        ("after_drop", "DROP FUNCTION IF EXISTS qca_internal_jobs_notify"),
-    ):
-        sa.event.listen(BaseORM.metadata, name, sa.DDL(statement), insert=True)
+    # Its own drop_all fails, since views depend on others.
+    drop_views = sa.DDL("DROP VIEW IF EXISTS record_children_view CASCADE")
+    sa.event.listen(BaseORM.metadata, "before_drop", drop_views, insert=True)
     return Application(
         metadata=BaseORM.metadata,
         registry=BaseORM.registry,
