@@ -242,6 +242,19 @@ def servers(session: nox.Session, postgresql: str) -> None:
 
 
 @nox.session
+@nox.parametrize("isolation", ["read committed", "repeatable read"])
+def defaults(session: nox.Session, isolation: str) -> None:
+    """Run the tests on a server that nobody tuned, and that speaks German.
+
+    It needs Debian's packages postgresql-15 and locales, and the locale de_DE.UTF-8.
+    """
+    install_tests(session)
+    *_, without = SERVERS["15"]
+    pytest = ["pytest", *WORKERS, *without, *session.posargs]
+    session.run("python", "-m", "tools.untuned_server", isolation, *pytest)
+
+
+@nox.session
 def citus(session: nox.Session) -> None:
     """Run the tests that need Citus.
 

@@ -191,6 +191,17 @@ def pg_url(pg_server: PgServer, pg_template: str, reused: Reused) -> Iterator[UR
 
 
 @pytest.fixture
+def english(pg_url: URL) -> None:
+    """Have PostgreSQL say in English what it says within a message of ours."""
+    with _connect(pg_url) as connection:
+        found = connection.execute("SHOW lc_messages").fetchone()
+        if found not in [("C",), ("",)]:
+            name = psycopg.sql.Identifier(str(pg_url.database))
+            set_ = psycopg.sql.SQL("ALTER DATABASE {} SET lc_messages = 'C'")
+            connection.execute(set_.format(name))
+
+
+@pytest.fixture
 def other_url(pg_server: PgServer, pg_template: str, reused: Reused) -> Iterator[URL]:
     """A second database of the test's own."""
     with _empty_database("second", pg_server, pg_template, reused) as url:

@@ -864,6 +864,7 @@ MISTAKES: dict[str, Mistake] = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
+@pytest.mark.usefixtures("english")
 def test_a_message_says_what_was_wrong_why_and_what_to_do(
     name: str, shop: Shop
 ) -> None:

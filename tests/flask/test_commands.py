@@ -395,6 +395,7 @@ def test_models_of_a_database_that_is_not_configured(
     )
 
 
+@pytest.mark.usefixtures("english")
 def test_an_error_of_the_database_is_told_without_a_traceback(
     invoke: Invoke, pg_engine: Engine
 ) -> None:

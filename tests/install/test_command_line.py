@@ -432,6 +432,7 @@ def test_a_role_is_hardened_and_a_dry_run_only_prints_it(
         run(f"DROP OWNED BY {quoted}", f"DROP ROLE {quoted}")
 
 
+@pytest.mark.usefixtures("english")
 def test_without_the_right_to_create_objects_nothing_is_installed(
     pg_engine: Engine, pg_url: URL, capsys: Capture
 ) -> None:

@@ -78,20 +78,20 @@ def test_a_trigger_of_others_that_calls_our_function_stays(
         (
             "CREATE FUNCTION account_event_record() RETURNS trigger LANGUAGE plpgsql "
             "AS 'BEGIN RETURN NULL; END'",
-            'function "account_event_record" already exists',
+            "DuplicateFunction.*account_event_record",
         ),
         (
             "CREATE TRIGGER account_event_insert AFTER INSERT ON account "
             "FOR EACH ROW EXECUTE FUNCTION of_others()",
-            'trigger "account_event_insert" for relation "account" already exists',
+            "DuplicateObject.*account_event_insert",
         ),
         (
             "CREATE VIEW odd_view AS SELECT 1 AS id",
-            'relation "odd_view" already exists',
+            "DuplicateTable.*odd_view",
         ),
         (
             "CREATE SEQUENCE pghistory_id_seq INCREMENT 7",
-            'relation "pghistory_id_seq" already exists',
+            "DuplicateTable.*pghistory_id_seq",
         ),
     ],
     ids=["function", "trigger", "view", "sequence"],

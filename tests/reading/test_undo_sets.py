@@ -461,7 +461,7 @@ def test_an_undo_of_many_rows_that_takes_too_long_is_not_tried_row_by_row(
     with pg_engine.connect() as holding:
         holding.execute(text("SELECT FROM ware WHERE id = 5 FOR UPDATE"))
         pg_session.execute(text("SET LOCAL lock_timeout = 100"))
-        with pytest.raises(OperationalError, match="lock timeout"):
+        with pytest.raises(OperationalError, match="LockNotAvailable"):
             history.undo(pg_session, goods.base, transaction=transaction)
     assert len(statements) < 20
     pg_session.rollback()
@@ -875,7 +875,7 @@ def test_what_the_database_refuses_to_many_rows_is_a_conflict_of_one(
     commit(pg_session, text("ALTER TABLE thing ADD CHECK (a > 1)"))
     plan = history.undo(pg_session, table, transaction=changed, dry_run=True)
     assert [conflict.step.key for conflict in plan.conflicts] == [(1,)]
-    with pytest.raises(IntegrityError, match="violates check constraint"):
+    with pytest.raises(IntegrityError, match="CheckViolation"):
         history.undo(pg_session, table, transaction=changed)
     assert rows(pg_session, table) == [(1, 11), (2, 12)]
 

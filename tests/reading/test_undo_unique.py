@@ -251,7 +251,7 @@ def test_a_value_that_another_row_took_since_is_a_conflict(
     assert "(email)=(a) already exists" in str(conflict)
     with pytest.raises(ConflictError, match="other rows have values that .* unique"):
         history.undo(pg_session, table, transaction=gone)
-    with pytest.raises(IntegrityError, match="already exists"):
+    with pytest.raises(IntegrityError, match="UniqueViolation"):
         history.undo(pg_session, table, transaction=gone, force=True)
     assert rows(pg_session, table) == [(2, "a")]
 
@@ -419,9 +419,9 @@ def test_what_the_database_refuses_is_in_the_plan(
     second = changed(pg_session, "UPDATE thing SET a = 2")
     changed(pg_session, "ALTER TABLE thing ADD CHECK (a > 1)")
     plan = history.undo(pg_session, table, transaction=second, dry_run=True)
-    assert 'violates check constraint "thing_a_check"' in str(plan.conflicts[0])
+    assert "thing_a_check" in str(plan.conflicts[0])
     assert [*map(str, plan.steps)] == ["update thing (1): a = 1"]
-    with pytest.raises(IntegrityError, match="violates check constraint"):
+    with pytest.raises(IntegrityError, match="CheckViolation"):
         history.undo(pg_session, table, transaction=second)
 
 

@@ -153,7 +153,7 @@ def test_data_is_not_restored_where_triggers_would_record_it_again(
     data = ("--data-only", "--single-transaction", str(dumped))
     done = pg("pg_restore", other.url, *data)
     assert done.returncode == 1
-    assert 'violates unique constraint "account_event_pkey"' in done.stderr
+    assert "account_event_pkey" in done.stderr
     assert everything(other, account) == []
 
 

@@ -156,7 +156,7 @@ ATTACKS = {
 def test_application_role_is_refused_what_would_forge_history(
     app: Engine, account: Any, attack: str
 ) -> None:
-    refused = pytest.raises(DBAPIError, match="permission denied|must be owner")
+    refused = pytest.raises(DBAPIError, match="InsufficientPrivilege")
     with app.connect() as connection, refused:
         connection.exec_driver_sql(ATTACKS[attack])
 
@@ -240,7 +240,7 @@ def test_it_cannot_say_that_somebody_else_made_a_change(
 def test_it_cannot_log_in_as_a_replica(app: Engine) -> None:
     options = {"options": "-c session_replication_role=replica"}
     replica = create_engine(app.url, connect_args=options)
-    with pytest.raises(DBAPIError, match="permission denied to set parameter"):
+    with pytest.raises(DBAPIError, match="session_replication_role"):
         replica.connect()
 
 

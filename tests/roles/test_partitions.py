@@ -84,7 +84,7 @@ def test_a_role_has_no_rights_on_partitions(
             with (
                 app.connect() as connection,
                 pytest.raises(
-                    ProgrammingError, match=f"permission denied for table {name}"
+                    ProgrammingError, match=f"InsufficientPrivilege.* {name}"
                 ),
             ):
                 connection.execute(text(statement))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import flask
+import pytest
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -106,6 +107,7 @@ def test_restoring_is_off_by_default(
     assert post(look.client, number, token="guessed").status_code == 403
 
 
+@pytest.mark.usefixtures("english")
 def test_what_cannot_be_restored_is_told_without_values(
     app: flask.Flask, db: SQLAlchemy
 ) -> None:

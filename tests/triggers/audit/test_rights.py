@@ -38,7 +38,7 @@ def test_role_without_rights_on_the_log_is_logged_and_cannot_forge(
         "DELETE FROM public.audit_log",
     ):
         point = pg_session.begin_nested()
-        with pytest.raises(ProgrammingError, match="permission denied for table"):
+        with pytest.raises(ProgrammingError, match="InsufficientPrivilege"):
             pg_session.execute(text(forgery))
         point.rollback()
     pg_session.execute(text("RESET ROLE"))

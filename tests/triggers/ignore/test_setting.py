@@ -29,7 +29,7 @@ def test_garbage_in_the_setting_fails_what_writes_and_loses_nothing(
         )
     pg_engine.dispose()
     with pg_engine.connect() as connection:
-        with pytest.raises(DataError, match="invalid input syntax for type json"):
+        with pytest.raises(DataError, match="InvalidTextRepresentation"):
             connection.execute(insert(note).values(body="refused"))
         connection.rollback()
         with history.ignore(connection, note, "x"):

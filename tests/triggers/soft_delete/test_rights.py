@@ -52,7 +52,7 @@ def test_who_deletes_needs_the_right_to_update(
         connection.execute(text("GRANT SELECT, DELETE ON account TO guest"))
         with connection.begin_nested() as savepoint:
             connection.execute(text("SET LOCAL ROLE guest"))
-            with pytest.raises(ProgrammingError, match="permission denied"):
+            with pytest.raises(ProgrammingError, match="InsufficientPrivilege"):
                 connection.execute(text("DELETE FROM account WHERE id = 1"))
             savepoint.rollback()
         connection.execute(text("GRANT UPDATE (is_active) ON account TO guest"))

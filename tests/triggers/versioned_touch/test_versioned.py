@@ -152,7 +152,7 @@ def test_a_version_that_no_longer_fits_is_an_error(
         connection.execute(insert(thing).values(id=1, version=most - 1))
         connection.execute(update(thing).values(id=2))
     with (
-        pytest.raises(DataError, match="out of range"),
+        pytest.raises(DataError, match="NumericValueOutOfRange"),
         pg_engine.begin() as connection,
     ):
         connection.execute(update(thing).values(id=3))

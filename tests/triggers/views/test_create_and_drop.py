@@ -114,7 +114,9 @@ def test_a_table_cannot_be_dropped_by_itself_under_a_view(
 ) -> None:
     metadata, tables = three
     metadata.create_all(pg_engine)
-    with pytest.raises(InternalError, match="view of_b depends on table b"):
+    with pytest.raises(
+        InternalError, match=r"DependentObjectsStillExist(?s:.)* of_b .* b\b"
+    ):
         tables["b"].drop(pg_engine)
     assert views_of(pg_engine) == ["of_a", "of_b", "of_of_a"]
 
@@ -126,7 +128,9 @@ def test_a_view_that_others_depend_on_is_not_dropped_with_them(
     metadata.create_all(pg_engine)
     with pg_engine.begin() as connection:
         connection.execute(text("CREATE VIEW mine AS SELECT * FROM of_b"))
-    with pytest.raises(InternalError, match="view mine depends on view of_b"):
+    with pytest.raises(
+        InternalError, match=r"DependentObjectsStillExist(?s:.)* mine .* of_b\b"
+    ):
         metadata.drop_all(pg_engine)
     assert views_of(pg_engine) == ["mine", "of_a", "of_b", "of_of_a"]
 
