@@ -29,7 +29,7 @@ from sa_history.timeline.addresses import Addresses, is_path
 from sa_history.timeline.cards import cards_of
 from sa_history.timeline.chart import HEIGHT, WIDTH, Chart
 from sa_history.timeline.display import Display, Reference, referred_by, zone_of
-from sa_history.timeline.entries import GONE, Entry, changed
+from sa_history.timeline.entries import Entry, changed
 from sa_history.timeline.export import HEADER, PART, as_csv, as_json_lines
 from sa_history.timeline.filters import ARGUMENTS, FilterForm, Filters, as_time
 from sa_history.timeline.options import (
@@ -51,7 +51,7 @@ from sa_history.timeline.responses import (
     redirect,
 )
 from sa_history.timeline.undo_pages import conflict_text, counts_of
-from sa_history.tracking.completeness import missing_operations
+from sa_history.tracking.completeness import GONE, missing_operations
 from sa_history.tracking.registry import Tracking
 from sa_history.util.postgresql import message_of
 from sa_history.writing.undo import Undo
@@ -470,11 +470,14 @@ class Pages:
             return _as_json(entries, following, extra)
         link = self.options.link or _no_link
         more = self._entry(shown, listed.found[page_size]) if is_full else None
+        can_restore = self._can(request, self.options.authorize_restore)
         body = render(
             f"{page}.html",
             entries=entries,
             cards=cards_of(entries, more),
-            current=_current(entries) if _has_newest(filters, before) else set(),
+            current=_current(shown, found, _has_newest(filters, before))
+            if can_restore
+            else set(),
             display=self._display(visit, entries),
             done=_done(request),
             following=following,
@@ -482,7 +485,7 @@ class Pages:
             # The search has more to go through.
             searched=None if is_full or last is None else SEARCHED,
             timeline=shown,
-            can_restore=self._can(request, self.options.authorize_restore),
+            can_restore=can_restore,
             can_undo=self._can(request, self.options.authorize_undo),
             address=visit.addresses,
             links={entry.id: checked_link(link(entry)) for entry in entries},
@@ -590,15 +593,26 @@ def _has_newest(filters: Filters, before: int | None) -> bool:
     return replace(filters, table=None, key=None) == Filters()
 
 
-def _current(entries: Sequence[Entry]) -> set[int]:
+def _current(shown: Timeline, found: Sequence[Found], has_newest: bool) -> set[int]:
     """Return the events that rows are as they are now.
 
-    :param entries: the newest events of some rows.
+    Where some changes have no events, it is not known.
+
+    :param found: events, newest first.
+    :param has_newest: whether they have the newest event of each of their rows.
     """
-    newest: dict[tuple[str, str | None], Entry] = {}
-    for entry in entries:
-        newest.setdefault((entry.table, entry.key), entry)
-    return {e.id for e in newest.values() if e.operation not in GONE}
+    newest: dict[tuple[Tracking, str], Found] = {}
+    for tracking, row in found:
+        newest.setdefault((tracking, row.pgh_obj_id), (tracking, row))
+    is_complete = {t: not missing_operations(t) for t, _ in newest}
+    present = [
+        (tracking, row)
+        for tracking, row in newest.values()
+        if is_complete[tracking] and row.pgh_op not in GONE
+    ]
+    if has_newest:
+        return {row.pgh_id for _, row in present}
+    return shown.newest_of_rows(present)
 
 
 def _done(request: PageRequest) -> Any:

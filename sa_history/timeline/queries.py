@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Column,
     ColumnElement,
@@ -21,10 +22,13 @@ from sqlalchemy import (
     String,
     Text,
     Uuid,
+    any_,
     bindparam,
     column,
+    exists,
     func,
     inspect,
+    literal,
     literal_column,
     select,
     text,
@@ -41,6 +45,7 @@ from sa_history.query.aggregate import COLUMNS, AggregateEvent, aggregate
 from sa_history.query.details import numbered
 from sa_history.query.pages import CriteriaOf, PageReader
 from sa_history.query.removed_events import require_version
+from sa_history.query.row_keys import have_key, keys_of
 from sa_history.query.sources import EventSource
 from sa_history.sql.column_types import holds_json
 from sa_history.timeline.entries import Hidden
@@ -133,6 +138,18 @@ def _counted(
     number = literal_column(str(source), Integer).label("source")
     events = func.count().label("events")
     return select(number, days.c.day, events).group_by(days.c.day)
+
+
+def _newest_of_rows(tracking: Tracking, numbers: Sequence[int]) -> Any:
+    """Return the SELECT of those events of a table that no other one follows."""
+    events = tracking.event_table
+    later = events.alias("pgh_later")
+    follows = exists().where(
+        *have_key(tracking, later, keys_of(tracking, events)),
+        later.c.pgh_id > events.c.pgh_id,
+    )
+    chosen = events.c.pgh_id == any_(literal(numbers, ARRAY(BigInteger)))
+    return select(events.c.pgh_id).where(chosen, ~follows)
 
 
 def _converter(column: Column[Any]) -> Callable[[str], Any] | None:
@@ -336,6 +353,16 @@ class Timeline:
             yield source.tracking.event_table.c.pgh_id.in_(numbers)
 
         return self._rows(filters, criteria, len(numbers))[::-1]
+
+    def newest_of_rows(self, found: Sequence[Found]) -> set[int]:
+        """Return the numbers of those events that no other one of their row follows."""
+        numbers: dict[Tracking, list[int]] = {}
+        for tracking, row in found:
+            numbers.setdefault(tracking, []).append(row.pgh_id)
+        statements = [_newest_of_rows(t, some) for t, some in numbers.items()]
+        if not statements:
+            return set()
+        return {*self.session.scalars(union_all(*statements))}
 
     def at(self, filters: Filters, moment: datetime.datetime) -> Found | None:
         """Return the version that a row had at a moment, or None if it had none.

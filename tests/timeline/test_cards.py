@@ -338,6 +338,11 @@ def test_a_list_takes_two_statements_however_many_models_there_are(
     page = look.page("/")
     assert page.count("<h3>") == 30
     assert len(statements) == 2
+    # Whether versions are current is not told by what is left out.
+    statements.clear()
+    page = look.page("/?label=snapshot")
+    assert page.count("<h3>") == 30
+    assert len(statements) == 2 + 1
 
 
 @pytest.mark.parametrize("is_function", [False, True])
