@@ -260,10 +260,9 @@ class Pages:
         if not is_permission("authorize_restore", request.call(allow, event)):
             raise Forbidden
         tracking = shown.table(table)
-        hidden = shown.hidden.attributes(tracking)
         key = None if shown.hidden.has_key(tracking) else shown.key_of(event)
         # Now, since after an error the session reads nothing more.
-        values = [str(getattr(event, name, "")) for name in hidden]
+        values = shown.hidden_values(event)
         try:
             with context(shown.session, **{**request.context, "restored": number}):
                 shown.restore(event)

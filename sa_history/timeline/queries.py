@@ -22,10 +22,12 @@ from sqlalchemy import (
     String,
     Text,
     Uuid,
+    and_,
     any_,
     bindparam,
     column,
     exists,
+    false,
     func,
     inspect,
     literal,
@@ -438,6 +440,25 @@ class Timeline:
         if event is None:
             raise NotFound
         return event
+
+    def hidden_values(self, event: Event) -> list[str]:
+        """Return what is hidden of an event and of its row, as PostgreSQL writes it."""
+        tracking = event.pgh_tracking
+        events, columns = tracking.event_table, tracking.tracked_columns.by_attribute
+        hidden = [columns[name] for name in self.hidden.attributes(tracking)]
+        if not hidden:
+            return []
+        stored = [events.c[column.name] for column in hidden if column.name in events.c]
+        key = tracking.tracked_columns.key
+        # Of a table without a key, no row is known to be that of the event.
+        is_row = [columns[name] == getattr(event, name) for name in key] or [false()]
+        statement = (
+            select(*(sql_cast(column, Text) for column in (*hidden, *stored)))
+            .select_from(events.outerjoin(tracking.table, and_(*is_row)))
+            .where(events.c.pgh_id == event.pgh_id)
+        )
+        found = self.session.execute(statement).one()
+        return [value for value in found if value is not None]
 
     def begin(self) -> None:
         """Begin a transaction that can be rolled back, before anything else is read.
