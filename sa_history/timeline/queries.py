@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -34,6 +34,7 @@ from sqlalchemy import (
     literal_column,
     select,
     text,
+    tuple_,
     union_all,
 )
 from sqlalchemy import cast as sql_cast
@@ -50,13 +51,16 @@ from sa_history.query.removed_events import require_version
 from sa_history.query.row_keys import have_key, keys_of
 from sa_history.query.sources import EventSource
 from sa_history.sql.column_types import holds_json
-from sa_history.timeline.entries import Hidden
+from sa_history.timeline.entries import Hidden, ShownTable
 from sa_history.timeline.filters import Filters, has_text, tracking_of
+from sa_history.timeline.references import Reference
 from sa_history.timeline.responses import BadRequest, NotFound, TookTooLong
 from sa_history.tracking.completeness import version_events
 from sa_history.tracking.event_class import Event, map_events
+from sa_history.tracking.identity import identity_by_key
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.restore import restore_row
+from sa_history.tracking.value_text import as_text
 from sa_history.util.postgresql import sqlstate_of
 from sa_history.writing.undo import Undo, undo
 
@@ -178,6 +182,7 @@ class Timeline:
         self.metadata = metadata
         self.hidden = hidden
         self.trackings = trackings_in(metadata)
+        self._shown_tables: dict[Tracking, ShownTable] = {}
 
     @property
     def choices(self) -> list[tuple[str, str]]:
@@ -200,6 +205,13 @@ class Timeline:
         :raises NotFound: there is none.
         """
         return tracking_of(self.trackings, name)
+
+    def shown_table(self, tracking: Tracking) -> ShownTable:
+        """Return what is shown of a tracked table; it is found out once."""
+        found = self._shown_tables.get(tracking)
+        if found is None:
+            found = self._shown_tables[tracking] = ShownTable.of(tracking, self.hidden)
+        return found
 
     def with_session(self, session: Session) -> Timeline:
         """Return the same events, read through another session."""
@@ -387,7 +399,7 @@ class Timeline:
             try:
                 require_version(self.session.connection(), filters.table, moment)
             except EventsRemovedError as error:
-                raise BadRequest(str(error)) from error
+                raise BadRequest(f"{error.reason}; choose a later time") from error
         return rows[0] if rows else None
 
     def _rows(self, filters: Filters, criteria: CriteriaOf, limit: int) -> list[Found]:
@@ -500,36 +512,47 @@ class Timeline:
     def names(
         self,
         tracking: Tracking,
-        keys: Iterable[str],
+        references: Collection[Reference],
         name: Callable[[Any], str | None],
-    ) -> dict[str, str]:
-        """Return the names of rows, by their keys as text; of those that have one.
+    ) -> dict[Reference, str]:
+        """Return the names of rows; of those that have one.
 
-        :param tracking: the tracking of the rows; its key is one column.
+        :param tracking: the tracking of the rows.
+        :param references: what refers to the rows.
         :param name: called with an object of the model. Of what is hidden, and of
             relationships, the object has nothing.
         """
-        (attribute,) = tracking.tracked_columns.key
-        column = tracking.tracked_columns.by_attribute[attribute]
-        convert = _converter(column)
-        if tracking.model is None or convert is None:
+        model, table = tracking.model, self.shown_table(tracking)
+        key = [table.columns[attribute] for attribute in table.key]
+        converters = [convert for convert in map(_converter, key) if convert]
+        if model is None or len(converters) < len(key):
             return {}
-        values = {convert(key): key for key in keys}
-        mapper = inspect(tracking.model)
+        mapper = inspect(model)
+        wanted = {
+            tuple(
+                convert(as_text(value))
+                for convert, value in zip(converters, reference.values, strict=True)
+            ): reference
+            for reference in references
+        }
+        of_identity = {
+            identity_by_key(mapper, dict(zip(key, values, strict=True))): reference
+            for values, reference in wanted.items()
+        }
         unread = [
-            defer(getattr(tracking.model, known.key), raiseload=True)
+            defer(getattr(model, known.key), raiseload=True)
             for known in mapper.column_attrs
             if any(self._is_unread(each) for each in known.columns)
         ]
-        statement = select(tracking.model).where(column.in_(values))
-        found: dict[str, str] = {}
+        statement = select(model).where(tuple_(*key).in_([*wanted]))
+        found: dict[Reference, str] = {}
         # A value that Python cannot read has no name.
         with contextlib.suppress(LookupError, ValueError):
             objects = self.session.scalars(statement.options(*unread, raiseload("*")))
             for each in objects.unique():
                 with contextlib.suppress(InvalidRequestError):
-                    key = values[mapper.primary_key_from_instance(each)[0]]
-                    found[key] = name(each) or ""
+                    identity = tuple(mapper.primary_key_from_instance(each))
+                    found[of_identity[identity]] = name(each) or ""
         return found
 
     def _is_unread(self, column: Any) -> bool:

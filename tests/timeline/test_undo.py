@@ -176,6 +176,7 @@ def test_conflicts_are_shown_and_nothing_is_undone(
     shown = words(look.page(path))
     assert "Note 1 has changed: body is 'c' and was 'a'" in shown
     assert "Note delete 2" in shown
+    assert "Undo first what was changed since" in shown
     assert 'method="post"' not in look.page(path)
     refused = client.post(f"/history{path}", data={"token": token})
     assert (refused.status_code, "What prevents it" in refused.text) == (409, True)
@@ -258,7 +259,10 @@ def test_what_events_do_not_tell_is_not_undone(
         db.session.commit()
     look = Looker(undoing(app)[0])
     path = f"/transactions/{look.json('/')['events'][0]['transaction']}/undo"
-    assert "do not record every DELETE" in look.page(path, 409)
+    page = words(look.page(path, 409))
+    assert "This cannot be undone: 'half' was changed" in page
+    # Nothing for programmers.
+    assert "do not record every DELETE, so it cannot be undone. Back" in page
 
 
 def test_masked_values_are_in_no_preview_conflict_or_refusal(
