@@ -16,6 +16,7 @@ from typing import (
 )
 
 from sqlalchemy import (
+    ClauseElement,
     Column,
     ColumnElement,
     Select,
@@ -334,7 +335,9 @@ class EventsAttribute:
 
 def _is_of_table_only(criterion: Any, table: Table) -> bool:
     """Return True if a criterion has columns of a table, and nothing else."""
-    elements = [*visitors.iterate(criterion)]
+    # What is no expression is refused by SQLAlchemy, or is an attribute.
+    is_expression = isinstance(criterion, ClauseElement)
+    elements = [*visitors.iterate(criterion)] if is_expression else []
     columns = [each for each in elements if isinstance(each, Column)]
     has_query = any(isinstance(each, SelectBase) for each in elements)
     return bool(columns) and not has_query and all(c.table is table for c in columns)
