@@ -82,7 +82,19 @@ class CommandError(HistoryError):
     """A command, or an option of a migration, was given what it cannot use."""
 
 
-class EventsError(HistoryError):
+class _ReasonedError(HistoryError):
+    """An error whose reason is also for people who write no code, such as on a page.
+
+    :param reason: what was wrong, and why.
+    :param advice: what to write instead, None if nothing else can be written.
+    """
+
+    def __init__(self, reason: str, advice: str | None = None) -> None:
+        super().__init__(reason if advice is None else f"{reason}; {advice}")
+        self.reason = reason
+
+
+class EventsError(_ReasonedError):
     """History was asked for in a way that has no answer, or would be changed."""
 
 
@@ -114,7 +126,7 @@ class PastError(HistoryError, DontWrapMixin):
     """The past cannot be seen, or is not to be written, as asked."""
 
 
-class UndoError(HistoryError):
+class UndoError(_ReasonedError):
     """What was changed cannot be undone as asked; nothing was done."""
 
 

@@ -53,7 +53,8 @@ class Tracker:
                 object.__setattr__(self, argument, chosen)
         if not isinstance(self.event_label, str) or not self.event_label:
             raise DefinitionError(
-                f"{type(self).__name__} needs a label, got {self.label!r}; give a name "
+                f"{type(self).__name__} needs a label, got "
+                f"{'none' if self.label is UNSET else repr(self.label)}; give a name "
                 'such as label="update"'
             )
         check_text(f"{type(self).__name__}: label", self.event_label)

@@ -42,11 +42,17 @@ def selected_model(command: Command, loaded: dict[str, Any]) -> Any | None:
     """Return the mapped class or table that a command is about, None for all.
 
     :param loaded: what :func:`load` returns.
-    :raises CommandError: the command needs a model and got none, or several.
+    :raises CommandError: the command needs a model and got none, or several; or it is
+        about all models, and got one.
     """
-    if command.models is Models.ALL:
-        return None
     models = [found for found in loaded.values() if _is_model(found)]
+    if command.models is Models.ALL:
+        if models:
+            raise CommandError(
+                f"{command.name} is about all models, got {','.join(loaded)!r}; write "
+                "the declarative base or the MetaData, such as app.models:Base"
+            )
+        return None
     if models and len(loaded) == 1:
         return models[0]
     if models or command.models is Models.ONE:

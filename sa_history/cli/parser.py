@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return the exit status.
 
     :param arguments: as on the command line; ``sys.argv``, if left out.
-    :return: 0, done; 1, ``check`` has found something; 2, it could not be done.
+    :return: 0, done; 1, ``check`` or ``verify`` has found something; 2, it could not be
+        done.
     :raises SystemExit: with 2, the arguments are not those of a command; with 0, all
         that was asked for is help, the version or a script for completion.
 
@@ -62,8 +63,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description="History of tracked models in a database, and what records it.",
-        epilog="Exit status: 0, done; 1, check has found something; 2, it could not be "
-        "done.",
+        epilog="Exit status: 0, done; 1, check or verify has found something; 2, it "
+        "could not be done.",
     )
     parser.add_argument(
         "--version",
@@ -155,7 +156,8 @@ def _as_argparse(argument: Argument) -> dict[str, Any]:
             **texts,
         },
         Kind.NAME: texts,
-        Kind.NAMES: {"nargs": "*", **texts},
+        # Without a default argparse says that they have to be given.
+        Kind.NAMES: {"nargs": "*", "default": [], **texts},
     }
     found = options[argument.kind]
     if argument.default is not None:

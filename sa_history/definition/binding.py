@@ -314,6 +314,12 @@ def _check_expression(expression: ClauseElement, scope: RowScope) -> None:
             )
 
 
+def _or(condition: object) -> str:
+    """Return what else can be written in place of a function that is no condition."""
+    is_function = callable(condition) and not isinstance(condition, Condition)
+    return ", or a function of old and new" if is_function else ""
+
+
 def condition_sql(condition: ConditionArgument, scope: RowScope) -> str:
     """Return a condition as SQL over ``OLD`` and ``NEW``.
 
@@ -325,6 +331,12 @@ def condition_sql(condition: ConditionArgument, scope: RowScope) -> str:
     if type(condition) is AnyChange:
         return _plain_sql(condition, scope)
     expression: Any = condition
+    if isinstance(condition, bool):
+        raise ConditionError(
+            f"{scope.subject}: a condition is {condition}, so Python has compared by "
+            "itself, as it does with 'is'; write new.column == None for NULL, or "
+            "SQLAlchemy's true() or false()"
+        )
     try:
         if callable(condition) and not isinstance(condition, Condition):
             expression = condition(
@@ -359,5 +371,5 @@ def condition_sql(condition: ConditionArgument, scope: RowScope) -> str:
     ) as error:
         raise ConditionError(
             f"{scope.subject}: the condition {condition!r} cannot be written as SQL: "
-            f"{error}; write that part with text('...')"
+            f"{error}; write that part with text('...'){_or(condition)}"
         ) from error

@@ -272,7 +272,7 @@ class AggregateEvent:
             shape=None if context is not None else (newest_first, *filters.values()),
             finds_contexts=isinstance(context, Mapping),
         )
-        return read(session, reader)
+        return read(session, reader, "AggregateEvent.page")
 
     @staticmethod
     def rows(result: Result[Any]) -> TupleResult[AggregateRow]:

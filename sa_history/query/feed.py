@@ -7,7 +7,7 @@ numbers of transactions, and ends before the oldest one that is still running.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 from typing import Any, NamedTuple, overload
 
 from sqlalchemy import (
@@ -74,7 +74,7 @@ def feed(
         if rows:
             position = history.cursor_of(rows[-1])
     """
-    _check(limit)
+    _check(limit, after)
     position = None if after is None else tuple_(*map(literal, after))
     criteria = _criteria(position)
     return aggregate(sources_of(targets, None, 0), criteria, _ORDER, limit)
@@ -122,7 +122,7 @@ def feed_page(
         while rows := history.feed_page(session, Base, after=position):
             position = history.cursor_of(rows[-1])
     """
-    _check(limit)
+    _check(limit, after)
     names = () if after is None else ("page_transaction", "page_event")
     position = tuple_(*(bindparam(name, type_=BigInteger) for name in names))
     reader = PageReader(
@@ -134,12 +134,18 @@ def feed_page(
         values=dict(zip(names, after or (), strict=True)),
         shape=("feed", *names),
     )
-    return read(session, reader)
+    return read(session, reader, "feed_page")
 
 
-def _check(limit: int) -> None:
+def _check(limit: int, after: Any) -> None:
     if limit < 1:
         raise EventsError(f"feed gives one event at least, got limit={limit!r}")
+    is_pair = isinstance(after, Sequence) and not isinstance(after, str)
+    if after is not None and not (is_pair and len(after) == 2):
+        raise EventsError(
+            f"feed goes on after a transaction and an event, got after={after!r}; give "
+            "what cursor_of(row) returned"
+        )
 
 
 def _criteria(after: Tuple | None) -> CriteriaOf:

@@ -32,6 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.expression import ColumnClause
 
+from sa_history.exc import EventsError
 from sa_history.query.details import (
     PAGE,
     Details,
@@ -44,7 +45,7 @@ from sa_history.query.event_json import data_of, decimal_attributes, diff_of
 from sa_history.query.sources import EventSource
 from sa_history.sql.readable_json import readable_json
 from sa_history.tracking.registry import History, Tracking
-from sa_history.util.sessions import is_async_session, unscoped
+from sa_history.util.sessions import is_async_session, session_of
 
 CriteriaOf: TypeAlias = Callable[[EventSource], Iterable[ColumnElement[bool]]]
 """Returns further criteria for the events of a table."""
@@ -295,12 +296,14 @@ def is_converted_as_whole(tracking: Tracking, events: int) -> bool:
     return 2 * events < len(tracking.event_table.c)
 
 
-def read(session: Any, reader: PageReader) -> Any:
+def read(session: Any, reader: PageReader, function: str) -> Any:
     """Return the rows of a page, or what gives them when it is awaited.
 
     :param session: a ``Session`` or an ``AsyncSession``, scoped or not.
+    :param function: the name of what was called, for the error.
+    :raises EventsError: the session is none.
     """
-    target = unscoped(session)
+    target = session_of(session, function, EventsError)
     if is_async_session(target):
         return target.run_sync(reader.read)
     return reader.read(target)

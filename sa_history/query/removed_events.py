@@ -49,5 +49,6 @@ def require_version(
     if is_before or not is_kept:
         raise EventsRemovedError(
             f"the events of {tracking.table.name!r} until {horizon.until} were "
-            "removed, so what the row was then is not known; give a later time"
+            "removed, so what the row was then is not known",
+            "give a later time",
         )

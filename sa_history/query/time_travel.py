@@ -148,7 +148,7 @@ def as_of(
     if len(given) != 1:
         raise PastError(
             "as_of takes one moment: a datetime, an event or transaction=..., got "
-            f"{given!r}"
+            f"{when!r} and transaction={transaction!r}; give one"
         )
     point, value = _point_in_time(given[0], is_transaction=transaction is not None)
     tracking = when.pgh_tracking if isinstance(when, Event) else None
@@ -237,6 +237,16 @@ class AsOf:
 
     async def __aexit__(self, *_: object) -> None:
         await self._session.run_sync(_PastSession.close_databases)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            raise AttributeError(
+                f"as_of gives a session within its block, and has no {name!r} itself; "
+                "write: with history.as_of(...) as past: past.scalars(...)"
+            )
 
     def home_in(self, session: Session) -> Engine | None:
         """Return the only database that has the point in time, None for a time."""

@@ -126,8 +126,10 @@ def timeline(
         raise DefinitionError(
             f"timeline takes an Engine or an AsyncEngine, got {engine!r}"
         )
-    if not secret_key:
-        raise DefinitionError("secret_key signs links, and cannot be empty")
+    if not isinstance(secret_key, (str, bytes)) or not secret_key:
+        raise DefinitionError(
+            "secret_key signs links, and cannot be empty; give a str or bytes"
+        )
     options = TimelineOptions.of(
         authorize=authorize,
         authorize_restore=authorize_restore,

@@ -6,16 +6,16 @@ import contextlib
 import datetime
 import re
 import zoneinfo
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from sqlalchemy.exc import NoReferenceError
-
 from sa_history.exc import DefinitionError
-from sa_history.timeline.entries import MASKED, Entry, Hidden
-from sa_history.tracking.registry import Tracking
-from sa_history.tracking.value_text import as_text
+from sa_history.timeline.entries import Entry, ShownTable
+from sa_history.timeline.references import Reference, ReferringKey
+from sa_history.tracking.value_changes import Part, ValueChange, changes_within
+from sa_history.tracking.value_text import as_text, as_texts_that_differ
 
 Labels: TypeAlias = "Mapping[str, str] | Callable[[str], str | None]"
 """What models and attributes are called, by ``"Order"`` and ``"Order.note"``."""
@@ -26,16 +26,25 @@ _LATELY = datetime.timedelta(days=7)
 """How long ago a time is that is still written as one that has passed since."""
 
 
-@dataclass(frozen=True)
-class Reference:
-    """A value of a foreign key.
+_FOLDED = 80
+"""From how many characters a value is folded."""
 
-    :param tracking: whose row it refers to.
-    :param key: the key of the row, as text.
+_SUMMARY = 60
+"""How many characters of a folded value are seen."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value in a table.
+
+    :param parts: its text, in parts; each with whether it differs from the other value.
+    :param summary: what is seen of a long text that is folded; None for a short one.
+    :param reference: the row that the value refers to, None if it is no foreign key.
     """
 
-    tracking: Tracking
-    key: str
+    parts: Sequence[Part]
+    summary: str | None = None
+    reference: Reference | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +54,16 @@ class Display:
     :param labels: what models and attributes are called.
     :param zone: the time zone of times.
     :param now: the time that others are relative to.
-    :param referred: what the foreign keys of an event table refer to, by attribute.
+    :param tables: the tables of the events, by the event table.
+    :param referring: the foreign keys of an event table, by attribute.
     :param names: the names of rows.
     """
 
     labels: Labels
     zone: datetime.tzinfo
     now: datetime.datetime
-    referred: Mapping[str, Mapping[str, Tracking]] = field(default_factory=dict)
+    tables: Mapping[str, ShownTable] = field(default_factory=dict)
+    referring: Mapping[str, Mapping[str, ReferringKey]] = field(default_factory=dict)
     names: Mapping[Reference, str] = field(default_factory=dict)
 
     def model(self, name: str) -> str:
@@ -72,36 +83,110 @@ class Display:
             return self.labels(name)
         return self.labels.get(name)
 
-    def reference(self, table: str, attribute: str, value: Any) -> Reference | None:
-        """Return what a value refers to, None if it is no foreign key.
-
-        :param table: the event table.
-        """
-        tracking = self.referred.get(table, {}).get(attribute)
-        if tracking is None or value is None or value == MASKED:
-            return None
-        return Reference(tracking, as_text(value))
+    def references(self, entry: Entry) -> Iterator[Reference]:
+        """Yield what an event refers to, before and after it."""
+        for key in dict.fromkeys(self.referring[entry.table].values()):
+            for values in _before_and_after(entry.data, entry.diff or {}):
+                reference = key.reference(values)
+                if reference is not None:
+                    yield reference
 
     def named(self, reference: Reference) -> str:
         """Return what a row is called, with its model."""
         name = self.names.get(reference) or reference.key
         return f"{self.model(reference.tracking.subject)} {name}"
 
-    def object(self, entry: Entry, key: Collection[str]) -> str:
-        """Return what the row of an event is called.
-
-        :param key: the attributes of its key.
-        """
-        model = self.model(entry.model)
+    def object(self, entry: Entry) -> str:
+        """Return what the row of an event is called."""
+        model, key = self.model(entry.model), self.tables[entry.table].key
         if entry.key is None:
             return model
         found = [
-            self.reference(entry.table, name, entry.data.get(name)) for name in key
+            None if referring is None else referring.reference(entry.data)
+            for referring, _ in (self._groups(entry.table, key) if len(key) > 1 else ())
         ]
         if len(found) < 2 or None in found:
             return f"{model} {entry.key}"
         # A row that puts others together, as of a secondary table.
         return f"{model} ({', '.join(self.named(each) for each in found if each)})"
+
+    def values(
+        self, entry: Entry, data: Mapping[str, Any]
+    ) -> Iterator[tuple[str, Cell]]:
+        """Yield the rows of a table of values: what each is called, and the value.
+
+        :param entry: an event of the row that has the values.
+        """
+        for key, names in self._groups(entry.table, data):
+            reference = None if key is None else key.reference(data)
+            if key is not None and reference is not None:
+                yield self._label_of(entry, key), self._link(reference)
+            else:
+                for name in names:
+                    cell = _cell(as_text(data[name]))
+                    yield self.attribute(entry.model, name), cell
+
+    def differences(
+        self, entry: Entry, diff: Mapping[str, tuple[Any, Any]]
+    ) -> Iterator[tuple[str, Cell, Cell]]:
+        """Yield the rows of a table of differences: what each is called, and values.
+
+        :param entry: an event that has the values that did not change.
+        :param diff: the values before and after, by attribute.
+        """
+        for key, names in self._groups(entry.table, diff):
+            linked = None if key is None else self._linked(key, entry.data, diff)
+            if key is not None and linked is not None:
+                yield self._label_of(entry, key), *linked
+            else:
+                for name in names:
+                    label = self.attribute(entry.model, name)
+                    for change in changes_within(*diff[name]):
+                        yield ".".join([label, *change.path]), *_cells(change)
+
+    def plain(self, values: Mapping[str, Any]) -> Iterator[tuple[str, Cell]]:
+        """Yield the rows of a table of values that are no attributes."""
+        for name, value in values.items():
+            yield name, _cell(as_text(value))
+
+    def _groups(
+        self, table: str, names: Iterable[str]
+    ) -> Iterator[tuple[ReferringKey | None, list[str]]]:
+        """Yield attributes one by one, those of a foreign key together."""
+        referring, names = self.referring[table], [*names]
+        for name in names:
+            key = referring.get(name)
+            if key is None:
+                yield None, [name]
+                continue
+            together = [each for each in names if each in key.shown]
+            if name == together[0]:
+                yield key, together
+
+    def _label_of(self, entry: Entry, key: ReferringKey) -> str:
+        return ", ".join(self.attribute(entry.model, name) for name in key.shown)
+
+    def _link(self, reference: Reference) -> Cell:
+        return Cell([(self.named(reference), False)], reference=reference)
+
+    def _linked(
+        self,
+        key: ReferringKey,
+        data: Mapping[str, Any],
+        diff: Mapping[str, tuple[Any, Any]],
+    ) -> tuple[Cell, Cell] | None:
+        """Return what a foreign key referred to before and after; None for no rows."""
+        both = _before_and_after(data, diff)
+        references = [key.reference(values) for values in both]
+        if references == [None, None]:
+            return None
+        before, after = (
+            _cell(", ".join(as_text(values.get(name)) for name in key.shown))
+            if reference is None
+            else self._link(reference)
+            for values, reference in zip(both, references, strict=True)
+        )
+        return before, after
 
     def exact(self, time: datetime.datetime) -> str:
         """Return a time with its seconds and its zone."""
@@ -119,30 +204,34 @@ class Display:
         return "just now"
 
 
-def referred_by(
-    tracking: Tracking, trackings: Iterable[Tracking], hidden: Hidden
-) -> dict[str, Tracking]:
-    """Return what the foreign keys of a model refer to, by attribute.
+def _before_and_after(
+    data: Mapping[str, Any], diff: Mapping[str, tuple[Any, Any]]
+) -> list[Mapping[str, Any]]:
+    """Return the values of a row before and after a change, by attribute.
 
-    Those of several columns are left out, and what is hidden.
-
-    :param trackings: all that is shown.
+    :param data: the values of those that did not change.
     """
-    of_table = {each.table: each for each in trackings}
-    unseen = hidden.attributes(tracking)
-    found: dict[str, Tracking] = {}
-    for attribute, column in tracking.tracked_columns.by_attribute.items():
-        for foreign_key in column.foreign_keys if attribute not in unseen else ():
-            with contextlib.suppress(NoReferenceError):
-                referred = of_table.get(foreign_key.column.table)
-                if referred is not None and _is_key(referred, foreign_key.column):
-                    found.setdefault(attribute, referred)
-    return found
+    return [
+        ChainMap({name: pair[at] for name, pair in diff.items()}, {**data})
+        for at in (0, 1)
+    ]
 
 
-def _is_key(tracking: Tracking, column: Any) -> bool:
-    columns = tracking.tracked_columns
-    return [columns.by_attribute[name] for name in columns.key] == [column]
+def _cell(text: str) -> Cell:
+    is_long = len(text) > _FOLDED
+    return Cell([(text, False)], f"{text[:_SUMMARY]}…" if is_long else None)
+
+
+def _cells(change: ValueChange) -> tuple[Cell, Cell]:
+    """Return the values of a change, with the words that differ apart."""
+    texts = change.before, change.after
+    summaries: Sequence[str | None] = (None, None)
+    if max(map(len, texts)) > _FOLDED:
+        shortened = as_texts_that_differ(*texts, _SUMMARY)
+        pairs = zip(texts, shortened, strict=True)
+        summaries = [short if len(text) > _FOLDED else None for text, short in pairs]
+    before, after = map(Cell, change.parts(), summaries)
+    return before, after
 
 
 def zone_of(given: Any) -> datetime.tzinfo:

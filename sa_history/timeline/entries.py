@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
@@ -101,6 +101,41 @@ def _referred_columns(column: Column[Any]) -> Iterator[Column[Any]]:
             yield foreign_key.column
 
 
+@dataclass(frozen=True, eq=False)
+class ShownTable:
+    """A tracked table, and what is shown of its rows.
+
+    :param tracking: the tracking of the table.
+    :param columns: the columns by attribute, in the model's order.
+    :param key: the attributes of the primary key, in its order.
+    :param hidden: the attributes whose values are masked.
+    """
+
+    tracking: Tracking
+    columns: Mapping[str, Column[Any]]
+    key: Sequence[str]
+    hidden: AbstractSet[str]
+
+    @classmethod
+    def of(cls, tracking: Tracking, hidden: Hidden) -> ShownTable:
+        """Return what is shown of a table.
+
+        :param hidden: the columns that are never shown.
+        """
+        columns = tracking.tracked_columns
+        masked = hidden.attributes(tracking)
+        return cls(tracking, columns.by_attribute, columns.key, masked)
+
+    def in_order(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return values by attribute in the order of the model's attributes."""
+        ordered = {name: values[name] for name in self.columns if name in values}
+        return {**ordered, **values} if len(ordered) < len(values) else ordered
+
+    def masked(self, name: str, value: Any) -> Any:
+        """Return a value of an attribute, or what stands in its place."""
+        return MASKED if name in self.hidden and value is not None else value
+
+
 @dataclass(frozen=True)
 class Entry:
     """An event, in which hidden values are masked.
@@ -139,32 +174,31 @@ class Entry:
     def of(
         cls,
         row: Any,
-        tracking: Tracking,
-        hidden: AbstractSet[str],
+        table: ShownTable,
         who: Callable[[Mapping[str, Any]], str | None],
     ) -> Entry:
         """Return a row of AggregateEvent as an entry.
 
-        :param tracking: the tracking of the event's table.
-        :param hidden: the attributes that are not shown.
+        :param table: the table whose event it is.
         :param who: gives the user's name from the metadata of a context.
         """
         metadata = row.pgh_context or {}
         if not isinstance(metadata, Mapping):
             # The library writes objects only, but anybody's SQL can write a list.
             metadata = {"metadata": metadata}
-
-        def shown(name: str, value: Any) -> Any:
-            return MASKED if name in hidden and value is not None else value
-
-        diff = None if row.pgh_diff is None else _in_order(row.pgh_diff, tracking)
-        data = _in_order(row.pgh_data, tracking)
-        has_key = not hidden or hidden.isdisjoint(tracking.tracked_columns.key)
+        data, diff = table.in_order(row.pgh_data), None
+        if table.hidden:
+            data = {name: table.masked(name, value) for name, value in data.items()}
+        if row.pgh_diff is not None:
+            diff = {
+                name: (table.masked(name, was), table.masked(name, now))
+                for name, (was, now) in table.in_order(row.pgh_diff).items()
+            }
         return cls(
             id=row.pgh_id,
-            table=tracking.event_table.fullname,
+            table=table.tracking.event_table.fullname,
             model=row.pgh_obj_model,
-            key=row.pgh_obj_id if has_key else None,
+            key=row.pgh_obj_id if table.hidden.isdisjoint(table.key) else None,
             operation=VERBS.get(row.pgh_op, row.pgh_op),
             label=row.pgh_label,
             time=row.pgh_created_at,
@@ -172,16 +206,9 @@ class Entry:
             transaction=row.pgh_xact_id,
             context_id=row.pgh_context_id,
             context=metadata,
-            data={name: shown(name, value) for name, value in data.items()},
-            diff=None
-            if diff is None
-            else {n: (shown(n, was), shown(n, now)) for n, (was, now) in diff.items()},
+            data=data,
+            diff=diff,
         )
-
-    def shown(self) -> dict[str, tuple[Any, ...]]:
-        """Return the values that a list shows, by attribute; those of the key first."""
-        values = {name: (value,) for name, value in self.data.items()}
-        return values if self.diff is None else {**values, **self.diff}
 
     def as_json(self) -> dict[str, Any]:
         """Return the entry as JSON has it, for programs."""
@@ -199,12 +226,6 @@ class Entry:
             "data": dict(self.data),
             "diff": None if self.diff is None else dict(self.diff),
         }
-
-
-def _in_order(values: Mapping[str, Any], tracking: Tracking) -> dict[str, Any]:
-    """Return values by attribute in the order of the model's attributes."""
-    order = [name for name in tracking.tracked_columns.by_attribute if name in values]
-    return {name: values[name] for name in (*order, *values)}
 
 
 def changed(before: Entry, after: Entry) -> dict[str, tuple[Any, Any]]:

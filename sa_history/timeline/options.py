@@ -10,6 +10,7 @@ from typing import Any
 from sa_history.exc import DefinitionError
 from sa_history.timeline.display import Labels, zone_of
 from sa_history.timeline.entries import Entry, Masks
+from sa_history.util.arguments import as_names
 
 Who = Callable[[Mapping[str, Any]], "str | None"]
 """Returns a user's name for the metadata of a context."""
@@ -77,14 +78,35 @@ class TimelineOptions:
                 f"function that says who may see it, got {authorize!r}"
             )
         for option, size in (("page_size", page_size), ("export_limit", export_limit)):
-            if size < 1:
-                raise DefinitionError(f"{option} is a number of events, got {size!r}")
+            if type(size) is not int or size < 1:
+                raise DefinitionError(
+                    f"{option} is a number of events, got {size!r}; give an int from 1 "
+                    "on"
+                )
+        functions: dict[str, Any] = {
+            "authorize_restore": authorize_restore,
+            "authorize_undo": authorize_undo,
+            "who": who,
+            "users": users,
+            "link": link,
+            "name_of": name,
+        }
+        for option, given in functions.items():
+            if given is not None and not callable(given):
+                raise DefinitionError(
+                    f"{option} is a function, got {given!r}; write {option}=lambda ..."
+                )
+        if not (labels is None or callable(labels) or isinstance(labels, Mapping)):
+            raise DefinitionError(
+                "labels is a mapping of names to what they are called, or a function, "
+                f'got {labels!r}; write labels={{"Order.note": "Remark"}}'
+            )
         if not callable(time_zone):
             zone_of(time_zone)
         return cls(
             authorize,
             authorize_restore,
-            Masks(frozenset(mask)),
+            Masks(frozenset(as_names("mask", mask))),
             who or _user,
             page_size,
             users,

@@ -20,16 +20,16 @@ from sa_history.contexts.context import context
 from sa_history.exc import (
     ConflictError,
     DefinitionError,
+    EventsError,
     EventsRemovedError,
-    HistoryError,
     UndoError,
 )
 from sa_history.sql.readable_json import dumps
 from sa_history.timeline.addresses import Addresses, is_path
 from sa_history.timeline.cards import cards_of
 from sa_history.timeline.chart import HEIGHT, WIDTH, Chart
-from sa_history.timeline.display import Display, Reference, referred_by, zone_of
-from sa_history.timeline.entries import GONE, Entry, changed
+from sa_history.timeline.display import Display, zone_of
+from sa_history.timeline.entries import Entry, changed
 from sa_history.timeline.export import HEADER, PART, as_csv, as_json_lines
 from sa_history.timeline.filters import ARGUMENTS, FilterForm, Filters, as_time
 from sa_history.timeline.options import (
@@ -39,6 +39,7 @@ from sa_history.timeline.options import (
     is_permission,
 )
 from sa_history.timeline.queries import SEARCHED, Found, Timeline
+from sa_history.timeline.references import Reference, referring_keys
 from sa_history.timeline.rendering import render
 from sa_history.timeline.requests import JSON, PageRequest
 from sa_history.timeline.responses import (
@@ -51,7 +52,7 @@ from sa_history.timeline.responses import (
     redirect,
 )
 from sa_history.timeline.undo_pages import conflict_text, counts_of
-from sa_history.tracking.completeness import missing_operations
+from sa_history.tracking.completeness import GONE, missing_operations
 from sa_history.tracking.registry import Tracking
 from sa_history.util.postgresql import message_of
 from sa_history.writing.undo import Undo
@@ -260,18 +261,17 @@ class Pages:
         if not is_permission("authorize_restore", request.call(allow, event)):
             raise Forbidden
         tracking = shown.table(table)
-        hidden = shown.hidden.attributes(tracking)
         key = None if shown.hidden.has_key(tracking) else shown.key_of(event)
         # Now, since after an error the session reads nothing more.
-        values = [str(getattr(event, name, "")) for name in hidden]
+        values = shown.hidden_values(event)
         try:
             with context(shown.session, **{**request.context, "restored": number}):
                 shown.restore(event)
                 written = self._written(visit)
         except DBAPIError as error:
             raise Conflict(_refusal(error, values)) from error
-        except HistoryError as error:
-            raise BadRequest(str(error)) from error
+        except EventsError as error:
+            raise BadRequest(f"It cannot be restored: {error.reason}.") from error
         if request.method != "POST":
             extra = {
                 "restored": self._restored(visit, tracking, number),
@@ -362,7 +362,7 @@ class Pages:
         """
         shown = visit.timeline
         plan: Undo | None = extra.get("plan")
-        display = self._display(visit, written)
+        display = self._display(visit, [*written, *_others(extra)])
         conflicts = [
             conflict_text(conflict, shown, display)
             for conflict in (() if plan is None else plan.conflicts)
@@ -396,12 +396,16 @@ class Pages:
         options, shown = self.options, visit.timeline
         given = options.time_zone
         zone = zone_of(visit.request.call(given) if callable(given) else given)
-        referred = {
-            table: referred_by(shown.table(table), shown.trackings, shown.hidden)
-            for table in dict.fromkeys(entry.table for entry in entries)
+        wanted = {entry.table for entry in entries}
+        tables = {
+            tracking.event_table.fullname: shown.shown_table(tracking)
+            for tracking in shown.trackings
+            if tracking.event_table.fullname in wanted
         }
+        of_table = {tracking.table: tracking for tracking in shown.trackings}
+        referring = {n: referring_keys(table, of_table) for n, table in tables.items()}
         now = datetime.datetime.now(datetime.timezone.utc)
-        display = Display(options.labels, zone, now, referred)
+        display = Display(options.labels, zone, now, tables, referring)
         if options.name is None:
             return display
         return replace(display, names=self._names(visit, display, entries))
@@ -409,19 +413,14 @@ class Pages:
     def _names(
         self, visit: Visit, display: Display, entries: Sequence[Entry]
     ) -> dict[Reference, str]:
-        wanted: dict[Tracking, set[str]] = {}
+        wanted: dict[Tracking, set[Reference]] = {}
         for entry in entries:
-            for name, values in entry.shown().items():
-                for value in values:
-                    found = display.reference(entry.table, name, value)
-                    if found is not None:
-                        wanted.setdefault(found.tracking, set()).add(found.key)
+            for reference in display.references(entry):
+                wanted.setdefault(reference.tracking, set()).add(reference)
         names: dict[Reference, str] = {}
         for tracking in [*wanted][:MOST_TABLES]:
-            keys = sorted(wanted[tracking])
             call = partial(visit.request.call, self.options.name)
-            found_names = visit.timeline.names(tracking, keys, call)
-            names.update({Reference(tracking, k): n for k, n in found_names.items()})
+            names.update(visit.timeline.names(tracking, wanted[tracking], call))
         return names
 
     def _check_form(
@@ -470,19 +469,22 @@ class Pages:
             return _as_json(entries, following, extra)
         link = self.options.link or _no_link
         more = self._entry(shown, listed.found[page_size]) if is_full else None
+        can_restore = self._can(request, self.options.authorize_restore)
         body = render(
             f"{page}.html",
             entries=entries,
             cards=cards_of(entries, more),
-            current=_current(entries) if _has_newest(filters, before) else set(),
-            display=self._display(visit, entries),
+            current=_current(shown, found, _has_newest(filters, before))
+            if can_restore
+            else set(),
+            display=self._display(visit, [*entries, *_others(extra)]),
             done=_done(request),
             following=following,
             newest=None if before is None else _address(page, visit, {}, extra),
             # The search has more to go through.
             searched=None if is_full or last is None else SEARCHED,
             timeline=shown,
-            can_restore=self._can(request, self.options.authorize_restore),
+            can_restore=can_restore,
             can_undo=self._can(request, self.options.authorize_undo),
             address=visit.addresses,
             links={entry.id: checked_link(link(entry)) for entry in entries},
@@ -493,8 +495,7 @@ class Pages:
 
     def _entry(self, shown: Timeline, found: Found) -> Entry:
         tracking, row = found
-        hidden = shown.hidden.attributes(tracking)
-        return Entry.of(row, tracking, hidden, self.options.who)
+        return Entry.of(row, shown.shown_table(tracking), self.options.who)
 
     def _can(self, request: PageRequest, allow: Callable[..., Any] | None) -> bool:
         """Return whether something may be done by somebody, who has a token then.
@@ -590,15 +591,32 @@ def _has_newest(filters: Filters, before: int | None) -> bool:
     return replace(filters, table=None, key=None) == Filters()
 
 
-def _current(entries: Sequence[Entry]) -> set[int]:
+def _current(shown: Timeline, found: Sequence[Found], has_newest: bool) -> set[int]:
     """Return the events that rows are as they are now.
 
-    :param entries: the newest events of some rows.
+    Where some changes have no events, it is not known.
+
+    :param found: events, newest first.
+    :param has_newest: whether they have the newest event of each of their rows.
     """
-    newest: dict[tuple[str, str | None], Entry] = {}
-    for entry in entries:
-        newest.setdefault((entry.table, entry.key), entry)
-    return {e.id for e in newest.values() if e.operation not in GONE}
+    newest: dict[tuple[Tracking, str], Found] = {}
+    for tracking, row in found:
+        newest.setdefault((tracking, row.pgh_obj_id), (tracking, row))
+    is_complete = {t: not missing_operations(t) for t, _ in newest}
+    present = [
+        (tracking, row)
+        for tracking, row in newest.values()
+        if is_complete[tracking] and row.pgh_op not in GONE
+    ]
+    if has_newest:
+        return {row.pgh_id for _, row in present}
+    return shown.newest_of_rows(present)
+
+
+def _others(extra: Mapping[str, Any]) -> list[Entry]:
+    """Return the events that a page shows beside those of its list."""
+    found = [extra.get(name) for name in ("restored", "undone", "state")]
+    return [entry for entry in (*found, *(extra.get("versions") or ())) if entry]
 
 
 def _done(request: PageRequest) -> Any:
@@ -619,14 +637,14 @@ def _context(visit: Visit) -> contextlib.AbstractContextManager[Any]:
 
 def _why_not(error: UndoError | DBAPIError, shown: Timeline) -> str:
     """Return why something cannot be undone, without values that are hidden."""
-    if isinstance(error, EventsRemovedError):
-        return str(error)
-    if shown.hidden.columns:
+    if shown.hidden.columns and not isinstance(error, EventsRemovedError):
         return (
             "This cannot be undone: the events do not tell all that is needed, there "
             "is no order in which it could be, or the database refuses it."
         )
-    return _refusal(error, ()) if isinstance(error, DBAPIError) else str(error)
+    if isinstance(error, DBAPIError):
+        return _refusal(error, ())
+    return f"This cannot be undone: {error.reason}."
 
 
 def _no_link(entry: Entry) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import datetime
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Column,
     ColumnElement,
@@ -21,13 +22,19 @@ from sqlalchemy import (
     String,
     Text,
     Uuid,
+    and_,
+    any_,
     bindparam,
     column,
+    exists,
+    false,
     func,
     inspect,
+    literal,
     literal_column,
     select,
     text,
+    tuple_,
     union_all,
 )
 from sqlalchemy import cast as sql_cast
@@ -41,15 +48,19 @@ from sa_history.query.aggregate import COLUMNS, AggregateEvent, aggregate
 from sa_history.query.details import numbered
 from sa_history.query.pages import CriteriaOf, PageReader
 from sa_history.query.removed_events import require_version
+from sa_history.query.row_keys import have_key, keys_of
 from sa_history.query.sources import EventSource
 from sa_history.sql.column_types import holds_json
-from sa_history.timeline.entries import Hidden
+from sa_history.timeline.entries import Hidden, ShownTable
 from sa_history.timeline.filters import Filters, has_text, tracking_of
+from sa_history.timeline.references import Reference
 from sa_history.timeline.responses import BadRequest, NotFound, TookTooLong
 from sa_history.tracking.completeness import version_events
 from sa_history.tracking.event_class import Event, map_events
+from sa_history.tracking.identity import identity_by_key
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.restore import restore_row
+from sa_history.tracking.value_text import as_text
 from sa_history.util.postgresql import sqlstate_of
 from sa_history.writing.undo import Undo, undo
 
@@ -135,6 +146,18 @@ def _counted(
     return select(number, days.c.day, events).group_by(days.c.day)
 
 
+def _newest_of_rows(tracking: Tracking, numbers: Sequence[int]) -> Any:
+    """Return the SELECT of those events of a table that no other one follows."""
+    events = tracking.event_table
+    later = events.alias("pgh_later")
+    follows = exists().where(
+        *have_key(tracking, later, keys_of(tracking, events)),
+        later.c.pgh_id > events.c.pgh_id,
+    )
+    chosen = events.c.pgh_id == any_(literal(numbers, ARRAY(BigInteger)))
+    return select(events.c.pgh_id).where(chosen, ~follows)
+
+
 def _converter(column: Column[Any]) -> Callable[[str], Any] | None:
     """Return what makes a key of a text, None for a type whose keys are not known."""
     kind = column.type
@@ -159,6 +182,7 @@ class Timeline:
         self.metadata = metadata
         self.hidden = hidden
         self.trackings = trackings_in(metadata)
+        self._shown_tables: dict[Tracking, ShownTable] = {}
 
     @property
     def choices(self) -> list[tuple[str, str]]:
@@ -181,6 +205,13 @@ class Timeline:
         :raises NotFound: there is none.
         """
         return tracking_of(self.trackings, name)
+
+    def shown_table(self, tracking: Tracking) -> ShownTable:
+        """Return what is shown of a tracked table; it is found out once."""
+        found = self._shown_tables.get(tracking)
+        if found is None:
+            found = self._shown_tables[tracking] = ShownTable.of(tracking, self.hidden)
+        return found
 
     def with_session(self, session: Session) -> Timeline:
         """Return the same events, read through another session."""
@@ -337,6 +368,16 @@ class Timeline:
 
         return self._rows(filters, criteria, len(numbers))[::-1]
 
+    def newest_of_rows(self, found: Sequence[Found]) -> set[int]:
+        """Return the numbers of those events that no other one of their row follows."""
+        numbers: dict[Tracking, list[int]] = {}
+        for tracking, row in found:
+            numbers.setdefault(tracking, []).append(row.pgh_id)
+        statements = [_newest_of_rows(t, some) for t, some in numbers.items()]
+        if not statements:
+            return set()
+        return {*self.session.scalars(union_all(*statements))}
+
     def at(self, filters: Filters, moment: datetime.datetime) -> Found | None:
         """Return the version that a row had at a moment, or None if it had none.
 
@@ -358,7 +399,7 @@ class Timeline:
             try:
                 require_version(self.session.connection(), filters.table, moment)
             except EventsRemovedError as error:
-                raise BadRequest(str(error)) from error
+                raise BadRequest(f"{error.reason}; choose a later time") from error
         return rows[0] if rows else None
 
     def _rows(self, filters: Filters, criteria: CriteriaOf, limit: int) -> list[Found]:
@@ -412,6 +453,25 @@ class Timeline:
             raise NotFound
         return event
 
+    def hidden_values(self, event: Event) -> list[str]:
+        """Return what is hidden of an event and of its row, as PostgreSQL writes it."""
+        tracking = event.pgh_tracking
+        events, columns = tracking.event_table, tracking.tracked_columns.by_attribute
+        hidden = [columns[name] for name in self.hidden.attributes(tracking)]
+        if not hidden:
+            return []
+        stored = [events.c[column.name] for column in hidden if column.name in events.c]
+        key = tracking.tracked_columns.key
+        # Of a table without a key, no row is known to be that of the event.
+        is_row = [columns[name] == getattr(event, name) for name in key] or [false()]
+        statement = (
+            select(*(sql_cast(column, Text) for column in (*hidden, *stored)))
+            .select_from(events.outerjoin(tracking.table, and_(*is_row)))
+            .where(events.c.pgh_id == event.pgh_id)
+        )
+        found = self.session.execute(statement).one()
+        return [value for value in found if value is not None]
+
     def begin(self) -> None:
         """Begin a transaction that can be rolled back, before anything else is read.
 
@@ -452,36 +512,47 @@ class Timeline:
     def names(
         self,
         tracking: Tracking,
-        keys: Iterable[str],
+        references: Collection[Reference],
         name: Callable[[Any], str | None],
-    ) -> dict[str, str]:
-        """Return the names of rows, by their keys as text; of those that have one.
+    ) -> dict[Reference, str]:
+        """Return the names of rows; of those that have one.
 
-        :param tracking: the tracking of the rows; its key is one column.
+        :param tracking: the tracking of the rows.
+        :param references: what refers to the rows.
         :param name: called with an object of the model. Of what is hidden, and of
             relationships, the object has nothing.
         """
-        (attribute,) = tracking.tracked_columns.key
-        column = tracking.tracked_columns.by_attribute[attribute]
-        convert = _converter(column)
-        if tracking.model is None or convert is None:
+        model, table = tracking.model, self.shown_table(tracking)
+        key = [table.columns[attribute] for attribute in table.key]
+        converters = [convert for convert in map(_converter, key) if convert]
+        if model is None or len(converters) < len(key):
             return {}
-        values = {convert(key): key for key in keys}
-        mapper = inspect(tracking.model)
+        mapper = inspect(model)
+        wanted = {
+            tuple(
+                convert(as_text(value))
+                for convert, value in zip(converters, reference.values, strict=True)
+            ): reference
+            for reference in references
+        }
+        of_identity = {
+            identity_by_key(mapper, dict(zip(key, values, strict=True))): reference
+            for values, reference in wanted.items()
+        }
         unread = [
-            defer(getattr(tracking.model, known.key), raiseload=True)
+            defer(getattr(model, known.key), raiseload=True)
             for known in mapper.column_attrs
             if any(self._is_unread(each) for each in known.columns)
         ]
-        statement = select(tracking.model).where(column.in_(values))
-        found: dict[str, str] = {}
+        statement = select(model).where(tuple_(*key).in_([*wanted]))
+        found: dict[Reference, str] = {}
         # A value that Python cannot read has no name.
         with contextlib.suppress(LookupError, ValueError):
             objects = self.session.scalars(statement.options(*unread, raiseload("*")))
             for each in objects.unique():
                 with contextlib.suppress(InvalidRequestError):
-                    key = values[mapper.primary_key_from_instance(each)[0]]
-                    found[key] = name(each) or ""
+                    identity = tuple(mapper.primary_key_from_instance(each))
+                    found[of_identity[identity]] = name(each) or ""
         return found
 
     def _is_unread(self, column: Any) -> bool:

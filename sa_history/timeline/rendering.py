@@ -8,8 +8,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sa_history.timeline.entries import GONE
 from sa_history.timeline.filters import PERIODS
-from sa_history.tracking.value_changes import changes_within
-from sa_history.tracking.value_text import as_text, as_texts_that_differ
 
 # Its own, since an application may have templates and variables of any name.
 _ENVIRONMENT = Environment(
@@ -18,13 +16,7 @@ _ENVIRONMENT = Environment(
     undefined=StrictUndefined,
     auto_reload=False,
 )
-_ENVIRONMENT.globals.update(
-    as_text=as_text,
-    changes_within=changes_within,
-    gone=GONE,
-    periods=PERIODS,
-    texts_that_differ=as_texts_that_differ,
-)
+_ENVIRONMENT.globals.update(gone=GONE, periods=PERIODS)
 
 
 def render(template: str, **values: Any) -> str:

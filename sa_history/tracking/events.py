@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -15,6 +16,8 @@ from typing import (
 )
 
 from sqlalchemy import (
+    ClauseElement,
+    Column,
     ColumnElement,
     Select,
     Table,
@@ -22,6 +25,9 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.exc import NoInspectionAvailable
+from sqlalchemy.orm import InstanceState
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.selectable import SelectBase
 
 from sa_history._types import UNSET, Unset
 from sa_history.capture.event_table import key_columns
@@ -67,6 +73,8 @@ class _SelectsRows(Protocol[EventSelect_co]):
 
     def _last(self) -> Select[Any]: ...
 
+    def _check(self, criteria: Sequence[Any]) -> None: ...
+
     def _at(self, key: Any, when: datetime.datetime | Unset) -> Select[Any]: ...
 
     @property
@@ -111,11 +119,17 @@ class Events(Generic[E]):
         """Return the events of the row with a key, also of a row that is deleted.
 
         :param key: the value of the primary key, or a tuple if it has several columns.
+        :raises EventsError: the key is None, or an object.
 
         Example::
 
             session.scalars(Account.events.of(7).select()).all()
         """
+        if key is None or isinstance(inspect(key, False), InstanceState):
+            raise EventsError(
+                f"{self!r}.of takes the key of a row, got {key!r}; write "
+                "Model.events.of(7), or object.events"
+            )
         return Events(self._tracking, key=key)
 
     @property
@@ -148,17 +162,13 @@ class Events(Generic[E]):
         ``model``, is ``Account.events.model.model`` here.
 
         :raises EventsError: a criterion is True or False, as the comparison of such a
-            name is.
+            name is, or it is about the tracked table alone.
 
         Example::
 
             session.scalars(Account.events.where(Account.events.pgh_label == "create"))
         """
-        if any(isinstance(criterion, bool) for criterion in criteria):
-            raise EventsError(
-                f"{self!r}.where got {criteria!r}; compare attributes of the event "
-                "class, as in where(x.events.model.balance < 0)"
-            )
+        self._check(criteria)
         return cast("EventSelect", self._select().where(*criteria))
 
     def first(self: _SelectsRows[EventSelect]) -> EventSelect:
@@ -250,6 +260,21 @@ class Events(Generic[E]):
     def _is_of_all(self) -> bool:
         return self._obj is None and self._key is UNSET
 
+    def _check(self, criteria: Sequence[Any]) -> None:
+        """Refuse criteria that are not about events."""
+        if any(isinstance(criterion, bool) for criterion in criteria):
+            raise EventsError(
+                f"{self!r}.where got {criteria!r}; compare attributes of the event "
+                "class, as in where(x.events.model.balance < 0)"
+            )
+        for criterion in criteria:
+            if _is_of_table_only(criterion, self._tracking.table):
+                raise EventsError(
+                    f"{self!r}.where got {criterion}, which is about rows as they are "
+                    "now; compare attributes of events, as in where(x.events.balance "
+                    "< 0)"
+                )
+
     def _is_of_row(self) -> list[ColumnElement[bool]]:
         if self._is_of_all:
             return []
@@ -306,6 +331,16 @@ class EventsAttribute:
                 "put @track(...) on it"
             )
         return Events(self.tracking, obj)
+
+
+def _is_of_table_only(criterion: Any, table: Table) -> bool:
+    """Return True if a criterion has columns of a table, and nothing else."""
+    # What is no expression is refused by SQLAlchemy, or is an attribute.
+    is_expression = isinstance(criterion, ClauseElement)
+    elements = [*visitors.iterate(criterion)] if is_expression else []
+    columns = [each for each in elements if isinstance(each, Column)]
+    has_query = any(isinstance(each, SelectBase) for each in elements)
+    return bool(columns) and not has_query and all(c.table is table for c in columns)
 
 
 def key_values(tracking: Tracking, key: Any) -> list[Any]:

@@ -83,8 +83,8 @@ def restore_row(
     missing = [name for name in wanted if name not in stored]
     if missing:
         raise EventsError(
-            f"{event!r} does not store {', '.join(missing)}; give columns=[...] of "
-            f"{', '.join(stored)}"
+            f"{event!r} does not store {', '.join(missing)}",
+            f"give columns=[...] of {', '.join(stored)}",
         )
     if not tracked.key:
         raise EventsError(

@@ -166,7 +166,9 @@ def _as_text(row: str, column: Column[Any]) -> Fragment:
 
 def _states(argument: str, states: Any) -> Iterable[Any]:
     if isinstance(states, (str, bytes, dict)) or not isinstance(states, Iterable):
+        example = '["draft"]' if argument == "initial" else '[("draft", "sent"), ...]'
         raise DefinitionError(
-            f"FSM: {argument} holds lists of states, got {states!r}; write a list"
+            f"FSM: {argument} holds lists of states, got {states!r}; write a list such "
+            f"as {example}"
         )
     return states

@@ -58,7 +58,9 @@ def session_of(target: Any, function: str, error: type[HistoryError]) -> Any:
     session = unscoped(target)
     if isinstance(session, Session) or is_async_session(session):
         return session
-    raise error(f"{function} takes a session, got {target!r}")
+    raise error(
+        f"{function} takes a session, got {target!r}; give a Session or an AsyncSession"
+    )
 
 
 def sync_side(target: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any, overload
 
 from sqlalchemy import (
     ColumnElement,
+    Table,
     Text,
     insert,
     literal,
@@ -130,6 +131,10 @@ def _tracking_with(label: str, obj: object) -> Tracking:
         for tracker in tracking.trackers:
             if not tracker.operations:
                 manual.setdefault(tracker.event_label, tracking)
+    if isinstance(obj, (type, Table)):
+        raise EventsError(
+            f"create_event takes an object, got {obj!r}; give the one whose event it is"
+        )
     if label not in manual:
         raise EventsError(
             f"{type(obj).__name__} has no Manual tracker with the label {label!r}"

@@ -212,7 +212,8 @@ def _before(
     if event.previous is None:
         raise UndoError(
             f"no event tells what {tracking.subject} {event.key} was before event "
-            f"{event.number}; a baseline before it would have"
+            f"{event.number}",
+            "a baseline before it would have",
         )
     return event.previous
 

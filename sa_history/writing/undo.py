@@ -320,8 +320,8 @@ def _require_events(rows: ModelSession, wanted: Wanted, what: _Undone) -> None:
             raise EventsRemovedError(
                 f"nothing is undone, since the events of {tracking.table.name!r} until "
                 f"{horizon.until} (transaction {horizon.transaction}) were removed, "
-                "and some of what is to be undone may have been among them; give "
-                "targets without it"
+                "and some of what is to be undone may have been among them",
+                "give targets without it",
             )
 
 
@@ -470,8 +470,8 @@ def _changes_of_table(
         partial = next(t for t in changed if t.table is table)
         raise UndoError(
             f"{table.name!r} was changed as well, and its events do not record "
-            f"{', '.join(missing_operations(partial))}, so it cannot be undone; "
-            "give targets without it"
+            f"{', '.join(missing_operations(partial))}, so it cannot be undone",
+            "give targets without it",
         )
     targets = [
         target for t, some in wanted.items() if t.table is table for target in some

@@ -35,10 +35,12 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 
 import sa_history as history
 from sa_history import (
+    FSM,
     AfterInsert,
     AfterUpdate,
     AggregateEvent,
     Delete,
+    Manual,
     Protect,
     ReadOnly,
     Snapshot,
@@ -212,9 +214,11 @@ def commit(shop: Shop, change: Callable[[], Any]) -> None:
     shop.session.commit()
 
 
+_NOW = datetime.datetime.now(datetime.timezone.utc)
+
+
 def past(shop: Shop, query: Callable[[Session], Any]) -> None:
-    now = datetime.datetime.now(datetime.timezone.utc)
-    with history.as_of(shop.session, now) as session:
+    with history.as_of(shop.session, _NOW) as session:
         query(session)
 
 
@@ -353,6 +357,27 @@ MISTAKES: dict[str, Mistake] = {
         why="not a column attribute it can store",
         to_do="did you mean 'price'?",
     ),
+    "a condition that Python compares": Mistake(
+        lambda s: s.define(AfterUpdate(new.price is None)),
+        exc.ConditionError,
+        what="Order: a condition is False",
+        why="Python has compared by itself",
+        to_do="write new.column == None",
+    ),
+    "a class for a condition": Mistake(
+        lambda s: s.define(AfterUpdate(s.account)),
+        exc.ConditionError,
+        what="Order: the condition <class",
+        why="cannot be written as SQL",
+        to_do="write that part with text('...'), or a function of old and new",
+    ),
+    "a manual tracker without a label": Mistake(
+        lambda s: s.define(Manual()),
+        exc.DefinitionError,
+        what="Manual",
+        why="needs a label, got none",
+        to_do="give a name such as",
+    ),
     "two trackers with one label": Mistake(
         lambda s: s.define(AfterUpdate, AfterUpdate(new.price < 0)),
         exc.DefinitionError,
@@ -401,6 +426,20 @@ MISTAKES: dict[str, Mistake] = {
         what="got (<class 'sa_history.triggers.read_only.ReadOnly'>,)",
         why="attach takes triggers such as Protect(Delete)",
         to_do="make one of a class by calling it",
+    ),
+    "transitions as a mapping": Mistake(
+        lambda s: s.attach(FSM("status", transitions={"draft": "sent"})),
+        exc.DefinitionError,
+        what="got {'draft': 'sent'}",
+        why="transitions holds lists of states",
+        to_do='write a list such as [("draft", "sent"), ...]',
+    ),
+    "an initial state without a list": Mistake(
+        lambda s: s.attach(FSM("status", transitions=[("a", "b")], initial="a")),
+        exc.DefinitionError,
+        what="got 'a'",
+        why="initial holds lists of states",
+        to_do='write a list such as ["draft"]',
     ),
     "a read-only column that is not there": Mistake(
         lambda s: s.attach(ReadOnly("state")),
@@ -502,6 +541,48 @@ MISTAKES: dict[str, Mistake] = {
         why="has no key yet",
         to_do="flush the session first",
     ),
+    "the events of None": Mistake(
+        lambda s: s.account.events.of(None),
+        exc.EventsError,
+        what="got None",
+        why="of takes the key of a row",
+        to_do="write Model.events.of(7), or object.events",
+    ),
+    "the events of the object as a key": Mistake(
+        lambda s: s.account.events.of(s.row),
+        exc.EventsError,
+        what="got <",
+        why="of takes the key of a row",
+        to_do="write Model.events.of(7), or object.events",
+    ),
+    "events where rows are now": Mistake(
+        lambda s: s.account.events.where(s.account.balance < 0),
+        exc.EventsError,
+        what="where got account.balance <",
+        why="is about rows as they are now",
+        to_do="compare attributes of events",
+    ),
+    "a page of an engine": Mistake(
+        lambda s: AggregateEvent.page(s.engine, s.base),
+        exc.EventsError,
+        what="got Engine(",
+        why="AggregateEvent.page takes a session",
+        to_do="give a Session or an AsyncSession",
+    ),
+    "a page of the feed after a text": Mistake(
+        lambda s: history.feed_page(s.session, s.base, after="17"),
+        exc.EventsError,
+        what="got after='17'",
+        why="feed goes on after a transaction and an event",
+        to_do="give what cursor_of(row) returned",
+    ),
+    "an event of a class": Mistake(
+        lambda s: history.create_event(s.session, s.account, label="seen"),
+        exc.EventsError,
+        what="got <class",
+        why="create_event takes an object",
+        to_do="give the one whose event it is",
+    ),
     "a misspelt label": Mistake(
         lambda s: AggregateEvent.select(s.base, labels=["snapshto"]),
         exc.EventsError,
@@ -565,6 +646,20 @@ MISTAKES: dict[str, Mistake] = {
         what="got datetime.datetime(2026, 1, 1",
         why="another moment in each time zone",
         to_do="such as tzinfo=datetime.timezone.utc",
+    ),
+    "no time": Mistake(
+        lambda s: history.as_of(s.session, None),
+        exc.PastError,
+        what="got None and transaction=None",
+        why="as_of takes one moment",
+        to_do="give one",
+    ),
+    "the past without a block": Mistake(
+        lambda s: history.as_of(s.session, _NOW).scalars(select(s.account)),
+        AttributeError,
+        what="has no 'scalars' itself",
+        why="as_of gives a session within its block",
+        to_do="write: with history.as_of(...) as past",
     ),
     "a time as text": Mistake(
         lambda s: history.as_of(s.session, "2026-01-01"),
@@ -703,6 +798,41 @@ MISTAKES: dict[str, Mistake] = {
         why="needs a History",
         to_do="call its init_app for this application",
     ),
+    "a mask without a list": Mistake(
+        lambda s: app_with(mask="password"),
+        exc.DefinitionError,
+        what="got 'password'",
+        why="mask is a list of names",
+        to_do="write ['password']",
+    ),
+    "a size as text": Mistake(
+        lambda s: app_with(page_size="50"),
+        exc.DefinitionError,
+        what="got '50'",
+        why="page_size is a number of events",
+        to_do="give an int from 1 on",
+    ),
+    "users without a function": Mistake(
+        lambda s: app_with(users={"7": "Ada"}),
+        exc.DefinitionError,
+        what="got {'7': 'Ada'}",
+        why="users is a function",
+        to_do="write users=lambda",
+    ),
+    "True in place of who may restore": Mistake(
+        lambda s: app_with(authorize_restore=True),
+        exc.DefinitionError,
+        what="got True",
+        why="authorize_restore is a function",
+        to_do="write authorize_restore=lambda",
+    ),
+    "a list of labels": Mistake(
+        lambda s: app_with(labels=["Note"]),
+        exc.DefinitionError,
+        what="got ['Note']",
+        why="labels is a mapping",
+        to_do='write labels={"Order.note": "Remark"}',
+    ),
     "a mask that hides nothing": Mistake(
         lambda s: visit(app_with(history_of(s), mask=["pasword"])),
         exc.DefinitionError,
@@ -725,6 +855,13 @@ MISTAKES: dict[str, Mistake] = {
         to_do="did you mean 'Account'?",
     ),
     # Commands
+    "a class in place of all models": Mistake(
+        lambda s: s.main("uninstall", "models:account"),
+        CommandFailed,
+        what="got 'models:account'",
+        why="uninstall is about all models",
+        to_do="write the declarative base or the MetaData",
+    ),
     "a module in place of models": Mistake(
         lambda s: s.main("check", "models"),
         CommandFailed,

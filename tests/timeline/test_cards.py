@@ -18,6 +18,7 @@ from sqlalchemy import (
     Engine,
     Enum,
     ForeignKey,
+    ForeignKeyConstraint,
     Integer,
     MetaData,
     Table,
@@ -33,8 +34,8 @@ from sa_history import track
 from sa_history.exc import DefinitionError
 from sa_history.install.expected import trackings_in
 from sa_history.timeline import pages
-from sa_history.timeline.display import referred_by
-from sa_history.timeline.entries import Hidden
+from sa_history.timeline.entries import Hidden, ShownTable
+from sa_history.timeline.references import ReferringKey, referring_keys
 from tests.timeline.visitor import Looker, change, seen_by, words
 
 
@@ -202,7 +203,7 @@ def test_what_foreign_keys_refer_to_is_a_link_with_a_name(
     assert f'<a href="/history/objects/place_event/{ONE}">place {ONE}</a>' in page
 
 
-def test_what_is_in_no_model_or_has_several_columns_is_no_link() -> None:
+def test_what_is_in_no_model_or_names_a_part_of_a_key_is_no_link() -> None:
     metadata = MetaData()
     pair = Table(
         "pair",
@@ -221,8 +222,98 @@ def test_what_is_in_no_model_or_has_several_columns_is_no_link() -> None:
         track()(table)
     trackings = trackings_in(metadata)
     tracking = next(t for t in trackings if t.table is visit)
-    found = referred_by(tracking, trackings, Hidden(frozenset()))
-    assert found == {"visit_id": tracking}
+    shown = ShownTable.of(tracking, Hidden(frozenset()))
+    found = referring_keys(shown, {each.table: each for each in trackings})
+    names = ("visit_id",)
+    assert found == {"visit_id": ReferringKey(tracking, names, names)}
+
+
+@pytest.fixture
+def booking(app: flask.Flask, db: SQLAlchemy) -> Any:
+    """A model that refers to rooms by two columns, and by two more to a visit.
+
+    One of these is that of a tenant, which is a foreign key by itself as well.
+    """
+
+    @track()
+    class Tenant(db.Model):  # type: ignore[name-defined, misc]
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    @track()
+    class Room(db.Model):  # type: ignore[name-defined, misc]
+        house: Mapped[str] = mapped_column(primary_key=True)
+        floor: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str]
+
+    @track()
+    class Visit(db.Model):  # type: ignore[name-defined, misc]
+        id: Mapped[int] = mapped_column(primary_key=True)
+        tenant_id: Mapped[int] = mapped_column(ForeignKey(Tenant.id), primary_key=True)
+        name: Mapped[str]
+
+    @track()
+    class Booking(db.Model):  # type: ignore[name-defined, misc]
+        id: Mapped[int] = mapped_column(primary_key=True)
+        tenant_id: Mapped[int] = mapped_column(ForeignKey(Tenant.id))
+        visit_id: Mapped[int | None]
+        on_floor: Mapped[int | None] = mapped_column("floor")
+        in_house: Mapped[str | None] = mapped_column("house")
+        __table_args__ = (
+            ForeignKeyConstraint(["house", "floor"], [Room.house, Room.floor]),
+            ForeignKeyConstraint(
+                ["tenant_id", "visit_id"], [Visit.tenant_id, Visit.id]
+            ),
+        )
+
+    with app.app_context():
+        db.create_all()
+        db.session.add(Tenant(id=5))
+        db.session.flush()
+        db.session.add_all(
+            [
+                Room(house="é/1", floor=1, name="Blue"),
+                Room(house="é/1", floor=2, name="Red"),
+                Visit(tenant_id=5, id=3, name="Inspection"),
+            ]
+        )
+        db.session.flush()
+        keys = {"on_floor": 1, "in_house": "é/1", "visit_id": 3, "tenant_id": 5}
+        db.session.add(Booking(id=1, **keys))
+        db.session.commit()
+    return Booking
+
+
+def test_a_foreign_key_of_several_columns_is_one_link_with_a_name(
+    booking: Any, app: flask.Flask, db: SQLAlchemy
+) -> None:
+    change(app, db, booking, 1, on_floor=2)
+    change(app, db, booking, 1, on_floor=None)
+    change(app, db, booking, 1, in_house=None, visit_id=None)
+    look = Looker(
+        seen_by(app, name_of=lambda found: getattr(found, "name", None), page_size=3)
+    )
+    page = look.page("/")
+    blue = r'<a href="([^"]*)">Room Blue</a>'
+    red = blue.replace("Blue", "Red")
+    label = "in_house, on_floor</th>"
+    moved = re.search(rf"{label}.*<del>{blue}</del>.*<ins>{red}</ins>", page)
+    assert moved is not None
+    look.page(moved[1].removeprefix("/history"))
+    assert re.search(rf"{label}.*<del>{red}</del>.*<ins>é/1, —</ins>", page)
+    # A room that is none has no name, and neither has what it was.
+    assert re.search(r'">in_house</th>.*<del>é/1</del>.*<ins>—</ins>', page)
+    assert re.search(r'">visit_id</th>.*Visit Inspection</a></del>.*<ins>—', page)
+    first = words(look.page(look.json("/")["next"].removeprefix("/history")))
+    shown = "Values id 1 tenant_id Tenant 5 visit_id Visit Inspection"
+    assert f"{shown} in_house, on_floor Room Blue" in first
+    assert "created Visit (" not in first
+
+
+def test_a_foreign_key_with_a_masked_column_is_no_link(
+    booking: Any, app: flask.Flask
+) -> None:
+    page = words(Looker(seen_by(app, mask=["Room.floor"])).page("/"))
+    assert "on_floor ••• in_house é/1" in page
 
 
 def test_without_names_the_keys_are_shown(shop: Any, app: flask.Flask) -> None:
@@ -338,6 +429,11 @@ def test_a_list_takes_two_statements_however_many_models_there_are(
     page = look.page("/")
     assert page.count("<h3>") == 30
     assert len(statements) == 2
+    # Whether versions are current is not told by what is left out.
+    statements.clear()
+    page = look.page("/?label=snapshot")
+    assert page.count("<h3>") == 30
+    assert len(statements) == 2 + 1
 
 
 @pytest.mark.parametrize("is_function", [False, True])

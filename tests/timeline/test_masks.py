@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import flask
 import pytest
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import Column, ForeignKey, Integer, MetaData, Table, text
+from sqlalchemy import Column, DateTime, ForeignKey, Integer, MetaData, Table, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from sa_history import AfterDelete, Snapshot, track
@@ -194,3 +196,63 @@ def test_the_answer_to_a_restore_does_not_have_the_masked_key(
     assert ("not today" in answer.text) == ("not today" in body)
     if status == 303:
         assert answer.location == "/history/"
+
+
+@pytest.mark.parametrize("name", ["words", "times", "settings"])
+def test_a_refused_restore_does_not_tell_what_is_masked_of_the_row(
+    name: str, app: flask.Flask, db: SQLAlchemy
+) -> None:
+    """Neither as the row is now, nor as PostgreSQL writes it."""
+
+    @track()
+    class Safe(db.Model):  # type: ignore[name-defined, misc]
+        id: Mapped[int] = mapped_column(primary_key=True)
+        words: Mapped[str]
+        times: Mapped[datetime.datetime] = mapped_column(DateTime(True))
+        settings: Mapped[Any] = mapped_column(JSONB)
+
+    before = datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc)
+    first = {"words": "a", "times": before, "settings": {"pin": 1}}
+    now = {
+        "words": "swordfish",
+        "times": before + datetime.timedelta(days=1),
+        "settings": {"pin": 4711},
+    }
+    with app.app_context():
+        db.create_all()
+        db.session.add(Safe(id=1, **first))
+        db.session.commit()
+    change(app, db, Safe, 1, **now)
+    with app.app_context():
+        db.session.execute(
+            text(
+                "CREATE FUNCTION said() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN "
+                f"RAISE EXCEPTION 'neither % nor %', OLD.{name}, NEW.{name}; END$$"
+            )
+        )
+        db.session.execute(
+            text(
+                "CREATE TRIGGER said BEFORE UPDATE ON safe"
+                " FOR EACH ROW EXECUTE FUNCTION said()"
+            )
+        )
+        db.session.commit()
+    client, _ = restoring(app, mask=[name])
+    number = Looker(client).json("/")["events"][-1]["id"]
+    told = Looker(client).page(f"/restore/safe_event/{number}", 409)
+    assert "The database refused it" in told
+    assert "neither" not in told
+
+
+def test_a_row_without_a_key_is_refused_whatever_is_masked(
+    app: flask.Flask, db: SQLAlchemy
+) -> None:
+    visits = Table("visit", db.metadata, Column("place", Integer))
+    track()(visits)
+    with app.app_context():
+        db.create_all()
+        db.session.execute(visits.insert(), [{"place": 1}, {"place": 2}])
+        db.session.commit()
+    look = Looker(restoring(app, mask=["place"])[0])
+    number = look.json("/")["events"][0]["id"]
+    assert "has no primary key" in look.page(f"/restore/visit_event/{number}", 400)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -175,6 +176,7 @@ def test_conflicts_are_shown_and_nothing_is_undone(
     shown = words(look.page(path))
     assert "Note 1 has changed: body is 'c' and was 'a'" in shown
     assert "Note delete 2" in shown
+    assert "Undo first what was changed since" in shown
     assert 'method="post"' not in look.page(path)
     refused = client.post(f"/history{path}", data={"token": token})
     assert (refused.status_code, "What prevents it" in refused.text) == (409, True)
@@ -257,7 +259,10 @@ def test_what_events_do_not_tell_is_not_undone(
         db.session.commit()
     look = Looker(undoing(app)[0])
     path = f"/transactions/{look.json('/')['events'][0]['transaction']}/undo"
-    assert "do not record every DELETE" in look.page(path, 409)
+    page = words(look.page(path, 409))
+    assert "This cannot be undone: 'half' was changed" in page
+    # Nothing for programmers.
+    assert "do not record every DELETE, so it cannot be undone. Back" in page
 
 
 def test_masked_values_are_in_no_preview_conflict_or_refusal(
@@ -337,19 +342,81 @@ def test_a_version_that_is_current_is_not_restored(
     write(note(id=1, body="a"))
     change(app, db, note, 1, body="b")
     look = Looker(restoring(app)[0])
-    for path in ("/", "/objects/note_event/1", "/?table=note_event&key=1"):
+    transaction = look.json("/")["events"][-1]["transaction"]
+    for path in (
+        "/",
+        "/objects/note_event/1",
+        "/?table=note_event&key=1",
+        "/?label=snapshot",
+    ):
         newest, first = (e["id"] for e in look.json(path)["events"])
         page = look.page(path)
         assert f"/restore/note_event/{first}" in page
         assert f"/restore/note_event/{newest}" not in page
-    # Whether it is the newest is not known here, but once it is asked for.
-    assert f"/restore/note_event/{newest}" in look.page("/?label=snapshot")
+    assert f"/restore/note_event/{first}" in look.page(f"/transactions/{transaction}")
     preview = look.page(f"/restore/note_event/{newest}")
     assert "It is like this already" in preview
     assert "<form" not in preview
     remove(app, db, note, 1)
     gone = look.json("/")["events"][0]["id"]
     assert f"/restore/note_event/{gone}" in look.page("/")
+
+
+def test_a_version_that_is_current_is_known_on_each_page(
+    app: flask.Flask, db: SQLAlchemy, note: Any, write: Callable[..., None]
+) -> None:
+    """Whatever the page leaves out: versions that follow, and other models."""
+
+    @track()
+    class Place(db.Model):  # type: ignore[name-defined, misc]
+        area: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str] = mapped_column(primary_key=True)
+        text: Mapped[str]
+
+    with app.app_context():
+        db.create_all()
+    write(
+        *(note(id=n, body="a") for n in (1, 2)),
+        *(Place(area=n, name="x", text="a") for n in (1, 2)),
+        user="ada",
+    )
+    change(app, db, note, 2, body="b")
+    change(app, db, Place, (2, "x"), text="b")
+    # The changes are on the first page, and what they changed on the other two.
+    look = Looker(restoring(app, page_size=2)[0])
+    path, offered = "/history/", []
+    while path:
+        found = look.json(path)
+        page = look.page(path.removeprefix("/history"))
+        offered += [
+            (event["model"], event["key"], event["operation"])
+            for event in found["events"]
+            if re.search(rf"/restore/[a-z]+_event/{event['id']}\"", page)
+        ]
+        path = found["next"]
+    assert sorted(offered) == [
+        ("Note", "2", "created"),
+        ("Place", '[2, "x"]', "created"),
+    ]
+
+
+def test_a_version_is_offered_where_changes_after_it_are_not_tracked(
+    app: flask.Flask, db: SQLAlchemy
+) -> None:
+    @track(sa_history.AfterInsert)
+    class Once(db.Model):  # type: ignore[name-defined, misc]
+        id: Mapped[int] = mapped_column(primary_key=True)
+        body: Mapped[str]
+
+    with app.app_context():
+        db.create_all()
+        db.session.add(Once(id=1, body="a"))
+        db.session.commit()
+    change(app, db, Once, 1, body="b")
+    look = Looker(restoring(app)[0])
+    number = look.json("/")["events"][0]["id"]
+    for path in ("/", "/objects/once_event/1", "/?label=insert"):
+        assert f"/restore/once_event/{number}" in look.page(path)
 
 
 def test_a_restore_whose_changes_are_not_tracked_says_so(

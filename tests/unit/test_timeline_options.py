@@ -1,0 +1,35 @@
+"""The options that the timelines of both frameworks have are explained alike."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import sa_history.flask
+import sa_history.starlette
+
+
+def options_of(timeline: Callable[..., Any]) -> dict[str, str]:
+    """Return the parameters of a timeline that have defaults, with their text."""
+    text = inspect.getdoc(timeline) or ""
+    found = re.findall(r"^:param (\w+): (.*?)(?=^:|\Z)", text, re.DOTALL | re.MULTILINE)
+    explained = {name: " ".join(words.split()) for name, words in found}
+    parameters = inspect.signature(timeline).parameters
+    assert [*explained] == [*parameters]
+    return {
+        name: f"{parameter} {explained[name]}"
+        for name, parameter in parameters.items()
+        if parameter.default is not parameter.empty
+    }
+
+
+def test_the_options_of_both_timelines_are_the_same() -> None:
+    of_flask = options_of(sa_history.flask.timeline)
+    of_starlette = options_of(sa_history.starlette.timeline)
+    # Each of these says more, of its framework.
+    own = {"name", "models", "context", "authorize_restore"}
+    shared = of_flask.keys() - own
+    assert shared == of_starlette.keys() - own
+    assert {n: of_flask[n] for n in shared} == {n: of_starlette[n] for n in shared}
