@@ -11,10 +11,9 @@ from alembic.operations import MigrateOperation, Operations, ops
 from sqlalchemy import MetaData
 
 from sa_history.alembic.operations import HistoryOp, quoted_lines
-from sa_history.install.expected import trackings_in
 from sa_history.sql.compose import DollarQuoted, Joined, Raw, SchemaNames
 from sa_history.sql.expressions import Query
-from sa_history.tracking.registry import Tracking
+from sa_history.tracking.registry import Tracking, trackings_in
 from sa_history.writing.baseline import LABEL, baseline_insert
 
 # Of Alembic's, whose messages its usual configuration shows.

@@ -38,9 +38,8 @@ from sa_history.ddl.partitions import (
 from sa_history.ddl.repartition import Repartition
 from sa_history.ddl.table_properties import read_table
 from sa_history.exc import InstallError
-from sa_history.install.expected import trackings_in
 from sa_history.sql.compose import Fragment, Qualified, SchemaNames
-from sa_history.tracking.registry import history_of
+from sa_history.tracking.registry import history_of, trackings_in
 
 # Of Alembic's, whose messages its usual configuration shows.
 log = logging.getLogger("alembic.sa_history")

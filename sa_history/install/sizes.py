@@ -26,7 +26,6 @@ from sqlalchemy import (
 
 from sa_history.ddl.partitions import RangePartition, read_range_partitions
 from sa_history.exc import InstallError
-from sa_history.install.drift import dotted
 from sa_history.install.findings import MIGRATE
 from sa_history.install.partition_plan import keep_since, removable
 from sa_history.install.partition_state import (
@@ -177,7 +176,7 @@ def event_table_sizes(
     sizes = []
     for tracking, name in names.items():
         if name not in on_disk:
-            raise InstallError(f"there is no table {dotted(name)}; {MIGRATE}")
+            raise InstallError(f"there is no table {name.dotted}; {MIGRATE}")
         parts = partitions.get(name)
         going = (
             []
@@ -186,7 +185,7 @@ def event_table_sizes(
         )
         sizes.append(
             EventTableSize(
-                dotted(name),
+                name.dotted,
                 tuple(
                     _relation(connection, part, *on_disk[part.name], part in going)
                     for part in parts or [RangePartition(name, "r", None, None)]
@@ -257,5 +256,5 @@ def _relation(
             connection.execute(created_at.order_by(order).limit(1)).scalar()
             for order in (events.c.pgh_id, events.c.pgh_id.desc())
         )
-    name = dotted(partition.name)
+    name = partition.name.dotted
     return RelationSize(name, rows, size, oldest, newest, is_removed)

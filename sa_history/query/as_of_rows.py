@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import Any, cast
 
 from sqlalchemy import (
@@ -69,37 +70,50 @@ def rows_as_of(tracking: Tracking, point: PointInTime) -> Select[Any]:
         known.get(c.name, sql_cast(null(), c.type)).label(c.name)
         for c in tracking.table.columns
     ]
-    return select(*columns).where(*_is_last(tracking, event, later, point))
+    return select(*columns).where(*_is_last(tracking, event, later, point.includes))
 
 
-def last_events(tracking: Tracking, point: PointInTime) -> Select[Any]:
-    """Return a SELECT of the last event by a point in time of each row of then.
+def last_events(tracking: Tracking, lower: int | None, upper: int) -> Select[Any]:
+    """Return a SELECT of the last event of each row of then, among some events.
 
+    Their numbers are in the statement, so that PostgreSQL reads their partitions only.
+
+    :param lower: the lowest number of these events; None for no lower bound.
+    :param upper: the first number after them.
     :return: a SELECT with the columns of the event table.
     """
+
+    def includes(events: FromClause) -> ColumnElement[bool]:
+        is_before = events.c.pgh_id < upper
+        return is_before if lower is None else and_(events.c.pgh_id >= lower, is_before)
+
     event, later = _aliases(tracking, "then", "later")
-    return select(event).where(*_is_last(tracking, event, later, point))
+    return select(event).where(*_is_last(tracking, event, later, includes))
 
 
 def _is_last(
-    tracking: Tracking, event: FromClause, later: FromClause, point: PointInTime
+    tracking: Tracking,
+    event: FromClause,
+    later: FromClause,
+    includes: Callable[[FromClause], ColumnElement[bool]],
 ) -> list[ColumnElement[bool]]:
     """Return the criteria of events that tell a row as of a point in time.
 
     :param event: the event table, under some name.
     :param later: the event table, under another name.
+    :param includes: returns the criterion of the events that are looked at.
     """
     return [
-        point.includes(event),
+        includes(event),
         ~is_one_of(event.c.pgh_op, GONE),
         *full_row_events(tracking, event),
         ~exists().where(
             *have_key(tracking, later, keys_of(tracking, event)),
             later.c.pgh_id > event.c.pgh_id,
-            point.includes(later),
+            includes(later),
             *full_row_events(tracking, later),
         ),
-        ~_left_its_key(tracking, event, point),
+        ~_left_its_key(tracking, event, includes),
     ]
 
 
@@ -133,7 +147,9 @@ def _is_value(stored: Any, value: ColumnElement[Any]) -> ColumnElement[bool]:
 
 
 def _left_its_key(
-    tracking: Tracking, event: FromClause, point: PointInTime
+    tracking: Tracking,
+    event: FromClause,
+    includes: Callable[[FromClause], ColumnElement[bool]],
 ) -> ColumnElement[bool]:
     """Return whether the row of an event got another key later, by the point in time.
 
@@ -147,7 +163,7 @@ def _left_its_key(
     criteria = [
         *_left_key(tracking, moved, event),
         moved.c.pgh_id > event.c.pgh_id,
-        point.includes(moved),
+        includes(moved),
     ]
     if tracking.table.primary_key.deferrable:
         criteria.append(~_was_key_of_another_row(tracking, event, moved))

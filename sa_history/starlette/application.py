@@ -25,7 +25,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import sa_history.timeline
 from sa_history.exc import DefinitionError
-from sa_history.install.expected import trackings_in
 from sa_history.timeline.addresses import ROUTES, Route
 from sa_history.timeline.display import Labels
 from sa_history.timeline.entries import Entry
@@ -35,6 +34,7 @@ from sa_history.timeline.queries import Timeline
 from sa_history.timeline.requests import PageRequest
 from sa_history.timeline.responses import CACHE_CONTROL, HEADERS, PageResponse
 from sa_history.tracking.event_class import Event
+from sa_history.tracking.registry import trackings_in
 from sa_history.util.sessions import is_async_engine
 from sa_history.writing.undo import Undo
 

@@ -36,7 +36,6 @@ from sqlalchemy.orm import Session, defer, raiseload
 
 from sa_history.capture.trackers import version_labels
 from sa_history.exc import EventsRemovedError
-from sa_history.install.expected import trackings_in
 from sa_history.query.aggregate import COLUMNS, AggregateEvent, aggregate
 from sa_history.query.details import numbered
 from sa_history.query.pages import CriteriaOf, PageReader
@@ -48,7 +47,7 @@ from sa_history.timeline.filters import Filters, has_text, tracking_of
 from sa_history.timeline.responses import BadRequest, NotFound, TookTooLong
 from sa_history.tracking.completeness import version_events
 from sa_history.tracking.event_class import Event, map_events
-from sa_history.tracking.registry import Tracking
+from sa_history.tracking.registry import Tracking, trackings_in
 from sa_history.tracking.restore import restore_row
 from sa_history.util.postgresql import sqlstate_of
 from sa_history.writing.undo import Undo, undo

@@ -31,10 +31,10 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 import sa_history
 from sa_history import track
 from sa_history.exc import DefinitionError
-from sa_history.install.expected import trackings_in
 from sa_history.timeline import pages
 from sa_history.timeline.display import referred_by
 from sa_history.timeline.entries import Hidden
+from sa_history.tracking.registry import trackings_in
 from tests.timeline.visitor import Looker, change, seen_by, words
 
 
