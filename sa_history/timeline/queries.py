@@ -35,7 +35,9 @@ from sqlalchemy.exc import DataError, DBAPIError, InvalidRequestError
 from sqlalchemy.orm import Session, defer, raiseload
 
 from sa_history.capture.trackers import version_labels
+from sa_history.ddl.execution import schema_names
 from sa_history.exc import EventsRemovedError
+from sa_history.install.sizes import EventTableSize, event_table_sizes
 from sa_history.query.aggregate import COLUMNS, AggregateEvent, aggregate
 from sa_history.query.details import numbered
 from sa_history.query.pages import CriteriaOf, PageReader
@@ -237,6 +239,18 @@ class Timeline:
         return Counts(
             [(row.day, of_source[row.source], row.events) for row in rows], oldest
         )
+
+    def sizes(self, keep: str | None) -> list[EventTableSize]:
+        """Return how large the event tables are.
+
+        :param keep: for how long events would be kept; None to tell of no removal.
+        :raises CommandError: ``keep`` is no time.
+        """
+        self._limit_time()
+        with _errors():
+            connection = self.session.connection()
+            schemas = schema_names(connection)
+            return event_table_sizes(connection, self.trackings, schemas, keep)
 
     def _newest(
         self, filters: Filters, before: int | None, limit: int

@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from sa_history.install.sizes import human
 from sa_history.timeline.entries import GONE
 from sa_history.timeline.filters import PERIODS
 from sa_history.tracking.value_changes import changes_within
@@ -22,6 +23,7 @@ _ENVIRONMENT.globals.update(
     as_text=as_text,
     changes_within=changes_within,
     gone=GONE,
+    human=human,
     periods=PERIODS,
     texts_that_differ=as_texts_that_differ,
 )

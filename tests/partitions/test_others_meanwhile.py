@@ -229,7 +229,7 @@ def read_horizon_of(engine: Engine, base: type[DeclarativeBase]) -> Horizon | No
         return read_horizon(connection, tracking)
 
 
-SEEDS = range(2)
+SEEDS = range(12)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
