@@ -193,6 +193,7 @@ OLDEST = """
 SELECT c.oid::regclass::text, pg_get_expr(c.relpartbound, c.oid)
 FROM pg_inherits JOIN pg_class AS c ON c.oid = inhrelid
 WHERE inhparent = 'account_event'::regclass
+  AND obj_description(c.oid, 'pg_class') NOT LIKE 'To be dropped%'
   AND pg_get_expr(c.relpartbound, c.oid) NOT SIMILAR TO '%(MINVALUE|MAXVALUE)%'
 ORDER BY c.oid LIMIT 1
 """
@@ -229,7 +230,7 @@ def read_horizon_of(engine: Engine, base: type[DeclarativeBase]) -> Horizon | No
         return read_horizon(connection, tracking)
 
 
-SEEDS = range(12)
+SEEDS = range(6)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
