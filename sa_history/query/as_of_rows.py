@@ -48,13 +48,17 @@ class PointInTime(enum.Enum):
         return column <= value.scalar_subquery()
 
 
-def rows_as_of(tracking: Tracking, point: PointInTime) -> Select[Any]:
+def rows_as_of(
+    tracking: Tracking, point: PointInTime, keys_stayed: bool = False
+) -> Select[Any]:
     """Return a SELECT of the rows of a table as of a point in time.
 
     A row is its last event by then, which is the event that has no later one. Written
     with NOT EXISTS and not with DISTINCT ON, PostgreSQL can push a condition on any
     column into the SELECT.
 
+    :param keys_stayed: True if no row is known to have got another key. It spares
+        PostgreSQL half of the plan, which is long if there are many partitions.
     :return: a SELECT with the columns of the table; those that are not tracked are
         NULL.
     """
@@ -70,7 +74,16 @@ def rows_as_of(tracking: Tracking, point: PointInTime) -> Select[Any]:
         known.get(c.name, sql_cast(null(), c.type)).label(c.name)
         for c in tracking.table.columns
     ]
-    return select(*columns).where(*_is_last(tracking, event, later, point.includes))
+    criteria = _is_last(tracking, event, later, point.includes)
+    if not keys_stayed:
+        criteria.append(~_left_its_key(tracking, event, point.includes))
+    return select(*columns).where(*criteria)
+
+
+def has_left_keys(tracking: Tracking) -> Select[tuple[bool]]:
+    """Return a SELECT of whether a row has ever got another key."""
+    (moved,) = _aliases(tracking, "moved")
+    return select(exists().where(moved.c[OLD_KEY].is_not(None)))
 
 
 def last_events(tracking: Tracking, lower: int | None, upper: int) -> Select[Any]:
@@ -88,7 +101,8 @@ def last_events(tracking: Tracking, lower: int | None, upper: int) -> Select[Any
         return is_before if lower is None else and_(events.c.pgh_id >= lower, is_before)
 
     event, later = _aliases(tracking, "then", "later")
-    return select(event).where(*_is_last(tracking, event, later, includes))
+    criteria = _is_last(tracking, event, later, includes)
+    return select(event).where(*criteria, ~_left_its_key(tracking, event, includes))
 
 
 def _is_last(
@@ -97,7 +111,7 @@ def _is_last(
     later: FromClause,
     includes: Callable[[FromClause], ColumnElement[bool]],
 ) -> list[ColumnElement[bool]]:
-    """Return the criteria of events that tell a row as of a point in time.
+    """Return the criteria of events that are the last ones with their keys.
 
     :param event: the event table, under some name.
     :param later: the event table, under another name.
@@ -113,7 +127,6 @@ def _is_last(
             includes(later),
             *full_row_events(tracking, later),
         ),
-        ~_left_its_key(tracking, event, includes),
     ]
 
 
