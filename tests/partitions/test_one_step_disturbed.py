@@ -12,7 +12,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 import sa_history as history
+from sa_history.ddl.partitions import PartitionedTable
+from sa_history.ddl.repartition import Repartition
 from sa_history.install import check
+from sa_history.sql.compose import Qualified
 from tests.partitions.conftest import before
 
 LATER = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=40)
@@ -197,3 +200,17 @@ def test_an_event_ahead_of_the_sequence_stays_in_its_partition(
     assert "end public.account_event_p1 before event 36" in report.done
     assert bounds() == [(1, upper - 1), (upper - 1, None)]
     assert check(pg_engine, base) == []
+
+
+def test_one_table_has_no_event_twice_of_a_partition_that_goes(
+    closed: int, remove: Any, pg_engine: Engine
+) -> None:
+    with pg_engine.begin() as reader:
+        reader.execute(text("SELECT FROM account_event"))
+        assert remove().done == ("remove public.account_event_p1",)
+    table = PartitionedTable(Qualified("public", "account_event"), "pgh_id", "bigint")
+    first = Qualified("public", "account_event_p1")
+    with pg_engine.connect() as connection:
+        Repartition(connection, table, first, 1, str).unpartition()
+        ids = connection.scalars(text("SELECT id FROM account_event ORDER BY id"))
+        assert ids.all() == list(range(1, 26))
