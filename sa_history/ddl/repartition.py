@@ -176,7 +176,9 @@ class Repartition:
         """Give a block a transaction in which nobody else changes the table's DDL.
 
         Others read and write it. No partition is attached or detached until the end,
-        and there is no other run.
+        and there is no other run. If an autovacuum is in the way, PostgreSQL ends it
+        once this has waited for ``deadlock_timeout``, which is longer than anybody
+        waits for the lock that keeps out writers.
 
         :return: True if the transaction ends with the block.
         """
@@ -292,7 +294,10 @@ class Repartition:
                 find, {"oid": self._own().oid, "name": LOWER_CHECK}
             ).scalar()
         if found is None:
-            self._with_lock(lambda: self._execute(self._lower_check()))
+            with self._transaction_without_ddl() as is_own:
+                self._with_lock(
+                    lambda: self._execute(self._lower_check()), is_part=is_own
+                )
         if not found:
             try:
                 with _transaction(self.connection):

@@ -33,6 +33,13 @@ from sa_history.install.partition_state import time_in_database
 from sa_history.sql.compose import Fragment, Qualified, Raw, SchemaNames
 from sa_history.util.postgresql import LOCK_REFUSALS, message_of, sqlstate_of
 
+_ENDS_AUTOVACUUM = 2_000
+"""For how many milliseconds to wait for what an autovacuum is in the way of.
+
+PostgreSQL ends the autovacuum once somebody has waited for ``deadlock_timeout``, which
+is a second by default.
+"""
+
 _CHANGED_MEANWHILE = {"23503", "42P01"}
 """The SQLSTATE of a row that refers to an event, and of a table that is not there."""
 
@@ -271,10 +278,16 @@ class TableMaintenance(ABC):
             connection.execute(Statement(rendered))
 
     def lock(self, connection: Connection, mode: str) -> None:
-        """Lock the table until the end of the transaction.
+        """Lock the table and its partitions until the end of the transaction.
 
         :param mode: as in LOCK TABLE.
         """
+        # Others write while this waits, so it may wait for longer.
+        timeout = max(self.settings.lock_timeout, _ENDS_AUTOVACUUM)
+        self._set_lock_timeout(connection, timeout, True)
+        without_vacuum = lock_table(self.table.name, "SHARE UPDATE EXCLUSIVE")
+        self.execute(connection, without_vacuum)
+        self._set_lock_timeout(connection, self.settings.lock_timeout, True)
         self.execute(connection, lock_table(self.table.name, mode))
 
     def protect(self, partitions: list[RangePartition]) -> Iterator[Step]:

@@ -432,6 +432,23 @@ def test_a_table_that_is_never_free_is_given_up_and_left_as_it_was(
     assert run("SELECT id FROM account_event_p1") == [(1,)]
 
 
+def test_a_vacuum_is_waited_for_while_others_write(
+    account: Any, base: type[DeclarativeBase], pg_engine: Engine, run: Any
+) -> None:
+    base.metadata.create_all(pg_engine)
+    with (
+        pg_engine.connect() as vacuum,
+        repartition(pg_engine, patience=Patience(20, 20, 0.1)) as change,
+    ):
+        vacuum.execute(text("LOCK TABLE account_event IN SHARE UPDATE EXCLUSIVE MODE"))
+        timer = threading.Timer(0.8, vacuum.rollback)
+        timer.start()
+        run("INSERT INTO account VALUES (1, 5)")
+        change.partition()
+        timer.join()
+    assert run("SELECT id FROM account_event_p1") == [(1,)]
+
+
 def test_in_a_transaction_of_its_caller_it_is_part_of_that(
     account: Any, base: type[DeclarativeBase], pg_engine: Engine, run: Any
 ) -> None:
