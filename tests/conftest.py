@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(
     A process that begins a long test at the end has the others wait for it. Of the
     tests of attached triggers, roles, partitions and reading, those at both levels run
     at one of them, half of them at each; and those of the timeline run with Flask and
-    with one of the other frameworks.
+    with one of the other frameworks. Of random tests of partitions one seed runs.
     """
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
     if config.getoption("--both-levels") or any("::" in arg for arg in config.args):
@@ -92,6 +92,8 @@ def _is_for_the_long_run(item: pytest.Item) -> bool:
     name = getattr(item, "originalname", item.name)
     choice, folders = zlib.crc32(name.encode()) % 2, set(item.path.parents)
     level, framework = params.get("level"), params.get("framework")
+    if params.get("seed") and _PARTITIONS in folders:
+        return True
     if level is not None and {_TRIGGERS, _ROLES, _PARTITIONS, _READING} & folders:
         return bool(level != ("statement", "row")[choice])
     if framework is not None and _TIMELINE in folders:

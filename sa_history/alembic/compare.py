@@ -93,7 +93,7 @@ class _Comparison:
             self.schemas(expected_object.table.schema)
             for expected_object in self.expected
         }
-        self.partitions: dict[Qualified, Qualified] = {}
+        self.partitions: dict[Qualified, set[Qualified]] = {}
         self.catalog: Catalog = read_catalog(
             connection, sorted(self.looked_at | of_models)
         )
@@ -129,7 +129,13 @@ class _Comparison:
         upgrade_ops.ops += [
             *map(_operation, plan.last),
             *first_partitions(upgrade_ops, self.metadatas, self.schemas),
-            *repartitions(self.connection, upgrade_ops, self.metadatas, self.schemas),
+            *repartitions(
+                self.connection,
+                upgrade_ops,
+                self.metadatas,
+                self.schemas,
+                self.partitions,
+            ),
             *first_events,
             *hardenings(arguments, self.connection, self.metadatas, self.schemas),
         ]
@@ -148,15 +154,14 @@ class _Comparison:
             if isinstance(operation, ops.DropTableOp)
         }
         # The triggers of partitions go with them, and do not need their function then.
-        going |= {part for part, table in self.partitions.items() if table in going}
+        going = going.union(*(self.partitions.get(table, ()) for table in going))
         found = differences(self.expected, self.catalog, tables, self.schemas, going)
         return [d for d in found if not self._is_on_partition(d)]
 
     def _is_on_partition(self, difference: Difference) -> bool:
         installed = difference.installed
-        return (
-            isinstance(installed, InstalledTrigger)
-            and installed.relation in self.partitions
+        return isinstance(installed, InstalledTrigger) and any(
+            installed.relation in found for found in self.partitions.values()
         )
 
     def _included(

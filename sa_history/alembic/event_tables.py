@@ -31,11 +31,10 @@ from sa_history.alembic.operations import HistoryOp
 from sa_history.capture.context_table import is_context_table
 from sa_history.capture.event_table import is_event_table
 from sa_history.capture.seal_tables import is_seal_table
-from sa_history.install.expected import trackings_in
 from sa_history.sql.column_types import postgresql_type
 from sa_history.sql.compose import Ident, Joined, Qualified, Raw, SchemaNames
 from sa_history.sql.expressions import NextValue
-from sa_history.tracking.registry import Tracking
+from sa_history.tracking.registry import Tracking, trackings_in
 
 _Key: TypeAlias = "tuple[str | None, str]"
 

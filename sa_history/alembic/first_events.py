@@ -10,11 +10,10 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.operations import MigrateOperation, Operations, ops
 from sqlalchemy import MetaData
 
-from sa_history.alembic.operations import HistoryOp, quoted_lines
-from sa_history.install.expected import trackings_in
+from sa_history.alembic.operations import HistoryOp, created_tables, quoted_lines
 from sa_history.sql.compose import DollarQuoted, Joined, Raw, SchemaNames
 from sa_history.sql.expressions import Query
-from sa_history.tracking.registry import Tracking
+from sa_history.tracking.registry import Tracking, trackings_in
 from sa_history.writing.baseline import LABEL, baseline_insert
 
 # Of Alembic's, whose messages its usual configuration shows.
@@ -109,11 +108,7 @@ def baselines(
     upgrade_ops: ops.UpgradeOps, metadatas: list[MetaData], schemas: SchemaNames
 ) -> list[BaselineOp]:
     """Return the operations for the event tables that are created now."""
-    created = {
-        (operation.schema, operation.table_name)
-        for operation in upgrade_ops.ops
-        if isinstance(operation, ops.CreateTableOp)
-    }
+    created = created_tables(upgrade_ops)
     return [
         BaselineOp(tracking.table.fullname, _batch(tracking).render(schemas))
         for metadata in metadatas

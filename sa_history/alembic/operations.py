@@ -7,7 +7,7 @@ from typing import Any
 
 from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
-from alembic.operations import MigrateOperation, Operations
+from alembic.operations import MigrateOperation, Operations, ops
 from sqlalchemy import Connection
 
 from sa_history.ddl.citus import read_trigger_problems, refuse
@@ -116,6 +116,15 @@ def render_history_op(autogen_context: AutogenContext, operation: HistoryOp) -> 
     for statement in operation.statements:
         lines += quoted_lines(statement)
     return "\n".join([*lines, ")"])
+
+
+def created_tables(upgrade_ops: ops.UpgradeOps) -> set[tuple[str | None, str]]:
+    """Return the schemas and names of the tables that a revision creates."""
+    return {
+        (operation.schema, operation.table_name)
+        for operation in upgrade_ops.ops
+        if isinstance(operation, ops.CreateTableOp)
+    }
 
 
 def quoted_lines(statement: str) -> list[str]:

@@ -7,7 +7,7 @@ The first partition is created with its table. The others are made and removed b
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.operations import MigrateOperation, Operations, ops
 from sqlalchemy import Connection, MetaData, Table
 
-from sa_history.alembic.operations import HistoryOp
+from sa_history.alembic.operations import HistoryOp, created_tables
 from sa_history.capture.context_table import is_context_table
 from sa_history.capture.event_table import is_event_table
 from sa_history.capture.partitioning import (
@@ -38,9 +38,8 @@ from sa_history.ddl.partitions import (
 from sa_history.ddl.repartition import Repartition
 from sa_history.ddl.table_properties import read_table
 from sa_history.exc import InstallError
-from sa_history.install.expected import trackings_in
 from sa_history.sql.compose import Fragment, Qualified, SchemaNames
-from sa_history.tracking.registry import history_of
+from sa_history.tracking.registry import history_of, trackings_in
 
 # Of Alembic's, whose messages its usual configuration shows.
 log = logging.getLogger("alembic.sa_history")
@@ -211,26 +210,21 @@ def repartitions(
     upgrade_ops: ops.UpgradeOps,
     metadatas: list[MetaData],
     schemas: SchemaNames,
+    in_database: Collection[Qualified],
 ) -> list[MigrateOperation]:
     """Return the operations for tables that are partitioned, and should not, or not.
 
     :param upgrade_ops: the operations of the revision.
+    :param in_database: the tables that are partitioned in the database.
     :param schemas: gives the name in the database of a schema of the models.
     """
-    created = {
-        (operation.schema, operation.table_name)
-        for operation in upgrade_ops.ops
-        if isinstance(operation, ops.CreateTableOp)
-    }
+    created = created_tables(upgrade_ops)
     found = [
         (tracked, table)
         for tracked in _tables(metadatas)
         for table in [tracked.table]
         if (table.schema, table.name) not in created
     ]
-    in_database = read_range_partitions(
-        connection, sorted({schemas(table.schema) for _, table in found})
-    )
     operations: list[MigrateOperation] = []
     for each, table in found:
         name = Qualified(schemas(table.schema), table.name)
@@ -319,12 +313,12 @@ def leave_partitions_alone(
     upgrade_ops: ops.UpgradeOps,
     metadatas: list[MetaData],
     schemas: SchemaNames,
-) -> dict[Qualified, Qualified]:
+) -> dict[Qualified, set[Qualified]]:
     """Take out the operations on partitions, which Alembic sees as tables.
 
     :param upgrade_ops: the operations of the revision, which are changed in place.
     :param schemas: gives the name in the database of a schema of the models.
-    :return: the table of each partition.
+    :return: the partitions of each partitioned table.
     """
     parents = {
         Qualified(schemas(table.schema), table.name)
@@ -347,17 +341,18 @@ def leave_partitions_alone(
     in_database = read_range_partitions(
         connection, sorted({str(parent.schema) for parent in parents})
     )
-    partitions = {
-        partition.name: parent
-        for parent in parents
-        for partition in in_database.get(parent, ())
+    found = {
+        parent: {partition.name for partition in partitions}
+        for parent, partitions in in_database.items()
+        if parent in parents
     }
+    partitions = set().union(*found.values())
     upgrade_ops.ops[:] = [
         operation
         for operation in upgrade_ops.ops
         if _table_of(operation, schemas) not in partitions
     ]
-    return partitions
+    return found
 
 
 def _table_of(operation: object, schemas: SchemaNames) -> Qualified:
@@ -375,11 +370,7 @@ def first_partitions(
     :param upgrade_ops: the operations of the revision.
     :param schemas: gives the name in the database of a schema of the models.
     """
-    created = {
-        (operation.schema, operation.table_name)
-        for operation in upgrade_ops.ops
-        if isinstance(operation, ops.CreateTableOp)
-    }
+    created = created_tables(upgrade_ops)
     operations = []
     for shared in (h.shared for h in map(history_of, metadatas) if h is not None):
         contexts, table = shared.partitioning, shared.context_table

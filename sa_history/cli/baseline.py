@@ -8,7 +8,7 @@ from functools import partial
 from sa_history.cli.command import Database
 from sa_history.cli.output import print_json, printable
 from sa_history.cli.progress import Progress
-from sa_history.install.expected import trackings_in
+from sa_history.tracking.registry import trackings_in
 from sa_history.writing.baseline import baseline as write_baseline
 from sa_history.writing.baseline import rows_without_events
 

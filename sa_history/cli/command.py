@@ -21,8 +21,9 @@ from sa_history.cli.output import print_finding
 from sa_history.exc import CommandError, HistoryError
 from sa_history.install import api as installation
 from sa_history.install.drift import Problem
-from sa_history.install.expected import has_objects, trackings_in
+from sa_history.install.expected import has_objects
 from sa_history.install.survey import explained
+from sa_history.tracking.registry import trackings_in
 
 FOUND, FAILURE = 1, 2
 """Exit statuses: something is not as the models say; it could not be done."""

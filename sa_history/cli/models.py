@@ -15,7 +15,7 @@ from sqlalchemy.orm import Mapper
 
 from sa_history.cli.command import Command, Models
 from sa_history.exc import CommandError
-from sa_history.install.expected import trackings_in
+from sa_history.tracking.registry import trackings_in
 from sa_history.util.messages import suggestion
 
 

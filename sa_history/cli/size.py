@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
-from typing import Any
 
 from sa_history.cli.command import Database
 from sa_history.cli.output import print_json, printable, table_lines
 from sa_history.install import api as installation
-from sa_history.install.sizes import EventTableSize, RelationSize
+from sa_history.install.sizes import EventTableSize, RelationSize, human
 
 
 def size(database: Database, keep: str | None, json: bool) -> int:
@@ -20,7 +19,7 @@ def size(database: Database, keep: str | None, json: bool) -> int:
     sizes = installation.size(database.engine, *database.metadatas, keep=keep)
     if json:
         for each in sizes:
-            print_json(**_as_json(each, keep is not None))
+            print_json(**each.as_json(keep is not None))
         return 0
     header = ["table", "events", "size", "oldest", "newest", "a month"]
     if keep is not None:
@@ -52,40 +51,5 @@ def _cells(name: str, sized: EventTableSize | RelationSize) -> list[str]:
     ]
 
 
-def human(size: int) -> str:
-    """Return a number of bytes as people write it."""
-    number, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB"]
-    while number >= 1024 and len(units) > 1:
-        number /= 1024
-        del units[0]
-    is_whole = number >= 100 or units[0] == "B"
-    return f"{number:.0f} {units[0]}" if is_whole else f"{number:.1f} {units[0]}"
-
-
 def _day(time: datetime.datetime | None) -> str:
     return "" if time is None else f"{time:%Y-%m-%d}"
-
-
-def _as_json(table: EventTableSize, tells_of_removal: bool) -> dict[str, Any]:
-    return {
-        **_sized(table),
-        "rows_a_month": table.rows_a_month,
-        "bytes_a_month": table.bytes_a_month,
-        "removed_rows": table.removed_rows if tells_of_removal else None,
-        "removed_bytes": table.removed_bytes if tells_of_removal else None,
-        "partitions": [
-            {**_sized(relation), "removed": relation.is_removed}
-            for relation in table.relations
-            if table.is_partitioned
-        ],
-    }
-
-
-def _sized(sized: EventTableSize | RelationSize) -> dict[str, Any]:
-    return {
-        "name": sized.name,
-        "rows": sized.rows,
-        "bytes": sized.bytes,
-        "oldest": None if sized.oldest is None else sized.oldest.isoformat(),
-        "newest": None if sized.newest is None else sized.newest.isoformat(),
-    }

@@ -195,6 +195,21 @@ def comment_on_table(table: Qualified, comment: str) -> Fragment:
     return Joined((Raw("COMMENT ON TABLE "), table, Raw(" IS "), LiteralText(comment)))
 
 
+def lock_table(table: Qualified, mode: str, *, recurse: bool = True) -> Fragment:
+    """Return the statement that locks a table until the end of the transaction.
+
+    :param mode: such as ``"SHARE"``.
+    :param recurse: whether the partitions of the table are locked as well.
+    """
+    only = "" if recurse else "ONLY "
+    return Joined((Raw(f"LOCK TABLE {only}"), table, Raw(f" IN {mode} MODE")))
+
+
+def drop_table(table: Qualified) -> Fragment:
+    """Return the statement that drops a table, with its partitions."""
+    return Joined((Raw("DROP TABLE "), table))
+
+
 def drop_trigger_of_partitions(table: Qualified, trigger: str) -> Fragment:
     """Return the statement that drops a trigger from all partitions of a table.
 

@@ -12,18 +12,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from sa_history.ddl.elements import Statement
-from sa_history.ddl.execution import execute_statements
+from sa_history.ddl.execution import execute_statements, server_in_run
 from sa_history.ddl.partitions import (
     PartitionedTable,
     RangePartition,
     comment_on_table,
+    drop_table,
+    lock_table,
     read_partitions_of,
     revoke_all,
 )
@@ -43,13 +45,10 @@ from sa_history.exc import InstallError
 from sa_history.sql import table_queries as queries
 from sa_history.sql.compose import Fragment, Ident, Joined, Qualified, Raw
 from sa_history.sql.naming import shortened
-from sa_history.util.postgresql import sqlstate_of
+from sa_history.util.postgresql import LOCK_REFUSALS, sqlstate_of
 
 LOWER_CHECK = "pgh_lower_check"
 """The constraint by which PostgreSQL knows that all rows fit the first partition."""
-
-_NO_LOCK = {"55P03", "40P01"}
-"""The SQLSTATE of ``lock_timeout``, and of a deadlock."""
 
 _COPY_COMMENT = "Rows of a partitioned table that becomes one table"
 
@@ -89,6 +88,7 @@ class Repartition:
     lower: int | None
     report: Report
     patience: Patience = Patience()
+    _memo: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def partition(self) -> None:
         """Make a plain table partitioned; its rows are in the first partition.
@@ -102,8 +102,10 @@ class Repartition:
                 self._refuse_what_stays(own)
         if own.kind != "p":
             self._check_lower_bound()
-            self._with_lock(self._give_rows_to_first)
-            self.report(f"{_shown(self.table.name)} is partitioned")
+            with self._transaction_without_ddl() as is_own:
+                if self._own().kind != "p":  # else another run was faster
+                    self._replace(self._give_rows_to_first, is_part=is_own)
+            self.report(f"{self.table.name.dotted} is partitioned")
         self._validate_foreign_keys()
 
     def unpartition(self) -> None:
@@ -116,22 +118,21 @@ class Repartition:
         :raises InstallError: the table has what cannot be given to another table; or
             it is never free.
         """
-        with _transaction(self.connection) as is_own:
-            self._own()
-            # Until the end none is attached or detached, and there is no other run.
-            self._execute(
-                _lock(self.table.name, "SHARE UPDATE EXCLUSIVE", recurse=False)
-            )
+        with self._transaction_without_ddl() as is_own:
             own = self._own()
             if own.kind == "p":
                 self._refuse_what_stays(own)
-                partitions = read_partitions_of(self.connection, self.table.name) or []
-                copied = self._copy_closed(partitions) if len(partitions) != 1 else []
-                self._with_lock(
-                    lambda: self._give_rows_back(partitions, copied), is_part=is_own
+                found = read_partitions_of(self.connection, self.table.name) or []
+                # Of one whose removal has begun, what is kept is in another one.
+                partitions = [p for p in found if not p.is_going]
+                copied = self._copy_closed(partitions) if len(found) != 1 else []
+                rows = found[0].name if len(found) == 1 else self._copy
+                self._replace(
+                    lambda old: self._give_rows_back(old, rows, partitions, copied),
+                    is_part=is_own,
                 )
         if own.kind == "p":
-            self.report(f"{_shown(self.table.name)} is one table")
+            self.report(f"{self.table.name.dotted} is one table")
         self._validate_foreign_keys()
 
     # ------------------------------------------------------------ both ways
@@ -140,7 +141,7 @@ class Repartition:
         own = read_table(self.connection, self.table.name)
         if own is None:
             raise InstallError(
-                f"there is no table {_shown(self.table.name)}; create it first, by "
+                f"there is no table {self.table.name.dotted}; create it first, by "
                 "create_all() or a migration"
             )
         return own
@@ -162,13 +163,61 @@ class Repartition:
             reasons.append(f"{what} depends on it")
         if reasons:
             raise InstallError(
-                f"the partitions of {_shown(self.table.name)} cannot be made or taken "
+                f"the partitions of {self.table.name.dotted} cannot be made or taken "
                 f"away: {'; '.join(reasons)}; drop that, and make it again afterwards"
             )
 
     def _execute(self, *statements: Fragment) -> None:
         for statement in statements:
             self.connection.execute(Statement(statement))
+
+    @contextmanager
+    def _transaction_without_ddl(self) -> Iterator[bool]:
+        """Give a block a transaction in which nobody else changes the table's DDL.
+
+        Others read and write it. No partition is attached or detached until the end,
+        and there is no other run. If an autovacuum is in the way, PostgreSQL ends it
+        once this has waited for ``deadlock_timeout``, which is longer than anybody
+        waits for the lock that keeps out writers.
+
+        :return: True if the transaction ends with the block.
+        """
+        with _transaction(self.connection) as is_own:
+            self._own()
+            self._execute(
+                lock_table(self.table.name, "SHARE UPDATE EXCLUSIVE", recurse=False)
+            )
+            yield is_own
+
+    def _replace(
+        self, work: Callable[[TableProperties], None], *, is_part: bool
+    ) -> None:
+        """Have another table take the name of this one, while nobody else has it.
+
+        What it has is read before it is locked. Views and privileges can be changed
+        until then; if they were, it is read again.
+
+        :param work: is given what the table has.
+        :param is_part: as for :meth:`_with_lock`.
+        """
+        own = self._own()
+        version = self._version(own)
+        read = read_properties(self.connection, self.table.name)
+        server_in_run(self.connection, self._memo)
+
+        def replace() -> None:
+            if self._version(own) == version:
+                work(read)
+            else:
+                self._refuse_what_stays(own)
+                work(read_properties(self.connection, self.table.name))
+
+        self._with_lock(replace, is_part=is_part)
+
+    def _version(self, own: Row[Any]) -> str:
+        """Return a text that is another one after each change of what the table has."""
+        found = self.connection.execute(text(queries.VERSION), {"oid": own.oid})
+        return str(found.scalar_one())
 
     def _with_lock(self, work: Callable[[], None], *, is_part: bool = False) -> None:
         """Do work in a transaction that has locked the table.
@@ -186,16 +235,15 @@ class Repartition:
                 with attempt as may_repeat:
                     self._execute(
                         Raw(f"SET LOCAL lock_timeout = {self.patience.lock}"),
-                        _lock(self.table.name, "ACCESS EXCLUSIVE"),
+                        lock_table(self.table.name, "ACCESS EXCLUSIVE"),
                     )
-                    self._refuse_what_stays(self._own())
                     work()
             except DBAPIError as error:
-                if sqlstate_of(error.orig) not in _NO_LOCK or not may_repeat:
+                if sqlstate_of(error.orig) not in LOCK_REFUSALS or not may_repeat:
                     raise
                 if time.monotonic() > given_up:
                     raise InstallError(
-                        f"{_shown(self.table.name)} was in use for "
+                        f"{self.table.name.dotted} was in use for "
                         f"{self.patience.total:g} seconds; end the transaction that "
                         "has been open for so long (pg_stat_activity shows it), and "
                         "run it again"
@@ -217,15 +265,22 @@ class Repartition:
                     )
                 self.report(f"foreign key {key.constraint_name} is valid")
 
-    def _give(self, old: TableProperties) -> None:
-        """Give the table that has the name now what the old one had."""
-        self._execute(
+    def _change(self, old: TableProperties, *statements: Fragment) -> None:
+        """Execute what gives the name to another table, and give that what is left.
+
+        Others wait meanwhile, so it is few round trips.
+
+        :param old: what the table had.
+        """
+        changes = [
+            *statements,
             *old.create_triggers(),
             *create_foreign_keys(old.foreign_keys),
             *old.replace_views(),
-        )
+        ]
+        execute_statements(self.connection, changes, self._memo)
         unwanted = grantees_of(self.connection, self.table.name)
-        self._execute(*old.give(unwanted))
+        execute_statements(self.connection, old.give(unwanted), self._memo)
 
     # ------------------------------------------------------- to partitions
 
@@ -239,18 +294,21 @@ class Repartition:
                 find, {"oid": self._own().oid, "name": LOWER_CHECK}
             ).scalar()
         if found is None:
-            self._with_lock(lambda: self._execute(self._lower_check()))
+            with self._transaction_without_ddl() as is_own:
+                self._with_lock(
+                    lambda: self._execute(self._lower_check()), is_part=is_own
+                )
         if not found:
             try:
                 with _transaction(self.connection):
                     self._execute(validate_constraint(name, LOWER_CHECK))
             except IntegrityError as error:
                 raise InstallError(
-                    f"{_shown(name)} has rows whose {self.table.key} is below "
+                    f"{name.dotted} has rows whose {self.table.key} is below "
                     f"{self.lower}, which no partition takes; give them other numbers "
                     "or delete them, and run it again"
                 ) from error
-            self.report(f"all rows of {_shown(name)} fit the first partition")
+            self.report(f"all rows of {name.dotted} fit the first partition")
 
     def _lower_check(self) -> Fragment:
         assert self.lower is not None
@@ -268,32 +326,26 @@ class Repartition:
             )
         )
 
-    def _give_rows_to_first(self) -> None:
-        if self._own().kind == "p":
-            return  # another run was faster
+    def _give_rows_to_first(self, old: TableProperties) -> None:
         name, first = self.table.name, self.first
-        old = read_properties(self.connection, name)
-        execute_statements(
-            self.connection,
-            [
-                *drop_foreign_keys(old.foreign_keys),
-                *old.drop_row_triggers(name),
-                rename_table(name, first.name),
-                *(
-                    rename_index(first, index, shortened(f"{first.name}_{number}"))
-                    for number, index in enumerate(old.indexes, 1)
-                ),
-                self._create_like(first),
-                *old.create_indexes(),
-                *old.create_own_foreign_keys(),
-                self.table.attach(first, self.lower, None),
-                _drop_check(name),
-                _drop_check(first),
-            ],
-        )
-        self._give(old)
         grantees = dict.fromkeys(grant.grantee for grant in old.grants)
-        self._execute(*(revoke_all(first, role) for role in grantees))
+        self._change(
+            old,
+            *drop_foreign_keys(old.foreign_keys),
+            *old.drop_row_triggers(name),
+            rename_table(name, first.name),
+            *(
+                rename_index(first, index, shortened(f"{first.name}_{number}"))
+                for number, index in enumerate(old.indexes, 1)
+            ),
+            self._create_like(first),
+            *old.create_indexes(),
+            *old.create_own_foreign_keys(),
+            self.table.attach(first, self.lower, None),
+            _drop_check(name),
+            _drop_check(first),
+            *(revoke_all(first, role) for role in grantees),
+        )
 
     def _create_like(self, first: Qualified) -> Fragment:
         return Joined(
@@ -325,12 +377,12 @@ class Repartition:
         found = read_table(self.connection, self._copy)
         if found is not None and found.comment != _COPY_COMMENT:
             raise InstallError(
-                f"there is a table {_shown(self._copy)}, which is not from an "
+                f"there is a table {self._copy.dotted}, which is not from an "
                 "earlier run; rename it"
             )
         if found is not None:
             # Since that run, rows may have been removed.
-            self._execute(_drop(self._copy))
+            self._execute(drop_table(self._copy))
         self._execute(
             self.table.create_alike(self._copy),
             comment_on_table(self._copy, _COPY_COMMENT),
@@ -339,27 +391,30 @@ class Repartition:
         self._execute(*(revoke_all(self._copy, role) for role in roles))
         copied = [partition.name for partition in partitions if partition.is_closed]
         for name in copied:
-            self._execute(_lock(name, "SHARE"), _copy_rows(name, self._copy))
-            self.report(f"the rows of {_shown(name)} are copied")
+            self._execute(lock_table(name, "SHARE"), _copy_rows(name, self._copy))
+            self.report(f"the rows of {name.dotted} are copied")
         return copied
 
     def _give_rows_back(
-        self, partitions: Sequence[RangePartition], copied: Collection[Qualified]
+        self,
+        old: TableProperties,
+        rows: Qualified,
+        partitions: Sequence[RangePartition],
+        copied: Collection[Qualified],
     ) -> None:
         """Give the name to the table with all rows.
 
-        :param partitions: all partitions.
+        :param old: what the table has.
+        :param rows: the sole partition, or the table that gets the rows of several.
+        :param partitions: the partitions whose rows stay.
         :param copied: those whose rows are copied.
         """
         name = self.table.name
-        old = read_properties(self.connection, name)
         parent = Qualified(name.schema, shortened(f"{name.name}_partitioned"))
-        if len(partitions) == 1:
-            rows = partitions[0].name
+        if rows != self._copy:
             self._execute(*drop_foreign_keys(old.foreign_keys), self.table.detach(rows))
             own_keys: list[Fragment] = []
         else:
-            rows = self._copy
             own_keys = old.create_own_foreign_keys()
             self._execute(
                 *drop_foreign_keys(old.foreign_keys),
@@ -371,7 +426,8 @@ class Repartition:
             )
         held = read_properties(self.connection, rows)
         new_names = _matching(old, held)
-        self._execute(
+        self._change(
+            old,
             *(
                 Joined((Raw("DROP TRIGGER "), Ident(trigger.name), Raw(" ON "), rows))
                 for trigger in held.triggers
@@ -380,9 +436,8 @@ class Repartition:
             rename_table(rows, name.name),
             *own_keys,
         )
-        self._give(old)
         self._execute(
-            _drop(parent),
+            drop_table(parent),
             *(rename_index(name, index, new) for index, new in new_names),
         )
 
@@ -441,19 +496,6 @@ def _savepoint(connection: Connection) -> Iterator[bool]:
         yield True
 
 
-def _shown(name: Qualified) -> str:
-    return f"{name.schema}.{name.name}"
-
-
-def _lock(table: Qualified, mode: str, *, recurse: bool = True) -> Fragment:
-    """Return a LOCK TABLE.
-
-    :param recurse: whether the partitions of the table are locked as well.
-    """
-    only = "" if recurse else "ONLY "
-    return Joined((Raw(f"LOCK TABLE {only}"), table, Raw(f" IN {mode} MODE")))
-
-
 def _drop_check(table: Qualified) -> Fragment:
     return Joined(
         (
@@ -467,7 +509,3 @@ def _drop_check(table: Qualified) -> Fragment:
 
 def _copy_rows(source: Qualified, target: Qualified) -> Fragment:
     return Joined((Raw("INSERT INTO "), target, Raw(" SELECT * FROM "), source))
-
-
-def _drop(table: Qualified) -> Fragment:
-    return Joined((Raw("DROP TABLE "), table))

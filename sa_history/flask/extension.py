@@ -21,13 +21,12 @@ from sa_history.contexts.stack import this_thread
 from sa_history.exc import ContextError, DefinitionError
 from sa_history.flask.commands import history_commands
 from sa_history.flask.requests import about_command, about_request, login_user
-from sa_history.install.expected import trackings_in
 from sa_history.tracking.databases import (
     ModelSession,
     database_of,
     require_one_database,
 )
-from sa_history.tracking.registry import Tracking
+from sa_history.tracking.registry import Tracking, trackings_in
 from sa_history.util.event_loop import is_event_loop_running
 from sa_history.util.sessions import Target
 

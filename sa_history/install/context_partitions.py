@@ -35,9 +35,14 @@ from sa_history.capture.partitioning import (
 )
 from sa_history.ddl.execution import schema_names
 from sa_history.ddl.partitions import REMOVED, RangePartition, comment_on_table
-from sa_history.install.drift import dotted, in_database
+from sa_history.install.drift import in_database
 from sa_history.install.partition_plan import end_of, length_of
-from sa_history.install.partition_steps import RunSettings, Step, TableMaintenance
+from sa_history.install.partition_steps import (
+    Postponed,
+    RunSettings,
+    Step,
+    TableMaintenance,
+)
 from sa_history.sql.compose import Qualified
 from sa_history.tracking.registry import Tracking
 
@@ -91,8 +96,9 @@ class ContextMaintenance(TableMaintenance):
             if (used[-1].lower or 0) < bound_at(end):
                 steps.append(self._cut(used[-1], end))
                 break
-        if self.settings.keep is not None and (removable := self._removable(used)):
-            steps.append(self._remove(removable))
+        if self.settings.keep is not None:
+            removable = self._removable(self.connection, used)
+            steps += [self._remove(removable)] if removable else []
         return steps
 
     def _create_tail(self, lower: int | None) -> Step:
@@ -102,7 +108,7 @@ class ContextMaintenance(TableMaintenance):
                 self.execute(connection, self.table.create(tail, lower, None))
                 self.adopt(connection, tail)
 
-        what = f"create the last partition of {dotted(self.table.name)}"
+        what = f"create the last partition of {self.table.name.dotted}"
         return Step((what,), what, run)
 
     def _cut(self, tail: RangePartition, end: datetime.datetime) -> Step:
@@ -131,16 +137,18 @@ class ContextMaintenance(TableMaintenance):
                 )
                 self.adopt(connection, name)
 
-        name = dotted(tail.name)
+        name = tail.name.dotted
         return Step(("end", name), f"end {name} before {end:%Y-%m-%d}", run)
 
     def _rows_of(self, partition: Qualified) -> TableClause:
         columns = [column(name, type_) for name, type_ in self._columns]
         return table(partition.name, *columns, schema=partition.schema)
 
-    def _removable(self, used: list[RangePartition]) -> list[RangePartition]:
+    def _removable(
+        self, connection: Connection, used: list[RangePartition]
+    ) -> list[RangePartition]:
         """Return the partitions of contexts that no event has, the oldest first."""
-        oldest = self._oldest_event()
+        oldest = self._oldest_event(connection)
         if oldest is None:
             return []
         before = oldest - length_of(self._period)
@@ -149,7 +157,7 @@ class ContextMaintenance(TableMaintenance):
             if partition.upper is None or time_of_bound(partition.upper) > before:
                 return False
             contexts = self._rows_of(partition.name)
-            last = self.connection.scalar(select(func.max(contexts.c.updated_at)))
+            last = connection.scalar(select(func.max(contexts.c.updated_at)))
             return last is None or last <= before
 
         found = list(itertools.takewhile(is_older, used))
@@ -162,22 +170,22 @@ class ContextMaintenance(TableMaintenance):
         assert last.upper is not None
         return in_database(self._partitioning.name_of_first(last.upper), self.schemas)
 
-    def _oldest_event(self) -> datetime.datetime | None:
+    def _oldest_event(self, connection: Connection) -> datetime.datetime | None:
         """Return the time of the oldest event that was not removed.
 
         :return: None if there are event tables whose events are not removed at all.
         """
-        if self._other_tables():
+        if self._other_tables(connection):
             return None
         oldest = self.now()
         for tracking in self._trackings:
             events = tracking.event_table
             first = select(events.c.pgh_created_at).where(events.c.pgh_id > 0)
-            found = self.connection.scalar(first.order_by(events.c.pgh_id).limit(1))
+            found = connection.scalar(first.order_by(events.c.pgh_id).limit(1))
             oldest = min(oldest, found or oldest)
         return oldest
 
-    def _other_tables(self) -> bool:
+    def _other_tables(self, connection: Connection) -> bool:
         """Return True if tables without partitions may have contexts there."""
         ours = [t.event_table for t in self._trackings if t.options.partition_by]
         known = [
@@ -192,7 +200,7 @@ class ContextMaintenance(TableMaintenance):
             " AND COALESCE(obj_description(c.oid, 'pg_class'), '') NOT LIKE :going"
             " AND c.oid <> ALL (CAST(CAST(:known AS text[]) AS regclass[]))"
         )
-        found = self.connection.scalar(query, {"known": known, "going": f"{REMOVED}%"})
+        found = connection.scalar(query, {"known": known, "going": f"{REMOVED}%"})
         return bool(found)
 
     def _remove(self, going: list[RangePartition]) -> Step:
@@ -205,6 +213,8 @@ class ContextMaintenance(TableMaintenance):
         def run() -> None:
             with self.transaction() as connection:
                 self.lock(connection, "ACCESS EXCLUSIVE")
+                if self._removable(connection, going) != going:
+                    raise Postponed("somebody has used a context of that time again")
                 for partition in going:
                     comment = comment_on_table(partition.name, REMOVED + self.comment)
                     self.execute(connection, self.table.detach(partition.name), comment)
@@ -212,7 +222,7 @@ class ContextMaintenance(TableMaintenance):
                 self.execute(connection, self.table.create(first, None, upper))
                 self.adopt(connection, first)
 
-        names = ", ".join(dotted(partition.name) for partition in going)
+        names = ", ".join(partition.name.dotted for partition in going)
         return Step(("remove",), f"remove {names}", run)
 
 

@@ -143,20 +143,15 @@ def kind_of(definition: DatabaseObject) -> str:
 def name_of(definition: DatabaseObject, schemas: SchemaNames) -> str:
     """Return the name of an object in messages: a trigger's with its table."""
     if isinstance(definition, PGTrigger):
-        return f"{definition.name} on {dotted(in_database(definition.table, schemas))}"
-    return dotted(in_database(definition.name, schemas))
+        return f"{definition.name} on {in_database(definition.table, schemas).dotted}"
+    return in_database(definition.name, schemas).dotted
 
 
 def name_of_installed(installed: Installed) -> str:
     """Return the name of an installed object in messages."""
     if isinstance(installed, InstalledTrigger):
-        return f"{installed.name} on {dotted(installed.relation)}"
-    return dotted(installed.name)
-
-
-def dotted(name: Qualified) -> str:
-    """Return a name with its schema in messages."""
-    return f"{name.schema}.{name.name}"
+        return f"{installed.name} on {installed.relation.dotted}"
+    return installed.name.dotted
 
 
 def _kept(

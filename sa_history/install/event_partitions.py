@@ -8,7 +8,6 @@ from sqlalchemy import (
     Connection,
     Delete,
     and_,
-    bindparam,
     column,
     delete,
     func,
@@ -32,7 +31,9 @@ from sa_history.ddl.partitions import (
     TIME_CHECK,
     RangePartition,
     comment_on_table,
+    drop_table,
     drop_time_check,
+    lock_table,
     time_check,
     validate_time_check,
 )
@@ -42,7 +43,7 @@ from sa_history.ddl.table_properties import (
     read_foreign_keys,
     validate_constraint,
 )
-from sa_history.install.drift import dotted, in_database
+from sa_history.install.drift import in_database
 from sa_history.install.partition_plan import (
     is_full,
     keep_since,
@@ -56,11 +57,11 @@ from sa_history.install.partition_steps import (
     Step,
     TableMaintenance,
 )
-from sa_history.query.as_of_rows import PointInTime, last_events
+from sa_history.query.as_of_rows import last_events
 from sa_history.query.removed_events import read_horizon
 from sa_history.sealing.removal import record_removal
+from sa_history.sealing.sources import wait_for_erasures
 from sa_history.sql.compose import Ident, Joined, Qualified, Raw
-from sa_history.sql.naming import AS_OF
 from sa_history.tracking.completeness import missing_operations
 from sa_history.tracking.registry import Tracking
 
@@ -133,7 +134,7 @@ class EventMaintenance(TableMaintenance):
             ):
                 # It would refuse the events that come.
                 name = partition.name
-                what = f"drop constraint {TIME_CHECK} of {dotted(name)}"
+                what = f"drop constraint {TIME_CHECK} of {name.dotted}"
                 yield self.statement(what, drop_time_check(name))
         yield from self.protect([*kept, *used])
 
@@ -144,7 +145,7 @@ class EventMaintenance(TableMaintenance):
                 self.execute(connection, self.table.create(tail, lower, None))
                 self.adopt(connection, tail)
 
-        name = dotted(self.table.name)
+        name = self.table.name.dotted
         what = f"create the last partition of {name}, from event {lower}"
         return Step((what,), what, run)
 
@@ -166,13 +167,13 @@ class EventMaintenance(TableMaintenance):
                 for each in empty:
                     events = self.state.rows_of(each.name)
                     if connection.execute(select(events.c.pgh_id).limit(1)).first():
-                        raise Postponed(f"{dotted(each.name)} has events")
-                    self.execute(connection, Raw("DROP TABLE ") + each.name)
+                        raise Postponed(f"{each.name.dotted} has events")
+                    self.execute(connection, drop_table(each.name))
                 # Else PostgreSQL does not detach a partition that rows refer to.
                 keys = read_foreign_keys(connection, self.table.name)
-                if partition.is_tail:
-                    last = select(func.max(self.state.rows_of(partition.name).c.pgh_id))
-                    end = max(end, (connection.execute(last).scalar_one() or 0) + 1)
+                # Events with numbers of their own may be ahead of the sequence.
+                last = select(func.max(self.state.rows_of(partition.name).c.pgh_id))
+                end = max(end, (connection.execute(last).scalar_one() or 0) + 1)
                 self.execute(
                     connection,
                     *drop_foreign_keys(keys),
@@ -190,7 +191,7 @@ class EventMaintenance(TableMaintenance):
                     with self.transaction() as connection:
                         self.execute(connection, validation)
 
-        name = dotted(partition.name)
+        name = partition.name.dotted
         return Step(("end", name), f"end {name} before event {upper}", run)
 
     def _close(self, partition: RangePartition) -> Step:
@@ -221,7 +222,7 @@ class EventMaintenance(TableMaintenance):
                     self.execute(connection, drop_time_check(name))
                 raise Postponed("an event came in with a number of its own") from None
 
-        return Step(("close", dotted(name)), f"close {dotted(name)}", run)
+        return Step(("close", name.dotted), f"close {name.dotted}", run)
 
     def _remove(self, partition: RangePartition) -> Step:
         """Return the step that begins to remove a partition.
@@ -232,14 +233,16 @@ class EventMaintenance(TableMaintenance):
 
         def run() -> None:
             with self.transaction() as connection:
+                self._hold(connection, partition)
                 self._require_unreferred(connection, partition)
                 # Deletions of kept events have to see what others have committed.
                 horizon = self._horizon_without(connection, partition)
                 self._ensure_kept(connection)
-                if horizon.keeps_last:
-                    self._keep_last_events(connection, partition)
-                else:
+                if not horizon.keeps_last:
                     self._delete_kept(connection, delete(self.state.rows_of(self.kept)))
+                elif horizon.first_id == partition.upper:
+                    self._keep_last_events(connection, partition)
+                # Else others of later numbers were removed before it was attached.
                 self._tell_seals(connection, partition)
                 going = REMOVED + self.comment
                 self.execute(
@@ -248,8 +251,21 @@ class EventMaintenance(TableMaintenance):
                     comment_on_table(partition.name, going),
                 )
 
-        name = dotted(partition.name)
+        name = partition.name.dotted
         return Step(("remove", name), f"remove {name}", run)
+
+    def _hold(self, connection: Connection, partition: RangePartition) -> None:
+        """Keep a partition as it is until the end of the transaction.
+
+        What is erased of its events has to be erased of their copies, too. So it is
+        erased before these are made, or after.
+        """
+        if self.tracking.options.is_erasable:
+            # An erasure reads the numbers of the events first.
+            wait_for_erasures(connection)
+        self.execute(connection, lock_table(partition.name, "SHARE"))
+        if partition not in self.partitions(connection):
+            raise Postponed("somebody has detached or changed it")
 
     def _tell_seals(self, connection: Connection, partition: RangePartition) -> None:
         """Record the removal for verifications, if the events are sealed."""
@@ -288,10 +304,20 @@ class EventMaintenance(TableMaintenance):
     def _horizon_without(
         self, connection: Connection, partition: RangePartition
     ) -> Horizon:
-        """Return how far back events will have been removed."""
+        """Return how far back events will have been removed.
+
+        :raises Postponed: the last events before the partition cannot be kept.
+        """
         assert partition.upper is not None
         assert partition.until is not None
         before = read_horizon(connection, self.tracking)
+        first_id = FIRST_ID if before is None else before.first_id
+        if self.settings.keeps_last and (partition.lower or FIRST_ID) > first_id:
+            raise Postponed(
+                f"the events from {first_id} on are not there, so that the last one of "
+                "each row cannot be kept; attach their partition, or give "
+                "keep_last_events=False (--without-last-events)"
+            )
         events = self.state.rows_of(partition.name)
         last = connection.execute(select(func.max(events.c.pgh_xact_id))).scalar_one()
         horizon = Horizon(
@@ -300,7 +326,7 @@ class EventMaintenance(TableMaintenance):
         if before is None:
             return horizon
         return Horizon(
-            partition.upper,
+            max(horizon.first_id, before.first_id),
             max(horizon.until, before.until),
             max(horizon.transaction, before.transaction),
             # What once was not kept is not known any more.
@@ -325,18 +351,18 @@ class EventMaintenance(TableMaintenance):
         assert partition.upper is not None
         if missing_operations(self.tracking):
             return  # the events do not tell what rows there are
-        value = func.set_config(AS_OF, str(partition.upper - 1), True)
-        connection.execute(select(value))
-        last = last_events(self.tracking, PointInTime.EVENT).subquery()
+        lower = partition.lower or FIRST_ID
         kept = self.state.rows_of(self.kept)
-        is_last = select(last.c.pgh_id).where(last.c.pgh_id == kept.c.pgh_id).exists()
-        self._delete_kept(connection, delete(kept).where(~is_last))
+        last = last_events(self.tracking, None, partition.upper).subquery()
+        is_last = select(last.c.pgh_id).where(
+            last.c.pgh_id == kept.c.pgh_id, last.c.pgh_id < lower
+        )
+        self._delete_kept(connection, delete(kept).where(~is_last.exists()))
+        last = last_events(self.tracking, lower, partition.upper).subquery()
         values = {c.name: last.columns[c.key] for c in self.event_table.columns} | {
             "pgh_id": last.c.pgh_id - KEPT_OFFSET
         }
-        rows = select(*values.values()).where(
-            last.c.pgh_id >= bindparam("lower", partition.lower)
-        )
+        rows = select(*values.values())
         connection.execute(insert(kept).from_select(list(values), rows))
 
     def _delete_kept(self, connection: Connection, statement: Delete) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import MetaData, Table
 from sa_history.attachments.registry import attachments_of
 from sa_history.attachments.views import views_of
 from sa_history.ddl.elements import DatabaseObject, PGFunction
-from sa_history.tracking.registry import Tracking, history_of
+from sa_history.tracking.registry import history_of, trackings_in
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,19 +45,6 @@ def has_objects(metadata: MetaData) -> bool:
     return bool(trackings_in(metadata)) or any(
         True for of in (_of_attachments, _of_views) for _ in of(metadata)
     )
-
-
-def trackings_in(metadata: MetaData) -> list[Tracking]:
-    """Return the trackings of a MetaData, without tables that have been removed.
-
-    ``MetaData.remove`` tells nobody, so it is looked up.
-    """
-    history = history_of(metadata)
-    return [
-        tracking
-        for tracking in (history.trackings.values() if history else ())
-        if metadata.tables.get(tracking.table.key) is tracking.table
-    ]
 
 
 def _of_tracking(metadata: MetaData) -> Iterator[ExpectedObject]:

@@ -15,9 +15,8 @@ from sqlalchemy import BigInteger, Connection, MetaData, cast, func, select
 from sa_history.ddl.advisory_lock import KEY
 from sa_history.install.context_partitions import ContextMaintenance
 from sa_history.install.event_partitions import EventMaintenance
-from sa_history.install.expected import trackings_in
 from sa_history.install.partition_steps import PartitionReport, RunSettings
-from sa_history.tracking.registry import history_of
+from sa_history.tracking.registry import history_of, trackings_in
 
 _RUN_KEY = KEY + 1
 """The advisory lock of a whole run; each of its transactions has that of installing."""

@@ -20,7 +20,7 @@ from sqlalchemy import (
 
 from sa_history.capture.partitioning import FIRST_ID, EventPartitioning, Horizon
 from sa_history.ddl.partitions import RangePartition
-from sa_history.install.drift import Problem, dotted, in_database
+from sa_history.install.drift import Problem, in_database
 from sa_history.install.findings import Finding
 from sa_history.install.partition_plan import Usage, is_full, is_late
 from sa_history.sql.compose import Qualified, SchemaNames
@@ -148,18 +148,18 @@ def any_findings(table: Qualified, partitions: list[RangePartition]) -> list[Fin
         Finding(
             Problem.ORPHANED,
             "partition",
-            dotted(partition.name),
+            partition.name.dotted,
             advice="sa_history has not made it; detach it",
         )
         for partition in foreign
     ]
     found += [
-        Finding(Problem.OVERDUE, "partition", dotted(p.name), command="partitions")
+        Finding(Problem.OVERDUE, "partition", p.name.dotted, command="partitions")
         for p in partitions
         if p.is_going
     ]
     if not any(p.is_tail and not p.is_going for p in partitions):
-        name = f"{dotted(table)} without an end"
+        name = f"{table.dotted} without an end"
         found.append(Finding(Problem.MISSING, "partition", name, command="partitions"))
     return found
 
@@ -175,7 +175,7 @@ def partition_findings(
     found = any_findings(state.table.name, partitions)
     kept, used = sorted_out(partitions)
     staying = [p for p in used if not p.is_going]
-    table = dotted(state.table.name)
+    table = state.table.name.dotted
     horizon = Horizon.of_comment(kept[0].comment) if kept else None
     begins = FIRST_ID if horizon is None else horizon.first_id
     lowest = used[0].lower if used else None
@@ -196,13 +196,13 @@ def partition_findings(
         return found
     next_id = state.next_id(connection)
     found += [
-        Finding(Problem.OUTDATED, "partition", dotted(p.name), command="partitions")
+        Finding(Problem.OUTDATED, "partition", p.name.dotted, command="partitions")
         for p in staying
         if p.is_validated is not None and (not p.is_closed or not is_full(p, next_id))
     ]
     now = time_in_database(connection)
     usage = state.usage(connection, staying, next_id, now)
     if usage is not None and is_late(usage, state.partition_by):
-        name = dotted(usage.partition.name)
+        name = usage.partition.name.dotted
         found.append(Finding(Problem.OVERDUE, "partition", name, command="partitions"))
     return found

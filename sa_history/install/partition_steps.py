@@ -22,18 +22,26 @@ from sa_history.ddl.partitions import (
     RangePartition,
     change_owner,
     comment_on_table,
+    drop_table,
+    lock_table,
     read_partitions_of,
     revoke_all,
 )
 from sa_history.ddl.repartition import Repartition
 from sa_history.exc import InstallError
-from sa_history.install.drift import dotted
 from sa_history.install.partition_state import time_in_database
-from sa_history.sql.compose import Fragment, Joined, Qualified, Raw, SchemaNames
-from sa_history.util.postgresql import sqlstate_of
+from sa_history.sql.compose import Fragment, Qualified, Raw, SchemaNames
+from sa_history.util.postgresql import LOCK_REFUSALS, message_of, sqlstate_of
 
-_LOCK_NOT_AVAILABLE = "55P03"
-_DEADLOCK = "40P01"
+_ENDS_AUTOVACUUM = 2_000
+"""For how many milliseconds to wait for what an autovacuum is in the way of.
+
+PostgreSQL ends the autovacuum once somebody has waited for ``deadlock_timeout``, which
+is a second by default.
+"""
+
+_CHANGED_MEANWHILE = {"23503", "42P01"}
+"""The SQLSTATE of a row that refers to an event, and of a table that is not there."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +147,7 @@ class TableMaintenance(ABC):
         found = read_partitions_of(connection, self.table.name)
         if found is None:
             raise InstallError(
-                f"{dotted(self.table.name)} has no partitions in the database; create "
+                f"{self.table.name.dotted} has no partitions in the database; create "
                 "it by a migration or create_all(), or let convert=True (--convert) "
                 "give it some"
             )
@@ -162,7 +170,7 @@ class TableMaintenance(ABC):
 
         :param dry_run: True to only say what would be done first.
         """
-        name = dotted(self.table.name)
+        name = self.table.name.dotted
         if self.settings.converts:
             if dry_run and not self.is_partitioned:
                 return PartitionReport(name, (f"give {name} partitions",), (), ())
@@ -192,7 +200,8 @@ class TableMaintenance(ABC):
             ).partition()
         # The table had them before it was a partition, with another fingerprint.
         with self.transaction() as connection:
-            create_objects(connection, *self.guards(first))
+            if any(p.name == first for p in self.partitions(connection)):
+                create_objects(connection, *self.guards(first))
 
     def _try(self, step: Step) -> None:
         why = "others are using the table"
@@ -203,7 +212,11 @@ class TableMaintenance(ABC):
                 why = str(postponed)
                 break
             except DBAPIError as error:
-                if sqlstate_of(error.orig) not in (_LOCK_NOT_AVAILABLE, _DEADLOCK):
+                state = sqlstate_of(error.orig)
+                if state in _CHANGED_MEANWHILE:
+                    why = message_of(error.orig) or why
+                    break
+                if state not in LOCK_REFUSALS:
                     raise
                 time.sleep(0.05 * 2**attempt)
             else:
@@ -265,12 +278,17 @@ class TableMaintenance(ABC):
             connection.execute(Statement(rendered))
 
     def lock(self, connection: Connection, mode: str) -> None:
-        """Lock the table until the end of the transaction.
+        """Lock the table and its partitions until the end of the transaction.
 
         :param mode: as in LOCK TABLE.
         """
-        parts = (Raw("LOCK TABLE "), self.table.name, Raw(f" IN {mode} MODE"))
-        self.execute(connection, Joined(parts))
+        # Others write while this waits, so it may wait for longer.
+        timeout = max(self.settings.lock_timeout, _ENDS_AUTOVACUUM)
+        self._set_lock_timeout(connection, timeout, True)
+        without_vacuum = lock_table(self.table.name, "SHARE UPDATE EXCLUSIVE")
+        self.execute(connection, without_vacuum)
+        self._set_lock_timeout(connection, self.settings.lock_timeout, True)
+        self.execute(connection, lock_table(self.table.name, mode))
 
     def protect(self, partitions: list[RangePartition]) -> Iterator[Step]:
         """Yield the steps that give partitions their triggers, and no other rights."""
@@ -289,29 +307,29 @@ class TableMaintenance(ABC):
             for trigger in triggers.values():
                 is_ours = trigger.relation == name and trigger.fingerprint is not None
                 if is_ours and trigger.name not in [guard.name for guard in guards]:
-                    what = f"drop trigger {trigger.name} on {dotted(name)}"
+                    what = f"drop trigger {trigger.name} on {name.dotted}"
                     yield self.statement(what, Raw("DROP ") + trigger.target())
             for grantee in partition.grantees:
                 yield self.statement(
-                    f"revoke all on {dotted(name)} from {grantee or 'PUBLIC'}",
+                    f"revoke all on {name.dotted} from {grantee or 'PUBLIC'}",
                     revoke_all(name, grantee),
                 )
             if partition.owner is not None:
                 yield self.statement(
-                    f"give {dotted(name)} to {partition.owner}",
+                    f"give {name.dotted} to {partition.owner}",
                     change_owner(name, partition.owner),
                 )
 
     def _guard(self, guard: PGTrigger, there: InstalledTrigger | None) -> Step:
         if there is not None:
-            what = f"enable trigger {guard.name} on {dotted(guard.table)}"
+            what = f"enable trigger {guard.name} on {guard.table.dotted}"
             return self.statement(what, there.enable("O"))
 
         def run() -> None:
             with self.transaction() as connection:
                 create_objects(connection, guard)
 
-        what = f"create trigger {guard.name} on {dotted(guard.table)}"
+        what = f"create trigger {guard.name} on {guard.table.dotted}"
         return Step((what,), what, run)
 
     def statement(self, what: str, *statements: Fragment) -> Step:
@@ -349,11 +367,11 @@ class TableMaintenance(ABC):
                 partition.name, "FINALIZE" if is_begun else "CONCURRENTLY"
             )
 
-        return self._outside(f"detach {dotted(partition.name)}", statement)
+        return self._outside(f"detach {partition.name.dotted}", statement)
 
     def _drop(self, partition: Qualified) -> Step:
-        drop = Raw("DROP TABLE ") + partition
-        return self._outside(f"drop {dotted(partition)}", lambda: drop)
+        drop = drop_table(partition)
+        return self._outside(f"drop {partition.dotted}", lambda: drop)
 
     def _outside(self, what: str, statement: Callable[[], Fragment]) -> Step:
         """Return a step outside of a transaction, as it has some of its own."""

@@ -20,9 +20,9 @@ from sa_history.ddl.grants import (
     role_problem,
     still_granted,
 )
-from sa_history.install.expected import objects_of, trackings_in
+from sa_history.install.expected import objects_of
 from sa_history.sql.compose import Fragment, Ident, Joined, Qualified, Raw, SchemaNames
-from sa_history.tracking.registry import history_of
+from sa_history.tracking.registry import history_of, trackings_in
 
 _NOT_ON_TRACKED_TABLES = ("TRUNCATE", "REFERENCES", "TRIGGER")
 _NOT_ON_HISTORY = ("INSERT", "UPDATE", "DELETE", *_NOT_ON_TRACKED_TABLES)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    ColumnElement,
     Connection,
     DateTime,
     Text,
@@ -24,9 +26,9 @@ from sqlalchemy import (
     text,
 )
 
+from sa_history.capture.partitioning import FIRST_ID
 from sa_history.ddl.partitions import RangePartition, read_range_partitions
 from sa_history.exc import InstallError
-from sa_history.install.drift import dotted
 from sa_history.install.findings import MIGRATE
 from sa_history.install.partition_plan import keep_since, removable
 from sa_history.install.partition_state import (
@@ -142,9 +144,47 @@ class EventTableSize:
             return None
         return round(amount * (MONTH / (newest - oldest)))
 
+    def as_json(self, tells_of_removal: bool) -> dict[str, Any]:
+        """Return what there is to tell, as the names and values of a JSON object.
+
+        :param tells_of_removal: False to have null as what is removed.
+        """
+        return {
+            **_sized(self),
+            "rows_a_month": self.rows_a_month,
+            "bytes_a_month": self.bytes_a_month,
+            "removed_rows": self.removed_rows if tells_of_removal else None,
+            "removed_bytes": self.removed_bytes if tells_of_removal else None,
+            "partitions": [
+                {**_sized(relation), "removed": relation.is_removed}
+                for relation in self.relations
+                if self.is_partitioned
+            ],
+        }
+
     def _times(self, name: str) -> Iterator[datetime.datetime]:
         times = (getattr(relation, name) for relation in self.relations)
         return (time for time in times if time is not None)
+
+
+def _sized(sized: EventTableSize | RelationSize) -> dict[str, Any]:
+    return {
+        "name": sized.name,
+        "rows": sized.rows,
+        "bytes": sized.bytes,
+        "oldest": None if sized.oldest is None else sized.oldest.isoformat(),
+        "newest": None if sized.newest is None else sized.newest.isoformat(),
+    }
+
+
+def human(size: int) -> str:
+    """Return a number of bytes as people write it."""
+    number, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while number >= 1024 and len(units) > 1:
+        number /= 1024
+        del units[0]
+    is_whole = number >= 100 or units[0] == "B"
+    return f"{number:.0f} {units[0]}" if is_whole else f"{number:.1f} {units[0]}"
 
 
 def event_table_sizes(
@@ -162,7 +202,10 @@ def event_table_sizes(
     :raises InstallError: there is no such table.
     """
     since = None if keep is None else keep_since(keep, time_in_database(connection))
-    names = {t: _name(t, schemas) for t in trackings}
+    names = {
+        t: Qualified(schemas(t.event_table.schema), t.event_table.name)
+        for t in trackings
+    }
     partitions = read_range_partitions(
         connection, sorted({str(name.schema) for name in names.values()})
     )
@@ -177,29 +220,26 @@ def event_table_sizes(
     sizes = []
     for tracking, name in names.items():
         if name not in on_disk:
-            raise InstallError(f"there is no table {dotted(name)}; {MIGRATE}")
+            raise InstallError(f"there is no table {name.dotted}; {MIGRATE}")
         parts = partitions.get(name)
         going = (
-            []
-            if parts is None or since is None
-            else _removable(connection, tracking, parts, schemas, since)
+            _removable(connection, tracking, parts, schemas, since)
+            if parts and since
+            else []
         )
         sizes.append(
             EventTableSize(
-                dotted(name),
+                name.dotted,
                 tuple(
-                    _relation(connection, part, *on_disk[part.name], part in going)
+                    _relation(
+                        connection, name, part, *on_disk[part.name], part in going
+                    )
                     for part in parts or [RangePartition(name, "r", None, None)]
                 ),
                 parts is not None,
             )
         )
     return sizes
-
-
-def _name(tracking: Tracking, schemas: SchemaNames) -> Qualified:
-    events = tracking.event_table
-    return Qualified(schemas(events.schema), events.name)
 
 
 def _on_disk(
@@ -229,33 +269,46 @@ def _removable(
     partitioning = tracking.partitioning()
     if partitioning is None:
         return []
-    state = PartitionState(tracking, partitioning, schemas)
     _, used = sorted_out(partitions)
-    return removable(used, since, state.next_id(connection))
+    state = PartitionState(tracking, partitioning, schemas)
+    if state.is_readable(connection, ()):
+        return removable(used, since, state.next_id(connection))
+    # Partitions were full when they were closed, unless the sequence was set back.
+    return removable(used, since, used[-1].lower or FIRST_ID) if used else []
 
 
 def _relation(
     connection: Connection,
+    name: Qualified,
     partition: RangePartition,
     rows: int,
     size: int,
     is_removed: bool,
 ) -> RelationSize:
+    """Return the size of a partition.
+
+    :param name: the event table, by whose name the events are read: a partition gives
+        nobody a right.
+    """
     events = table(
-        partition.name.name,
+        name.name,
         column("pgh_id", BigInteger),
         column("pgh_created_at", DateTime(timezone=True)),
-        schema=partition.name.schema,
+        schema=name.schema,
     )
+    criteria: list[ColumnElement[bool]] = []
+    if partition.lower is not None:
+        criteria.append(events.c.pgh_id >= partition.lower)
+    if partition.upper is not None:
+        criteria.append(events.c.pgh_id < partition.upper)
     if rows < 0:
-        count = select(func.count()).select_from(events)
+        count = select(func.count()).select_from(events).where(*criteria)
         rows = connection.execute(count).scalar_one()
     oldest, newest = partition.since, partition.until
     if not partition.is_closed:
-        created_at = select(events.c.pgh_created_at)
+        created_at = select(events.c.pgh_created_at).where(*criteria)
         oldest, newest = (
             connection.execute(created_at.order_by(order).limit(1)).scalar()
             for order in (events.c.pgh_id, events.c.pgh_id.desc())
         )
-    name = dotted(partition.name)
-    return RelationSize(name, rows, size, oldest, newest, is_removed)
+    return RelationSize(partition.name.dotted, rows, size, oldest, newest, is_removed)

@@ -50,7 +50,6 @@ from sa_history.install.drift import (
     Difference,
     Problem,
     differences,
-    dotted,
     find_installed,
     kind_of,
     name_of,
@@ -60,7 +59,6 @@ from sa_history.install.expected import (
     ExpectedObject,
     has_objects,
     objects_of,
-    trackings_in,
 )
 from sa_history.install.findings import MIGRATE, Finding
 from sa_history.install.partition_state import (
@@ -73,7 +71,7 @@ from sa_history.install.privileges import Hardening
 from sa_history.install.sizes import EventTableSize, event_table_sizes
 from sa_history.sql.compose import Qualified, Raw, SchemaNames
 from sa_history.tracking.distribution import problem_of, tables_written
-from sa_history.tracking.registry import Tracking, history_of
+from sa_history.tracking.registry import Tracking, history_of, trackings_in
 from sa_history.triggers.audit import Audit
 from sa_history.triggers.refusing import RefusingTrigger
 from sa_history.util.postgresql import sqlstate_of
@@ -166,7 +164,7 @@ class Survey:
                         "partitions with --convert, or a migration"
                     )
                     found.append(
-                        Finding(Problem.OUTDATED, "table", dotted(table), advice=advice)
+                        Finding(Problem.OUTDATED, "table", table.dotted, advice=advice)
                     )
                 elif partitioning is not None and is_partitioned:
                     state = PartitionState(tracking, partitioning, self.schemas)
@@ -266,7 +264,7 @@ class Survey:
         found = []
         partitioned: dict[Qualified, None] = {}
         for partition in read_partitions(self._connection, self._looked_at):
-            name = dotted(partition.name)
+            name = partition.name.dotted
             found += [
                 Finding(
                     Problem.BYPASSED,
@@ -293,7 +291,7 @@ class Survey:
             Finding(
                 Problem.BYPASSED,
                 "table",
-                dotted(table),
+                table.dotted,
                 advice=f"the trigger {trigger!r} does not see a row that MERGE moves "
                 "to another partition; give the model postgresql_partition_by, or the "
                 'trigger level="row"',
@@ -309,13 +307,13 @@ class Survey:
                     f"a statement that names {child.parent.name} leaves no event of "
                     'it; give level="row"'
                 )
-                name = dotted(child.name)
+                name = child.name.dotted
                 found.append(Finding(Problem.BYPASSED, "table", name, advice=advice))
             found += [
                 Finding(
                     Problem.BYPASSED,
                     "table",
-                    dotted(child.name),
+                    child.name.dotted,
                     advice=f"the trigger {trigger!r} does not see a statement that "
                     f'names {child.parent.name}; give it level="row"',
                 )
@@ -343,7 +341,7 @@ class Survey:
                 if problem is not None:
                     problems.setdefault(name, problem)
         return [
-            Finding(Problem.DISTRIBUTED, "table", dotted(name), advice=problem)
+            Finding(Problem.DISTRIBUTED, "table", name.dotted, advice=problem)
             for name, problem in problems.items()
         ]
 
@@ -358,7 +356,7 @@ class Survey:
                 problem = moved_problem(name, self._numbered_by(table), placement.nodes)
                 if problem is not None:
                     found.append(
-                        Finding(Problem.MOVED, "table", dotted(name), advice=problem)
+                        Finding(Problem.MOVED, "table", name.dotted, advice=problem)
                     )
         return found
 
@@ -388,7 +386,7 @@ class Survey:
             'all of them are in the models; add them there, or give level="row"'
         )
         return [
-            Finding(Problem.UNORDERED, "table", dotted(table), advice=advice)
+            Finding(Problem.UNORDERED, "table", table.dotted, advice=advice)
             for table, recorded in self._recorded_by_statement().items()
             if any(operations >= CHANGES for operations in recorded)
             and may_update_and_delete(table, keys)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import Any, cast
 
 from sqlalchemy import (
@@ -47,13 +48,17 @@ class PointInTime(enum.Enum):
         return column <= value.scalar_subquery()
 
 
-def rows_as_of(tracking: Tracking, point: PointInTime) -> Select[Any]:
+def rows_as_of(
+    tracking: Tracking, point: PointInTime, keys_stayed: bool = False
+) -> Select[Any]:
     """Return a SELECT of the rows of a table as of a point in time.
 
     A row is its last event by then, which is the event that has no later one. Written
     with NOT EXISTS and not with DISTINCT ON, PostgreSQL can push a condition on any
     column into the SELECT.
 
+    :param keys_stayed: True if no row is known to have got another key. It spares
+        PostgreSQL half of the plan, which is long if there are many partitions.
     :return: a SELECT with the columns of the table; those that are not tracked are
         NULL.
     """
@@ -69,37 +74,59 @@ def rows_as_of(tracking: Tracking, point: PointInTime) -> Select[Any]:
         known.get(c.name, sql_cast(null(), c.type)).label(c.name)
         for c in tracking.table.columns
     ]
-    return select(*columns).where(*_is_last(tracking, event, later, point))
+    criteria = _is_last(tracking, event, later, point.includes)
+    if not keys_stayed:
+        criteria.append(~_left_its_key(tracking, event, point.includes))
+    return select(*columns).where(*criteria)
 
 
-def last_events(tracking: Tracking, point: PointInTime) -> Select[Any]:
-    """Return a SELECT of the last event by a point in time of each row of then.
+def has_left_keys(tracking: Tracking) -> Select[tuple[bool]]:
+    """Return a SELECT of whether a row has ever got another key."""
+    (moved,) = _aliases(tracking, "moved")
+    return select(exists().where(moved.c[OLD_KEY].is_not(None)))
 
+
+def last_events(tracking: Tracking, lower: int | None, upper: int) -> Select[Any]:
+    """Return a SELECT of the last event of each row of then, among some events.
+
+    Their numbers are in the statement, so that PostgreSQL reads their partitions only.
+
+    :param lower: the lowest number of these events; None for no lower bound.
+    :param upper: the first number after them.
     :return: a SELECT with the columns of the event table.
     """
+
+    def includes(events: FromClause) -> ColumnElement[bool]:
+        is_before = events.c.pgh_id < upper
+        return is_before if lower is None else and_(events.c.pgh_id >= lower, is_before)
+
     event, later = _aliases(tracking, "then", "later")
-    return select(event).where(*_is_last(tracking, event, later, point))
+    criteria = _is_last(tracking, event, later, includes)
+    return select(event).where(*criteria, ~_left_its_key(tracking, event, includes))
 
 
 def _is_last(
-    tracking: Tracking, event: FromClause, later: FromClause, point: PointInTime
+    tracking: Tracking,
+    event: FromClause,
+    later: FromClause,
+    includes: Callable[[FromClause], ColumnElement[bool]],
 ) -> list[ColumnElement[bool]]:
-    """Return the criteria of events that tell a row as of a point in time.
+    """Return the criteria of events that are the last ones with their keys.
 
     :param event: the event table, under some name.
     :param later: the event table, under another name.
+    :param includes: returns the criterion of the events that are looked at.
     """
     return [
-        point.includes(event),
+        includes(event),
         ~is_one_of(event.c.pgh_op, GONE),
         *full_row_events(tracking, event),
         ~exists().where(
             *have_key(tracking, later, keys_of(tracking, event)),
             later.c.pgh_id > event.c.pgh_id,
-            point.includes(later),
+            includes(later),
             *full_row_events(tracking, later),
         ),
-        ~_left_its_key(tracking, event, point),
     ]
 
 
@@ -133,7 +160,9 @@ def _is_value(stored: Any, value: ColumnElement[Any]) -> ColumnElement[bool]:
 
 
 def _left_its_key(
-    tracking: Tracking, event: FromClause, point: PointInTime
+    tracking: Tracking,
+    event: FromClause,
+    includes: Callable[[FromClause], ColumnElement[bool]],
 ) -> ColumnElement[bool]:
     """Return whether the row of an event got another key later, by the point in time.
 
@@ -147,7 +176,7 @@ def _left_its_key(
     criteria = [
         *_left_key(tracking, moved, event),
         moved.c.pgh_id > event.c.pgh_id,
-        point.includes(moved),
+        includes(moved),
     ]
     if tracking.table.primary_key.deferrable:
         criteria.append(~_was_key_of_another_row(tracking, event, moved))

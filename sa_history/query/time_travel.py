@@ -43,7 +43,7 @@ from sa_history.capture.event_table import is_event_table
 from sa_history.capture.partitioning import Horizon
 from sa_history.definition.mapped_tables import Model
 from sa_history.exc import EventsRemovedError, PastError
-from sa_history.query.as_of_rows import PointInTime, rows_as_of
+from sa_history.query.as_of_rows import PointInTime, has_left_keys, rows_as_of
 from sa_history.query.event_json import NamedTable
 from sa_history.query.removed_events import read_horizon
 from sa_history.sql.compose import quote_literal
@@ -209,7 +209,7 @@ class AsOf:
         self._allowed = allowed
         self._tracking = tracking
         self._session: Any = None
-        self._horizons: dict[Connection, tuple[Any, dict[Any, Horizon | None]]] = {}
+        self._known: dict[Connection, dict[Tracking, Horizon | None]] = {}
 
     def __enter__(self) -> Session:
         source = _source_of(self.target)
@@ -263,7 +263,7 @@ class AsOf:
         connection.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
-        connection.dialect = _dialect_for(connection, self._point, self._allowed)
+        connection.dialect = self._dialect_for(connection)
         event.listen(connection, "before_cursor_execute", self._require_events)
 
     def _require_events(
@@ -277,13 +277,15 @@ class AsOf:
         if not read:
             return
         # What is known in a transaction stays so: nothing is detached that it reads.
-        transaction = connection.get_transaction()
-        if self._horizons.get(connection, (None,))[0] is not transaction:
-            self._horizons[connection] = transaction, {}
-        _, known = self._horizons[connection]
+        known = self._known[connection]
         for tracking in read:
             if tracking not in known:
                 known[tracking] = read_horizon(connection, tracking)
+                if not connection.scalar(has_left_keys(tracking)):
+                    compiler: Any = connection.dialect.statement_compiler
+                    connection.dialect = self._dialect_for(
+                        connection, compiler.keys_stayed | {tracking}
+                    )
             horizon = known[tracking]
             if horizon is not None and not self._is_known_after(horizon):
                 raise EventsRemovedError(_removed(tracking, horizon))
@@ -298,8 +300,16 @@ class AsOf:
             return int(self._value) >= horizon.transaction
         return int(self._value) >= horizon.first_id
 
+    def _dialect_for(
+        self, connection: Connection, keys_stayed: frozenset[Tracking] = frozenset()
+    ) -> Dialect:
+        return _dialect_for(connection, self._point, self._allowed, keys_stayed)
+
     def set_point(self, connection: Connection) -> None:
         """Set the point in time for the transaction of a connection."""
+        # Since the one before, keys may have changed, and partitions may have gone.
+        self._known[connection] = {}
+        connection.dialect = self._dialect_for(connection)
         set_point = select(
             func.set_config(AS_OF, self._value, True),
             func.current_setting(CITUS_MARK, True),
@@ -486,18 +496,26 @@ def _source_of(target: Any) -> Session:
 
 
 def _dialect_for(
-    connection: Connection, point: PointInTime, allowed: frozenset[Table]
+    connection: Connection,
+    point: PointInTime,
+    allowed: frozenset[Table],
+    keys_stayed: frozenset[Tracking],
 ) -> Dialect:
-    """Return a copy of the connection's dialect, with a compiler of rows as of then.
+    """Return a copy of the engine's dialect, with a compiler of rows as of then.
 
     It is kept with the engine's dialect, as SQLAlchemy caches compiled statements by
     dialect.
+
+    :param keys_stayed: the trackings of whose rows none is known to have got another
+        key, as far as the transaction sees.
     """
-    known = vars(connection.dialect).setdefault(DIALECTS, {})
-    dialect = known.get((point, allowed))
+    of_engine = connection.engine.dialect
+    known = vars(of_engine).setdefault(DIALECTS, {})
+    key = (point, allowed, keys_stayed)
+    dialect = known.get(key)
     if dialect is None:
-        dialect = known[point, allowed] = copy.copy(connection.dialect)
-        options = {"point": point, "allowed": allowed}
+        dialect = known[key] = copy.copy(of_engine)
+        options = {"point": point, "allowed": allowed, "keys_stayed": keys_stayed}
         compiler = dialect.statement_compiler
         dialect.statement_compiler = type(
             "AsOfCompiler", (_AsOfCompiler, compiler), options
@@ -513,6 +531,7 @@ class _AsOfCompiler(PGCompiler):
 
     point: PointInTime
     allowed: frozenset[Table]
+    keys_stayed: frozenset[Tracking]
 
     @functools.cached_property
     def partitioned(self) -> list[Tracking]:
@@ -537,7 +556,7 @@ class _AsOfCompiler(PGCompiler):
             self.partitioned.append(tracking)
         if kw.get("from_linter"):
             kw["from_linter"].froms[table] = table.fullname
-        then = rows_as_of(tracking, self.point)
+        then = rows_as_of(tracking, self.point, tracking in self.keys_stayed)
         literal_binds = kw.get("literal_binds", False)
         rows = f"({self.process(then, asfrom=True, literal_binds=literal_binds)})"
         alias = kw.get("enclosing_alias")

@@ -446,8 +446,8 @@ class _ErasableEvents:
                     Ident(trigger.name),
                 )
             )
-            statement = Statement(alter, self.ledger.default_schema)
-            self.ledger.connection.execute(statement)
+            rendered = Raw(alter.render(self.ledger.schemas))
+            self.ledger.connection.execute(Statement(rendered))
 
         switch("DISABLE")
         yield

@@ -210,7 +210,7 @@ def _writers(ledger: Ledger, table: Table, own: bool = False) -> dict[str, bool]
     :return: by its number, whether it is prepared for a commit in two phases.
     """
     connection = ledger.connection
-    name = Qualified(ledger.schema_of(table), table.name).render(str)
+    name = Qualified(ledger.schemas(table.schema), table.name).render(str)
     rows = connection.execute(_WRITERS, {"relation": name}).all()
     pid = connection.scalar(select(func.pg_backend_pid()))
     if own and any(row.pid == pid for row in rows):

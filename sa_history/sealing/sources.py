@@ -24,12 +24,11 @@ from sa_history.capture.event_table import PREFIX, key_columns
 from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
 from sa_history.capture.seal_tables import SealTables, seal_tables_of
 from sa_history.ddl.catalog import read_columns
-from sa_history.ddl.elements import DEFAULT_SCHEMA
-from sa_history.ddl.execution import current_schema
+from sa_history.ddl.execution import schema_names
 from sa_history.exc import HistoryError, SealError
-from sa_history.sql.compose import Qualified
+from sa_history.sql.compose import Qualified, SchemaNames
 from sa_history.sql.output_settings import OUTPUT_SETTINGS
-from sa_history.tracking.registry import History, Tracking, history_of
+from sa_history.tracking.registry import History, Tracking, history_of, trackings_in
 
 LOCK = 0x73615F7365616C73
 """The advisory lock of who seals or erases: "sa_seals" in ASCII."""
@@ -117,13 +116,13 @@ class Ledger:
     :param connection: the connection to the database.
     :param history: the history of the MetaData.
     :param tables: the tables of its seals.
-    :param default_schema: the name of the schema that None stands for.
+    :param schemas: gives the name in the database of a schema of the models.
     """
 
     connection: Connection
     history: History
     tables: SealTables
-    default_schema: str
+    schemas: SchemaNames
     _columns: dict[str, Mapping[Qualified, set[str]]] = field(
         default_factory=dict, init=False, repr=False
     )
@@ -133,12 +132,6 @@ class Ledger:
         """The name of the table of seals, by which digests name the chain."""
         return self.tables.seal.fullname
 
-    def schema_of(self, table: Table) -> str:
-        """Return the name in the database of a table's schema."""
-        options = self.connection.get_execution_options()
-        translate = options.get("schema_translate_map") or {}
-        return translate.get(table.schema, table.schema) or self.default_schema
-
     def place(self, table: Table, names: Iterable[str] | None = None) -> TableClause:
         """Return a table with its schema, for statements under any ``search_path``.
 
@@ -147,7 +140,7 @@ class Ledger:
         known = {c.name: column(c.name, c.type) for c in table.columns}
         wanted = known if names is None else dict.fromkeys(names)
         columns = [known.get(name, column(name)) for name in wanted]
-        return table_clause(table.name, *columns, schema=self.schema_of(table))
+        return table_clause(table.name, *columns, schema=self.schemas(table.schema))
 
     def sealed_tables(self) -> list[SealedTable]:
         """Return the tables that are sealed, the log of erasures after the events."""
@@ -155,7 +148,7 @@ class Ledger:
         return [
             *(
                 SealedTable(t.event_table.fullname, t.event_table, "pgh_id", t)
-                for t in trackings_of_history(self.history)
+                for t in trackings_in(self.history.metadata)
                 if t.options.sealed
             ),
             SealedTable(erasure.fullname, erasure, "id", None),
@@ -163,7 +156,7 @@ class Ledger:
 
     def context_keys(self) -> tuple[str, ...]:
         """Return the keys that can be erased of contexts, of all trackings."""
-        keys = (t.options.erasable_context for t in trackings_of_history(self.history))
+        keys = (t.options.erasable_context for t in trackings_in(self.history.metadata))
         return tuple(sorted({key for some in keys for key in some}))
 
     def columns_in_database(self, table: Table) -> set[str]:
@@ -171,7 +164,7 @@ class Ledger:
 
         These may be more than the models have: events keep columns that were dropped.
         """
-        schema = self.schema_of(table)
+        schema = self.schemas(table.schema)
         if schema not in self._columns:
             self._columns[schema] = read_columns(self.connection, [schema])
         return self._columns[schema].get(Qualified(schema, table.name), set())
@@ -194,7 +187,12 @@ class Ledger:
 
     def wait_for_turn(self) -> None:
         """Wait until nobody else seals or erases; the transaction's end lets others."""
-        self.connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
+        wait_for_erasures(self.connection)
+
+
+def wait_for_erasures(connection: Connection) -> None:
+    """Wait until nobody seals or erases; the transaction's end lets others do so."""
+    connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
 
 
 def erasable_columns(tracking: Tracking) -> tuple[str, ...]:
@@ -208,14 +206,6 @@ def erasable_columns(tracking: Tracking) -> tuple[str, ...]:
             if c.name in options.erasable_context
         ),
     )
-
-
-def trackings_of_history(history: History) -> Iterator[Tracking]:
-    """Yield the trackings whose tables are still in the MetaData."""
-    tables = history.metadata.tables
-    for tracking in history.trackings.values():
-        if tables.get(tracking.table.key) is tracking.table:
-            yield tracking
 
 
 def metadata_of(models: Any) -> MetaData:
@@ -248,8 +238,8 @@ def ledger_of(
             "events are to be sealed, and migrate"
         )
     # Before settings for digests are made, which hide it.
-    default = current_schema(connection) or DEFAULT_SCHEMA
-    ledger = Ledger(connection, history, tables, default)
+    schemas = schema_names(connection)
+    ledger = Ledger(connection, history, tables, schemas)
     for table in tables.all():
         if not ledger.columns_in_database(table):
             raise error(

@@ -178,7 +178,7 @@ def _by_chain(
     for metadata in map(metadata_of, models):
         ledger = ledger_of(connection, metadata)
         seals = ledger.tables.seal
-        chain = (ledger.schema_of(seals), seals.name)
+        chain = (ledger.schemas(seals.schema), seals.name)
         _, tables = found.setdefault(chain, (ledger, []))
         tables += ledger.sealed_tables()
     return list(found.values())

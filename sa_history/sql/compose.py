@@ -109,6 +109,11 @@ class Qualified(Fragment):
         """Return ``"schema"."name"``."""
         return f"{quote_ident(schemas(self.schema))}.{quote_ident(self.name)}"
 
+    @property
+    def dotted(self) -> str:
+        """The name as messages have it, without quotes."""
+        return f"{self.schema}.{self.name}"
+
 
 @dataclass(frozen=True)
 class RegClass(Fragment):

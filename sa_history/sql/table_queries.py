@@ -50,6 +50,43 @@ ORDER BY 1
 Indexes, constraints, triggers, views and owned sequences can.
 """
 
+VERSION = """
+SELECT concat_ws(
+  ' ', c.relacl,
+  ARRAY(
+    SELECT concat_ws(' ', a.attnum, a.attacl)
+    FROM pg_catalog.pg_attribute AS a
+    WHERE a.attrelid = c.oid AND a.attacl IS NOT NULL
+    ORDER BY a.attnum
+  ),
+  ARRAY(
+    SELECT concat_ws(
+      ' ', d.classid, d.objid, d.objsubid, d.refobjsubid, d.deptype,
+      r.xmin, w.xmin, v.xmin
+    )
+    FROM pg_catalog.pg_depend AS d
+    LEFT JOIN pg_catalog.pg_class AS r
+      ON d.classid = 'pg_catalog.pg_class'::regclass AND r.oid = d.objid
+    LEFT JOIN pg_catalog.pg_rewrite AS w
+      ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND w.oid = d.objid
+    LEFT JOIN pg_catalog.pg_class AS v ON v.oid = w.ev_class
+    LEFT JOIN pg_catalog.pg_type AS y ON y.oid = c.reltype
+    WHERE (d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = c.oid)
+      OR (
+        d.refclassid = 'pg_catalog.pg_type'::regclass
+        AND d.refobjid IN (y.oid, y.typarray)
+      )
+    ORDER BY 1
+  )
+)
+FROM pg_catalog.pg_class AS c
+WHERE c.oid = :oid
+"""
+"""What others can change of a table that is locked against DDL, as a text.
+
+They grant privileges, and make or replace views and functions, without its lock.
+"""
+
 UNIQUE_WITHOUT = """
 SELECT c.relname
 FROM pg_catalog.pg_index AS i

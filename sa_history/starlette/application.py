@@ -25,7 +25,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import sa_history.timeline
 from sa_history.exc import DefinitionError
-from sa_history.install.expected import trackings_in
 from sa_history.timeline.addresses import ROUTES, Route
 from sa_history.timeline.display import Labels
 from sa_history.timeline.entries import Entry
@@ -35,6 +34,7 @@ from sa_history.timeline.queries import Timeline
 from sa_history.timeline.requests import PageRequest
 from sa_history.timeline.responses import CACHE_CONTROL, HEADERS, PageResponse
 from sa_history.tracking.event_class import Event
+from sa_history.tracking.registry import trackings_in
 from sa_history.util.sessions import is_async_engine
 from sa_history.writing.undo import Undo
 
@@ -62,10 +62,12 @@ def timeline(
     labels: Labels | None = None,
     name_of: Callable[[Any], str | None] | None = None,
     time_zone: Any = datetime.timezone.utc,
+    authorize_size: Callable[[Request], Any] | None = None,
 ) -> ASGIApp:
     """Return an application with the pages, to mount in one of Starlette or FastAPI.
 
-    ``authorize``, ``authorize_restore``, ``context`` and ``users`` may be ``async``.
+    ``authorize``, each other ``authorize_...``, ``context`` and ``users`` may be
+    ``async``.
     What is not is called in a thread, where it may wait for a database; but with an
     ``AsyncEngine`` all but ``authorize`` and ``context`` is called in the event loop.
 
@@ -105,6 +107,8 @@ def timeline(
     :param time_zone: the time zone of the times on the pages: a tzinfo, a name such as
         ``"Europe/Berlin"``, or a function that returns either, as for the user who
         asks. Days and times in filters are UTC.
+    :param authorize_size: called with the request of who asks how large event tables
+        are, and returns True or False; without it nobody is told.
     :return: the application.
     :raises DefinitionError: ``authorize`` is no function, or another option is none
         that can be meant.
@@ -143,6 +147,7 @@ def timeline(
         labels=labels,
         name=name_of,
         time_zone=time_zone,
+        authorize_size=authorize_size,
     )
     return _Application(engine, metadata, options, secret_key, context)
 
@@ -266,6 +271,7 @@ class _Application:
             signing_key=lambda: self._secret_key,
             call=_call_from_thread if is_sync else _call_from_greenlet,
             context=context,
+            subject=(request,),
         )
 
 

@@ -37,6 +37,7 @@ _FORM = ("GET", "POST")
 ROUTES = (
     Route("events", "/"),
     Route("chart", "/chart"),
+    Route("size", "/size"),
     Route("csv", "/export.csv"),
     Route("json_lines", "/export.jsonl"),
     Route("context", "/contexts/<uuid:context_id>"),
@@ -81,6 +82,10 @@ class Addresses:
     def chart(self, arguments: Arguments | None = None) -> str:
         """Return the address of the chart of changes a day."""
         return self._address("/chart", arguments)
+
+    def size(self, arguments: Arguments | None = None) -> str:
+        """Return the address of how large event tables are."""
+        return self._address("/size", arguments)
 
     def context(self, context_id: uuid.UUID, arguments: Arguments | None = None) -> str:
         """Return the address of what was changed in a context."""

@@ -36,6 +36,8 @@ class TimelineOptions:
     :param name: gives the name of an object that a foreign key refers to; None for its
         key.
     :param time_zone: the time zone of times, or what gives it.
+    :param authorize_size: says who may see how large event tables are; None if nobody
+        may.
     """
 
     authorize: Callable[..., Any]
@@ -50,6 +52,7 @@ class TimelineOptions:
     labels: Labels
     name: Callable[[Any], str | None] | None
     time_zone: Any
+    authorize_size: Callable[..., Any] | None
 
     @classmethod
     def of(
@@ -67,6 +70,7 @@ class TimelineOptions:
         labels: Labels | None,
         name: Callable[[Any], str | None] | None,
         time_zone: Any,
+        authorize_size: Callable[..., Any] | None,
     ) -> TimelineOptions:
         """Return the options that an application has given.
 
@@ -116,6 +120,7 @@ class TimelineOptions:
             {} if labels is None else labels,
             name,
             time_zone,
+            authorize_size,
         )
 
 

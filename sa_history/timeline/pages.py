@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from sa_history.contexts.context import context
 from sa_history.exc import (
+    CommandError,
     ConflictError,
     DefinitionError,
     EventsError,
@@ -51,6 +52,7 @@ from sa_history.timeline.responses import (
     PageResponse,
     redirect,
 )
+from sa_history.timeline.size_chart import SizeChart
 from sa_history.timeline.undo_pages import conflict_text, counts_of
 from sa_history.tracking.completeness import GONE, missing_operations
 from sa_history.tracking.registry import Tracking
@@ -122,9 +124,10 @@ class Pages:
     def events(self, visit: Visit) -> PageResponse:
         """Show the newest events of all models."""
         form = visit.form()
-        extra = {"form": form, "users": self._users(visit.request)}
+        extra: dict[str, Any] = {"form": form, "users": self._users(visit.request)}
         if form.errors:
             return self._wrong_form("events", visit, extra)
+        extra["sees_size"] = self._sees_size(visit.request)
         return self._list("events", visit, form.filters, extra)
 
     def chart(self, visit: Visit) -> PageResponse:
@@ -148,6 +151,40 @@ class Pages:
             **extra,
         )
         return PageResponse(body)
+
+    def size(self, visit: Visit) -> PageResponse:
+        """Show how large event tables are, how fast they grow, and what could go."""
+        request, shown = visit.request, visit.timeline
+        if self.options.authorize_size is None:
+            raise NotFound
+        if not self._sees_size(request):
+            raise Forbidden
+        keep, error = request.argument("keep"), None
+        try:
+            sizes = shown.sizes(keep)
+        except CommandError as refused:
+            if request.wants_json:
+                raise BadRequest(str(refused)) from refused
+            sizes, error = shown.sizes(None), str(refused)
+        if request.wants_json:
+            tables = [size.as_json(keep is not None) for size in sizes]
+            return PageResponse(dumps({"tables": tables}), content_type=JSON)
+        body = render(
+            "size.html",
+            charts=[SizeChart.of(size) for size in sizes],
+            tells_of_removal=keep is not None and error is None,
+            keep=keep,
+            error=error,
+            address=visit.addresses,
+            height=HEIGHT,
+        )
+        return PageResponse(body, 200 if error is None else 400)
+
+    def _sees_size(self, request: PageRequest) -> bool:
+        allow = self.options.authorize_size
+        return allow is not None and is_permission(
+            "authorize_size", request.call(allow, *request.subject)
+        )
 
     def csv(self, visit: Visit) -> PageResponse:
         """Send the events that meet the filters as CSV."""

@@ -42,8 +42,9 @@ from sqlalchemy.exc import DataError, DBAPIError, InvalidRequestError
 from sqlalchemy.orm import Session, defer, raiseload
 
 from sa_history.capture.trackers import version_labels
+from sa_history.ddl.execution import schema_names
 from sa_history.exc import EventsRemovedError
-from sa_history.install.expected import trackings_in
+from sa_history.install.sizes import EventTableSize, event_table_sizes
 from sa_history.query.aggregate import COLUMNS, AggregateEvent, aggregate
 from sa_history.query.details import numbered
 from sa_history.query.pages import CriteriaOf, PageReader
@@ -58,7 +59,7 @@ from sa_history.timeline.responses import BadRequest, NotFound, TookTooLong
 from sa_history.tracking.completeness import version_events
 from sa_history.tracking.event_class import Event, map_events
 from sa_history.tracking.identity import identity_by_key
-from sa_history.tracking.registry import Tracking
+from sa_history.tracking.registry import Tracking, trackings_in
 from sa_history.tracking.restore import restore_row
 from sa_history.tracking.value_text import as_text
 from sa_history.util.postgresql import sqlstate_of
@@ -269,6 +270,18 @@ class Timeline:
         return Counts(
             [(row.day, of_source[row.source], row.events) for row in rows], oldest
         )
+
+    def sizes(self, keep: str | None) -> list[EventTableSize]:
+        """Return how large the event tables are.
+
+        :param keep: for how long events would be kept; None to tell of no removal.
+        :raises CommandError: ``keep`` is no time.
+        """
+        self._limit_time()
+        with _errors():
+            connection = self.session.connection()
+            schemas = schema_names(connection)
+            return event_table_sizes(connection, self.trackings, schemas, keep)
 
     def _newest(
         self, filters: Filters, before: int | None, limit: int

@@ -31,6 +31,8 @@ class PageRequest:
     :param call: calls a function of the application, and returns what it returns. If
         that is awaitable, it waits.
     :param context: the keys and values that what the request changes is recorded with.
+    :param subject: what functions are given that decide about the request, not about
+        an event; nothing where the framework knows the request everywhere.
     """
 
     method: str
@@ -43,6 +45,7 @@ class PageRequest:
     signing_key: Callable[[], str | bytes]
     call: Callable[..., Any]
     context: Mapping[str, Any]
+    subject: Sequence[Any] = ()
 
     def argument(self, name: str) -> str | None:
         """Return the first value of an argument without spaces around it, or None."""

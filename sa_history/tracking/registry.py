@@ -80,6 +80,19 @@ def history_of(metadata: MetaData) -> History | None:
     return found
 
 
+def trackings_in(metadata: MetaData) -> list[Tracking]:
+    """Return the trackings of a MetaData, without tables that have been removed.
+
+    ``MetaData.remove`` tells nobody, so it is looked up.
+    """
+    history = history_of(metadata)
+    return [
+        tracking
+        for tracking in (history.trackings.values() if history else ())
+        if metadata.tables.get(tracking.table.key) is tracking.table
+    ]
+
+
 def trackings_of_table(table: Table) -> list[Tracking]:
     """Return the trackings of a table, in the order they were made."""
     history = history_of(table.metadata)

@@ -21,6 +21,10 @@ def require_postgresql(connection: Connection, feature: str = "sa_history") -> N
         )
 
 
+LOCK_REFUSALS = frozenset({"55P03", "40P01"})
+"""The SQLSTATE of ``lock_timeout``, and of a deadlock."""
+
+
 def sqlstate_of(error: BaseException | None) -> str | None:
     """Return the SQLSTATE of a driver's error, or None if the server sent none.
 

@@ -444,6 +444,8 @@ STATES = {
     "chart": "/history/chart",
     "chart of nothing": "/history/chart?user=nobody",
     "chart with wrong filters": "/history/chart?since=x",
+    "sizes": "/history/size?keep=1+year",
+    "sizes for a wrong time": "/history/size?keep=x",
     "an object": "/history/objects/orders_event/1",
     "an object at a wrong time": "/history/objects/orders_event/1?at=then",
     "an object long ago": "/history/objects/orders_event/1?at=2001-01-01",

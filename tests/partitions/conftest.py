@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_history import AfterDelete, Snapshot, track
@@ -76,3 +77,23 @@ def run(pg_engine: Engine) -> Callable[..., None]:
                 connection.execute(text(statement))
 
     return execute
+
+
+@contextmanager
+def before(
+    engine: Engine, statement_with: str, act: Callable[[], Any]
+) -> Iterator[None]:
+    """Do something once, before the first statement that has some text in it."""
+    is_done: list[bool] = []
+
+    def look(_: Any, __: Any, statement: str, *___: Any) -> None:
+        if statement_with in statement and not is_done:
+            is_done.append(True)
+            act()
+
+    event.listen(engine, "before_cursor_execute", look)
+    try:
+        yield
+    finally:
+        event.remove(engine, "before_cursor_execute", look)
+    assert is_done

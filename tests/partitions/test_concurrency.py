@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, insert, select
+from sqlalchemy import Engine, event, insert, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session
 
@@ -103,6 +103,24 @@ def test_a_transaction_that_has_written_puts_off_the_end_of_a_partition(
     assert report.postponed == ()
     with Session(pg_engine) as session:
         assert len(session.scalars(account.events.select()).all()) == 14
+
+
+def test_a_vacuum_is_waited_for_while_others_write(
+    write: Any, base: type[DeclarativeBase], pg_engine: Engine, bounds: Bounds
+) -> None:
+    """PostgreSQL ends an autovacuum of whoever waits for a second."""
+    write(12)
+    with pg_engine.connect() as vacuum:
+        vacuum.execute(
+            text("LOCK TABLE account_event_p1 IN SHARE UPDATE EXCLUSIVE MODE")
+        )
+        timer = threading.Timer(0.8, vacuum.rollback)
+        timer.start()
+        write(1)
+        report, _ = history.partitions(pg_engine, base, lock_timeout=50, attempts=1)
+        timer.join()
+    assert report.postponed == ()
+    assert bounds()[0] == (1, 14)
 
 
 def test_an_event_with_an_old_number_comes_late_and_is_in_time(

@@ -16,6 +16,7 @@ from sa_history import Snapshot, track
 from sa_history.capture.partitioning import bound_at
 from sa_history.contexts.frame import new_id, time_of_id
 from sa_history.install import check
+from tests.partitions.conftest import before
 
 UTC = datetime.timezone.utc
 NOW = datetime.datetime.now(UTC)
@@ -150,6 +151,24 @@ def test_contexts_go_a_period_after_the_events_of_their_time(
     assert names(partitions) == before
     history.partitions(pg_engine, base, now=at(240), keep="2 months")
     assert names(partitions)[0] == before[0]
+
+
+def test_contexts_of_which_one_is_used_again_before_the_lock_stay(
+    note: Any, base: type[DeclarativeBase], pg_engine: Engine, run: Any, partitions: Any
+) -> None:
+    later = NOW + datetime.timedelta(days=400)
+    run(ADD.format(id_at(NOW), NOW))
+    history.partitions(pg_engine, base)
+    history.partitions(pg_engine, base, now=later)
+    found = names(partitions)
+    again = ADD.format(id_at(NOW + datetime.timedelta(seconds=1)), later)
+    lock = 'LOCK TABLE "public"."pghistory_context" IN'
+    with before(pg_engine, lock, lambda: run(again)):
+        *_, report = history.partitions(pg_engine, base, now=later, keep="1 day")
+    assert report.postponed[0].endswith(
+        "somebody has used a context of that time again"
+    )
+    assert names(partitions) == found
 
 
 def test_contexts_stay_while_a_table_without_partitions_may_have_them(

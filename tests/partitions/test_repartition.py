@@ -9,7 +9,7 @@ from typing import Any
 from unittest.mock import ANY
 
 import pytest
-from sqlalchemy import URL, Engine, text
+from sqlalchemy import URL, Engine, event, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -288,6 +288,73 @@ def test_what_cannot_come_along_is_refused(
     ]
 
 
+@contextmanager
+def before_the_lock(engine: Engine, meanwhile: Callable[[], None]) -> Iterator[None]:
+    """Do something once, when what the table has is read, and it is not yet locked."""
+    is_done: list[bool] = []
+
+    def look(_: Any, __: Any, statement: str, *___: Any) -> None:
+        if statement.startswith("SAVEPOINT") and not is_done:
+            is_done.append(True)
+            meanwhile()
+
+    event.listen(engine, "before_cursor_execute", look)
+    try:
+        yield
+    finally:
+        event.remove(engine, "before_cursor_execute", look)
+    assert is_done
+
+
+@pytest.mark.parametrize("way", [to_partitions, to_one_table])
+def test_what_it_gets_until_it_is_locked_comes_along(
+    way: Callable[[Engine], None],
+    account: Any,
+    base: type[DeclarativeBase],
+    pg_engine: Engine,
+    run: Any,
+    reader: str,
+) -> None:
+    base.metadata.create_all(pg_engine)
+    run(
+        "INSERT INTO account VALUES (1, 5)",
+        "CREATE VIEW changed AS SELECT id FROM account_event",
+    )
+    if way is to_one_table:
+        to_partitions(pg_engine)
+
+    def change() -> None:
+        run(
+            f"GRANT SELECT ON account_event TO {reader}",
+            f"GRANT UPDATE (balance) ON account_event TO {reader}",
+            "CREATE VIEW made AS SELECT balance FROM account_event",
+            "CREATE OR REPLACE VIEW changed AS SELECT id FROM account_event"
+            " WHERE balance > 5",
+        )
+
+    with before_the_lock(pg_engine, change):
+        way(pg_engine)
+    run("INSERT INTO account VALUES (2, 6)")
+    assert run("SELECT balance FROM made ORDER BY 1") == [(5,), (6,)]
+    assert run("SELECT id FROM changed") == [(2,)]
+    assert run(
+        f"SELECT has_table_privilege('{reader}', 'account_event', 'SELECT'),"
+        f" has_column_privilege('{reader}', 'account_event', 'balance', 'UPDATE')"
+    ) == [(True, True)]
+
+
+def test_what_cannot_come_along_is_refused_until_it_is_locked(
+    account: Any, base: type[DeclarativeBase], pg_engine: Engine, run: Any
+) -> None:
+    base.metadata.create_all(pg_engine)
+    view = "CREATE MATERIALIZED VIEW late AS SELECT * FROM account_event"
+    with (
+        before_the_lock(pg_engine, lambda: run(view)),
+        pytest.raises(InstallError, match="late depends on it"),
+    ):
+        to_partitions(pg_engine)
+
+
 def test_rows_below_the_first_partition_are_refused(
     account: Any, base: type[DeclarativeBase], pg_engine: Engine, run: Any
 ) -> None:
@@ -362,6 +429,23 @@ def test_a_table_that_is_never_free_is_given_up_and_left_as_it_was(
         with pytest.raises(InstallError, match="was in use for 0.1 seconds"):
             change.partition()
     to_partitions(pg_engine)
+    assert run("SELECT id FROM account_event_p1") == [(1,)]
+
+
+def test_a_vacuum_is_waited_for_while_others_write(
+    account: Any, base: type[DeclarativeBase], pg_engine: Engine, run: Any
+) -> None:
+    base.metadata.create_all(pg_engine)
+    with (
+        pg_engine.connect() as vacuum,
+        repartition(pg_engine, patience=Patience(20, 20, 0.1)) as change,
+    ):
+        vacuum.execute(text("LOCK TABLE account_event IN SHARE UPDATE EXCLUSIVE MODE"))
+        timer = threading.Timer(0.8, vacuum.rollback)
+        timer.start()
+        run("INSERT INTO account VALUES (1, 5)")
+        change.partition()
+        timer.join()
     assert run("SELECT id FROM account_event_p1") == [(1,)]
 
 

@@ -12,10 +12,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sa_history import Snapshot, track
 from sa_history.cli.command import Database
-from sa_history.cli.size import human
 from sa_history.cli.size import size as size_command
 from sa_history.exc import CommandError, InstallError
 from sa_history.install import EventTableSize, RelationSize, size
+from sa_history.install.sizes import human
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 

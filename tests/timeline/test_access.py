@@ -17,6 +17,8 @@ from tests.timeline.visitor import JSON, Looker, seen_by
 PAGES = ["/", "/objects/note_event/1", "/objects/nothing/1", "/nowhere", "/objects/x"]
 PAGES += [
     "/chart",
+    "/size",
+    "/size?keep=x",
     "/export.csv",
     "/export.jsonl",
     "/chart?since=x",
@@ -41,6 +43,7 @@ def test_who_is_turned_away_learns_nothing(
     allowed: dict[str, Any] = {
         "authorize_restore": lambda event: True,
         "authorize_undo": lambda undo: True,
+        "authorize_size": lambda *request: True,
     }
     client = seen_by(app, authorize=lambda: False, **allowed)
     answers = set()

@@ -32,10 +32,10 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 import sa_history
 from sa_history import track
 from sa_history.exc import DefinitionError
-from sa_history.install.expected import trackings_in
 from sa_history.timeline import pages
 from sa_history.timeline.entries import Hidden, ShownTable
 from sa_history.timeline.references import ReferringKey, referring_keys
+from sa_history.tracking.registry import trackings_in
 from tests.timeline.visitor import Looker, change, seen_by, words
 
 

@@ -76,7 +76,12 @@ def test_every_page_is_well_made(
     nasty: tuple[Any, uuid.UUID], app: flask.Flask
 ) -> None:
     """No errors, labels, headings in order, nothing inline or from elsewhere."""
-    client, _ = restoring(app, page_size=1, authorize_undo=lambda plan: True)
+    client, _ = restoring(
+        app,
+        page_size=1,
+        authorize_undo=lambda plan: True,
+        authorize_size=lambda *request: True,
+    )
     look = Looker(client)
     event = look.json("/")["events"][0]
     link = html.unescape(
@@ -91,6 +96,9 @@ def test_every_page_is_well_made(
         ("/chart",),
         ("/chart?user=nobody",),
         ("/chart?until=x", 400),
+        ("/size",),
+        ("/size?keep=1+year",),
+        ("/size?keep=x", 400),
         ("/nowhere", 404),
         (f"/restore/page_event/{event['id']}",),
         (f"/contexts/{nasty[1]}/undo",),

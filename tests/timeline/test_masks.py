@@ -14,8 +14,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from sa_history import AfterDelete, Snapshot, track
 from sa_history.exc import DefinitionError
-from sa_history.install.expected import trackings_in
 from sa_history.timeline.entries import Masks
+from sa_history.tracking.registry import trackings_in
 from tests.timeline.visitor import Looker, change, restoring, seen_by
 
 

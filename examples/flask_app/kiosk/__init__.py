@@ -54,6 +54,7 @@ def create_app(**config: Any) -> Flask:
             authorize=is_admin,
             authorize_restore=lambda event: is_admin(),
             authorize_undo=lambda plan: is_admin(),
+            authorize_size=is_admin,
             labels={"order_tag": "Tag on an order", "order_id": "order"},
             name_of=str,
             mask=["User.password_hash"],
