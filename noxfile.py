@@ -257,7 +257,12 @@ def spark(session: nox.Session) -> None:
     """
     install_tests(session, *group("spark"))
     if not shutil.which("java") and os.geteuid() == 0 and shutil.which("apt-get"):
-        install = ["install", "-y", "--no-install-recommends", "openjdk-17-jre-headless"]
+        install = [
+            "install",
+            "-y",
+            "--no-install-recommends",
+            "openjdk-17-jre-headless",
+        ]
         session.run("apt-get", "-qq", "update", external=True)
         session.run("apt-get", "-qq", *install, external=True)
     # PySpark warns of what is deprecated in Python and pandas.

@@ -118,9 +118,7 @@ def fill(engine: Engine, base: Any, events: int) -> None:
         connection.execute(text("VACUUM ANALYZE"))
 
 
-def _fill_events(
-    connection: Connection, values: dict[str, Any], events: int
-) -> None:
+def _fill_events(connection: Connection, values: dict[str, Any], events: int) -> None:
     """Make a table of each month, and attach it: its indexes are made at once."""
     connection.execute(text("DROP TABLE account_event_p1"))
     width = events // MONTHS
@@ -159,5 +157,7 @@ def _fill_contexts(connection: Connection, values: dict[str, Any]) -> None:
                 f" FOR VALUES FROM ({lower}) TO ({upper})"
             )
         )
-    contexts = CONTEXTS.format(**values, context_id=CONTEXT_ID.format(**values, context="k"))
+    contexts = CONTEXTS.format(
+        **values, context_id=CONTEXT_ID.format(**values, context="k")
+    )
     connection.execute(text(contexts))

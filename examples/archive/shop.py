@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parent.parent / "flask_app"))
 os.environ["KIOSK_PARTITION_BY"] = "month"
 
-from kiosk.extensions import Base  # noqa: E402
-from kiosk.models import Item, Order, Product, User  # noqa: E402
+from kiosk.extensions import Base
+from kiosk.models import Item, Order, Product, User
 
 __all__ = ["Base", "Item", "Order", "Product", "User"]

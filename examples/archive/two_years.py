@@ -8,13 +8,13 @@ contexts begin with the time, and come from the clock of this process.
 from __future__ import annotations
 
 import datetime
-import shop
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
+import shop
 from kiosk.seeds import Seeds, backdate
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
