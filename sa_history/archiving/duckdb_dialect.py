@@ -277,8 +277,12 @@ class _Types(PGTypeCompiler):
         return "VARCHAR"
 
     visit_JSONB = visit_UUID = visit_uuid = visit_INET = visit_CIDR = visit_JSON
-    visit_CITEXT = visit_ENUM = visit_DOMAIN = visit_ARRAY = visit_JSON
-    visit_user_defined = visit_JSON
+    visit_CITEXT = visit_ARRAY = visit_user_defined = visit_JSON
+
+    def visit_ENUM(self, type_: Any, *_: Any, **__: Any) -> str:
+        return "VARCHAR"
+
+    visit_DOMAIN = visit_ENUM
 
     def visit_BYTEA(self, type_: Any, **_: Any) -> str:
         return "BLOB"
@@ -346,7 +350,7 @@ class DuckDBDialect(PGDialect_psycopg):
     """
 
     supports_statement_cache = True
-    statement_compiler = ArchiveCompiler
+    statement_compiler: Any = ArchiveCompiler
     execution_ctx_cls = _Context
     type_compiler_cls = _Types
     _has_native_hstore = False
@@ -380,6 +384,7 @@ def duckdb_engine(connection: Any, dialect: DuckDBDialect) -> Engine:
 
     It does not ask the database for what it is.
     """
-    pool = StaticPool(lambda: Connection(connection))
+    connected: Any = Connection(connection)
+    pool = StaticPool(lambda: connected)
     pool._dialect = dialect
     return Engine(pool, dialect, make_url("postgresql+psycopg://"))
