@@ -31,6 +31,7 @@ from __future__ import annotations
 from sa_history import exc
 from sa_history._types import Level, Op
 from sa_history.archiving.archive import ArchiveProgress, ArchiveReport, archive
+from sa_history.archiving.archived import Archived, ArchivedPast, archived
 from sa_history.attachments.attach import attach
 from sa_history.attachments.views import view
 from sa_history.capture.trackers import (
@@ -110,6 +111,8 @@ __all__ = [
     "AnyDontChange",
     "ArchiveProgress",
     "ArchiveReport",
+    "Archived",
+    "ArchivedPast",
     "Audit",
     "Condition",
     "ConditionTracker",
@@ -147,6 +150,7 @@ __all__ = [
     "Versioned",
     "annotate",
     "archive",
+    "archived",
     "as_of",
     "attach",
     "audit_table",
