@@ -118,6 +118,12 @@ COMMANDS = (
                 "which its past is known since then",
             ),
             Argument(
+                "--without-archive",
+                Kind.FLAG,
+                "with --keep: remove also what is not in an archive, of tables that "
+                "have one",
+            ),
+            Argument(
                 "--convert",
                 Kind.FLAG,
                 "give event tables partitions that have none yet, as their models say",
