@@ -16,7 +16,6 @@ not closed, too. Each call finds what is in the archive at that time.
 from __future__ import annotations
 
 import datetime
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,9 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["as_of", "contexts", "diffs", "events", "register"]
 
 _SPARK = Writer("spark")
-
-_PATTERN = re.compile(r"[][{}*?^\\]")
-"""What stands for several files in a path of Spark."""
 
 
 def register(spark: SparkSession, archive: str | Path, model: Any) -> list[str]:
@@ -96,7 +92,7 @@ def events(
     :param target: a mapped class or a Table.
     :param name: the ``events`` option of the :func:`~sa_history.track` that is meant.
     :param with_context: True for a column ``pgh_context`` as well, with the metadata of
-        the event's context as JSON.
+        the event's context as JSON; events that store it themselves have it anyway.
     :return: a data frame with the columns of the event table. What Spark has no type
         for is text as PostgreSQL writes it. What a type of Spark cannot hold, such as
         ``infinity``, is NULL and stands in ``pgh_exact``.
@@ -110,7 +106,7 @@ def events(
     folder = _Archive(archive)
     tracking = _tracking_of(target, name)
     table = folder.table(tracking.event_table)
-    if not with_context:
+    if not with_context or tracking.options.context != "reference":
         return spark.sql(table.rows(_SPARK, table.columns))
     of_contexts = folder.contexts(tracking.event_table.metadata)
     rows = of_contexts.rows(_SPARK, of_contexts.columns)
@@ -226,7 +222,7 @@ class _Archive:
         self._folder = ArchiveFolder(place)
         # Where a cluster has another file system by default, a path needs its scheme.
         scheme = "" if "://" in self._folder.name else "file://"
-        self._root = scheme + _PATTERN.sub(r"\\\g<0>", self._folder.name)
+        self._root = scheme + self._folder.name
 
     def __str__(self) -> str:
         return self._folder.name

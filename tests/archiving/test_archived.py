@@ -85,7 +85,9 @@ def _change(session: Session, choose: random.Random, model: Any, key: Any, value
         session.execute(update(model).where(key == one).values({key: other}))
     else:
         session.execute(
-            update(model).where(key <= one).values({value: value + choose.randint(1, 9)})
+            update(model)
+            .where(key <= one)
+            .values({value: value + choose.randint(1, 9)})
         )
 
 
@@ -128,7 +130,9 @@ def live_answers(shop: Any, engine: Engine, times: Any, transaction: int, contex
     return answers
 
 
-def archive_answers(archive: Any, shop: Any, times: Any, transaction: int, context: Any):
+def archive_answers(
+    archive: Any, shop: Any, times: Any, transaction: int, context: Any
+):
     """The same questions, asked to an archive."""
     answers: dict[str, Any] = {}
     for model, key in ((shop.Account, 3), (shop.Line, (3, "a"))):
