@@ -197,21 +197,24 @@ def measure_asking(url: str, folder: str, rounds: int, spark: Any) -> None:
     engine.dispose()
 
 
-def local_cluster() -> Any:
-    """Start Apache Spark with two workers, each a process of its own."""
+def local_cluster(memory: int) -> Any:
+    """Start Apache Spark with two workers, each a process of its own.
+
+    :param memory: that of a worker, in MiB.
+    """
     import pyspark
     from pyspark.sql import SparkSession
 
     os.environ.setdefault("SPARK_HOME", str(Path(pyspark.__file__).parent))
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    builder = SparkSession.builder.master("local-cluster[2,1,2048]")
+    builder = SparkSession.builder.master(f"local-cluster[2,1,{memory}]")
     for name, value in {
         "spark.ui.enabled": "false",
         "spark.driver.memory": "2g",
-        "spark.executor.memory": "2g",
+        "spark.executor.memory": f"{memory}m",
         "spark.sql.session.timeZone": "UTC",
-        "spark.sql.shuffle.partitions": "16",
+        "spark.sql.shuffle.partitions": "4",
         "spark.network.timeout": "600s",
     }.items():
         builder = builder.config(name, value)
@@ -236,7 +239,7 @@ def main() -> None:
         folder = options.folder or made
         if not os.path.isdir(folder) or not os.listdir(folder):
             measure_writing(url, folder)
-        spark = local_cluster() if options.spark else None
+        spark = local_cluster(memory=2048) if options.spark else None
         measure_asking(url, folder, options.rounds, spark)
         if spark is not None:
             spark.stop()
