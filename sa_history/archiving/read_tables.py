@@ -58,7 +58,12 @@ class ReadTable:
     def columns(self) -> tuple[ArchivedColumn, ...]:
         """The columns, each as it was last."""
         archived = [] if self.archived is None else self.archived.columns
-        return tuple({c.name: c for c in (*archived, *self._live_columns)}.values())
+        found = {c.name: c for c in (*archived, *self._live_columns)}
+        if found:
+            for column in self.table.columns:
+                missing = ArchivedColumn(column.name, "text", "string")
+                found.setdefault(column.name, missing)
+        return tuple(found.values())
 
     @property
     def name(self) -> str:
