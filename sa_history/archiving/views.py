@@ -492,11 +492,11 @@ def view_name(schema: str | None, table: str) -> str:
     return table if schema in (None, "public") else f"{schema}_{table}"
 
 
-def script(
+def statements(
     dialect: Dialect,
     trackings: Mapping[Tracking, ArchivedTable],
     contexts: ArchivedTable | None,
-) -> str:
+) -> list[str]:
     """Return the statements that make all views of an archive.
 
     For the table ``account`` these are ``account_event`` with its events,
@@ -509,27 +509,42 @@ def script(
     :param contexts: the archived contexts; None if there are none.
     """
     writer = Writer(dialect)
-    statements = []
+    made = []
     of_contexts = None
     if contexts is not None:
         name = view_name(contexts.manifest.schema, contexts.manifest.table)
         of_contexts = writer.quote(name)
-        statements.append(_view(writer, name, contexts.rows(writer, contexts.columns)))
+        made.append(_view(writer, name, contexts.rows(writer, contexts.columns)))
     for tracking, table in trackings.items():
         name = view_name(table.manifest.schema, table.manifest.table)
         views = EventViews(tracking, table.columns, writer.quote(name), writer)
-        statements.append(_view(writer, name, table.rows(writer, table.columns)))
+        made.append(_view(writer, name, table.rows(writer, table.columns)))
         if of_contexts is not None and tracking.options.context == "reference":
             sql = views.with_context(of_contexts)
-            statements.append(_view(writer, f"{name}_with_context", sql))
+            made.append(_view(writer, f"{name}_with_context", sql))
         with suppress(ArchiveError):
             sql = views.with_previous()
-            statements.append(_view(writer, f"{name}_with_previous", sql))
+            made.append(_view(writer, f"{name}_with_previous", sql))
         with suppress(ArchiveError):
             sql = views.rows_as_of(f"pgh_created_at <= {MOMENT}")
             rows = view_name(tracking.table.schema, tracking.table.name)
-            statements.append(_function(writer, f"{rows}_as_of", sql))
-    return "".join(f"{statement};\n" for statement in statements)
+            made.append(_function(writer, f"{rows}_as_of", sql))
+    return made
+
+
+def script(
+    dialect: Dialect,
+    trackings: Mapping[Tracking, ArchivedTable],
+    contexts: ArchivedTable | None,
+) -> str:
+    """Return the statements that make all views of an archive, as one text.
+
+    :param dialect: whose SQL it is.
+    :param trackings: the archived event tables.
+    :param contexts: the archived contexts; None if there are none.
+    """
+    made = statements(dialect, trackings, contexts)
+    return "".join(f"{statement};\n" for statement in made)
 
 
 def _view(writer: Writer, name: str, sql: str) -> str:

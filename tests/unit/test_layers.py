@@ -39,6 +39,7 @@ LAYERS = [
     "install",
     "archiving",
     "__init__",
+    "spark",
     "cli",
     "timeline",
     "flask",
