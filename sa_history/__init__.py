@@ -32,6 +32,7 @@ from sa_history import exc
 from sa_history._types import Level, Op
 from sa_history.archiving.archive import ArchiveProgress, ArchiveReport, archive
 from sa_history.archiving.archived import Archived, ArchivedPast, archived
+from sa_history.archiving.restore import RestoreReport, restore
 from sa_history.attachments.attach import attach
 from sa_history.attachments.views import view
 from sa_history.capture.trackers import (
@@ -134,6 +135,7 @@ __all__ = [
     "Protect",
     "ReadOnly",
     "Referencing",
+    "RestoreReport",
     "SealDigest",
     "SealProblem",
     "Snapshot",
@@ -170,6 +172,7 @@ __all__ = [
     "new",
     "old",
     "partitions",
+    "restore",
     "seal",
     "steps",
     "subject",

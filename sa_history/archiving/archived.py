@@ -5,8 +5,13 @@ from __future__ import annotations
 import datetime
 import functools
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    suppress,
+)
 from types import TracebackType
 from typing import Any
 
@@ -26,6 +31,7 @@ from sa_history.archiving.aggregate_rows import aggregate_rows
 from sa_history.archiving.duckdb_dialect import (
     ArchiveCompiler,
     DuckDBDialect,
+    Past,
     duckdb_engine,
 )
 from sa_history.archiving.folder import ArchiveFolder
@@ -147,7 +153,7 @@ class Archived:
         found = {
             tracking: table
             for tracking in self._history.trackings.values()
-            if (table := self._archived(tracking.event_table, True)) is not None
+            if (table := self._archived(tracking.event_table, True))
         }
         contexts = self._archived(self._history.shared.context_table, True)
         return script(dialect, found, contexts)
@@ -208,7 +214,9 @@ class Archived:
         def rows_of(tracking: Tracking) -> str:
             return self._views(tracking).rows_as_of(_included(point, value))
 
-        past = ArchivedPast(self._engine(rows_of, prepare), self._cover_row)
+        past = ArchivedPast(
+            self._engine(Past(point, value, rows_of), prepare), self._covering_row
+        )
         return self._closing.enter_context(past)
 
     def events(
@@ -238,9 +246,8 @@ class Archived:
             of_target = of_target.of(key)
         statement = of_target.select()
         table = tracking.event_table
-        if statement.whereclause is not None:
-            self._cover(table, statement.whereclause)
-        found = self.session.scalars(statement).all()
+        with self._covering({table: statement.whereclause}):
+            found = self.session.scalars(statement).all()
         self._add_contexts(tracking, found)
         return found
 
@@ -329,14 +336,14 @@ class Archived:
 
     def _engine(
         self,
-        rows_of: Callable[[Tracking], str] | None,
+        past: Past | None,
         prepare: Callable[[ArchiveCompiler], None],
     ) -> Any:
         options = {}
         if self._live is not None:
             dialect = self._live.connection.dialect
             options["json_deserializer"] = dialect._json_deserializer
-        return duckdb_engine(self._connection, DuckDBDialect(prepare, rows_of, **options))
+        return duckdb_engine(self._connection, DuckDBDialect(prepare, past, **options))
 
     def _archived(self, table: Table, with_open: bool) -> Any:
         schema = None
@@ -374,29 +381,39 @@ class Archived:
             if compiled.read.count(table) > covered.get(table, 0):
                 self._table(table).load_all()
 
-    def _cover(self, table: Table, wanted: ColumnElement[bool]) -> None:
-        """Read the live rows that the next statement needs of a table.
+    @contextmanager
+    def _covering(
+        self, wanted: Mapping[Table, ColumnElement[bool] | None]
+    ) -> Iterator[None]:
+        """Read the live rows that the first statement of a block needs.
 
-        :param wanted: the criterion of these rows.
+        :param wanted: the criteria of these rows; None for all.
         """
-        criterion = None if self._live is None else self._live.as_sql(wanted)
-        if criterion is not None:
-            self._table(table).load_some(criterion)
-            self._covered[table] = 1
+        for table, criterion in wanted.items():
+            if self._live is None or criterion is None:
+                continue
+            sql = self._live.as_sql(criterion)
+            if sql is not None:
+                self._table(table).load_some(sql)
+                self._covered[table] = 1
+        try:
+            yield
+        finally:
+            self._covered = {}
 
-    def _cover_row(self, model: Any, key: Any) -> None:
+    def _covering_row(self, model: Any, key: Any) -> AbstractContextManager[None]:
         """Read the live events that say what a row was.
 
         An event that gave it another key has that one, so it is looked for, too.
         """
-        try:
-            trackings = trackings_of(model)
-            for tracking in trackings:
+        wanted: dict[Table, ColumnElement[bool] | None] = {}
+        with suppress(EventsError):  # as the statement reads all, or says it better
+            for tracking in trackings_of(model):
                 events = tracking.event_table
-                is_of_row = and_(*have_key(tracking, events, key_values(tracking, key)))
-                self._cover(events, or_(is_of_row, events.c[OLD_KEY].is_not(None)))
-        except EventsError:
-            return  # the statement reads all, or says what is wrong
+                values = key_values(tracking, key)
+                is_of_row = and_(*have_key(tracking, events, values))
+                wanted[events] = or_(is_of_row, events.c[OLD_KEY].is_not(None))
+        return self._covering(wanted)
 
     def _add_contexts(self, tracking: Tracking, found: Sequence[Any]) -> None:
         """Give events their contexts, read at once."""
@@ -413,10 +430,10 @@ class Archived:
             return {}
         table = self._history.shared.context_table
         context_class: Any = self._history.context_class
-        self._cover(table, table.c.id.in_(wanted))
-        statement = select(context_class).where(table.c.id.in_(wanted))
-        found = self.session.scalars(statement)
-        return {context.id: context for context in found}
+        is_wanted = table.c.id.in_(wanted)
+        with self._covering({table: is_wanted}):
+            found = self.session.scalars(select(context_class).where(is_wanted))
+            return {context.id: context for context in found}
 
 
 class ArchivedPast(Session):
@@ -431,9 +448,13 @@ class ArchivedPast(Session):
         past.scalar(select(func.sum(Account.balance)))
     """
 
-    def __init__(self, engine: Any, cover: Callable[[Any, Any], None]) -> None:
+    def __init__(
+        self,
+        engine: Any,
+        covering: Callable[[Any, Any], AbstractContextManager[None]],
+    ) -> None:
         super().__init__(engine, autoflush=False)
-        self._cover = cover
+        self._covering = covering
 
     def get(self, entity: Any, ident: Any, **options: Any) -> Any:
         """Return an object by its key, None if there was no such row.
@@ -446,9 +467,8 @@ class ArchivedPast(Session):
 
             account = past.get(Account, 7)
         """
-        if not isinstance(ident, dict):
-            self._cover(entity, ident)
-        return super().get(entity, ident, **options)
+        with self._covering(entity, ident):
+            return super().get(entity, ident, **options)
 
     def select(self, *entities: Any) -> Query[Any]:
         """Return a query of rows of then, with ``where``, ``order_by``, ``all`` etc.

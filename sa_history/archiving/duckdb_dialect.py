@@ -27,8 +27,10 @@ from sqlalchemy.engine import make_url
 
 from sa_history.archiving.packages import load
 from sa_history.exc import ArchiveError, PastError
+from sa_history.query.as_of_rows import PointInTime
 from sa_history.query.time_travel import AsOfCompiler
 from sa_history.sql.column_types import POSTGRESQL, postgresql_type
+from sa_history.sql.compose import quote_literal
 from sa_history.sql.readable_json import READABLE_JSON
 from sa_history.tracking.registry import Tracking
 
@@ -206,13 +208,15 @@ class _Context(PGExecutionContext_psycopg):
 
     def get_result_processor(self, type_: Any, colname: str, coltype: Any) -> Any:
         """Return the function that makes a value of Python, None for as it is."""
+        if isinstance(type_, types.NullType):
+            return None
         if isinstance(type_, type(READABLE_JSON)):
             return type_.result_processor(self.dialect, coltype)
         if coltype in (1082, 1114, 1184):
             return _in_turn(_require_time, self._processor(type_, coltype))
         if coltype == _NUMERIC and isinstance(postgresql_type(type_), types.Integer):
             return _in_turn(int, self._processor(type_, 20))
-        if coltype != _TEXT or isinstance(type_, types.NullType):
+        if coltype != _TEXT:
             return self._processor(type_, coltype)
         oid = _oid_of(type_)
         loader = _loader(self.dialect, oid)
@@ -288,12 +292,26 @@ class _Types(PGTypeCompiler):
         return "BLOB"
 
 
+@dataclass(frozen=True)
+class Past:
+    """A point in time, and the rows of then.
+
+    :param point: the event column that decides which events are seen.
+    :param value: the point in time, as text.
+    :param rows_of: returns the SELECT of the rows of a tracked table.
+    """
+
+    point: PointInTime
+    value: str
+    rows_of: Callable[[Tracking], str]
+
+
 class ArchiveCompiler(AsOfCompiler):
     """Renders statements for DuckDB, and tracked tables as their rows of then."""
 
     allowed = frozenset()
-    rows_of: Callable[[Tracking], str] | None = None
-    """Returns the SELECT of a table's rows; None if a session reads events alone."""
+    past: Past | None = None
+    """What a session of the past reads; None if it reads events."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         # Before the statement is compiled, which is done there.
@@ -309,15 +327,24 @@ class ArchiveCompiler(AsOfCompiler):
             self.read.append(table_ if tracking is None else tracking.event_table)
         return super().visit_table(table, asfrom=asfrom, **kw)
 
-    def render_rows(self, tracking: Tracking, **_: Any) -> str:
+    def render_rows(self, tracking: Tracking, **kw: Any) -> str:
         """Return the SELECT of a table's rows as of the point in time."""
-        if self.rows_of is None:
+        if self.past is None:
             raise PastError(
                 f"an archive has the events of {tracking.table.name!r} and not its "
                 "rows, which change; read them as of a time: archive.as_of(...)"
             )
         self.trackings.append(tracking)
-        return self.rows_of(tracking)
+        self.point = self.past.point
+        if tracking.table.primary_key.deferrable:
+            # What the database is asked, of which there is no view.
+            return super().render_rows(tracking, **kw)
+        return self.past.rows_of(tracking)
+
+    def visit_current_setting_func(self, function: Any, **_: Any) -> str:
+        """Render the point in time, which is a setting in PostgreSQL."""
+        assert self.past is not None
+        return quote_literal(self.past.value)
 
     def render_bind_cast(self, type_: Any, dbapi_type: Any, sqltext: str) -> str:
         """Leave out the cast: DuckDB knows the types of parameters."""
@@ -329,8 +356,13 @@ class ArchiveCompiler(AsOfCompiler):
 
     def visit_jsonb_build_array_func(self, function: Any, **kw: Any) -> str:
         """Render a list of JSON with the blanks that PostgreSQL writes."""
-        values = self.process(function.clauses, **kw)
-        return f"replace(CAST(json_array({values}) AS VARCHAR), ',', ', ')"
+        values = [self.process(value, **kw) for value in function.clauses]
+        parts = ", ".join(f"CAST(to_json({value}) AS VARCHAR)" for value in values)
+        return f"('[' || concat_ws(', ', {parts}) || ']')"
+
+    def visit_to_jsonb_func(self, function: Any, **kw: Any) -> str:
+        """Render a value as JSON."""
+        return f"to_json({self.process(function.clauses, **kw)})"
 
     def visit_custom_op_binary(self, element: Any, operator: Any, **kw: Any) -> str:
         """Render the operators that DuckDB has under other names."""
@@ -347,6 +379,7 @@ class DuckDBDialect(PGDialect_psycopg):
     """PostgreSQL by psycopg, with statements for DuckDB.
 
     :param prepare: is called before a statement is executed, with what it reads.
+    :param past: what a session of the past reads; None for one that reads events.
     """
 
     supports_statement_cache = True
@@ -355,11 +388,12 @@ class DuckDBDialect(PGDialect_psycopg):
     type_compiler_cls = _Types
     _has_native_hstore = False
     _backslash_escapes = False
+    _supports_jsonb_subscripting = False
 
     def __init__(
         self,
         prepare: Callable[[ArchiveCompiler], None],
-        rows_of: Callable[[Tracking], str] | None,
+        past: Past | None,
         **options: Any,
     ) -> None:
         super().__init__(dbapi=psycopg, paramstyle="qmark", **options)
@@ -367,7 +401,7 @@ class DuckDBDialect(PGDialect_psycopg):
         self.statement_compiler = type(
             "ArchiveCompiler",
             (ArchiveCompiler,),
-            {"rows_of": None if rows_of is None else staticmethod(rows_of)},
+            {"past": past},
         )
 
     def do_execute(

@@ -13,7 +13,8 @@ from sqlalchemy import Table
 from sa_history.archiving.folder import ArchiveFolder
 from sa_history.archiving.live_part import LivePart
 from sa_history.archiving.manifest import EXACT, ArchivedColumn, ArchivedPart
-from sa_history.archiving.views import ArchivedTable, Writer
+from sa_history.archiving.views import ArchivedTable, Writer, no_rows
+from sa_history.capture.event_table import is_event_table
 from sa_history.exc import ArchiveError
 
 WRITER = Writer("duckdb")
@@ -58,7 +59,12 @@ class ReadTable:
     def columns(self) -> tuple[ArchivedColumn, ...]:
         """The columns, each as it was last."""
         archived = [] if self.archived is None else self.archived.columns
-        return tuple({c.name: c for c in (*archived, *self._live_columns)}.values())
+        found = {c.name: c for c in (*archived, *self._live_columns)}
+        if found or not is_event_table(self.table):
+            for column in self.table.columns:
+                missing = ArchivedColumn(column.name, "text", "string")
+                found.setdefault(column.name, missing)
+        return tuple(found.values())
 
     @property
     def name(self) -> str:
@@ -154,6 +160,7 @@ class ReadTable:
             ]
             names.append(EXACT)
             sources.append(f"SELECT {', '.join(names)} FROM {self._live_name}")
+        sources = sources or [no_rows(WRITER, self.columns)]
         values = ", ".join(self._decoded(column) for column in self.columns)
         self._duckdb.execute(
             f"CREATE OR REPLACE VIEW {self.name} AS SELECT {values}, {EXACT} "
@@ -201,4 +208,6 @@ def archived_table(
     if not found:
         return None
     manifest = folder.read_manifest(found[0])
-    return None if manifest is None else ArchivedTable(folder.name, manifest, with_open)
+    assert manifest is not None  # a folder without one is none of the archive
+    table_ = ArchivedTable(folder.name, manifest, with_open)
+    return table_ if table_.columns else None

@@ -31,6 +31,7 @@ from sa_history.ddl.elements import Statement
 from sa_history.ddl.execution import begin
 from sa_history.ddl.partitions import RangePartition
 from sa_history.exc import ArchiveError
+from sa_history.install.archived import ArchivedPartitions
 from sa_history.install.drift import dotted
 from sa_history.sql.compose import Fragment, Ident, Joined, Qualified, Raw
 from sa_history.util.postgresql import sqlstate_of
@@ -90,6 +91,7 @@ class TableArchive:
         self.written: list[ArchivedPart] = []
         self.postponed: list[str] = []
         self.problems: list[str] = []
+        self.open: ArchivedPart | None = None
         self._run = run
         self._folder = run.folder
         self._folder.remove_unfinished(table.folder)
@@ -100,6 +102,7 @@ class TableArchive:
         self._require_known()
         partitions = table.partitions(run.connection)
         self._closed = table.closed(run.connection, partitions, before)
+        self._closed = [p for p in self._closed if not self._is_restored(p)]
         self._recorded = {p.name: self._find_recorded(p) for p in self._closed}
 
     def _require_known(self) -> None:
@@ -116,6 +119,18 @@ class TableArchive:
                 self.table.archived.change(
                     self._run.connection, row.path, folder=self._folder.name
                 )
+
+    def _is_restored(self, partition: RangePartition) -> bool:
+        """Return whether a partition has contexts that were archived with others.
+
+        They came back into the partition that had replaced theirs.
+        """
+        if partition.lower is not None:
+            return False
+        rows = self.table.archived.all(self._run.connection)
+        there = [r for r in rows if r.dropped_at is None]
+        number, upper = self.table.table.number, partition.upper or 0
+        return any(number(row.upper_bound) < upper for row in there)
 
     def _find_recorded(self, partition: RangePartition) -> ArchivedPart | None:
         """Return the part of a partition that is recorded as it is now."""
@@ -192,26 +207,11 @@ class TableArchive:
                 self._forget_open()
                 part = self._write(self._path(partition, known), columns, query, bounds)
                 self._save(self.manifest.with_part(part))
-            self._record(connection, part)
+            record_part(self.table.archived, connection, self._folder.name, part)
             # Before the locks end: the removal of the partition waits for readers.
             self._run.source.end_transaction()
         self._recorded[partition.name] = part
         self.written.append(part)
-
-    def _record(self, connection: Connection, part: ArchivedPart) -> None:
-        self.table.archived.record(
-            connection,
-            path=part.path,
-            lower_bound=part.lower,
-            upper_bound=part.upper,
-            folder=self._folder.name,
-            rows=part.rows,
-            first_id=part.first_id,
-            last_id=part.last_id,
-            since=_time(part.since),
-            until=_time(part.until),
-            sha256=part.sha256,
-        )
 
     def _lock(self, connection: Connection, partition: RangePartition) -> None:
         """Wait for who writes a partition, and keep writers out until the end."""
@@ -341,11 +341,7 @@ class TableArchive:
             (None if lower is None else self.table.table.text(lower), None),
         )
         self._save(replace(self.manifest, open=part))
-
-    @property
-    def open(self) -> ArchivedPart | None:
-        """What comes after the last partition, as the manifest has it."""
-        return self.manifest.open
+        self.open = part
 
     def verify(self) -> None:
         """Compare the files with their digests, and with what the database has."""
@@ -402,6 +398,36 @@ class TableArchive:
             else:
                 self.problems.append(problem)
         return found
+
+
+def record_part(
+    archived: ArchivedPartitions,
+    connection: Connection,
+    folder: str,
+    part: ArchivedPart,
+    **values: Any,
+) -> None:
+    """Record a part as one that is in an archive and in the database.
+
+    :param archived: what the database knows of the table's archive.
+    :param folder: the archive.
+    :param part: the part.
+    :param values: values of other columns.
+    """
+    archived.record(
+        connection,
+        path=part.path,
+        lower_bound=part.lower,
+        upper_bound=part.upper,
+        folder=folder,
+        rows=part.rows,
+        first_id=part.first_id,
+        last_id=part.last_id,
+        since=_time(part.since),
+        until=_time(part.until),
+        sha256=part.sha256,
+        **values,
+    )
 
 
 def _time(iso: str | None) -> datetime.datetime | None:

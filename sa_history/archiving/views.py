@@ -175,10 +175,9 @@ class ArchivedTable:
 
     @property
     def parts(self) -> tuple[ArchivedPart, ...]:
-        """The parts that have rows."""
-        last = getattr(self.manifest, "open", None) if self.open else None
-        parts = (*self.manifest.parts, *([] if last is None else [last]))
-        return tuple(part for part in parts if part.rows)
+        """The parts, with the one that is open if that is to be read."""
+        last = self.manifest.open if self.open else None
+        return (*self.manifest.parts, *([] if last is None else [last]))
 
     @property
     def columns(self) -> tuple[ArchivedColumn, ...]:
@@ -199,7 +198,8 @@ class ArchivedTable:
             cannot hold is in ``pgh_exact``, which comes last.
         """
         selects = []
-        for names, parts in groupby(self.parts, key=lambda part: part.columns):
+        with_rows = [part for part in self.parts if part.rows]
+        for names, parts in groupby(with_rows, key=lambda part: part.columns):
             known = {column.name: column for column in names}
             paths = [
                 f"{self.root}/{self.manifest.folder}/{part.path}" for part in parts
@@ -207,7 +207,7 @@ class ArchivedTable:
             values = [_value(writer, c, known.get(c.name)) for c in columns]
             values.append(writer.quote(EXACT))
             selects.append(f"SELECT {', '.join(values)} FROM {writer.files(paths)}")
-        return " UNION ALL ".join(selects) or _no_rows(writer, columns)
+        return " UNION ALL ".join(selects) or no_rows(writer, columns)
 
 
 def _begins_by(part: ArchivedPart, moment: datetime.datetime) -> bool:
@@ -226,7 +226,8 @@ def _value(
     return f"CAST({name} AS {type_}) AS {name}"
 
 
-def _no_rows(writer: Writer, columns: Sequence[ArchivedColumn]) -> str:
+def no_rows(writer: Writer, columns: Sequence[ArchivedColumn]) -> str:
+    """Return the SELECT of no row, with columns as those of files."""
     exact = ArchivedColumn(EXACT, "jsonb", "string")
     values = ", ".join(_value(writer, column, None) for column in (*columns, exact))
     return f"SELECT {values} WHERE FALSE"
@@ -256,7 +257,7 @@ class EventViews:
         :param included: the criterion of events that are not after the point in time,
             which names their columns.
         :raises ArchiveError: the events do not record every change of every row, or
-            Spark is asked for rows with a deferrable primary key.
+            the primary key is deferrable.
         """
         missing = missing_operations(self.tracking)
         if missing:
@@ -264,6 +265,12 @@ class EventViews:
                 f"the events of {self.tracking.table.name!r} do not record "
                 f"{', '.join(missing)}, so its past is not known; track it with "
                 "@track()"
+            )
+        if self.tracking.table.primary_key.deferrable:
+            raise ArchiveError(
+                f"the primary key of {self.tracking.table.name!r} is deferrable, so "
+                "two rows may have had one key, which no view tells apart; use "
+                "history.archived(...).as_of()"
             )
         quote = self.writer.quote
         keys, numbered = self._keys, self._numbered
@@ -277,17 +284,14 @@ class EventViews:
             f"{quote(k)} AS {n}" for k, n in zip(keys, numbered, strict=True)
         )
         known = f"SELECT {by_key}, pgh_id FROM {self.events}{_where(is_full)}"
-        is_deferrable = bool(self.tracking.table.primary_key.deferrable)
-        if not is_deferrable:
-            left = [f"{quote(OLD_KEY)} IS NOT NULL", included]
-            known += (
-                f" UNION ALL SELECT {self._old_keys()}, pgh_id FROM {self.events}"
-                f"{_where(left)}"
-            )
+        left = [f"{quote(OLD_KEY)} IS NOT NULL", included]
+        known += (
+            f" UNION ALL SELECT {self._old_keys()}, pgh_id FROM {self.events}"
+            f"{_where(left)}"
+        )
         grouped = ", ".join(numbered)
         is_there = [f"pgh_then.pgh_op NOT IN ({self._texts(GONE)})"]
         is_there += [full] if full else []
-        is_there += [self._has_its_key(included)] if is_deferrable else []
         return (
             f"SELECT {', '.join(self._row())} FROM {self.events} AS pgh_then JOIN ("
             f"SELECT {grouped}, max(pgh_id) AS pgh_id FROM ({known}) AS pgh_known "
@@ -400,17 +404,13 @@ class EventViews:
         return ", ".join(map(self.writer.text, values))
 
     def _old_keys(self) -> str:
-        return ", ".join(
-            f"{value} AS {name}"
-            for value, name in zip(self._old_key_values(), self._numbered, strict=True)
-        )
-
-    def _old_key_values(self) -> list[str]:
         by_name = {column.name: column for column in self.columns}
-        return [
-            self.writer.old_key(position, by_name[name])
-            for position, name in enumerate(self._keys)
-        ]
+        return ", ".join(
+            f"{self.writer.old_key(position, by_name[key])} AS {name}"
+            for position, (key, name) in enumerate(
+                zip(self._keys, self._numbered, strict=True)
+            )
+        )
 
     def _row(self) -> Iterator[str]:
         """Yield the columns of the tracked table, NULL where it is not tracked."""
@@ -427,60 +427,6 @@ class EventViews:
                 yield f"pgh_then.{name}"
             else:
                 yield f"pgh_then.{quote(source)} AS {name}"
-
-    def _has_its_key(self, included: str) -> str:
-        """Return whether a row still has its key, of which two rows can have one.
-
-        It is what :func:`sa_history.query.as_of_rows.rows_as_of` asks.
-
-        :raises ArchiveError: the dialect is Spark's, which has no such subqueries.
-        """
-        if self.writer.dialect == "spark":
-            raise ArchiveError(
-                f"the primary key of {self.tracking.table.name!r} is deferrable, so "
-                "two rows may have had one key, which Spark is not asked for; read it "
-                "by DuckDB"
-            )
-        quote, keys, numbered = self.writer.quote, self._keys, self._numbered
-        gone = self._texts(GONE)
-        old, columns = quote(OLD_KEY), ", ".join(map(quote, keys))
-        some = (
-            f"(SELECT pgh_id, pgh_xact_id, pgh_op, {old}, {columns} FROM {self.events})"
-        )
-        left = (
-            f"(SELECT pgh_id, pgh_xact_id, {self._old_keys()} FROM {self.events}"
-            f" WHERE {old} IS NOT NULL AND {included})"
-        )
-
-        def same(one: str, other: str) -> str:
-            return " AND ".join(f"{one}.{quote(k)} = {other}.{quote(k)}" for k in keys)
-
-        def left_by(one: str, other: str) -> str:
-            pairs = zip(numbered, keys, strict=True)
-            return " AND ".join(f"{one}.{n} = {other}.{quote(k)}" for n, k in pairs)
-
-        owned = (
-            f"EXISTS (SELECT 1 FROM {some} AS pgh_owner WHERE "
-            f"{same('pgh_owner', 'pgh_then')} AND pgh_owner.pgh_id < pgh_then.pgh_id "
-            f"AND pgh_owner.pgh_op NOT IN ({gone}) "
-            f"AND pgh_owner.{old} IS DISTINCT FROM pgh_then.{old} "
-            f"AND NOT EXISTS (SELECT 1 FROM {some} AS pgh_between WHERE "
-            f"{same('pgh_between', 'pgh_owner')} "
-            "AND pgh_between.pgh_id > pgh_owner.pgh_id "
-            "AND pgh_between.pgh_id < pgh_then.pgh_id "
-            f"AND pgh_between.pgh_op IN ({gone})) "
-            f"AND NOT EXISTS (SELECT 1 FROM {left} AS pgh_gone WHERE "
-            f"{left_by('pgh_gone', 'pgh_owner')} "
-            "AND pgh_gone.pgh_id > pgh_owner.pgh_id "
-            "AND pgh_gone.pgh_id < pgh_then.pgh_id))"
-        )
-        return (
-            f"NOT EXISTS (SELECT 1 FROM {left} AS pgh_moved WHERE "
-            f"{left_by('pgh_moved', 'pgh_then')} "
-            "AND pgh_moved.pgh_id > pgh_then.pgh_id "
-            f"AND NOT (pgh_then.{old} IS NOT NULL "
-            f"AND pgh_then.pgh_xact_id = pgh_moved.pgh_xact_id AND {owned}))"
-        )
 
 
 def _where(criteria: Sequence[str]) -> str:

@@ -63,7 +63,7 @@ class ArchivedPartitions:
             return False
         name = partition.name
         rows = select(func.count()).select_from(table(name.name, schema=name.schema))
-        return connection.execute(rows).scalar_one() != found.rows
+        return bool(connection.execute(rows).scalar_one() != found.rows)
 
     def bounds(self, partition: RangePartition) -> tuple[str | None, str | None]:
         """Return the bounds of a partition as the table has them."""

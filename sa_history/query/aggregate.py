@@ -383,6 +383,7 @@ class EventFilters:
         return replace(self, **parameters)
 
     def criteria(self, source: EventSource) -> Iterable[ColumnElement[bool]]:
+        """Yield the criteria of the events of a table."""
         columns = source.tracking.event_table.c
         if self.labels is not None:
             yield columns.pgh_label.in_(self.labels)
