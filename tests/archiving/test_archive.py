@@ -107,13 +107,13 @@ def test_an_archived_partition_is_dropped_and_restored(
     dropped = "SELECT count(*) FROM pghistory_archive WHERE dropped_at IS NOT NULL"
     assert run(dropped) == [(2,)]
     # What is in the archive is said where it is asked for.
+    past = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
     with (
         Session(pg_engine) as session,
+        history.as_of(session, past) as at,
         pytest.raises(EventsRemovedError, match=f"is in {folder}"),
     ):
-        past = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
-        with history.as_of(session, past) as at:
-            at.get(account, 1)
+        at.get(account, 1)
     restored = {r.table: r for r in history.restore(pg_engine, folder, base)}
     assert restored["public.account_event"].rows == 20
     assert (rows(), rows("pghistory_context")) == (events, contexts)

@@ -12,7 +12,6 @@ from sqlalchemy.types import UserDefinedType
 
 import sa_history as history
 from sa_history import Snapshot, track
-from sa_history.archiving.manifest import Manifest
 from tests.archiving.conftest import LATER
 from tests.db.test_types import VALUES
 
@@ -29,8 +28,10 @@ _FLOATS = ["NaN", "Infinity", "-Infinity", "-0.0", "0", "0.1", "-1.5e-7", "3e37"
 ODD: dict[str, tuple[str, list[str]]] = {
     "free": (
         "numeric",
-        ["NaN", "Infinity", "-Infinity", "1e-30", "1.0", "1.00"]
-        + ["123456789012345678901234567890.1234567890123456789"],
+        [
+            *("NaN", "Infinity", "-Infinity", "1e-30", "1.0", "1.00"),
+            "123456789012345678901234567890.1234567890123456789",
+        ],
     ),
     "amount": ("numeric(12,2)", ["NaN", "-0.01", "9999999999.99", "0"]),
     "widest": (
