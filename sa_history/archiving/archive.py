@@ -103,8 +103,8 @@ def archive(
         connection is made to the same database by libpq.
     :param models: declarative bases or MetaData.
     :param to: the folder, made if there is none: a path; a URI such as
-        ``"s3://bucket/folder"``, of any file system that pyarrow or fsspec knows; or a
-        file system of pyarrow, for its root.
+        ``"s3://bucket/folder"``, of a file system that pyarrow knows, or with
+        ``fsspec+`` before it one of fsspec; or a file system of pyarrow, for its root.
     :param older_than: archive the partitions whose events are all older, such as
         ``"12 months"``; None for all that are closed.
     :param drop: True to remove from the database what was archived and is so old, once
@@ -218,21 +218,19 @@ class _ProgressMeter(Meter):
     def __init__(self, progress: Callable[[ArchiveProgress], None] | None) -> None:
         self._progress = progress
         self._table = ""
-        self._rows = self._bytes = self._of_file = self._done = 0
+        self._rows = self._bytes = self._done = 0
         self.total = 0
         """How many rows there are to read."""
 
     def begin(self, table: str) -> None:
         """Note that work on a table begins."""
         self._table = table
-        self._rows = self._bytes = self._of_file = 0
+        self._rows = self._bytes = 0
 
     def wrote(self, rows: int, size: int) -> None:
-        """Note that rows were written, and the bytes of the file so far."""
-        if size < self._of_file:  # another file
-            self._bytes, self._of_file = self._bytes + self._of_file, 0
-        self._of_file = size
+        """Note that rows were written, and the bytes that they take."""
         self._rows += rows
+        self._bytes += size
         self._tell(rows)
 
     def compared(self, rows: int) -> None:
@@ -246,7 +244,7 @@ class _ProgressMeter(Meter):
                 ArchiveProgress(
                     self._table,
                     self._rows,
-                    self._bytes + self._of_file,
+                    self._bytes,
                     min(self._done, self.total),
                     self.total,
                 )
