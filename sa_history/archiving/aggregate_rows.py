@@ -56,7 +56,7 @@ Covering: TypeAlias = Callable[
 Stored: TypeAlias = Mapping[str, Any]
 """The columns of an event as they are stored, by their names."""
 
-_MANY_KEYS = 1000
+MANY_KEYS = 1000
 """Of how many rows the events are asked for by their keys."""
 
 
@@ -189,7 +189,7 @@ class _Maker:
         if isinstance(value, str) and isinstance(
             postgresql_type(key.type), types.DateTime
         ):
-            return value.replace("T", " ").removesuffix(":00")
+            return value.replace("T", " ").replace("+00:00", "+00")
         return str(value)
 
     def _contexts(self, events: Sequence[Stored]) -> dict[Any, Any]:
@@ -205,9 +205,9 @@ class _Maker:
             type_coerce(table.c.metadata, text).label("metadata"),
         )
         wanted = None
-        if len(ids) <= _MANY_KEYS:
+        if len(ids) <= MANY_KEYS:
             statement = statement.where(type_coerce(table.c.id, text).in_(ids))
-            wanted = f"id IN ({', '.join(map(_literal, sorted(ids)))})"
+            wanted = f"id IN ({', '.join(map(key_literal, sorted(ids)))})"
         with self.covering({table: wanted}):
             rows = _rows(self.session, statement)
         return {r["id"]: loads(r["metadata"]) for r in rows if r["id"] in ids}
@@ -245,7 +245,7 @@ class _Maker:
             return tuple(event[key.name] for key in keys)
         old = json.loads(event[OLD_KEY], parse_float=Decimal)
         return tuple(
-            _as_stored(value, event[key.name])
+            as_stored(value, event[key.name])
             for value, key in zip(old, keys, strict=True)
         )
 
@@ -255,7 +255,7 @@ class _Maker:
         table = self.tracking.event_table
         statement = _stored(self.tracking).order_by(table.c.pgh_id)
         live = None
-        if len(wanted) <= _MANY_KEYS:
+        if len(wanted) <= MANY_KEYS:
             plain = [type_coerce(key, types.NullType()) for key in keys]
             statement = statement.where(
                 plain[0].in_([key for (key,) in wanted])
@@ -263,7 +263,7 @@ class _Maker:
                 else tuple_(*plain).in_(list(wanted))
             )
             names = ", ".join(quote_ident(key.name) for key in keys)
-            values = (f"({', '.join(map(_literal, key))})" for key in wanted)
+            values = (f"({', '.join(map(key_literal, key))})" for key in wanted)
             live = f"({names}) IN ({', '.join(sorted(values))})"
         with self.covering({table: live}):
             return _rows(self.session, statement)
@@ -295,7 +295,7 @@ class _Maker:
         return all(is_same_value(one[name], other[name]) for name in names)
 
 
-def _literal(value: Any) -> str:
+def key_literal(value: Any) -> str:
     """Return a part of a key as a literal, of a type that PostgreSQL finds out."""
     if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
         text = rf"\x{value.hex()}" if isinstance(value, bytes) else str(value)
@@ -320,7 +320,7 @@ def _erased(event: Stored) -> Iterable[str]:
     return [] if erased is None else _load(erased, "text[]")
 
 
-def _as_stored(value: Any, like: Any) -> Any:
+def as_stored(value: Any, like: Any) -> Any:
     """Return a value of JSON as a column stores it, by another value of the column."""
     if isinstance(like, datetime.datetime):
         return datetime.datetime.fromisoformat(value)
