@@ -250,6 +250,27 @@ def citus(session: nox.Session) -> None:
 
 
 @nox.session
+def spark(session: nox.Session) -> None:
+    """Ask archives by Apache Spark, with two workers on this machine.
+
+    It needs Java 17, which apt-get installs where it may.
+    """
+    install_tests(session, *group("spark"))
+    if not shutil.which("java") and os.geteuid() == 0 and shutil.which("apt-get"):
+        install = [
+            "install",
+            "-y",
+            "--no-install-recommends",
+            "openjdk-17-jre-headless",
+        ]
+        session.run("apt-get", "-qq", "update", external=True)
+        session.run("apt-get", "-qq", *install, external=True)
+    # PySpark warns of what is deprecated in Python and pandas.
+    options = ["-o", "filterwarnings=default"]
+    session.run("pytest", *options, *(session.posargs or ["spark_tests"]))
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Run the example of the README."""
     session.install(".[demo]")
