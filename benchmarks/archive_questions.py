@@ -1,6 +1,6 @@
-"""Eight questions to a history: by PostgreSQL, and by Apache Spark from its archive.
+"""Eight questions to a history: live, and to its archive by DuckDB and Apache Spark.
 
-Each answer is a list of rows in some order, of values that both have alike.
+Each answer is a list of rows in some order, of values that all of them have alike.
 """
 
 from __future__ import annotations
@@ -61,6 +61,15 @@ An event that changed the key is there under the old key as well, where it comes
 the last event of its row. What comes after it there is an INSERT, which begins anew.
 """
 
+_CHANGED = [
+    f"CASE WHEN previous_pgh_id IS NOT NULL AND {name} <> previous_{name}"
+    f" THEN CAST({value} AS VARCHAR(100)) END"
+    for name in VALUES
+    for value in (f"previous_{name}", name)
+]
+SAID = f"concat_ws(' ', CAST(pgh_id AS VARCHAR(100)), {', '.join(_CHANGED)})"
+"""What an event changed, in the SQL of DuckDB and of Spark."""
+
 BY_MONTH = """
 SELECT to_char(e.pgh_created_at AT TIME ZONE 'UTC', 'YYYY-MM'), c.metadata->>'user',
   count(*)
@@ -100,6 +109,16 @@ def choose(session: Session, account: Any, events: int) -> About:
     return About(1, middle[0], middle[1], str(middle[2]))
 
 
+def _select_events(session: Session, account: Any, column: str, value: Any) -> Rows:
+    """Return the events with a value, by a session of either database."""
+    table = account.events.table
+    columns = [table.c[name] for name in EVENT]
+    found = session.execute(
+        select(*columns, table.c.pgh_created_at).where(table.c[column] == value)
+    )
+    return [(*row[:-1], _microseconds(row[-1])) for row in found]
+
+
 @dataclass(frozen=True)
 class ByPostgreSQL:
     """Asks the live history, by the library where it has the question.
@@ -114,12 +133,7 @@ class ByPostgreSQL:
     about: About
 
     def _events(self, column: str, value: Any) -> Rows:
-        table = self.account.events.table
-        columns = [table.c[name] for name in EVENT]
-        found = self.session.execute(
-            select(*columns, table.c.pgh_created_at).where(table.c[column] == value)
-        )
-        return [(*row[:-1], _microseconds(row[-1])) for row in found]
+        return _select_events(self.session, self.account, column, value)
 
     def events_of_an_object(self) -> Rows:
         """Return the events that have the object's key."""
@@ -162,6 +176,87 @@ class ByPostgreSQL:
     def events_a_month_by_user(self) -> Rows:
         """Return how many events each user made in each month."""
         return [tuple(row) for row in self.session.execute(text(BY_MONTH))]
+
+    def a_transaction(self) -> Rows:
+        """Return the events of one transaction."""
+        return self._events("pgh_xact_id", self.about.transaction)
+
+    def a_context(self) -> Rows:
+        """Return the events of one context."""
+        return self._events("pgh_context_id", self.about.context)
+
+
+@dataclass(frozen=True)
+class ByDuckDB:
+    """Asks the archive, together with the live events, by DuckDB.
+
+    What is asked of all events is asked in SQL, of the views that the archive gives.
+
+    :param archive: the archive, as ``history.archived`` returns it.
+    :param connection: a connection of DuckDB with the views of the archive.
+    :param account: the tracked class.
+    :param about: what is asked about.
+    """
+
+    archive: Any
+    connection: Any
+    account: Any
+    about: About
+
+    def _of_events(self, found: Iterable[Any]) -> Rows:
+        return [
+            (
+                *(getattr(event, name) for name in EVENT),
+                _microseconds(event.pgh_created_at),
+            )
+            for event in found
+        ]
+
+    def _events(self, column: str, value: Any) -> Rows:
+        return _select_events(self.archive.session, self.account, column, value)
+
+    def events_of_an_object(self) -> Rows:
+        """Return the events that have the object's key."""
+        return self._of_events(self.archive.events(self.account, self.about.key))
+
+    def diffs_of_an_object(self) -> Rows:
+        """Return what they changed."""
+        found = self.archive.aggregate((self.account, self.about.key))
+        return [(row.pgh_id, _sorted(row.pgh_diff or {})) for row in found]
+
+    def a_row_as_of(self) -> Rows:
+        """Return the row that had the key."""
+        row = self.archive.as_of(self.about.when).get(self.account, self.about.key)
+        return [tuple(getattr(row, name) for name in VALUES)] if row else []
+
+    def all_rows_as_of(self) -> Rows:
+        """Return all rows."""
+        columns = [getattr(self.account, name) for name in VALUES]
+        past = self.archive.as_of(self.about.when)
+        return [tuple(row) for row in past.execute(select(*columns))]
+
+    def all_diffs(self) -> Rows:
+        """Return, for each operation, a digest of what all events changed."""
+        return self._sql(
+            f"""
+            SELECT pgh_op, count(*),
+              CAST(sum(CAST('0x' || substr(md5({SAID}), 1, 8) AS BIGINT)) AS BIGINT)
+            FROM account_event_with_previous GROUP BY pgh_op
+            """
+        )
+
+    def events_a_month_by_user(self) -> Rows:
+        """Return how many events each user made in each month."""
+        return self._sql(
+            """
+            SELECT strftime(pgh_created_at, '%Y-%m'), pgh_context ->> '$.user', count(*)
+            FROM account_event_with_context GROUP BY ALL
+            """
+        )
+
+    def _sql(self, statement: str) -> Rows:
+        found: Rows = self.connection.sql(statement).fetchall()
+        return found
 
     def a_transaction(self) -> Rows:
         """Return the events of one transaction."""
@@ -225,14 +320,7 @@ class BySpark:
     def all_diffs(self) -> Rows:
         """Return, for each operation, a digest of what all events changed."""
         found = history_spark.diffs(self.spark, self.archive, self.account)
-        changed = [
-            f"CASE WHEN previous_pgh_id IS NOT NULL AND {name} <> previous_{name}"
-            f" THEN CAST({value} AS STRING) END"
-            for name in VALUES
-            for value in (f"previous_{name}", name)
-        ]
-        said = f"concat_ws(' ', CAST(pgh_id AS STRING), {', '.join(changed)})"
-        digest = f"sum(CAST(conv(substr(md5({said}), 1, 8), 16, 10) AS BIGINT))"
+        digest = f"sum(CAST(conv(substr(md5({SAID}), 1, 8), 16, 10) AS BIGINT))"
         rows = found.groupBy("pgh_op").agg(
             *_expressions("count(*) AS events", f"{digest} AS digest")
         )

@@ -16,17 +16,19 @@ not closed, too. Each call finds what is in the archive at that time.
 from __future__ import annotations
 
 import datetime
-import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import MetaData, Table
 
 from sa_history.archiving.folder import ArchiveFolder
-from sa_history.archiving.manifest import Manifest
+from sa_history.archiving.known_times import require_known
+from sa_history.archiving.read_tables import ReadTable, archived_table
 from sa_history.archiving.views import ArchivedTable, EventViews, Writer, statements
-from sa_history.capture.partitioning import FIRST_ID
 from sa_history.exc import ArchiveError, EventsError
+from sa_history.query.as_of_rows import PointInTime
+from sa_history.query.time_travel import point_in_time
 from sa_history.tracking.completeness import missing_operations
 from sa_history.tracking.events import trackings_of
 from sa_history.tracking.registry import History, Tracking, history_of
@@ -37,9 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["as_of", "contexts", "diffs", "events", "register"]
 
 _SPARK = Writer("spark")
-
-_PATTERN = re.compile(r"[][{}*?^\\]")
-"""What stands for several files in a path of Spark."""
 
 
 def register(spark: SparkSession, archive: str | Path, model: Any) -> list[str]:
@@ -62,8 +61,8 @@ def register(spark: SparkSession, archive: str | Path, model: Any) -> list[str]:
         history_spark.register(spark, "/archive", Base)
         spark.sql("SELECT * FROM account_as_of(TIMESTAMP '2026-01-01 00:00:00Z')")
     """
-    folder = _Folder(archive)
-    history = _history_of(getattr(model, "metadata", model))
+    folder = _Archive(archive)
+    history = _history_of(model)
     trackings = history.trackings.values()
     found = {t: table for t in trackings if (table := folder.find(t.event_table))}
     if not found:
@@ -93,7 +92,7 @@ def events(
     :param target: a mapped class or a Table.
     :param name: the ``events`` option of the :func:`~sa_history.track` that is meant.
     :param with_context: True for a column ``pgh_context`` as well, with the metadata of
-        the event's context as JSON.
+        the event's context as JSON; events that store it themselves have it anyway.
     :return: a data frame with the columns of the event table. What Spark has no type
         for is text as PostgreSQL writes it. What a type of Spark cannot hold, such as
         ``infinity``, is NULL and stands in ``pgh_exact``.
@@ -104,10 +103,10 @@ def events(
 
         history_spark.events(spark, "/archive", Account).groupBy("pgh_op").count()
     """
-    folder = _Folder(archive)
+    folder = _Archive(archive)
     tracking = _tracking_of(target, name)
     table = folder.table(tracking.event_table)
-    if not with_context:
+    if not with_context or tracking.options.context != "reference":
         return spark.sql(table.rows(_SPARK, table.columns))
     of_contexts = folder.contexts(tracking.event_table.metadata)
     rows = of_contexts.rows(_SPARK, of_contexts.columns)
@@ -127,7 +126,7 @@ def contexts(spark: SparkSession, archive: str | Path, model: Any) -> DataFrame:
 
         history_spark.contexts(spark, "/archive", Base).count()
     """
-    table = _Folder(archive).contexts(getattr(model, "metadata", model))
+    table = _Archive(archive).contexts(model)
     return spark.sql(table.rows(_SPARK, table.columns))
 
 
@@ -152,7 +151,7 @@ def diffs(
         changes = history_spark.diffs(spark, "/archive", Account)
         changes.where("balance < previous_balance").count()
     """
-    folder = _Folder(archive)
+    folder = _Archive(archive)
     tracking = _tracking_of(target, name)
     table = folder.table(tracking.event_table)
     return spark.sql(_views(tracking, table).with_previous())
@@ -171,30 +170,25 @@ def as_of(
     :return: a data frame with the columns of the table; those that are not tracked are
         NULL.
     :raises EventsError: the target is not tracked.
-    :raises ArchiveError: the events are not in the archive, or not all of them until
-        that time, or they do not record every change.
+    :raises PastError: the time has no time zone.
+    :raises ArchiveError: the events are not in the archive, or do not record every
+        change, or the time is after the last of them.
+    :raises EventsRemovedError: events before the time were never archived.
 
     Example::
 
         when = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
         history_spark.as_of(spark, "/archive", Account, when).count()
     """
-    if when.tzinfo is None:
-        raise ArchiveError(
-            f"as_of got {when!r}, which is another moment in each time zone; give it "
-            "one, such as tzinfo=datetime.timezone.utc"
-        )
+    _, moment = point_in_time(when, is_transaction=False)
     first, *others = trackings_of(target)
     same = [first, *(t for t in others if t.table is first.table)]
     tracking = next((t for t in same if not missing_operations(t)), first)
-    table = _Folder(archive).table(tracking.event_table)
-    _check_complete(table.manifest, when)
+    folder = _Archive(archive)
+    table = folder.table(tracking.event_table)
+    folder.require_known(tracking, when)
     views = _views(tracking, table.until(when))
-    return spark.sql(views.rows_as_of(f"pgh_created_at <= {_time(when)}"))
-
-
-def _time(when: datetime.datetime) -> str:
-    return _SPARK.time(when.astimezone(datetime.timezone.utc).isoformat())
+    return spark.sql(views.rows_as_of(f"pgh_created_at <= {_SPARK.time(moment)}"))
 
 
 def _views(tracking: Tracking, table: ArchivedTable) -> EventViews:
@@ -210,79 +204,38 @@ def _tracking_of(target: Any, name: str) -> Tracking:
     raise EventsError(f"{target!r} has no events named {name!r}; see track(events=...)")
 
 
-def _history_of(metadata: Any) -> History:
+def _history_of(model: Any) -> History:
+    metadata = getattr(model, "metadata", model)
     found = history_of(metadata) if isinstance(metadata, MetaData) else None
     if found is None:
         raise ArchiveError(
-            f"{metadata!r} has no tracked models; give their declarative base or its "
+            f"{model!r} has no tracked models; give their declarative base or its "
             "MetaData"
         )
     return found
 
 
-def _check_complete(manifest: Manifest, when: datetime.datetime) -> None:
-    """Check that the files have all events until some time.
+class _Archive:
+    """The folder of an archive, as it is read here, and as Spark reads it."""
 
-    :raises ArchiveError: there are earlier ones, or may be.
-    """
-    parts = [*manifest.parts, *([manifest.open] if manifest.open else [])]
-    expected = str(FIRST_ID)
-    for part in parts:
-        if part.lower != expected:
-            raise ArchiveError(
-                f"the archive of {manifest.folder} does not have the events from "
-                f"{expected} to {part.lower}, so not all rows of {when} are known; ask "
-                "history.archived(..., live=engine)"
-            )
-        expected = str(part.upper)
-    ends = [part.until for part in manifest.parts if part.until is not None]
-    ends += [manifest.open.archived_at] if manifest.open else []
-    until = max(map(datetime.datetime.fromisoformat, ends), default=None)
-    if until is None or until < when:
-        raise ArchiveError(
-            f"the archive of {manifest.folder} has the events until {until}, so the "
-            f"rows of {when} are not known; write what is not closed, too, by "
-            "sa-history archive --open"
-        )
-
-
-class _Folder:
-    """The folder of an archive, as pyarrow reads it here and Spark reads it there."""
-
-    def __init__(self, archive: str | Path) -> None:
-        folder = ArchiveFolder(archive)
-        self._name = folder.name
+    def __init__(self, place: str | Path) -> None:
+        self._folder = ArchiveFolder(place)
         # Where a cluster has another file system by default, a path needs its scheme.
-        scheme = "" if "://" in folder.name else "file://"
-        self._root = scheme + _PATTERN.sub(r"\\\g<0>", folder.name)
-        found = map(folder.read_manifest, folder.folders())
-        self._manifests = [manifest for manifest in found if manifest is not None]
+        scheme = "" if "://" in self._folder.name else "file://"
+        self._root = scheme + self._folder.name
 
     def __str__(self) -> str:
-        return self._name
+        return self._folder.name
 
     def find(self, table: Table) -> ArchivedTable | None:
-        """Return the files of a table; None if it is not in the archive.
-
-        :raises ArchiveError: they may be those of several schemas.
-        """
-        found = [
-            manifest
-            for manifest in self._manifests
-            if manifest.table == table.name and table.schema in (None, manifest.schema)
-        ]
-        if len(found) > 1:
-            names = ", ".join(manifest.folder for manifest in found)
-            raise ArchiveError(
-                f"{self} has several tables that {table.fullname!r} may be: {names}; "
-                "give the model a schema"
-            )
-        return ArchivedTable(self._root, found[0], open=True) if found else None
+        """Return the files of a table; None if it has none."""
+        found = archived_table(self._folder, table, None, with_open=True)
+        return None if found is None else replace(found, root=self._root)
 
     def table(self, table: Table) -> ArchivedTable:
         """Return the files of a table.
 
-        :raises ArchiveError: it is not in the archive.
+        :raises ArchiveError: it has none.
         """
         found = self.find(table)
         if found is None:
@@ -292,9 +245,23 @@ class _Folder:
             )
         return found
 
-    def contexts(self, metadata: Any) -> ArchivedTable:
+    def contexts(self, model: Any) -> ArchivedTable:
         """Return the files of the context table.
 
-        :raises ArchiveError: it is not in the archive.
+        :raises ArchiveError: it has none.
         """
-        return self.table(_history_of(metadata).shared.context_table)
+        return self.table(_history_of(model).shared.context_table)
+
+    def require_known(self, tracking: Tracking, when: datetime.datetime) -> None:
+        """Refuse a time by which the rows of a table are not known.
+
+        :raises EventsRemovedError: events before it were never archived.
+        :raises ArchiveError: it is after the last event in the archive.
+        """
+        found = {
+            t.event_table: ReadTable(
+                t.event_table, self.find(t.event_table), None, None, 0
+            )
+            for t in tracking.history.trackings.values()
+        }
+        require_known(tracking, found, None, PointInTime.TIME, when.isoformat())
