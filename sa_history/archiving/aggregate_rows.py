@@ -11,7 +11,8 @@ import json
 import math
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeAlias
@@ -19,7 +20,15 @@ from typing import Any, TypeAlias
 from psycopg import adapters
 from psycopg.adapt import Transformer
 from psycopg.pq import Format
-from sqlalchemy import ColumnElement, select, tuple_, type_coerce, types
+from sqlalchemy import (
+    ColumnElement,
+    Table,
+    and_,
+    select,
+    tuple_,
+    type_coerce,
+    types,
+)
 from sqlalchemy.orm import Session
 
 from sa_history._types import Op
@@ -32,16 +41,22 @@ from sa_history.query.pages import CriteriaOf
 from sa_history.query.row_keys import keys_of
 from sa_history.query.sources import EventSource
 from sa_history.sql.column_types import POSTGRESQL, postgresql_type, without_domain
+from sa_history.sql.compose import quote_ident, quote_literal
 from sa_history.sql.readable_json import loads
 from sa_history.tracking.completeness import StoredAttributes, stored_attributes
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.shared_keys import had_shared_key
 from sa_history.tracking.stored_values import is_same_value
 
+Covering: TypeAlias = Callable[
+    [Mapping[Table, ColumnElement[bool] | str | None]], AbstractContextManager[None]
+]
+"""Begins a block whose first statement needs some live rows of tables, or all."""
+
 Stored: TypeAlias = Mapping[str, Any]
 """The columns of an event as they are stored, by their names."""
 
-_MANY_KEYS = 1000
+MANY_KEYS = 1000
 """Of how many rows the events are asked for by their keys."""
 
 
@@ -51,11 +66,13 @@ def aggregate_rows(
     criteria: CriteriaOf,
     limit: int | None,
     newest_first: bool,
+    covering: Covering,
 ) -> list[AggregateRow]:
     """Return the events of several tables, as ``AggregateEvent`` selects them.
 
     :param session: reads the archive.
     :param criteria: returns further criteria for the events of a table.
+    :param covering: reads the live rows that a statement needs.
     """
     found: list[tuple[Stored, EventSource]] = []
     for source in sources:
@@ -63,7 +80,9 @@ def aggregate_rows(
         order = table.c.pgh_id.desc() if newest_first else table.c.pgh_id
         wanted = [*source.criteria(), *criteria(source)]
         statement = _stored(source.tracking).where(*wanted).order_by(order)
-        found += [(row, source) for row in _rows(session, statement.limit(limit))]
+        with covering({table: and_(*wanted) if wanted else None}):
+            rows = _rows(session, statement.limit(limit))
+        found += [(row, source) for row in rows]
     found.sort(key=lambda pair: pair[0]["pgh_id"], reverse=newest_first)
     by_source: dict[EventSource, list[Stored]] = defaultdict(list)
     for row, source in found[:limit]:
@@ -72,7 +91,7 @@ def aggregate_rows(
     made = [
         row
         for source, rows in by_source.items()
-        for row in _Maker(session, source.tracking, decimals).rows(rows)
+        for row in _Maker(session, source.tracking, decimals, covering).rows(rows)
     ]
     return sorted(made, key=lambda row: row.pgh_id, reverse=newest_first)
 
@@ -97,6 +116,7 @@ class _Maker:
     session: Session
     tracking: Tracking
     decimals: frozenset[str]
+    covering: Covering
 
     def rows(self, events: Sequence[Stored]) -> list[AggregateRow]:
         """Return the rows of events."""
@@ -169,7 +189,7 @@ class _Maker:
         if isinstance(value, str) and isinstance(
             postgresql_type(key.type), types.DateTime
         ):
-            return value.replace("T", " ").removesuffix(":00")
+            return value.replace("T", " ").replace("+00:00", "+00")
         return str(value)
 
     def _contexts(self, events: Sequence[Stored]) -> dict[Any, Any]:
@@ -184,13 +204,13 @@ class _Maker:
             type_coerce(table.c.id, text).label("id"),
             type_coerce(table.c.metadata, text).label("metadata"),
         )
-        if len(ids) <= _MANY_KEYS:
+        wanted = None
+        if len(ids) <= MANY_KEYS:
             statement = statement.where(type_coerce(table.c.id, text).in_(ids))
-        return {
-            row["id"]: loads(row["metadata"])
-            for row in _rows(self.session, statement)
-            if row["id"] in ids
-        }
+            wanted = f"id IN ({', '.join(map(key_literal, sorted(ids)))})"
+        with self.covering({table: wanted}):
+            rows = _rows(self.session, statement)
+        return {r["id"]: loads(r["metadata"]) for r in rows if r["id"] in ids}
 
     def _before(
         self, events: Sequence[Stored], stored: StoredAttributes
@@ -225,22 +245,28 @@ class _Maker:
             return tuple(event[key.name] for key in keys)
         old = json.loads(event[OLD_KEY], parse_float=Decimal)
         return tuple(
-            _as_stored(value, event[key.name])
+            as_stored(value, event[key.name])
             for value, key in zip(old, keys, strict=True)
         )
 
     def _events_of(
         self, wanted: set[tuple[Any, ...]], keys: Sequence[ColumnElement[Any]]
     ) -> list[Stored]:
-        statement = _stored(self.tracking)
-        if len(wanted) <= _MANY_KEYS:
-            plain = [type_coerce(key, types.NullType()) for key in keys]
-            if len(plain) == 1:
-                statement = statement.where(plain[0].in_([key for (key,) in wanted]))
-            else:
-                statement = statement.where(tuple_(*plain).in_(list(wanted)))
         table = self.tracking.event_table
-        return _rows(self.session, statement.order_by(table.c.pgh_id))
+        statement = _stored(self.tracking).order_by(table.c.pgh_id)
+        live = None
+        if len(wanted) <= MANY_KEYS:
+            plain = [type_coerce(key, types.NullType()) for key in keys]
+            statement = statement.where(
+                plain[0].in_([key for (key,) in wanted])
+                if len(plain) == 1
+                else tuple_(*plain).in_(list(wanted))
+            )
+            names = ", ".join(quote_ident(key.name) for key in keys)
+            values = (f"({', '.join(map(key_literal, key))})" for key in wanted)
+            live = f"({names}) IN ({', '.join(sorted(values))})"
+        with self.covering({table: live}):
+            return _rows(self.session, statement)
 
     def _shared(self, numbers: Sequence[int]) -> set[int]:
         """Return the events of which it is not known what was before them."""
@@ -269,6 +295,14 @@ class _Maker:
         return all(is_same_value(one[name], other[name]) for name in names)
 
 
+def key_literal(value: Any) -> str:
+    """Return a part of a key as a literal, of a type that PostgreSQL finds out."""
+    if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
+        text = rf"\x{value.hex()}" if isinstance(value, bytes) else str(value)
+        return quote_literal(text)
+    return str(value)
+
+
 def _is_comparable(event: Stored, stored: StoredAttributes) -> bool:
     return stored.is_comparable(_Attributes(event))
 
@@ -286,7 +320,7 @@ def _erased(event: Stored) -> Iterable[str]:
     return [] if erased is None else _load(erased, "text[]")
 
 
-def _as_stored(value: Any, like: Any) -> Any:
+def as_stored(value: Any, like: Any) -> Any:
     """Return a value of JSON as a column stores it, by another value of the column."""
     if isinstance(like, datetime.datetime):
         return datetime.datetime.fromisoformat(value)

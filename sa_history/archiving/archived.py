@@ -13,7 +13,7 @@ from contextlib import (
     suppress,
 )
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -24,7 +24,6 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.orm import InstrumentedAttribute, Query, Session, attributes
-from typing_extensions import Self
 
 from sa_history._types import UNSET
 from sa_history.archiving.aggregate_rows import aggregate_rows
@@ -60,6 +59,9 @@ from sa_history.tracking.event_class import Event
 from sa_history.tracking.events import Events, events, key_values, trackings_of
 from sa_history.tracking.registry import History, Tracking
 from sa_history.tracking.versions import steps
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 def archived(folder: Any, models: Any, *, live: Any = None) -> Archived:
@@ -312,7 +314,12 @@ class Archived:
             labels, since, until, context, transaction, before, sources
         )
         return aggregate_rows(
-            self.session, sources, filters.criteria, limit, newest_first
+            self.session,
+            sources,
+            filters.criteria,
+            limit,
+            newest_first,
+            self._covering,
         )
 
     def context(self, id: uuid.UUID) -> Context | None:
@@ -383,16 +390,20 @@ class Archived:
 
     @contextmanager
     def _covering(
-        self, wanted: Mapping[Table, ColumnElement[bool] | None]
+        self, wanted: Mapping[Table, ColumnElement[bool] | str | None]
     ) -> Iterator[None]:
         """Read the live rows that the first statement of a block needs.
 
-        :param wanted: the criteria of these rows; None for all.
+        :param wanted: the criteria of these rows, maybe as SQL; None for all.
         """
         for table, criterion in wanted.items():
             if self._live is None or criterion is None:
                 continue
-            sql = self._live.as_sql(criterion)
+            sql: str | None
+            if isinstance(criterion, str):
+                sql = criterion
+            else:
+                sql = self._live.as_sql(criterion)
             if sql is not None:
                 self._table(table).load_some(sql)
                 self._covered[table] = 1
@@ -406,7 +417,7 @@ class Archived:
 
         An event that gave it another key has that one, so it is looked for, too.
         """
-        wanted: dict[Table, ColumnElement[bool] | None] = {}
+        wanted: dict[Table, ColumnElement[bool] | str | None] = {}
         with suppress(EventsError):  # as the statement reads all, or says it better
             for tracking in trackings_of(model):
                 events = tracking.event_table

@@ -12,13 +12,14 @@ import decimal
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import psycopg
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import Format
 from sqlalchemy import Engine, StaticPool, Table, types
-from sqlalchemy.dialects.postgresql.base import PGTypeCompiler
+from sqlalchemy.dialects.postgresql.base import PGDDLCompiler, PGTypeCompiler
 from sqlalchemy.dialects.postgresql.psycopg import (
     PGDialect_psycopg,
     PGExecutionContext_psycopg,
@@ -28,7 +29,7 @@ from sqlalchemy.engine import make_url
 from sa_history.archiving.packages import load
 from sa_history.exc import ArchiveError, PastError
 from sa_history.query.as_of_rows import PointInTime
-from sa_history.query.time_travel import AsOfCompiler
+from sa_history.query.time_travel import AsOfCompiler, NoDDL, NoText
 from sa_history.sql.column_types import POSTGRESQL, postgresql_type
 from sa_history.sql.compose import quote_literal
 from sa_history.sql.readable_json import READABLE_JSON
@@ -128,7 +129,7 @@ class Cursor:
 
     def fetchmany(self, size: int = 1) -> list[Any]:
         """Return some rows."""
-        return [row for row, _ in zip(self._rows, range(size), strict=False)]
+        return list(islice(self._rows, size))
 
     def close(self) -> None:
         """Forget the rows."""
@@ -203,7 +204,11 @@ def _to_duckdb(value: Any) -> Any:
     return None if written is None else bytes(written).decode()
 
 
-class _Context(PGExecutionContext_psycopg):
+class _NoDDL(NoDDL, PGDDLCompiler):
+    """Refuses to create anything."""
+
+
+class _Context(NoText, PGExecutionContext_psycopg):
     """Reads the values of results as psycopg reads what PostgreSQL sends as text."""
 
     def get_result_processor(self, type_: Any, colname: str, coltype: Any) -> Any:
@@ -385,6 +390,7 @@ class DuckDBDialect(PGDialect_psycopg):
     supports_statement_cache = True
     statement_compiler: Any = ArchiveCompiler
     execution_ctx_cls = _Context
+    ddl_compiler = _NoDDL
     type_compiler_cls = _Types
     _has_native_hstore = False
     _backslash_escapes = False
@@ -408,8 +414,7 @@ class DuckDBDialect(PGDialect_psycopg):
         self, cursor: Any, statement: str, parameters: Any, context: Any = None
     ) -> None:
         """Make what a statement reads, and execute it."""
-        if context is not None and isinstance(context.compiled, ArchiveCompiler):
-            self._prepare(context.compiled)
+        self._prepare(context.compiled)
         cursor.execute(statement, parameters)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Engine, Table, func, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import CompileError
+from sqlalchemy.sql.util import find_tables
 
 from sa_history.archiving.carriers import (
     CarriedColumn,
@@ -120,11 +121,14 @@ class LivePart:
         return pa.Table.from_arrays(arrays, schema=schema)
 
     def as_sql(self, criterion: ColumnElement[bool]) -> str | None:
-        """Return a criterion as SQL, or None if its values cannot be written as text.
+        """Return a criterion as SQL.
 
         :param criterion: of a table, which is named without an alias.
+        :return: None if it asks other rows, some of which are in the archive, or if its
+            values cannot be written as text.
         """
-        if "schema_translate_map" in self.connection.get_execution_options():
+        others = find_tables(criterion, check_columns=False, include_selects=True)
+        if others or "schema_translate_map" in self.connection.get_execution_options():
             return None
         try:
             compiled = criterion.compile(

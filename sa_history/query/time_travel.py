@@ -492,9 +492,9 @@ def _dialect_for(
         dialect.statement_compiler = type(
             "AsOfCompiler", (AsOfCompiler, compiler), options
         )
-        dialect.ddl_compiler = type("NoDDL", (_NoDDL, dialect.ddl_compiler), {})
+        dialect.ddl_compiler = type("NoDDL", (NoDDL, dialect.ddl_compiler), {})
         context: Any = dialect.execution_ctx_cls
-        dialect.execution_ctx_cls = type("NoText", (_NoText, context), {})
+        dialect.execution_ctx_cls = type("NoText", (NoText, context), {})
     return dialect  # type: ignore[no-any-return]
 
 
@@ -604,7 +604,7 @@ def _text_refused(statement: str) -> PastError:
     return PastError(f"text sees no past: {statement!r}; write it as a select(...)")
 
 
-class _NoText:
+class NoText:
     """Refuses ``exec_driver_sql``, whose text is given to the driver as it is."""
 
     @classmethod
@@ -641,7 +641,7 @@ def _not_in_full(table: Table) -> str:
     )
 
 
-class _NoDDL(PGDDLCompiler):
+class NoDDL(PGDDLCompiler):
     """Refuses to change the schema."""
 
     def process(self, obj: Any, **_: Any) -> str:

@@ -191,3 +191,20 @@ def test_answers_with_an_archive_are_those_from_before_it(
     with pg_engine.connect() as connection:
         left = connection.scalar(text("SELECT count(*) FROM account_event"))
     assert left < len(before["all"]) / 2
+
+
+def test_an_object_is_asked_for_without_all_live_events(
+    shop: Any, told: Any, pg_engine: Engine, folder: Path
+) -> None:
+    history.archive(pg_engine, shop.base, to=folder)
+    statements: list[str] = []
+    with Session(pg_engine) as session:
+        last = session.scalar(shop.Account.events.last())
+        key, transaction = last.id, last.pgh_xact_id
+    with history.archived(folder, shop.base, live=pg_engine) as archive:
+        archive._live.all_rows = statements.append  # type: ignore[assignment]
+        assert archive.events(shop.Account, key)[-1].pgh_id == last.pgh_id
+        assert archive.as_of(last).get(shop.Account, key).id == key
+        assert archive.aggregate((shop.Account, key))[-1].pgh_id == last.pgh_id
+        assert archive.aggregate(shop.Line, transaction=transaction)
+    assert statements == []
