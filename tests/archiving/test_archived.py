@@ -54,7 +54,7 @@ def told(
     create_all()
     choose = random.Random(7)
     times = []
-    for number in range(60):
+    for number in range(40):
         with Session(pg_engine) as session, history.context(session, user=number % 5):
             for model, key, value in (
                 (shop.Account, shop.Account.id, shop.Account.balance),
@@ -63,10 +63,14 @@ def told(
                 _change(session, choose, model, key, value)
             session.commit()
         if number % 10 == 9:
-            with pg_engine.connect() as connection:
-                times.append(connection.scalar(select(func.clock_timestamp())))
+            times.append(_now(pg_engine))
             history.partitions(pg_engine, shop.base)
     return times
+
+
+def _now(engine: Engine) -> Any:
+    with engine.connect() as connection:
+        return connection.scalar(select(func.clock_timestamp()))
 
 
 def _change(session: Session, choose: random.Random, model: Any, key: Any, value: Any):
@@ -203,7 +207,9 @@ def test_an_object_is_asked_for_without_all_live_events(
         key, transaction = last.id, last.pgh_xact_id
     with history.archived(folder, shop.base, live=pg_engine) as archive:
         archive._live.all_rows = statements.append  # type: ignore[assignment]
-        assert archive.events(shop.Account, key)[-1].pgh_id == last.pgh_id
+        newest = archive.events(shop.Account, key)[-1]
+        assert newest.pgh_id == last.pgh_id
+        assert newest.pgh_context.metadata["user"] in range(5)
         assert archive.as_of(last).get(shop.Account, key).id == key
         assert archive.aggregate((shop.Account, key))[-1].pgh_id == last.pgh_id
         assert archive.aggregate(shop.Line, transaction=transaction)

@@ -169,7 +169,7 @@ class Shape(UserDefinedType[Any]):
 @pytest.fixture
 def engine() -> Engine:
     """DuckDB, with no table."""
-    return duckdb_engine(duckdb.connect(), DuckDBDialect(lambda _: None, None))
+    return duckdb_engine(duckdb.connect(), DuckDBDialect(lambda *_: None, None))
 
 
 def test_a_cursor_gives_rows_one_by_one_or_some_of_them() -> None:
