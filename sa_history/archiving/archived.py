@@ -440,8 +440,6 @@ class Archived:
 
     def _contexts(self, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Context]:
         wanted = list(ids)
-        if not wanted:
-            return {}
         table = self._history.shared.context_table
         context_class: Any = self._history.context_class
         is_wanted = table.c.id.in_(wanted)
