@@ -187,6 +187,19 @@ def tamperings(session: nox.Session) -> None:
 
 
 @nox.session
+def archive(session: nox.Session) -> None:
+    """Kill the archiving of partitions 100 times, and fill its disk.
+
+    As root it has a disk of 64 kB for that.
+    """
+    session.install(*group("tests"), "-e", ".")
+    session.run(
+        *("pytest", "tests/archiving/test_interruptions.py", *session.posargs),
+        env={"SA_HISTORY_KILLS": "100"},
+    )
+
+
+@nox.session
 def writes(session: nox.Session) -> None:
     """Have many workers commit 100,000 writes in each test of attribution."""
     install_tests(session)
