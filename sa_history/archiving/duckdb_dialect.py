@@ -383,7 +383,7 @@ class ArchiveCompiler(AsOfCompiler):
 class DuckDBDialect(PGDialect_psycopg):
     """PostgreSQL by psycopg, with statements for DuckDB.
 
-    :param prepare: is called before a statement is executed, with what it reads.
+    :param prepare: is called before a statement is executed, with its parameters.
     :param past: what a session of the past reads; None for one that reads events.
     """
 
@@ -398,7 +398,7 @@ class DuckDBDialect(PGDialect_psycopg):
 
     def __init__(
         self,
-        prepare: Callable[[ArchiveCompiler], None],
+        prepare: Callable[[ArchiveCompiler, Sequence[Any]], None],
         past: Past | None,
         **options: Any,
     ) -> None:
@@ -414,7 +414,7 @@ class DuckDBDialect(PGDialect_psycopg):
         self, cursor: Any, statement: str, parameters: Any, context: Any = None
     ) -> None:
         """Make what a statement reads, and execute it."""
-        self._prepare(context.compiled)
+        self._prepare(context.compiled, parameters)
         cursor.execute(statement, parameters)
 
 

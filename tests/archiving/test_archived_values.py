@@ -26,9 +26,11 @@ from sqlalchemy import (
     Numeric,
     PrimaryKeyConstraint,
     Time,
+    column,
     func,
     insert,
     select,
+    table,
     text,
     update,
 )
@@ -406,6 +408,8 @@ def test_what_an_archive_is_not_asked_for_is_refused(
             archive.session.execute(update(account).values(balance=1))
         with pytest.raises(PastError, match="text sees no past"):
             archive.session.execute(text("SELECT 1"))
+        with pytest.raises(PastError, match="is not a Table"):
+            archive.session.execute(select(column("x")).select_from(table("plain")))
         with pytest.raises(ArchiveError, match="DuckDB, which reads the archive"):
             archive.session.scalars(
                 select(func.pg_backend_pid(account.events.pgh_id))
