@@ -30,6 +30,9 @@ from __future__ import annotations
 
 from sa_history import exc
 from sa_history._types import Level, Op
+from sa_history.archiving.archive import ArchiveProgress, ArchiveReport, archive
+from sa_history.archiving.archived import Archived, ArchivedPast, archived
+from sa_history.archiving.restore import RestoreReport, restore
 from sa_history.attachments.attach import attach
 from sa_history.attachments.views import view
 from sa_history.capture.trackers import (
@@ -107,6 +110,10 @@ __all__ = [
     "AllDontChange",
     "AnyChange",
     "AnyDontChange",
+    "ArchiveProgress",
+    "ArchiveReport",
+    "Archived",
+    "ArchivedPast",
     "Audit",
     "Condition",
     "ConditionTracker",
@@ -128,6 +135,7 @@ __all__ = [
     "Protect",
     "ReadOnly",
     "Referencing",
+    "RestoreReport",
     "SealDigest",
     "SealProblem",
     "Snapshot",
@@ -143,6 +151,8 @@ __all__ = [
     "Verification",
     "Versioned",
     "annotate",
+    "archive",
+    "archived",
     "as_of",
     "attach",
     "audit_table",
@@ -162,6 +172,7 @@ __all__ = [
     "new",
     "old",
     "partitions",
+    "restore",
     "seal",
     "steps",
     "subject",

@@ -71,11 +71,12 @@ class ContextMaintenance(TableMaintenance):
             replace(partitioned, name=name),
             schemas,
             partitioning.comment,
+            partitioning.context_table.metadata,
         )
         self._partitioning = partitioning
         self._trackings = trackings
         self._columns = [(c.name, c.type) for c in partitioning.context_table.columns]
-        self._period = _longest_period(trackings)
+        self._period = longest_period(trackings)
 
     def first_partition(self) -> tuple[Qualified, None]:
         """Return the name of the first partition, which has no lower bound."""
@@ -96,7 +97,7 @@ class ContextMaintenance(TableMaintenance):
             if (used[-1].lower or 0) < bound_at(end):
                 steps.append(self._cut(used[-1], end))
                 break
-        if self.settings.keep is not None:
+        if self.settings.removes_some:
             removable = self._removable(self.connection, used)
             steps += [self._remove(removable)] if removable else []
         return steps
@@ -158,7 +159,9 @@ class ContextMaintenance(TableMaintenance):
                 return False
             contexts = self._rows_of(partition.name)
             last = connection.scalar(select(func.max(contexts.c.updated_at)))
-            return last is None or last <= before
+            if last is not None and last > before:
+                return False
+            return self.reason_to_keep(connection, partition) is None
 
         found = list(itertools.takewhile(is_older, used))
         # One that has replaced others is not replaced by itself.
@@ -216,6 +219,7 @@ class ContextMaintenance(TableMaintenance):
                 if self._removable(connection, going) != going:
                     raise Postponed("somebody has used a context of that time again")
                 for partition in going:
+                    self.require_archived(connection, partition)
                     comment = comment_on_table(partition.name, REMOVED + self.comment)
                     self.execute(connection, self.table.detach(partition.name), comment)
                 first, upper = self._first(going[-1]), going[-1].upper
@@ -226,7 +230,7 @@ class ContextMaintenance(TableMaintenance):
         return Step(("remove",), f"remove {names}", run)
 
 
-def _longest_period(trackings: Sequence[Tracking]) -> PartitionPeriod:
+def longest_period(trackings: Sequence[Tracking]) -> PartitionPeriod:
     """Return the longest period of some event tables; a month for those of none."""
     given = [tracking.options.partition_by for tracking in trackings]
     found = [period for period in _PERIODS if period in given]
