@@ -341,6 +341,7 @@ def test_contexts_that_come_late_are_archived_with_the_others_of_their_time(
     again = archive(now=LATER)["pghistory_context"].archived
     assert [part.rows for part in again] == [1]
     assert empty.path == again[0].path
+    assert again[0].replaced == (empty.sha256,)
     (path,) = {part.path for part in again}
     assert path.startswith("pgh_part=first")
     table = parquet.read_table(folder / "public.pghistory_context" / path)
