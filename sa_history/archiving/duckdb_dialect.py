@@ -372,13 +372,12 @@ class ArchiveCompiler(AsOfCompiler):
         written: str = super().visit_binary(binary, *arguments, **kw)
         return written
 
-    def visit_max_func(self, function: Any, **kw: Any) -> str:
-        """Refuse what would be the last one in the order of texts."""
-        _require_numbers(*function.clauses)
-        written: str = super().visit_function(function, **kw)
+    def visit_function(self, func: Any, *arguments: Any, **kw: Any) -> str:
+        """Refuse what would be the first or the last one in the order of texts."""
+        if func.name.lower() in ("max", "min"):
+            _require_numbers(*func.clauses)
+        written: str = super().visit_function(func, *arguments, **kw)
         return written
-
-    visit_min_func = visit_max_func
 
     def visit_row_func(self, function: Any, **kw: Any) -> str:
         """Render a row of one column as this column, which is compared as text."""
