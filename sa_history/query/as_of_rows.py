@@ -18,6 +18,7 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 
 from sa_history.capture.event_table import OLD_KEY, PREFIX
+from sa_history.capture.seal_tables import ERASED_COLUMN
 from sa_history.query.row_keys import have_key, keys_of
 from sa_history.sql.naming import AS_OF
 from sa_history.sql.output_settings import output_settings, type_of_json_text
@@ -54,8 +55,8 @@ def rows_as_of(tracking: Tracking, point: PointInTime) -> Select[Any]:
     with NOT EXISTS and not with DISTINCT ON, PostgreSQL can push a condition on any
     column into the SELECT.
 
-    :return: a SELECT with the columns of the table; those that are not tracked are
-        NULL.
+    :return: a SELECT with the columns of the table, those that are not tracked being
+        NULL; and with ``pgh_erased``, if values can be erased.
     """
     event, later = _aliases(tracking, "then", "later")
     known: dict[Any, ColumnElement[Any]] = {
@@ -65,10 +66,12 @@ def rows_as_of(tracking: Tracking, point: PointInTime) -> Select[Any]:
         # The copy of the key is the column that has an index.
         (key,) = tracking.table.primary_key
         (known[key.name],) = keys_of(tracking, event)
-    columns = [
+    columns: list[ColumnElement[Any]] = [
         known.get(c.name, sql_cast(null(), c.type)).label(c.name)
         for c in tracking.table.columns
     ]
+    if tracking.options.erasable:
+        columns.append(event.c[ERASED_COLUMN])
     return select(*columns).where(*_is_last(tracking, event, later, point))
 
 
