@@ -151,7 +151,7 @@ def read_seals(ledger: Ledger) -> list[Seal]:
     """Return the seals in their order."""
     table = ledger.place(ledger.tables.seal)
     rows = ledger.connection.execute(select(table).order_by(table.c.id))
-    return [_seal(row) for row in rows]
+    return [seal_of_row(row) for row in rows]
 
 
 def last_seal(ledger: Ledger, table_name: str | None = None) -> Seal | None:
@@ -164,10 +164,11 @@ def last_seal(ledger: Ledger, table_name: str | None = None) -> Seal | None:
     if table_name is not None:
         query = query.where(table.c.table_name == table_name)
     row = ledger.connection.execute(query).first()
-    return None if row is None else _seal(row)
+    return None if row is None else seal_of_row(row)
 
 
-def _seal(row: Any) -> Seal:
+def seal_of_row(row: Any) -> Seal:
+    """Return what a row of the table of seals has."""
     columns = (tuple(row.columns), tuple(row.erasable), tuple(row.context_keys))
     return Seal(
         row.id,

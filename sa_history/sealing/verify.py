@@ -167,6 +167,25 @@ def verify(
     )
 
 
+def verify_event(
+    connection: Connection, metadata: MetaData, event_table: str, number: int
+) -> list[Discrepancy]:
+    """Compare the range of one event with its seal, and the seals with one another.
+
+    It reads some 1,000 events, where :func:`verify` reads all.
+
+    :param event_table: the event table by its name in the models, with the schema that
+        they give it.
+    :param number: the number that the event was sealed with.
+    :return: what is not as it was, in the range; none if the event is not sealed.
+    :raises SealError: the tables of seals are missing.
+    """
+    ledger = ledger_of(connection, metadata)
+    verifier = _Verifier(ledger, read_seals(ledger), ledger.sealed_tables())
+    found = verifier.discrepancies_of(event_table, number)
+    return [one for one in found if one.problem is not SealProblem.REMOVED]
+
+
 def _by_chain(
     connection: Connection, models: Iterable[MetaData | type[Any]]
 ) -> list[tuple[Ledger, list[SealedTable]]]:
@@ -226,6 +245,10 @@ class _Differences:
                 yield one
 
 
+_NOTHING = RangeDigest(None, None, 0, None, b"")
+"""The digest of a range without events."""
+
+
 class _Verifier:
     """The verification of one chain of seals.
 
@@ -261,6 +284,20 @@ class _Verifier:
         if expected is not None:
             yield from self._of_head(expected)
 
+    def discrepancies_of(self, table_name: str, number: int) -> Iterator[Discrepancy]:
+        """Yield what is not as it was in the range of one event.
+
+        :param number: the number that the event was sealed with.
+        """
+        wrong = self._wrong_links()
+        differences = _Differences()
+        for seal in self._seals:
+            is_own = seal.table_name == table_name
+            if is_own and seal.first_id <= number <= seal.last_id:
+                is_wrong = seal.number in wrong
+                differences.found += self._of_seal(seal, is_wrong, differences, number)
+        yield from differences.discrepancies()
+
     def _wrong_links(self) -> set[int]:
         """Return the numbers of seals that do not follow from those before them."""
         wrong = set()
@@ -288,8 +325,16 @@ class _Verifier:
             )
 
     def _of_seal(
-        self, seal: Seal, is_wrong: bool, differences: _Differences
+        self,
+        seal: Seal,
+        is_wrong: bool,
+        differences: _Differences,
+        only: int | None = None,
     ) -> Iterator[Discrepancy]:
+        """Yield what is not as it was in the ranges of a seal.
+
+        :param only: the number of an event, to look at its range alone.
+        """
         sealed = self._tables.get(seal.table_name)
         missing = self._missing(seal, sealed)
         if sealed is None or missing:
@@ -307,10 +352,13 @@ class _Verifier:
         areas = areas_of(seal, ranges) if ranges else [(seal.first_id, seal.last_id)]
         if ranges and seal.first_id == 1:
             areas[0] = (-(1 << 63), areas[0][1])  # there are no numbers before
+        pairs = [*zip(areas, ranges or [_NOTHING], strict=True)]
+        if only is not None:
+            pairs = [pair for pair in pairs if pair[0][0] <= only <= pair[0][1]]
+            areas = [area for area, _ in pairs]
         located = False
         now = self._digests(sealed, seal, areas, with_marks=is_wrong)
-        nothing = RangeDigest(None, None, 0, None, b"")
-        for area, stored, found in zip(areas, ranges or [nothing], now, strict=True):
+        for (area, stored), found in zip(pairs, now, strict=True):
             if found.digest == stored.digest and found.events == stored.events:
                 if is_wrong and found.marks != stored.marks:
                     located = True

@@ -62,6 +62,7 @@ def timeline(
     labels: Labels | None = None,
     name_of: Callable[[Any], str | None] | None = None,
     time_zone: Any = datetime.timezone.utc,
+    authorize_verify: Callable[[Event], Any] | None = None,
 ) -> ASGIApp:
     """Return an application with the pages, to mount in one of Starlette or FastAPI.
 
@@ -105,6 +106,10 @@ def timeline(
     :param time_zone: the time zone of the times on the pages: a tzinfo, a name such as
         ``"Europe/Berlin"``, or a function that returns either, as for the user who
         asks. Days and times in filters are UTC.
+    :param authorize_verify: called with a sealed event before it is compared with its
+        seal, and returns True or False; without it nothing is verified, and seals are
+        only shown. The range of the event is read for it, some 1,000 events, and the
+        salts of its objects.
     :return: the application.
     :raises DefinitionError: ``authorize`` is no function, or another option is none
         that can be meant.
@@ -141,6 +146,7 @@ def timeline(
         labels=labels,
         name=name_of,
         time_zone=time_zone,
+        authorize_verify=authorize_verify,
     )
     return _Application(engine, metadata, options, secret_key, context)
 

@@ -35,6 +35,8 @@ class TimelineOptions:
     :param name: gives the name of an object that a foreign key refers to; None for its
         key.
     :param time_zone: the time zone of times, or what gives it.
+    :param authorize_verify: says whether a sealed event may be verified; None if none
+        may.
     """
 
     authorize: Callable[..., Any]
@@ -49,6 +51,7 @@ class TimelineOptions:
     labels: Labels
     name: Callable[[Any], str | None] | None
     time_zone: Any
+    authorize_verify: Callable[..., Any] | None
 
     @classmethod
     def of(
@@ -66,6 +69,7 @@ class TimelineOptions:
         labels: Labels | None,
         name: Callable[[Any], str | None] | None,
         time_zone: Any,
+        authorize_verify: Callable[..., Any] | None,
     ) -> TimelineOptions:
         """Return the options that an application has given.
 
@@ -94,6 +98,7 @@ class TimelineOptions:
             {} if labels is None else labels,
             name,
             time_zone,
+            authorize_verify,
         )
 
 
