@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from sa_history import exc
 from sa_history._types import Level, Op
+from sa_history.archiving.archive import ArchiveProgress, ArchiveReport, archive
 from sa_history.attachments.attach import attach
 from sa_history.attachments.views import view
 from sa_history.capture.trackers import (
@@ -107,6 +108,8 @@ __all__ = [
     "AllDontChange",
     "AnyChange",
     "AnyDontChange",
+    "ArchiveProgress",
+    "ArchiveReport",
     "Audit",
     "Condition",
     "ConditionTracker",
@@ -143,6 +146,7 @@ __all__ = [
     "Verification",
     "Versioned",
     "annotate",
+    "archive",
     "as_of",
     "attach",
     "audit_table",

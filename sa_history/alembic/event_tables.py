@@ -28,6 +28,7 @@ from sqlalchemy.dialects.postgresql import DOMAIN
 
 from sa_history.alembic.column_types import revision_type
 from sa_history.alembic.operations import HistoryOp
+from sa_history.capture.archive_table import is_archive_table
 from sa_history.capture.context_table import is_context_table
 from sa_history.capture.event_table import is_event_table
 from sa_history.capture.seal_tables import is_seal_table
@@ -128,7 +129,15 @@ def _keep_tables(upgrade_ops: ops.UpgradeOps) -> None:
 
 
 def _is_history(table: Table) -> bool:
-    return is_event_table(table) or is_context_table(table) or is_seal_table(table)
+    return any(
+        is_one(table)
+        for is_one in (
+            is_event_table,
+            is_context_table,
+            is_seal_table,
+            is_archive_table,
+        )
+    )
 
 
 def _keep_columns(

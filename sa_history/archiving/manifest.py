@@ -7,7 +7,9 @@ partition, a folder in the style of Hive with one file::
     public.account_event/pgh_part=1/events.parquet
     public.account_event/pgh_part=8000001/events.parquet
 
-Apache Spark passes over names that begin with an underscore, but for no others.
+``pgh_part=first`` has the contexts before any bound, and ``pgh_part=open`` what was
+not yet closed when it was written. Apache Spark passes over names that begin with an
+underscore or a dot, but over no others.
 """
 
 from __future__ import annotations
@@ -51,10 +53,10 @@ class ArchivedColumn:
 class ArchivedPart:
     """A partition in the archive.
 
-    :param path: its file, from the folder of the table.
+    :param path: its file, from the folder of the table, with slashes.
     :param lower: its lower bound, as in its folder's name: the first ``pgh_id``, or of
         contexts a UUID; None if it has none.
-    :param upper: the bound that it is below.
+    :param upper: the bound that it is below; None of an open part.
     :param columns: its columns; those of later partitions may be others.
     :param rows: how many rows it has.
     :param first_id: the lowest key in it, as text; None if it is empty.
@@ -70,7 +72,7 @@ class ArchivedPart:
 
     path: str
     lower: str | None
-    upper: str
+    upper: str | None
     columns: tuple[ArchivedColumn, ...]
     rows: int
     first_id: str | None
@@ -93,6 +95,8 @@ class Manifest:
         contexts.
     :param parts: the partitions, in the order of their bounds.
     :param versions: the versions of what wrote it, by name.
+    :param open: what came after the last partition, as it was when it was written; it
+        is still in the database. None if it was not written.
     """
 
     schema: str
@@ -100,6 +104,7 @@ class Manifest:
     key: str
     parts: tuple[ArchivedPart, ...] = ()
     versions: tuple[tuple[str, str], ...] = ()
+    open: ArchivedPart | None = None
 
     @property
     def folder(self) -> str:
@@ -112,9 +117,9 @@ class Manifest:
         return tuple({c.name: c for part in self.parts for c in part.columns}.values())
 
     def with_part(self, part: ArchivedPart) -> Manifest:
-        """Return the manifest with a part, in place of one of the same bound."""
-        parts = {p.lower: p for p in self.parts}
-        parts[part.lower] = part
+        """Return the manifest with a part, in place of one of the same path."""
+        parts = {p.path: p for p in self.parts}
+        parts[part.path] = part
         return replace(self, parts=tuple(sorted(parts.values(), key=_position)))
 
     def to_json(self) -> str:
@@ -139,7 +144,13 @@ class Manifest:
                 )
             parts = tuple(_part(part) for part in fields.pop("parts"))
             versions = tuple(fields.pop("versions").items())
-            return cls(parts=parts, versions=versions, **fields)
+            still_open = fields.pop("open")
+            return cls(
+                parts=parts,
+                versions=versions,
+                open=None if still_open is None else _part(still_open),
+                **fields,
+            )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ArchiveError(
                 f"{where} is no manifest of an archive: {error!r}; restore it from a "

@@ -70,7 +70,7 @@ class ContextMaintenance(TableMaintenance):
         self._partitioning = partitioning
         self._trackings = trackings
         self._columns = [(c.name, c.type) for c in partitioning.context_table.columns]
-        self._period = _longest_period(trackings)
+        self._period = longest_period(trackings)
 
     def first_partition(self) -> tuple[Qualified, None]:
         """Return the name of the first partition, which has no lower bound."""
@@ -216,7 +216,7 @@ class ContextMaintenance(TableMaintenance):
         return Step(("remove",), f"remove {names}", run)
 
 
-def _longest_period(trackings: Sequence[Tracking]) -> PartitionPeriod:
+def longest_period(trackings: Sequence[Tracking]) -> PartitionPeriod:
     """Return the longest period of some event tables; a month for those of none."""
     given = [tracking.options.partition_by for tracking in trackings]
     found = [period for period in _PERIODS if period in given]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from sqlalchemy import BigInteger, Connection, MetaData, cast, func, select
+from sqlalchemy import BigInteger, Connection, Engine, MetaData, cast, func, select
 
 from sa_history.ddl.advisory_lock import KEY
 from sa_history.install.context_partitions import ContextMaintenance
@@ -37,7 +37,7 @@ def maintain(
     if not any(tracking.partitioning() for tracking in trackings):
         return []
     reports = []
-    with _turn(settings) as connection:
+    with turn(settings.engine) as connection:
         for tracking in trackings:
             partitioning = tracking.partitioning()
             if partitioning is not None:
@@ -55,13 +55,13 @@ def maintain(
 
 
 @contextmanager
-def _turn(settings: RunSettings) -> Iterator[Connection]:
+def turn(engine: Engine) -> Iterator[Connection]:
     """Wait until no other run goes on; give a connection that commits by itself."""
     lock, unlock = (
         select(function(cast(_RUN_KEY, BigInteger)))
         for function in (func.pg_advisory_lock, func.pg_advisory_unlock)
     )
-    with settings.engine.connect() as connection:
+    with engine.connect() as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT")
         connection.execute(lock)
         try:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, MetaData, Table
 
+from sa_history.capture.archive_table import archive_table_of
 from sa_history.capture.seal_tables import seal_tables_of
 from sa_history.ddl.elements import PGFunction
 from sa_history.ddl.grants import (
@@ -276,6 +277,9 @@ def _guarded(metadata: MetaData) -> Iterator[GuardedObject]:
         read_only += [t for t in seals.all() if t is not seals.salt]
         # With a salt, the values could be guessed that a commitment is made of.
         yield _table(seals.salt, ("SELECT", *_NOT_ON_HISTORY))
+    archived = archive_table_of(metadata)
+    if archived is not None:
+        read_only.append(archived)
     for table in read_only:
         yield _table(table, _NOT_ON_HISTORY, is_history=True)
     numbers = history.shared.pg_sequence().name

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from sa_history._types import Operation
 from sa_history.attachments.registry import attachments_of
+from sa_history.capture.archive_table import archive_table_of
 from sa_history.capture.partitioning import EventPartitioning
 from sa_history.capture.seal_tables import seal_tables_of
 from sa_history.ddl.advisory_lock import wait_for_turn
@@ -257,6 +258,8 @@ class Survey:
                 needed[tracking.event_table] = None
             seals = seal_tables_of(metadata)
             needed |= dict.fromkeys(seals.all() if seals else ())
+            archived = archive_table_of(metadata)
+            needed |= {} if archived is None else {archived: None}
         return list(needed)
 
     def bypassed(self) -> list[Finding]:

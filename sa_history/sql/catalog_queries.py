@@ -425,3 +425,17 @@ WHERE n.nspname = ANY (:schemas)
 
 https://docs.citusdata.com/en/stable/develop/api_metadata.html#partition-table
 """
+
+TABLE_COLUMNS = """
+SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,
+  t.typname AS type_name, tn.nspname AS type_schema, a.atttypmod AS modifier
+FROM pg_catalog.pg_attribute AS a
+JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+JOIN pg_catalog.pg_namespace AS tn ON tn.oid = t.typnamespace
+WHERE n.nspname = :schema AND c.relname = :table
+  AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attnum
+"""
+"""The columns of one table, in their order."""

@@ -18,6 +18,7 @@ key                          default
 ``history_attached``         ``%(table_name)s_%(trigger_name)s``
 ``history_partition``        ``%(event_table_name)s_p%(first_id)s``
 ``history_seal_table``       ``pghistory_%(content)s``
+``history_archive_table``    ``pghistory_archive``
 ===========================  ===================================================
 """
 
@@ -41,6 +42,7 @@ _DEFAULTS = {
     "history_attached": "%(table_name)s_%(trigger_name)s",
     "history_partition": "%(event_table_name)s_p%(first_id)s",
     "history_seal_table": "pghistory_%(content)s",
+    "history_archive_table": "pghistory_archive",
 }
 
 CONTEXT_ID = "pghistory.context_id"
@@ -88,6 +90,7 @@ _TOKENS = {
     "history_attached": ("table_name", "trigger_name"),
     "history_partition": ("event_table_name", "first_id"),
     "history_seal_table": ("content",),
+    "history_archive_table": (),
 }
 
 # There is one sequence; of the others one would replace another of the same name.

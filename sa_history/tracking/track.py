@@ -12,6 +12,7 @@ from sqlalchemy.orm import Mapper
 
 from sa_history._types import ContextOption, Level, PartitionBy
 from sa_history.attachments.attach import attach, fits
+from sa_history.capture.archive_table import ensure_archive_table
 from sa_history.capture.context_storage import CONTEXT_STORAGES
 from sa_history.capture.event_table import make_event_table
 from sa_history.capture.options import TrackingOptions
@@ -205,6 +206,8 @@ def _track(
     )
     if options.partition_by is not None and options.context == "reference":
         history.shared.partition_contexts()
+    if options.partition_by is not None:
+        event_table.add_is_dependent_on(ensure_archive_table(table.metadata))
     if options.sealed or options.is_erasable:
         seals = ensure_seal_tables(table.metadata)
         event_table.add_is_dependent_on(seals.erased)

@@ -1,0 +1,114 @@
+"""Reading rows of a table as batches of Arrow, by a connection of ADBC.
+
+Rows come in PostgreSQL's binary COPY format and are never objects of Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from psycopg.conninfo import make_conninfo
+from sqlalchemy import Connection, Engine
+
+from sa_history.archiving.packages import load
+from sa_history.exc import ArchiveError
+from sa_history.sql.compose import quote_ident, quote_literal
+from sa_history.sql.output_settings import OUTPUT_SETTINGS
+
+SETTINGS = {**OUTPUT_SETTINGS, "client_encoding": "UTF8", "search_path": "pg_catalog"}
+"""What the text of a value depends on; of the name of a table, the search path."""
+
+_WORK_MEM = "64MB"
+"""For the sort of a partition; what is more goes to the server's disk."""
+
+
+class RowSource:
+    """Reads rows of a database; to be had by :func:`open_source`.
+
+    :param connection: a connection of ADBC.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._cast = load("pyarrow").RecordBatch.from_arrays
+
+    def execute(self, statement: str) -> None:
+        """Execute a statement that returns nothing."""
+        with _errors(), self._connection.cursor() as cursor:
+            cursor.execute(statement)
+
+    def end_transaction(self) -> None:
+        """End the transaction, which has only read."""
+        with _errors():
+            self._connection.rollback()
+
+    def batches(self, query: str, schema: Any) -> Iterator[Any]:
+        """Yield the rows of a query, in batches of some megabytes.
+
+        :param query: whose columns are those of the schema.
+        :param schema: what the batches have.
+        """
+        with _errors(), self._connection.cursor() as cursor:
+            cursor.execute(query)
+            for batch in cursor.fetch_record_batch():
+                columns = [
+                    column if column.type == field.type else column.cast(field.type)
+                    for column, field in zip(batch.columns, schema, strict=True)
+                ]
+                yield self._cast(columns, schema=schema)
+
+
+@contextmanager
+def open_source(engine: Engine) -> Iterator[RowSource]:
+    """Open a connection for reading rows; it is closed at the end of the block.
+
+    :param engine: the database.
+    """
+    adbc = load("adbc_driver_postgresql.dbapi")
+    with engine.connect() as connection:
+        conninfo = conninfo_of(connection)
+    with _errors(), adbc.connect(conninfo) as connected:
+        source = RowSource(connected)
+        # Committed, or else the end of a transaction would undo them.
+        settings = {**SETTINGS, "work_mem": _WORK_MEM}
+        for name, value in settings.items():
+            source.execute(f"SET {quote_ident(name)} = {_value(name, value)}")
+        connected.commit()
+        yield source
+
+
+def _value(name: str, value: str) -> str:
+    # A list of two words, where one text would be a single word.
+    return value if name in ("DateStyle", "search_path") else quote_literal(value)
+
+
+def conninfo_of(connection: Connection) -> str:
+    """Return what libpq connects by, as a connection of SQLAlchemy is connected."""
+    connected: Any = connection.connection.driver_connection
+    info = getattr(connected, "info", None)
+    if connection.dialect.driver.startswith("psycopg") and hasattr(
+        info, "get_parameters"
+    ):
+        return make_conninfo("", **info.get_parameters(), password=info.password)
+    if hasattr(info, "dsn_parameters"):  # psycopg2
+        return make_conninfo("", **info.dsn_parameters, password=info.password)
+    url = connection.engine.url
+    given = {
+        "host": url.host,
+        "port": url.port,
+        "user": url.username,
+        "password": url.password,
+        "dbname": url.database,
+    }
+    return make_conninfo("", **{k: v for k, v in given.items() if v is not None})
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    error_class = load("adbc_driver_manager").Error
+    try:
+        yield
+    except error_class as error:
+        raise ArchiveError(f"PostgreSQL cannot be read: {error}") from error
