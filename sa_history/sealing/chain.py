@@ -14,10 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import (
+    BigInteger,
+    LargeBinary,
+    Select,
+    Text,
+    func,
+    insert,
+    literal,
+    literal_column,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from sa_history.exc import SealError
-from sa_history.sealing.leaves import ID_BYTES, MARK, RangeDigest
+from sa_history.sealing.leaves import ID_BYTES, MARK, RangeDigest, sha256
 from sa_history.sealing.sources import LeafColumns, Ledger
 
 FORMAT = 1
@@ -197,12 +209,8 @@ def read_ranges(ledger: Ledger, seal: Seal) -> list[RangeDigest]:
     ]
 
 
-_ROWS = 100
-"""The rows of one INSERT; drivers take some ten thousand values at most."""
-
-
-def write_seal(ledger: Ledger, seal: Seal, ranges: Sequence[RangeDigest]) -> None:
-    """Add a seal and its ranges."""
+def write_seal(ledger: Ledger, seal: Seal) -> None:
+    """Add a seal, of which the events and the digests are not known yet."""
     ledger.connection.execute(
         insert(ledger.place(ledger.tables.seal)),
         {
@@ -219,20 +227,49 @@ def write_seal(ledger: Ledger, seal: Seal, ranges: Sequence[RangeDigest]) -> Non
             "sealed_at": seal.sealed_at,
         },
     )
-    rows = [
-        {
-            "seal_id": seal.number,
-            "first_id": one.first_id,
-            "last_id": one.last_id,
-            "events": one.events,
-            "digest": one.digest,
-            "marks": one.marks,
-        }
-        for one in ranges
-    ]
-    into = insert(ledger.place(ledger.tables.seal_range))
-    for start in range(0, len(rows), _ROWS):
-        ledger.connection.execute(into.values(rows[start : start + _ROWS]))
+
+
+def complete_seal(ledger: Ledger, seal: Seal) -> None:
+    """Give a seal that was added its events and digests."""
+    table = ledger.place(ledger.tables.seal)
+    known = {"events": seal.events, "digest": seal.digest, "root": seal.root}
+    statement = update(table).where(table.c.id == seal.number).values(known)
+    ledger.connection.execute(statement)
+
+
+def write_ranges(ledger: Ledger, number: int, ranges: Select[Any]) -> tuple[int, bytes]:
+    """Add the ranges of a seal; they do not leave the database.
+
+    :param number: the number of the seal.
+    :param ranges: what ``select_ranges`` returns.
+    :return: how many events they have, and what :func:`digest_of_ranges` returns.
+    """
+    found = ranges.subquery("found")
+    names = ["first_id", "last_id", "events", "digest", "marks"]
+    table = ledger.place(ledger.tables.seal_range)
+    added = (
+        insert(table)
+        .from_select(
+            ["seal_id", *names],
+            select(literal(number, BigInteger), *(found.c[name] for name in names)),
+        )
+        .returning(*(table.c[name] for name in names))
+        .cte("added")
+    )
+    numbers = [added.c.first_id, added.c.last_id, added.c.events]
+    bounds = func.convert_to(
+        func.concat(*(part for n in numbers for part in (n, literal(" ", Text)))),
+        literal_column("'UTF8'"),
+        type_=LargeBinary,
+    )
+    whole = bounds.op("||", return_type=LargeBinary())(added.c.digest)
+    whole = whole.op("||", return_type=LargeBinary())(added.c.marks)
+    nothing = literal_column("''::bytea", LargeBinary)
+    joined = func.string_agg(whole, aggregate_order_by(nothing, added.c.first_id))
+    row = ledger.connection.execute(
+        select(func.sum(added.c.events, type_=BigInteger), sha256(joined))
+    ).one()
+    return int(row[0]), bytes(row[1])
 
 
 def areas_of(seal: Seal, ranges: Sequence[RangeDigest]) -> list[tuple[int, int]]:

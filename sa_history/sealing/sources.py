@@ -267,7 +267,9 @@ def canonical_settings(connection: Connection, events: int = 0) -> Iterator[None
         statistics, by which PostgreSQL would know that there are many.
     :raises SealError: the connection is in AUTOCOMMIT, where settings do not last.
     """
-    plans = {"enable_nestloop": "off"} if events > _MANY else {}
+    plans = {}
+    if events > _MANY:
+        plans = {"enable_nestloop": "off", "work_mem": _memory(connection)}
     before = _set(connection, {**_CANONICAL, **plans})
     if before is None:
         raise SealError(
@@ -277,6 +279,14 @@ def canonical_settings(connection: Connection, events: int = 0) -> Iterator[None
     # After an error the transaction, or its savepoint, takes the settings back.
     yield
     _set(connection, before)
+
+
+def _memory(connection: Connection) -> str:
+    """Return the memory for sorts and joins, which is that of maintenance."""
+    names = "work_mem", "maintenance_work_mem"
+    sizes = (func.pg_size_bytes(func.current_setting(name)) for name in names)
+    size = connection.scalar(select(func.greatest(*sizes)))
+    return f"{(size or 0) // 1024}kB"
 
 
 def _set(connection: Connection, settings: dict[str, str]) -> dict[str, str] | None:
