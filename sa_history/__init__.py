@@ -31,6 +31,7 @@ from __future__ import annotations
 from sa_history import exc
 from sa_history._types import Level, Op
 from sa_history.archiving.archive import ArchiveProgress, ArchiveReport, archive
+from sa_history.archiving.restore import RestoreReport, restore
 from sa_history.attachments.attach import attach
 from sa_history.attachments.views import view
 from sa_history.capture.trackers import (
@@ -131,6 +132,7 @@ __all__ = [
     "Protect",
     "ReadOnly",
     "Referencing",
+    "RestoreReport",
     "SealDigest",
     "SealProblem",
     "Snapshot",
@@ -166,6 +168,7 @@ __all__ = [
     "new",
     "old",
     "partitions",
+    "restore",
     "seal",
     "steps",
     "subject",

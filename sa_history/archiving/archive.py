@@ -1,57 +1,54 @@
-"""Archiving: closed partitions become files, which are compared with what they are of."""
+"""Archiving: closed partitions become files, which are compared with the table."""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData
+from sqlalchemy import Engine, MetaData
 from sqlalchemy.exc import DBAPIError
 
-from sa_history.archiving.carriers import (
-    arrow_schema,
-    read_columns,
-    select_rows,
-)
 from sa_history.archiving.folder import ArchiveFolder
-from sa_history.archiving.manifest import ArchivedPart, Manifest
-from sa_history.archiving.part_files import first_difference, read_rows, write_rows
-from sa_history.archiving.source import RowSource, open_source
+from sa_history.archiving.manifest import ArchivedPart
+from sa_history.archiving.source import open_source
+from sa_history.archiving.table_archive import Meter, Run, TableArchive
 from sa_history.archiving.tables import ArchivableTable, tables_of
 from sa_history.ddl.execution import schema_names
-from sa_history.ddl.partitions import RangePartition
 from sa_history.exc import ArchiveError
-from sa_history.install.maintenance import turn
+from sa_history.install.maintenance import maintain, turn
 from sa_history.install.partition_plan import keep_since
 from sa_history.install.partition_state import time_in_database
+from sa_history.install.partition_steps import PartitionReport, RunSettings
 from sa_history.install.survey import explained, metadata_of
 
 
 @dataclass(frozen=True)
 class ArchiveProgress:
-    """How far the archiving of a table is.
+    """How far the archiving is.
 
-    :param table: the table.
-    :param rows: how many rows have been written.
-    :param total: how many there are to write.
-    :param bytes: the bytes that have been written.
-    :param fraction: the part of all work that is done, with the comparing, from 0 to 1.
+    :param table: the table that is worked on.
+    :param rows: how many of its rows were written.
+    :param bytes: how many bytes were written of it.
+    :param done: the rows of all tables that were read; to write a row and to compare it
+        counts as two.
+    :param total: how many there are to read.
 
     Example::
 
-        history.archive(
-            engine, Base, to="/archive", progress=lambda p: print(f"{p.fraction:.0%}")
-        )
+        def show(progress: history.ArchiveProgress) -> None:
+            print(f"{progress.table}: {progress.done / progress.total:.0%}")
+
+
+        history.archive(engine, Base, to="archive", progress=show)
     """
 
     table: str
     rows: int
-    total: int
     bytes: int
-    fraction: float
+    done: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -59,19 +56,26 @@ class ArchiveReport:
     """What was archived of one table.
 
     :param table: the table, with its schema.
-    :param folder: where it is archived.
-    :param archived: the partitions that were written now.
-    :param problems: what ``verify`` found to be wrong, in words.
+    :param folder: the folder of the archive.
+    :param archived: the partitions that were written.
+    :param open: what came after them, if it was written; it stays in the database.
+    :param dropped: the steps by which partitions were removed, in words.
+    :param postponed: what could not be done, each with the reason; a later call does
+        it.
+    :param problems: what is wrong with the files, as ``verify`` finds, in words.
 
     Example::
 
-        for report in history.archive(engine, Base, to="/archive"):
+        for report in history.archive(engine, Base, to="archive"):
             print(report.table, sum(part.rows for part in report.archived))
     """
 
     table: str
     folder: str
     archived: tuple[ArchivedPart, ...] = ()
+    open: ArchivedPart | None = None
+    dropped: tuple[str, ...] = ()
+    postponed: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
 
@@ -80,138 +84,170 @@ def archive(
     *models: MetaData | type[Any],
     to: Any,
     older_than: str | None = None,
+    drop: bool = False,
+    open: bool = False,
+    verify: bool = False,
+    keep_last_events: bool = True,
     progress: Callable[[ArchiveProgress], None] | None = None,
     now: datetime.datetime | None = None,
     lock_timeout: int = 500,
 ) -> list[ArchiveReport]:
     """Write the closed partitions of event tables to files of Parquet.
 
-    :param bind: an engine, whose user owns the tables.
+    Each file is compared with a second reading of its partition before it counts. A
+    call after an interruption goes on where that one was; partitions that are in the
+    archive are not written again. Contexts are archived in the same way, one period
+    after they were made. Partitions are closed by :func:`partitions`.
+
+    :param bind: an engine, whose user owns the tables; of any driver. A second
+        connection is made to the same database by libpq.
     :param models: declarative bases or MetaData.
-    :param to: the folder.
-    :param older_than: how old events have to be.
-    :param progress: called as rows are written and compared.
+    :param to: the folder, made if there is none: a path; a URI such as
+        ``"s3://bucket/folder"``, of any file system that pyarrow or fsspec knows; or a
+        file system of pyarrow, for its root.
+    :param older_than: archive the partitions whose events are all older, such as
+        ``"12 months"``; None for all that are closed.
+    :param drop: True to remove from the database what was archived and is so old, once
+        the file has the digest that the manifest says.
+    :param open: True to write also what comes after the last partition, to be read
+        beside the archive without the database. It stays in the database, and a later
+        call replaces the file.
+    :param verify: True to compare all files with their digests, and with the partitions
+        that the database still has.
+    :param keep_last_events: with ``drop``, as for :func:`partitions`.
+    :param progress: called as rows are read; None for no calls.
     :param now: the time, with its time zone; that of the database, if None.
-    :param lock_timeout: how long to wait for a lock on a partition, in milliseconds.
+    :param lock_timeout: how long to wait for locks, in milliseconds.
     :return: a report for each partitioned table.
-    :raises ArchiveError: nothing can be archived.
+    :raises ArchiveError: no model has partitions; the folder cannot be written, is that
+        of another database, or lacks what was archived; a file is not what the table
+        has. What was archived before stays.
+    :raises CommandError: ``older_than`` is no time.
 
     Example::
 
-        history.archive(engine, Base, to="/archive")
+        for report in history.archive(engine, Base, to="archive", older_than="1 year"):
+            print(report.table, [part.path for part in report.archived])
     """
     if not isinstance(bind, Engine):
-        raise ArchiveError(f"archive takes an engine, got {bind!r}")
+        raise ArchiveError(
+            f"archive takes an engine, got {bind!r}; it connects more than once, so "
+            "give one of create_engine(...)"
+        )
+    if older_than is not None:
+        keep_since(older_than, datetime.datetime.now(datetime.timezone.utc))
+    metadatas = [metadata_of(model) for model in models]
     folder = ArchiveFolder(to)
+    settings = RunSettings(
+        engine=bind,
+        keep=older_than,
+        keeps_last=keep_last_events,
+        converts=False,
+        without_archive=False,
+        removes=None,
+        now=now,
+        lock_timeout=lock_timeout,
+        attempts=5,
+    )
     try:
         with turn(bind) as connection, open_source(bind) as source:
-            now = now or time_in_database(connection)
-            run = _Run(bind, connection, source, folder, now, lock_timeout, progress)
-            before = None if older_than is None else keep_since(older_than, now)
-            return [
-                run.table(table, before)
-                for metadata in map(metadata_of, models)
-                for table in tables_of(
-                    connection, metadata, schema_names(connection), now
-                )
+            time = now or time_in_database(connection)
+            before = None if older_than is None else keep_since(older_than, time)
+            schemas = schema_names(connection)
+            tables = [
+                table
+                for metadata in metadatas
+                for table in tables_of(connection, metadata, schemas, time)
             ]
+            _require_some(tables)
+            meter = _ProgressMeter(progress)
+            run = Run(bind, connection, source, folder, lock_timeout, meter)
+            archives = [TableArchive(run, table, before) for table in tables]
+            if progress is not None:
+                meter.total = sum(a.rows_to_read(verify, open) for a in archives)
+            for archived in archives:
+                archived.write_closed()
+            if open:
+                with source.snapshot():
+                    for archived in archives:
+                        archived.write_open()
+            if verify:
+                for archived in archives:
+                    archived.verify()
+            removes = {a.table.folder: a.intact() for a in archives if drop}
+        removals = {}
+        if drop:
+            removing = replace(settings, removes=removes)
+            reports = maintain(metadatas, removing, dry_run=False)
+            removals = {report.table: report for report in reports}
     except DBAPIError as error:
         raise ArchiveError(explained(error)) from error
+    return [_report(a, folder, removals.get(a.table.folder)) for a in archives]
 
 
-class _Run:
-    """One call of :func:`archive`."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        connection: Connection,
-        source: RowSource,
-        folder: ArchiveFolder,
-        now: datetime.datetime,
-        lock_timeout: int,
-        progress: Callable[[ArchiveProgress], None] | None,
-    ) -> None:
-        self._engine = engine
-        self._connection = connection
-        self._source = source
-        self._folder = folder
-        self._now = now
-        self._lock_timeout = lock_timeout
-        self._progress = progress
-
-    def table(
-        self, table: ArchivableTable, before: datetime.datetime | None
-    ) -> ArchiveReport:
-        """Archive one table."""
-        folder = self._folder
-        folder.remove_unfinished(table.folder)
-        manifest = folder.read_manifest(table.folder)
-        if manifest is None:
-            manifest = Manifest(str(table.name.schema), table.name.name, table.key)
-        partitions = table.partitions(self._connection)
-        written = []
-        for partition in table.closed(self._connection, partitions, before):
-            start = table.start_of(partition, not manifest.parts)
-            path = f"pgh_part={start}/{table.file_name}"
-            if any(part.path == path for part in manifest.parts):
-                continue
-            part = self._write(table, partition, path)
-            manifest = replace(manifest.with_part(part), versions=_versions())
-            folder.write_manifest(manifest)
-            written.append(part)
-        return ArchiveReport(table.folder, folder.name, tuple(written))
-
-    def _write(
-        self, table: ArchivableTable, partition: RangePartition, path: str
-    ) -> ArchivedPart:
-        columns = read_columns(self._connection, partition.name)
-        query = select_rows(columns, partition.name, table.order_by).render(str)
-        archived = tuple(c.column for c in columns)
-        schema = arrow_schema(archived)
-        extent = table.extent(self._connection, table.rows_of(partition.name))
-        whole = f"{table.folder}/{path}"
-
-        def write(stream: Any) -> None:
-            batches = self._source.batches(query, schema)
-            write_rows(stream, archived, batches, lambda _: None)
-
-        def check(written: str) -> None:
-            with self._folder.open_file(written) as file:
-                difference = first_difference(
-                    read_rows(file, archived),
-                    self._source.batches(query, schema),
-                    lambda _: None,
-                )
-            if difference is not None:
-                raise ArchiveError("differs")
-
-        self._folder.write(whole, write, check)
-        self._source.end_transaction()
-        return ArchivedPart(
-            path=path,
-            lower=None if partition.lower is None else table.bound(partition.lower),
-            upper=None if partition.upper is None else table.bound(partition.upper),
-            columns=archived,
-            rows=extent.rows,
-            first_id=extent.first_id,
-            last_id=extent.last_id,
-            since=_iso(extent.since),
-            until=_iso(extent.until),
-            sha256=self._folder.digest(whole),
-            bytes=self._folder.size(whole),
-            archived_at=str(_iso(self._now)),
+def _require_some(tables: Sequence[ArchivableTable]) -> None:
+    if not tables:
+        raise ArchiveError(
+            "no event table has partitions, which are what is archived; give "
+            'track(..., partition_by="month") to models, and run partitions(..., '
+            "convert=True)"
         )
 
 
-def _iso(time: datetime.datetime | None) -> str | None:
-    if time is None:
-        return None
-    return time.astimezone(datetime.timezone.utc).isoformat()
-
-
-def _versions() -> tuple[tuple[str, str], ...]:
-    return tuple(
-        (name, version(name))
-        for name in ("sa_history", "pyarrow", "adbc-driver-postgresql")
+def _report(
+    archived: TableArchive, folder: ArchiveFolder, removal: PartitionReport | None
+) -> ArchiveReport:
+    postponed = [*archived.postponed, *(removal.postponed if removal else ())]
+    return ArchiveReport(
+        archived.table.folder,
+        folder.name,
+        tuple(archived.written),
+        archived.open,
+        removal.done if removal else (),
+        tuple(postponed),
+        tuple(dict.fromkeys(archived.problems)),
     )
+
+
+class _ProgressMeter(Meter):
+    """Tells who called of rows as they are read.
+
+    :param progress: is told.
+    """
+
+    def __init__(self, progress: Callable[[ArchiveProgress], None] | None) -> None:
+        self._progress = progress
+        self._table = ""
+        self._rows = self._bytes = self._of_file = self._done = 0
+        self.total = 0
+        """How many rows there are to read."""
+
+    def begin(self, table: str) -> None:
+        """Note that work on a table begins."""
+        self._table = table
+        self._rows = self._bytes = self._of_file = 0
+
+    def wrote(self, rows: int, size: int) -> None:
+        """Note that rows were written, and the bytes of the file so far."""
+        if size < self._of_file:  # another file
+            self._bytes, self._of_file = self._bytes + self._of_file, 0
+        self._of_file = size
+        self._rows += rows
+        self._tell(rows)
+
+    def compared(self, rows: int) -> None:
+        """Note that rows were compared."""
+        self._tell(rows)
+
+    def _tell(self, rows: int) -> None:
+        self._done += rows
+        if self._progress is not None:
+            self._progress(
+                ArchiveProgress(
+                    self._table,
+                    self._rows,
+                    self._bytes + self._of_file,
+                    min(self._done, self.total),
+                    self.total,
+                )
+            )

@@ -1,4 +1,4 @@
-"""How the columns of a table are carried in a file: their types, and their values in SQL.
+"""How a file carries the columns of a table: their types, and their values in SQL.
 
 A value of a type that Parquet, DuckDB and Apache Spark all hold exactly is stored in
 that type, any other as the text that PostgreSQL writes. What such a type cannot hold of
@@ -76,9 +76,7 @@ class CarriedColumn:
         name = Ident(self.column.name)
         if self.base in _TIMES:
             type_ = Raw(f"::{self.base}")
-            first, last = (
-                Literal(day) + type_ for day in ("0001-01-01", "10000-01-01")
-            )
+            first, last = (Literal(f"{y}-01-01") + type_ for y in ("0001", "10000"))
             return Joined(
                 (Raw("("), name, Raw(" < "), first, Raw(" OR "), name, Raw(" >= "))
             ) + Joined((last, Raw(")")))

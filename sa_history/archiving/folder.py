@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from sa_history.archiving.manifest import MANIFEST, Manifest
@@ -105,10 +105,18 @@ class ArchiveFolder:
             self._sync_folders(folder)
 
     def _forget(self, path: str) -> None:
-        try:
+        # It is the error before it that has to be known.
+        with suppress(OSError):
             self._files.delete_file(self.path(path))
-        except OSError:
-            pass  # it is the error before it that has to be known
+
+    def remove(self, path: str) -> None:
+        """Remove a file, and the folder that it was alone in."""
+        folder = self.path(path.rpartition("/")[0])
+        with self._errors(path):
+            if self.exists(path):
+                self._files.delete_file(self.path(path))
+            if not self._files.get_file_info(self._selector(folder)):
+                self._files.delete_dir(folder)
 
     def remove_unfinished(self, folder: str) -> None:
         """Remove what an interrupted run has left below a folder."""
@@ -168,7 +176,8 @@ class ArchiveFolder:
 
 def _from_uri(fs: Any, uri: str) -> tuple[Any, str]:
     try:
-        return tuple(fs.FileSystem.from_uri(uri))  # type: ignore[return-value]
+        files, path = fs.FileSystem.from_uri(uri)
+        return files, path
     except ValueError:
         pass  # pyarrow does not know it
     core = load("fsspec.core")

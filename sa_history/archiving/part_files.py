@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -20,19 +21,18 @@ def write_rows(
     stream: Any,
     columns: Sequence[ArchivedColumn],
     batches: Iterable[Any],
-    on_rows: Callable[[int], None],
-) -> int:
+    on_rows: Callable[[int, int], None],
+) -> None:
     """Write rows to a file of Parquet.
 
     :param stream: where to write, open.
     :param columns: the columns.
     :param batches: the rows.
-    :param on_rows: is called with a number of rows when they are written.
-    :return: how many rows there are.
+    :param on_rows: is called with a number of rows when they are written, and with the
+        size of the file until then, in bytes.
     """
     pa, parquet = load("pyarrow"), load("pyarrow.parquet")
     schema, deltas = arrow_schema(columns), delta_encoded(columns)
-    written = 0
     with parquet.ParquetWriter(
         stream,
         schema,
@@ -46,9 +46,7 @@ def write_rows(
         for group in _groups(batches):
             table = pa.Table.from_batches(group, schema=schema)
             writer.write_table(table, row_group_size=ROW_GROUP)
-            written += table.num_rows
-            on_rows(table.num_rows)
-    return written
+            on_rows(table.num_rows, stream.tell())
 
 
 def _groups(batches: Iterable[Any]) -> Iterator[list[Any]]:
@@ -66,6 +64,64 @@ def _groups(batches: Iterable[Any]) -> Iterator[list[Any]]:
                 group, rows = [], 0
     if group:
         yield group
+
+
+class RowCount:
+    """Counts rows, and finds the first and the last of their keys and times.
+
+    :param key: the column of keys, numbers or UUIDs as text.
+    :param time: the column of times; None if there is none.
+    """
+
+    def __init__(self, key: str, time: str | None) -> None:
+        self._key = key
+        self._time = time
+        self._ids: list[Any] = []
+        self._times: list[int] = []
+        self.rows = 0
+
+    def counted(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """Yield batches as they are, and count their rows."""
+        for batch in batches:
+            self.rows += batch.num_rows
+            self._ids = self._ends(self._ids, batch.column(self._key))
+            if self._time is not None:
+                times = batch.column(self._time).cast("int64")
+                self._times = self._ends(self._times, times)
+            yield batch
+
+    def _ends(self, ends: list[Any], column: Any) -> list[Any]:
+        """Return the lowest and the highest value of some; an empty list if none."""
+        found = load("pyarrow.compute").min_max(column).as_py()
+        values = [v for v in (*ends, *found.values()) if v is not None]
+        return [min(values), max(values)] if values else []
+
+    @property
+    def first_id(self) -> str | None:
+        """The lowest key; None if there are no rows."""
+        return str(self._ids[0]) if self._ids else None
+
+    @property
+    def last_id(self) -> str | None:
+        """The highest key; None if there are no rows."""
+        return str(self._ids[1]) if self._ids else None
+
+    @property
+    def since(self) -> str | None:
+        """The earliest time, in ISO 8601; None if there is none."""
+        return _iso(self._times[0]) if self._times else None
+
+    @property
+    def until(self) -> str | None:
+        """The latest time, in ISO 8601; None if there is none."""
+        return _iso(self._times[1]) if self._times else None
+
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+
+
+def _iso(microseconds: int) -> str:
+    return (_EPOCH + datetime.timedelta(microseconds=microseconds)).isoformat()
 
 
 def read_rows(file: Any, columns: Sequence[ArchivedColumn]) -> Iterator[Any]:

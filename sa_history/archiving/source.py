@@ -44,6 +44,14 @@ class RowSource:
         with _errors():
             self._connection.rollback()
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Read all that is read in a block as it is when the first row is read."""
+        self.end_transaction()
+        self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield
+        self.end_transaction()
+
     def batches(self, query: str, schema: Any) -> Iterator[Any]:
         """Yield the rows of a query, in batches of some megabytes.
 
@@ -72,7 +80,7 @@ def open_source(engine: Engine) -> Iterator[RowSource]:
     with _errors(), adbc.connect(conninfo) as connected:
         source = RowSource(connected)
         # Committed, or else the end of a transaction would undo them.
-        settings = {**SETTINGS, "work_mem": _WORK_MEM}
+        settings = {**SETTINGS, "work_mem": _WORK_MEM, "statement_timeout": "0"}
         for name, value in settings.items():
             source.execute(f"SET {quote_ident(name)} = {_value(name, value)}")
         connected.commit()
@@ -87,10 +95,8 @@ def _value(name: str, value: str) -> str:
 def conninfo_of(connection: Connection) -> str:
     """Return what libpq connects by, as a connection of SQLAlchemy is connected."""
     connected: Any = connection.connection.driver_connection
-    info = getattr(connected, "info", None)
-    if connection.dialect.driver.startswith("psycopg") and hasattr(
-        info, "get_parameters"
-    ):
+    info: Any = getattr(connected, "info", None)
+    if hasattr(info, "get_parameters"):  # psycopg
         return make_conninfo("", **info.get_parameters(), password=info.password)
     if hasattr(info, "dsn_parameters"):  # psycopg2
         return make_conninfo("", **info.dsn_parameters, password=info.password)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
 
-from sqlalchemy import Connection, MetaData, TableClause, column, func, select
-from sqlalchemy import table as table_clause
+from sqlalchemy import Connection, MetaData
 
 from sa_history.capture.event_table import key_columns
 from sa_history.capture.partitioning import (
@@ -20,7 +17,12 @@ from sa_history.capture.partitioning import (
     ContextPartitioning,
     time_of_bound,
 )
-from sa_history.ddl.partitions import RangePartition, read_partitions_of
+from sa_history.ddl.partitions import (
+    PartitionedTable,
+    RangePartition,
+    read_partitions_of,
+)
+from sa_history.install.archived import ArchivedPartitions
 from sa_history.install.context_partitions import longest_period
 from sa_history.install.drift import dotted, in_database
 from sa_history.install.expected import trackings_in
@@ -30,40 +32,36 @@ from sa_history.sql.compose import Qualified, SchemaNames
 from sa_history.tracking.registry import Tracking, history_of
 
 
-@dataclass(frozen=True)
-class Extent:
-    """What there is in a partition, or is written of one.
-
-    :param rows: the number of rows.
-    :param first_id: the lowest key, as text; None if there are no rows.
-    :param last_id: the highest one.
-    :param since: the earliest ``pgh_created_at``; None of contexts.
-    :param until: the latest one.
-    """
-
-    rows: int
-    first_id: str | None
-    last_id: str | None
-    since: datetime.datetime | None = None
-    until: datetime.datetime | None = None
-
-
 class ArchivableTable(ABC):
     """A partitioned table that can be archived.
 
-    :param name: with its schema in the database.
+    :param table: the table, with its schema in the database.
     :param metadata: the models that it is of.
     """
-
-    key: str
-    """The column by which it is partitioned."""
 
     file_name: str
     """The name of its files."""
 
-    def __init__(self, name: Qualified, metadata: MetaData) -> None:
-        self.name = name
+    time: str | None = None
+    """The column of times that a manifest has the first and the last of, if any."""
+
+    lowest: int | None = None
+    """The lowest key of rows that are archived; None for any."""
+
+    def __init__(self, table: PartitionedTable, metadata: MetaData) -> None:
+        self.table = table
         self.metadata = metadata
+        self.archived = ArchivedPartitions(metadata, table)
+
+    @property
+    def name(self) -> Qualified:
+        """The name of the table, with its schema in the database."""
+        return self.table.name
+
+    @property
+    def key(self) -> str:
+        """The column by which it is partitioned."""
+        return self.table.key
 
     @property
     def folder(self) -> str:
@@ -89,18 +87,6 @@ class ArchivableTable(ABC):
         """
 
     @abstractmethod
-    def extent(self, connection: Connection, rows: TableClause) -> Extent:
-        """Return what rows there are in a partition."""
-
-    @abstractmethod
-    def bound(self, number: int) -> str:
-        """Return a bound as a manifest has it."""
-
-    @abstractmethod
-    def rows_of(self, partition: Qualified) -> TableClause:
-        """Return a partition as a table of SQLAlchemy, with some of its columns."""
-
-    @abstractmethod
     def start_of(self, partition: RangePartition, is_first: bool) -> str:
         """Return what a partition's folder is named by.
 
@@ -119,14 +105,17 @@ class EventsToArchive(ArchivableTable):
     :param schemas: gives the name in the database of a schema of the models.
     """
 
-    key = KEY
     file_name = "events.parquet"
+    time = "pgh_created_at"
+    lowest = FIRST_ID
 
     def __init__(self, tracking: Tracking, schemas: SchemaNames) -> None:
         partitioning = tracking.partitioning()
         assert partitioning is not None
-        self.state = PartitionState(tracking, partitioning, schemas)
-        super().__init__(self.state.table.name, tracking.event_table.metadata)
+        self._state = PartitionState(tracking, partitioning, schemas)
+        self.tracking = tracking
+        self.partitioning = partitioning
+        super().__init__(self._state.table, tracking.event_table.metadata)
         keys = key_columns(tracking.tracked_columns, tracking.event_table)
         self._order_by = (*(c.name for c in keys), KEY)
 
@@ -145,31 +134,8 @@ class EventsToArchive(ArchivableTable):
         _, used = sorted_out(partitions)
         used = [p for p in used if not p.is_going]
         latest = datetime.datetime.max.replace(tzinfo=datetime.timezone.utc)
-        next_id = self.state.next_id(connection)
+        next_id = self._state.next_id(connection)
         return removable(used, latest if before is None else before, next_id)
-
-    def extent(self, connection: Connection, rows: TableClause) -> Extent:
-        """Return what events there are."""
-        number, time = rows.c.pgh_id, rows.c.pgh_created_at
-        found = select(
-            func.count(),
-            func.min(number),
-            func.max(number),
-            func.min(time),
-            func.max(time),
-        )
-        count, first, last, since, until = connection.execute(
-            found.select_from(rows)
-        ).one()
-        return Extent(count, _text(first), _text(last), since, until)
-
-    def bound(self, number: int) -> str:
-        """Return the number of an event."""
-        return str(number)
-
-    def rows_of(self, partition: Qualified) -> TableClause:
-        """Return a partition with all columns of an event."""
-        return self.state.rows_of(partition)
 
     def start_of(self, partition: RangePartition, is_first: bool) -> str:
         """Return the lowest number of an event."""
@@ -184,7 +150,6 @@ class ContextsToArchive(ArchivableTable):
     :param schemas: gives the name in the database of a schema of the models.
     """
 
-    key = CONTEXT_KEY
     file_name = "contexts.parquet"
     order_by = (CONTEXT_KEY,)
 
@@ -195,9 +160,12 @@ class ContextsToArchive(ArchivableTable):
         schemas: SchemaNames,
         now: datetime.datetime,
     ) -> None:
-        name = in_database(partitioning.partitioned.name, schemas)
-        super().__init__(name, partitioning.context_table.metadata)
-        self._columns = [(c.name, c.type) for c in partitioning.context_table.columns]
+        partitioned = partitioning.partitioned
+        name = in_database(partitioned.name, schemas)
+        metadata = partitioning.context_table.metadata
+        super().__init__(replace(partitioned, name=name), metadata)
+        self.partitioning = partitioning
+        self.trackings = trackings
         # An event is made after its context: the last period is not settled yet.
         self._settled = now - length_of(longest_period(trackings))
 
@@ -217,39 +185,13 @@ class ContextsToArchive(ArchivableTable):
                 break
             if before is not None and lower and time_of_bound(lower) >= before:
                 break
-            rows = self.rows_of(partition.name)
-            latest = connection.scalar(select(func.max(rows.c.updated_at)))
-            if latest is not None and latest > self._settled:
-                break
             found.append(partition)
         return found
-
-    def extent(self, connection: Connection, rows: TableClause) -> Extent:
-        """Return what contexts there are."""
-        first, last = (
-            select(rows.c.id).order_by(by).limit(1)
-            for by in (rows.c.id, rows.c.id.desc())
-        )
-        count = connection.execute(select(func.count()).select_from(rows))
-        return Extent(
-            count.scalar_one(),
-            _text(connection.scalar(first)),
-            _text(connection.scalar(last)),
-        )
-
-    def bound(self, number: int) -> str:
-        """Return the id of a context."""
-        return str(uuid.UUID(int=number))
-
-    def rows_of(self, partition: Qualified) -> TableClause:
-        """Return a partition with all columns of a context."""
-        columns = [column(name, type_) for name, type_ in self._columns]
-        return table_clause(partition.name, *columns, schema=partition.schema)
 
     def start_of(self, partition: RangePartition, is_first: bool) -> str:
         """Return the lowest id, or "first"; with the end if others were removed."""
         if partition.lower is not None:
-            return self.bound(partition.lower)
+            return self.table.text(partition.lower)
         assert partition.upper is not None
         if is_first:
             return "first"
@@ -276,7 +218,3 @@ def tables_of(
     if partitioning is not None:
         found.append(ContextsToArchive(partitioning, trackings, schemas, now))
     return found
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)

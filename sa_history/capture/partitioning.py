@@ -45,12 +45,21 @@ class Horizon:
     :param transaction: the latest number of a transaction with a removed event.
     :param keeps_last: True if the last event of each row before ``first_id`` is kept,
         so that rows can be seen as of any later time.
+    :param archive: the folder of the archive that they went to; None if there is none.
     """
 
     first_id: int
     until: datetime.datetime
     transaction: int
     keeps_last: bool
+    archive: str | None = None
+
+    @property
+    def archive_hint(self) -> str:
+        """What to say of the archive in an error; empty if there is none."""
+        if self.archive is None:
+            return ""
+        return f"; what was archived of them is in {self.archive}"
 
     @property
     def comment(self) -> str:
@@ -59,6 +68,7 @@ class Horizon:
         return (
             f"{kept} before event {self.first_id}; the others were removed, until "
             f"{self.until.isoformat()} and transaction {self.transaction}"
+            f"{self.archive_hint}"
         )
 
     @classmethod
@@ -67,18 +77,20 @@ class Horizon:
         found = _HORIZON.fullmatch(comment or "")
         if found is None:
             return None
-        kept, first_id, until, transaction = found.groups()
+        kept, first_id, until, transaction, archive = found.groups()
         return cls(
             int(first_id),
             datetime.datetime.fromisoformat(until),
             int(transaction),
             kept != "No event",
+            archive,
         )
 
 
 _HORIZON = re.compile(
     r"(The last event of each row|No event) before event (\d+); the others were "
     r"removed, until (\S+) and transaction (\d+)"
+    r"(?:; what was archived of them is in (.*))?"
 )
 
 

@@ -8,6 +8,7 @@ of its name, or in ``installation``; what it does to a database is in ``install`
 
 from __future__ import annotations
 
+from sa_history.cli.archive import archive
 from sa_history.cli.as_of import as_of
 from sa_history.cli.baseline import baseline
 from sa_history.cli.command import Argument, Command, Kind, Models
@@ -118,11 +119,52 @@ COMMANDS = (
                 "which its past is known since then",
             ),
             Argument(
+                "--without-archive",
+                Kind.FLAG,
+                "with --keep: remove also what is not in an archive, of tables that "
+                "have one",
+            ),
+            Argument(
                 "--convert",
                 Kind.FLAG,
                 "give event tables partitions that have none yet, as their models say",
             ),
             Argument("--dry-run", Kind.FLAG, "only print what would be done first"),
+            JSON,
+        ),
+    ),
+    Command(
+        archive,
+        "Write closed partitions to files, and compare them with the database.",
+        (
+            Argument(
+                "--to",
+                Kind.TEXT,
+                "the folder of the archive, a path or a URI such as s3://bucket/folder",
+                metavar="DIR",
+            ),
+            Argument(
+                "--older-than",
+                Kind.OPTIONAL_TEXT,
+                "only partitions whose events are older, such as '12 months'",
+                metavar="TIME",
+            ),
+            Argument(
+                "--drop",
+                Kind.FLAG,
+                "then remove from the database what is archived and so old",
+            ),
+            Argument(
+                "--open",
+                Kind.FLAG,
+                "also write what comes after, which stays in the database",
+            ),
+            Argument(
+                "--verify",
+                Kind.FLAG,
+                "compare all files with their digests and with the database; exit "
+                "with 1 where they differ",
+            ),
             JSON,
         ),
     ),

@@ -15,6 +15,7 @@ def partitions(
     database: Database,
     keep: str | None,
     without_last_events: bool,
+    without_archive: bool,
     convert: bool,
     dry_run: bool,
     json: bool,
@@ -23,6 +24,7 @@ def partitions(
 
     :param keep: for how long events are kept; None to remove none.
     :param without_last_events: True to keep nothing of events that are removed.
+    :param without_archive: True to remove also what is not in an archive.
     :param convert: True to give event tables partitions that have none yet.
     :param dry_run: True to only print what would be done first.
     """
@@ -31,6 +33,7 @@ def partitions(
         *database.metadatas,
         keep=keep,
         keep_last_events=not without_last_events,
+        without_archive=without_archive,
         convert=convert,
         dry_run=dry_run,
     )

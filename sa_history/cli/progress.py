@@ -40,8 +40,9 @@ class Progress:
         self._label = label
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
-        self._is_shown = self._stream.isatty()
-        self._total = total() if self._is_shown else None
+        self.is_shown = self._stream.isatty()
+        """True if anything is written."""
+        self._total = total() if self.is_shown else None
         self._began = clock()
         self._written: float | None = None
 
@@ -53,22 +54,33 @@ class Progress:
             self._write("")
 
     def update(self, done: int) -> None:
-        """Write how much is done.
+        """Write how much is done, as ``account: 2,000 of 5,000 (40 %), 0:03 left``.
 
         :param done: in the unit of the total, since the beginning.
         """
+        if self._total:
+            part = min(done / self._total, 1)
+            self.show(f"{self._label}: {done:,} of {self._total:,}", part)
+        else:
+            self.show(f"{self._label}: {done:,}")
+
+    def show(self, text: str, part: float | None = None) -> None:
+        """Write a text, and the time that is left.
+
+        :param text: what is done.
+        :param part: the part of all work that it is, from 0 to 1; None if that is not
+            known.
+        """
         now = self._clock()
         is_due = self._written is None or now - self._written >= _INTERVAL
-        if self._is_shown and is_due:
+        if self.is_shown and is_due:
             self._written = now
-            self._write(self._line(done, now - self._began))
+            self._write(self._line(text, part, now - self._began))
 
-    def _line(self, done: int, seconds: float) -> str:
-        """Return the line, such as ``account: 2,000 of 5,000 (40 %), 0:03 left``."""
-        if not self._total:
-            return f"{self._label}: {done:,}"
-        part = min(done / self._total, 1)
-        line = f"{self._label}: {done:,} of {self._total:,} ({part:.0%})"
+    def _line(self, text: str, part: float | None, seconds: float) -> str:
+        if part is None:
+            return text
+        line = f"{text} ({part:.0%})"
         if not 0 < part < 1:
             return line
         return f"{line}, {_duration(seconds / part - seconds)} left"

@@ -129,9 +129,18 @@ class PartitionedTable:
 
     def value(self, number: int) -> Fragment:
         """Return a key as a constant."""
+        value = self.text(number)
+        return LiteralText(value) if self.key_type == "uuid" else Raw(value)
+
+    def text(self, number: int) -> str:
+        """Return a key as PostgreSQL writes it."""
         if self.key_type == "uuid":
-            return LiteralText(str(uuid.UUID(int=number)))
-        return Raw(str(number))
+            return str(uuid.UUID(int=number))
+        return str(number)
+
+    def number(self, key: str) -> int:
+        """Return a key, given as PostgreSQL writes it, as a number."""
+        return uuid.UUID(key).int if self.key_type == "uuid" else int(key)
 
     def create(
         self, partition: Qualified, lower: int | None, upper: int | None

@@ -224,6 +224,7 @@ def partitions(
     *models: Models,
     keep: str | None = None,
     keep_last_events: bool = True,
+    without_archive: bool = False,
     convert: bool = False,
     dry_run: bool = False,
     now: datetime.datetime | None = None,
@@ -245,6 +246,8 @@ def partitions(
         of each row that is there, so that :func:`as_of` sees rows as of any later time;
         False to keep none, which removes a partition in an instant, and ends
         :func:`as_of` for the table.
+    :param without_archive: True to remove old partitions that are not in an archive; a
+        table of which some are, by :func:`archive`, keeps the others until then.
     :param convert: True to give an event table its partitions that is one table in the
         database, while others write it; a step that waits for a lock is tried again for
         a minute.
@@ -273,7 +276,15 @@ def partitions(
     if keep is not None:
         keep_since(keep, datetime.datetime.now(datetime.timezone.utc))
     settings = RunSettings(
-        bind, keep, keep_last_events, convert, now, lock_timeout, attempts
+        engine=bind,
+        keep=keep,
+        keeps_last=keep_last_events,
+        converts=convert,
+        without_archive=without_archive,
+        removes=None,
+        now=now,
+        lock_timeout=lock_timeout,
+        attempts=attempts,
     )
     try:
         return maintain([metadata_of(model) for model in models], settings, dry_run)

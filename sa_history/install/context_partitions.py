@@ -66,6 +66,7 @@ class ContextMaintenance(TableMaintenance):
             replace(partitioned, name=name),
             schemas,
             partitioning.comment,
+            partitioning.context_table.metadata,
         )
         self._partitioning = partitioning
         self._trackings = trackings
@@ -91,7 +92,7 @@ class ContextMaintenance(TableMaintenance):
             if (used[-1].lower or 0) < bound_at(end):
                 steps.append(self._cut(used[-1], end))
                 break
-        if self.settings.keep is not None and (removable := self._removable(used)):
+        if self.settings.removes_some and (removable := self._removable(used)):
             steps.append(self._remove(removable))
         return steps
 
@@ -150,7 +151,9 @@ class ContextMaintenance(TableMaintenance):
                 return False
             contexts = self._rows_of(partition.name)
             last = self.connection.scalar(select(func.max(contexts.c.updated_at)))
-            return last is None or last <= before
+            if last is not None and last > before:
+                return False
+            return self.reason_to_keep(self.connection, partition) is None
 
         found = list(itertools.takewhile(is_older, used))
         # One that has replaced others is not replaced by itself.
@@ -206,6 +209,7 @@ class ContextMaintenance(TableMaintenance):
             with self.transaction() as connection:
                 self.lock(connection, "ACCESS EXCLUSIVE")
                 for partition in going:
+                    self.require_archived(connection, partition)
                     comment = comment_on_table(partition.name, REMOVED + self.comment)
                     self.execute(connection, self.table.detach(partition.name), comment)
                 first, upper = self._first(going[-1]), going[-1].upper

@@ -43,12 +43,7 @@ from sa_history.ddl.table_properties import (
     validate_constraint,
 )
 from sa_history.install.drift import dotted, in_database
-from sa_history.install.partition_plan import (
-    is_full,
-    keep_since,
-    planned_cut,
-    removable,
-)
+from sa_history.install.partition_plan import is_full, planned_cut, removable
 from sa_history.install.partition_state import PartitionState, sorted_out
 from sa_history.install.partition_steps import (
     Postponed,
@@ -82,7 +77,12 @@ class EventMaintenance(TableMaintenance):
         schemas = schema_names(connection)
         self.state = PartitionState(tracking, partitioning, schemas)
         super().__init__(
-            settings, connection, self.state.table, schemas, partitioning.comment
+            settings,
+            connection,
+            self.state.table,
+            schemas,
+            partitioning.comment,
+            tracking.event_table.metadata,
         )
         self.tracking = tracking
         self.partitioning = partitioning
@@ -116,10 +116,17 @@ class EventMaintenance(TableMaintenance):
             for partition in used
             if is_full(partition, next_id) and not partition.is_closed
         ]
-        if self.settings.keep is not None and not going:
-            since = keep_since(self.settings.keep, self.now())
-            steps += map(self._remove, removable(used, since, next_id))
+        if self.settings.removes_some and not going:
+            steps += self._removals(used)
         return steps
+
+    def _removals(self, used: list[RangePartition]) -> Iterator[Step]:
+        """Yield the steps that remove old partitions, up to one that has to stay."""
+        since = self.settings.keeps_since(self.now())
+        for partition in removable(used, since, self._next_id):
+            yield self._remove(partition)
+            if self.reason_to_keep(self.connection, partition) is not None:
+                return  # which the step says
 
     def _mend(
         self, kept: list[RangePartition], used: list[RangePartition]
@@ -235,6 +242,7 @@ class EventMaintenance(TableMaintenance):
                 self._require_unreferred(connection, partition)
                 # Deletions of kept events have to see what others have committed.
                 horizon = self._horizon_without(connection, partition)
+                self.require_archived(connection, partition)
                 self._ensure_kept(connection)
                 if horizon.keeps_last:
                     self._keep_last_events(connection, partition)
@@ -262,8 +270,12 @@ class EventMaintenance(TableMaintenance):
             self.event_table.fullname,
             partition.lower or FIRST_ID,
             partition.upper - 1,
-            reason=f"kept for {self.settings.keep}",
+            reason=self._reason(),
         )
+
+    def _reason(self) -> str:
+        keep = self.settings.keep
+        return "archived" if keep is None else f"kept for {keep}"
 
     def _require_unreferred(
         self, connection: Connection, partition: RangePartition
@@ -294,8 +306,13 @@ class EventMaintenance(TableMaintenance):
         before = read_horizon(connection, self.tracking)
         events = self.state.rows_of(partition.name)
         last = connection.execute(select(func.max(events.c.pgh_xact_id))).scalar_one()
+        archived = self.archived.find(self.archived.all(connection), partition)
         horizon = Horizon(
-            partition.upper, partition.until, last or 0, self.settings.keeps_last
+            partition.upper,
+            partition.until,
+            last or 0,
+            self.settings.keeps_last,
+            None if archived is None else archived.folder,
         )
         if before is None:
             return horizon
@@ -305,6 +322,7 @@ class EventMaintenance(TableMaintenance):
             max(horizon.transaction, before.transaction),
             # What once was not kept is not known any more.
             horizon.keeps_last and before.keeps_last,
+            horizon.archive or before.archive,
         )
 
     def _ensure_kept(self, connection: Connection) -> None:

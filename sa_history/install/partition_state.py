@@ -47,7 +47,8 @@ class PartitionState:
         self.table = replace(partitioned, name=in_database(partitioned.name, schemas))
         """The event table, with its schema in the database."""
         sequence = tracking.history.shared.pg_sequence().name
-        self._sequence = in_database(sequence, schemas)
+        self.sequence = in_database(sequence, schemas)
+        """The sequence that numbers the events, with its schema in the database."""
 
     def rows_of(self, partition: Qualified) -> TableClause:
         """Return a partition as a table of SQLAlchemy."""
@@ -59,7 +60,7 @@ class PartitionState:
     ) -> bool:
         """Return True if the user may read the sequence and the partitions."""
         may = [
-            func.has_sequence_privilege(_quoted(self._sequence), "SELECT"),
+            func.has_sequence_privilege(_quoted(self.sequence), "SELECT"),
             *(func.has_table_privilege(_quoted(p.name), "SELECT") for p in partitions),
         ]
         return all(connection.execute(select(*may)).one())
@@ -67,10 +68,10 @@ class PartitionState:
     def next_id(self, connection: Connection) -> int:
         """Return the number that the sequence gives next."""
         sequence = table(
-            self._sequence.name,
+            self.sequence.name,
             column("last_value", BigInteger),
             column("is_called", Boolean),
-            schema=self._sequence.schema,
+            schema=self.sequence.schema,
         )
         last, is_called = connection.execute(select(sequence)).one()
         return int(last) + bool(is_called)

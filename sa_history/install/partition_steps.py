@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, func, select, text
+from sqlalchemy import Connection, Engine, MetaData, func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from sa_history.ddl.advisory_lock import wait_for_turn
@@ -27,7 +27,9 @@ from sa_history.ddl.partitions import (
 )
 from sa_history.ddl.repartition import Repartition
 from sa_history.exc import InstallError
+from sa_history.install.archived import ArchivedPartitions
 from sa_history.install.drift import dotted
+from sa_history.install.partition_plan import keep_since
 from sa_history.install.partition_state import time_in_database
 from sa_history.sql.compose import Fragment, Joined, Qualified, Raw, SchemaNames
 from sa_history.util.postgresql import sqlstate_of
@@ -68,6 +70,10 @@ class RunSettings:
     :param keep: for how long events are kept; None to remove nothing.
     :param keeps_last: True to keep the last event of each row when others are removed.
     :param converts: True to give a table its partitions that has none yet.
+    :param without_archive: True to remove partitions of an archived table also if they
+        are not in the archive.
+    :param removes: by the name of a table, the archived partitions to remove and no
+        others, by their paths; None for those that ``keep`` says.
     :param now: the time; None for that of the database.
     :param lock_timeout: how long a step waits for a lock, in milliseconds.
     :param attempts: how often a step tries to get its locks.
@@ -77,9 +83,25 @@ class RunSettings:
     keep: str | None
     keeps_last: bool
     converts: bool
+    without_archive: bool
+    removes: Mapping[str, Collection[str]] | None
     now: datetime.datetime | None
     lock_timeout: int
     attempts: int
+
+    @property
+    def removes_some(self) -> bool:
+        """True if old partitions are removed."""
+        return self.keep is not None or self.removes is not None
+
+    def keeps_since(self, now: datetime.datetime) -> datetime.datetime:
+        """Return the time since which events are kept.
+
+        :param now: the time.
+        """
+        if self.keep is None:
+            return datetime.datetime.max.replace(tzinfo=datetime.timezone.utc)
+        return keep_since(self.keep, now)
 
 
 @dataclass(frozen=True)
@@ -108,6 +130,7 @@ class TableMaintenance(ABC):
     :param table: the table, with its schema in the database.
     :param schemas: gives the name in the database of a schema of the models.
     :param comment: the comment on each partition.
+    :param metadata: the models of the table.
     """
 
     def __init__(
@@ -117,12 +140,14 @@ class TableMaintenance(ABC):
         table: PartitionedTable,
         schemas: SchemaNames,
         comment: str,
+        metadata: MetaData,
     ) -> None:
         self.settings = settings
         self.connection = connection
         self.table = table
         self.schemas = schemas
         self.comment = comment
+        self.archived = ArchivedPartitions(metadata, table)
         self._done: list[str] = []
         self._postponed: list[str] = []
 
@@ -214,6 +239,45 @@ class TableMaintenance(ABC):
     def now(self) -> datetime.datetime:
         """Return the time."""
         return self.settings.now or time_in_database(self.connection)
+
+    def reason_to_keep(
+        self, connection: Connection, partition: RangePartition
+    ) -> str | None:
+        """Return why a partition is not to be removed, although it is old.
+
+        :return: None if it is in the archive, or if there is no archive of the table.
+        """
+        if self.settings.without_archive:
+            return None
+        archived = self.archived.all(connection)
+        found = self.archived.find(archived, partition)
+        removes = self.settings.removes
+        if removes is not None:
+            paths = removes.get(dotted(self.table.name), ())
+            is_one = found is not None and found.path in paths
+            return None if is_one else "it is not in the archive"
+        if found is None and archived:
+            return (
+                f"it is not in the archive {archived[-1].folder}; archive it, or give "
+                "without_archive=True (--without-archive)"
+            )
+        return None
+
+    def require_archived(
+        self, connection: Connection, partition: RangePartition
+    ) -> None:
+        """Note that a partition is dropped, if its archive has what it has.
+
+        :raises Postponed: it has not.
+        """
+        why = self.reason_to_keep(connection, partition)
+        if why is not None:
+            raise Postponed(why)
+        if not self.settings.without_archive and self.archived.is_changed(
+            connection, partition
+        ):
+            raise Postponed("it was changed since it was archived; archive it anew")
+        self.archived.mark_dropped(connection, partition)
 
     def finish_removals(self, going: list[RangePartition]) -> list[Step]:
         """Return the steps that finish removals that have begun.

@@ -50,4 +50,5 @@ def require_version(
         raise EventsRemovedError(
             f"the events of {tracking.table.name!r} until {horizon.until} were "
             "removed, so what the row was then is not known; give a later time"
+            f"{horizon.archive_hint}"
         )

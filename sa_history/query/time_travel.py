@@ -617,12 +617,12 @@ def _removed(tracking: Tracking, horizon: Horizon) -> str:
         return (
             f"events of {name!r} until {horizon.until} were removed, and the last ones "
             "of its rows with them, so what rows there were is not known; give "
-            "as_of(..., allow=[...]) to see it as it is now"
+            f"as_of(..., allow=[...]) to see it as it is now{horizon.archive_hint}"
         )
     return (
         f"the events of {name!r} until {horizon.until} (transaction "
         f"{horizon.transaction}) were removed; give as_of a later moment, or "
-        "allow=[...] to see it as it is now"
+        f"allow=[...] to see it as it is now{horizon.archive_hint}"
     )
 
 

@@ -321,7 +321,7 @@ def _require_events(rows: ModelSession, wanted: Wanted, what: _Undone) -> None:
                 f"nothing is undone, since the events of {tracking.table.name!r} until "
                 f"{horizon.until} (transaction {horizon.transaction}) were removed, "
                 "and some of what is to be undone may have been among them; give "
-                "targets without it"
+                f"targets without it{horizon.archive_hint}"
             )
 
 

@@ -1,0 +1,439 @@
+"""The archive of one table: writing its files, recording them, and checking them.
+
+A file gets its name when it was compared with the table. Then the manifest names it,
+and then the database. So of an interrupted run there is at most a file that nothing
+names, which the next run replaces, or one that the database does not know, which the
+next run compares with the table and records.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import Any
+
+from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy.exc import DBAPIError
+
+from sa_history.archiving.carriers import arrow_schema, read_columns, select_rows
+from sa_history.archiving.folder import ArchiveFolder
+from sa_history.archiving.manifest import ArchivedColumn, ArchivedPart, Manifest
+from sa_history.archiving.part_files import (
+    RowCount,
+    first_difference,
+    read_rows,
+    write_rows,
+)
+from sa_history.archiving.source import RowSource
+from sa_history.archiving.tables import ArchivableTable
+from sa_history.ddl.elements import Statement
+from sa_history.ddl.execution import begin
+from sa_history.ddl.partitions import RangePartition
+from sa_history.exc import ArchiveError
+from sa_history.install.archived import ArchivedPartitions
+from sa_history.install.drift import dotted
+from sa_history.sql.compose import Fragment, Ident, Joined, Qualified, Raw
+from sa_history.util.postgresql import sqlstate_of
+
+_LOCK_NOT_AVAILABLE = "55P03"
+
+OPEN = "pgh_part=open"
+"""The folder of what comes after the last partition."""
+
+
+class Meter:
+    """Is told of rows as they are read; this one tells nobody."""
+
+    def begin(self, table: str) -> None:
+        """Note that work on a table begins."""
+
+    def wrote(self, rows: int, size: int) -> None:
+        """Note that rows were written, and the bytes of the file so far."""
+
+    def compared(self, rows: int) -> None:
+        """Note that rows were compared."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all tables of one call have in common.
+
+    :param engine: the database.
+    :param connection: a connection that commits each statement.
+    :param source: reads the rows.
+    :param folder: the archive.
+    :param lock_timeout: how long to wait for locks, in milliseconds.
+    :param meter: is told how far it is.
+    """
+
+    engine: Engine
+    connection: Connection
+    source: RowSource
+    folder: ArchiveFolder
+    lock_timeout: int
+    meter: Meter
+
+
+class TableArchive:
+    """Writes and checks the archive of one table.
+
+    :param run: the call.
+    :param table: the table.
+    :param before: the time that its partitions have to be before; None for any.
+    :raises ArchiveError: the folder is not the one in which the table is archived.
+    """
+
+    def __init__(
+        self, run: Run, table: ArchivableTable, before: datetime.datetime | None
+    ) -> None:
+        self.table = table
+        self.written: list[ArchivedPart] = []
+        self.postponed: list[str] = []
+        self.problems: list[str] = []
+        self.open: ArchivedPart | None = None
+        self._run = run
+        self._folder = run.folder
+        self._folder.remove_unfinished(table.folder)
+        manifest = self._folder.read_manifest(table.folder)
+        if manifest is None:
+            manifest = Manifest(str(table.name.schema), table.name.name, table.key)
+        self.manifest = manifest
+        self._require_known()
+        partitions = table.partitions(run.connection)
+        self._closed = table.closed(run.connection, partitions, before)
+        self._closed = [p for p in self._closed if not self._is_restored(p)]
+        self._recorded = {p.name: self._find_recorded(p) for p in self._closed}
+
+    def _require_known(self) -> None:
+        """Refuse a folder that lacks what was archived."""
+        parts = {part.path: part for part in self.manifest.parts}
+        for row in self.table.archived.all(self._run.connection):
+            part = parts.get(row.path)
+            if part is None or row.sha256 not in (part.sha256, *part.replaced):
+                raise ArchiveError(
+                    f"{self._folder} has not {self.table.folder}/{row.path}, which was "
+                    f"archived to {row.folder}; give that folder, or move all of it"
+                )
+            if row.folder != self._folder.name:
+                self.table.archived.change(
+                    self._run.connection, row.path, folder=self._folder.name
+                )
+
+    def _is_restored(self, partition: RangePartition) -> bool:
+        """Return whether a partition has contexts that were archived with others.
+
+        They came back into the partition that had replaced theirs.
+        """
+        if partition.lower is not None:
+            return False
+        rows = self.table.archived.all(self._run.connection)
+        there = [r for r in rows if r.dropped_at is None]
+        number, upper = self.table.table.number, partition.upper or 0
+        return any(number(row.upper_bound) < upper for row in there)
+
+    def _find_recorded(self, partition: RangePartition) -> ArchivedPart | None:
+        """Return the part of a partition that is recorded as it is now."""
+        archived, connection = self.table.archived, self._run.connection
+        row = archived.find(archived.all(connection), partition)
+        if row is None or archived.is_changed(connection, partition):
+            return None
+        return next(p for p in self.manifest.parts if p.path == row.path)
+
+    def _unwritten(self) -> list[RangePartition]:
+        return [p for p in self._closed if self._recorded[p.name] is None]
+
+    def rows_to_read(self, verify: bool, still_open: bool) -> int:
+        """Return how many rows :meth:`write_closed` and the others are going to read.
+
+        :param verify: whether all files are compared.
+        :param still_open: whether what comes after the last partition is written.
+        """
+        unwritten = self._unwritten()
+        counted = [p for p in self._closed if verify]
+        rows = sum(2 * self._count(partition.name) for partition in unwritten)
+        rows += sum(self._count(partition.name) for partition in counted)
+        if still_open:
+            edge = self._closed[-1].upper if self._closed else self._edge
+            rows += 2 * self._count(self.table.name, self._from(edge))
+        return rows
+
+    @property
+    def _edge(self) -> int | None:
+        """The key that the parts are below, or the lowest one if there are no parts."""
+        number = self.table.table.number
+        uppers = [number(p.upper) for p in self.manifest.parts if p.upper is not None]
+        return max(uppers, default=self.table.lowest)
+
+    def _count(self, name: Qualified, where: Fragment | None = None) -> int:
+        parts = [Raw("SELECT count(*) FROM "), name]
+        if where is not None:
+            parts += [Raw(" WHERE "), where]
+        query = Statement(Raw(Joined(tuple(parts)).render(str)))
+        return int(self._run.connection.execute(query).scalar_one())
+
+    def _from(self, lower: int | None) -> Fragment | None:
+        """Return the condition of rows from a key on."""
+        if lower is None:
+            return None
+        value = self.table.table.value(lower)
+        return Joined((Ident(self.table.key), Raw(" >= "), value))
+
+    def write_closed(self) -> None:
+        """Write the closed partitions that the archive does not have yet."""
+        self._run.meter.begin(self.table.folder)
+        for partition in self._unwritten():
+            try:
+                self._archive(partition)
+            except DBAPIError as error:
+                if sqlstate_of(error.orig) != _LOCK_NOT_AVAILABLE:
+                    raise
+                name = dotted(partition.name)
+                self.postponed.append(f"archive {name}: others are writing it")
+                return
+
+    def _archive(self, partition: RangePartition) -> None:
+        with begin(self._run.engine) as connection:
+            self._lock(connection, partition)
+            carried = read_columns(connection, partition.name)
+            columns = tuple(c.column for c in carried)
+            order_by = self.table.order_by
+            query = select_rows(carried, partition.name, order_by).render(str)
+            bounds = self.table.archived.bounds(partition)
+            known = self._known(bounds)
+            if known is not None and self._adopts(known, columns, query, partition):
+                part = known
+            else:
+                self._forget_open()
+                part = self._write(self._path(partition, known), columns, query, bounds)
+                self._save(self.manifest.with_part(part))
+            record_part(self.table.archived, connection, self._folder.name, part)
+            # Before the locks end: the removal of the partition waits for readers.
+            self._run.source.end_transaction()
+        self._recorded[partition.name] = part
+        self.written.append(part)
+
+    def _lock(self, connection: Connection, partition: RangePartition) -> None:
+        """Wait for who writes a partition, and keep writers out until the end."""
+        for name, value in (
+            ("lock_timeout", str(self._run.lock_timeout)),
+            # It waits while a file is written.
+            ("idle_in_transaction_session_timeout", "0"),
+        ):
+            connection.execute(select(func.set_config(name, value, True)))
+        lock = (Raw("LOCK TABLE "), partition.name, Raw(" IN SHARE MODE"))
+        connection.execute(Statement(Raw(Joined(lock).render(str))))
+
+    def _known(self, bounds: tuple[str | None, str | None]) -> ArchivedPart | None:
+        """Return the part with some bounds, that the manifest has."""
+        parts = self.manifest.parts
+        return next((p for p in parts if (p.lower, p.upper) == bounds), None)
+
+    def _adopts(
+        self,
+        known: ArchivedPart,
+        columns: tuple[ArchivedColumn, ...],
+        query: str,
+        partition: RangePartition,
+    ) -> bool:
+        """Return whether a part is of this partition, by an interrupted run.
+
+        :return: False if it was written before the partition was changed.
+        :raises ArchiveError: it is neither.
+        """
+        archived, connection = self.table.archived, self._run.connection
+        if archived.find(archived.all(connection), partition) is not None:
+            return False
+        path = f"{self.table.folder}/{known.path}"
+        if known.columns == columns and self._difference(path, columns, query) is None:
+            return True
+        raise ArchiveError(
+            f"{self._folder.path(path)} is not what {dotted(partition.name)} has, and "
+            "the database has no record of it; it may be of another database, so "
+            "archive into another folder"
+        )
+
+    def _path(self, partition: RangePartition, known: ArchivedPart | None) -> str:
+        if known is not None:
+            return known.path
+        start = self.table.start_of(partition, not self.manifest.parts)
+        return f"pgh_part={start}/{self.table.file_name}"
+
+    def _write(
+        self,
+        path: str,
+        columns: tuple[ArchivedColumn, ...],
+        query: str,
+        bounds: tuple[str | None, str | None],
+    ) -> ArchivedPart:
+        """Write a file, compare it, and give it its name."""
+        schema, source = arrow_schema(columns), self._run.source
+        whole = f"{self.table.folder}/{path}"
+        count = RowCount(self.table.key, self.table.time)
+        digest: list[tuple[str, int]] = []
+
+        def write(stream: Any) -> None:
+            batches = count.counted(source.batches(query, schema))
+            write_rows(stream, columns, batches, self._run.meter.wrote)
+
+        def check(written: str) -> None:
+            position = self._difference(written, columns, query)
+            if position is not None:
+                raise ArchiveError(
+                    f"row {position + 1} of {self._folder.path(written)} is not what "
+                    f"{self.table.folder} has; nothing was archived of it. Somebody "
+                    "may have changed it meanwhile, or the disk is failing"
+                )
+            size = self._folder.size(written)
+            digest.append((self._folder.digest(written), size))
+
+        self._folder.write(whole, write, check)
+        ((sha256, size),) = digest
+        return ArchivedPart(
+            path=path,
+            lower=bounds[0],
+            upper=bounds[1],
+            columns=columns,
+            rows=count.rows,
+            first_id=count.first_id,
+            last_id=count.last_id,
+            since=count.since,
+            until=count.until,
+            sha256=sha256,
+            bytes=size,
+            archived_at=datetime.datetime.now(datetime.timezone.utc).isoformat(),
+        )
+
+    def _difference(
+        self, path: str, columns: tuple[ArchivedColumn, ...], query: str
+    ) -> int | None:
+        """Return the position of the first row that differs from those of a query."""
+        with self._folder.open_file(path) as file:
+            return first_difference(
+                read_rows(file, columns),
+                self._run.source.batches(query, arrow_schema(columns)),
+                self._run.meter.compared,
+            )
+
+    def _save(self, manifest: Manifest) -> None:
+        self.manifest = replace(manifest, versions=_versions())
+        self._folder.write_manifest(self.manifest)
+
+    def _forget_open(self) -> None:
+        """Remove the open part, before a partition is archived that it has, too."""
+        stale = self.manifest.open
+        if stale is not None:
+            self._save(replace(self.manifest, open=None))
+            self._folder.remove(f"{self.table.folder}/{stale.path}")
+
+    def write_open(self) -> None:
+        """Write what comes after the last partition, in place of an earlier file."""
+        connection = self._run.connection
+        columns = read_columns(connection, self.table.name)
+        lower = self._edge
+        query = select_rows(
+            columns, self.table.name, self.table.order_by, self._from(lower)
+        )
+        part = self._write(
+            f"{OPEN}/{self.table.file_name}",
+            tuple(c.column for c in columns),
+            query.render(str),
+            (None if lower is None else self.table.table.text(lower), None),
+        )
+        self._save(replace(self.manifest, open=part))
+        self.open = part
+
+    def verify(self) -> None:
+        """Compare the files with their digests, and with what the database has."""
+        for each in self.manifest.parts:
+            problem = self._digest_problem(each)
+            if problem is not None:
+                self.problems.append(problem)
+        for partition in self._closed:
+            part = self._recorded[partition.name]
+            if part is None or not self._folder.exists(self._whole(part)):
+                continue  # which was said before
+            columns = read_columns(self._run.connection, partition.name)
+            query = select_rows(columns, partition.name, self.table.order_by)
+            position = self._difference(
+                self._whole(part), part.columns, query.render(str)
+            )
+            self._run.source.end_transaction()
+            if position is not None:
+                self.problems.append(
+                    f"{self._folder.path(self._whole(part))} differs from "
+                    f"{dotted(partition.name)} in row {position + 1}"
+                )
+
+    def _whole(self, part: ArchivedPart) -> str:
+        return f"{self.table.folder}/{part.path}"
+
+    def _digest_problem(self, part: ArchivedPart) -> str | None:
+        path = self._folder.path(self._whole(part))
+        if not self._folder.exists(self._whole(part)):
+            return f"{path} is missing"
+        digest = self._folder.digest(self._whole(part))
+        if digest == part.sha256:
+            return None
+        if digest in part.replaced:
+            return (
+                f"{path} still has values that were to be erased; run the erasure again"
+            )
+        return f"{path} has another digest than the manifest says"
+
+    def intact(self) -> list[str]:
+        """Return the paths of the parts whose files are as they were written.
+
+        Only of those that the database still has; what is wrong with the others is
+        among the problems.
+        """
+        found = []
+        for partition in self._closed:
+            part = self._recorded[partition.name]
+            if part is None:
+                continue
+            problem = self._digest_problem(part)
+            if problem is None:
+                found.append(part.path)
+            else:
+                self.problems.append(problem)
+        return found
+
+
+def record_part(
+    archived: ArchivedPartitions,
+    connection: Connection,
+    folder: str,
+    part: ArchivedPart,
+    **values: Any,
+) -> None:
+    """Record a part as one that is in an archive and in the database.
+
+    :param archived: what the database knows of the table's archive.
+    :param folder: the archive.
+    :param part: the part.
+    :param values: values of other columns.
+    """
+    archived.record(
+        connection,
+        path=part.path,
+        lower_bound=part.lower,
+        upper_bound=part.upper,
+        folder=folder,
+        rows=part.rows,
+        first_id=part.first_id,
+        last_id=part.last_id,
+        since=_time(part.since),
+        until=_time(part.until),
+        sha256=part.sha256,
+        **values,
+    )
+
+
+def _time(iso: str | None) -> datetime.datetime | None:
+    return None if iso is None else datetime.datetime.fromisoformat(iso)
+
+
+def _versions() -> tuple[tuple[str, str], ...]:
+    names = ("sa_history", "pyarrow", "adbc-driver-postgresql")
+    return tuple((name, version(name)) for name in names)
