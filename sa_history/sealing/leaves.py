@@ -216,11 +216,12 @@ def _leaves(
         position = sealed.number(position)
     source: Any = events
     parts = [as_bytes(_kept(events.c, leaf_columns))]
+    is_told: ColumnElement[bool] | None = None
     if leaf_columns.can_be_erased:
         salt, erased = _salts(ledger, sealed.name), _erased(ledger, sealed.name)
         source = source.outerjoin(salt, salt.c.key == key_text(events, sealed))
         made = commitment(events, salt, leaf_columns)
-        is_told: ColumnElement[bool] = events.c.pgh_erased.is_(None)
+        is_told = events.c.pgh_erased.is_(None)
         # In most tables nothing was ever erased, and so nothing is joined.
         if ledger.connection.scalar(select(exists(select(erased.c.id)))):
             number = sql_cast(position, Text)
@@ -231,15 +232,16 @@ def _leaves(
             ]
             made = _erased_or(erased, is_empty, made)
             is_told = events.c.pgh_erased.is_not_distinct_from(erased.c.columns)
-        parts += [made, case((is_told, _EMPTY), else_=_WRONG)]
+        parts.append(made)
     context: ColumnElement[Any] = _NO_CONTEXT
     if leaf_columns.refers_to_contexts:
         digests = _context_digests(ledger, used, leaf_columns.context_keys)
         source = source.outerjoin(digests, digests.c.id == events.c[CONTEXT_ID])
         context = func.coalesce(digests.c.digest, _NO_CONTEXT)
-    leaf = _joined(
-        func.int8send(position, type_=LargeBinary), sha256(_joined(*parts)), context
-    )
+    content = sha256(_joined(*parts))
+    if is_told is not None:
+        content = case((is_told, content), else_=sha256(_joined(*parts, _WRONG)))
+    leaf = _joined(func.int8send(position, type_=LargeBinary), content, context)
     return (
         select(position.label("id"), leaf.label("leaf"))
         .select_from(source)

@@ -11,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     Connection,
     Engine,
+    Integer,
     LargeBinary,
     MetaData,
     Select,
@@ -289,7 +290,8 @@ def _areas(
 
     # Each step reads the index from the end of one range to that of the next one.
     start = select(
-        literal(first_id - 1, BigInteger).label("last_id"), literal(0).label("ranges")
+        sql_cast(literal(first_id - 1), BigInteger).label("last_id"),
+        sql_cast(literal(0), Integer).label("ranges"),
     )
     ends = start.cte("range_end", recursive=True)
     ends = ends.union_all(
