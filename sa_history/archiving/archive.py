@@ -103,8 +103,8 @@ def archive(
         connection is made to the same database by libpq.
     :param models: declarative bases or MetaData.
     :param to: the folder, made if there is none: a path; a URI such as
-        ``"s3://bucket/folder"``, of any file system that pyarrow or fsspec knows; or a
-        file system of pyarrow, for its root.
+        ``"s3://bucket/folder"``, of a file system that pyarrow knows, or with
+        ``fsspec+`` before it one of fsspec; or a file system of pyarrow, for its root.
     :param older_than: archive the partitions whose events are all older, such as
         ``"12 months"``; None for all that are closed.
     :param drop: True to remove from the database what was archived and is so old, once

@@ -22,15 +22,16 @@ class ArchiveFolder:
     A file is written under another name, which begins with a dot so that readers pass
     over it, and gets its own once all of it is stored.
 
-    :param place: a path; a URI such as ``s3://bucket/folder``, of any file system that
-        pyarrow or fsspec knows; or a file system of pyarrow, whose root is the folder.
+    :param place: a path; a URI such as ``s3://bucket/folder``, of a file system that
+        pyarrow knows, or with ``fsspec+`` before it one of fsspec; or a file system of
+        pyarrow, whose root is the folder.
     """
 
     def __init__(self, place: Any) -> None:
         fs = load("pyarrow.fs")
         if isinstance(place, fs.FileSystem):
             self._files, self._root = place, ""
-            self.name = repr(place)
+            self.name = f"{place.type_name}:{getattr(place, 'base_path', '')}"
         elif "://" in (name := os.fspath(place)):
             self._files, self._root = _from_uri(fs, name)
             self.name = name
@@ -177,15 +178,9 @@ class ArchiveFolder:
 def _from_uri(fs: Any, uri: str) -> tuple[Any, str]:
     try:
         files, path = fs.FileSystem.from_uri(uri)
-        return files, path
-    except ValueError:
-        pass  # pyarrow does not know it
-    core = load("fsspec.core")
-    try:
-        files, path = core.url_to_fs(uri)
-    except (ImportError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         raise ArchiveError(
-            f"{uri!r} cannot be written: {error}; give a path, or a URI that pyarrow "
-            "or fsspec knows"
+            f"{uri!r} cannot be opened: {error}; give a path, a URI of a file system "
+            "that pyarrow knows, or one of fsspec with fsspec+ before it"
         ) from error
-    return fs.PyFileSystem(fs.FSSpecHandler(files)), path
+    return files, path

@@ -7,16 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import (
-    Connection,
-    Engine,
-    MetaData,
-    column,
-    delete,
-    func,
-    select,
-    table,
-)
+from sqlalchemy import Connection, Engine, MetaData, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
@@ -313,16 +304,11 @@ class _ContextRestoration(_Restoration, ContextMaintenance):
             create = Raw("CREATE TEMPORARY TABLE ") + Ident(loaded.name)
             self.execute(connection, Joined((create, *like)))
             load_part(connection, self.folder, self.manifest, part, loaded)
-            columns = [column(name, type_) for name, type_ in self._columns]
-            contexts = table(
-                self.table.name.name, *columns, schema=self.table.name.schema
-            )
-            # One that goes on in an old context has stored it again.
-            restored = table(loaded.name, *columns, schema=loaded.schema)
-            names = [name for name, _ in self._columns]
+            contexts, again = self._rows_of(self.table.name), self._rows_of(loaded)
+            # Who goes on in an old context has stored it once more.
             found = connection.execute(
                 insert(contexts)
-                .from_select(names, select(*(restored.c[name] for name in names)))
+                .from_select(again.c.keys(), select(*again.c))
                 .on_conflict_do_nothing()
             )
             self.note(connection, part)

@@ -38,7 +38,9 @@ def test_closed_partitions_are_archived_and_open_ones_are_not(
     assert files() == ["public.account_event/_manifest.json"] + [
         f"public.account_event/{path}" for path in PARTS
     ]
-    assert run("SELECT path, rows, dropped_at FROM pghistory_archive ORDER BY path") == [
+    assert run(
+        "SELECT path, rows, dropped_at FROM pghistory_archive ORDER BY path"
+    ) == [
         (PARTS[0], 10, None),
         (PARTS[1], 10, None),
     ]
@@ -64,9 +66,7 @@ def test_what_is_archived_is_not_written_again(write: Any, archive: Any) -> None
     assert [p.path for p in archive()["account_event"].archived] == PARTS[1:]
 
 
-def test_only_events_that_are_old_enough_are_archived(
-    write: Any, archive: Any
-) -> None:
+def test_only_events_that_are_old_enough_are_archived(write: Any, archive: Any) -> None:
     write(15)
     assert archive(older_than="1 day")["account_event"].archived == ()
     report = archive(older_than="1 day", now=LATER)["account_event"]
@@ -107,13 +107,13 @@ def test_an_archived_partition_is_dropped_and_restored(
     dropped = "SELECT count(*) FROM pghistory_archive WHERE dropped_at IS NOT NULL"
     assert run(dropped) == [(2,)]
     # What is in the archive is said where it is asked for.
+    past = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
     with (
         Session(pg_engine) as session,
+        history.as_of(session, past) as at,
         pytest.raises(EventsRemovedError, match=f"is in {folder}"),
     ):
-        past = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
-        with history.as_of(session, past) as at:
-            at.get(account, 1)
+        at.get(account, 1)
     restored = {r.table: r for r in history.restore(pg_engine, folder, base)}
     assert restored["public.account_event"].rows == 20
     assert (rows(), rows("pghistory_context")) == (events, contexts)
