@@ -139,11 +139,17 @@ class Ledger:
         translate = options.get("schema_translate_map") or {}
         return translate.get(table.schema, table.schema) or self.default_schema
 
-    def place(self, table: Table, names: Iterable[str] | None = None) -> TableClause:
-        """Return a table with its schema, for statements under any ``search_path``.
+    def place(self, table: Table, names: Iterable[str] | None = None) -> Any:
+        """Return a table with its schema, to be read under any ``search_path``.
 
         :param names: the columns that the statement names; those of the model, if None.
         """
+        return self.place_own(table, names)
+
+    def place_own(
+        self, table: Table, names: Iterable[str] | None = None
+    ) -> TableClause:
+        """Return a table of the database alone, as :meth:`place` does."""
         known = {c.name: column(c.name, c.type) for c in table.columns}
         wanted = known if names is None else dict.fromkeys(names)
         columns = [known.get(name, column(name)) for name in wanted]

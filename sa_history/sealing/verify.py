@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Engine, MetaData, select
 
@@ -70,6 +70,7 @@ class Discrepancy:
     :param last_id: the number that it ends with.
     :param ids: the numbers of the events; none if these cannot be told.
     :param detail: more words; empty for none.
+    :param in_archive: whether it is so in the archive, and not in the database.
 
     Example::
 
@@ -83,6 +84,7 @@ class Discrepancy:
     last_id: int
     ids: tuple[int, ...] = ()
     detail: str = ""
+    in_archive: bool = False
 
     def __str__(self) -> str:
         shown = ", ".join(map(str, self.ids[:10]))
@@ -90,7 +92,8 @@ class Discrepancy:
         ids = f": {shown}{more}" if self.ids else ""
         detail = f" ({self.detail})" if self.detail else ""
         where = f"{self.first_id} to {self.last_id}"
-        return f"{self.problem} {self.table} {where}{ids}{detail}"
+        archive = " in the archive" if self.in_archive else ""
+        return f"{self.problem} {self.table} {where}{archive}{ids}{detail}"
 
 
 @dataclass(frozen=True)
@@ -115,29 +118,26 @@ class Verification:
     digest: SealDigest
 
 
-def verify(
+Archived: TypeAlias = Callable[
+    [Ledger, Sequence[Seal], Sequence[SealedTable], "list[Discrepancy]"],
+    "list[Discrepancy]",
+]
+"""Returns what was found in a database, with what is found in its archive."""
+
+
+def verify_seals(
     bind: Engine | Connection,
-    *models: MetaData | type[Any],
-    digest: SealDigest | None = None,
+    models: Iterable[MetaData | type[Any]],
+    digest: SealDigest | None,
+    archived: Archived | None = None,
 ) -> Verification:
     """Compare sealed events with their seals, and the seals with one another.
 
-    It only reads, and locks nothing. Events that are not sealed yet are not looked at.
-    Whoever can write the database can make all seals anew, which only a digest from
-    outside of it shows.
-
-    :param bind: an engine or a connection; of an async one, ``await
-        connection.run_sync(verify, Base)``.
+    :param bind: an engine or a connection.
     :param models: declarative bases or MetaData.
-    :param digest: what :func:`seal` has returned at any earlier time, kept where nobody
-        can write who can write the database; None to do without.
-    :return: what was found.
+    :param digest: a digest from outside, None to do without.
+    :param archived: is called with what was found of each chain; None without.
     :raises SealError: no model is sealed, or the tables of seals are missing.
-
-    Example::
-
-        found = history.verify(engine, Base, digest=digest)
-        assert not found.discrepancies, found.discrepancies[0]
     """
     found: list[Discrepancy] = []
     heads: dict[str, ChainHead] = {}
@@ -151,7 +151,8 @@ def verify(
                     f"the digest has no chain {ledger.name!r}; it has "
                     f"{', '.join(digest.chains) or 'none'}"
                 )
-            found += _Verifier(ledger, known, tables).discrepancies(expected)
+            own = list(Verifier(ledger, known, tables).discrepancies(expected))
+            found += own if archived is None else archived(ledger, known, tables, own)
             last = known[-1] if known else None
             heads[ledger.name] = ChainHead(
                 last.number if last else 0, last.root.hex() if last else ""
@@ -181,7 +182,7 @@ def verify_event(
     :raises SealError: the tables of seals are missing.
     """
     ledger = ledger_of(connection, metadata)
-    verifier = _Verifier(ledger, read_seals(ledger), ledger.sealed_tables())
+    verifier = Verifier(ledger, read_seals(ledger), ledger.sealed_tables())
     found = verifier.discrepancies_of(event_table, number)
     return [one for one in found if one.problem is not SealProblem.REMOVED]
 
@@ -249,21 +250,28 @@ _NOTHING = RangeDigest(None, None, 0, None, b"")
 """The digest of a range without events."""
 
 
-class _Verifier:
+class Verifier:
     """The verification of one chain of seals.
 
     :param ledger: the seals and their database.
     :param seals: the seals in their order.
     :param tables: the tables that are sealed.
+    :param archived: the numbers of the events that an archive has, by table, which no
+        retention has removed, and in whose place none was kept; None without one.
     """
 
     def __init__(
-        self, ledger: Ledger, seals: Sequence[Seal], tables: Sequence[SealedTable]
+        self,
+        ledger: Ledger,
+        seals: Sequence[Seal],
+        tables: Sequence[SealedTable],
+        archived: Mapping[str, Sequence[tuple[int, int]]] | None = None,
     ) -> None:
         self._ledger = ledger
         self._seals = seals
         self._tables = {one.name: one for one in tables}
         self._removed = self._removals()
+        self._archived = archived
 
     def discrepancies(self, expected: ChainHead | None) -> Iterator[Discrepancy]:
         """Yield what is not as it was.
@@ -283,6 +291,22 @@ class _Verifier:
             yield from differences.discrepancies()
         if expected is not None:
             yield from self._of_head(expected)
+
+    def discrepancies_of_seals(
+        self, seals: Iterable[Seal], prepare: Callable[[Seal], bool]
+    ) -> Iterator[Discrepancy]:
+        """Yield what is not as it was in the events of some seals of one table.
+
+        :param prepare: is called before the events of a seal are read, and returns
+            False to leave it out.
+        """
+        wrong = self._wrong_links()
+        differences = _Differences()
+        for seal in seals:
+            if prepare(seal):
+                is_wrong = seal.number in wrong
+                differences.found += self._of_seal(seal, is_wrong, differences)
+        yield from differences.discrepancies()
 
     def discrepancies_of(self, table_name: str, number: int) -> Iterator[Discrepancy]:
         """Yield what is not as it was in the range of one event.
@@ -395,7 +419,9 @@ class _Verifier:
                 removed_until=max(
                     (last for _, last in self._removed.get(seal.table_name, ())),
                     default=0,
-                ),
+                )
+                if self._archived is None
+                else 0,
             )
 
     def _missing(self, seal: Seal, sealed: SealedTable | None) -> str:
@@ -467,8 +493,11 @@ class _Verifier:
         return removals
 
     def _is_removed(self, seal: Seal, number: int) -> bool:
-        bounds = self._removed.get(seal.table_name, ())
-        return any(first <= number <= last for first, last in bounds)
+        removed = self._removed.get(seal.table_name, ())
+        archived = (self._archived or {}).get(seal.table_name, ())
+        return any(first <= number <= last for first, last in removed) and not any(
+            first <= number <= last for first, last in archived
+        )
 
     def _resealed(self, seal: Seal, first_id: int, last_id: int) -> Discrepancy:
         return Discrepancy(

@@ -101,6 +101,7 @@ def test_events_are_sealed_and_verified(pg_engine: Engine, capsys: Capture) -> N
             "last_id": 3,
             "ids": [2],
             "detail": None,
+            "in_archive": False,
         }
     ]
 
