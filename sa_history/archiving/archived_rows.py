@@ -6,6 +6,7 @@ computes of its own rows. A :class:`LedgerWithArchive` has both in one.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -120,7 +121,7 @@ class ArchivedTable:
         """
         if part.path in self.loaded:
             return
-        name = f"sa_history_{self.table.name}_{len(self.loaded)}"[-60:]
+        name = f"sa_history_{uuid.uuid4().hex}"
         columns = self.columns
         create = Joined(
             (

@@ -26,13 +26,14 @@ from sa_history.archiving.carriers import TEXT
 from sa_history.archiving.folder import ArchiveFolder
 from sa_history.archiving.manifest import ArchivedPart, Manifest
 from sa_history.archiving.packages import load
-from sa_history.archiving.part_files import read_rows
+from sa_history.archiving.part_files import is_same, read_rows
 from sa_history.archiving.rewriting import rewrite_part, with_column, with_nulls
 from sa_history.capture.archive_table import archive_table_of
 from sa_history.capture.event_table import OLD_KEY, key_columns
 from sa_history.capture.seal_tables import ERASED_COLUMN
 from sa_history.definition.mapped_tables import Model
 from sa_history.exc import ArchiveError, ErasureError, EventsError
+from sa_history.install.maintenance import turn
 from sa_history.sealing.chain import read_seals
 from sa_history.sealing.erase import (
     Erasure,
@@ -303,6 +304,7 @@ def rewrite_erased(
 ) -> None:
     """Write the files anew that have values which were erased from the database.
 
+    Nobody else writes the archive meanwhile, such as values that it has read before.
     Each file is compared with what it is to become before it takes the place of the old
     one. What is written already is left, so that an interrupted call can be repeated.
 
@@ -311,7 +313,7 @@ def rewrite_erased(
     :raises ArchiveError: a file is not what its manifest says.
     :raises ErasureError: the erasure is not committed.
     """
-    with engine.connect() as connection:
+    with turn(engine), engine.connect() as connection:
         own = ledger_of(connection, metadata, ErasureError)
         log = own.place(own.tables.erasure)
         if connection.scalar(select(log.c.id).where(log.c.id == number)) is None:
@@ -382,7 +384,7 @@ class _ErasedFile:
         folder, path = self._archived.folder, self._archived.path(part)
         with folder.open_file(path) as file:
             return any(
-                not self.change(batch).equals(batch)
+                not is_same(self.change(batch), batch)
                 for batch in read_rows(file, part.columns)
             )
 

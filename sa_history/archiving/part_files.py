@@ -154,7 +154,7 @@ def first_difference(
         if a is None or b is None:
             return None if a is b else position
         rows = min(a.num_rows, b.num_rows)
-        if not _is_same(a.slice(0, rows), b.slice(0, rows)):
+        if not is_same(a.slice(0, rows), b.slice(0, rows)):
             return position
         position += rows
         on_rows(rows)
@@ -169,7 +169,8 @@ def _filled(batch: Any, following: Iterator[Any]) -> Any:
     return batch
 
 
-def _is_same(a: Any, b: Any) -> bool:
+def is_same(a: Any, b: Any) -> bool:
+    """Return whether two batches of one schema have the same rows, bit by bit."""
     pairs = zip(a.columns, b.columns, strict=True)
     return all(_bits(x).equals(_bits(y)) for x, y in pairs)
 

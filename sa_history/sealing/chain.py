@@ -266,9 +266,9 @@ def write_ranges(ledger: Ledger, number: int, ranges: Select[Any]) -> tuple[int,
     whole = whole.op("||", return_type=LargeBinary())(added.c.marks)
     nothing = literal_column("''::bytea", LargeBinary)
     joined = func.string_agg(whole, aggregate_order_by(nothing, added.c.first_id))
-    row = ledger.connection.execute(
-        select(func.sum(added.c.events, type_=BigInteger), sha256(joined))
-    ).one()
+    events = func.coalesce(func.sum(added.c.events), 0)
+    digest = sha256(func.coalesce(joined, nothing))
+    row = ledger.connection.execute(select(events, digest)).one()
     return int(row[0]), bytes(row[1])
 
 

@@ -292,7 +292,8 @@ def test_whatever_is_done_to_an_archive_is_found(
 
     base.metadata.create_all(pg_engine)
     fill = text(
-        "INSERT INTO guest SELECT i, 'Name' || i, i FROM generate_series(:a, CAST(:b AS int)) i"
+        "INSERT INTO guest SELECT i, 'Name' || i, i"
+        " FROM generate_series(:a, CAST(:b AS int)) AS i"
     )
     for first in (1, 1_501, 3_001):
         with pg_engine.begin() as connection:
