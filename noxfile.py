@@ -187,6 +187,19 @@ def tamperings(session: nox.Session) -> None:
 
 
 @nox.session
+def archive(session: nox.Session) -> None:
+    """Kill the archiving of partitions 100 times, and fill its disk.
+
+    As root it has a disk of 64 kB for that.
+    """
+    session.install(*group("tests"), "-e", ".")
+    session.run(
+        *("pytest", "tests/archiving/test_interruptions.py", *session.posargs),
+        env={"SA_HISTORY_KILLS": "100"},
+    )
+
+
+@nox.session
 def writes(session: nox.Session) -> None:
     """Have many workers commit 100,000 writes in each test of attribution."""
     install_tests(session)
@@ -247,6 +260,27 @@ def citus(session: nox.Session) -> None:
     """
     install_tests(session)
     session.run("pytest", *(session.posargs or ["citus"]))
+
+
+@nox.session
+def spark(session: nox.Session) -> None:
+    """Ask archives by Apache Spark, with two workers on this machine.
+
+    It needs Java 17, which apt-get installs where it may.
+    """
+    install_tests(session, *group("spark"))
+    if not shutil.which("java") and os.geteuid() == 0 and shutil.which("apt-get"):
+        install = [
+            "install",
+            "-y",
+            "--no-install-recommends",
+            "openjdk-17-jre-headless",
+        ]
+        session.run("apt-get", "-qq", "update", external=True)
+        session.run("apt-get", "-qq", *install, external=True)
+    # PySpark warns of what is deprecated in Python and pandas.
+    options = ["-o", "filterwarnings=default"]
+    session.run("pytest", *options, *(session.posargs or ["spark_tests"]))
 
 
 @nox.session

@@ -31,6 +31,7 @@ from __future__ import annotations
 from sa_history import exc
 from sa_history._types import Level, Op
 from sa_history.archiving.archive import ArchiveProgress, ArchiveReport, archive
+from sa_history.archiving.archived import Archived, ArchivedPast, archived
 from sa_history.archiving.erasure import erase
 from sa_history.archiving.restore import RestoreReport, restore
 from sa_history.archiving.verification import verify
@@ -113,6 +114,8 @@ __all__ = [
     "AnyDontChange",
     "ArchiveProgress",
     "ArchiveReport",
+    "Archived",
+    "ArchivedPast",
     "Audit",
     "Condition",
     "ConditionTracker",
@@ -151,6 +154,7 @@ __all__ = [
     "Versioned",
     "annotate",
     "archive",
+    "archived",
     "as_of",
     "attach",
     "audit_table",

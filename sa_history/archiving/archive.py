@@ -218,21 +218,19 @@ class _ProgressMeter(Meter):
     def __init__(self, progress: Callable[[ArchiveProgress], None] | None) -> None:
         self._progress = progress
         self._table = ""
-        self._rows = self._bytes = self._of_file = self._done = 0
+        self._rows = self._bytes = self._done = 0
         self.total = 0
         """How many rows there are to read."""
 
     def begin(self, table: str) -> None:
         """Note that work on a table begins."""
         self._table = table
-        self._rows = self._bytes = self._of_file = 0
+        self._rows = self._bytes = 0
 
     def wrote(self, rows: int, size: int) -> None:
-        """Note that rows were written, and the bytes of the file so far."""
-        if size < self._of_file:  # another file
-            self._bytes, self._of_file = self._bytes + self._of_file, 0
-        self._of_file = size
+        """Note that rows were written, and the bytes that they take."""
         self._rows += rows
+        self._bytes += size
         self._tell(rows)
 
     def compared(self, rows: int) -> None:
@@ -246,7 +244,7 @@ class _ProgressMeter(Meter):
                 ArchiveProgress(
                     self._table,
                     self._rows,
-                    self._bytes + self._of_file,
+                    self._bytes,
                     min(self._done, self.total),
                     self.total,
                 )

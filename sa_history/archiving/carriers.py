@@ -89,6 +89,8 @@ class CarriedColumn:
         name = Ident(self.column.name)
         as_text = not self.is_native or self.base == "numeric"
         value = Joined((name, Raw("::text"))) if as_text else name
+        if self.column.type == "inet":  # whose cast to text adds /32
+            value = Joined((Raw("textin(inet_out("), name, Raw("))")))
         if self.is_odd is not None:
             value = Joined(
                 (Raw("CASE WHEN NOT "), self.is_odd, Raw(" THEN "), value, Raw(" END"))

@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import psycopg
 from sqlalchemy import Connection
 
 from sa_history.archiving.folder import ArchiveFolder
@@ -99,7 +98,9 @@ def require_digest(
 def _copy(connection: Connection, statement: str, texts: Iterator[bytes]) -> int:
     """Run a COPY with the driver's own cursor, and return the number of rows."""
     driver: Any = connection.connection.driver_connection
-    if isinstance(driver, psycopg.Connection):
+    if connection.dialect.driver == "psycopg" and not connection.dialect.is_async:
+        import psycopg
+
         with psycopg.Cursor(driver) as cursor:
             with cursor.copy(statement.encode()) as copy:
                 for text in texts:

@@ -28,11 +28,12 @@ def write_rows(
     :param stream: where to write, open.
     :param columns: the columns.
     :param batches: the rows.
-    :param on_rows: is called with a number of rows when they are written, and with the
-        size of the file until then, in bytes.
+    :param on_rows: is called when rows are written, with their number and with that of
+        the bytes that they take.
     """
     pa, parquet = load("pyarrow"), load("pyarrow.parquet")
     schema, deltas = arrow_schema(columns), delta_encoded(columns)
+    size = stream.tell()
     with parquet.ParquetWriter(
         stream,
         schema,
@@ -46,7 +47,8 @@ def write_rows(
         for group in _groups(batches):
             table = pa.Table.from_batches(group, schema=schema)
             writer.write_table(table, row_group_size=ROW_GROUP)
-            on_rows(table.num_rows, stream.tell())
+            on_rows(table.num_rows, stream.tell() - size)
+            size = stream.tell()
 
 
 def _groups(batches: Iterable[Any]) -> Iterator[list[Any]]:
@@ -155,7 +157,7 @@ def first_difference(
             return None if a is b else position
         rows = min(a.num_rows, b.num_rows)
         if not is_same(a.slice(0, rows), b.slice(0, rows)):
-            return position
+            return position + _first_row(a, b, rows)
         position += rows
         on_rows(rows)
         a, b = a.slice(rows), b.slice(rows)
@@ -167,6 +169,19 @@ def _filled(batch: Any, following: Iterator[Any]) -> Any:
         if batch is None:
             return None
     return batch
+
+
+def _first_row(a: Any, b: Any, rows: int) -> int:
+    """Return which of so many rows is the first that differs; one does."""
+    same, end = 0, rows
+    while end - same > 1:
+        middle = (same + end) // 2
+        length = middle - same
+        if is_same(a.slice(same, length), b.slice(same, length)):
+            same = middle
+        else:
+            end = middle
+    return same
 
 
 def is_same(a: Any, b: Any) -> bool:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from psycopg.conninfo import make_conninfo
 from sqlalchemy import Connection, Engine
 
 from sa_history.archiving.packages import load
@@ -94,6 +93,9 @@ def _value(name: str, value: str) -> str:
 
 def conninfo_of(connection: Connection) -> str:
     """Return what libpq connects by, as a connection of SQLAlchemy is connected."""
+    # Which the library does without where it finds no libpq.
+    from psycopg.conninfo import make_conninfo
+
     connected: Any = connection.connection.driver_connection
     info: Any = getattr(connected, "info", None)
     if hasattr(info, "get_parameters"):  # psycopg
@@ -101,14 +103,9 @@ def conninfo_of(connection: Connection) -> str:
     if hasattr(info, "dsn_parameters"):  # psycopg2
         return make_conninfo("", **info.dsn_parameters, password=info.password)
     url = connection.engine.url
-    given = {
-        "host": url.host,
-        "port": url.port,
-        "user": url.username,
-        "password": url.password,
-        "dbname": url.database,
-    }
-    return make_conninfo("", **{k: v for k, v in given.items() if v is not None})
+    given = url.translate_connect_args(username="user", database="dbname")
+    named = {n: str(url.query[n]) for n in ("host", "port") if n in url.query}
+    return make_conninfo("", **given, **named)
 
 
 @contextmanager

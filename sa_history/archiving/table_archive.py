@@ -49,7 +49,7 @@ class Meter:
         """Note that work on a table begins."""
 
     def wrote(self, rows: int, size: int) -> None:
-        """Note that rows were written, and the bytes of the file so far."""
+        """Note that rows were written, and the bytes that they take."""
 
     def compared(self, rows: int) -> None:
         """Note that rows were compared."""
@@ -345,25 +345,33 @@ class TableArchive:
 
     def verify(self) -> None:
         """Compare the files with their digests, and with what the database has."""
+        intact = []
         for each in self.manifest.parts:
             problem = self._digest_problem(each)
-            if problem is not None:
+            if problem is None:
+                intact.append(each)
+            else:
                 self.problems.append(problem)
         for partition in self._closed:
             part = self._recorded[partition.name]
-            if part is None or not self._folder.exists(self._whole(part)):
-                continue  # which was said before
-            columns = read_columns(self._run.connection, partition.name)
+            if part not in intact:
+                continue
+            name, path = dotted(partition.name), self._folder.path(self._whole(part))
+            # Columns that were added since then are NULL in old rows.
+            wanted = [c.name for c in part.columns]
+            found = read_columns(self._run.connection, partition.name)
+            columns = [c for c in found if c.column.name in wanted]
+            if tuple(c.column for c in columns) != part.columns:
+                self.problems.append(f"{path} has other columns than {name}")
+                continue
             query = select_rows(columns, partition.name, self.table.order_by)
             position = self._difference(
                 self._whole(part), part.columns, query.render(str)
             )
             self._run.source.end_transaction()
             if position is not None:
-                self.problems.append(
-                    f"{self._folder.path(self._whole(part))} differs from "
-                    f"{dotted(partition.name)} in row {position + 1}"
-                )
+                row = f"row {position + 1}"
+                self.problems.append(f"{path} differs from {name} in {row}")
 
     def _whole(self, part: ArchivedPart) -> str:
         return f"{self.table.folder}/{part.path}"

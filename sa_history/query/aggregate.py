@@ -177,7 +177,7 @@ class AggregateEvent:
             ))
         """
         sources = sources_of(targets, across, int(references))
-        filters = _Filters.of(
+        filters = EventFilters.of(
             labels, since, until, context, transaction, before, sources
         )
         return aggregate(sources, filters.criteria, _order(newest_first), limit)
@@ -257,7 +257,7 @@ class AggregateEvent:
             )
         """
         sources = sources_of(targets, across, int(references))
-        filters = _Filters.of(
+        filters = EventFilters.of(
             labels, since, until, context, transaction, before, sources
         )
         bound = filters.bound()
@@ -321,7 +321,7 @@ def _order(newest_first: bool) -> list[ColumnElement[Any]]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Filters:
+class EventFilters:
     """The filters that :meth:`AggregateEvent.select` applies to each event table.
 
     Each has a value, or a parameter for it.
@@ -344,7 +344,7 @@ class _Filters:
         transaction: int | None,
         before: int | None,
         sources: Sequence[EventSource],
-    ) -> _Filters:
+    ) -> EventFilters:
         """Return the filters for some sources.
 
         :raises EventsError: no tracker of the sources has one of the labels.
@@ -371,7 +371,7 @@ class _Filters:
             f"page_{name}": value for name, value in given.items() if value is not None
         }
 
-    def bound(self) -> _Filters:
+    def bound(self) -> EventFilters:
         """Return the same filters with parameters in place of values."""
         parameters: dict[str, Any] = {
             name: bindparam(
@@ -383,6 +383,7 @@ class _Filters:
         return replace(self, **parameters)
 
     def criteria(self, source: EventSource) -> Iterable[ColumnElement[bool]]:
+        """Yield the criteria of the events of a table."""
         columns = source.tracking.event_table.c
         if self.labels is not None:
             yield columns.pgh_label.in_(self.labels)

@@ -9,7 +9,7 @@ replaced by ``ERASED``, and the marks are taken out.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -106,7 +106,7 @@ class MarkingCompiler(PGCompiler):
         if is_result:
             self.are_marks.append(True)
             entry = self._result_columns[-1]
-            self._result_columns[-1] = entry._replace(type=_ErasedOr(entry.type))
+            self._result_columns[-1] = entry._replace(type=ErasedOr(entry.type))
             return f"{written}, {self.process(mark)}"
         label = column.name if isinstance(column, Label) else kw["name"]
         known_as = self._mark_name(label or kw["fallback_label_name"])
@@ -125,16 +125,21 @@ class MarkingCompiler(PGCompiler):
             tracking = self.tracking_of(source)
             if tracking is None or column.name not in _erasable_names(tracking):
                 return None
-            name = literal_column(quote_literal(column.name), Text)
             erased = _column_of(column.table, ERASED_COLUMN)
-            is_erased: ColumnElement[bool] = name == func.any(erased)
-            return is_erased
+            return self.is_among(column.name, erased)
         if isinstance(source, Select) and self._comes_with_mark(column):
             mark: ColumnElement[bool] = _column_of(
                 column.table, self._mark_name(column.name)
             )
             return mark
         return None
+
+    def is_among(self, name: str, erased: ColumnElement[Any]) -> ColumnElement[bool]:
+        """Return whether a name is one of those in ``pgh_erased``."""
+        found: ColumnElement[bool] = literal_column(
+            quote_literal(name), Text
+        ) == func.any(erased)
+        return found
 
     def _comes_with_mark(self, column: Any) -> bool:
         """Return whether a column of a subquery has a mark there."""
@@ -158,7 +163,7 @@ def _column_of(table: FromClause, name: str) -> Any:
     return column
 
 
-class _ErasedOr(TypeEngine[Any]):
+class ErasedOr(TypeEngine[Any]):
     """The type of a result that has ``ERASED``, or values of another type.
 
     :param type_: the other type.
@@ -169,10 +174,17 @@ class _ErasedOr(TypeEngine[Any]):
 
     def result_processor(self, dialect: Any, coltype: object) -> Any:
         """Return what makes a value of what the driver returns."""
-        process = self.type_.dialect_impl(dialect).result_processor(dialect, coltype)
-        if process is None:
+        own = self.type_.dialect_impl(dialect)
+        return self.processor(own.result_processor(dialect, coltype))
+
+    def processor(self, own: Callable[[Any], Any] | None) -> Any:
+        """Return what makes a value of what the driver returns.
+
+        :param own: what does so for the other type; None for as it is.
+        """
+        if own is None:
             return None
-        return lambda value: value if value is ERASED else process(value)
+        return lambda value: value if value is ERASED else own(value)
 
 
 class MarkReader:

@@ -153,12 +153,12 @@ def as_of(
             "as_of takes one moment: a datetime, an event or transaction=..., got "
             f"{given!r}"
         )
-    point, value = _point_in_time(given[0], is_transaction=transaction is not None)
+    point, value = point_in_time(given[0], is_transaction=transaction is not None)
     tracking = when.pgh_tracking if isinstance(when, Event) else None
     return AsOf(target, point, value, frozenset(map(_table, allow)), tracking)
 
 
-def _point_in_time(given: Any, is_transaction: bool) -> tuple[PointInTime, str]:
+def point_in_time(given: Any, is_transaction: bool) -> tuple[PointInTime, str]:
     """Return a point in time, and its value as the text that the setting takes."""
     if is_transaction and isinstance(given, int):
         return PointInTime.TRANSACTION, str(given)
@@ -493,15 +493,15 @@ def _dialect_for(
         options = {"point": point, "allowed": allowed}
         compiler = dialect.statement_compiler
         dialect.statement_compiler = type(
-            "AsOfCompiler", (_AsOfCompiler, compiler), options
+            "AsOfCompiler", (AsOfCompiler, compiler), options
         )
-        dialect.ddl_compiler = type("NoDDL", (_NoDDL, dialect.ddl_compiler), {})
+        dialect.ddl_compiler = type("NoDDL", (NoDDL, dialect.ddl_compiler), {})
         context: Any = dialect.execution_ctx_cls
-        dialect.execution_ctx_cls = type("PastExecution", (_PastExecution, context), {})
+        dialect.execution_ctx_cls = type("NoText", (NoText, context), {})
     return dialect  # type: ignore[no-any-return]
 
 
-class _AsOfCompiler(MarkingCompiler):
+class AsOfCompiler(MarkingCompiler):
     """Renders each tracked table as a subquery of its rows as of a point in time."""
 
     point: PointInTime
@@ -530,13 +530,18 @@ class _AsOfCompiler(MarkingCompiler):
             self.partitioned.append(tracking)
         if kw.get("from_linter"):
             kw["from_linter"].froms[table] = table.fullname
-        then = rows_as_of(tracking, self.point)
-        literal_binds = kw.get("literal_binds", False)
-        rows = f"({self.process(then, asfrom=True, literal_binds=literal_binds)})"
+        rows = f"({self.render_rows(tracking, **kw)})"
         alias = kw.get("enclosing_alias")
         if alias is not None and alias.element is table:
             return rows
         return f"{rows} AS {self.preparer.quote(_name_of(table))}"
+
+    def render_rows(self, tracking: Tracking, **kw: Any) -> str:
+        """Return the SELECT of a table's rows as of the point in time."""
+        then = rows_as_of(tracking, self.point)
+        literal_binds = kw.get("literal_binds", False)
+        rows: str = self.process(then, asfrom=True, literal_binds=literal_binds)
+        return rows
 
     def visit_column(self, column: Any, *args: Any, **kw: Any) -> str:
         """Render a column; that of a subquery without the table's schema."""
@@ -602,7 +607,7 @@ def _text_refused(statement: str) -> PastError:
     return PastError(f"text sees no past: {statement!r}; write it as a select(...)")
 
 
-class _PastExecution(MarkReader):
+class NoText(MarkReader):
     """Refuses ``exec_driver_sql``, whose text is given to the driver as it is."""
 
     @classmethod
@@ -639,7 +644,7 @@ def _not_in_full(table: Table) -> str:
     )
 
 
-class _NoDDL(PGDDLCompiler):
+class NoDDL(PGDDLCompiler):
     """Refuses to change the schema."""
 
     def process(self, obj: Any, **_: Any) -> str:

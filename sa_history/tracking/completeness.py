@@ -20,7 +20,7 @@ from sa_history.tracking.registry import Tracking, trackings_of_table
 GONE = (Op.DELETE.value, Op.TRUNCATE.value)
 """The operations after which a row is not there any more."""
 
-_ALWAYS_COMPLETE = (*GONE, Op.BASELINE.value)
+ALWAYS_COMPLETE = (*GONE, Op.BASELINE.value)
 """Operations whose events say all of the row's state, whatever the label."""
 
 
@@ -78,13 +78,21 @@ def version_events(
     yield from _events_with(labels, tracking, events)
 
 
+def comparable_labels(tracking: Tracking) -> tuple[str, ...] | None:
+    """Return the labels of the events that later ones are compared with.
+
+    :return: None if events are compared with those of all trackers.
+    """
+    return stored_attributes(tracking).comparable_labels
+
+
 def _events_with(
     labels: Sequence[str], tracking: Tracking, events: FromClause
 ) -> Iterator[ColumnElement[bool]]:
     if len(labels) < len(tracking.trackers):
         yield or_(
             is_one_of(events.c.pgh_label, labels),
-            is_one_of(events.c.pgh_op, _ALWAYS_COMPLETE),
+            is_one_of(events.c.pgh_op, ALWAYS_COMPLETE),
         )
 
 
@@ -135,7 +143,7 @@ class StoredAttributes:
         return (
             self.comparable_labels is None
             or event.pgh_label in self.comparable_labels
-            or event.pgh_op in _ALWAYS_COMPLETE
+            or event.pgh_op in ALWAYS_COMPLETE
         )
 
 

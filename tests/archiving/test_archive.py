@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.fs
 import pyarrow.parquet as parquet
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, MetaData, text
 from sqlalchemy.orm import Session
 
 import sa_history as history
-from sa_history.exc import CommandError, EventsRemovedError
+from sa_history.archiving import packages
+from sa_history.exc import ArchiveError, CommandError, EventsRemovedError
 from sa_history.install import check
 from tests.archiving.conftest import LATER
 
@@ -123,3 +126,175 @@ def test_an_archived_partition_is_dropped_and_restored(
     assert check(pg_engine, base) == []
     assert archive(drop=True, now=LATER)["account_event"].archived == ()
     assert run(dropped) == [(2,)]
+
+
+def test_a_table_that_has_an_archive_keeps_what_is_not_in_it(
+    write: Any, archive: Any, pg_engine: Engine, base: Any, run: Any
+) -> None:
+    write(15)
+    archive(now=LATER)
+    write(10)
+    reports = history.partitions(pg_engine, base, keep="1 day", now=LATER)
+    (kept,) = reports[0].postponed
+    assert kept.startswith(
+        "remove public.account_event_p11: it is not in the archive /"
+    )
+    assert "without_archive=True (--without-archive)" in kept
+    events = "SELECT count(*) FROM account_event WHERE pgh_id > 0"
+    assert run(events) == [(15,)]
+    # Events that come late make it another partition than the archived one.
+    archive(now=LATER)
+    run("ALTER TABLE account_event_p11 DISABLE TRIGGER ALL")
+    run("DELETE FROM account_event_p11 WHERE pgh_id = 15")
+    reports = history.partitions(pg_engine, base, keep="1 day", now=LATER)
+    assert "changed since it was archived" in reports[0].postponed[0]
+    reports = history.partitions(
+        pg_engine, base, keep="1 day", now=LATER, without_archive=True
+    )
+    assert "drop public.account_event_p11" in reports[0].done
+    assert run(events) == [(5,)]
+    dropped = "SELECT count(*) FROM pghistory_archive WHERE dropped_at IS NOT NULL"
+    assert run(f"{dropped} AND table_name = 'public.account_event'") == [(2,)]
+
+
+def test_verify_finds_what_is_missing_or_changed_and_drop_keeps_its_partition(
+    write: Any, archive: Any, folder: Path, run: Any
+) -> None:
+    write(25)
+    archive()
+    assert archive(verify=True)["account_event"].problems == ()
+    first, second = (folder / "public.account_event" / path for path in PARTS)
+    whole = first.read_bytes()
+    first.write_bytes(whole[:-1] + b"x")
+    second.unlink()
+    report = archive(verify=True, drop=True)["account_event"]
+    assert report.problems == (
+        f"{first} has another digest than the manifest says",
+        f"{second} is missing",
+    )
+    assert report.postponed == (
+        "remove public.account_event_p1: it is not in the archive",
+    )
+    # The database is another than the file, which is as it was written.
+    first.write_bytes(whole)
+    run("ALTER TABLE account_event_p1 DISABLE TRIGGER ALL")
+    run("UPDATE account_event_p1 SET balance = 7 WHERE pgh_id = 3")
+    report = archive(verify=True)["account_event"]
+    assert f"{first} differs from public.account_event_p1 in row 3" in report.problems
+    run("ALTER TABLE account_event ADD COLUMN note text, ALTER balance TYPE bigint")
+    report = archive(verify=True)["account_event"]
+    other = f"{first} has other columns than public.account_event_p1"
+    assert report.problems == (f"{second} is missing", other)
+
+
+def test_open_writes_what_comes_after_the_archive(
+    write: Any, archive: Any, manifest: Any, folder: Path, files: Any
+) -> None:
+    write(15)
+    report = archive(open=True)["account_event"]
+    assert (report.open.path, report.open.lower, report.open.upper) == (
+        "pgh_part=open/events.parquet",
+        "11",
+        None,
+    )
+    read = parquet.read_table(folder / "public.account_event" / report.open.path)
+    assert read.column("pgh_id").to_pylist() == list(range(11, 16))
+    assert manifest().open == report.open
+    assert manifest("pghistory_context").open.rows == 15
+    # What it has too is archived: it goes.
+    write(10)
+    assert archive()["account_event"].open is None
+    assert manifest().open is None
+    assert not [path for path in files() if "account_event/pgh_part=open" in path]
+
+
+def test_a_partition_whose_record_is_lost_is_compared_and_recorded(
+    write: Any, archive: Any, folder: Path, run: Any
+) -> None:
+    """As after a kill between the manifest and the end of the transaction."""
+    write(15)
+    (part,) = archive()["account_event"].archived
+    run("DELETE FROM pghistory_archive")
+    assert archive()["account_event"].archived == (part,)
+    # Of a database with other events it is refused.
+    run("DELETE FROM pghistory_archive")
+    run("ALTER TABLE account_event_p1 DISABLE TRIGGER ALL")
+    run("UPDATE account_event_p1 SET balance = 7")
+    with pytest.raises(ArchiveError, match="may be of another database"):
+        archive()
+
+
+def test_an_archive_may_be_moved_and_not_be_lost(
+    write: Any, archive: Any, folder: Path, run: Any
+) -> None:
+    write(15)
+    archive()
+    moved = folder.with_name("moved")
+    with pytest.raises(ArchiveError, match=f"archived to {folder}; give that folder"):
+        archive(moved)
+    shutil.move(folder, moved)
+    archive(moved)
+    assert run("SELECT DISTINCT folder FROM pghistory_archive") == [(str(moved),)]
+
+
+def test_who_writes_a_partition_makes_it_wait(
+    write: Any, archive: Any, pg_engine: Engine
+) -> None:
+    write(15)
+    with pg_engine.connect() as connection:
+        connection.execute(text("LOCK TABLE account_event_p1 IN ROW EXCLUSIVE MODE"))
+        report = archive(lock_timeout=50)["account_event"]
+        assert report.postponed == (
+            "archive public.account_event_p1: others are writing it",
+        )
+    assert len(archive()["account_event"].archived) == 1
+
+
+def test_progress_tells_of_rows_and_bytes(write: Any, archive: Any) -> None:
+    write(25)
+    told: list[history.ArchiveProgress] = []
+    archive(progress=told.append, open=True, verify=True)
+    events = [p for p in told if p.table == "public.account_event"]
+    assert [p.rows for p in events][:4] == [10, 10, 20, 20]
+    assert events[0].bytes > 100
+    assert events[3].bytes > events[0].bytes * 3 // 2
+    assert all(0 < p.done <= p.total for p in told)
+    assert told[-1].done == told[-1].total == 2 * 25 + 2 * 25 + 20
+
+
+def test_any_file_system_of_pyarrow_may_have_the_archive(
+    write: Any, archive: Any, pg_engine: Engine, base: Any, rows: Any, tmp_path: Path
+) -> None:
+    write(15)
+    events = rows()
+    mock = pyarrow.fs._MockFileSystem()
+    assert archive(mock, drop=True, now=LATER)["account_event"].folder == "mock:"
+    with pytest.raises(ArchiveError, match="no-scheme"):
+        archive("no-scheme://bucket")
+    history.restore(pg_engine, mock, base)
+    assert rows() == events
+    # A URI of a folder on this machine.
+    uri = f"file://{tmp_path}/other"
+    with pytest.raises(ArchiveError, match="was archived to mock:"):
+        archive(uri)
+
+
+def test_what_cannot_be_archived_is_refused(
+    pg_engine: Engine, base: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pg_engine.connect() as connection:
+        with pytest.raises(ArchiveError, match="takes an engine"):
+            history.archive(connection, base, to=folder)
+        with pytest.raises(ArchiveError, match="takes an engine"):
+            history.restore(connection, folder, base)
+    with pytest.raises(ArchiveError, match="no event table has partitions"):
+        history.archive(pg_engine, MetaData(), to=folder)
+    with pytest.raises(ArchiveError, match="nothing of these models; it has no arch"):
+        history.restore(pg_engine, folder, MetaData())
+    monkeypatch.setattr(packages.importlib, "import_module", missing)
+    with pytest.raises(ArchiveError, match=r"pip install \"sa_history\[archive\]\""):
+        history.archive(pg_engine, base, to=folder)
+
+
+def missing(name: str) -> None:
+    raise ImportError(f"No module named {name!r}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as parquet
 import pytest
-from sqlalchemy import URL, Column, Engine, String, text
+from sqlalchemy import URL, Column, Engine, String, select, text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -81,6 +81,13 @@ def test_an_erasure_reaches_the_files_and_they_verify(
     assert secrets_in(in_database(pg_engine)) == []
     assert "name 4" in in_files(folder)
     assert problems(pg_engine, base, folder, sealed) == []
+    with history.archived(folder, base, live=pg_engine) as files:
+        with pg_engine.connect() as connection:
+            moment = connection.scalar(text("SELECT clock_timestamp()"))
+        past = files.as_of(moment)
+        assert past.get(person, 4).name is history.ERASED
+        names = past.scalars(select(person.name).order_by(person.id)).all()
+        assert names[2:5] == ["name 24", history.ERASED, "name 26"]
     after = ArchiveFolder(folder).read_manifest(EVENTS)
     assert before is not None
     assert after is not None

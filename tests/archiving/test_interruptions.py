@@ -38,29 +38,58 @@ def test_kills_at_random_moments_lose_and_double_nothing(
 
 
 @pytest.fixture
-def full_disk() -> Iterator[Any]:
+def size_limit() -> Iterator[Any]:
     """Have no file of this process grow beyond a size."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def limit(size: int | None) -> None:
-        resource.setrlimit(
-            resource.RLIMIT_FSIZE, (soft if size is None else size, hard)
-        )
+        limits = (soft if size is None else size, hard)
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
     yield limit
     limit(None)
 
 
-@pytest.mark.parametrize("size", [100, 3_000])
+@pytest.mark.parametrize("size", [100, 3_000], ids=["first file", "manifest"])
 def test_a_file_that_does_not_fit_is_not_left_behind(
-    write: Any, archive: Any, files: Any, rows: Any, full_disk: Any, size: int
+    write: Any, archive: Any, files: Any, rows: Any, size_limit: Any, size: int
 ) -> None:
     write(15)
     before = rows()
-    full_disk(size)
+    size_limit(size)
     with pytest.raises(ArchiveError, match="File too large"):
         archive(drop=True, now=LATER)
-    full_disk(None)
-    assert files() == []
+    size_limit(None)
+    assert [path for path in files() if "/." in path or "manifest" in path] == []
     assert rows() == before
     assert len(archive(drop=True, now=LATER)["account_event"].archived) == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 kB, in the long run of who may mount one."""
+    if KILLS <= 2 or os.geteuid() != 0:
+        pytest.skip("nox -s archive mounts a disk, as root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    subprocess.run(command, check=True)
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_stops_the_archiving_until_there_is_room(
+    write: Any, archive: Any, rows: Any, small_disk: Path
+) -> None:
+    write(205)  # twenty partitions, of which some fit
+    before, to = rows(), small_disk / "archive"
+    with pytest.raises(ArchiveError, match="No space left"):
+        archive(to, drop=True, now=LATER)
+    assert [p for p in small_disk.rglob("*") if p.name.startswith(".")] == []
+    assert rows() == before
+    for command in (["mount", "-o", "remount,size=8m", str(small_disk)],):
+        subprocess.run(command, check=True)
+    report = archive(to, drop=True, now=LATER, verify=True)["account_event"]
+    assert 0 < len(report.archived) < 20
+    assert report.problems == ()
+    assert len(rows(where="pgh_id > 0")) == 5

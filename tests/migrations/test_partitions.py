@@ -48,6 +48,21 @@ def test_a_revision_creates_what_create_all_does(
     assert migrations.check() == []
 
 
+def test_the_table_of_archived_partitions_comes_with_a_revision_and_stays(
+    migrations: Any, pg_engine: Engine, pg_url: URL, dump: Any
+) -> None:
+    migrate(migrations, _models())
+    before = dump(pg_url)
+    partitioned = _models(partition_by="month")
+    assert "op.create_table('pghistory_archive'" in migrate(migrations, partitioned)
+    assert check(pg_engine, partitioned) == []
+    assert "pghistory_archive" not in migrate(migrations, _models())
+    run(pg_engine, "SELECT * FROM pghistory_archive")
+    migrations.downgrade()
+    migrations.downgrade()
+    assert dump(pg_url) == before
+
+
 def test_partitions_that_are_made_later_are_no_difference(
     migrations: Any, pg_engine: Engine
 ) -> None:
@@ -107,7 +122,9 @@ def test_partition_by_that_is_added_or_taken_away_moves_the_events(
     run(pg_engine, "INSERT INTO post VALUES (1), (2)")
 
     migrations.metadata = partitioned
-    assert migrations.check() == [
+    (kind, added), *others = migrations.check()
+    assert (kind, added.name) == ("add_table", "pghistory_archive")
+    assert others == [
         ("history_partition", "pghistory_context"),
         ("history_partition", "post_event"),
         (

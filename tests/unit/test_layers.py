@@ -39,6 +39,7 @@ LAYERS = [
     "install",
     "archiving",
     "__init__",
+    "spark",
     "cli",
     "timeline",
     "flask",
@@ -180,7 +181,16 @@ def test_every_public_name_is_explained_with_an_example(name: str) -> None:
 # The asyncio extension of SQLAlchemy needs greenlet, which may not be installed.
 @pytest.mark.parametrize(
     "unwanted",
-    ["flask", "starlette", "jinja2", "alembic", "pytest", "sqlalchemy.ext.asyncio"],
+    [
+        "flask",
+        "starlette",
+        "jinja2",
+        "alembic",
+        "pytest",
+        "sqlalchemy.ext.asyncio",
+        "duckdb",
+        "pyarrow",
+    ],
 )
 def test_importing_the_library_does_not_load(unwanted: str) -> None:
     code = f"import sys, sa_history; sys.exit({unwanted!r} in sys.modules)"

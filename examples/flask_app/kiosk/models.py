@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import os
 from decimal import Decimal
+from typing import Any
 
 from flask_login import UserMixin
 from sqlalchemy import Column, DateTime, ForeignKey, Numeric, Table, select
@@ -15,9 +17,13 @@ from sa_history import track
 
 STATUSES = ("new", "paid", "sent", "returned", "cancelled")
 
+# A shop of this size needs no partitions. With "month" its history can be archived, as
+# examples/archive does; a migration has to follow.
+PARTITION_BY: Any = os.environ.get("KIOSK_PARTITION_BY")
+
 
 # Who looked in last is no change of the user.
-@track(exclude=["seen_at"])
+@track(exclude=["seen_at"], partition_by=PARTITION_BY)
 class User(UserMixin, Base):
     __tablename__ = "users"
 
@@ -46,7 +52,7 @@ def load_user(name: str) -> User | None:
     return db.session.scalar(select(User).filter_by(name=name))
 
 
-@track()
+@track(partition_by=PARTITION_BY)
 class Product(Base):
     __tablename__ = "product"
 
@@ -65,10 +71,10 @@ order_tag = Table(
     Column("order_id", ForeignKey("orders.id"), primary_key=True),
     Column("tag_id", ForeignKey("tag.id"), primary_key=True),
 )
-track()(order_tag)
+track(partition_by=PARTITION_BY)(order_tag)
 
 
-@track()
+@track(partition_by=PARTITION_BY)
 class Tag(Base):
     __tablename__ = "tag"
 
@@ -79,7 +85,7 @@ class Tag(Base):
         return self.name
 
 
-@track()
+@track(partition_by=PARTITION_BY)
 class Order(Base):
     __tablename__ = "orders"
 
@@ -101,7 +107,7 @@ class Order(Base):
         return sum((item.price * item.quantity for item in self.items), Decimal())
 
 
-@track()
+@track(partition_by=PARTITION_BY)
 class Item(Base):
     __tablename__ = "item"
 

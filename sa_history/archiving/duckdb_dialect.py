@@ -1,0 +1,462 @@
+"""DuckDB as a database of SQLAlchemy, which reads the events of an archive.
+
+It is PostgreSQL as psycopg reaches it, but for the connection: statements are
+PostgreSQL's, most of which DuckDB takes, and values become those of Python as they do
+there. So sessions return the same objects with the same values.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import re
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import psycopg
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.pq import Format
+from sqlalchemy import (
+    ColumnElement,
+    Engine,
+    StaticPool,
+    Table,
+    func,
+    literal_column,
+    types,
+)
+from sqlalchemy.dialects.postgresql.base import PGDDLCompiler, PGTypeCompiler
+from sqlalchemy.dialects.postgresql.psycopg import (
+    PGDialect_psycopg,
+    PGExecutionContext_psycopg,
+)
+from sqlalchemy.engine import make_url
+
+from sa_history.archiving.packages import load
+from sa_history.exc import ArchiveError, PastError
+from sa_history.query.as_of_rows import PointInTime
+from sa_history.query.past_erasures import ErasedOr
+from sa_history.query.time_travel import AsOfCompiler, NoDDL, NoText
+from sa_history.sql.column_types import POSTGRESQL, postgresql_type
+from sa_history.sql.compose import quote_literal
+from sa_history.sql.readable_json import READABLE_JSON
+from sa_history.tracking.registry import Tracking
+
+# SQLAlchemy's compiler has no types; what it is given is passed on as it is.
+# mypy: disable-error-code="override, no-untyped-call"
+
+_TEXT = 25
+_INTEGERS = (20, 21, 23)
+_NUMERIC = 1700
+_OIDS = {
+    "int16": 21,
+    "int32": 23,
+    "int64": 20,
+    "bool": 16,
+    "float": 700,
+    "double": 701,
+    "date32[day]": 1082,
+    "binary": 17,
+}
+"""The numbers of PostgreSQL's types, by which psycopg and SQLAlchemy know them."""
+
+
+@dataclass(frozen=True)
+class OutOfRange:
+    """A time that PostgreSQL has and Python has not.
+
+    :param text: the time as PostgreSQL writes it.
+    """
+
+    text: str
+
+
+class Connection:
+    """A connection as SQLAlchemy uses it.
+
+    :param connection: a connection of DuckDB.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.autocommit = True
+
+    def cursor(self) -> Cursor:
+        """Return a new cursor."""
+        return Cursor(self._connection)
+
+    def commit(self) -> None:
+        """Do nothing: what is read does not change."""
+
+    rollback = close = commit
+
+
+class Cursor:
+    """A cursor as SQLAlchemy uses it.
+
+    :param connection: a connection of DuckDB.
+    """
+
+    arraysize = 1
+    rowcount = -1
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.description: list[tuple[Any, ...]] | None = None
+        self._rows: Any = iter(())
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> None:
+        """Execute a statement.
+
+        :raises ArchiveError: DuckDB refuses it.
+        """
+        values = [_to_duckdb(value) for value in parameters]
+        duckdb = load("duckdb")
+        try:
+            found = self._connection.sql(statement, params=values or None)
+            table = found.to_arrow_table()
+        except duckdb.Error as error:
+            raise ArchiveError(
+                f"DuckDB, which reads the archive, refuses a statement: {error}; it "
+                "has no operators of PostgreSQL's own types"
+            ) from error
+        self.description = [
+            (field.name, _oid(field.type), *(None,) * 5) for field in table.schema
+        ]
+        columns = [_to_python(column) for column in table.columns]
+        self._rows = iter(zip(*columns, strict=True)) if columns else iter(())
+
+    def fetchall(self) -> list[Any]:
+        """Return all rows that are left."""
+        return list(self._rows)
+
+    def fetchone(self) -> Any:
+        """Return the next row, None after the last one."""
+        return next(self._rows, None)
+
+    def fetchmany(self, size: int = 1) -> list[Any]:
+        """Return some rows."""
+        return list(islice(self._rows, size))
+
+    def close(self) -> None:
+        """Forget the rows."""
+        self._rows = iter(())
+
+
+def _oid(type_: Any) -> int:
+    name = str(type_)
+    if name.startswith("decimal128"):
+        return _NUMERIC
+    if name.startswith("timestamp"):
+        return 1184 if "tz=" in name else 1114
+    return _OIDS.get(name, _TEXT)
+
+
+def _to_python(column: Any) -> list[Any]:
+    """Return the values of a column of Arrow."""
+    name = str(column.type)
+    pa = load("pyarrow")
+    if name.startswith("timestamp[us"):
+        zone = datetime.timezone.utc if "tz=" in name else None
+        epoch = datetime.datetime(1970, 1, 1, tzinfo=zone)
+        micros = column.cast(pa.int64()).to_pylist()
+        return [_time(epoch, datetime.timedelta.resolution, n, 2**63) for n in micros]
+    if name == "date32[day]":
+        day, first = datetime.timedelta(days=1), datetime.date(1970, 1, 1)
+        days = column.cast(pa.int32()).to_pylist()
+        return [_time(first, day, n, 2**31) for n in days]
+    found: list[Any] = column.to_pylist()
+    return found
+
+
+def _time(first: Any, unit: datetime.timedelta, count: int | None, end: int) -> Any:
+    """Return a time by what has passed since another.
+
+    :param end: the number that no count reaches; the last one before it is infinity.
+    """
+    if count is None:
+        return None
+    try:
+        return first + count * unit
+    except OverflowError:
+        if abs(count) >= end - 1:
+            return OutOfRange("infinity" if count > 0 else "-infinity")
+        return OutOfRange("a year below 1" if count < 0 else "a year over 9999")
+
+
+_AS_THEY_ARE = (
+    bool,
+    int,
+    float,
+    str,
+    bytes,
+    decimal.Decimal,
+    datetime.date,
+    datetime.time,
+    datetime.timedelta,
+)
+
+
+def _to_duckdb(value: Any) -> Any:
+    """Return a parameter as DuckDB takes it: what it does not know, as text."""
+    if value is None or isinstance(value, _AS_THEY_ARE):
+        return value
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return [_to_duckdb(item) for item in value]
+    if isinstance(value, memoryview):
+        return bytes(value)
+    written = Transformer().get_dumper(value, PyFormat.TEXT).dump(value)
+    return None if written is None else bytes(written).decode()
+
+
+class _NoDDL(NoDDL, PGDDLCompiler):
+    """Refuses to create anything."""
+
+
+class _Context(NoText, PGExecutionContext_psycopg):
+    """Reads the values of results as psycopg reads what PostgreSQL sends as text."""
+
+    def get_result_processor(self, type_: Any, colname: str, coltype: Any) -> Any:
+        """Return the function that makes a value of Python, None for as it is."""
+        if isinstance(type_, ErasedOr):
+            own = self.get_result_processor(type_.type_, colname, coltype)
+            return type_.processor(own)
+        if isinstance(type_, types.NullType):
+            return None
+        if isinstance(type_, type(READABLE_JSON)):
+            return type_.result_processor(self.dialect, coltype)
+        if coltype in (1082, 1114, 1184):
+            return _in_turn(_require_time, self._processor(type_, coltype))
+        if coltype == _NUMERIC and isinstance(postgresql_type(type_), types.Integer):
+            return _in_turn(int, self._processor(type_, 20))
+        if coltype != _TEXT:
+            return self._processor(type_, coltype)
+        oid = _oid_of(type_)
+        loader = _loader(self.dialect, oid)
+        return _in_turn(loader, self._processor(type_, oid))
+
+    def _processor(self, type_: Any, coltype: int) -> Any:
+        return super().get_result_processor(type_, "", coltype)
+
+
+def _in_turn(
+    first: Callable[[Any], Any] | None, second: Callable[[Any], Any] | None
+) -> Callable[[Any], Any] | None:
+    """Return two functions as one, of which the first does not see None."""
+    if first is None:
+        return second
+
+    def process(value: Any) -> Any:
+        found = None if value is None else first(value)
+        return found if second is None else second(found)
+
+    return process
+
+
+def _require_time(value: Any) -> Any:
+    if isinstance(value, OutOfRange):
+        raise ArchiveError(
+            f"a time is {value.text}, which Python cannot hold; select it as text"
+        )
+    return value
+
+
+def _oid_of(type_: Any) -> int:
+    """Return the number of PostgreSQL's type for one of SQLAlchemy's."""
+    try:
+        name = POSTGRESQL.type_compiler_instance.process(type_).lower()
+    except Exception:  # a type of the application, which says what it likes
+        return _TEXT
+    plain, _, _ = name.partition("(")
+    known = psycopg.adapters.types.get(plain.removesuffix("[]").strip())
+    if known is None:
+        return _TEXT
+    return known.array_oid if name.endswith("[]") else known.oid
+
+
+def _loader(dialect: Any, oid: int) -> Callable[[Any], Any] | None:
+    """Return the function that reads text of a type as psycopg does."""
+    if oid == _TEXT:
+        return None
+    transformer = Transformer(dialect._psycopg_adapters_map)
+    loader = transformer.get_loader(oid, Format.TEXT)
+
+    def read(value: Any) -> Any:
+        return loader.load(value.encode()) if isinstance(value, str) else value
+
+    return read
+
+
+class _Types(PGTypeCompiler):
+    """The types of a CAST: what PostgreSQL alone has is text."""
+
+    def visit_JSON(self, type_: Any, **_: Any) -> str:
+        return "VARCHAR"
+
+    visit_JSONB = visit_UUID = visit_uuid = visit_INET = visit_CIDR = visit_JSON
+    visit_CITEXT = visit_ARRAY = visit_user_defined = visit_JSON
+
+    def visit_ENUM(self, type_: Any, *_: Any, **__: Any) -> str:
+        return "VARCHAR"
+
+    visit_DOMAIN = visit_ENUM
+
+    def visit_BYTEA(self, type_: Any, **_: Any) -> str:
+        return "BLOB"
+
+
+def _text(value: str) -> ColumnElement[str]:
+    return literal_column(quote_literal(value), types.Text)
+
+
+def _in_array(name: str) -> str:
+    """Return a name as PostgreSQL writes it in the text of an array."""
+    if re.fullmatch(r"\w+", name) and name.lower() != "null":
+        return name
+    quoted = re.sub(r'(["\\])', r"\\\1", name)
+    return f'"{quoted}"'
+
+
+@dataclass(frozen=True)
+class Past:
+    """A point in time, and the rows of then.
+
+    :param point: the event column that decides which events are seen.
+    :param value: the point in time, as text.
+    :param rows_of: returns the SELECT of the rows of a tracked table.
+    """
+
+    point: PointInTime
+    value: str
+    rows_of: Callable[[Tracking], str]
+
+
+class ArchiveCompiler(AsOfCompiler):
+    """Renders statements for DuckDB, and tracked tables as their rows of then."""
+
+    allowed = frozenset()
+    past: Past | None = None
+    """What a session of the past reads; None if it reads events."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        # Before the statement is compiled, which is done there.
+        self.read: list[Table] = []
+        self.trackings: list[Tracking] = []
+        super().__init__(*arguments, **options)
+
+    def visit_table(self, table: Any, asfrom: bool = False, **kw: Any) -> str:
+        """Render a table, and keep in mind that it is read."""
+        if asfrom and isinstance(table, Table):
+            table_ = table.metadata.tables.get(table.key, table)
+            tracking = self.tracking_of(table)
+            self.read.append(table_ if tracking is None else tracking.event_table)
+        return super().visit_table(table, asfrom=asfrom, **kw)
+
+    def render_rows(self, tracking: Tracking, **kw: Any) -> str:
+        """Return the SELECT of a table's rows as of the point in time."""
+        if self.past is None:
+            raise PastError(
+                f"an archive has the events of {tracking.table.name!r} and not its "
+                "rows, which change; read them as of a time: archive.as_of(...)"
+            )
+        self.trackings.append(tracking)
+        self.point = self.past.point
+        if tracking.table.primary_key.deferrable:
+            # What the database is asked, of which there is no view.
+            return super().render_rows(tracking, **kw)
+        return self.past.rows_of(tracking)
+
+    def is_among(self, name: str, erased: ColumnElement[Any]) -> ColumnElement[bool]:
+        """Return whether a name is one of an array that files have as text."""
+        names = func.string_split(func.trim(erased, _text("{}")), _text(","))
+        found: ColumnElement[bool] = func.list_contains(
+            names, _text(_in_array(name)), type_=types.Boolean
+        )
+        return found
+
+    def visit_current_setting_func(self, function: Any, **_: Any) -> str:
+        """Render the point in time, which is a setting in PostgreSQL."""
+        assert self.past is not None
+        return quote_literal(self.past.value)
+
+    def render_bind_cast(self, type_: Any, dbapi_type: Any, sqltext: str) -> str:
+        """Leave out the cast: DuckDB knows the types of parameters."""
+        return sqltext
+
+    def visit_row_func(self, function: Any, **kw: Any) -> str:
+        """Render a row of one column as this column, which is compared as text."""
+        return str(self.process(function.clauses, **kw))
+
+    def visit_jsonb_build_array_func(self, function: Any, **kw: Any) -> str:
+        """Render a list of JSON with the blanks that PostgreSQL writes."""
+        values = [self.process(value, **kw) for value in function.clauses]
+        parts = ", ".join(f"CAST(to_json({value}) AS VARCHAR)" for value in values)
+        return f"('[' || concat_ws(', ', {parts}) || ']')"
+
+    def visit_to_jsonb_func(self, function: Any, **kw: Any) -> str:
+        """Render a value as JSON."""
+        return f"to_json({self.process(function.clauses, **kw)})"
+
+    def visit_custom_op_binary(self, element: Any, operator: Any, **kw: Any) -> str:
+        """Render the operators that DuckDB has under other names."""
+        left, right = (self.process(e, **kw) for e in (element.left, element.right))
+        if operator.opstring == "@>":
+            return f"json_contains({left}, {right})"
+        if operator.opstring.endswith("*<>)"):
+            return f"({left} IS DISTINCT FROM {right})"
+        written: str = super().visit_custom_op_binary(element, operator, **kw)
+        return written
+
+
+class DuckDBDialect(PGDialect_psycopg):
+    """PostgreSQL by psycopg, with statements for DuckDB.
+
+    :param prepare: is called before a statement is executed, with what it reads.
+    :param past: what a session of the past reads; None for one that reads events.
+    """
+
+    supports_statement_cache = True
+    statement_compiler: Any = ArchiveCompiler
+    execution_ctx_cls = _Context
+    ddl_compiler = _NoDDL
+    type_compiler_cls = _Types
+    _has_native_hstore = False
+    _backslash_escapes = False
+    _supports_jsonb_subscripting = False
+
+    def __init__(
+        self,
+        prepare: Callable[[ArchiveCompiler], None],
+        past: Past | None,
+        **options: Any,
+    ) -> None:
+        super().__init__(dbapi=psycopg, paramstyle="qmark", **options)
+        self._prepare = prepare
+        self.statement_compiler = type(
+            "ArchiveCompiler",
+            (ArchiveCompiler,),
+            {"past": past},
+        )
+
+    def do_execute(
+        self, cursor: Any, statement: str, parameters: Any, context: Any = None
+    ) -> None:
+        """Make what a statement reads, and execute it."""
+        self._prepare(context.compiled)
+        cursor.execute(statement, parameters)
+
+
+def duckdb_engine(connection: Any, dialect: DuckDBDialect) -> Engine:
+    """Return an engine whose only connection is one of DuckDB.
+
+    It does not ask the database for what it is.
+    """
+    connected: Any = Connection(connection)
+    pool = StaticPool(lambda: connected)
+    pool._dialect = dialect
+    return Engine(pool, dialect, make_url("postgresql+psycopg://"))

@@ -1,0 +1,209 @@
+"""The part of a history that is still in the database, as one transaction sees it.
+
+What the archive has is left out, so that each event is read once. All of a table comes
+by ADBC, and the rows of one object by the connection of the engine, which is faster for
+few; both see the same snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import ColumnElement, Engine, Table, func, select
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import CompileError
+from sqlalchemy.sql.util import find_tables
+
+from sa_history.archiving.carriers import (
+    CarriedColumn,
+    arrow_schema,
+    read_columns,
+    select_rows,
+)
+from sa_history.archiving.manifest import ArchivedPart
+from sa_history.archiving.packages import load
+from sa_history.archiving.source import RowSource, open_source
+from sa_history.capture.partitioning import CONTEXT_KEY, FIRST_ID, KEPT_OFFSET, KEY
+from sa_history.ddl.execution import schema_names
+from sa_history.exc import ArchiveError
+from sa_history.sql.compose import Fragment, Ident, Literal, Qualified, Raw, join
+from sa_history.sql.output_settings import OUTPUT_SETTINGS
+from sa_history.util.sessions import is_async
+
+_LITERALS: Any = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+_LITERALS._backslash_escapes = False
+"""The dialect of SQL without parameters."""
+
+_SNAPSHOT = "ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
+
+class LivePart:
+    """A transaction that reads what is not archived.
+
+    :param engine: the database.
+    :raises ArchiveError: it is no engine, or an async one.
+    """
+
+    def __init__(self, engine: Any) -> None:
+        if is_async(engine) or not isinstance(engine, Engine):
+            raise ArchiveError(
+                f"archived takes an engine as live, got {engine!r}; give a sync one, "
+                "as create_engine(...) returns"
+            )
+        self.engine = engine
+        self._closing = ExitStack()
+        connection = self._closing.enter_context(engine.connect())
+        self.connection = connection.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+        self._columns: dict[Table, list[CarriedColumn]] = {}
+        self._source: RowSource | None = None
+        settings = [
+            func.set_config(name, value, True)
+            for name, value in OUTPUT_SETTINGS.items()
+        ]
+        self.connection.execute(select(*settings))
+
+    def close(self) -> None:
+        """End the transaction."""
+        self._closing.close()
+
+    def name_of(self, table: Table) -> Qualified:
+        """Return the name of a table with its schema in the database."""
+        schemas = schema_names(self.connection)
+        return Qualified(schemas(table.schema), table.name)
+
+    def columns(self, table: Table) -> list[CarriedColumn]:
+        """Return the columns of a table, none if there is no such table."""
+        if table not in self._columns:
+            found = read_columns(self.connection, self.name_of(table))
+            self._columns[table] = found
+        return self._columns[table]
+
+    def all_rows(self, table: Table, parts: Sequence[ArchivedPart]) -> Any:
+        """Return the rows of a table that are in no part of an archive, as Arrow."""
+        schema = arrow_schema([c.column for c in self.columns(table)])
+        query = self._query(table, _not_in(table, parts))
+        if self._source is None:
+            self._source = self._closing.enter_context(open_source(self.engine))
+            snapshot = self.connection.scalar(select(func.pg_export_snapshot()))
+            self._source.execute(f"SET TRANSACTION {_SNAPSHOT}")
+            self._source.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
+        batches = self._source.batches(query, schema)
+        return load("pyarrow").Table.from_batches(batches, schema=schema)
+
+    def some_rows(
+        self, table: Table, parts: Sequence[ArchivedPart], wanted: str
+    ) -> Any:
+        """Return those of the rows that meet a criterion, as Arrow.
+
+        :param wanted: the criterion as SQL.
+        """
+        pa = load("pyarrow")
+        columns = self.columns(table)
+        schema = arrow_schema([c.column for c in columns])
+        query = self._query(table, [*_not_in(table, parts), Raw(f"({wanted})")])
+        # By the driver's cursor, as SQLAlchemy would look for parameters in the text.
+        cursor = self.connection.connection.cursor()
+        try:
+            cursor.execute(query)
+            rows = cursor.fetchall()
+        finally:
+            cursor.close()
+        values = zip(*rows, strict=True) if rows else ([] for _ in schema)
+        arrays = [
+            pa.array(map(_as_arrow(pa, field.type), column), type=field.type)
+            for field, column in zip(schema, values, strict=True)
+        ]
+        return pa.Table.from_arrays(arrays, schema=schema)
+
+    def as_sql(self, criterion: ColumnElement[bool]) -> str | None:
+        """Return a criterion as SQL.
+
+        :param criterion: of a table, which is named without an alias.
+        :return: None if it asks other rows, some of which are in the archive, or if its
+            values cannot be written as text.
+        """
+        others = find_tables(criterion, check_columns=False, include_selects=True)
+        if others or "schema_translate_map" in self.connection.get_execution_options():
+            return None
+        try:
+            compiled = criterion.compile(
+                dialect=_LITERALS, compile_kwargs={"literal_binds": True}
+            )
+        except (CompileError, NotImplementedError):
+            return None
+        return str(compiled)
+
+    def _query(self, table: Table, criteria: Sequence[Fragment]) -> str:
+        where = join(" AND ", criteria) if criteria else None
+        key = CONTEXT_KEY if KEY not in table.c else KEY
+        name = self.name_of(table)
+        return select_rows(self.columns(table), name, [key], where).render(str)
+
+
+def _as_arrow(pa: Any, type_: Any) -> Any:
+    """Return the function that makes what pyarrow takes of what a driver returns."""
+
+    def convert(value: Any) -> Any:
+        if value is None:
+            return None
+        if pa.types.is_decimal(type_):
+            return Decimal(value)
+        return bytes(value) if pa.types.is_binary(type_) else value
+
+    return convert
+
+
+def _not_in(table: Table, parts: Sequence[ArchivedPart]) -> list[Fragment]:
+    """Return the criteria of rows that are in no part."""
+    if KEY in table.c:
+        return [_in_gaps(parts)] if parts else []
+    return [_not_between(part) for part in parts]
+
+
+def _in_gaps(parts: Sequence[ArchivedPart]) -> Fragment:
+    """Return the criterion of events that are not archived.
+
+    An event that was kept when others were removed has a lower number than it had, and
+    is another copy of one that was archived, if that one was.
+    """
+    ranges: list[tuple[int, int | None]] = []
+    for first, last in gaps(parts):
+        end_of_kept = 0 if last is None else last - KEPT_OFFSET
+        ranges += [(first, last), (first - KEPT_OFFSET, end_of_kept)]
+    found = [join(" AND ", _between(*bounds)) for bounds in ranges]
+    return Raw("(") + join(" OR ", found) + Raw(")")
+
+
+def gaps(parts: Iterable[ArchivedPart]) -> Iterator[tuple[int, int | None]]:
+    """Yield the numbers of events that no part has: a first one and the end, if any.
+
+    :param parts: in the order of their bounds.
+    """
+    reached = FIRST_ID
+    for part in parts:
+        lower = int(part.lower or FIRST_ID)
+        if lower > reached:
+            yield reached, lower
+        reached = max(reached, int(part.upper or reached))
+    yield reached, None
+
+
+def _between(lower: int, upper: int | None) -> list[Fragment]:
+    key = Ident(KEY)
+    found = [key + Raw(f" >= {lower}")]
+    return found if upper is None else [*found, key + Raw(f" < {upper}")]
+
+
+def _not_between(part: ArchivedPart) -> Fragment:
+    key, uuid = Ident(CONTEXT_KEY), Raw("::uuid")
+    bounds = []
+    if part.lower is not None:
+        bounds.append(key + Raw(" < ") + Literal(part.lower) + uuid)
+    if part.upper is not None:
+        bounds.append(key + Raw(" >= ") + Literal(part.upper) + uuid)
+    return Raw("(") + join(" OR ", bounds) + Raw(")")

@@ -1,0 +1,58 @@
+"""The files are read by what knows Parquet, without sa_history and its manifests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from spark_tests.conftest import Archive
+
+
+def _expected(archive: Archive) -> Any:
+    with archive.engine.connect() as connection:
+        return connection.exec_driver_sql(
+            "SELECT count(*), sum(balance), count(DISTINCT id) FROM account_event"
+        ).one()
+
+
+def test_spark_reads_the_folder_of_a_table(spark: Any, archive: Archive) -> None:
+    frame = spark.read.parquet(f"{archive.folder}/public.account_event")
+    found = frame.selectExpr("count(*)", "sum(balance)", "count(DISTINCT id)")
+    assert found.collect() == [tuple(_expected(archive))]
+    jars = spark.sparkContext.getConf().get("spark.jars", "")
+    assert jars == ""
+
+
+def test_duckdb_reads_it_without_extensions(archive: Archive) -> None:
+    import duckdb
+
+    connection = duckdb.connect()
+    connection.execute("SET autoinstall_known_extensions = false")
+    connection.execute("SET autoload_known_extensions = false")
+    files = f"{archive.folder}/public.account_event/*/events.parquet"
+    found = connection.execute(
+        "SELECT count(*), sum(balance), count(DISTINCT id) FROM read_parquet(?)",
+        [files],
+    )
+    assert found.fetchall() == [tuple(_expected(archive))]
+
+
+def test_polars_reads_it(archive: Archive) -> None:
+    import polars
+
+    files = f"{archive.folder}/public.account_event/*/events.parquet"
+    frame = polars.scan_parquet(files, hive_partitioning=False)
+    found = frame.select(
+        polars.len(),
+        polars.col("balance").cast(polars.Int64).sum(),
+        polars.col("id").n_unique(),
+    ).collect()
+    assert found.row(0) == tuple(_expected(archive))
+
+
+def test_no_other_file_is_seen_beside_the_data(archive: Archive) -> None:
+    folder = Path(archive.folder, "public.account_event")
+    beside = [p.name for p in folder.rglob("*") if p.is_file()]
+    assert {name for name in beside if not name.startswith(("_", "."))} == {
+        "events.parquet"
+    }
