@@ -82,8 +82,9 @@ class ArchivedTable:
     :param table: the table, as the models have it.
     :param name: with its schema in the database.
     :param types: the types of the columns that the database has, by their names.
-    :param with_kept: whether to have events that were kept when others were removed,
-        and that are not in a part which is loaded.
+    :param with_kept: True to have all rows of the database but those that are loaded,
+        under whatever number; False for no row of a part of which some are loaded, and
+        no event that was kept when others were removed.
     """
 
     connection: Connection
@@ -190,24 +191,35 @@ class ArchivedTable:
         return union_all(own, *loaded).subquery(self.table.name)
 
     def _is_not_archived(self, key: Any) -> Any:
-        """Return whether a row of the database is none of a part that is loaded."""
-        parts = [p for p in self.manifest.parts if p.path in self.loaded]
-        if self.key == "id":
-            ids = (
-                and_(
-                    true(),
-                    *([] if p.lower is None else [key >= _uuid(p.lower)]),
-                    *([] if p.upper is None else [key < _uuid(p.upper)]),
-                )
-                for p in parts
+        """Return whether a row of the database is none that the archive has.
+
+        A kept event has the number that it has in the archive, lowered.
+        """
+        if self.with_kept:
+            return and_(
+                true(), *(~self._is_in(key, name) for name in self.loaded.values())
             )
-            return not_(or_(*ids))
-        bounds = [(int(p.lower or FIRST_ID), int(p.upper or 0) - 1) for p in parts]
-        # A kept event has the number that it has in the archive, lowered.
-        kept = [(low - KEPT_OFFSET, high - KEPT_OFFSET) for low, high in bounds]
-        if not self.with_kept:
-            kept = [(-(1 << 63), FIRST_ID - 1)]
-        return not_(or_(*(key.between(*ends) for ends in (*bounds, *kept))))
+        parts = [p for p in self.manifest.parts if p.path in self.loaded]
+        if self.key != "id":
+            bounds = [(int(p.lower or FIRST_ID), int(p.upper or 0) - 1) for p in parts]
+            kept = -(1 << 63), FIRST_ID - 1
+            return not_(or_(*(key.between(*ends) for ends in (*bounds, kept))))
+        ids = (
+            and_(
+                true(),
+                *([] if p.lower is None else [key >= _uuid(p.lower)]),
+                *([] if p.upper is None else [key < _uuid(p.upper)]),
+            )
+            for p in parts
+        )
+        return not_(or_(*ids))
+
+    def _is_in(self, key: Any, name: str) -> Any:
+        """Return whether a row is one of a temporary table."""
+        known = column(self.key, key.type)
+        rows = select(known).select_from(table_clause(name, known, schema=TEMPORARY))
+        is_in = key.in_(rows)
+        return is_in if self.key == "id" else or_(is_in, (key + KEPT_OFFSET).in_(rows))
 
 
 def _uuid(text: str) -> Any:

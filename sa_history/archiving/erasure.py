@@ -173,10 +173,12 @@ def _require_unarchived(session: Session, tracking: Tracking) -> None:
     if not ledger.columns_in_database(known):
         return
     rows = ledger.place(known)
-    table = tracking.event_table
-    name = f"{ledger.schema_of(table)}.{table.name}"
+    tables = [tracking.event_table]
+    if tracking.options.erasable_context:
+        tables.append(ledger.history.shared.context_table)
+    names = [f"{ledger.schema_of(table)}.{table.name}" for table in tables]
     folder = connection.scalar(
-        select(rows.c.folder).where(rows.c.table_name == name).limit(1)
+        select(rows.c.folder).where(rows.c.table_name.in_(names)).limit(1)
     )
     if folder is not None:
         raise ErasureError(
@@ -204,6 +206,8 @@ class _ArchivedHistory:
                 f"{self._folder} has nothing of these models; it has "
                 f"{', '.join(self._folder.folders()) or 'no archive'}"
             )
+        for archived in self._ledger.archived.values():
+            _require_files(archived)
         return self._ledger
 
     def load_events(self, tracking: Tracking, keys: Sequence[tuple[Any, ...]]) -> None:
@@ -275,6 +279,25 @@ def _load_anew(archived: ArchivedTable, keep: Callable[[Any], Any]) -> None:
     archived.forget(parts)
     for part in parts:
         archived.load(part, keep)
+
+
+def _require_files(archived: ArchivedTable) -> None:
+    """Refuse files that are not what was archived.
+
+    The commitments that an erasure makes would be to other values for ever.
+
+    :raises ArchiveError: there is such a file.
+    """
+    for part in archived.manifest.parts:
+        path = archived.path(part)
+        is_there = archived.folder.exists(path)
+        known = (part.sha256, *part.replaced)
+        if not is_there or archived.folder.digest(path) not in known:
+            raise ArchiveError(
+                f"{archived.folder.path(path)} is "
+                f"{'not what its manifest says' if is_there else 'missing'}; restore "
+                "it from a backup before values in it are erased"
+            )
 
 
 def _texts(

@@ -296,3 +296,18 @@ def test_the_commands_take_an_archive(
     assert main(verify) == 0
     out = capsys.readouterr().out
     assert out == "33 events in 2 seals are as they were sealed\n"
+
+
+def test_files_that_are_not_what_was_archived_are_not_erased(
+    sealed: Any, person: Any, base: Any, pg_engine: Engine, archive: Any, folder: Path
+) -> None:
+    archive(drop=True, now=LATER)
+    file = folder / EVENTS / "pgh_part=1/events.parquet"
+    rows = parquet.read_table(file)
+    parquet.write_table(rows, file)
+    with pytest.raises(ArchiveError, match="is not what its manifest says; restore"):
+        erase(pg_engine, person, 4, archive=folder)
+    file.unlink()
+    with pytest.raises(ArchiveError, match="is missing; restore it"):
+        erase(pg_engine, person, 4, archive=folder)
+    assert "name 25" in in_database(pg_engine)
