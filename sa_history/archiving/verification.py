@@ -148,8 +148,9 @@ class _ArchiveVerification:
         archived.forget(p for p in archived.manifest.parts if p not in parts)
         loaded = [self._is_loaded(archived, part) for part in parts]
         contexts = self._ledger.archived.get(self._ledger.history.shared.context_table)
-        if contexts is not None and parts and all(loaded):
-            wanted = self._contexts_of(seal, archived, contexts)
+        refers = seal.leaf_columns.refers_to_contexts
+        if contexts is not None and refers and parts and all(loaded):
+            wanted = self._contexts_of(archived, contexts)
             contexts.forget(p for p in contexts.manifest.parts if p not in wanted)
             loaded += [self._is_loaded(contexts, part) for part in wanted]
         is_verified = bool(parts) and all(loaded)
@@ -172,27 +173,23 @@ class _ArchiveVerification:
         return True
 
     def _contexts_of(
-        self, seal: Seal, archived: ArchivedTable, contexts: ArchivedTable
+        self, archived: ArchivedTable, contexts: ArchivedTable
     ) -> list[ArchivedPart]:
-        """Return the parts that may have contexts of the events of a seal."""
-        if not seal.leaf_columns.refers_to_contexts:
-            return []
+        """Return the parts that may have contexts of the events that are loaded."""
         events = self._ledger.place(archived.table, [CONTEXT_ID])
         number = events.c[CONTEXT_ID]
-        ends = [
+        first, last = (
             self._ledger.connection.scalar(
                 select(number).where(number.is_not(None)).order_by(by).limit(1)
             )
             for by in (number, number.desc())
-        ]
-        first, last = map(str, ends)
-        if ends[0] is None:
-            return []
+        )
         return [
             part
             for part in contexts.manifest.parts
-            if (part.upper is None or first < part.upper)
-            and (part.lower is None or part.lower <= last)
+            if first is not None
+            and (part.upper is None or str(first) < part.upper)
+            and (part.lower is None or part.lower <= str(last))
         ]
 
     def _of_files(self, archived: ArchivedTable) -> Iterator[Discrepancy]:

@@ -433,9 +433,9 @@ class EventViews:
 
     def _erased(self) -> str:
         """Return what was erased of an event, NULL if its files do not say."""
-        if any(column.name == ERASED_COLUMN for column in self.columns):
-            return f"pgh_then.{ERASED_COLUMN}"
-        return f"CAST(NULL AS {self.writer.type('string')}) AS {ERASED_COLUMN}"
+        is_known = any(column.name == ERASED_COLUMN for column in self.columns)
+        nothing = f"CAST(NULL AS {self.writer.type('string')}) AS {ERASED_COLUMN}"
+        return f"pgh_then.{ERASED_COLUMN}" if is_known else nothing
 
 
 def _where(criteria: Sequence[str]) -> str:

@@ -49,9 +49,8 @@ _MARK = "erased "
 class MarkingCompiler(PGCompiler):
     """Renders a mark after each column whose values may have been erased."""
 
-    def tracking_of(self, table: Table) -> Tracking | None:
-        """Return the tracking whose rows are rendered for a table, or None."""
-        raise NotImplementedError
+    tracking_of: Callable[[Table], Tracking | None]
+    """Returns the tracking whose rows are rendered for a table, or None."""
 
     @functools.cached_property
     def are_marks(self) -> list[bool]:

@@ -315,11 +315,10 @@ class Verifier:
         """
         wrong = self._wrong_links()
         differences = _Differences()
-        for seal in self._seals:
-            is_own = seal.table_name == table_name
-            if is_own and seal.first_id <= number <= seal.last_id:
-                is_wrong = seal.number in wrong
-                differences.found += self._of_seal(seal, is_wrong, differences, number)
+        of_table = (seal for seal in self._seals if seal.table_name == table_name)
+        for seal in [s for s in of_table if s.first_id <= number <= s.last_id]:
+            is_wrong = seal.number in wrong
+            differences.found += self._of_seal(seal, is_wrong, differences, number)
         yield from differences.discrepancies()
 
     def _wrong_links(self) -> set[int]:

@@ -502,12 +502,8 @@ class Timeline:
             numbers.setdefault(entry.table, []).append(entry.id)
         found: dict[tuple[str, int], Seal | None] = {}
         for table, wanted in numbers.items():
-            tracking = self.table(table)
-            if not tracking.options.sealed:
-                continue
-            seals = seals_of_events(
-                self.session.connection(), self.metadata, tracking, wanted
-            )
+            connection, tracking = self.session.connection(), self.table(table)
+            seals = seals_of_events(connection, self.metadata, tracking, wanted)
             found.update({(table, n): seal for n, seal in (seals or {}).items()})
         return found
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 from sqlalchemy import URL, Column, Engine, String, select, text
@@ -15,7 +17,9 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 import sa_history as history
 from sa_history import track
+from sa_history.archiving.erasure import _ErasedFile
 from sa_history.archiving.folder import ArchiveFolder
+from sa_history.archiving.manifest import EXACT
 from sa_history.cli import main
 from sa_history.exc import ArchiveError, ErasureError
 from tests.archiving.conftest import LATER
@@ -188,6 +192,39 @@ def test_events_that_are_archived_are_not_erased_without_the_archive(
             history.erase(session, person, 4, archive=folder)
             with pytest.raises(ErasureError, match="has not committed the erasure"):
                 session.commit()
+
+
+def test_contexts_of_events_that_are_not_archived_are_erased_in_files(
+    person: Any, base: Any, pg_engine: Engine, archive: Any, folder: Path
+) -> None:
+    @track(sealed=True, erasable=["name"], erasable_context=["ip"])
+    class Card(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "card"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str | None]
+
+    base.metadata.create_all(pg_engine)
+    with Session(pg_engine) as session, history.context(session, ip="10.0.0.3"):
+        session.add(Card(id=1, name="name 3"))
+        session.commit()
+    history.seal(pg_engine, base)
+    archive(open=True, now=LATER)
+    assert secrets_in(in_files(folder)) == ["10.0.0.3"]
+    with pytest.raises(ErasureError, match="Card are archived in"):
+        erase(pg_engine, Card, 1)
+    assert erase(pg_engine, Card, 1, archive=folder).contexts == 1
+    assert secrets_in(in_files(folder)) == []
+    assert problems(pg_engine, base, folder) == []
+
+
+def test_files_from_before_there_was_something_to_erase_have_null() -> None:
+    batch = pa.RecordBatch.from_pydict(
+        {"pgh_id": [1, 2], "name": ["a", "b"], EXACT: pa.array([None, None], "string")}
+    )
+    table: Any = SimpleNamespace(key="pgh_id")
+    nobody: Any = None
+    erased = _ErasedFile(nobody, table, {"1": ["name", "mail"], "9": ["name"]}, ())
+    assert erased.change(batch).column("name").to_pylist() == [None, "b"]
 
 
 def test_an_async_session_is_refused(

@@ -11,10 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
 
 import sa_history as history
+from sa_history.archiving.archived_rows import _type_of
+from sa_history.archiving.duckdb_dialect import _in_array
 from sa_history.archiving.folder import ArchiveFolder
-from sa_history.archiving.manifest import Manifest
+from sa_history.archiving.manifest import ArchivedColumn, Manifest
 from sa_history.exc import ArchiveError
 from tests.archiving.conftest import LATER
 
@@ -145,6 +148,28 @@ def test_a_column_that_was_dropped_later_is_verified_in_the_archive(
     execute(pg_engine, "ALTER TABLE person_event DROP rate, ADD more integer")
     assert found(pg_engine, base, folder) == [
         "unreadable person_event 21 to 33 (the column rate is gone)"
+    ]
+
+
+def test_an_archive_of_which_the_database_knows_nothing_is_verified(
+    sealed: Any, person: Any, base: Any, pg_engine: Engine, archive: Any, folder: Path
+) -> None:
+    archive(now=LATER)
+    execute(pg_engine, "DROP TABLE pghistory_archive")
+    assert found(pg_engine, base, folder) == []
+    with Session(pg_engine) as session:
+        # As if there were no archive.
+        assert history.erase(session, person, 4).events == 3
+
+
+def test_columns_of_files_alone_have_types_of_their_own() -> None:
+    carried = {"decimal128(9, 2)": "numeric", "int32": "integer", "string": "text"}
+    for carrier, type_ in carried.items():
+        assert _type_of(ArchivedColumn("x", "bad; DROP TABLE y", carrier)) == type_
+    assert [_in_array(name) for name in ("a", "null", 'a "b\\"')] == [
+        "a",
+        '"null"',
+        r'"a \"b\\\""',
     ]
 
 

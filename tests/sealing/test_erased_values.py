@@ -158,6 +158,11 @@ def test_all_ways_to_load_objects_have_the_word(
         parts = [*result.fetchmany(1), result.fetchone(), *result.fetchall()]
         assert [tuple(row) for row in parts if row] == EXPECTED
         assert result.fetchone() is None
+        # Also where the driver has all rows already.
+        buffered = then.execute(columns).yield_per(2)
+        assert [tuple(row) for row in buffered] == EXPECTED
+        with then.execute(columns) as unread:
+            assert tuple(unread.fetchmany(1)[0]) == EXPECTED[0]
         last = then.get_one(guest, 2)
         then.refresh(last)
         assert last.name is ERASED
