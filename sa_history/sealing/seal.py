@@ -78,7 +78,7 @@ def seal(
     bind: Engine | Connection,
     *models: MetaData | type[Any],
     timeout: int = 10_000,
-    batch: int = 500_000,
+    batch: int = 250_000,
     anchor: Callable[[SealDigest], object] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> SealDigest:
