@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -218,19 +219,20 @@ class _ProgressMeter(Meter):
     def __init__(self, progress: Callable[[ArchiveProgress], None] | None) -> None:
         self._progress = progress
         self._table = ""
-        self._rows = self._bytes = self._done = 0
+        self._rows: Counter[str] = Counter()
+        self._bytes: Counter[str] = Counter()
+        self._done = 0
         self.total = 0
         """How many rows there are to read."""
 
     def begin(self, table: str) -> None:
         """Note that work on a table begins."""
         self._table = table
-        self._rows = self._bytes = 0
 
     def wrote(self, rows: int, size: int) -> None:
         """Note that rows were written, and the bytes that they take."""
-        self._rows += rows
-        self._bytes += size
+        self._rows[self._table] += rows
+        self._bytes[self._table] += size
         self._tell(rows)
 
     def compared(self, rows: int) -> None:
@@ -243,8 +245,8 @@ class _ProgressMeter(Meter):
             self._progress(
                 ArchiveProgress(
                     self._table,
-                    self._rows,
-                    self._bytes,
+                    self._rows[self._table],
+                    self._bytes[self._table],
                     min(self._done, self.total),
                     self.total,
                 )

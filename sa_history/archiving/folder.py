@@ -110,14 +110,12 @@ class ArchiveFolder:
         with suppress(OSError):
             self._files.delete_file(self.path(path))
 
-    def remove(self, path: str) -> None:
-        """Remove a file, and the folder that it was alone in."""
-        folder = self.path(path.rpartition("/")[0])
-        with self._errors(path):
-            if self.exists(path):
-                self._files.delete_file(self.path(path))
-            if not self._files.get_file_info(self._selector(folder)):
-                self._files.delete_dir(folder)
+    def remove(self, folder: str) -> None:
+        """Remove a folder with its files, if there is one."""
+        with self._errors(folder):
+            (found,) = self._files.get_file_info([self.path(folder)])
+            if found.type == self._file_type.Directory:
+                self._files.delete_dir(self.path(folder))
 
     def remove_unfinished(self, folder: str) -> None:
         """Remove what an interrupted run has left below a folder."""

@@ -86,6 +86,7 @@ def restore(
     :raises ArchiveError: there is no archive of the models; a file is not what its
         manifest says; the database has other events with such numbers. What was
         restored before stays.
+    :raises InstallError: a table has no partitions in the database.
 
     Example::
 
@@ -220,21 +221,21 @@ class _EventRestoration(_Restoration, EventMaintenance):
             self.lock(connection, "ACCESS EXCLUSIVE")
             for partition in covering:
                 events = self.state.rows_of(partition.name)
-                if connection.execute(select(events.c.pgh_id).limit(1)).first():
+                first = connection.execute(select(events.c.pgh_id).limit(1)).first()
+                if first is not None or not partition.is_tail:
                     raise ArchiveError(
-                        f"{dotted(partition.name)} has events, and the archive has "
-                        f"some of the numbers {lower} to {upper - 1} that the database "
-                        "says were not dropped; restore into an empty database"
+                        f"{dotted(partition.name)} has some of the numbers {lower} to "
+                        f"{upper - 1} of the archive, which the database does not say "
+                        "were dropped; restore into an empty database"
                     )
                 self.execute(connection, Raw("DROP TABLE ") + partition.name)
-            if covering[-1].upper is None:
-                # Whose numbers begin after those of the archive from now on.
-                tail = in_database(self.partitioning.name(upper), self.schemas)
-                self.execute(connection, self.table.create(tail, upper, None))
-                self.adopt(connection, tail)
-            if self.state.next_id(connection) < upper:
-                sequence = self.state.sequence.render(str)
-                connection.execute(select(func.setval(sequence, upper - 1)))
+            # Whose numbers begin after those of the archive from now on.
+            tail = in_database(self.partitioning.name(upper), self.schemas)
+            self.execute(connection, self.table.create(tail, upper, None))
+            self.adopt(connection, tail)
+            last = max(upper, self.state.next_id(connection)) - 1
+            sequence = self.state.sequence.render(str)
+            connection.execute(select(func.setval(sequence, last)))
 
     def _put_back(self, part: ArchivedPart) -> None:
         """Make a part a partition again, in one transaction."""
@@ -244,12 +245,9 @@ class _EventRestoration(_Restoration, EventMaintenance):
             self.execute(connection, self.table.create_alike(name))
             load_part(connection, self.folder, self.manifest, part, name)
             events = self.state.rows_of(name)
-            times = select(
-                func.min(events.c.pgh_created_at), func.max(events.c.pgh_created_at)
-            )
-            since, until = connection.execute(times).one()
-            if since is None:
-                since = until = self.now()
+            time, now = events.c.pgh_created_at, func.clock_timestamp()
+            ends = (func.coalesce(end(time), now) for end in (func.min, func.max))
+            since, until = connection.execute(select(*ends)).one()
             self.execute(
                 connection,
                 time_check(name, since, until),

@@ -321,15 +321,15 @@ class TableArchive:
 
     def _forget_open(self) -> None:
         """Remove the open part, before a partition is archived that it has, too."""
-        stale = self.manifest.open
-        if stale is not None:
+        if self.manifest.open is not None:
             self._save(replace(self.manifest, open=None))
-            self._folder.remove(f"{self.table.folder}/{stale.path}")
+        # Also what a run has left that was killed before it came to this.
+        self._folder.remove(f"{self.table.folder}/{OPEN}")
 
     def write_open(self) -> None:
         """Write what comes after the last partition, in place of an earlier file."""
-        connection = self._run.connection
-        columns = read_columns(connection, self.table.name)
+        self._run.meter.begin(self.table.folder)
+        columns = read_columns(self._run.connection, self.table.name)
         lower = self._edge
         query = select_rows(
             columns, self.table.name, self.table.order_by, self._from(lower)
@@ -345,6 +345,7 @@ class TableArchive:
 
     def verify(self) -> None:
         """Compare the files with their digests, and with what the database has."""
+        self._run.meter.begin(self.table.folder)
         intact = []
         for each in self.manifest.parts:
             problem = self._digest_problem(each)

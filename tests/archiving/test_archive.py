@@ -15,7 +15,8 @@ from sqlalchemy import Engine, MetaData, text
 from sqlalchemy.orm import Session
 
 import sa_history as history
-from sa_history.archiving import packages
+from sa_history.archiving import packages, part_files, table_archive
+from sa_history.archiving.source import open_source
 from sa_history.exc import ArchiveError, CommandError, EventsRemovedError
 from sa_history.install import check
 from tests.archiving.conftest import LATER
@@ -72,7 +73,8 @@ def test_what_is_archived_is_not_written_again(write: Any, archive: Any) -> None
 def test_only_events_that_are_old_enough_are_archived(write: Any, archive: Any) -> None:
     write(15)
     assert archive(older_than="1 day")["account_event"].archived == ()
-    report = archive(older_than="1 day", now=LATER)["account_event"]
+    soon = LATER + datetime.timedelta(hours=1)
+    report = archive(older_than="100 days", now=soon)["account_event"]
     assert [part.path for part in report.archived] == PARTS[:1]
     with pytest.raises(CommandError, match="number of days"):
         archive(older_than="long ago")
@@ -243,21 +245,25 @@ def test_who_writes_a_partition_makes_it_wait(
     write(15)
     with pg_engine.connect() as connection:
         connection.execute(text("LOCK TABLE account_event_p1 IN ROW EXCLUSIVE MODE"))
-        report = archive(lock_timeout=50)["account_event"]
+        report = archive(lock_timeout=50, drop=True)["account_event"]
         assert report.postponed == (
             "archive public.account_event_p1: others are writing it",
+            "remove public.account_event_p1: it is not in the archive",
         )
     assert len(archive()["account_event"].archived) == 1
 
 
-def test_progress_tells_of_rows_and_bytes(write: Any, archive: Any) -> None:
+def test_progress_tells_of_rows_and_bytes(
+    write: Any, archive: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(part_files, "ROW_GROUP", 6)
     write(25)
     told: list[history.ArchiveProgress] = []
     archive(progress=told.append, open=True, verify=True)
     events = [p for p in told if p.table == "public.account_event"]
-    assert [p.rows for p in events][:4] == [10, 10, 20, 20]
+    assert sorted({p.rows for p in events}) == [6, 10, 16, 20, 25]
     assert events[0].bytes > 100
-    assert events[3].bytes > events[0].bytes * 3 // 2
+    assert events[-1].bytes > 2 * events[0].bytes
     assert all(0 < p.done <= p.total for p in told)
     assert told[-1].done == told[-1].total == 2 * 25 + 2 * 25 + 20
 
@@ -279,8 +285,92 @@ def test_any_file_system_of_pyarrow_may_have_the_archive(
         archive(uri)
 
 
+def test_a_file_that_is_not_what_the_table_has_is_not_kept(
+    write: Any, archive: Any, files: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(15)
+    whole = table_archive.write_rows
+
+    def lose_the_last(stream: Any, columns: Any, batches: Any, on_rows: Any) -> None:
+        cut = (batch.slice(0, batch.num_rows - 1) for batch in batches)
+        whole(stream, columns, cut, on_rows)
+
+    monkeypatch.setattr(table_archive, "write_rows", lose_the_last)
+    with pytest.raises(ArchiveError, match="row 10 of .* is not what public.account"):
+        archive()
+    assert files() == []
+    monkeypatch.undo()
+    assert len(archive()["account_event"].archived) == 1
+
+
+def test_what_a_killed_run_has_left_is_removed(
+    write: Any, archive: Any, folder: Path, files: Any
+) -> None:
+    write(15)
+    left = ["pgh_part=1/.events.parquet.tmp", "pgh_part=open/events.parquet"]
+    for path in left:
+        file = folder / "public.account_event" / path
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"half")
+    archive()
+    assert files() == [
+        "public.account_event/_manifest.json",
+        f"public.account_event/{PARTS[0]}",
+    ]
+
+
+def test_contexts_that_come_late_are_archived_with_the_others_of_their_time(
+    write: Any,
+    archive: Any,
+    run: Any,
+    rows: Any,
+    folder: Path,
+    pg_engine: Engine,
+    base: Any,
+) -> None:
+    write(5)
+    run("INSERT INTO account SELECT i, 0 FROM generate_series(101, 125) AS i")
+    history.partitions(pg_engine, base)
+    archive(drop=True, now=LATER)
+    assert len(rows("pghistory_context")) == 0
+    # There is a partition for contexts of that time, in which some go on.
+    (empty,) = archive(now=LATER)["pghistory_context"].archived
+    assert (empty.rows, empty.first_id) == (0, None)
+    late = "INSERT INTO pghistory_context (id, metadata) VALUES ('{}', '{{}}')"
+    run(late.format("01900000-0000-7000-8000-000000000001"))
+    again = archive(now=LATER)["pghistory_context"].archived
+    assert [part.rows for part in again] == [1]
+    assert empty.path == again[0].path
+    (path,) = {part.path for part in again}
+    assert path.startswith("pgh_part=first")
+    table = parquet.read_table(folder / "public.pghistory_context" / path)
+    assert "01900000-0000-7000-8000-000000000001" in table.column("id").to_pylist()
+
+
+def test_without_its_table_nothing_is_archived_and_all_can_be_removed(
+    write: Any, archive: Any, pg_engine: Engine, base: Any, run: Any, folder: Path
+) -> None:
+    """As of a version before there was an archive, and no migration since."""
+    write(15)
+    archive()
+    run("DROP TABLE pghistory_archive")
+    with pytest.raises(ArchiveError, match='"pghistory_archive" does not exist; run'):
+        archive()
+    reports = history.partitions(pg_engine, base, keep="1 day", now=LATER)
+    assert "drop public.account_event_p1" in reports[0].done
+    base.metadata.drop_all(pg_engine)
+    base.metadata.create_all(pg_engine)
+    run("DROP TABLE pghistory_archive")
+    with pytest.raises(ArchiveError, match='"pghistory_archive" does not exist; run'):
+        history.restore(pg_engine, folder, base)
+
+
 def test_what_cannot_be_archived_is_refused(
-    pg_engine: Engine, base: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+    pg_engine: Engine,
+    account: Any,
+    base: Any,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pg_engine.connect() as connection:
         with pytest.raises(ArchiveError, match="takes an engine"):
@@ -289,8 +379,14 @@ def test_what_cannot_be_archived_is_refused(
             history.restore(connection, folder, base)
     with pytest.raises(ArchiveError, match="no event table has partitions"):
         history.archive(pg_engine, MetaData(), to=folder)
-    with pytest.raises(ArchiveError, match="nothing of these models; it has no arch"):
-        history.restore(pg_engine, folder, MetaData())
+    for models in (MetaData(), base):
+        with pytest.raises(ArchiveError, match="nothing of these models; it has no"):
+            history.restore(pg_engine, folder, models)
+    with (
+        open_source(pg_engine) as source,
+        pytest.raises(ArchiveError, match='cannot be read: .*"nowhere" does not exist'),
+    ):
+        source.execute("SELECT FROM nowhere")
     monkeypatch.setattr(packages.importlib, "import_module", missing)
     with pytest.raises(ArchiveError, match=r"pip install \"sa_history\[archive\]\""):
         history.archive(pg_engine, base, to=folder)

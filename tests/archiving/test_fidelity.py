@@ -108,7 +108,9 @@ def written(
         "__table_args__": {"schema": "account"},
         "id": mapped_column(Integer, primary_key=True),
     }
-    row = track(Snapshot, partition_by=10)(type("Row", (base,), {**body, **columns}))
+    row = track(Snapshot, partition_by=10, context="inline")(
+        type("Row", (base,), {**body, **columns})
+    )
     with pg_engine.begin() as connection:
         for statement in (
             "CREATE SCHEMA account",
@@ -156,7 +158,7 @@ def _texts(engine: Engine) -> list[str]:
 def test_all_types_and_values_come_back_as_they_were(
     written: list[str], pg_engine: Engine, base: Any, folder: Any
 ) -> None:
-    (report, _) = history.archive(pg_engine, base, to=folder, drop=True, now=LATER)
+    (report,) = history.archive(pg_engine, base, to=folder, drop=True, now=LATER)
     (part, *_) = report.archived
     assert part.rows > 10
     carriers = {c.name: c.carrier for c in part.columns}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,10 @@ def test_an_empty_database_gets_all_of_it(
         history.restore(pg_engine, folder, base)
 
 
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.timezone.utc)
+
+
 def test_the_newest_events_may_come_back_alone(
     write: Any,
     archive: Any,
@@ -72,7 +77,7 @@ def test_the_newest_events_may_come_back_alone(
     # What the rows before were like is not kept any more.
     with (
         Session(pg_engine) as session,
-        history.as_of(session, LATER - datetime.timedelta(days=99.999)) as at,
+        history.as_of(session, _now()) as at,
         pytest.raises(EventsRemovedError, match="the last ones of its rows with them"),
     ):
         at.get(account, 1)
@@ -80,7 +85,7 @@ def test_the_newest_events_may_come_back_alone(
     assert rows() == events
     with (
         Session(pg_engine) as session,
-        history.as_of(session, LATER - datetime.timedelta(days=99.999)) as at,
+        history.as_of(session, _now()) as at,
     ):
         assert at.get(account, 1) is not None
 
@@ -99,6 +104,10 @@ def test_a_file_that_is_not_what_was_archived_is_not_restored(
     with pytest.raises(ArchiveError, match="is missing; restore it from a backup"):
         history.restore(pg_engine, folder, base)
     manifest = folder / "public.account_event/_manifest.json"
+    fields = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**fields, "format": 2}))
+    with pytest.raises(ArchiveError, match="later version of sa_history"):
+        history.restore(pg_engine, folder, base)
     manifest.write_text("[]")
     with pytest.raises(ArchiveError, match="is no manifest of an archive"):
         history.restore(pg_engine, folder, base)
