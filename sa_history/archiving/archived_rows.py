@@ -253,7 +253,15 @@ class LedgerWithArchive(Ledger):
 
         :param folder: the archive.
         :param with_kept: as ``ArchivedTable`` has it.
+        :raises ArchiveError: the connection's driver does not copy rows, or a manifest
+            cannot be read.
         """
+        dialect = ledger.connection.dialect
+        if dialect.is_async or dialect.driver not in ("psycopg", "psycopg2"):
+            raise ArchiveError(
+                f"rows of an archive cannot be copied by {dialect.driver}, as this "
+                "connection has it; give a sync one of psycopg, postgresql+psycopg://..."
+            )
         tables = [t.event_table for t in ledger.history.trackings.values()]
         found = {}
         for table in (*tables, ledger.history.shared.context_table):

@@ -227,8 +227,8 @@ def test_files_from_before_there_was_something_to_erase_have_null() -> None:
     assert erased.change(batch).column("name").to_pylist() == [None, "b"]
 
 
-def test_an_async_session_is_refused(
-    sealed: Any, person: Any, pg_url: URL, archive: Any, folder: Path
+def test_what_is_async_is_refused(
+    sealed: Any, person: Any, base: Any, pg_url: URL, archive: Any, folder: Path
 ) -> None:
     archive(drop=True, now=LATER)
 
@@ -239,6 +239,9 @@ def test_an_async_session_is_refused(
                 await history.erase(session, person, 4, archive=folder)
             with pytest.raises(ErasureError, match="are archived in"):
                 await history.erase(session, person, 4)
+        async with engine.connect() as connection:
+            with pytest.raises(ArchiveError, match="give a sync one of psycopg"):
+                await connection.run_sync(history.verify, base, archive=folder)
         await engine.dispose()
 
     asyncio.run(run())
