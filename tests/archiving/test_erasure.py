@@ -195,7 +195,7 @@ def test_events_that_are_archived_are_not_erased_without_the_archive(
 
 
 def test_contexts_of_events_that_are_not_archived_are_erased_in_files(
-    person: Any, base: Any, pg_engine: Engine, archive: Any, folder: Path
+    sealed: Any, base: Any, pg_engine: Engine, archive: Any, folder: Path
 ) -> None:
     @track(sealed=True, erasable=["name"], erasable_context=["ip"])
     class Card(base):  # type: ignore[misc, valid-type]
@@ -204,16 +204,16 @@ def test_contexts_of_events_that_are_not_archived_are_erased_in_files(
         name: Mapped[str | None]
 
     base.metadata.create_all(pg_engine)
-    with Session(pg_engine) as session, history.context(session, ip="10.0.0.3"):
-        session.add(Card(id=1, name="name 3"))
+    with Session(pg_engine) as session, history.context(session, ip="10.0.0.99"):
+        session.add(Card(id=1, name="Ann"))
         session.commit()
     history.seal(pg_engine, base)
     archive(open=True, now=LATER)
-    assert secrets_in(in_files(folder)) == ["10.0.0.3"]
+    assert "10.0.0.99" in in_files(folder)
     with pytest.raises(ErasureError, match="Card are archived in"):
         erase(pg_engine, Card, 1)
     assert erase(pg_engine, Card, 1, archive=folder).contexts == 1
-    assert secrets_in(in_files(folder)) == []
+    assert "10.0.0.99" not in in_files(folder)
     assert problems(pg_engine, base, folder) == []
 
 
