@@ -32,7 +32,9 @@ from sa_history import exc
 from sa_history._types import Level, Op
 from sa_history.archiving.archive import ArchiveProgress, ArchiveReport, archive
 from sa_history.archiving.archived import Archived, ArchivedPast, archived
+from sa_history.archiving.erasure import erase
 from sa_history.archiving.restore import RestoreReport, restore
+from sa_history.archiving.verification import verify
 from sa_history.attachments.attach import attach
 from sa_history.attachments.views import view
 from sa_history.capture.trackers import (
@@ -72,10 +74,10 @@ from sa_history.query.attribute_history import changes
 from sa_history.query.feed import FeedPosition, cursor_of, feed, feed_page
 from sa_history.query.time_travel import as_of
 from sa_history.sealing.chain import SealDigest
-from sa_history.sealing.erase import Erasure, erase
+from sa_history.sealing.erase import Erasure
 from sa_history.sealing.seal import seal
 from sa_history.sealing.subject import subject
-from sa_history.sealing.verify import Discrepancy, SealProblem, Verification, verify
+from sa_history.sealing.verify import Discrepancy, SealProblem, Verification
 from sa_history.tracking.context_class import Context
 from sa_history.tracking.diff import Diff
 from sa_history.tracking.editing import editing_events

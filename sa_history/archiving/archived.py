@@ -217,7 +217,10 @@ class Archived:
             self._prepare(compiled, parameters)
 
         def rows_of(tracking: Tracking) -> str:
-            return self._views(tracking).rows_as_of(_included(point, value))
+            included = _included(point, value)
+            can_be_erased = bool(tracking.options.erasable)
+            views = self._views(tracking)
+            return views.rows_as_of(included, with_erased=can_be_erased)
 
         past = ArchivedPast(
             self._engine(Past(point, value, rows_of), prepare), self._covering_row

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import re
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,16 @@ from typing import Any
 import psycopg
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import Format
-from sqlalchemy import Column, Engine, StaticPool, Table, types
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Engine,
+    StaticPool,
+    Table,
+    func,
+    literal_column,
+    types,
+)
 from sqlalchemy.dialects.postgresql.base import PGDDLCompiler, PGTypeCompiler
 from sqlalchemy.dialects.postgresql.psycopg import (
     PGDialect_psycopg,
@@ -30,6 +40,7 @@ from sqlalchemy.sql import operators
 from sa_history.archiving.packages import load
 from sa_history.exc import ArchiveError, PastError
 from sa_history.query.as_of_rows import PointInTime
+from sa_history.query.past_erasures import ErasedOr
 from sa_history.query.time_travel import AsOfCompiler, NoDDL, NoText
 from sa_history.sql.column_types import POSTGRESQL, postgresql_type
 from sa_history.sql.compose import quote_literal
@@ -214,6 +225,9 @@ class _Context(NoText, PGExecutionContext_psycopg):
 
     def get_result_processor(self, type_: Any, colname: str, coltype: Any) -> Any:
         """Return the function that makes a value of Python, None for as it is."""
+        if isinstance(type_, ErasedOr):
+            own = self.get_result_processor(type_.type_, colname, coltype)
+            return type_.processor(own)
         if isinstance(type_, types.NullType):
             return None
         if isinstance(type_, type(READABLE_JSON)):
@@ -307,6 +321,18 @@ class _Types(PGTypeCompiler):
         return str(super().visit_NUMERIC(type_, **kw))
 
 
+def _text(value: str) -> ColumnElement[str]:
+    return literal_column(quote_literal(value), types.Text)
+
+
+def _in_array(name: str) -> str:
+    """Return a name as PostgreSQL writes it in the text of an array."""
+    if re.fullmatch(r"\w+", name) and name.lower() != "null":
+        return name
+    quoted = re.sub(r'(["\\])', r"\\\1", name)
+    return f'"{quoted}"'
+
+
 @dataclass(frozen=True)
 class Past:
     """A point in time, and the rows of then.
@@ -338,7 +364,7 @@ class ArchiveCompiler(AsOfCompiler):
         """Render a table, and keep in mind that it is read."""
         if asfrom and isinstance(table, Table):
             table_ = table.metadata.tables.get(table.key, table)
-            tracking = self._tracking(table)
+            tracking = self.tracking_of(table)
             self.read.append(table_ if tracking is None else tracking.event_table)
         return super().visit_table(table, asfrom=asfrom, **kw)
 
@@ -355,6 +381,14 @@ class ArchiveCompiler(AsOfCompiler):
             # What the database is asked, of which there is no view.
             return super().render_rows(tracking, **kw)
         return self.past.rows_of(tracking)
+
+    def is_among(self, name: str, erased: ColumnElement[Any]) -> ColumnElement[bool]:
+        """Return whether a name is one of an array that files have as text."""
+        names = func.string_split(func.trim(erased, _text("{}")), _text(","))
+        found: ColumnElement[bool] = func.list_contains(
+            names, _text(_in_array(name)), type_=types.Boolean
+        )
+        return found
 
     def visit_current_setting_func(self, function: Any, **_: Any) -> str:
         """Render the point in time, which is a setting in PostgreSQL."""

@@ -46,19 +46,36 @@ def load_part(
     """
     path = f"{manifest.folder}/{part.path}"
     require_digest(folder, manifest, part)
-    names = [column.name for column in part.columns]
+    with folder.open_file(path) as file:
+        return copy_rows(connection, table, part.columns, read_rows(file, part.columns))
+
+
+def copy_rows(
+    connection: Connection,
+    table: Qualified,
+    columns: Sequence[ArchivedColumn],
+    batches: Iterator[Any],
+) -> int:
+    """Insert rows of a file into a table.
+
+    :param connection: of psycopg or psycopg2, which copy.
+    :param table: with its schema in the database.
+    :param columns: the columns of the rows.
+    :param batches: the rows.
+    :return: how many rows there are.
+    """
+    names = tuple(column.name for column in columns)
     copy = Joined(
         (
             Raw("COPY "),
             table,
             Raw(" ("),
-            Idents(tuple(names)),
+            Idents(names),
             Raw(") FROM STDIN (FORMAT csv)"),
         )
     ).render(str)
-    with canonical_settings(connection), folder.open_file(path) as file:
-        rows = read_rows(file, part.columns)
-        return _copy(connection, copy, csv_of(rows, part.columns))
+    with canonical_settings(connection):
+        return _copy(connection, copy, csv_of(batches, columns))
 
 
 def require_digest(

@@ -153,7 +153,7 @@ def first_difference(
         if a is None or b is None:
             return None if a is b else position
         rows = min(a.num_rows, b.num_rows)
-        if not _is_same(a.slice(0, rows), b.slice(0, rows)):
+        if not is_same(a.slice(0, rows), b.slice(0, rows)):
             return position + _first_row(a, b, rows)
         position += rows
         on_rows(rows)
@@ -174,14 +174,15 @@ def _first_row(a: Any, b: Any, rows: int) -> int:
     while end - same > 1:
         middle = (same + end) // 2
         length = middle - same
-        if _is_same(a.slice(same, length), b.slice(same, length)):
+        if is_same(a.slice(same, length), b.slice(same, length)):
             same = middle
         else:
             end = middle
     return same
 
 
-def _is_same(a: Any, b: Any) -> bool:
+def is_same(a: Any, b: Any) -> bool:
+    """Return whether two batches of one schema have the same rows, bit by bit."""
     pairs = zip(a.columns, b.columns, strict=True)
     return all(_bits(x).equals(_bits(y)) for x, y in pairs)
 

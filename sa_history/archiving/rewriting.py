@@ -91,7 +91,7 @@ def with_nulls(batch: Any, rows: Any, *columns: str) -> Any:
     for name in columns:
         values = batch.column(name)
         empty = pa.scalar(None, values.type)
-        batch = _with_column(batch, name, compute.if_else(rows, empty, values))
+        batch = with_column(batch, name, compute.if_else(rows, empty, values))
     exact = batch.column(EXACT)
     if exact.null_count < len(exact):
         kept = []
@@ -101,11 +101,12 @@ def with_nulls(batch: Any, rows: Any, *columns: str) -> Any:
                 left = {name: found[name] for name in found if name not in columns}
                 text = json.dumps(left) if left else None
             kept.append(text)
-        batch = _with_column(batch, EXACT, pa.array(kept, pa.string()))
+        batch = with_column(batch, EXACT, pa.array(kept, pa.string()))
     return batch
 
 
-def _with_column(batch: Any, name: str, values: Any) -> Any:
+def with_column(batch: Any, name: str, values: Any) -> Any:
+    """Return rows with other values in a column."""
     pa = load("pyarrow")
     position = batch.schema.get_field_index(name)
     columns = [*batch.columns[:position], values, *batch.columns[position + 1 :]]

@@ -19,6 +19,7 @@ from typing import Literal, TypeAlias
 from sa_history._types import Op
 from sa_history.archiving.manifest import EXACT, ArchivedColumn, ArchivedPart, Manifest
 from sa_history.capture.event_table import OLD_KEY, PREFIX, key_columns
+from sa_history.capture.seal_tables import ERASED_COLUMN
 from sa_history.capture.trackers import full_row_labels
 from sa_history.exc import ArchiveError
 from sa_history.sql.compose import quote_literal
@@ -248,7 +249,7 @@ class EventViews:
     events: str
     writer: Writer
 
-    def rows_as_of(self, included: str) -> str:
+    def rows_as_of(self, included: str, *, with_erased: bool = False) -> str:
         """Return the SELECT of the rows of the tracked table as of a point in time.
 
         A row is its last event by then. An event that gave a row another key is the end
@@ -256,6 +257,7 @@ class EventViews:
 
         :param included: the criterion of events that are not after the point in time,
             which names their columns.
+        :param with_erased: True to have what was erased as well, as ``pgh_erased``.
         :raises ArchiveError: the events do not record every change of every row, or
             the primary key is deferrable.
         """
@@ -292,8 +294,9 @@ class EventViews:
         grouped = ", ".join(numbered)
         is_there = [f"pgh_then.pgh_op NOT IN ({self._texts(GONE)})"]
         is_there += [full] if full else []
+        row = [*self._row(), *([self._erased()] if with_erased else [])]
         return (
-            f"SELECT {', '.join(self._row())} FROM {self.events} AS pgh_then JOIN ("
+            f"SELECT {', '.join(row)} FROM {self.events} AS pgh_then JOIN ("
             f"SELECT {grouped}, max(pgh_id) AS pgh_id FROM ({known}) AS pgh_known "
             f"GROUP BY {grouped}) AS pgh_last ON {same}{_where(is_there)}"
         )
@@ -425,6 +428,12 @@ class EventViews:
                 yield f"pgh_then.{name}"
             else:
                 yield f"pgh_then.{quote(source)} AS {name}"
+
+    def _erased(self) -> str:
+        """Return what was erased of an event, NULL if its files do not say."""
+        is_known = any(column.name == ERASED_COLUMN for column in self.columns)
+        nothing = f"CAST(NULL AS {self.writer.type('string')}) AS {ERASED_COLUMN}"
+        return f"pgh_then.{ERASED_COLUMN}" if is_known else nothing
 
 
 def _where(criteria: Sequence[str]) -> str:

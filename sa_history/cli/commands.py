@@ -279,6 +279,12 @@ COMMANDS = (
                 "the digest that seal --to has written, for seals made anew",
                 metavar="FILE",
             ),
+            Argument(
+                "--archive",
+                Kind.OPTIONAL_TEXT,
+                "verify the files of an archive as well",
+                metavar="FOLDER",
+            ),
             JSON,
         ),
     ),
@@ -289,6 +295,12 @@ COMMANDS = (
             _ID,
             Argument(
                 "--reason", Kind.OPTIONAL_TEXT, "why, for the log", metavar="TEXT"
+            ),
+            Argument(
+                "--archive",
+                Kind.OPTIONAL_TEXT,
+                "erase it from the files of an archive as well",
+                metavar="FOLDER",
             ),
             Argument("--dry-run", Kind.FLAG, "only print how much would be erased"),
             JSON,

@@ -9,17 +9,17 @@ from typing import Any
 from sqlalchemy import MetaData, select
 from sqlalchemy.orm import Session
 
+from sa_history.archiving.erasure import erase as erase_objects
+from sa_history.archiving.verification import verify as verify_seals
 from sa_history.capture.seal_tables import seal_tables_of
 from sa_history.cli.command import FOUND, Database
 from sa_history.cli.output import GREEN, RED, YELLOW, colored, print_json, printable
 from sa_history.exc import CommandError
 from sa_history.query.event_search import key_from_texts
 from sa_history.sealing.chain import SealDigest, write_digest
-from sa_history.sealing.erase import erase as erase_objects
 from sa_history.sealing.seal import seal as seal_events
 from sa_history.sealing.subject import subject as all_of_subject
 from sa_history.sealing.verify import Discrepancy
-from sa_history.sealing.verify import verify as verify_seals
 from sa_history.tracking.events import trackings_of
 
 
@@ -43,10 +43,13 @@ def seal(database: Database, to: str | None, timeout: int, json: bool) -> int:
     return 0
 
 
-def verify(database: Database, digest: str | None, json: bool) -> int:
+def verify(
+    database: Database, digest: str | None, archive: str | None, json: bool
+) -> int:
     """Verify what is sealed, and print what is not as it was.
 
     :param digest: a file that ``seal --to`` has written, None for none.
+    :param archive: the folder of an archive, None for none.
     """
     known = None
     if digest is not None:
@@ -54,7 +57,9 @@ def verify(database: Database, digest: str | None, json: bool) -> int:
             known = SealDigest.from_json(Path(digest).read_text())
         except (OSError, UnicodeDecodeError) as error:
             raise CommandError(f"the digest cannot be read: {error}") from None
-    found = verify_seals(database.engine, *_sealed(database), digest=known)
+    found = verify_seals(
+        database.engine, *_sealed(database), digest=known, archive=archive
+    )
     for discrepancy in (*found.discrepancies, *found.removed):
         if json:
             _print_as_json(discrepancy)
@@ -76,6 +81,7 @@ def _print_as_json(discrepancy: Discrepancy) -> None:
         last_id=discrepancy.last_id,
         ids=list(discrepancy.ids),
         detail=discrepancy.detail or None,
+        in_archive=discrepancy.in_archive,
     )
 
 
@@ -89,6 +95,7 @@ def erase(
     database: Database,
     id: Sequence[str],
     reason: str | None,
+    archive: str | None,
     dry_run: bool,
     json: bool,
 ) -> int:
@@ -96,11 +103,14 @@ def erase(
 
     :param id: the keys of the objects.
     :param reason: why, for the log.
+    :param archive: the folder of an archive, None for none.
     """
     model: Any = database.model
     with Session(database.engine) as session:
         keys = list(_keys(session, model, id))
-        done = erase_objects(session, model, *keys, reason=reason, dry_run=dry_run)
+        done = erase_objects(
+            *(session, model, *keys), reason=reason, dry_run=dry_run, archive=archive
+        )
         session.commit()
     if json:
         print_json(erasure=done.number, events=done.events, contexts=done.contexts)

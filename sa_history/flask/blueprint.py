@@ -44,6 +44,7 @@ def timeline(
     name_of: Callable[[Any], str | None] | None = None,
     time_zone: Any = datetime.timezone.utc,
     authorize_size: Callable[[], Any] | None = None,
+    authorize_verify: Callable[[Event], Any] | None = None,
 ) -> flask.Blueprint:
     """Return a blueprint with the pages, for an application that has a History.
 
@@ -82,6 +83,10 @@ def timeline(
         asks. Days and times in filters are UTC.
     :param authorize_size: called for who asks how large event tables are, and returns
         True or False; without it nobody is told.
+    :param authorize_verify: called with a sealed event before it is compared with its
+        seal, and returns True or False; without it nothing is verified, and seals are
+        only shown. The range of the event is read for it, some 1,000 events, and the
+        salts of its objects.
     :return: the blueprint, to register with any ``url_prefix``.
     :raises DefinitionError: ``authorize`` is no function.
 
@@ -106,6 +111,7 @@ def timeline(
         name=name_of,
         time_zone=time_zone,
         authorize_size=authorize_size,
+        authorize_verify=authorize_verify,
     )
     views = _Views(options, models)
     blueprint = flask.Blueprint(

@@ -19,6 +19,7 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 
 from sa_history.capture.event_table import OLD_KEY, PREFIX
+from sa_history.capture.seal_tables import ERASED_COLUMN
 from sa_history.query.row_keys import have_key, keys_of
 from sa_history.sql.naming import AS_OF
 from sa_history.sql.output_settings import output_settings, type_of_json_text
@@ -59,8 +60,8 @@ def rows_as_of(
 
     :param keys_stayed: True if no row is known to have got another key. It spares
         PostgreSQL half of the plan, which is long if there are many partitions.
-    :return: a SELECT with the columns of the table; those that are not tracked are
-        NULL.
+    :return: a SELECT with the columns of the table, those that are not tracked being
+        NULL; and with ``pgh_erased``, if values can be erased.
     """
     event, later = _aliases(tracking, "then", "later")
     known: dict[Any, ColumnElement[Any]] = {
@@ -70,10 +71,12 @@ def rows_as_of(
         # The copy of the key is the column that has an index.
         (key,) = tracking.table.primary_key
         (known[key.name],) = keys_of(tracking, event)
-    columns = [
+    columns: list[ColumnElement[Any]] = [
         known.get(c.name, sql_cast(null(), c.type)).label(c.name)
         for c in tracking.table.columns
     ]
+    if tracking.options.erasable:
+        columns.append(event.c[ERASED_COLUMN])
     criteria = _is_last(tracking, event, later, point.includes)
     if not keys_stayed:
         criteria.append(~_left_its_key(tracking, event, point.includes))

@@ -10,18 +10,22 @@ from sqlalchemy import (
     FromClause,
     Select,
     Subquery,
+    Text,
     and_,
     case,
+    false,
     func,
+    literal,
     null,
     or_,
     select,
     type_coerce,
 )
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm import Bundle, InstrumentedAttribute
 
 from sa_history._types import Op
 from sa_history.capture.event_table import OLD_KEY
+from sa_history.capture.seal_tables import ERASED_COLUMN
 from sa_history.exc import EventsError
 from sa_history.query.row_keys import (
     have_key,
@@ -32,6 +36,7 @@ from sa_history.query.row_keys import (
 from sa_history.query.sources import RowTarget
 from sa_history.sql.comparison import stored_differs
 from sa_history.tracking.completeness import GONE
+from sa_history.tracking.erased import ERASED
 from sa_history.tracking.events import trackings_of
 from sa_history.tracking.registry import Tracking
 from sa_history.util.messages import suggestion
@@ -49,7 +54,8 @@ def changes(
     ``pgh_xact_id``, ``pgh_op``, ``pgh_label`` and the metadata of the context as
     ``pgh_context``. The row's first event is always among them, with None ``before``,
     and so is its deletion, with None ``after``. An update that gave the row its key is
-    its first event with that key, with the value under the old key ``before``.
+    its first event with that key, with the value under the old key ``before``. A value
+    that was erased is ``ERASED``.
 
     :param target: an object, or a pair of a class or table and a key.
     :param attribute: the name of a tracked attribute, or the attribute itself.
@@ -118,7 +124,8 @@ def _compared(tracking: Tracking, name: str, key: Sequence[Any]) -> Subquery:
 
     The column ``is_visible`` is true for events to show even if the two are equal: the
     first one, insertions and baselines, the first event of a deletion, and updates that
-    gave the row its key.
+    gave the row its key. If values can be erased, ``before_erased`` and
+    ``after_erased`` say whether these were.
     """
     events = tracking.event_table
     column, op = events.c[_column_name(tracking, name)], events.c.pgh_op
@@ -133,7 +140,28 @@ def _compared(tracking: Tracking, name: str, key: Sequence[Any]) -> Subquery:
     begins = and_(op.in_(_BEGINS), is_sibling.is_not(True))
     is_gone, was_gone = op.in_(GONE), previous(op).in_(GONE)
     is_first = previous(events.c.pgh_id).is_(None)
-    is_moved, value_before_move = _moved(tracking, name, is_sibling, previous)
+    is_moved = _is_moved(tracking, is_sibling, previous)
+
+    def before(value_of: Callable[[FromClause], ColumnElement[Any]]) -> Any:
+        return case(
+            (is_moved, _before_move(tracking, name, value_of)),
+            (or_(begins, was_gone), null()),
+            else_=previous(value_of(events)),
+        )
+
+    def is_erased(of: FromClause) -> ColumnElement[bool]:
+        return literal(column.name, Text) == func.any(of.c[ERASED_COLUMN])
+
+    erased = (
+        (
+            func.coalesce(before(is_erased), false()).label("before_erased"),
+            func.coalesce(case((~is_gone, is_erased(events))), false()).label(
+                "after_erased"
+            ),
+        )
+        if name in tracking.options.erasable
+        else ()
+    )
     return (
         select(
             *(events.c[n] for n in _COLUMNS),
@@ -141,36 +169,47 @@ def _compared(tracking: Tracking, name: str, key: Sequence[Any]) -> Subquery:
             or_(begins, is_first, is_moved, and_(is_gone, was_gone.is_not(True))).label(
                 "is_visible"
             ),
-            type_coerce(
-                case(
-                    (is_moved, value_before_move),
-                    (or_(begins, was_gone), null()),
-                    else_=previous(column),
-                ),
-                column.type,
-            ).label("before"),
+            type_coerce(before(lambda of: of.c[column.name]), column.type).label(
+                "before"
+            ),
             case((~is_gone, column)).label("after"),
+            *erased,
         )
         .where(*_events(tracking, name, key, events))
         .subquery("changes")
     )
 
 
-def _moved(
+def _is_moved(
     tracking: Tracking,
-    name: str,
     is_sibling: ColumnElement[bool],
     previous: Callable[[ColumnElement[Any]], ColumnElement[Any]],
-) -> tuple[ColumnElement[bool], ColumnElement[Any]]:
-    """Return whether an event gave the row its key, and the value before that.
+) -> ColumnElement[bool]:
+    """Return whether an event gave the row its key.
 
     :param previous: returns the value of a column in the previous event of the key.
     """
     events = tracking.event_table
+    old_key, label = events.c[OLD_KEY], events.c.pgh_label
+    is_same_move = and_(
+        is_sibling, previous(old_key) == old_key, previous(label) != label
+    )
+    return and_(old_key.is_not(None), is_same_move.is_not(True))
+
+
+def _before_move(
+    tracking: Tracking,
+    name: str,
+    value_of: Callable[[FromClause], ColumnElement[Any]],
+) -> ColumnElement[Any]:
+    """Return a value of the row before an event gave it its key.
+
+    :param value_of: returns the value of an event.
+    """
+    events = tracking.event_table
     earlier = events.alias("earlier")
-    op, column = earlier.c.pgh_op, earlier.c[_column_name(tracking, name)]
-    value = (
-        select(case((op.not_in(GONE), column)))
+    return (
+        select(case((earlier.c.pgh_op.not_in(GONE), value_of(earlier))))
         .where(
             *_events(tracking, name, old_keys_of(tracking, events), earlier),
             earlier.c.pgh_id < events.c.pgh_id,
@@ -180,11 +219,6 @@ def _moved(
         .correlate(events)
         .scalar_subquery()
     )
-    old_key, label = events.c[OLD_KEY], events.c.pgh_label
-    is_same_move = and_(
-        is_sibling, previous(old_key) == old_key, previous(label) != label
-    )
-    return and_(old_key.is_not(None), is_same_move.is_not(True)), value
 
 
 def _column_name(tracking: Tracking, name: str) -> str:
@@ -192,11 +226,29 @@ def _column_name(tracking: Tracking, name: str) -> str:
     return column
 
 
+class _ErasableValue(Bundle[Any]):
+    """A value and whether it was erased, which rows have as one value."""
+
+    def create_row_processor(
+        self, query: Any, procs: Sequence[Callable[[Any], Any]], labels: Sequence[str]
+    ) -> Callable[[Any], Any]:
+        """Return what makes the value of a row."""
+        value, is_erased = procs
+        return lambda row: ERASED if is_erased(row) else value(row)
+
+
 def _visible(compared: Subquery) -> Select[Any]:
     """Return the events to show: those that are marked, or changed the attribute."""
     columns = compared.c
+    differs = stored_differs(columns.before, columns.after)
+    shown: list[Any] = [columns[n] for n in (*_COLUMNS, "pgh_context")]
+    if "before_erased" in columns:
+        differs = or_(differs, columns.before_erased != columns.after_erased)
+        for moment in ("before", "after"):
+            pair = columns[moment], columns[f"{moment}_erased"]
+            shown.append(_ErasableValue(moment, *pair))
+    else:
+        shown += [columns.before, columns.after]
     return (
-        select(*(c for c in columns if c is not columns.is_visible))
-        .where(or_(columns.is_visible, stored_differs(columns.before, columns.after)))
-        .order_by(columns.pgh_id)
+        select(*shown).where(or_(columns.is_visible, differs)).order_by(columns.pgh_id)
     )

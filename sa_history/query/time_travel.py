@@ -33,7 +33,7 @@ from sqlalchemy import (
     table,
     update,
 )
-from sqlalchemy.dialects.postgresql.base import PGCompiler, PGDDLCompiler
+from sqlalchemy.dialects.postgresql.base import PGDDLCompiler
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.exc import DBAPIError, NoInspectionAvailable, UnboundExecutionError
 from sqlalchemy.orm import Session, SessionTransaction
@@ -45,6 +45,7 @@ from sa_history.definition.mapped_tables import Model
 from sa_history.exc import EventsRemovedError, PastError
 from sa_history.query.as_of_rows import PointInTime, has_left_keys, rows_as_of
 from sa_history.query.event_json import NamedTable
+from sa_history.query.past_erasures import MarkingCompiler, MarkReader
 from sa_history.query.removed_events import read_horizon
 from sa_history.sql.compose import quote_literal
 from sa_history.sql.naming import AS_OF
@@ -115,6 +116,8 @@ def as_of(
 
     ``get``, ``select``, joins, aggregates and relationships return the rows of then:
     those that were deleted later are there, those that were inserted later are not.
+    A value that ``history.erase`` has taken out is ``ERASED``, in objects and in
+    selected columns; within SQL it is NULL.
     The session has a connection of its own, so it does not see what ``target`` has not
     committed. It reads the schemas that ``target`` reads, by its
     ``schema_translate_map`` and ``search_path``.
@@ -526,7 +529,7 @@ def _dialect_for(
     return dialect  # type: ignore[no-any-return]
 
 
-class AsOfCompiler(PGCompiler):
+class AsOfCompiler(MarkingCompiler):
     """Renders each tracked table as a subquery of its rows as of a point in time."""
 
     point: PointInTime
@@ -548,7 +551,7 @@ class AsOfCompiler(PGCompiler):
                 f"{table.name!r} is not a Table of a MetaData, so its past is not "
                 "known; give the class or table that is tracked"
             )
-        tracking = self._tracking(table)
+        tracking = self.tracking_of(table)
         if tracking is None or not asfrom:
             written: str = super().visit_table(table, asfrom=asfrom, **kw)
             return written
@@ -572,14 +575,14 @@ class AsOfCompiler(PGCompiler):
     def visit_column(self, column: Any, *args: Any, **kw: Any) -> str:
         """Render a column; that of a subquery without the table's schema."""
         table = column.table
-        if not kw.get("include_table", True) or self._tracking(table) is None:
+        if not kw.get("include_table", True) or self.tracking_of(table) is None:
             written: str = super().visit_column(column, *args, **kw)
             return written
         kw["include_table"] = False
         name = super().visit_column(column, *args, **kw)
         return f"{self.preparer.quote(_name_of(table))}.{name}"
 
-    def _tracking(self, table: Any) -> Tracking | None:
+    def tracking_of(self, table: Any) -> Tracking | None:
         """Return the tracking of a table, None to render the table itself.
 
         :raises PastError: the table is neither tracked in full nor in ``allow``.
@@ -633,7 +636,7 @@ def _text_refused(statement: str) -> PastError:
     return PastError(f"text sees no past: {statement!r}; write it as a select(...)")
 
 
-class NoText:
+class NoText(MarkReader):
     """Refuses ``exec_driver_sql``, whose text is given to the driver as it is."""
 
     @classmethod

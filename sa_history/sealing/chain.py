@@ -14,10 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import (
+    BigInteger,
+    LargeBinary,
+    Select,
+    Text,
+    func,
+    insert,
+    literal,
+    literal_column,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from sa_history.exc import SealError
-from sa_history.sealing.leaves import ID_BYTES, MARK, RangeDigest
+from sa_history.sealing.leaves import ID_BYTES, MARK, RangeDigest, sha256
 from sa_history.sealing.sources import LeafColumns, Ledger
 
 FORMAT = 1
@@ -151,7 +163,7 @@ def read_seals(ledger: Ledger) -> list[Seal]:
     """Return the seals in their order."""
     table = ledger.place(ledger.tables.seal)
     rows = ledger.connection.execute(select(table).order_by(table.c.id))
-    return [_seal(row) for row in rows]
+    return [seal_of_row(row) for row in rows]
 
 
 def last_seal(ledger: Ledger, table_name: str | None = None) -> Seal | None:
@@ -164,10 +176,11 @@ def last_seal(ledger: Ledger, table_name: str | None = None) -> Seal | None:
     if table_name is not None:
         query = query.where(table.c.table_name == table_name)
     row = ledger.connection.execute(query).first()
-    return None if row is None else _seal(row)
+    return None if row is None else seal_of_row(row)
 
 
-def _seal(row: Any) -> Seal:
+def seal_of_row(row: Any) -> Seal:
+    """Return what a row of the table of seals has."""
     columns = (tuple(row.columns), tuple(row.erasable), tuple(row.context_keys))
     return Seal(
         row.id,
@@ -196,12 +209,8 @@ def read_ranges(ledger: Ledger, seal: Seal) -> list[RangeDigest]:
     ]
 
 
-_ROWS = 100
-"""The rows of one INSERT; drivers take some ten thousand values at most."""
-
-
-def write_seal(ledger: Ledger, seal: Seal, ranges: Sequence[RangeDigest]) -> None:
-    """Add a seal and its ranges."""
+def write_seal(ledger: Ledger, seal: Seal) -> None:
+    """Add a seal, of which the events and the digests are not known yet."""
     ledger.connection.execute(
         insert(ledger.place(ledger.tables.seal)),
         {
@@ -218,20 +227,49 @@ def write_seal(ledger: Ledger, seal: Seal, ranges: Sequence[RangeDigest]) -> Non
             "sealed_at": seal.sealed_at,
         },
     )
-    rows = [
-        {
-            "seal_id": seal.number,
-            "first_id": one.first_id,
-            "last_id": one.last_id,
-            "events": one.events,
-            "digest": one.digest,
-            "marks": one.marks,
-        }
-        for one in ranges
-    ]
-    into = insert(ledger.place(ledger.tables.seal_range))
-    for start in range(0, len(rows), _ROWS):
-        ledger.connection.execute(into.values(rows[start : start + _ROWS]))
+
+
+def complete_seal(ledger: Ledger, seal: Seal) -> None:
+    """Give a seal that was added its events and digests."""
+    table = ledger.place(ledger.tables.seal)
+    known = {"events": seal.events, "digest": seal.digest, "root": seal.root}
+    statement = update(table).where(table.c.id == seal.number).values(known)
+    ledger.connection.execute(statement)
+
+
+def write_ranges(ledger: Ledger, number: int, ranges: Select[Any]) -> tuple[int, bytes]:
+    """Add the ranges of a seal; they do not leave the database.
+
+    :param number: the number of the seal.
+    :param ranges: what ``select_ranges`` returns.
+    :return: how many events they have, and what :func:`digest_of_ranges` returns.
+    """
+    found = ranges.subquery("found")
+    names = ["first_id", "last_id", "events", "digest", "marks"]
+    table = ledger.place(ledger.tables.seal_range)
+    added = (
+        insert(table)
+        .from_select(
+            ["seal_id", *names],
+            select(literal(number, BigInteger), *(found.c[name] for name in names)),
+        )
+        .returning(*(table.c[name] for name in names))
+        .cte("added")
+    )
+    numbers = [added.c.first_id, added.c.last_id, added.c.events]
+    bounds = func.convert_to(
+        func.concat(*(part for n in numbers for part in (n, literal(" ", Text)))),
+        literal_column("'UTF8'"),
+        type_=LargeBinary,
+    )
+    whole = bounds.op("||", return_type=LargeBinary())(added.c.digest)
+    whole = whole.op("||", return_type=LargeBinary())(added.c.marks)
+    nothing = literal_column("''::bytea", LargeBinary)
+    joined = func.string_agg(whole, aggregate_order_by(nothing, added.c.first_id))
+    events = func.coalesce(func.sum(added.c.events), 0)
+    digest = sha256(func.coalesce(joined, nothing))
+    row = ledger.connection.execute(select(events, digest)).one()
+    return int(row[0]), bytes(row[1])
 
 
 def areas_of(seal: Seal, ranges: Sequence[RangeDigest]) -> list[tuple[int, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, Protocol
 
 from sqlalchemy import (
     ARRAY,
@@ -30,6 +30,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from sa_history.capture.event_table import OLD_KEY, key_columns
+from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
 from sa_history.capture.seal_tables import ERASED_COLUMN
 from sa_history.ddl.elements import Statement
 from sa_history.definition.mapped_tables import Model
@@ -67,7 +68,7 @@ from sa_history.util.sessions import (
 
 @dataclass(frozen=True)
 class Erasure:
-    """What :func:`erase` has erased, or would erase.
+    """What ``history.erase`` has erased, or would erase.
 
     :param number: the number in the log of erasures; None if nothing was written.
     :param events: how many events had values that could be erased.
@@ -83,63 +84,41 @@ class Erasure:
     contexts: int
 
 
-@overload
-def erase(
-    session: SyncSession,
-    model: Model,
-    *keys: Any,
-    reason: str | None = ...,
-    dry_run: bool = ...,
-) -> Erasure: ...
+class ArchivedHistory(Protocol):
+    """The part of history that is in an archive, as an erasure reads it."""
+
+    def ledger(self, ledger: Ledger) -> Ledger:
+        """Return a ledger that sees what is loaded of the archive.
+
+        :param ledger: one that sees the database alone.
+        """
+
+    def load_events(self, tracking: Tracking, keys: Sequence[tuple[Any, ...]]) -> None:
+        """Load the events of objects, and those that changed a key.
+
+        :param keys: the keys of the objects.
+        """
+
+    def load_contexts(self, ids: Sequence[Any]) -> None:
+        """Load contexts by their ids."""
 
 
-@overload
-def erase(
-    session: AnyAsyncSession,
-    model: Model,
-    *keys: Any,
-    reason: str | None = ...,
-    dry_run: bool = ...,
-) -> Awaitable[Erasure]: ...
-
-
-def erase(
+def erase_history(
     session: SyncSession | AnyAsyncSession,
     model: Model,
-    *keys: Any,
-    reason: str | None = None,
-    dry_run: bool = False,
+    keys: Sequence[Any],
+    reason: str | None,
+    dry_run: bool,
+    archived: ArchivedHistory | None = None,
 ) -> Erasure | Awaitable[Erasure]:
-    """Erase the personal data of objects from their history, within the transaction.
+    """Erase the personal data of objects in a database, within the transaction.
 
-    What ``track(erasable=, erasable_context=)`` names becomes NULL in all events of the
-    objects, and in the contexts of these events. The events remain, with all else that
-    they have, and :func:`verify` goes on to find them as they were sealed. It finds a
-    value that is put back. Who erased, when and why is recorded in the log of erasures.
-
-    The rows themselves are not changed: update or delete them before, in the same
-    transaction. They are locked, so that nobody records more of them meanwhile. Backups
-    and the write-ahead log keep the values until they expire.
-
-    Events of a table with ``append_only=True`` can be erased by the table's owner, who
-    has its trigger off for as long as it takes; writers of the table wait for that.
-
-    :param session: the session to write in. With an async one, await the result.
-    :param model: a tracked class or table.
-    :param keys: the keys of the objects, a tuple for a key of several columns. The
-        objects need not exist any more.
-    :param reason: why, for the log; None for no reason. It is kept, so name no person.
-    :param dry_run: True to change nothing, and return what would be erased.
-    :return: how much was erased.
+    :param archived: what is in an archive, of which the database has then what a
+        verification needs; the files are not changed. None without one.
     :raises ErasureError: nothing of the model can be erased; an event was sealed before
         the model had these options; or another row has taken a key that the object had.
     :raises EventsError: the model is not tracked, or a key has another number of
         columns.
-
-    Example::
-
-        history.erase(session, Person, 7, reason="request of 2026-11-28")
-        await history.erase(async_session, Person, 7)
     """
     target = session_of(session, "erase", EventsError)
     trackings = [t for t in trackings_of(model) if t.options.is_erasable]
@@ -153,10 +132,10 @@ def erase(
         )
     if is_async_session(target):
         awaitable: Awaitable[Erasure] = target.run_sync(
-            _erase, trackings, keys, reason, dry_run
+            _erase, trackings, keys, reason, dry_run, archived
         )
         return awaitable
-    return _erase(target, trackings, keys, reason, dry_run)
+    return _erase(target, trackings, keys, reason, dry_run, archived)
 
 
 def _require_erasable(model: Model) -> None:
@@ -182,6 +161,7 @@ def _erase(
     keys: Sequence[Any],
     reason: str | None,
     dry_run: bool,
+    archived: ArchivedHistory | None,
 ) -> Erasure:
     session.flush()
     # Nothing of a half-done erasure is left if the caller goes on after an error.
@@ -190,15 +170,18 @@ def _erase(
         connection = session.connection(ModelSession(session, first).bind_arguments)
         ledger = ledger_of(connection, first.table.metadata, ErasureError)
         ledger.wait_for_turn()
-        found = [_Objects(ledger, t, _keys(t, keys)) for t in trackings]
+        if archived is not None:
+            ledger = archived.ledger(ledger)
+        found = [_Objects(ledger, t, _keys(t, keys), archived) for t in trackings]
         for objects in found:
             objects.lock_rows()
         seals = read_seals(ledger)
         events = [objects.events(seals) for objects in found]
-        keys_of_contexts = _context_keys(ledger, seals)
-        contexts = _contexts_of(
-            ledger, [n for some in events for n in some.contexts], keys_of_contexts
-        )
+        keys_of_contexts = erased_context_keys(ledger, seals)
+        ids = [number for some in events for number in some.contexts]
+        if archived is not None:
+            archived.load_contexts(ids)
+        contexts = _contexts_of(ledger, ids, keys_of_contexts)
         _require_context_commitments(ledger, seals, contexts, keys_of_contexts)
         how_many = sum(len(some.numbers) for some in events)
         if dry_run or not (how_many or contexts):
@@ -221,11 +204,13 @@ class _Objects:
     """Objects of a tracked table.
 
     :param keys: the values of their keys, in the order of the key.
+    :param archived: what is in an archive; None without one.
     """
 
     ledger: Ledger
     tracking: Tracking
     keys: list[tuple[Any, ...]]
+    archived: ArchivedHistory | None
 
     def lock_rows(self) -> None:
         """Wait until nobody writes the rows, and let nobody do so."""
@@ -248,9 +233,9 @@ class _Objects:
         """
         tracking = self.tracking
         table = tracking.event_table
-        key = key_columns(tracking.tracked_columns, table)
-        keys = self._all_keys(key)
-        of_objects = select(table.c.pgh_id).where(_is_one_of(key, keys))
+        keys = self._all_keys()
+        events, key = self._events()
+        of_objects = select(events.c.pgh_id).where(_is_one_of(key, keys))
         numbers = list(self.ledger.connection.scalars(of_objects.order_by("pgh_id")))
         name = table.fullname
         own = [one for one in seals if one.table_name == name]
@@ -258,44 +243,56 @@ class _Objects:
         events.require_commitments()
         return events.with_contexts()
 
-    def _all_keys(self, key: Sequence[Any]) -> list[tuple[Any, ...]]:
+    def _events(self) -> tuple[Any, list[Any]]:
+        """Return the events with the columns of their key."""
+        tracking = self.tracking
+        key = key_columns(tracking.tracked_columns, tracking.event_table)
+        names = ["pgh_id", OLD_KEY, *(column.name for column in key)]
+        events = self.ledger.place(tracking.event_table, dict.fromkeys(names))
+        return events, [events.c[column.name] for column in key]
+
+    def _all_keys(self) -> list[tuple[Any, ...]]:
         """Return the keys that the objects have or had, with those of the rows.
 
         :raises ErasureError: another row has taken one of these keys.
         """
-        table = self.tracking.event_table
-        old = [
-            sql_cast(table.c[OLD_KEY][n].astext, column.type).label(f"old_{n}")
-            for n, column in enumerate(key)
-        ]
-        moves = select(table.c.pgh_id, *old, *key).where(table.c[OLD_KEY].is_not(None))
         execute = self.ledger.connection.execute
-        size = len(key)
         known = dict.fromkeys(self.keys)
         while True:
             found = [*known]
+            if self.archived is not None:
+                self.archived.load_events(self.tracking, found)
+            events, key = self._events()
+            size = len(key)
+            stored = sql_cast(events.c[OLD_KEY], JSONB)
+            old = [
+                sql_cast(stored[n].astext, column.type).label(f"old_{n}")
+                for n, column in enumerate(key)
+            ]
             rows = execute(
-                moves.where(or_(_is_one_of(old, found), _is_one_of(key, found)))
+                select(events.c.pgh_id, *old, *key).where(
+                    events.c[OLD_KEY].is_not(None),
+                    or_(_is_one_of(old, found), _is_one_of(key, found)),
+                )
             ).all()
             for row in rows:
                 known |= {tuple(row[1 : size + 1]): None, tuple(row[size + 1 :]): None}
             if len(known) == len(found):
                 left = {row.pgh_id: tuple(row[1 : size + 1]) for row in rows}
-                self._require_unused(key, left)
+                self._require_unused(events, key, left)
                 return found
 
     def _require_unused(
-        self, key: Sequence[Any], left: Mapping[int, tuple[Any, ...]]
+        self, events: Any, key: Sequence[Any], left: Mapping[int, tuple[Any, ...]]
     ) -> None:
         """Refuse keys that another row has taken after an object had left them.
 
         :param left: the keys that were left, by the numbers of the events that did so.
         """
-        table = self.tracking.event_table
         for move, before in left.items():
             later = self.ledger.connection.scalar(
-                select(func.min(table.c.pgh_id)).where(
-                    _is_one_of(key, [before]), table.c.pgh_id > move
+                select(func.min(events.c.pgh_id)).where(
+                    _is_one_of(key, [before]), events.c.pgh_id > move
                 )
             )
             # The object itself may have gone back to a key.
@@ -339,7 +336,7 @@ class _ErasableEvents:
         They are those of all models, as seals have one commitment to all of them.
         """
         is_inline = CONTEXT in self.tracking.event_table.columns
-        return _context_keys(self.ledger, self.seals) if is_inline else ()
+        return erased_context_keys(self.ledger, self.seals) if is_inline else ()
 
     def require_commitments(self) -> None:
         """Refuse events that a seal has without commitments to what is erased.
@@ -361,16 +358,25 @@ class _ErasableEvents:
         table, keys = self.tracking.event_table, self.tracking.options.erasable_context
         if not keys or CONTEXT in table.columns or CONTEXT_ID not in table.columns:
             return self
-        query = select(table.c[CONTEXT_ID]).where(
-            self._are(table), table.c[CONTEXT_ID].is_not(None)
+        events = self.ledger.place(table, ["pgh_id", CONTEXT_ID])
+        query = select(events.c[CONTEXT_ID]).where(
+            self._are(events), events.c[CONTEXT_ID].is_not(None)
         )
         found = tuple(self.ledger.connection.scalars(query.distinct()))
         return _ErasableEvents(
             self.ledger, self.tracking, self.numbers, self.seals, found
         )
 
-    def _are(self, table: Any) -> Any:
-        numbers = bindparam(None, list(self.numbers), ARRAY(BigInteger))
+    def _are(self, table: Any, *, with_kept: bool = False) -> Any:
+        """Return whether a row is one of the events.
+
+        :param with_kept: True for those that were kept, under lower numbers, when the
+            events were removed, as well.
+        """
+        known = list(self.numbers)
+        if with_kept and self.tracking.options.partition_by is not None:
+            known += [n - KEPT_OFFSET for n in known if n >= FIRST_ID]
+        numbers = bindparam(None, known, ARRAY(BigInteger))
         return table.c.pgh_id == func.any(sql_cast(numbers, ARRAY(BigInteger)))
 
     def erase(self, erasure: int) -> None:
@@ -415,13 +421,14 @@ class _ErasableEvents:
         )
         execute = self.ledger.connection.execute
         execute(_remembered(erased, rows))
+        own = self.ledger.place_own(sealed.table, dict.fromkeys(names))
         nulls: dict[str, Any] = {name: null() for name in self.columns}
         if self.inline_keys:
-            nulls[CONTEXT] = _nulled(events.c[CONTEXT], self.inline_keys)
+            nulls[CONTEXT] = nulled(own.c[CONTEXT], self.inline_keys)
         with self._unprotected():
             execute(
-                update(events)
-                .where(self._are(events))
+                update(own)
+                .where(self._are(own, with_kept=True))
                 .values({**nulls, ERASED_COLUMN: literal(told, ARRAY(Text))})
             )
         keys = select(key_text(events, sealed)).where(self._are(events))
@@ -485,7 +492,7 @@ def _remembered(erased: Any, rows: Any) -> Any:
     )
 
 
-def _context_keys(ledger: Ledger, seals: Sequence[Seal]) -> tuple[str, ...]:
+def erased_context_keys(ledger: Ledger, seals: Sequence[Seal]) -> tuple[str, ...]:
     """Return the keys that are erased of contexts: those of all models and seals."""
     of_seals = (one.leaf_columns.context_keys for one in seals)
     keys = {key for some in (ledger.context_keys(), *of_seals) for key in some}
@@ -531,7 +538,7 @@ def _contexts_of(ledger: Ledger, ids: Sequence[Any], keys: Sequence[str]) -> lis
     """Return the ids of the contexts that have something to erase."""
     if not ids:
         return []
-    contexts = ledger.history.shared.context_table
+    contexts = ledger.place(ledger.history.shared.context_table)
     query = select(contexts.c.id).where(
         contexts.c.id == func.any(_uuids(ids)),
         has_keys(contexts.c.metadata, keys),
@@ -565,8 +572,10 @@ def _erase_contexts(
     erased = ledger.place(ledger.tables.erased)
     execute = ledger.connection.execute
     execute(_remembered(erased, rows))
-    metadata = _nulled(contexts.c.metadata, keys)
-    execute(update(contexts).where(is_one).values(metadata=metadata))
+    own = ledger.place_own(table)
+    metadata = nulled(own.c.metadata, keys)
+    is_own = own.c.id == func.any(_uuids(ids))
+    execute(update(own).where(is_own).values(metadata=metadata))
     execute(
         delete(salt).where(
             salt.c.table_name == name, salt.c.key.in_([str(one) for one in ids])
@@ -578,7 +587,7 @@ def _uuids(ids: Sequence[Any]) -> Any:
     return sql_cast(bindparam(None, list(ids), ARRAY(Uuid)), ARRAY(Uuid))
 
 
-def _nulled(metadata: Any, keys: Sequence[str]) -> Any:
+def nulled(metadata: Any, keys: Sequence[str]) -> Any:
     """Return the metadata of a context with null for the values of some keys."""
     for key in keys:
         path = sql_cast(literal([key], ARRAY(Text)), ARRAY(Text))

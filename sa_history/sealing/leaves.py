@@ -22,9 +22,11 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     LargeBinary,
+    Select,
     Subquery,
     TableClause,
     Text,
+    Uuid,
     and_,
     bindparam,
     case,
@@ -93,33 +95,107 @@ def range_digests(
     :param removed_until: the last number of an event that a retention has removed. Such
         an event may have been kept, under a number that is lower.
     """
-    bounds = areas[0][0], areas[-1][1]
-    each = _leaves(ledger, sealed, leaf_columns, bounds, removed_until)
-    position = func.int8send(each.c.id, type_=LargeBinary)
-    leaf = _joined(position, each.c.content, each.c.context)
-    mark = _joined(
-        func.substr(position, 9 - ID_BYTES, ID_BYTES),
-        func.substr(each.c.content, 1, CONTENT_BYTES),
-        func.substr(each.c.context, 1, CONTEXT_BYTES),
+    used = used_contexts(ledger, sealed, leaf_columns, areas, removed_until)
+    query = select_ranges(
+        *(ledger, sealed, leaf_columns, areas, used),
+        with_marks=with_marks,
+        removed_until=removed_until,
     )
-    starts = bindparam("starts", [start for start, _ in areas], ARRAY(BigInteger))
-    area = func.width_bucket(each.c.id, sql_cast(starts, ARRAY(BigInteger)))
-    statement = select(
-        area.label("area"),
-        func.min(each.c.id).label("first_id"),
-        func.max(each.c.id).label("last_id"),
-        func.count().label("events"),
-        _sha256(_in_order(leaf, each.c.id)).label("digest"),
-        (_in_order(mark, each.c.id) if with_marks else _EMPTY).label("marks"),
-    ).group_by(literal_column("area"))
     found = {
         row.area: RangeDigest(
             row.first_id, row.last_id, row.events, bytes(row.digest), bytes(row.marks)
         )
-        for row in ledger.connection.execute(statement)
+        for row in ledger.connection.execute(query)
     }
     nothing = RangeDigest(None, None, 0, None, b"")
     return [found.get(number, nothing) for number in range(1, len(areas) + 1)]
+
+
+def select_ranges(
+    ledger: Ledger,
+    sealed: SealedTable,
+    leaf_columns: LeafColumns,
+    areas: Sequence[tuple[int, int]],
+    used: Any,
+    *,
+    with_marks: bool = True,
+    removed_until: int = 0,
+) -> Select[Any]:
+    """Return a SELECT of the digests of the events in areas of numbers.
+
+    :param used: what :func:`used_contexts` returns for these areas.
+    :return: a SELECT with the columns of ``RangeDigest``, and the place of the area
+        as ``area``, from 1 on; without areas that have no events.
+    """
+    bounds = areas[0][0], areas[-1][1]
+    each = _leaves(ledger, sealed, leaf_columns, bounds, used, removed_until)
+    # Parts of the leaf: the end of the number and the beginning of the content, which
+    # are side by side, and the beginning of the context.
+    mark = _joined(
+        func.substr(each.c.leaf, 9 - ID_BYTES, ID_BYTES + CONTENT_BYTES),
+        func.substr(each.c.leaf, 41, CONTEXT_BYTES),
+    )
+    starts = bindparam("starts", [start for start, _ in areas], ARRAY(BigInteger))
+    area = func.width_bucket(each.c.id, sql_cast(starts, ARRAY(BigInteger)))
+    return select(
+        area.label("area"),
+        func.min(each.c.id).label("first_id"),
+        func.max(each.c.id).label("last_id"),
+        func.count().label("events"),
+        sha256(_in_order(each.c.leaf, each.c.id)).label("digest"),
+        (_in_order(mark, each.c.id) if with_marks else _EMPTY).label("marks"),
+    ).group_by(literal_column("area"))
+
+
+_FEW = 10_000
+"""So many ids of contexts are given to statements, and no more."""
+
+
+def used_contexts(
+    ledger: Ledger,
+    sealed: SealedTable,
+    leaf_columns: LeafColumns,
+    areas: Sequence[tuple[int, int]],
+    removed_until: int = 0,
+) -> Any:
+    """Return the ids of the contexts of some events.
+
+    :return: a list, or a SELECT if they are many; an empty list if the contexts are no
+        rows of the context table.
+    """
+    if not leaf_columns.refers_to_contexts:
+        return []
+    events = ledger.place(sealed.table, [sealed.id, CONTEXT_ID])
+    bounds = areas[0][0], areas[-1][1]
+    are_meant = _are_meant(events, sealed, bounds, removed_until)
+    used = select(events.c[CONTEXT_ID]).where(
+        are_meant, events.c[CONTEXT_ID].is_not(None)
+    )
+    few = list(ledger.connection.scalars(used.distinct().limit(_FEW + 1)))
+    return few if len(few) <= _FEW else used
+
+
+def is_used(number: ColumnElement[Any], used: Any) -> ColumnElement[bool]:
+    """Return whether the id of a context is one of those used.
+
+    :param used: what :func:`used_contexts` returns.
+    """
+    if isinstance(used, list):
+        return number == func.any(
+            sql_cast(bindparam("used", used, ARRAY(Uuid)), ARRAY(Uuid))
+        )
+    return number.in_(used)
+
+
+def _are_meant(
+    events: TableClause,
+    sealed: SealedTable,
+    bounds: tuple[int, int],
+    removed_until: int,
+) -> ColumnElement[bool]:
+    if removed_until:
+        return _with_kept(events, sealed, bounds, removed_until)
+    return events.c[sealed.id].between(*bounds)
 
 
 def _leaves(
@@ -127,45 +203,47 @@ def _leaves(
     sealed: SealedTable,
     leaf_columns: LeafColumns,
     bounds: tuple[int, int],
+    used: Any,
     removed_until: int,
 ) -> Subquery:
-    """Return a SELECT of events with what leaves are made of: id, content, context."""
+    """Return a SELECT of events with the number and the leaf of each."""
     erased_names = ["pgh_erased"] if leaf_columns.can_be_erased else []
     names = [sealed.id, *leaf_columns.columns, *sealed.key, *erased_names]
     events = ledger.place(sealed.table, names)
     position: ColumnElement[int] = events.c[sealed.id]
-    are_meant: ColumnElement[bool] = position.between(*bounds)
+    are_meant = _are_meant(events, sealed, bounds, removed_until)
     if removed_until:
         position = sealed.number(position)
-        are_meant = _with_kept(events, sealed, bounds, removed_until)
     source: Any = events
     parts = [as_bytes(_kept(events.c, leaf_columns))]
+    is_told: ColumnElement[bool] | None = None
     if leaf_columns.can_be_erased:
         salt, erased = _salts(ledger, sealed.name), _erased(ledger, sealed.name)
-        number = sql_cast(position, Text)
-        source = source.outerjoin(
-            salt, salt.c.key == key_text(events, sealed)
-        ).outerjoin(erased, erased.c.id == number)
-        is_empty = [
-            *(events.c[name].is_(None) for name in leaf_columns.erasable),
-            *_keys_are_null(events, leaf_columns),
-        ]
+        source = source.outerjoin(salt, salt.c.key == key_text(events, sealed))
         made = commitment(events, salt, leaf_columns)
-        parts.append(_erased_or(erased, is_empty, made))
-        is_told = events.c.pgh_erased.is_not_distinct_from(erased.c.columns)
-        parts.append(case((is_told, _EMPTY), else_=_WRONG))
+        is_told = events.c.pgh_erased.is_(None)
+        # In most tables nothing was ever erased, and so nothing is joined.
+        if ledger.connection.scalar(select(exists(select(erased.c.id)))):
+            number = sql_cast(position, Text)
+            source = source.outerjoin(erased, erased.c.id == number)
+            is_empty = [
+                *(events.c[name].is_(None) for name in leaf_columns.erasable),
+                *_keys_are_null(events, leaf_columns),
+            ]
+            made = _erased_or(erased, is_empty, made)
+            is_told = events.c.pgh_erased.is_not_distinct_from(erased.c.columns)
+        parts.append(made)
     context: ColumnElement[Any] = _NO_CONTEXT
     if leaf_columns.refers_to_contexts:
-        used = select(events.c[CONTEXT_ID]).where(are_meant)
         digests = _context_digests(ledger, used, leaf_columns.context_keys)
         source = source.outerjoin(digests, digests.c.id == events.c[CONTEXT_ID])
         context = func.coalesce(digests.c.digest, _NO_CONTEXT)
+    content = sha256(_joined(*parts))
+    if is_told is not None:
+        content = case((is_told, content), else_=sha256(_joined(*parts, _WRONG)))
+    leaf = _joined(func.int8send(position, type_=LargeBinary), content, context)
     return (
-        select(
-            position.label("id"),
-            _sha256(_joined(*parts)).label("content"),
-            context.label("context"),
-        )
+        select(position.label("id"), leaf.label("leaf"))
         .select_from(source)
         .where(are_meant)
         # It keeps PostgreSQL from making the same digest for each use of it.
@@ -216,7 +294,7 @@ def commitment(events: Any, salt: Any, leaf_columns: LeafColumns) -> ColumnEleme
     values = [events.c[name] for name in leaf_columns.erasable]
     if leaf_columns.stores_context:
         values += _picked(events.c[CONTEXT], leaf_columns.context_keys)
-    return _sha256(_joined(_salt_of(salt), as_bytes(values)))
+    return sha256(_joined(_salt_of(salt), as_bytes(values)))
 
 
 def context_commitment(
@@ -224,7 +302,7 @@ def context_commitment(
 ) -> ColumnElement[Any]:
     """Return the commitment to the values of a context that can be erased."""
     values = _picked(contexts.c.metadata, context_keys)
-    return _sha256(_joined(_salt_of(salt), as_bytes(values)))
+    return sha256(_joined(_salt_of(salt), as_bytes(values)))
 
 
 def _salt_of(salt: Any) -> ColumnElement[Any]:
@@ -253,7 +331,7 @@ def as_bytes(values: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:
 def _context_digests(ledger: Ledger, used: Any, keys: Sequence[str]) -> Any:
     """Return the digests of contexts by their ids, each made once.
 
-    :param used: a SELECT of the ids of the contexts.
+    :param used: what :func:`used_contexts` returns.
     :param keys: the keys whose values can be erased.
     """
     table = ledger.history.shared.context_table
@@ -273,9 +351,9 @@ def _context_digests(ledger: Ledger, used: Any, keys: Sequence[str]) -> Any:
         made = context_commitment(contexts, salt, keys)
         parts.append(_erased_or(erased, is_empty, made))
     return (
-        select(contexts.c.id, _sha256(_joined(*parts)).label("digest"))
+        select(contexts.c.id, sha256(_joined(*parts)).label("digest"))
         .select_from(source)
-        .where(contexts.c.id.in_(used))
+        .where(is_used(contexts.c.id, used))
         .cte("context_digest")
         .prefix_with("MATERIALIZED")
     )
@@ -328,7 +406,8 @@ def _without(metadata: Any, keys: Sequence[str]) -> ColumnElement[Any]:
     return minus(sql_cast(literal(list(keys), ARRAY(Text)), ARRAY(Text)))
 
 
-def _sha256(value: ColumnElement[Any]) -> ColumnElement[Any]:
+def sha256(value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return the digest of bytes."""
     return func.sha256(value, type_=LargeBinary)
 
 

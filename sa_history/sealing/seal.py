@@ -8,21 +8,22 @@ from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import (
-    ARRAY,
     BigInteger,
     Connection,
     Engine,
+    Integer,
     LargeBinary,
     MetaData,
+    Select,
     String,
     Table,
     func,
+    insert,
     literal,
     select,
     text,
 )
 from sqlalchemy import cast as sql_cast
-from sqlalchemy.dialects.postgresql import insert
 
 from sa_history.capture.context_table import SharedObjects
 from sa_history.ddl.execution import connection_of
@@ -31,13 +32,19 @@ from sa_history.sealing.chain import (
     ChainHead,
     Seal,
     SealDigest,
-    digest_of_ranges,
+    complete_seal,
     last_seal,
+    write_ranges,
     write_seal,
 )
-from sa_history.sealing.leaves import RangeDigest, has_keys, key_text, range_digests
+from sa_history.sealing.leaves import (
+    has_keys,
+    is_used,
+    key_text,
+    select_ranges,
+    used_contexts,
+)
 from sa_history.sealing.sources import (
-    CONTEXT_ID,
     LeafColumns,
     Ledger,
     SealedTable,
@@ -71,7 +78,7 @@ def seal(
     bind: Engine | Connection,
     *models: MetaData | type[Any],
     timeout: int = 10_000,
-    batch: int = 100_000,
+    batch: int = 250_000,
     anchor: Callable[[SealDigest], object] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> SealDigest:
@@ -254,72 +261,90 @@ def _seal_batch(
         if not areas:
             return 0
         with canonical_settings(connection, len(areas) * RANGE):
-            _add_salts(ledger, sealed, leaf_columns, areas[0][0], areas[-1][1])
-            ranges = range_digests(ledger, sealed, leaf_columns, areas, with_marks=True)
+            contexts = used_contexts(ledger, sealed, leaf_columns, areas)
+            _add_salts(ledger, sealed, leaf_columns, areas, contexts)
+            ranges = select_ranges(ledger, sealed, leaf_columns, areas, contexts)
             return _add(ledger, sealed, leaf_columns, areas, ranges)
 
 
 def _areas(
     ledger: Ledger, sealed: SealedTable, first_id: int, limit: int, batch: int
 ) -> list[tuple[int, int]]:
-    """Return the numbers of the next ranges, none if there are no events."""
+    """Return the numbers of the next ranges, none if there are no events.
+
+    :param batch: the greatest number of events, of which whole ranges are taken.
+    """
     events = ledger.place(sealed.table, [sealed.id])
     number = events.c[sealed.id]
-    position = func.row_number().over(order_by=number).label("position")
-    numbered = (
-        select(number.label("id"), position)
-        .where(number.between(first_id, limit))
-        .order_by(number)
-        .limit(batch)
-        .subquery()
+
+    def event_after(before: Any, offset: int) -> Any:
+        """Return the number of the event which so many others are before."""
+        return (
+            select(number)
+            .where(number > before, number <= limit)
+            .order_by(number)
+            .offset(offset)
+            .limit(1)
+            .scalar_subquery()
+        )
+
+    # Each step reads the index from the end of one range to that of the next one.
+    start = select(
+        sql_cast(literal(first_id - 1), BigInteger).label("last_id"),
+        sql_cast(literal(0), Integer).label("ranges"),
     )
-    is_end = numbered.c.position % RANGE == 0
-    events_there, newest, ends = ledger.connection.execute(
-        select(
-            func.count(),
-            func.max(numbered.c.id),
-            func.array_agg(numbered.c.id, type_=ARRAY(BigInteger)).filter(is_end),
-        ).select_from(numbered)
-    ).one()
-    if not events_there:
-        return []
-    end = limit if events_there < batch else newest
-    # The last range has all numbers up to the end of the seal.
-    inner = sorted(e for e in ends or () if e < newest)
-    starts = [first_id, *(e + 1 for e in inner)]
-    return list(zip(starts, [*inner, end], strict=True))
+    ends = start.cte("range_end", recursive=True)
+    ends = ends.union_all(
+        select(event_after(ends.c.last_id, RANGE - 1), ends.c.ranges + 1).where(
+            ends.c.last_id.is_not(None), ends.c.ranges < batch // RANGE
+        )
+    )
+    query = select(ends.c.last_id).where(ends.c.ranges > 0, ends.c.last_id.is_not(None))
+    inner = list(ledger.connection.scalars(query.order_by(ends.c.ranges)))
+    if len(inner) < batch // RANGE:
+        # The last range has all numbers up to the end of the seal.
+        if ledger.connection.scalar(select(event_after([first_id - 1, *inner][-1], 0))):
+            inner.append(limit)
+        elif inner:
+            inner[-1] = limit
+    starts = [first_id, *(end + 1 for end in inner[:-1])]
+    return list(zip(starts, inner, strict=False))
 
 
 def _add_salts(
     ledger: Ledger,
     sealed: SealedTable,
     leaf_columns: LeafColumns,
-    first_id: int,
-    last_id: int,
+    areas: Sequence[tuple[int, int]],
+    used: Any,
 ) -> None:
-    """Give each object of some events, and each of their contexts, a salt."""
+    """Give each object of some events, and each of their contexts, a salt.
+
+    :param areas: the numbers of the events.
+    :param used: the ids of their contexts.
+    """
     salts = ledger.place(ledger.tables.salt)
     salt = _random()
-    events = ledger.place(sealed.table, [sealed.id, *sealed.key, *leaf_columns.columns])
-    is_sealed_now = events.c[sealed.id].between(first_id, last_id)
 
     def add(name: str, keys: Any) -> None:
-        known = select(keys.c.key).where(
-            ~select(salts.c.key)
+        known = (
+            select(salts.c.key)
             .where(salts.c.table_name == name, salts.c.key == keys.c.key)
             .exists()
         )
-        new = known.subquery()
+        # Whoever adds one waits for its turn, so nobody else does now. In the order of
+        # the index, which then grows at one place.
+        new = select(keys.c.key).where(~known).order_by(keys.c.key).subquery()
         ledger.connection.execute(
-            insert(salts)
-            .from_select(
+            insert(salts).from_select(
                 ["table_name", "key", "salt"],
                 select(literal(name, String), new.c.key, salt),
             )
-            .on_conflict_do_nothing()
         )
 
     if leaf_columns.can_be_erased:
+        events = ledger.place(sealed.table, [sealed.id, *sealed.key])
+        is_sealed_now = events.c[sealed.id].between(areas[0][0], areas[-1][1])
         # Distinct before they are text, which costs more.
         of_events = select(*(events.c[name] for name in sealed.key))
         objects = of_events.where(is_sealed_now).distinct().subquery()
@@ -328,9 +353,8 @@ def _add_salts(
     if leaf_columns.refers_to_contexts and leaf_columns.context_keys:
         table = ledger.history.shared.context_table
         contexts = ledger.place(table)
-        used = select(events.c[CONTEXT_ID]).where(is_sealed_now)
         keys = select(sql_cast(contexts.c.id, String).label("key")).where(
-            contexts.c.id.in_(used),
+            is_used(contexts.c.id, used),
             has_keys(contexts.c.metadata, leaf_columns.context_keys),
         )
         add(table.fullname, keys.subquery())
@@ -348,7 +372,7 @@ def _add(
     sealed: SealedTable,
     leaf_columns: LeafColumns,
     areas: Sequence[tuple[int, int]],
-    ranges: Sequence[RangeDigest],
+    ranges: Select[Any],
 ) -> int:
     """Add a seal of some ranges to the chain, and return how many events it has."""
     before = last_seal(ledger)
@@ -360,11 +384,14 @@ def _add(
         leaf_columns=leaf_columns,
         first_id=areas[0][0],
         last_id=areas[-1][1],
-        events=sum(one.events for one in ranges),
-        digest=digest_of_ranges(ranges),
+        events=0,
+        digest=b"",
         root=b"",
         sealed_at=now,
     )
-    root = unchained.root_after(b"" if before is None else before.root)
-    write_seal(ledger, replace(unchained, root=root), ranges)
-    return unchained.events
+    write_seal(ledger, unchained)
+    events, digest = write_ranges(ledger, unchained.number, ranges)
+    made = replace(unchained, events=events, digest=digest)
+    root = made.root_after(b"" if before is None else before.root)
+    complete_seal(ledger, replace(made, root=root))
+    return events

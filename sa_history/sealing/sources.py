@@ -132,11 +132,17 @@ class Ledger:
         """The name of the table of seals, by which digests name the chain."""
         return self.tables.seal.fullname
 
-    def place(self, table: Table, names: Iterable[str] | None = None) -> TableClause:
-        """Return a table with its schema, for statements under any ``search_path``.
+    def place(self, table: Table, names: Iterable[str] | None = None) -> Any:
+        """Return a table with its schema, to be read under any ``search_path``.
 
         :param names: the columns that the statement names; those of the model, if None.
         """
+        return self.place_own(table, names)
+
+    def place_own(
+        self, table: Table, names: Iterable[str] | None = None
+    ) -> TableClause:
+        """Return a table of the database alone, as :meth:`place` does."""
         known = {c.name: column(c.name, c.type) for c in table.columns}
         wanted = known if names is None else dict.fromkeys(names)
         columns = [known.get(name, column(name)) for name in wanted]
@@ -257,7 +263,9 @@ def canonical_settings(connection: Connection, events: int = 0) -> Iterator[None
         statistics, by which PostgreSQL would know that there are many.
     :raises SealError: the connection is in AUTOCOMMIT, where settings do not last.
     """
-    plans = {"enable_nestloop": "off"} if events > _MANY else {}
+    plans = {}
+    if events > _MANY:
+        plans = {"enable_nestloop": "off", "work_mem": _memory(connection)}
     before = _set(connection, {**_CANONICAL, **plans})
     if before is None:
         raise SealError(
@@ -267,6 +275,14 @@ def canonical_settings(connection: Connection, events: int = 0) -> Iterator[None
     # After an error the transaction, or its savepoint, takes the settings back.
     yield
     _set(connection, before)
+
+
+def _memory(connection: Connection) -> str:
+    """Return the memory for sorts and joins, which is that of maintenance."""
+    names = "work_mem", "maintenance_work_mem"
+    sizes = (func.pg_size_bytes(func.current_setting(name)) for name in names)
+    size = connection.scalar(select(func.greatest(*sizes)))
+    return f"{(size or 0) // 1024}kB"
 
 
 def _set(connection: Connection, settings: dict[str, str]) -> dict[str, str] | None:

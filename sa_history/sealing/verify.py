@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Engine, MetaData, select
 
@@ -70,6 +70,7 @@ class Discrepancy:
     :param last_id: the number that it ends with.
     :param ids: the numbers of the events; none if these cannot be told.
     :param detail: more words; empty for none.
+    :param in_archive: whether it is so in the archive, and not in the database.
 
     Example::
 
@@ -83,6 +84,7 @@ class Discrepancy:
     last_id: int
     ids: tuple[int, ...] = ()
     detail: str = ""
+    in_archive: bool = False
 
     def __str__(self) -> str:
         shown = ", ".join(map(str, self.ids[:10]))
@@ -90,7 +92,8 @@ class Discrepancy:
         ids = f": {shown}{more}" if self.ids else ""
         detail = f" ({self.detail})" if self.detail else ""
         where = f"{self.first_id} to {self.last_id}"
-        return f"{self.problem} {self.table} {where}{ids}{detail}"
+        archive = " in the archive" if self.in_archive else ""
+        return f"{self.problem} {self.table} {where}{archive}{ids}{detail}"
 
 
 @dataclass(frozen=True)
@@ -115,29 +118,26 @@ class Verification:
     digest: SealDigest
 
 
-def verify(
+Archived: TypeAlias = Callable[
+    [Ledger, Sequence[Seal], Sequence[SealedTable], "list[Discrepancy]"],
+    "list[Discrepancy]",
+]
+"""Returns what was found in a database, with what is found in its archive."""
+
+
+def verify_seals(
     bind: Engine | Connection,
-    *models: MetaData | type[Any],
-    digest: SealDigest | None = None,
+    models: Iterable[MetaData | type[Any]],
+    digest: SealDigest | None,
+    archived: Archived | None = None,
 ) -> Verification:
     """Compare sealed events with their seals, and the seals with one another.
 
-    It only reads, and locks nothing. Events that are not sealed yet are not looked at.
-    Whoever can write the database can make all seals anew, which only a digest from
-    outside of it shows.
-
-    :param bind: an engine or a connection; of an async one, ``await
-        connection.run_sync(verify, Base)``.
+    :param bind: an engine or a connection.
     :param models: declarative bases or MetaData.
-    :param digest: what :func:`seal` has returned at any earlier time, kept where nobody
-        can write who can write the database; None to do without.
-    :return: what was found.
+    :param digest: a digest from outside, None to do without.
+    :param archived: is called with what was found of each chain; None without.
     :raises SealError: no model is sealed, or the tables of seals are missing.
-
-    Example::
-
-        found = history.verify(engine, Base, digest=digest)
-        assert not found.discrepancies, found.discrepancies[0]
     """
     found: list[Discrepancy] = []
     heads: dict[str, ChainHead] = {}
@@ -151,7 +151,8 @@ def verify(
                     f"the digest has no chain {ledger.name!r}; it has "
                     f"{', '.join(digest.chains) or 'none'}"
                 )
-            found += _Verifier(ledger, known, tables).discrepancies(expected)
+            own = list(Verifier(ledger, known, tables).discrepancies(expected))
+            found += own if archived is None else archived(ledger, known, tables, own)
             last = known[-1] if known else None
             heads[ledger.name] = ChainHead(
                 last.number if last else 0, last.root.hex() if last else ""
@@ -165,6 +166,25 @@ def verify(
         events=events,
         digest=SealDigest(heads),
     )
+
+
+def verify_event(
+    connection: Connection, metadata: MetaData, event_table: str, number: int
+) -> list[Discrepancy]:
+    """Compare the range of one event with its seal, and the seals with one another.
+
+    It reads some 1,000 events, where :func:`verify` reads all.
+
+    :param event_table: the event table by its name in the models, with the schema that
+        they give it.
+    :param number: the number that the event was sealed with.
+    :return: what is not as it was, in the range; none if the event is not sealed.
+    :raises SealError: the tables of seals are missing.
+    """
+    ledger = ledger_of(connection, metadata)
+    verifier = Verifier(ledger, read_seals(ledger), ledger.sealed_tables())
+    found = verifier.discrepancies_of(event_table, number)
+    return [one for one in found if one.problem is not SealProblem.REMOVED]
 
 
 def _by_chain(
@@ -226,21 +246,32 @@ class _Differences:
                 yield one
 
 
-class _Verifier:
+_NOTHING = RangeDigest(None, None, 0, None, b"")
+"""The digest of a range without events."""
+
+
+class Verifier:
     """The verification of one chain of seals.
 
     :param ledger: the seals and their database.
     :param seals: the seals in their order.
     :param tables: the tables that are sealed.
+    :param archived: the numbers of the events that an archive has, by table, which no
+        retention has removed, and in whose place none was kept; None without one.
     """
 
     def __init__(
-        self, ledger: Ledger, seals: Sequence[Seal], tables: Sequence[SealedTable]
+        self,
+        ledger: Ledger,
+        seals: Sequence[Seal],
+        tables: Sequence[SealedTable],
+        archived: Mapping[str, Sequence[tuple[int, int]]] | None = None,
     ) -> None:
         self._ledger = ledger
         self._seals = seals
         self._tables = {one.name: one for one in tables}
         self._removed = self._removals()
+        self._archived = archived
 
     def discrepancies(self, expected: ChainHead | None) -> Iterator[Discrepancy]:
         """Yield what is not as it was.
@@ -260,6 +291,35 @@ class _Verifier:
             yield from differences.discrepancies()
         if expected is not None:
             yield from self._of_head(expected)
+
+    def discrepancies_of_seals(
+        self, seals: Iterable[Seal], prepare: Callable[[Seal], bool]
+    ) -> Iterator[Discrepancy]:
+        """Yield what is not as it was in the events of some seals of one table.
+
+        :param prepare: is called before the events of a seal are read, and returns
+            False to leave it out.
+        """
+        wrong = self._wrong_links()
+        differences = _Differences()
+        for seal in seals:
+            if prepare(seal):
+                is_wrong = seal.number in wrong
+                differences.found += self._of_seal(seal, is_wrong, differences)
+        yield from differences.discrepancies()
+
+    def discrepancies_of(self, table_name: str, number: int) -> Iterator[Discrepancy]:
+        """Yield what is not as it was in the range of one event.
+
+        :param number: the number that the event was sealed with.
+        """
+        wrong = self._wrong_links()
+        differences = _Differences()
+        of_table = (seal for seal in self._seals if seal.table_name == table_name)
+        for seal in [s for s in of_table if s.first_id <= number <= s.last_id]:
+            is_wrong = seal.number in wrong
+            differences.found += self._of_seal(seal, is_wrong, differences, number)
+        yield from differences.discrepancies()
 
     def _wrong_links(self) -> set[int]:
         """Return the numbers of seals that do not follow from those before them."""
@@ -288,8 +348,16 @@ class _Verifier:
             )
 
     def _of_seal(
-        self, seal: Seal, is_wrong: bool, differences: _Differences
+        self,
+        seal: Seal,
+        is_wrong: bool,
+        differences: _Differences,
+        only: int | None = None,
     ) -> Iterator[Discrepancy]:
+        """Yield what is not as it was in the ranges of a seal.
+
+        :param only: the number of an event, to look at its range alone.
+        """
         sealed = self._tables.get(seal.table_name)
         missing = self._missing(seal, sealed)
         if sealed is None or missing:
@@ -307,10 +375,13 @@ class _Verifier:
         areas = areas_of(seal, ranges) if ranges else [(seal.first_id, seal.last_id)]
         if ranges and seal.first_id == 1:
             areas[0] = (-(1 << 63), areas[0][1])  # there are no numbers before
+        pairs = [*zip(areas, ranges or [_NOTHING], strict=True)]
+        if only is not None:
+            pairs = [pair for pair in pairs if pair[0][0] <= only <= pair[0][1]]
+            areas = [area for area, _ in pairs]
         located = False
         now = self._digests(sealed, seal, areas, with_marks=is_wrong)
-        nothing = RangeDigest(None, None, 0, None, b"")
-        for area, stored, found in zip(areas, ranges or [nothing], now, strict=True):
+        for (area, stored), found in zip(pairs, now, strict=True):
             if found.digest == stored.digest and found.events == stored.events:
                 if is_wrong and found.marks != stored.marks:
                     located = True
@@ -347,7 +418,9 @@ class _Verifier:
                 removed_until=max(
                     (last for _, last in self._removed.get(seal.table_name, ())),
                     default=0,
-                ),
+                )
+                if self._archived is None
+                else 0,
             )
 
     def _missing(self, seal: Seal, sealed: SealedTable | None) -> str:
@@ -419,8 +492,11 @@ class _Verifier:
         return removals
 
     def _is_removed(self, seal: Seal, number: int) -> bool:
-        bounds = self._removed.get(seal.table_name, ())
-        return any(first <= number <= last for first, last in bounds)
+        removed = self._removed.get(seal.table_name, ())
+        archived = (self._archived or {}).get(seal.table_name, ())
+        return any(first <= number <= last for first, last in removed) and not any(
+            first <= number <= last for first, last in archived
+        )
 
     def _resealed(self, seal: Seal, first_id: int, last_id: int) -> Discrepancy:
         return Discrepancy(

@@ -63,6 +63,7 @@ def timeline(
     name_of: Callable[[Any], str | None] | None = None,
     time_zone: Any = datetime.timezone.utc,
     authorize_size: Callable[[Request], Any] | None = None,
+    authorize_verify: Callable[[Event], Any] | None = None,
 ) -> ASGIApp:
     """Return an application with the pages, to mount in one of Starlette or FastAPI.
 
@@ -109,6 +110,10 @@ def timeline(
         asks. Days and times in filters are UTC.
     :param authorize_size: called with the request of who asks how large event tables
         are, and returns True or False; without it nobody is told.
+    :param authorize_verify: called with a sealed event before it is compared with its
+        seal, and returns True or False; without it nothing is verified, and seals are
+        only shown. The range of the event is read for it, some 1,000 events, and the
+        salts of its objects.
     :return: the application.
     :raises DefinitionError: ``authorize`` is no function, or another option is none
         that can be meant.
@@ -148,6 +153,7 @@ def timeline(
         name=name_of,
         time_zone=time_zone,
         authorize_size=authorize_size,
+        authorize_verify=authorize_verify,
     )
     return _Application(engine, metadata, options, secret_key, context)
 

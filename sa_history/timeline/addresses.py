@@ -48,6 +48,7 @@ ROUTES = (
     Route("undo_context", "/contexts/<uuid:context_id>/undo", methods=_FORM),
     Route("undo_transaction", "/transactions/<int:number>/undo", methods=_FORM),
     Route("restore", "/restore/<table>/<event_id>", methods=_FORM),
+    Route("seal", "/seals/<table>/<event_id>", methods=_FORM),
     Route("nothing", "/<path:path>"),
 )
 """The pages; the first one whose rule is met counts."""
@@ -116,6 +117,10 @@ class Addresses:
     def restore(self, table: str, event_id: int) -> str:
         """Return the address that restores an event by POST."""
         return self._address(f"/restore/{quote(table, safe='')}/{event_id}", None)
+
+    def seal(self, table: str, event_id: int) -> str:
+        """Return the address of the seal of an event, which is verified by POST."""
+        return self._address(f"/seals/{quote(table, safe='')}/{event_id}", None)
 
     def _address(self, path: str, arguments: Arguments | None) -> str:
         query = urlencode(arguments or {}, doseq=True)

@@ -38,6 +38,8 @@ class TimelineOptions:
     :param time_zone: the time zone of times, or what gives it.
     :param authorize_size: says who may see how large event tables are; None if nobody
         may.
+    :param authorize_verify: says whether a sealed event may be verified; None if none
+        may.
     """
 
     authorize: Callable[..., Any]
@@ -53,6 +55,7 @@ class TimelineOptions:
     name: Callable[[Any], str | None] | None
     time_zone: Any
     authorize_size: Callable[..., Any] | None
+    authorize_verify: Callable[..., Any] | None
 
     @classmethod
     def of(
@@ -71,6 +74,7 @@ class TimelineOptions:
         name: Callable[[Any], str | None] | None,
         time_zone: Any,
         authorize_size: Callable[..., Any] | None,
+        authorize_verify: Callable[..., Any] | None,
     ) -> TimelineOptions:
         """Return the options that an application has given.
 
@@ -121,6 +125,7 @@ class TimelineOptions:
             name,
             time_zone,
             authorize_size,
+            authorize_verify,
         )
 
 

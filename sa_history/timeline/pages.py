@@ -23,8 +23,11 @@ from sa_history.exc import (
     DefinitionError,
     EventsError,
     EventsRemovedError,
+    SealError,
     UndoError,
 )
+from sa_history.sealing.chain import Seal
+from sa_history.sealing.verify import Discrepancy
 from sa_history.sql.readable_json import dumps
 from sa_history.timeline.addresses import Addresses, is_path
 from sa_history.timeline.cards import cards_of
@@ -338,6 +341,67 @@ class Pages:
         """Undo all that a transaction changed; by GET, show what that would do."""
         return self._undo(visit, Filters(transaction=number))
 
+    def seal(self, visit: Visit, table: str, event_id: str) -> PageResponse:
+        """Show the seal of an event; by POST, verify it."""
+        request, shown, allow = visit.request, visit.timeline, None
+        if request.method == "POST":
+            allow = self._check_form(request, self.options.authorize_verify)
+        if not _NUMBER.fullmatch(event_id):
+            raise NotFound
+        filters = Filters(table=shown.table(table))
+        found = shown.versions(filters, [int(event_id)])
+        if not found:
+            raise NotFound
+        entry = self._entry(shown, found[0])
+        seals = shown.seals([entry])
+        if not seals:
+            raise NotFound
+        (seal,) = seals.values()
+        discrepancies = None
+        if allow is not None and seal is not None:
+            event = shown.event(table, entry.id)
+            if not is_permission("authorize_verify", request.call(allow, event)):
+                raise Forbidden
+            try:
+                discrepancies = shown.verify(table, entry.id)
+            except SealError as error:
+                raise Conflict(str(error)) from error
+            except DBAPIError as error:
+                raise Conflict(_refusal(error, ())) from error
+        return self._seal_page(visit, entry, seal, discrepancies)
+
+    def _seal_page(
+        self,
+        visit: Visit,
+        entry: Entry,
+        seal: Seal | None,
+        discrepancies: Sequence[Discrepancy] | None,
+    ) -> PageResponse:
+        """Return the page of a seal.
+
+        :param discrepancies: what a verification has found; None without one.
+        """
+        if visit.request.wants_json:
+            answer: dict[str, Any] = {
+                "event": entry.as_json(),
+                "seal": _seal_as_json(seal),
+            }
+            if discrepancies is not None:
+                answer["discrepancies"] = [*map(str, discrepancies)]
+            return PageResponse(dumps(answer), content_type=JSON)
+        can_verify = self._can(visit.request, self.options.authorize_verify)
+        body = render(
+            "seal.html",
+            entry=entry,
+            seal=seal,
+            discrepancies=discrepancies,
+            token=self._token(visit.request) if can_verify else None,
+            display=self._display(visit, [entry]),
+            timeline=visit.timeline,
+            address=visit.addresses,
+        )
+        return PageResponse(body)
+
     def _undo(self, visit: Visit, filters: Filters) -> PageResponse:
         request, shown = visit.request, visit.timeline
         allow = self._check_form(request, self.options.authorize_undo)
@@ -502,8 +566,9 @@ class Pages:
         following = None
         if last is not None:
             following = _following(page, visit, last, extra)
+        seals = shown.seals(entries)
         if request.wants_json:
-            return _as_json(entries, following, extra)
+            return _as_json(entries, seals, following, extra)
         link = self.options.link or _no_link
         more = self._entry(shown, listed.found[page_size]) if is_full else None
         can_restore = self._can(request, self.options.authorize_restore)
@@ -524,6 +589,7 @@ class Pages:
             can_restore=can_restore,
             can_undo=self._can(request, self.options.authorize_undo),
             address=visit.addresses,
+            seals=seals,
             links={entry.id: checked_link(link(entry)) for entry in entries},
             export_limit=self.options.export_limit,
             **extra,
@@ -596,10 +662,18 @@ def _as_html(
 
 
 def _as_json(
-    entries: Sequence[Entry], following: str | None, extra: Mapping[str, Any]
+    entries: Sequence[Entry],
+    seals: Mapping[tuple[str, int], Seal | None],
+    following: str | None,
+    extra: Mapping[str, Any],
 ) -> PageResponse:
+    def as_json(entry: Entry) -> dict[str, Any]:
+        known = (entry.table, entry.id)
+        seal = {"seal": _seal_as_json(seals[known])} if known in seals else {}
+        return {**entry.as_json(), **seal}
+
     answer: dict[str, Any] = {
-        "events": [entry.as_json() for entry in entries],
+        "events": [as_json(entry) for entry in entries],
         "next": following,
     }
     if extra.get("at") is not None:
@@ -608,6 +682,17 @@ def _as_json(
     if extra.get("compared") is not None:
         answer["compared"] = extra["compared"]
     return PageResponse(dumps(answer), content_type=JSON)
+
+
+def _seal_as_json(seal: Seal | None) -> dict[str, Any] | None:
+    """Return a seal as JSON has it, None for None."""
+    if seal is None:
+        return None
+    return {
+        "number": seal.number,
+        "sealed_at": seal.sealed_at.isoformat(),
+        "root": seal.root.hex(),
+    }
 
 
 def _chart_as_json(chart: Chart | None) -> dict[str, Any]:

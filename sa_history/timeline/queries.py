@@ -51,8 +51,11 @@ from sa_history.query.pages import CriteriaOf, PageReader
 from sa_history.query.removed_events import require_version
 from sa_history.query.row_keys import have_key, keys_of
 from sa_history.query.sources import EventSource
+from sa_history.sealing.chain import Seal
+from sa_history.sealing.event_seals import sealed_number, seals_of_events
+from sa_history.sealing.verify import Discrepancy, verify_event
 from sa_history.sql.column_types import holds_json
-from sa_history.timeline.entries import Hidden, ShownTable
+from sa_history.timeline.entries import Entry, Hidden, ShownTable
 from sa_history.timeline.filters import Filters, has_text, tracking_of
 from sa_history.timeline.references import Reference
 from sa_history.timeline.responses import BadRequest, NotFound, TookTooLong
@@ -571,6 +574,31 @@ class Timeline:
     def _is_unread(self, column: Any) -> bool:
         return not isinstance(column, Column) or (
             self.hidden.hides(column) or holds_json(column.type)
+        )
+
+    def seals(self, entries: Iterable[Entry]) -> dict[tuple[str, int], Seal | None]:
+        """Return the seals of events by their table and number.
+
+        Events of tables that are not sealed have none, not even None.
+        """
+        numbers: dict[str, list[int]] = {}
+        for entry in entries:
+            numbers.setdefault(entry.table, []).append(entry.id)
+        found: dict[tuple[str, int], Seal | None] = {}
+        for table, wanted in numbers.items():
+            connection, tracking = self.session.connection(), self.table(table)
+            seals = seals_of_events(connection, self.metadata, tracking, wanted)
+            found.update({(table, n): seal for n, seal in (seals or {}).items()})
+        return found
+
+    def verify(self, table: str, number: int) -> list[Discrepancy]:
+        """Return what is not as it was sealed in the range of an event."""
+        tracking = self.table(table)
+        return verify_event(
+            self.session.connection(),
+            self.metadata,
+            tracking.event_table.fullname,
+            sealed_number(tracking, number),
         )
 
     def key_of(self, event: Event) -> str:

@@ -24,6 +24,9 @@ class Erased(enum.Enum):
     def __repr__(self) -> str:
         return "ERASED"
 
+    def __str__(self) -> str:
+        return str(self.value)
+
 
 ERASED = Erased.ERASED
 """A value that ``history.erase`` has taken out of an event; it is not NULL."""

@@ -34,6 +34,7 @@ from sqlalchemy.dialects.postgresql import array
 
 from sa_history._types import Op
 from sa_history.capture.event_table import OLD_KEY
+from sa_history.capture.seal_tables import ERASED_COLUMN
 from sa_history.query.row_keys import have_key, keys_of
 from sa_history.sql.comparison import stored_differs, stored_equals
 from sa_history.tracking.added_columns import AddedColumns
@@ -107,11 +108,13 @@ class NetChangeSummary:
     :param is_lost: whether no event says what some row was before.
     :param lacks_columns: whether a row that was there before only has columns that
         its event cannot know.
+    :param is_erased: whether a value of some row was erased.
     """
 
     counts: Sequence[NetChangeCount]
     is_lost: bool
     lacks_columns: bool
+    is_erased: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,11 +249,12 @@ class NetChangeQuery:
             func.count(),
             func.bool_or(self.found.c.is_lost),
             func.bool_or(and_(is_before, not_(is_after), or_(false(), *lacks))),
+            func.bool_or(self.found.c.is_erased),
         )
         counts: list[NetChangeCount] = []
-        is_lost = lacks_columns = False
+        is_lost = lacks_columns = is_erased = False
         for row in self._rows.execute(query.group_by("kind_0", "kind_1", "kind_2")):
-            was, is_, of_columns, number, lost, lacking = row
+            was, is_, of_columns, number, lost, lacking, erased = row
             names = tuple(
                 column.name
                 for column, differs in zip(self._compared, of_columns, strict=True)
@@ -258,7 +262,8 @@ class NetChangeQuery:
             )
             counts.append(NetChangeCount(was, is_, names, number))
             is_lost, lacks_columns = is_lost or lost, lacks_columns or lacking
-        return NetChangeSummary(counts, is_lost, lacks_columns)
+            is_erased = is_erased or erased
+        return NetChangeSummary(counts, is_lost, lacks_columns, is_erased)
 
     def values(self) -> Iterator[ColumnElement[Any]]:
         """Yield columns for a SELECT whose rows :meth:`change_of` reads."""
@@ -352,6 +357,11 @@ class NetChangeQuery:
         )
         is_gone = is_one_of(first.c.pgh_op, GONE)
         number = case((is_gone, first.c.pgh_id), else_=before.c.pgh_id)
+        erased = [
+            rows.c[ERASED_COLUMN].is_not(None)
+            for rows in (first, last, before)
+            if tracking.options.erasable
+        ]
         values: list[ColumnElement[Any]] = []
         for position, name in enumerate(column.name for column in self.columns):
             value = case((is_gone, first.c[name]), else_=before.c[name])
@@ -365,6 +375,7 @@ class NetChangeQuery:
                 number.is_not(None).label("had_before"),
                 (~is_one_of(last.c.pgh_op, GONE)).label("has_after"),
                 and_(is_update, before.c.pgh_id.is_(None)).label("is_lost"),
+                or_(false(), *erased).label("is_erased"),
                 *(k.label(f"key_{n}") for n, k in enumerate(keys_of(tracking, first))),
                 *values,
             )

@@ -378,7 +378,7 @@ def _sets_of(
     tracking, criterion = of_table.tracking, of_table.criterion
     changes = NetChangeQuery(rows, tracking, criterion, are_several)
     summary = changes.summary()
-    if summary.is_lost or summary.lacks_columns:
+    if summary.is_lost or summary.lacks_columns or summary.is_erased:
         return None
     if next_versions(tracking) and any(c.is_unchanged for c in summary.counts):
         return None  # their versions are to go on all the same

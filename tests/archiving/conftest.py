@@ -105,3 +105,43 @@ def files(folder: Path) -> Callable[[], list[str]]:
         return sorted(str(path.relative_to(folder)) for path in found)
 
     return read
+
+
+@pytest.fixture
+def person(base: type[DeclarativeBase], create_all: Callable[[], None]) -> Any:
+    """A model with sealed events, of which a partition has ten."""
+
+    @track(
+        Snapshot,
+        AfterDelete,
+        sealed=True,
+        append_only=True,
+        erasable=["name"],
+        erasable_context=["ip"],
+        partition_by=10,
+    )
+    class Person(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "person"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str | None]
+        rate: Mapped[float] = mapped_column(default=0.1)
+
+    create_all()
+    return Person
+
+
+@pytest.fixture
+def sealed(person: Any, base: Any, pg_engine: Engine) -> Any:
+    """Events 1 to 33 of persons 1 to 11, sealed, with the digest."""
+    for number in range(33):
+        with (
+            Session(pg_engine) as session,
+            history.context(session, user=number, ip=f"10.0.0.{number}"),
+        ):
+            session.merge(person(id=number % 11 + 1, name=f"name {number}"))
+            session.commit()
+        if number % 10 == 5:
+            history.partitions(pg_engine, base)
+        if number == 19:
+            history.seal(pg_engine, base)
+    return history.seal(pg_engine, base)

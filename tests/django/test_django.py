@@ -15,10 +15,10 @@ from django.test import RequestFactory
 from pghistory.middleware import HistoryMiddleware
 from pghistory.models import Context, Events
 from sqlalchemy import Engine
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 import sa_history as history
-from sa_history import AggregateEvent
+from sa_history import AggregateEvent, track
 from sa_history.install import check
 
 
@@ -170,6 +170,50 @@ def test_the_past_of_what_django_wrote_can_be_seen_and_undone(
     pg_session.commit()
 
     assert till.Account.objects.get().balance == 1
+
+
+def test_erased_events_are_read_and_told_by_their_column(
+    models: Any, till: Any, pg_engine: Engine, pg_session: Session
+) -> None:
+    """Django knows no word for it: it reads NULL, and reverts to it."""
+
+    @track(sealed=True, erasable=["name"], erasable_context=["ip"])
+    class Guest(models.Base):  # type: ignore[misc, name-defined]
+        __tablename__ = "guest"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str | None]
+        visits: Mapped[int]
+
+    models.Base.metadata.create_all(pg_engine)
+    with pghistory.context(user=7, ip="::1"):
+        ann = till.Guest.objects.create(name="Ann", visits=1)
+    digest = history.seal(pg_engine, models.Base)
+    history.erase(pg_session, Guest, ann.pk)
+    pg_session.commit()
+    till.Guest.objects.update(name="Ann again", visits=2)
+
+    erased, now = till.GuestEvent.objects.order_by("pgh_id")
+    assert (erased.name, erased.visits, erased.pgh_erased) == (None, 1, ["name"])
+    assert (now.name, now.pgh_erased) == ("Ann again", None)
+    assert erased.pgh_context.metadata == {"user": 7, "ip": None}
+    is_erased = till.GuestEvent.objects.filter(pgh_erased__contains=["name"])
+    assert [event.pgh_id for event in is_erased] == [erased.pgh_id]
+
+    found = Events.objects.across(till.GuestEvent).tracks(ann).order_by("pgh_id")
+    assert [row.pgh_data["name"] for row in found] == [None, "Ann again"]
+    assert found[1].pgh_diff == {"name": [None, "Ann again"], "visits": [1, 2]}
+    _, ours = pg_session.execute(AggregateEvent.select(Guest)).all()
+    assert ours.pgh_diff["name"] == [{"erased": True}, "Ann again"]
+    first, changed = pg_session.scalars(Guest.events.select())
+    with history.as_of(pg_session, first) as past:
+        assert past.get_one(Guest, ann.pk).name is history.ERASED
+
+    history.undo(pg_session, models.Base, transaction=changed.pgh_xact_id)
+    pg_session.commit()
+    assert [*till.Guest.objects.values_list("name", "visits")] == [("Ann again", 1)]
+    erased.revert()
+    assert [*till.Guest.objects.values_list("name", "visits")] == [(None, 1)]
+    assert history.verify(pg_engine, models.Base, digest=digest).discrepancies == ()
 
 
 def test_what_django_reverts_is_recorded(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib
 import json
 import sys
@@ -101,6 +102,7 @@ def test_events_are_sealed_and_verified(pg_engine: Engine, capsys: Capture) -> N
             "last_id": 3,
             "ids": [2],
             "detail": None,
+            "in_archive": False,
         }
     ]
 
@@ -131,6 +133,13 @@ def test_objects_are_erased_by_their_keys(pg_engine: Engine, capsys: Capture) ->
     assert capsys.readouterr().out == "erases values of 2 events and 0 contexts\n"
     assert main(command) == 0
     assert capsys.readouterr().out == "erased values of 2 events and 0 contexts\n"
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat()
+    as_of = ["as-of", "people:Person", now]
+    assert main([*as_of, "--json"]) == 0
+    assert [row["name"] for row in told(capsys)] == [{"erased": True}] * 2
+    for option in ([], ["--csv"]):
+        assert main([*as_of, *option]) == 0
+        assert "erased" in capsys.readouterr().out
     assert main(["erase", "people:Visit", "--id", "1,mo,di", "--json"]) == 2
     capsys.readouterr()
     with pg_engine.begin() as connection:

@@ -12,7 +12,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
 from sa_history import AfterDelete, Snapshot, track
+from sa_history.sealing.event_seals import seals_of_events
 from sa_history.sealing.verify import SealProblem
+from sa_history.tracking.events import trackings_of
 
 
 @pytest.fixture
@@ -85,7 +87,12 @@ def test_what_retention_removes_is_told_as_removed_and_is_no_fault(
         )
     assert bool(kept) is keeps_last
     if keeps_last:
+        tracking = trackings_of(note)[0]
         with pg_engine.begin() as connection:
+            lowest = connection.scalar(text("SELECT min(pgh_id) FROM note_event"))
+            of_kept = seals_of_events(connection, base.metadata, tracking, [lowest])
+            assert of_kept is not None
+            assert of_kept[lowest] is not None
             connection.execute(
                 text("UPDATE note_event SET words = 'forged' WHERE pgh_id < 1")
             )

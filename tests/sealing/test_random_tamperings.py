@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
-from sa_history import SealDigest, seal, verify
+from sa_history import SealDigest, seal, track, verify
 from sa_history.sealing.seal import _seal_batch
 from sa_history.sealing.sources import ledger_of
 
@@ -232,3 +236,96 @@ def test_all_seals_that_are_made_anew_are_found_by_the_digest(
             found = verify(connection, base, digest=history_of_many).discrepancies
             assert [d.problem for d in found] == ["resealed"]
             connection.rollback()
+
+
+Change = Callable[[Any, int, random.Random], Any]
+"""What changes a row of a file, given all of its rows, and returns them."""
+
+
+def _set(column: str) -> Change:
+    def change(rows: Any, place: int, chance: random.Random) -> Any:
+        values = rows.column(column).to_pylist()
+        values[place] = values[place] + 1 if column == "points" else "forged"
+        position = rows.schema.get_field_index(column)
+        field = rows.schema.field(column)
+        return rows.set_column(position, field, pa.array(values, field.type))
+
+    return change
+
+
+def _without(rows: Any, place: int, chance: random.Random) -> Any:
+    return pa.concat_tables([rows.slice(0, place), rows.slice(place + 1)])
+
+
+def _exchanged(rows: Any, place: int, chance: random.Random) -> Any:
+    other = chance.choice([n for n in range(rows.num_rows) if n != place])
+    numbers = rows.column("pgh_id").to_pylist()
+    numbers[place], numbers[other] = numbers[other], numbers[place]
+    position = rows.schema.get_field_index("pgh_id")
+    field = rows.schema.field("pgh_id")
+    return rows.set_column(position, field, pa.array(numbers, field.type))
+
+
+CHANGES: list[tuple[str, Change]] = [
+    ("changed", _set("points")),
+    ("changed", _set("name")),
+    ("changed", _set("pgh_label")),
+    ("missing", _without),
+    ("reordered", _exchanged),
+]
+
+
+def test_whatever_is_done_to_an_archive_is_found(
+    base: Base,
+    pg_engine: Engine,
+    tmp_path: Path,
+    pytestconfig: pytest.Config,
+) -> None:
+    """Also if the digest of the file, which a manifest has, is changed with it."""
+
+    @track(sealed=True, erasable=["name"], partition_by=1_500)
+    class Guest(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "guest"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str | None]
+        points: Mapped[int]
+
+    base.metadata.create_all(pg_engine)
+    fill = text(
+        "INSERT INTO guest SELECT i, 'Name' || i, i"
+        " FROM generate_series(:a, CAST(:b AS int)) AS i"
+    )
+    for first in (1, 1_501, 3_001):
+        with pg_engine.begin() as connection:
+            connection.execute(fill, {"a": first, "b": first + 1_499})
+        history.partitions(pg_engine, base)
+    with pg_engine.begin() as connection:
+        connection.execute(fill, {"a": 9_000, "b": 9_001})
+    digest = seal(pg_engine, base)
+    folder = tmp_path / "archive"
+    history.archive(pg_engine, base, to=folder, drop=True)
+    files = sorted(folder.rglob("events.parquet"))
+    assert len(files) >= 2
+    manifest = folder / "public.guest_event" / "_manifest.json"
+    known = manifest.read_text()
+    for seed in range(pytestconfig.getoption("--tamperings") // 10 or 5):
+        chance = random.Random(seed)
+        word, change = CHANGES[seed % len(CHANGES)]
+        file = chance.choice(files)
+        before = file.read_bytes()
+        rows = parquet.read_table(file)
+        place = chance.randrange(rows.num_rows)
+        number = rows.column("pgh_id")[place].as_py()
+        parquet.write_table(change(rows, place, chance), file)
+        old, new = (hashlib.sha256(b).hexdigest() for b in (before, file.read_bytes()))
+        manifest.write_text(known.replace(old, new))
+        found = verify(pg_engine, base, digest=digest, archive=folder).discrepancies
+        of_events = [d for d in found if d.ids]
+        message = f"seed {seed}: {list(map(str, found))}"
+        assert {d.problem.value for d in of_events} == {word}, message
+        assert any(number in d.ids for d in of_events), message
+        assert all(d.last_id - d.first_id <= 1_000 for d in of_events), message
+        assert len(found) > len(of_events), message  # and the file is another one
+        file.write_bytes(before)
+        manifest.write_text(known)
+    assert verify(pg_engine, base, digest=digest, archive=folder).discrepancies == ()

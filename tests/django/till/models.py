@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pghistory
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from pghistory.models import Event
 
@@ -55,4 +56,35 @@ class OwnerEvent(Event):
 
     class Meta:
         db_table = "owner_event"
+        managed = False
+
+
+class Guest(models.Model):
+    """Somebody who can be forgotten."""
+
+    name = models.TextField(null=True)
+    visits = models.IntegerField()
+
+    class Meta:
+        db_table = "guest"
+        managed = False
+
+
+class GuestEvent(Event):
+    """The events of a guest, with what was erased of them."""
+
+    pgh_tracked_model = Guest
+    pgh_obj = models.ForeignKey(
+        Guest, models.DO_NOTHING, db_constraint=False, related_name="events"
+    )
+    pgh_context = models.ForeignKey(
+        "pghistory.Context", models.DO_NOTHING, null=True, db_constraint=False
+    )
+    pgh_erased = ArrayField(models.TextField(), null=True)
+    id = models.IntegerField()
+    name = models.TextField(null=True)
+    visits = models.IntegerField()
+
+    class Meta:
+        db_table = "guest_event"
         managed = False

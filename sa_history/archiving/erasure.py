@@ -1,0 +1,454 @@
+"""Erasure of personal data, in the database and in the files of an archive."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, overload
+
+from sqlalchemy import (
+    ARRAY,
+    Connection,
+    Engine,
+    MetaData,
+    Text,
+    event,
+    func,
+    literal,
+    select,
+    update,
+)
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Session, SessionTransaction
+
+from sa_history.archiving.archived_rows import ArchivedTable, LedgerWithArchive
+from sa_history.archiving.carriers import TEXT
+from sa_history.archiving.folder import ArchiveFolder
+from sa_history.archiving.manifest import ArchivedPart, Manifest
+from sa_history.archiving.packages import load
+from sa_history.archiving.part_files import is_same, read_rows
+from sa_history.archiving.rewriting import rewrite_part, with_column, with_nulls
+from sa_history.capture.archive_table import archive_table_of
+from sa_history.capture.event_table import OLD_KEY, key_columns
+from sa_history.capture.seal_tables import ERASED_COLUMN
+from sa_history.definition.mapped_tables import Model
+from sa_history.exc import ArchiveError, ErasureError, EventsError
+from sa_history.install.maintenance import turn
+from sa_history.sealing.chain import read_seals
+from sa_history.sealing.erase import (
+    Erasure,
+    erase_history,
+    erased_context_keys,
+    nulled,
+)
+from sa_history.sealing.sources import (
+    CONTEXT,
+    Ledger,
+    canonical_settings,
+    ledger_of,
+)
+from sa_history.tracking.databases import ModelSession
+from sa_history.tracking.events import trackings_of
+from sa_history.tracking.registry import Tracking
+from sa_history.util.sessions import (
+    AnyAsyncSession,
+    SyncSession,
+    is_async_session,
+    session_of,
+)
+
+
+@overload
+def erase(
+    session: SyncSession,
+    model: Model,
+    *keys: Any,
+    reason: str | None = ...,
+    dry_run: bool = ...,
+    archive: Any = ...,
+) -> Erasure: ...
+
+
+@overload
+def erase(
+    session: AnyAsyncSession,
+    model: Model,
+    *keys: Any,
+    reason: str | None = ...,
+    dry_run: bool = ...,
+    archive: Any = ...,
+) -> Awaitable[Erasure]: ...
+
+
+def erase(
+    session: SyncSession | AnyAsyncSession,
+    model: Model,
+    *keys: Any,
+    reason: str | None = None,
+    dry_run: bool = False,
+    archive: Any = None,
+) -> Erasure | Awaitable[Erasure]:
+    """Erase the personal data of objects from their history, within the transaction.
+
+    What ``track(erasable=, erasable_context=)`` names becomes NULL in all events of the
+    objects, and in the contexts of these events. The events remain, with all else that
+    they have, and :func:`verify` goes on to find them as they were sealed. It finds a
+    value that is put back. Who erased, when and why is recorded in the log of erasures.
+
+    The rows themselves are not changed: update or delete them before, in the same
+    transaction. They are locked, so that nobody records more of them meanwhile. Backups
+    and the write-ahead log keep the values until they expire.
+
+    Events of a table with ``append_only=True`` can be erased by the table's owner, who
+    has its trigger off for as long as it takes; writers of the table wait for that.
+
+    The files of an archive are written anew when the session commits, one after the
+    other. After an interruption the same call does the rest.
+
+    :param session: the session to write in. With an async one, await the result.
+    :param model: a tracked class or table.
+    :param keys: the keys of the objects, a tuple for a key of several columns. The
+        objects need not exist any more.
+    :param reason: why, for the log; None for no reason. It is kept, so name no person.
+    :param dry_run: True to change nothing, and return what would be erased.
+    :param archive: the folder of the archive, as :func:`archive` takes it, if events of
+        the model are archived; the session is a sync one of psycopg or psycopg2 then,
+        and may make temporary tables. None without an archive.
+    :return: how much was erased.
+    :raises ErasureError: nothing of the model can be erased; an event was sealed before
+        the model had these options; another row has taken a key that the object had; or
+        events of the model are archived, and no archive is given.
+    :raises ArchiveError: a file of the archive cannot be read.
+    :raises EventsError: the model is not tracked, or a key has another number of
+        columns.
+
+    Example::
+
+        history.erase(session, Person, 7, reason="request of 2026-11-28")
+        await history.erase(async_session, Person, 7)
+        history.erase(session, Person, 7, archive="/archive")
+    """
+    target = session_of(session, "erase", EventsError)
+    if archive is None:
+        if is_async_session(target):
+            awaitable: Awaitable[Erasure] = target.run_sync(
+                _erase_in_database, model, keys, reason, dry_run
+            )
+            return awaitable
+        return _erase_in_database(target, model, keys, reason, dry_run)
+    if is_async_session(target):
+        raise ErasureError(
+            "the files of an archive are erased with a sync session; give a Session of "
+            "an engine of psycopg"
+        )
+    archived = _ArchivedHistory(ArchiveFolder(archive))
+    done = erase_history(target, model, keys, reason, dry_run, archived)
+    assert isinstance(done, Erasure)
+    archived.forget()
+    if done.number is not None:
+        archived.rewrite_after(target, done.number)
+    return done
+
+
+def _erase_in_database(
+    session: Session, model: Model, keys: Sequence[Any], reason: str | None, dry: bool
+) -> Erasure:
+    for tracking in trackings_of(model):
+        _require_unarchived(session, tracking)
+    done = erase_history(session, model, keys, reason, dry)
+    assert isinstance(done, Erasure)
+    return done
+
+
+def _require_unarchived(session: Session, tracking: Tracking) -> None:
+    """Refuse to erase of the database alone what an archive has as well.
+
+    :raises ErasureError: events of the table are archived.
+    """
+    known = archive_table_of(tracking.table.metadata)
+    if known is None:
+        return
+    connection = session.connection(ModelSession(session, tracking).bind_arguments)
+    ledger = ledger_of(connection, tracking.table.metadata, ErasureError)
+    if not ledger.columns_in_database(known):
+        return
+    rows = ledger.place(known)
+    tables = [tracking.event_table]
+    if tracking.options.erasable_context:
+        tables.append(ledger.history.shared.context_table)
+    names = [f"{ledger.schemas(table.schema)}.{table.name}" for table in tables]
+    folder = connection.scalar(
+        select(rows.c.folder).where(rows.c.table_name.in_(names)).limit(1)
+    )
+    if folder is not None:
+        raise ErasureError(
+            f"events of {tracking.subject} are archived in {folder}, where the values "
+            "would stay; give erase(..., archive=) that folder, or on a command line "
+            "--archive"
+        )
+
+
+class _ArchivedHistory:
+    """The archive of an erasure.
+
+    :param folder: the archive.
+    """
+
+    def __init__(self, folder: ArchiveFolder) -> None:
+        self._folder = folder
+        self._ledger: LedgerWithArchive | None = None
+
+    def ledger(self, ledger: Ledger) -> Ledger:
+        """Return a ledger that sees what is loaded of the archive."""
+        self._ledger = LedgerWithArchive.of(ledger, self._folder, with_kept=True)
+        if not self._ledger.archived:
+            raise ArchiveError(
+                f"{self._folder} has nothing of these models; it has "
+                f"{', '.join(self._folder.folders()) or 'no archive'}"
+            )
+        for archived in self._ledger.archived.values():
+            _require_files(archived)
+        return self._ledger
+
+    def load_events(self, tracking: Tracking, keys: Sequence[tuple[Any, ...]]) -> None:
+        """Load the events that may be of objects, and those that changed a key."""
+        assert self._ledger is not None
+        archived = self._ledger.archived.get(tracking.event_table)
+        if archived is None:
+            return
+        columns = key_columns(tracking.tracked_columns, tracking.event_table)
+        values = [
+            _texts(self._ledger, column.type, [key[place] for key in keys])
+            for place, column in enumerate(columns)
+        ]
+
+        def keep(batch: Any) -> Any:
+            compute = load("pyarrow.compute")
+            is_moved = compute.is_valid(batch.column(OLD_KEY))
+            is_one = None
+            for column, (given, texts) in zip(columns, values, strict=True):
+                found = _is_in(batch.column(column.name), given, texts)
+                is_one = found if is_one is None else compute.and_(is_one, found)
+            return batch.filter(compute.or_(is_moved, is_one))
+
+        _load_anew(archived, keep)
+
+    def load_contexts(self, ids: Sequence[Any]) -> None:
+        """Load contexts by their ids."""
+        assert self._ledger is not None
+        shared = self._ledger.history.shared
+        archived = self._ledger.archived.get(shared.context_table)
+        if archived is None or not ids:
+            return
+        texts = [str(one) for one in ids]
+        _load_anew(archived, lambda b: b.filter(_is_in(b.column("id"), ids, texts)))
+
+    def forget(self) -> None:
+        """Drop what is loaded."""
+        assert self._ledger is not None
+        for archived in self._ledger.archived.values():
+            archived.forget(archived.manifest.parts)
+
+    def rewrite_after(self, session: Session, number: int) -> None:
+        """Have the files written anew once a session has committed.
+
+        :param number: the number of the erasure.
+        """
+        assert self._ledger is not None
+        connection, metadata = self._ledger.connection, self._ledger.history.metadata
+        known = connection.get_execution_options()
+        options = {n: v for n, v in known.items() if n == "schema_translate_map"}
+        engine = connection.engine.execution_options(**options)
+        waits, is_committed = [True], [False]
+
+        def committed(session: Session) -> None:
+            is_committed[0] = session.get_nested_transaction() is None
+
+        def ended(session: Session, transaction: SessionTransaction) -> None:
+            if transaction.parent is None and waits[0]:
+                waits[0] = False
+                if is_committed[0]:
+                    rewrite_erased(engine, metadata, self._folder, number)
+
+        event.listen(session, "after_commit", committed)
+        event.listen(session, "after_transaction_end", ended)
+
+
+def _load_anew(archived: ArchivedTable, keep: Callable[[Any], Any]) -> None:
+    parts = archived.manifest.parts
+    archived.forget(parts)
+    for part in parts:
+        archived.load(part, keep)
+
+
+def _require_files(archived: ArchivedTable) -> None:
+    """Refuse files that are not what was archived.
+
+    The commitments that an erasure makes would be to other values for ever.
+
+    :raises ArchiveError: there is such a file.
+    """
+    for part in archived.manifest.parts:
+        path = archived.path(part)
+        is_there = archived.folder.exists(path)
+        known = (part.sha256, *part.replaced)
+        if not is_there or archived.folder.digest(path) not in known:
+            raise ArchiveError(
+                f"{archived.folder.path(path)} is "
+                f"{'not what its manifest says' if is_there else 'missing'}; restore "
+                "it from a backup before values in it are erased"
+            )
+
+
+def _texts(
+    ledger: Ledger, type_: Any, values: Sequence[Any]
+) -> tuple[Sequence[Any], list[str]]:
+    """Return values, and the texts of them that PostgreSQL writes."""
+    texts: list[str] = []
+    with canonical_settings(ledger.connection):
+        for value in values:
+            written = func.format("%s", sql_cast(literal(value, type_), type_))
+            texts.append(ledger.connection.scalar(select(written)) or "")
+    return values, texts
+
+
+def _is_in(column: Any, values: Sequence[Any], texts: Sequence[str]) -> Any:
+    """Return whether each value of a column is one of some.
+
+    :param texts: the values as text, for a column that has text.
+    """
+    pa, compute = load("pyarrow"), load("pyarrow.compute")
+    wanted = texts if str(column.type) == TEXT else values
+    return compute.is_in(column, value_set=pa.array(wanted, column.type))
+
+
+def rewrite_erased(
+    engine: Engine, metadata: MetaData, folder: ArchiveFolder, number: int
+) -> None:
+    """Write the files anew that have values which were erased from the database.
+
+    Nobody else writes the archive meanwhile, such as values that it has read before.
+    Each file is compared with what it is to become before it takes the place of the old
+    one. What is written already is left, so that an interrupted call can be repeated.
+
+    :param folder: the archive.
+    :param number: the number of an erasure that the database has.
+    :raises ArchiveError: a file is not what its manifest says.
+    :raises ErasureError: the erasure is not committed.
+    """
+    with turn(engine), engine.connect() as connection:
+        own = ledger_of(connection, metadata, ErasureError)
+        log = own.place(own.tables.erasure)
+        if connection.scalar(select(log.c.id).where(log.c.id == number)) is None:
+            raise ErasureError(
+                "the connection of the session has not committed the erasure, so the "
+                "files of the archive still have the values; erase them again with a "
+                "session of an engine"
+            )
+        ledger = LedgerWithArchive.of(own, folder, with_kept=True)
+        keys = erased_context_keys(ledger, read_seals(ledger))
+        for table, archived in ledger.archived.items():
+            erased = _erased(ledger, table.fullname)
+            erase = _ErasedFile(connection, archived, erased, keys)
+            manifest = archived.manifest
+            for part in (*manifest.parts, *filter(None, [manifest.open])):
+                if erase.is_wanted(part):
+                    manifest = rewrite_part(folder, manifest, part, erase.change)
+                    _note(ledger, manifest, part)
+                    connection.commit()
+
+
+def _erased(ledger: Ledger, name: str) -> dict[str, list[str]]:
+    """Return the columns, or keys, that were erased of a table, by the ids."""
+    erased = ledger.place(ledger.tables.erased)
+    query = select(erased.c.id, erased.c.columns).where(erased.c.table_name == name)
+    return {row.id: list(row.columns) for row in ledger.connection.execute(query)}
+
+
+def _note(ledger: Ledger, manifest: Manifest, part: ArchivedPart) -> None:
+    """Have the database know the digest of a file that was written anew."""
+    known = archive_table_of(ledger.history.metadata)
+    renewed = {p.path: p.sha256 for p in manifest.parts}.get(part.path)
+    if known is not None and renewed is not None:
+        rows = ledger.place_own(known)
+        ledger.connection.execute(
+            update(rows)
+            .where(rows.c.table_name == manifest.folder, rows.c.path == part.path)
+            .values(sha256=renewed)
+        )
+
+
+class _ErasedFile:
+    """What is erased of the files of one table.
+
+    :param erased: the columns, or of contexts the keys, by the ids of rows.
+    :param context_keys: the keys that are erased of contexts in events themselves.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        archived: ArchivedTable,
+        erased: Mapping[str, Sequence[str]],
+        context_keys: Sequence[str],
+    ) -> None:
+        self._connection = connection
+        self._archived = archived
+        self._context_keys = context_keys
+        self._is_context = archived.key == "id"
+        # Few erasures have columns that others have not.
+        self._by_columns: dict[tuple[str, ...], list[Any]] = {}
+        for number, columns in erased.items():
+            known: Any = number if self._is_context else int(number)
+            self._by_columns.setdefault(tuple(columns), []).append(known)
+
+    def is_wanted(self, part: ArchivedPart) -> bool:
+        """Return whether a file has a value that was erased."""
+        folder, path = self._archived.folder, self._archived.path(part)
+        with folder.open_file(path) as file:
+            return any(
+                not is_same(self.change(batch), batch)
+                for batch in read_rows(file, part.columns)
+            )
+
+    def change(self, batch: Any) -> Any:
+        """Return rows without the values that were erased."""
+        compute = load("pyarrow.compute")
+        number = batch.column(self._archived.key)
+        for columns, numbers in self._by_columns.items():
+            rows = _is_in(number, numbers, numbers)
+            if not compute.any(rows).as_py():
+                continue
+            if self._is_context:
+                batch = self._without_keys(batch, "metadata", rows, columns)
+                continue
+            there = [n for n in columns if n in batch.schema.names and n != CONTEXT]
+            batch = with_nulls(batch, rows, *there)
+            if CONTEXT in columns and CONTEXT in batch.schema.names:
+                batch = self._without_keys(batch, CONTEXT, rows, self._context_keys)
+            if ERASED_COLUMN in batch.schema.names:
+                told = self._scalar(sql_cast(literal(columns, ARRAY(Text)), Text))
+                texts = batch.column(ERASED_COLUMN)
+                batch = with_column(
+                    batch, ERASED_COLUMN, compute.if_else(rows, told, texts)
+                )
+        return batch
+
+    def _scalar(self, value: Any) -> Any:
+        return self._connection.scalar(select(value))
+
+    def _without_keys(
+        self, batch: Any, name: str, rows: Any, keys: Sequence[str]
+    ) -> Any:
+        """Return rows whose JSON has null for the values of some keys."""
+        pa = load("pyarrow")
+        texts = batch.column(name).to_pylist()
+        places = [n for n, is_one in enumerate(rows.to_pylist()) if is_one]
+        given = sql_cast(literal([texts[n] for n in places], ARRAY(Text)), ARRAY(Text))
+        one = func.unnest(given).table_valued("value", with_ordinality="place")
+        one = one.render_derived()
+        query = select(sql_cast(nulled(sql_cast(one.c.value, JSONB), keys), Text))
+        changed = self._connection.scalars(query.order_by(one.c.place)).all()
+        for place, text in zip(places, changed, strict=True):
+            texts[place] = text
+        return with_column(batch, name, pa.array(texts, batch.schema.field(name).type))
