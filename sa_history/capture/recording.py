@@ -12,6 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from sa_history._types import Level, Op, Operation, Row
+from sa_history.capture.cluster_numbers import (
+    DECLARE_NUMBERS,
+    NUMBERS,
+    read_clock,
+    read_transaction,
+)
 from sa_history.capture.event_table import OLD_KEY
 from sa_history.capture.statement_order import (
     COMES_AFTER_AN_INSERT,
@@ -148,6 +154,8 @@ class Capture:
     :param notify: the channel to NOTIFY of new events; no NOTIFY, if None.
     :param settings: the settings that the JSON of a former key depends on.
     :param key: the columns of the table's key; none, if it has no key.
+    :param is_distributed: whether Citus distributes the table and its events, so that
+        they need numbers and times that hold on all nodes.
     """
 
     tracked: Qualified
@@ -163,6 +171,7 @@ class Capture:
     notify: str | None = None
     settings: tuple[tuple[str, str], ...] = ()
     key: tuple[KeyColumn, ...] = ()
+    is_distributed: bool = False
 
     def of(self, operation: Operation) -> list[Recording]:
         """Return the recordings of one operation, in order."""
@@ -195,6 +204,9 @@ class Capture:
         A row cannot come twice, or go twice, without the other in between.
         """
         operations = set(self.operations) - {Operation.TRUNCATE}
+        if self.is_distributed:
+            # What a trigger writes there is refused by Citus, or is not ours to order.
+            return False
         return bool(self.key) and (
             Operation.UPDATE in operations or len(operations) > 1
         )
@@ -220,6 +232,8 @@ def record_function(capture: Capture) -> PGFunction:
         keyword = "ELSIF" if branches else "IF"
         insert = _insert_for_row if capture.by_row(operation) else _insert_for_statement
         inserts = [insert(capture, recording) for recording in capture.of(operation)]
+        if capture.is_distributed and operation is Operation.TRUNCATE:
+            inserts = []  # its rows are elsewhere
         branches.append(
             Joined(
                 (
@@ -235,6 +249,7 @@ def record_function(capture: Capture) -> PGFunction:
             Raw(f"{USE_COLUMN}{_declarations(capture)}BEGIN\n"),
             _unless_ignored(capture),
             notice_nested_writes() if capture.checks_nested_writes else Raw(""),
+            read_transaction() if capture.is_distributed else Raw(""),
             *branches,
             Raw("  END IF;\n"),
             _notify(capture),
@@ -250,6 +265,8 @@ def record_function(capture: Capture) -> PGFunction:
 
 
 def _declarations(capture: Capture) -> str:
+    if capture.is_distributed:
+        return f"DECLARE\n{DECLARE_NUMBERS}"
     if not capture.checks_nested_writes:
         return ""
     deleted = DECLARE_DELETED if capture.checks_deleted_rows else ""
@@ -304,6 +321,9 @@ def _on_citus(capture: Capture, operation: Operation) -> list[Fragment]:
             "      RAISE EXCEPTION 'TRUNCATE of %.% is not recorded on Citus',"
             " TG_TABLE_SCHEMA, TG_TABLE_NAME"
         )
+    if capture.is_distributed:
+        is_whole = Raw("    IF TG_RELID = ") + RegClass(capture.tracked)
+        return [is_whole, Raw(" THEN\n"), emptied, Raw(";\n    END IF;\n")]
     return [
         Raw("    IF TG_RELID <> "),
         RegClass(capture.tracked),
@@ -371,6 +391,7 @@ def _insert_for_row(capture: Capture, recording: Recording) -> Fragment:
     }
     insert = Joined(
         (
+            read_clock() if capture.is_distributed else Raw(""),
             _insert_into(capture, recording, values),
             Raw("    VALUES ("),
             join(", ", (*values.values(), *_stored(recording))),
@@ -411,8 +432,13 @@ def _labels(recording: Recording) -> dict[str, Fragment]:
 
 def _statement_values(capture: Capture) -> dict[str, Fragment]:
     """Return the values that are the same for all events of a statement."""
+    numbers: dict[str, Fragment] = {
+        "pgh_xact_id": Raw("pg_current_xact_id()::text::bigint")
+    }
+    if capture.is_distributed:
+        numbers = dict(NUMBERS)
     return {
-        "pgh_xact_id": Raw("pg_current_xact_id()::text::bigint"),
+        **numbers,
         **dict(capture.context_values),
         **{c.name: _context_value(capture, c) for c in capture.context_columns},
     }

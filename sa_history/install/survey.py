@@ -39,7 +39,7 @@ from sa_history.ddl.citus import (
     read_placements,
 )
 from sa_history.ddl.elements import DEFAULT_SCHEMA, Statement
-from sa_history.ddl.execution import ALLOW_TRIGGERS, connection_of, read_server
+from sa_history.ddl.execution import CITUS_SETTINGS, connection_of, read_server
 from sa_history.ddl.fingerprint import PREFIX
 from sa_history.ddl.foreign_keys import may_update_and_delete
 from sa_history.ddl.partitions import read_range_partitions
@@ -503,7 +503,7 @@ class Survey:
 
     def _run(self, steps: Iterable[Step]) -> None:
         if self._server.has_citus:
-            self._execute([ALLOW_TRIGGERS])
+            self._execute(CITUS_SETTINGS)
         for step in steps:
             self._execute(step.statements)
 

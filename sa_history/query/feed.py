@@ -74,10 +74,10 @@ def feed(
         if rows:
             position = history.cursor_of(rows[-1])
     """
-    _check(limit)
+    sources = _checked(targets, limit)
     position = None if after is None else tuple_(*map(literal, after))
     criteria = _criteria(position)
-    return aggregate(sources_of(targets, None, 0), criteria, _ORDER, limit)
+    return aggregate(sources, criteria, _ORDER, limit)
 
 
 @overload
@@ -122,11 +122,11 @@ def feed_page(
         while rows := history.feed_page(session, Base, after=position):
             position = history.cursor_of(rows[-1])
     """
-    _check(limit)
+    sources = _checked(targets, limit)
     names = () if after is None else ("page_transaction", "page_event")
     position = tuple_(*(bindparam(name, type_=BigInteger) for name in names))
     reader = PageReader(
-        sources=sources_of(targets, None, 0),
+        sources=sources,
         criteria=_criteria(position if names else None),
         order=_ORDER,
         limit=limit,
@@ -137,9 +137,22 @@ def feed_page(
     return read(session, reader)
 
 
-def _check(limit: int) -> None:
+def _checked(targets: tuple[EventTarget, ...], limit: int) -> list[EventSource]:
+    """Return the event tables of a feed.
+
+    :raises EventsError: there is no feed of them.
+    """
     if limit < 1:
         raise EventsError(f"feed gives one event at least, got limit={limit!r}")
+    sources = sources_of(targets, None, 0)
+    for tracking in (source.tracking for source in sources):
+        if tracking.distributed_by is not None:
+            raise EventsError(
+                f"there is no feed of {tracking.subject}, which Citus distributes by "
+                f"{tracking.distributed_by!r}: the nodes do not say together which "
+                "transactions have ended; read with AggregateEvent.select(...)"
+            )
+    return sources
 
 
 def _criteria(after: Tuple | None) -> CriteriaOf:

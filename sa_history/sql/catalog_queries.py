@@ -409,6 +409,7 @@ CITUS_TABLES = """
 SELECT n.nspname AS schema, c.relname AS name, p.partmethod AS method,
   p.repmodel AS replication, p.colocationid AS colocation,
   c.relkind = 'p' AS is_partitioned,
+  column_to_column_name(p.logicalrelid, p.partkey) AS column,
   ARRAY(
     SELECT pl.groupid FROM pg_catalog.pg_dist_shard AS s
     JOIN pg_catalog.pg_dist_placement AS pl ON pl.shardid = s.shardid
