@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 import time
@@ -23,6 +24,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
@@ -39,7 +41,7 @@ class Base(DeclarativeBase):
     pass
 
 
-@track(level="row", context="inline", distribute="tenant")
+@track(context="inline", distribute="tenant")
 class Account(Base):
     __tablename__ = "account"
     tenant: Mapped[str] = mapped_column(primary_key=True)
@@ -152,6 +154,94 @@ def test_transaction_of_many_nodes_is_undone_as_one(filled: Engine) -> None:
         undo(session, Base, transaction=last.pgh_xact_id)
         session.commit()
         assert set(session.scalars(select(Account.balance))) == {1}
+
+
+def test_context_is_annotated_and_triggers_are_ignored(filled: Engine) -> None:
+    with Session(filled) as session, history.context(session, user="eve"):
+        with history.ignore(session, Account):
+            session.execute(update(Account).values(balance=70))
+        session.execute(update(Account).values(balance=71))
+        history.annotate(session, why="more")
+        session.execute(update(Account).values(balance=72))
+        session.commit()
+        event = Account.events.model
+        read = select(event.balance, event.pgh_context).where(event.balance >= 70)
+        found = {(balance, *said.items()) for balance, said in session.execute(read)}
+    assert found == {
+        (71, ("user", "eve")),
+        (72, ("user", "eve"), ("why", "more")),
+    }
+
+
+@pytest.mark.parametrize("driver", ["psycopg2", "asyncpg"])
+def test_other_drivers_tell_contexts(driver: str, shop: Engine) -> None:
+    def work(session: Session) -> None:
+        for number in (1, 2):
+            with history.context(session, user=number, note="100% :x"):
+                session.add_all(
+                    [Account(tenant=t, id=number, balance=0) for t in TENANTS]
+                )
+                session.commit()
+
+    url = shop.url.set(drivername=f"postgresql+{driver}")
+    if driver == "psycopg2":
+        engine = create_engine(url)
+        with Session(engine) as session:
+            work(session)
+        engine.dispose()
+    else:
+
+        async def main() -> None:
+            engine = create_async_engine(url)
+            async with AsyncSession(engine) as session:
+                await session.run_sync(work)
+            await engine.dispose()
+
+        asyncio.run(main())
+    with Session(shop) as session:
+        events = session.scalars(Account.events.select()).all()
+    assert len(events) == 2 * len(TENANTS)
+    for each in events:
+        assert each.pgh_context == {"user": each.id, "note": "100% :x"}
+
+
+def test_events_of_writers_at_the_same_time_have_their_authors(shop: Engine) -> None:
+    with shop.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO account SELECT 't' || n % 12, n, 0"
+                " FROM generate_series(1, 40) AS n"
+            )
+        )
+
+    def write(user: int) -> None:
+        engine = create_engine(shop.url)
+        rng = random.Random(user)
+        with engine.connect() as connection:
+            for _ in range(15):
+                with history.context(connection, user=user):
+                    row = f"id = {rng.randrange(1, 41)}"  # of whichever tenant
+                    connection.execute(
+                        text(f"UPDATE account SET balance = balance + 1 WHERE {row}")
+                    )
+                    connection.commit()
+        engine.dispose()
+
+    writers = [threading.Thread(target=write, args=(user,)) for user in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    with Session(shop) as session:
+        events = session.scalars(Account.events.where(Account.events.pgh_op == "U"))
+        by_row: dict[int, list[int]] = {}
+        by_user: dict[int, int] = {}
+        for each in events:
+            by_row.setdefault(each.id, []).append(each.balance)
+            user = each.pgh_context["user"]
+            by_user[user] = by_user.get(user, 0) + 1
+        assert by_user == dict.fromkeys(range(4), 15)
+        assert all(found == [*range(1, len(found) + 1)] for found in by_row.values())
 
 
 def test_table_that_has_rows_is_distributed_and_none_of_them_is_an_event(

@@ -22,22 +22,24 @@ from .oracle import Model, transactions
 ROUNDS = int(os.environ.get("CITUS_ROUNDS", "25"))
 
 
-class Base(DeclarativeBase):
-    pass
+def model(level: str) -> type[DeclarativeBase]:
+    class Base(DeclarativeBase):
+        pass
+
+    @track(level=level, context="inline", distribute="tenant")
+    class Account(Base):
+        __tablename__ = "account"
+        tenant: Mapped[str] = mapped_column(primary_key=True)
+        id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+        balance: Mapped[int]
+        note: Mapped[str]
+
+    return Base
 
 
-@track(level="row", context="inline", distribute="tenant")
-class Account(Base):
-    __tablename__ = "account"
-    tenant: Mapped[str] = mapped_column(primary_key=True)
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    balance: Mapped[int]
-    note: Mapped[str]
-
-
-@pytest.fixture(scope="module", autouse=True, params=["workers", "coordinator too"])
-def tables(request: Any, cluster: Cluster, engine: Engine) -> Any:
-    """The tables, with shards on the workers only, or on the coordinator as well."""
+@pytest.fixture(scope="module", params=["workers", "coordinator too"])
+def nodes(request: Any, cluster: Cluster) -> None:
+    """Shards are on the workers only, or on the coordinator as well."""
     coordinator = cluster.servers[0]
     has_shards = request.param != "workers"
     with cluster.connect() as connection:
@@ -45,10 +47,15 @@ def tables(request: Any, cluster: Cluster, engine: Engine) -> Any:
             "SELECT citus_set_node_property(%s, %s, 'shouldhaveshards', %s)",
             (coordinator.host, coordinator.port, has_shards),
         )
-    Base.metadata.create_all(engine)
+
+
+@pytest.fixture(scope="module", autouse=True, params=["statement", "row"])
+def tables(request: Any, nodes: None, engine: Engine) -> Any:
+    base = model(request.param)
+    base.metadata.create_all(engine)
     yield
-    assert check(engine, Base) == []
-    Base.metadata.drop_all(engine)
+    assert check(engine, base) == []
+    base.metadata.drop_all(engine)
 
 
 def rows(cluster: Cluster, statement: str) -> list[tuple[Any, ...]]:

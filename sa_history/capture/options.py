@@ -137,11 +137,6 @@ class TrackingOptions:
                 f"track: with distribute={self.distribute!r} an event is written where "
                 'Citus has the row, away from the context table; give context="inline"'
             )
-        if self.level is not Level.ROW:
-            raise DefinitionError(
-                f"track: with distribute={self.distribute!r} Citus cannot read the "
-                'transition tables of a statement; give level="row"'
-            )
         refused = {
             "append_only": self.append_only,
             "notify": self.notify is not None,

@@ -12,9 +12,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from sa_history._types import Level, Op, Operation, Row
-from sa_history.capture.cluster_numbers import (
+from sa_history.capture.distributed_events import (
     DECLARE_NUMBERS,
+    DECLARE_SHARD,
     NUMBERS,
+    PARAMETERS,
+    SHARD_NUMBERS,
+    SHARD_TABLE,
+    TABLE,
+    find_shard,
+    numbered_rows,
     read_clock,
     read_transaction,
 )
@@ -32,6 +39,7 @@ from sa_history.capture.statement_order import (
 )
 from sa_history.ddl.elements import PGFunction, PGTrigger, transition_tables
 from sa_history.sql.compose import (
+    DollarQuoted,
     Fragment,
     Idents,
     Joined,
@@ -240,6 +248,7 @@ def record_function(capture: Capture) -> PGFunction:
                     Raw(f"  {keyword} TG_OP = '{operation.value}' THEN\n"),
                     *_order_checks(capture, operation),
                     *_on_citus(capture, operation),
+                    *_beside(capture, operation),
                     *inserts,
                 )
             )
@@ -266,7 +275,7 @@ def record_function(capture: Capture) -> PGFunction:
 
 def _declarations(capture: Capture) -> str:
     if capture.is_distributed:
-        return f"DECLARE\n{DECLARE_NUMBERS}"
+        return f"DECLARE\n{DECLARE_NUMBERS}{DECLARE_SHARD}"
     if not capture.checks_nested_writes:
         return ""
     deleted = DECLARE_DELETED if capture.checks_deleted_rows else ""
@@ -302,6 +311,14 @@ def _order_checks(capture: Capture, operation: Operation) -> list[Fragment]:
         else:
             checks.append(check.refuse_late_deletion(IS_AROUND_NESTED))
     return checks
+
+
+def _beside(capture: Capture, operation: Operation) -> list[Fragment]:
+    """Return what looks for the shard of the events of a statement."""
+    is_of_shard = capture.is_distributed and operation is not Operation.TRUNCATE
+    if not is_of_shard or capture.by_row(operation):
+        return []
+    return [find_shard(capture.events)]
 
 
 def _on_citus(capture: Capture, operation: Operation) -> list[Fragment]:
@@ -361,14 +378,13 @@ def _notify(capture: Capture) -> Fragment:
 
 
 def _insert_for_statement(capture: Capture, recording: Recording) -> Fragment:
+    if capture.is_distributed:
+        return _insert_into_shard(capture, recording)
     values = {
         **_labels(recording),
         # An expression of a SELECT is evaluated for each of its rows; an uncorrelated
         # subquery once, and only if there is a row.
-        **{
-            name: Joined((Raw("(SELECT "), value, Raw(")")))
-            for name, value in _statement_values(capture).items()
-        },
+        **{name: _once(value) for name, value in _statement_values(capture).items()},
         **_former_key(recording),
     }
     return Joined(
@@ -381,6 +397,44 @@ def _insert_for_statement(capture: Capture, recording: Recording) -> Fragment:
             Raw(";\n"),
         )
     )
+
+
+def _insert_into_shard(capture: Capture, recording: Recording) -> Fragment:
+    """Return the INSERT into the shard that is beside the one which fired the trigger.
+
+    Its text is not that of a statement in PL/pgSQL, so it has no variables.
+    """
+    context = _context_values(capture, SHARD_TABLE)
+    values = {
+        **_labels(recording),
+        **SHARD_NUMBERS,
+        **{name: _once(value) for name, value in context.items()},
+        **_former_key(recording),
+    }
+    names = Idents((*values, *(event for event, _ in recording.columns)))
+    rows = numbered_rows(recording.row, recording.reads_both_rows)
+    rest = Joined(
+        (
+            Raw(" ("),
+            names,
+            Raw(")\n    SELECT "),
+            join(", ", (*values.values(), *_stored(recording))),
+            Raw(f"\n    FROM {rows}"),
+            _where(recording),
+        )
+    )
+    return Joined(
+        (
+            Raw("    EXECUTE 'INSERT INTO ' || pgh_shard || "),
+            DollarQuoted(rest),
+            Raw(f" USING {PARAMETERS};\n"),
+        )
+    )
+
+
+def _once(value: Fragment) -> Fragment:
+    """Return a value that is evaluated once for a statement."""
+    return Joined((Raw("(SELECT "), value, Raw(")")))
 
 
 def _insert_for_row(capture: Capture, recording: Recording) -> Fragment:
@@ -431,16 +485,26 @@ def _labels(recording: Recording) -> dict[str, Fragment]:
 
 
 def _statement_values(capture: Capture) -> dict[str, Fragment]:
-    """Return the values that are the same for all events of a statement."""
-    numbers: dict[str, Fragment] = {
-        "pgh_xact_id": Raw("pg_current_xact_id()::text::bigint")
-    }
+    """Return the values that are the same for all events of a statement.
+
+    Where Citus distributes the rows, the number of the event is among them.
+    """
     if capture.is_distributed:
-        numbers = dict(NUMBERS)
+        return {**NUMBERS, **_context_values(capture, TABLE)}
     return {
-        **numbers,
+        "pgh_xact_id": Raw("pg_current_xact_id()::text::bigint"),
+        **_context_values(capture, "TG_TABLE_SCHEMA, TG_TABLE_NAME"),
+    }
+
+
+def _context_values(capture: Capture, table: str) -> dict[str, Fragment]:
+    """Return the values of the context's columns.
+
+    :param table: SQL of the schema and the name of the table, for messages.
+    """
+    return {
         **dict(capture.context_values),
-        **{c.name: _context_value(capture, c) for c in capture.context_columns},
+        **{c.name: _context_value(capture, c, table) for c in capture.context_columns},
     }
 
 
@@ -458,7 +522,7 @@ def _old_key(key: tuple[str, ...], changes: str) -> Fragment:
     )
 
 
-def _context_value(capture: Capture, column: ContextColumn) -> Fragment:
+def _context_value(capture: Capture, column: ContextColumn, table: str) -> Fragment:
     return Joined(
         (
             Raw("CAST("),
@@ -466,7 +530,7 @@ def _context_value(capture: Capture, column: ContextColumn) -> Fragment:
             Raw("("),
             Literal(column.name),
             Raw(f", {_boolean(column.required)}, {_boolean(column.as_json)}, "),
-            Raw("TG_TABLE_SCHEMA, TG_TABLE_NAME) AS "),
+            Raw(f"{table}) AS "),
             column.type,
             Raw(")"),
         )

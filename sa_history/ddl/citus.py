@@ -167,10 +167,9 @@ def trigger_problem(
     :param is_for_nodes: whether its function is one for distributed tables.
     """
     reads_rows = trigger.old_rows is not None or trigger.new_rows is not None
-    if not reads_rows and (
-        placement.distribution is Distribution.SINGLE_SHARD
-        or (placement.column is not None and is_for_nodes)
-    ):
+    if placement.distribution is Distribution.SINGLE_SHARD and not reads_rows:
+        return None
+    if placement.column is not None and is_for_nodes:
         return None
     remedy = (
         'give level="row"'

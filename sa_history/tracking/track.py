@@ -129,8 +129,8 @@ def track(
         the contexts of the object's events, and out of context columns.
     :param distribute: the attribute of the key, such as ``"tenant_id"``, by whose
         column Citus distributes the table; ``create_all`` distributes the table and
-        its events. It needs ``level="row"``, and ``context="inline"`` or None. None
-        for tables that are not distributed.
+        its events. It needs ``context="inline"`` or None. None for tables that are not
+        distributed.
     :return: a decorator that returns the class or table.
     :raises DefinitionError: something in the definition cannot work; the message says
         what is wrong, and what to write.

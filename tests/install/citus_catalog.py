@@ -17,7 +17,9 @@ CREATE TABLE pg_catalog.pg_dist_partition (
   logicalrelid regclass, partmethod "char", repmodel "char", colocationid integer,
   partkey text
 );
-CREATE TABLE pg_catalog.pg_dist_shard (logicalrelid regclass, shardid bigint);
+CREATE TABLE pg_catalog.pg_dist_shard (
+  logicalrelid regclass, shardid bigint, shardminvalue text
+);
 CREATE TABLE pg_catalog.pg_dist_placement (shardid bigint, groupid integer);
 CREATE TABLE pg_catalog.pg_dist_local_group (groupid integer);
 INSERT INTO pg_catalog.pg_dist_local_group VALUES (259);
@@ -32,6 +34,11 @@ CREATE FUNCTION pg_catalog.create_distributed_table(
   SELECT $1, 'h', 's', COALESCE(max(p.colocationid), 5), $2
   FROM pg_catalog.pg_dist_partition AS p
   WHERE $3 <> 'default' AND p.logicalrelid = $3::regclass
+$$;
+CREATE FUNCTION pg_catalog.shard_name(regclass, bigint, boolean) RETURNS text
+  LANGUAGE sql AS $$
+  SELECT format('%I.%I', relnamespace::regnamespace, relname)
+  FROM pg_class WHERE oid = $1 AND NOT $3
 $$;
 CREATE FUNCTION pg_catalog.citus_get_node_clock() RETURNS text LANGUAGE sql AS $$
   SELECT format('(%s,%s)', us / 1000, us % 1000)
@@ -51,7 +58,8 @@ SET allow_system_table_mods = on;
 DROP TABLE pg_catalog.pg_dist_partition, pg_catalog.pg_dist_shard,
   pg_catalog.pg_dist_placement, pg_catalog.pg_dist_local_group;
 DROP FUNCTION pg_catalog.column_to_column_name, pg_catalog.create_distributed_table,
-  pg_catalog.citus_get_node_clock, pg_catalog.get_current_transaction_id;
+  pg_catalog.shard_name, pg_catalog.citus_get_node_clock,
+  pg_catalog.get_current_transaction_id;
 """
 
 

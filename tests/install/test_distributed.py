@@ -42,7 +42,12 @@ from sa_history import (
     track,
     undo,
 )
-from sa_history.exc import DefinitionError, DistributionError, EventsError
+from sa_history.exc import (
+    ContextRequiredError,
+    DefinitionError,
+    DistributionError,
+    EventsError,
+)
 from sa_history.install import check, install, uninstall
 
 from .citus_catalog import citus_url as citus_url
@@ -208,6 +213,64 @@ def test_transaction_of_many_nodes_has_one_number_and_one_time(filled: Engine) -
     since = began - datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
     microseconds = since // datetime.timedelta(microseconds=1)
     assert created.pgh_xact_id == (microseconds << 12) + ((257 & 255) << 4) + (37 & 15)
+
+
+@pytest.fixture
+def shard(engine: Engine) -> Table:
+    """A table that stands in for a shard, with the event table for the one beside."""
+    metadata = MetaData()
+    columns = [Column(n, Integer, primary_key=n != "note") for n in ("t", "id", "note")]
+    table = Table("account_7", metadata, *columns)
+    user = Column("user", Integer, nullable=False)
+    options = {"context": "inline", "distribute": "t", "event_table": "account_event"}
+    track(Snapshot, AfterDelete, context_columns=[user], **options)(table)
+    metadata.create_all(engine)
+    with engine.begin() as connection:
+        for name, number in (("account_7", 7), ("account_event", 9)):
+            connection.execute(
+                text("INSERT INTO pg_dist_shard VALUES (:name, :number, '-100')"),
+                {"name": name, "number": number},
+            )
+    return table
+
+
+def test_statement_is_recorded_in_the_shard_beside(
+    engine: Engine, shard: Table
+) -> None:
+    with engine.begin() as connection, history.context(connection, user=5):
+        connection.execute(text("INSERT INTO account_7 VALUES (1, 1, 1), (2, 1, 1)"))
+        connection.execute(
+            text("UPDATE account_7 SET note = note + 1, id = id + t - 1")
+        )
+        connection.execute(text("DELETE FROM account_7 WHERE t = 2"))
+        connection.execute(text("TRUNCATE account_7"))
+    with engine.begin() as connection:
+        events = connection.execute(
+            text(
+                'SELECT pgh_op, t, id, note, pgh_old_key, "user", pgh_id, pgh_xact_id'
+                " FROM account_event ORDER BY pgh_op = 'U', t, pgh_id"
+            )
+        ).all()
+    assert sorted(tuple(event)[:6] for event in events if event.pgh_op != "U") == [
+        ("D", 1, 1, 2, None, 5),
+        ("D", 2, 2, 2, None, 5),
+        ("I", 1, 1, 1, None, 5),
+        ("I", 2, 1, 1, None, 5),
+    ]
+    assert [tuple(event)[:6] for event in events if event.pgh_op == "U"] == [
+        ("U", 1, 1, 2, None, 5),
+        ("U", 2, 2, 2, [2, 1], 5),
+    ]
+    assert len({event.pgh_id for event in events}) == 6
+    assert len({event.pgh_xact_id for event in events}) == 1
+
+
+def test_error_names_the_table_and_not_the_shard(engine: Engine, shard: Table) -> None:
+    with (
+        engine.begin() as connection,
+        pytest.raises(ContextRequiredError, match="a change of public.account needs"),
+    ):
+        connection.execute(text("INSERT INTO account_7 VALUES (1, 1, 1)"))
 
 
 DIFFERENCES = [
@@ -385,7 +448,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "not of the key": ({"distribute": "note"}, "names 'note', which is not an attr"),
     "a typo": ({"distribute": "tt"}, "did you mean 't'"),
     "by reference": ({"context": "reference"}, 'give context="inline"'),
-    "by statement": ({"level": "statement"}, 'give level="row"'),
     "append-only": ({"append_only": True}, "append_only is not supported with"),
     "notify": ({"notify": "news"}, "notify is not supported with"),
     "partitions": ({"partition_by": "day"}, "partition_by is not supported with"),
