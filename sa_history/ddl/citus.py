@@ -19,9 +19,10 @@ from sa_history.ddl.catalog import InstalledTrigger, read_catalog, read_schemas
 from sa_history.ddl.elements import DEFAULT_SCHEMA
 from sa_history.ddl.execution import server_in_run
 from sa_history.exc import DistributionError
-from sa_history.sql.catalog_queries import CITUS_TABLES
+from sa_history.sql.catalog_queries import CITUS_TABLES, SHARD_TRIGGERS
 from sa_history.sql.compose import (
     Fragment,
+    Joined,
     Literal,
     Qualified,
     Raw,
@@ -345,6 +346,55 @@ def moved_problem(name: Qualified, nodes: set[int], now: Iterable[int]) -> str |
         "of transactions may be those of others; move the schema back by "
         "citus_schema_move(), before more is written"
     )
+
+
+_FOR_ROWS = 4 | 8 | 16
+"""The bits of ``pg_trigger.tgtype`` for INSERT, DELETE and UPDATE.
+
+Citus gives no shard a trigger for TRUNCATE, but where it moves one to.
+"""
+
+
+def read_shards_unlike(
+    connection: Connection,
+    table: Qualified,
+    function: Qualified,
+    triggers: Iterable[InstalledTrigger],
+) -> list[int]:
+    """Read which shards of a distributed table have not the triggers that it has.
+
+    :param connection: to a database that has Citus.
+    :param table: the table.
+    :param function: the function of the triggers that are compared.
+    :param triggers: the triggers of the table, with other functions as well.
+    :return: the numbers of the shards.
+    """
+    wanted = sorted(
+        f"{each.type} {each.enabled}"
+        for each in triggers
+        if each.function == function and each.type & _FOR_ROWS
+    )
+    # Citus fills in the name of the shard, by format().
+    command = Joined(
+        (
+            Raw(
+                "SELECT string_agg(concat(t.tgtype, ' ', t.tgenabled), ',')"
+                " FROM pg_trigger AS t JOIN pg_proc AS f ON f.oid = t.tgfoid"
+                f" WHERE t.tgrelid = %L::regclass AND t.tgtype & {_FOR_ROWS} <> 0"
+                " AND f.proname = "
+            ),
+            Literal(function.name.replace("%", "%%")),
+        )
+    )
+    # The fragments have no schema to name.
+    given = {"table": table.render(str), "command": command.render(str)}
+    rows = connection.execute(text(SHARD_TRIGGERS), given)
+    return [row.shardid for row in rows if sorted(_kinds(row)) != wanted]
+
+
+def _kinds(row: Any) -> list[str]:
+    """Return the triggers of a shard; none, if its node did not answer."""
+    return row.result.split(",") if row.success and row.result else []
 
 
 def refuse(problem: str | None) -> None:

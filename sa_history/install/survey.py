@@ -37,6 +37,7 @@ from sa_history.ddl.citus import (
     attached_problem,
     moved_problem,
     read_placements,
+    read_shards_unlike,
 )
 from sa_history.ddl.elements import DEFAULT_SCHEMA, Statement
 from sa_history.ddl.execution import CITUS_SETTINGS, connection_of, read_server
@@ -346,6 +347,39 @@ class Survey:
             Finding(Problem.DISTRIBUTED, "table", dotted(name), advice=problem)
             for name, problem in problems.items()
         ]
+
+    def bypassed_on_shards(self) -> list[Finding]:
+        """Return the shards of distributed tables that can be written without an event.
+
+        A trigger that the table does not have is reported as missing, and one that it
+        has is compared with those of the shards, on whichever nodes they are.
+        """
+        placements = self._placements()
+        found = []
+        for tracking in (t for m in self._metadatas for t in trackings_in(m)):
+            name, placement = self._placed(tracking.table, placements)
+            function = tracking.function()
+            if function is None or placement.column is None:
+                continue
+            called = Qualified(self.schemas(function.name.schema), function.name.name)
+            on_table = [
+                trigger
+                for trigger in self._catalog.triggers.values()
+                if trigger.relation == name
+            ]
+            found += [
+                Finding(
+                    Problem.BYPASSED,
+                    "shard",
+                    f"{dotted(name)}_{shard}",
+                    advice="its triggers are not those of the table, or its node does "
+                    "not answer; uninstall and install them, or enable them there",
+                )
+                for shard in read_shards_unlike(
+                    self._connection, name, called, on_table
+                )
+            ]
+        return found
 
     def moved(self) -> list[Finding]:
         """Return the event tables that Citus has moved to another node."""

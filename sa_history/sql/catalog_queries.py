@@ -426,3 +426,13 @@ WHERE n.nspname = ANY (:schemas)
 
 https://docs.citusdata.com/en/stable/develop/api_metadata.html#partition-table
 """
+
+SHARD_TRIGGERS = """
+SELECT shardid, success, result
+FROM run_command_on_shards(CAST(:table AS regclass), :command)
+ORDER BY shardid
+"""
+"""What a command says of each shard of a table that Citus distributes.
+
+https://docs.citusdata.com/en/stable/develop/api_udf.html#run-command-on-shards
+"""

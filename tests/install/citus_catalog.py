@@ -40,6 +40,20 @@ CREATE FUNCTION pg_catalog.shard_name(regclass, bigint, boolean) RETURNS text
   SELECT format('%I.%I', relnamespace::regnamespace, relname)
   FROM pg_class WHERE oid = $1 AND NOT $3
 $$;
+CREATE FUNCTION pg_catalog.run_command_on_shards(
+  table_name regclass, command text,
+  OUT shardid bigint, OUT success boolean, OUT result text
+) RETURNS SETOF record LANGUAGE plpgsql AS $$
+BEGIN
+  FOR shardid IN
+    SELECT s.shardid FROM pg_catalog.pg_dist_shard AS s WHERE s.logicalrelid = $1
+  LOOP
+    success := shardid > 0;
+    EXECUTE format(command, format('shards.%s_%s', $1, abs(shardid))) INTO result;
+    RETURN NEXT;
+  END LOOP;
+END
+$$;
 CREATE FUNCTION pg_catalog.citus_get_node_clock() RETURNS text LANGUAGE sql AS $$
   SELECT format('(%s,%s)', us / 1000, us % 1000)
   FROM CAST(EXTRACT(epoch FROM clock_timestamp()) * 1000000 AS bigint) AS us
@@ -58,7 +72,8 @@ SET allow_system_table_mods = on;
 DROP TABLE pg_catalog.pg_dist_partition, pg_catalog.pg_dist_shard,
   pg_catalog.pg_dist_placement, pg_catalog.pg_dist_local_group;
 DROP FUNCTION pg_catalog.column_to_column_name, pg_catalog.create_distributed_table,
-  pg_catalog.shard_name, pg_catalog.citus_get_node_clock,
+  pg_catalog.shard_name, pg_catalog.run_command_on_shards,
+  pg_catalog.citus_get_node_clock,
   pg_catalog.get_current_transaction_id;
 """
 

@@ -419,6 +419,33 @@ def test_check_finds_tables_that_are_not_together(
         install(filled, Base)
 
 
+def test_check_finds_shards_without_the_triggers_of_the_table(filled: Engine) -> None:
+    with filled.begin() as connection:
+        for statement in (
+            "CREATE SCHEMA shards",
+            "CREATE TABLE shards.account_1 (LIKE account)",
+            "CREATE TABLE shards.account_2 (LIKE account)",
+            "CREATE TRIGGER a AFTER INSERT OR DELETE ON shards.account_1 FOR EACH ROW"
+            " EXECUTE FUNCTION account_event_record()",
+            "CREATE TRIGGER b AFTER UPDATE ON shards.account_1 FOR EACH ROW"
+            " EXECUTE FUNCTION account_event_record()",
+            "CREATE TRIGGER c BEFORE TRUNCATE ON shards.account_1"
+            " EXECUTE FUNCTION account_event_record()",
+            "INSERT INTO pg_dist_shard VALUES ('account', 1)",
+        ):
+            connection.execute(text(statement))
+    assert check(filled, Base) == []
+    with filled.begin() as connection:
+        connection.execute(text("ALTER TABLE shards.account_1 DISABLE TRIGGER b"))
+        for shard in (2, -1):  # which has none, and whose node does not answer
+            connection.execute(
+                text(f"INSERT INTO pg_dist_shard VALUES ('account', {shard})")
+            )
+    assert [str(finding).partition(":")[0] for finding in check(filled, Base)] == [
+        f"bypassed shard public.account_{shard}" for shard in (-1, 1, 2)
+    ]
+
+
 def test_check_finds_a_table_that_is_not_distributed(filled: Engine) -> None:
     with filled.begin() as connection:
         connection.execute(text("DELETE FROM pg_dist_partition"))
