@@ -284,6 +284,52 @@ def test_table_that_has_rows_is_distributed_and_none_of_them_is_an_event(
         Base.metadata.drop_all(engine)
 
 
+def ledger(**options: Any) -> MetaData:
+    metadata = MetaData()
+    columns = [
+        Column(n, Integer, primary_key=n != "note", autoincrement=False)
+        for n in ("tenant", "id", "note")
+    ]
+    track(context="inline", **options)(Table("ledger", metadata, *columns))
+    return metadata
+
+
+def test_table_that_has_a_history_is_distributed_with_it(engine: Engine) -> None:
+    old, new = ledger(), ledger(distribute="tenant")
+    old.create_all(engine)
+    table = new.tables["ledger"]
+    fill = "INSERT INTO ledger SELECT n, 1, 0 FROM generate_series(1, 40) AS n"
+    with engine.begin() as connection:
+        connection.execute(text(fill))
+        connection.execute(text("UPDATE ledger SET note = 1"))
+    uninstall(engine, old)
+    with engine.begin() as connection:
+        for statement in (
+            "ALTER TABLE ledger_event DROP CONSTRAINT ledger_event_pkey,"
+            " ADD PRIMARY KEY (tenant, pgh_id),"
+            " ALTER pgh_id DROP DEFAULT, ALTER pgh_created_at DROP DEFAULT,"
+            " ALTER pgh_xact_id DROP DEFAULT",
+            "SELECT create_distributed_table('ledger', 'tenant')",
+            "SELECT create_distributed_table('ledger_event', 'tenant',"
+            " colocate_with => 'ledger')",
+        ):
+            connection.execute(text(statement))
+    install(engine, new)
+    try:
+        assert check(engine, new) == []
+        with Session(engine) as session:
+            session.execute(text("UPDATE ledger SET note = 2"))
+            session.commit()
+            rows = session.execute(AggregateEvent.select(table)).all()
+            assert [row.pgh_diff for row in rows] == (
+                [None] * 40 + [{"note": [0, 1]}] * 40 + [{"note": [1, 2]}] * 40
+            )
+            with history.as_of(session, transaction=rows[40].pgh_xact_id) as past:
+                assert set(past.execute(select(table.c.note)).scalars()) == {1}
+    finally:
+        new.drop_all(engine)
+
+
 def test_table_with_triggers_is_not_distributed_while_they_would_record_it(
     engine: Engine,
 ) -> None:
