@@ -14,10 +14,14 @@ from sqlalchemy import Connection, text
 import sa_history as history
 
 Key = tuple[str, int]
-"""A row: the tenant's schema and its id."""
+"""A row: the tenant and its id."""
 
 Row = tuple[int, str]
 """Its values."""
+
+
+Author = Any
+"""Who changes a row: a user, None for nobody, or a pair of that and a transaction."""
 
 
 @dataclass
@@ -27,7 +31,7 @@ class Model:
     rows: dict[Key, Row] = field(default_factory=dict)
     events: dict[Key, list[tuple[Any, ...]]] = field(default_factory=dict)
 
-    def put(self, key: Key, row: Row, user: str | None) -> None:
+    def put(self, key: Key, row: Row, user: Author) -> None:
         """Insert a row, or give it other values."""
         old = self.rows.get(key)
         if old != row:
@@ -35,12 +39,12 @@ class Model:
             self.events.setdefault(key, []).append((op, *row, user))
         self.rows[key] = row
 
-    def drop(self, key: Key, user: str | None) -> None:
+    def drop(self, key: Key, user: Author) -> None:
         """Delete a row."""
         row = self.rows.pop(key)
         self.events.setdefault(key, []).append(("D", *row, user))
 
-    def rename(self, key: Key, number: int, user: str | None) -> None:
+    def rename(self, key: Key, number: int, user: Author) -> None:
         """Give a row another key."""
         row = self.rows.pop(key)
         self.rows[key[0], number] = row
@@ -66,6 +70,7 @@ class Writer:
         self.rng = rng
         self.table = table
         self.user: str | None = None
+        self.transaction = 0
 
     @contextlib.contextmanager
     def context(self, user: str) -> Iterator[None]:
@@ -199,6 +204,7 @@ def transactions(writer: Writer, tenants: list[str], count: int) -> None:
     rng, model, connection = writer.rng, writer.model, writer.connection
     for _ in range(count):
         saved = copy.deepcopy((model.rows, model.events))
+        writer.transaction += 1
         with contextlib.ExitStack() as outer:
             if rng.random() < 0.2:  # a context that comes late
                 writer.write(rng.choice(tenants))

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, MetaData
 
 from sa_history.alembic.arguments import x_arguments
 from sa_history.alembic.column_types import render_without_prefix
+from sa_history.alembic.distribution import distributions
 from sa_history.alembic.event_tables import arrange_tables, changed_columns
 from sa_history.alembic.first_events import baselines
 from sa_history.alembic.operations import HistoryOp
@@ -127,6 +128,7 @@ class _Comparison:
             *renames.operations,
         ]
         upgrade_ops.ops += [
+            *distributions(self.connection, self.metadatas, self.schemas),
             *map(_operation, plan.last),
             *first_partitions(upgrade_ops, self.metadatas, self.schemas),
             *repartitions(

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from sa_history.ddl.citus import read_trigger_problems, refuse
 from sa_history.ddl.elements import Statement
-from sa_history.ddl.execution import ALLOW_TRIGGERS, read_server
+from sa_history.ddl.execution import CITUS_SETTINGS, read_server
 from sa_history.sql.compose import Raw
 
 
@@ -88,7 +88,8 @@ def run_history_op(operations: Operations, operation: HistoryOp) -> None:
     assert connection is not None  # there is none in offline mode alone
     has_citus = _has_citus(connection)
     known = read_trigger_problems(connection) if has_citus else {}
-    for statement in (ALLOW_TRIGGERS, *operation.statements)[not has_citus :]:
+    settings = CITUS_SETTINGS if has_citus else ()
+    for statement in (*settings, *operation.statements):
         context.impl.execute(Statement(Raw(statement)))
     if has_citus:
         # What was wrong before may be what the revision mends next.

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Index,
+    PrimaryKeyConstraint,
     Table,
     Text,
     TypeDecorator,
@@ -68,6 +69,7 @@ def make_event_table(
             "already; give event_table='another_name'"
         )
     _check_names(columns, options)
+    distributed_by = _distribution_column(columns, options)
     object_id: dict[Column[Any], Column[Any]] = {}
     if columns.object_id is not None:
         key_column = columns.by_attribute[columns.key[0]]
@@ -86,7 +88,11 @@ def make_event_table(
         name,
         metadata,
         # Those of a fixed length first, which wastes no bytes on alignment.
-        *_columns_of_every_event(options, shared),
+        *(
+            _columns_of_every_event(options, shared)
+            if distributed_by is None
+            else _columns_of_distributed_events()
+        ),
         *context.id_columns(),
         *object_id,
         Column("pgh_op", CHAR(1), nullable=False),
@@ -96,6 +102,12 @@ def make_event_table(
         *context.metadata_columns(),
         *of_context,
         *of_row,
+        # Citus requires the column that it distributes a table by in each key.
+        *(
+            PrimaryKeyConstraint(event_column, "pgh_id")
+            for event_column, column in of_row.items()
+            if column is distributed_by
+        ),
         schema=schema,
         comment=f"Events of {table.fullname}",
         **partition_options(options.partition_by),
@@ -194,6 +206,39 @@ def _columns_of_every_event(
             server_default=text("((pg_current_xact_id())::text)::bigint"),
         ),
     ]
+
+
+def _columns_of_distributed_events() -> list[Column[Any]]:
+    """Return the same columns for events that Citus distributes.
+
+    Triggers give all values. A default would be that of whichever node writes.
+    """
+    return [
+        Column("pgh_id", BigInteger, nullable=False),
+        Column("pgh_created_at", DateTime(timezone=True), nullable=False),
+        Column("pgh_xact_id", BigInteger, nullable=False),
+    ]
+
+
+def _distribution_column(
+    columns: TrackedColumns, options: TrackingOptions
+) -> Column[Any] | None:
+    """Return the column by which Citus distributes a tracked table.
+
+    :return: None, if it does not distribute them.
+    :raises DefinitionError: the option names no attribute of the key.
+    """
+    name = options.distribute
+    if name is None:
+        return None
+    if name not in columns.key:
+        known = dict.fromkeys(columns.key)
+        raise DefinitionError(
+            f"{columns.subject}: distribute names {name!r}, which is not an attribute "
+            "of the primary key, as Citus requires of the column that it distributes a "
+            f"table by{suggestion(name, known)}"
+        )
+    return columns.by_attribute[name]
 
 
 def add_event_column(event_table: Table, column: Column[Any]) -> Column[Any]:

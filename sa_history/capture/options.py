@@ -42,6 +42,8 @@ class TrackingOptions:
     :param sealed: whether ``history.seal`` seals the events.
     :param erasable: attributes whose values ``history.erase`` takes out of events.
     :param erasable_context: keys whose values it takes out of the events' contexts.
+    :param distribute: the attribute by whose column Citus distributes the table and its
+        events; None, if it does not distribute them.
     """
 
     columns: Sequence[str] | None
@@ -64,6 +66,7 @@ class TrackingOptions:
     erasable: tuple[str, ...]
     erasable_context: tuple[str, ...]
     partition_by: PartitionBy | None = None
+    distribute: str | None = None
 
     @property
     def is_erasable(self) -> bool:
@@ -88,6 +91,8 @@ class TrackingOptions:
                 f"got {self.notify!r}"
             )
         _check_partition_by(self.partition_by)
+        if self.distribute is not None:
+            self._check_distribute()
         for column in self.context_columns:
             _check_context_column(column)
             if column.name in self.erasable_context and not column.nullable:
@@ -119,6 +124,33 @@ class TrackingOptions:
             raise DefinitionError(
                 f"track: events is the name of an attribute, got {self.events!r}"
             )
+
+    def _check_distribute(self) -> None:
+        """Refuse what is not right, or was not shown to be, on distributed tables."""
+        if not isinstance(self.distribute, str):
+            raise DefinitionError(
+                "track: distribute is the name of an attribute, got "
+                f"{self.distribute!r}"
+            )
+        if self.context == "reference":
+            raise DefinitionError(
+                f"track: with distribute={self.distribute!r} an event is written where "
+                'Citus has the row, away from the context table; give context="inline"'
+            )
+        refused = {
+            "append_only": self.append_only,
+            "notify": self.notify is not None,
+            "partition_by": self.partition_by is not None,
+            "sealed": self.sealed,
+            "erasable": bool(self.erasable),
+            "erasable_context": bool(self.erasable_context),
+        }
+        for name, is_given in refused.items():
+            if is_given:
+                raise DefinitionError(
+                    f"track: {name} is not supported with distribute="
+                    f"{self.distribute!r}; leave one of them out"
+                )
 
 
 def _check_partition_by(given: Any) -> None:

@@ -12,6 +12,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from sa_history._types import Level, Op, Operation, Row
+from sa_history.capture.distributed_events import (
+    DECLARE_NUMBERS,
+    DECLARE_SHARD,
+    NUMBERS,
+    PARAMETERS,
+    SHARD_NUMBERS,
+    SHARD_TABLE,
+    TABLE,
+    find_shard,
+    numbered_rows,
+    read_clock,
+    read_transaction,
+)
 from sa_history.capture.event_table import OLD_KEY
 from sa_history.capture.statement_order import (
     COMES_AFTER_AN_INSERT,
@@ -26,6 +39,7 @@ from sa_history.capture.statement_order import (
 )
 from sa_history.ddl.elements import PGFunction, PGTrigger, transition_tables
 from sa_history.sql.compose import (
+    DollarQuoted,
     Fragment,
     Idents,
     Joined,
@@ -148,6 +162,8 @@ class Capture:
     :param notify: the channel to NOTIFY of new events; no NOTIFY, if None.
     :param settings: the settings that the JSON of a former key depends on.
     :param key: the columns of the table's key; none, if it has no key.
+    :param is_distributed: whether Citus distributes the table and its events, so that
+        they need numbers and times that hold on all nodes.
     """
 
     tracked: Qualified
@@ -163,6 +179,7 @@ class Capture:
     notify: str | None = None
     settings: tuple[tuple[str, str], ...] = ()
     key: tuple[KeyColumn, ...] = ()
+    is_distributed: bool = False
 
     def of(self, operation: Operation) -> list[Recording]:
         """Return the recordings of one operation, in order."""
@@ -195,6 +212,9 @@ class Capture:
         A row cannot come twice, or go twice, without the other in between.
         """
         operations = set(self.operations) - {Operation.TRUNCATE}
+        if self.is_distributed:
+            # What a trigger writes there is refused by Citus, or is not ours to order.
+            return False
         return bool(self.key) and (
             Operation.UPDATE in operations or len(operations) > 1
         )
@@ -220,12 +240,15 @@ def record_function(capture: Capture) -> PGFunction:
         keyword = "ELSIF" if branches else "IF"
         insert = _insert_for_row if capture.by_row(operation) else _insert_for_statement
         inserts = [insert(capture, recording) for recording in capture.of(operation)]
+        if capture.is_distributed and operation is Operation.TRUNCATE:
+            inserts = []  # its rows are elsewhere
         branches.append(
             Joined(
                 (
                     Raw(f"  {keyword} TG_OP = '{operation.value}' THEN\n"),
                     *_order_checks(capture, operation),
                     *_on_citus(capture, operation),
+                    *_beside(capture, operation),
                     *inserts,
                 )
             )
@@ -235,6 +258,7 @@ def record_function(capture: Capture) -> PGFunction:
             Raw(f"{USE_COLUMN}{_declarations(capture)}BEGIN\n"),
             _unless_ignored(capture),
             notice_nested_writes() if capture.checks_nested_writes else Raw(""),
+            read_transaction() if capture.is_distributed else Raw(""),
             *branches,
             Raw("  END IF;\n"),
             _notify(capture),
@@ -250,6 +274,8 @@ def record_function(capture: Capture) -> PGFunction:
 
 
 def _declarations(capture: Capture) -> str:
+    if capture.is_distributed:
+        return f"DECLARE\n{DECLARE_NUMBERS}{DECLARE_SHARD}"
     if not capture.checks_nested_writes:
         return ""
     deleted = DECLARE_DELETED if capture.checks_deleted_rows else ""
@@ -287,6 +313,14 @@ def _order_checks(capture: Capture, operation: Operation) -> list[Fragment]:
     return checks
 
 
+def _beside(capture: Capture, operation: Operation) -> list[Fragment]:
+    """Return what looks for the shard of the events of a statement."""
+    is_of_shard = capture.is_distributed and operation is not Operation.TRUNCATE
+    if not is_of_shard or capture.by_row(operation):
+        return []
+    return [find_shard(capture.events)]
+
+
 def _on_citus(capture: Capture, operation: Operation) -> list[Fragment]:
     """Return what a TRUNCATE does where Citus has the rows on another node.
 
@@ -304,6 +338,9 @@ def _on_citus(capture: Capture, operation: Operation) -> list[Fragment]:
             "      RAISE EXCEPTION 'TRUNCATE of %.% is not recorded on Citus',"
             " TG_TABLE_SCHEMA, TG_TABLE_NAME"
         )
+    if capture.is_distributed:
+        is_whole = Raw("    IF TG_RELID = ") + RegClass(capture.tracked)
+        return [is_whole, Raw(" THEN\n"), emptied, Raw(";\n    END IF;\n")]
     return [
         Raw("    IF TG_RELID <> "),
         RegClass(capture.tracked),
@@ -341,14 +378,13 @@ def _notify(capture: Capture) -> Fragment:
 
 
 def _insert_for_statement(capture: Capture, recording: Recording) -> Fragment:
+    if capture.is_distributed:
+        return _insert_into_shard(capture, recording)
     values = {
         **_labels(recording),
         # An expression of a SELECT is evaluated for each of its rows; an uncorrelated
         # subquery once, and only if there is a row.
-        **{
-            name: Joined((Raw("(SELECT "), value, Raw(")")))
-            for name, value in _statement_values(capture).items()
-        },
+        **{name: _once(value) for name, value in _statement_values(capture).items()},
         **_former_key(recording),
     }
     return Joined(
@@ -363,6 +399,44 @@ def _insert_for_statement(capture: Capture, recording: Recording) -> Fragment:
     )
 
 
+def _insert_into_shard(capture: Capture, recording: Recording) -> Fragment:
+    """Return the INSERT into the shard that is beside the one which fired the trigger.
+
+    Its text is not that of a statement in PL/pgSQL, so it has no variables.
+    """
+    context = _context_values(capture, SHARD_TABLE)
+    values = {
+        **_labels(recording),
+        **SHARD_NUMBERS,
+        **{name: _once(value) for name, value in context.items()},
+        **_former_key(recording),
+    }
+    names = Idents((*values, *(event for event, _ in recording.columns)))
+    rows = numbered_rows(recording.row, recording.reads_both_rows)
+    rest = Joined(
+        (
+            Raw(" ("),
+            names,
+            Raw(")\n    SELECT "),
+            join(", ", (*values.values(), *_stored(recording))),
+            Raw(f"\n    FROM {rows}"),
+            _where(recording),
+        )
+    )
+    return Joined(
+        (
+            Raw("    EXECUTE 'INSERT INTO ' || pgh_shard || "),
+            DollarQuoted(rest),
+            Raw(f" USING {PARAMETERS};\n"),
+        )
+    )
+
+
+def _once(value: Fragment) -> Fragment:
+    """Return a value that is evaluated once for a statement."""
+    return Joined((Raw("(SELECT "), value, Raw(")")))
+
+
 def _insert_for_row(capture: Capture, recording: Recording) -> Fragment:
     values = {
         **_labels(recording),
@@ -371,6 +445,7 @@ def _insert_for_row(capture: Capture, recording: Recording) -> Fragment:
     }
     insert = Joined(
         (
+            read_clock() if capture.is_distributed else Raw(""),
             _insert_into(capture, recording, values),
             Raw("    VALUES ("),
             join(", ", (*values.values(), *_stored(recording))),
@@ -410,11 +485,26 @@ def _labels(recording: Recording) -> dict[str, Fragment]:
 
 
 def _statement_values(capture: Capture) -> dict[str, Fragment]:
-    """Return the values that are the same for all events of a statement."""
+    """Return the values that are the same for all events of a statement.
+
+    Where Citus distributes the rows, the number of the event is among them.
+    """
+    if capture.is_distributed:
+        return {**NUMBERS, **_context_values(capture, TABLE)}
     return {
         "pgh_xact_id": Raw("pg_current_xact_id()::text::bigint"),
+        **_context_values(capture, "TG_TABLE_SCHEMA, TG_TABLE_NAME"),
+    }
+
+
+def _context_values(capture: Capture, table: str) -> dict[str, Fragment]:
+    """Return the values of the context's columns.
+
+    :param table: SQL of the schema and the name of the table, for messages.
+    """
+    return {
         **dict(capture.context_values),
-        **{c.name: _context_value(capture, c) for c in capture.context_columns},
+        **{c.name: _context_value(capture, c, table) for c in capture.context_columns},
     }
 
 
@@ -432,7 +522,7 @@ def _old_key(key: tuple[str, ...], changes: str) -> Fragment:
     )
 
 
-def _context_value(capture: Capture, column: ContextColumn) -> Fragment:
+def _context_value(capture: Capture, column: ContextColumn, table: str) -> Fragment:
     return Joined(
         (
             Raw("CAST("),
@@ -440,7 +530,7 @@ def _context_value(capture: Capture, column: ContextColumn) -> Fragment:
             Raw("("),
             Literal(column.name),
             Raw(f", {_boolean(column.required)}, {_boolean(column.as_json)}, "),
-            Raw("TG_TABLE_SCHEMA, TG_TABLE_NAME) AS "),
+            Raw(f"{table}) AS "),
             column.type,
             Raw(")"),
         )

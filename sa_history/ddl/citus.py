@@ -19,8 +19,16 @@ from sa_history.ddl.catalog import InstalledTrigger, read_catalog, read_schemas
 from sa_history.ddl.elements import DEFAULT_SCHEMA
 from sa_history.ddl.execution import server_in_run
 from sa_history.exc import DistributionError
-from sa_history.sql.catalog_queries import CITUS_TABLES
-from sa_history.sql.compose import Qualified
+from sa_history.sql.catalog_queries import CITUS_TABLES, SHARD_TRIGGERS
+from sa_history.sql.compose import (
+    Fragment,
+    Joined,
+    Literal,
+    Qualified,
+    Raw,
+    RegClass,
+    join,
+)
 
 
 class Distribution(enum.Enum):
@@ -43,11 +51,14 @@ class Placement:
         on one node, and are moved together; 0 for none.
     :param nodes: the numbers of the nodes that have the only shard of the table; none
         if it has several, or is an ordinary table.
+    :param column: the column whose hash says in which shard a row is; None if the table
+        has no such column, has several copies of each shard, or is partitioned.
     """
 
     distribution: Distribution = Distribution.NONE
     colocation: int = 0
     nodes: tuple[int, ...] = ()
+    column: str | None = None
 
     @property
     def is_local(self) -> bool:
@@ -72,7 +83,7 @@ def read_placements(connection: Connection, schemas: Iterable[str]) -> Placement
     rows = connection.execute(statement, {"schemas": sorted(set(schemas))})
     return {
         Qualified(row.schema, row.name): Placement(
-            _distribution(row), row.colocation, tuple(row.nodes)
+            _distribution(row), row.colocation, tuple(row.nodes), _column(row)
         )
         for row in rows
     }
@@ -89,6 +100,16 @@ def _distribution(row: Any) -> Distribution:
     if row.is_partitioned:
         return Distribution.PARTITIONED
     return Distribution.SINGLE_SHARD
+
+
+def _column(row: Any) -> str | None:
+    """Return the column by whose hash rows are distributed, if that can be right.
+
+    Where Citus itself keeps several copies of a shard, each would record its events.
+    """
+    is_hashed = _text(row.method) == "h" and _text(row.replication) == "s"
+    found: str | None = row.column
+    return found if is_hashed and not row.is_partitioned else None
 
 
 def _text(value: Any) -> str:
@@ -135,16 +156,21 @@ def attached_problem(name: Qualified, placement: Placement) -> str | None:
     )
 
 
-def trigger_problem(trigger: InstalledTrigger, placement: Placement) -> str | None:
+def trigger_problem(
+    trigger: InstalledTrigger, placement: Placement, is_for_nodes: bool
+) -> str | None:
     """Return why an installed trigger of ours cannot be right.
 
     Whether the table that it writes to is beside it is not known of the trigger.
 
     :param trigger: the trigger.
     :param placement: where the rows of its table are.
+    :param is_for_nodes: whether its function is one for distributed tables.
     """
     reads_rows = trigger.old_rows is not None or trigger.new_rows is not None
     if placement.distribution is Distribution.SINGLE_SHARD and not reads_rows:
+        return None
+    if placement.column is not None and is_for_nodes:
         return None
     remedy = (
         'give level="row"'
@@ -166,15 +192,79 @@ def read_trigger_problems(connection: Connection) -> dict[tuple[Qualified, str],
     """
     schemas = read_schemas(connection)
     placements = read_placements(connection, schemas)
-    triggers = read_catalog(connection, schemas, definitions=False).triggers
+    catalog = read_catalog(connection, schemas, definitions=False)
+    for_nodes = {f.name for f in catalog.functions.values() if CLOCK in f.source}
     return {
         key: problem
-        for key, trigger in triggers.items()
+        for key, trigger in catalog.triggers.items()
         for placement in [placements.get(trigger.relation)]
         if placement is not None
-        for problem in [trigger_problem(trigger, placement)]
+        for problem in [
+            trigger_problem(trigger, placement, trigger.function in for_nodes)
+        ]
         if problem is not None
     }
+
+
+CLOCK = "citus_get_node_clock()"
+"""The clock of a node of Citus; the functions for distributed tables have it."""
+
+
+def distribute(
+    tracked: tuple[Qualified, Placement],
+    events: tuple[Qualified, Placement],
+    column: str,
+) -> list[Fragment]:
+    """Return the statements by which Citus distributes a table and its events.
+
+    It copies rows that a table has into the shards, and triggers would record that; so
+    it comes before the triggers are created.
+
+    :param tracked: the name of the table, and where it is.
+    :param events: the same of its event table.
+    :param column: the column by which rows are distributed.
+    :return: those that are needed; none if both tables are distributed.
+    """
+    statements = []
+    beside = events[0] if not events[1].is_local else None
+    for name, placement in (tracked, events):
+        if placement.is_local:
+            of_table: list[Fragment] = [RegClass(name), Literal(column)]
+            if beside is not None:
+                of_table.append(
+                    Raw("colocate_with => ") + RegClass(beside) + Raw("::text")
+                )
+            statements.append(
+                Raw("SELECT create_distributed_table(")
+                + join(", ", of_table)
+                + Raw(")")
+            )
+        beside = name
+    return statements
+
+
+def distribution_problem(
+    tables: Mapping[str, tuple[Qualified, Placement]], column: str
+) -> str | None:
+    """Return why the events of a distributed table may not be right.
+
+    :param tables: as for :func:`recording_problem`.
+    :param column: the column by which Citus has to distribute all of them.
+    :return: the reason and the remedy; None if the events are right.
+    """
+    (tracked, placement), *_ = tables.values()
+    for called, (name, found) in tables.items():
+        if found.column != column or found.colocation != placement.colocation:
+            by = "" if found.column is None else f" by {found.column!r}"
+            return (
+                f"the history of {tracked.schema}.{tracked.name} is to be distributed "
+                f"by {column!r}, but the {called} {name.schema}.{name.name} is "
+                f"{found.distribution.value}{by} of Citus, in the colocation group "
+                f"{found.colocation}; distribute both by create_distributed_table(), "
+                "before they have triggers, the event table with colocate_with; "
+                "without partitions, and with citus.shard_replication_factor = 1"
+            )
+    return None
 
 
 def recording_problem(
@@ -203,7 +293,7 @@ def recording_problem(
                 f"the history of {title} is not supported, as the {called} "
                 f"{name.schema}.{name.name} is {found.distribution.value} of Citus; "
                 "make it a local table by undistribute_table(), or have all of them "
-                "in one schema of schema-based sharding"
+                "in one schema of schema-based sharding, or give track(distribute=...)"
             )
     if any(found.colocation != placement.colocation for _, found in others):
         said = ", ".join(
@@ -256,6 +346,55 @@ def moved_problem(name: Qualified, nodes: set[int], now: Iterable[int]) -> str |
         "of transactions may be those of others; move the schema back by "
         "citus_schema_move(), before more is written"
     )
+
+
+_FOR_ROWS = 4 | 8 | 16
+"""The bits of ``pg_trigger.tgtype`` for INSERT, DELETE and UPDATE.
+
+Citus gives no shard a trigger for TRUNCATE, but where it moves one to.
+"""
+
+
+def read_shards_unlike(
+    connection: Connection,
+    table: Qualified,
+    function: Qualified,
+    triggers: Iterable[InstalledTrigger],
+) -> list[int]:
+    """Read which shards of a distributed table have not the triggers that it has.
+
+    :param connection: to a database that has Citus.
+    :param table: the table.
+    :param function: the function of the triggers that are compared.
+    :param triggers: the triggers of the table, with other functions as well.
+    :return: the numbers of the shards.
+    """
+    wanted = sorted(
+        f"{each.type} {each.enabled}"
+        for each in triggers
+        if each.function == function and each.type & _FOR_ROWS
+    )
+    # Citus fills in the name of the shard, by format().
+    command = Joined(
+        (
+            Raw(
+                "SELECT string_agg(concat(t.tgtype, ' ', t.tgenabled), ',')"
+                " FROM pg_trigger AS t JOIN pg_proc AS f ON f.oid = t.tgfoid"
+                f" WHERE t.tgrelid = %L::regclass AND t.tgtype & {_FOR_ROWS} <> 0"
+                " AND f.proname = "
+            ),
+            Literal(function.name.replace("%", "%%")),
+        )
+    )
+    # The fragments have no schema to name.
+    given = {"table": table.render(str), "command": command.render(str)}
+    rows = connection.execute(text(SHARD_TRIGGERS), given)
+    return [row.shardid for row in rows if sorted(_kinds(row)) != wanted]
+
+
+def _kinds(row: Any) -> list[str]:
+    """Return the triggers of a shard; none, if its node did not answer."""
+    return row.result.split(",") if row.success and row.result else []
 
 
 def refuse(problem: str | None) -> None:

@@ -48,7 +48,7 @@ def create_objects(
     statements: list[Fragment] = []
     as_script = _takes_scripts(connection, memo)
     if server_in_run(connection, memo).has_citus:
-        statements.append(Raw(ALLOW_TRIGGERS))
+        statements += map(Raw, CITUS_SETTINGS)
     for definition in objects:
         if isinstance(definition, PGTrigger) and definition.deferrable is not None:
             # PostgreSQL has no CREATE OR REPLACE for constraint triggers.
@@ -74,11 +74,19 @@ def drop_objects(
 
 _SERVER = "sa_history_server"
 
-ALLOW_TRIGGERS = "SET LOCAL citus.enable_unsafe_triggers = on"
-"""The statement without which Citus refuses triggers on tables that it distributes.
+SEQUENTIAL = "SET LOCAL citus.multi_shard_modify_mode = 'sequential'"
+"""The statement without which Citus refuses to create or drop a function in a
+transaction once it has done something to many shards at a time."""
 
-It counts for the transaction. Whether triggers are right there is for
-:mod:`sa_history.ddl.citus` to say.
+REFUSE_TRIGGERS = "SET LOCAL citus.enable_unsafe_triggers = off"
+"""The statement by which Citus refuses again what the first of the next ones allows."""
+
+CITUS_SETTINGS = ("SET LOCAL citus.enable_unsafe_triggers = on", SEQUENTIAL)
+"""The statements that come before DDL on a server with Citus.
+
+Without the first one, Citus refuses triggers on tables that it distributes; whether
+triggers are right there is for :mod:`sa_history.ddl.citus` to say. All count for the
+transaction.
 """
 
 

@@ -16,7 +16,7 @@ def install_with_table(
     table: Table,
     objects: Callable[[], Iterable[DatabaseObject]],
     functions: Callable[[], Iterable[PGFunction]],
-    check: Callable[[Connection, dict[str, Any]], None],
+    prepare: Callable[[Connection, dict[str, Any]], None],
 ) -> None:
     """Create objects after a table is created, and drop them after it is dropped.
 
@@ -25,8 +25,9 @@ def install_with_table(
         called each time, as columns may have been added to the table.
     :param functions: gives the functions among them. Only these are dropped:
         PostgreSQL drops the triggers with the table.
-    :param check: raises if the objects would not be right on the table as the database
-        has it; it is given the connection, and the memo of the run.
+    :param prepare: is called before; it raises if the objects would not be right on
+        the table as the database has it. It is given the connection, and the memo of
+        the run.
     """
 
     @event.listens_for(table, "before_create")
@@ -36,7 +37,7 @@ def install_with_table(
     @event.listens_for(table, "after_create")
     def create(_: Table, connection: Connection, **options: Any) -> None:
         memo = run_memo(options)
-        check(connection, memo)
+        prepare(connection, memo)
         create_objects(connection, *objects(), memo=memo)
 
     @event.listens_for(table, "after_drop")

@@ -79,6 +79,7 @@ def check(bind: Engine | Connection, *models: Models) -> list[Finding]:
             *survey.unordered(),
             *survey.partition_findings(),
             *survey.distributed(),
+            *survey.bypassed_on_shards(),
             *survey.moved(),
         ]
 

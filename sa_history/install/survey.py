@@ -38,9 +38,10 @@ from sa_history.ddl.citus import (
     attached_problem,
     moved_problem,
     read_placements,
+    read_shards_unlike,
 )
 from sa_history.ddl.elements import DEFAULT_SCHEMA, Statement
-from sa_history.ddl.execution import ALLOW_TRIGGERS, connection_of, read_server
+from sa_history.ddl.execution import CITUS_SETTINGS, connection_of, read_server
 from sa_history.ddl.fingerprint import PREFIX
 from sa_history.ddl.foreign_keys import may_update_and_delete
 from sa_history.ddl.partitions import read_range_partitions
@@ -348,6 +349,39 @@ class Survey:
             for name, problem in problems.items()
         ]
 
+    def bypassed_on_shards(self) -> list[Finding]:
+        """Return the shards of distributed tables that can be written without an event.
+
+        A trigger that the table does not have is reported as missing, and one that it
+        has is compared with those of the shards, on whichever nodes they are.
+        """
+        placements = self._placements()
+        found = []
+        for tracking in (t for m in self._metadatas for t in trackings_in(m)):
+            name, placement = self._placed(tracking.table, placements)
+            function = tracking.function()
+            if function is None or placement.column is None:
+                continue
+            called = Qualified(self.schemas(function.name.schema), function.name.name)
+            on_table = [
+                trigger
+                for trigger in self._catalog.triggers.values()
+                if trigger.relation == name
+            ]
+            found += [
+                Finding(
+                    Problem.BYPASSED,
+                    "shard",
+                    f"{name.dotted}_{shard}",
+                    advice="its triggers are not those of the table, or its node does "
+                    "not answer; uninstall and install them, or enable them there",
+                )
+                for shard in read_shards_unlike(
+                    self._connection, name, called, on_table
+                )
+            ]
+        return found
+
     def moved(self) -> list[Finding]:
         """Return the event tables that Citus has moved to another node."""
         placements = self._placements()
@@ -504,7 +538,7 @@ class Survey:
 
     def _run(self, steps: Iterable[Step]) -> None:
         if self._server.has_citus:
-            self._execute([ALLOW_TRIGGERS])
+            self._execute(CITUS_SETTINGS)
         for step in steps:
             self._execute(step.statements)
 

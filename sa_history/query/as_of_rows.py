@@ -20,7 +20,7 @@ from sqlalchemy import cast as sql_cast
 
 from sa_history.capture.event_table import OLD_KEY, PREFIX
 from sa_history.capture.seal_tables import ERASED_COLUMN
-from sa_history.query.row_keys import have_key, keys_of
+from sa_history.query.row_keys import are_together, have_key, keys_of
 from sa_history.sql.naming import AS_OF
 from sa_history.sql.output_settings import output_settings, type_of_json_text
 from sa_history.tracking.completeness import GONE, full_row_events, is_one_of
@@ -142,9 +142,11 @@ def _left_key(
     :param event: the event with the key.
     """
     keys = keys_of(tracking, event)
+    together = are_together(tracking, moved, event)
     if not output_settings(key.type for key in keys):
-        return [moved.c[OLD_KEY] == func.jsonb_build_array(*keys)]
+        return [*together, moved.c[OLD_KEY] == func.jsonb_build_array(*keys)]
     return [
+        *together,
         moved.c[OLD_KEY].is_not(None),
         *(_is_value(moved.c[OLD_KEY][n], key) for n, key in enumerate(keys)),
     ]
@@ -185,7 +187,8 @@ def _left_its_key(
         criteria.append(~_was_key_of_another_row(tracking, event, moved))
     # The first EXISTS is evaluated once for the statement. In most tables no key has
     # ever changed, and then no key has to be made a JSON list.
-    return and_(exists().where(any_.c[OLD_KEY].is_not(None)), exists().where(*criteria))
+    is_any = [*are_together(tracking, any_, event), any_.c[OLD_KEY].is_not(None)]
+    return and_(exists().where(*is_any), exists().where(*criteria))
 
 
 def _was_key_of_another_row(

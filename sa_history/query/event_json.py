@@ -171,6 +171,33 @@ def diff_of(events: FromClause) -> ColumnElement[Any]:
     )
 
 
+def diff_of_attributes(
+    events: FromClause, attributes: Iterable[str]
+) -> ColumnElement[Any]:
+    """Return what :func:`diff_of` does, without a subquery, which Citus cannot deparse.
+
+    :param events: has the columns of :func:`stored_values`, of events that are not
+        converted as a whole.
+    :param attributes: the attributes that the events may store.
+    """
+    before, stored = events.c.before, events.c.stored
+    empty = sql_cast(literal("{}", Text), JSONB)
+    changes: ColumnElement[Any] = empty
+    for name in attributes:
+        was, now, key = before[name], stored[name], literal(name, Text)
+        differs = and_(
+            before.has_key(key),
+            stored.has_key(key),
+            sql_cast(was, Text).is_distinct_from(sql_cast(now, Text)),
+        )
+        pair = func.jsonb_build_object(
+            key, func.jsonb_build_array(was, now), type_=JSONB
+        )
+        changed = case((differs, pair), else_=empty)
+        changes = changes.op("||", return_type=JSONB())(changed)
+    return case((before.is_not(None), changes))
+
+
 def _not_siblings(
     tracking: Tracking, event: FromClause, previous: FromClause
 ) -> list[ColumnElement[bool]]:

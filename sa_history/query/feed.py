@@ -74,10 +74,10 @@ def feed(
         if rows:
             position = history.cursor_of(rows[-1])
     """
-    _check(limit, after)
+    sources = _checked(targets, limit, after)
     position = None if after is None else tuple_(*map(literal, after))
     criteria = _criteria(position)
-    return aggregate(sources_of(targets, None, 0), criteria, _ORDER, limit)
+    return aggregate(sources, criteria, _ORDER, limit)
 
 
 @overload
@@ -122,11 +122,11 @@ def feed_page(
         while rows := history.feed_page(session, Base, after=position):
             position = history.cursor_of(rows[-1])
     """
-    _check(limit, after)
+    sources = _checked(targets, limit, after)
     names = () if after is None else ("page_transaction", "page_event")
     position = tuple_(*(bindparam(name, type_=BigInteger) for name in names))
     reader = PageReader(
-        sources=sources_of(targets, None, 0),
+        sources=sources,
         criteria=_criteria(position if names else None),
         order=_ORDER,
         limit=limit,
@@ -137,7 +137,13 @@ def feed_page(
     return read(session, reader, "feed_page")
 
 
-def _check(limit: int, after: Any) -> None:
+def _checked(
+    targets: tuple[EventTarget, ...], limit: int, after: Any
+) -> list[EventSource]:
+    """Return the event tables of a feed.
+
+    :raises EventsError: there is no feed of them, or none that goes on there.
+    """
     if limit < 1:
         raise EventsError(f"feed gives one event at least, got limit={limit!r}")
     is_pair = isinstance(after, Sequence) and not isinstance(after, str)
@@ -146,6 +152,15 @@ def _check(limit: int, after: Any) -> None:
             f"feed goes on after a transaction and an event, got after={after!r}; give "
             "what cursor_of(row) returned"
         )
+    sources = sources_of(targets, None, 0)
+    for tracking in (source.tracking for source in sources):
+        if tracking.distributed_by is not None:
+            raise EventsError(
+                f"there is no feed of {tracking.subject}, which Citus distributes by "
+                f"{tracking.distributed_by!r}: the nodes do not say together which "
+                "transactions have ended; read with AggregateEvent.select(...)"
+            )
+    return sources
 
 
 def _criteria(after: Tuple | None) -> CriteriaOf:

@@ -41,7 +41,13 @@ from sa_history.query.details import (
     numbered,
     values_of_event,
 )
-from sa_history.query.event_json import data_of, decimal_attributes, diff_of
+from sa_history.query.event_json import (
+    data_of,
+    decimal_attributes,
+    diff_of,
+    diff_of_attributes,
+    stored_values,
+)
 from sa_history.query.sources import EventSource
 from sa_history.sql.readable_json import readable_json
 from sa_history.tracking.registry import History, Tracking
@@ -64,8 +70,10 @@ def page_of(
     limit: int | None,
 ) -> Subquery:
     """Return the events of a page with data and diffs, for a statement of one step."""
-    page: Any = _union(sources, criteria, order, limit, event_columns).subquery(PAGE)
     trackings = [source.tracking for source in sources]
+    if on_citus(trackings):
+        return _page_on_citus(sources, criteria, order, limit)
+    page: Any = _union(sources, criteria, order, limit, event_columns).subquery(PAGE)
     converted = {t: is_converted_as_whole(t, _USUAL_EVENTS) for t in trackings}
     details = Details(converted, "details", values_of_event)
     contexts = trackings[0].history.shared.context_table
@@ -80,12 +88,61 @@ def page_of(
     )
 
 
+def on_citus(trackings: Iterable[Tracking]) -> bool:
+    """Return whether Citus distributes any of some event tables.
+
+    It cannot plan all that PostgreSQL can.
+    """
+    return any(tracking.distributed_by is not None for tracking in trackings)
+
+
+def _page_on_citus(
+    sources: Sequence[EventSource],
+    criteria: CriteriaOf,
+    order: Sequence[ColumnElement[Any]],
+    limit: int | None,
+) -> Subquery:
+    """Return the events of a page with all that is made of them, in one form for Citus.
+
+    The nodes read the event before each, since Citus cannot join a page with tables.
+    With a limit, they do so for the events of the page only: PostgreSQL evaluates an
+    expensive expression after it has sorted.
+    """
+
+    def columns(
+        tracking: Tracking, source: int, events: FromClause
+    ) -> list[ColumnElement[Any]]:
+        return [
+            *event_columns(tracking, source, events),
+            *stored_values(tracking, events, None),
+        ]
+
+    page: Any = _union(sources, criteria, order, limit, columns).subquery(PAGE)
+    trackings = [source.tracking for source in sources]
+    contexts = trackings[0].history.shared.context_table
+    return _shown(
+        [c for c in page.c if c.name in _SHOWN],
+        page,
+        page,
+        page.outerjoin(contexts, contexts.c.id == page.c.pgh_context_id),
+        contexts,
+        _attributes(trackings),
+    )
+
+
+def _attributes(trackings: Iterable[Tracking]) -> list[str]:
+    """Return the attributes that are stored, by name, each once."""
+    stored = (name for t in trackings for name in t.tracked_columns.stored)
+    return list(dict.fromkeys(stored))
+
+
 def _shown(
     columns: Sequence[ColumnElement[Any]],
     events: FromClause,
     values: FromClause,
     joined: FromClause,
     contexts: FromClause,
+    attributes: Sequence[str] | None = None,
 ) -> Subquery:
     """Return events with their context, data and diff.
 
@@ -93,14 +150,20 @@ def _shown(
     :param events: has the metadata that events store themselves.
     :param values: has the columns of :func:`stored_values`.
     :param joined: all of these, joined.
+    :param attributes: those that events store, for a form that Citus plans; None for
+        the usual one.
     """
     context = func.coalesce(events.c.inline_context, contexts.c.metadata)
+    if attributes is None:
+        data, diff = data_of(values), diff_of(values)
+    else:
+        data, diff = values.c.stored, diff_of_attributes(values, attributes)
     return (
         select(
             *columns,
             context.label("pgh_context"),
-            data_of(values).label("pgh_data"),
-            diff_of(values).label("pgh_diff"),
+            data.label("pgh_data"),
+            diff.label("pgh_diff"),
         )
         .select_from(joined)
         .subquery("pgh_events")
@@ -195,8 +258,10 @@ class PageReader:
             return []
         wanted = Counter(key.source for key in keys)
         trackings = [s.tracking for s in self.sources]
+        is_on_citus = on_citus(trackings)
         found = {
-            tracking: is_converted_as_whole(tracking, wanted[number])
+            tracking: not is_on_citus
+            and is_converted_as_whole(tracking, wanted[number])
             for number, tracking in numbered(trackings)
             if number in wanted
         }
@@ -277,6 +342,7 @@ class PageReader:
             events,
             events.outerjoin(contexts, contexts.c.id == events.c.pgh_context_id),
             contexts,
+            _attributes(trackings) if on_citus(trackings) else None,
         )
         statement = statement_of(rows, self.columns, self.order, self._decimals)
         return statement.add_cte(page)

@@ -32,11 +32,28 @@ def old_keys_of(tracking: Tracking, events: FromClause) -> list[ColumnElement[An
     :param events: the event table, or an alias of it.
     """
     return [
-        func.coalesce(
+        key
+        if key.key == tracking.distributed_by  # Citus refuses to change it
+        else func.coalesce(
             sql_cast(events.c[OLD_KEY][position].astext, key.type), key, type_=key.type
         )
         for position, key in enumerate(keys_of(tracking, events))
     ]
+
+
+def are_together(
+    tracking: Tracking, events: FromClause, others: FromClause
+) -> list[ColumnElement[bool]]:
+    """Return what lets Citus look for the events of a row on the node that has it.
+
+    It says nothing new of events of one row, as Citus refuses to change that column.
+
+    :param events: the event table, or an alias of it.
+    :param others: another alias of it.
+    :return: no criterion, if Citus does not distribute the table.
+    """
+    name = tracking.distributed_by
+    return [] if name is None else [events.c[name] == others.c[name]]
 
 
 def have_key(

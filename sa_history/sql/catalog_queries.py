@@ -409,6 +409,7 @@ CITUS_TABLES = """
 SELECT n.nspname AS schema, c.relname AS name, p.partmethod AS method,
   p.repmodel AS replication, p.colocationid AS colocation,
   c.relkind = 'p' AS is_partitioned,
+  column_to_column_name(p.logicalrelid, p.partkey) AS column,
   ARRAY(
     SELECT pl.groupid FROM pg_catalog.pg_dist_shard AS s
     JOIN pg_catalog.pg_dist_placement AS pl ON pl.shardid = s.shardid
@@ -439,3 +440,13 @@ WHERE n.nspname = :schema AND c.relname = :table
 ORDER BY a.attnum
 """
 """The columns of one table, in their order."""
+
+SHARD_TRIGGERS = """
+SELECT shardid, success, result
+FROM run_command_on_shards(CAST(:table AS regclass), :command)
+ORDER BY shardid
+"""
+"""What a command says of each shard of a table that Citus distributes.
+
+https://docs.citusdata.com/en/stable/develop/api_udf.html#run-command-on-shards
+"""

@@ -15,7 +15,7 @@ from sa_history.ddl.execution import (
     run_memo,
 )
 from sa_history.ddl.table_events import install_with_table
-from sa_history.tracking.distribution import refuse_distribution
+from sa_history.tracking.distribution import distribute_tables, refuse_distribution
 from sa_history.tracking.registry import Tracking, mirror_new_columns
 from sa_history.util.postgresql import require_postgresql
 
@@ -34,7 +34,8 @@ def install_with_tables(tracking: Tracking) -> None:
     event.listen(table.metadata, "before_create", _remember_tables)
     event.listen(table.metadata, "before_drop", _remember_tables)
 
-    def check(connection: Connection, memo: dict[str, Any]) -> None:
+    def prepare(connection: Connection, memo: dict[str, Any]) -> None:
+        distribute_tables(tracking, connection, memo)
         refuse_distribution(tracking, connection, memo)
 
     @event.listens_for(event_table, "before_create")
@@ -49,7 +50,7 @@ def install_with_tables(tracking: Tracking) -> None:
         alone = not _is_one_of_run(table, options) and exists(table, connection)
         protection = tracking.append_only_trigger()
         if alone:
-            check(connection, memo)
+            prepare(connection, memo)
         if protection is not None:
             create_objects(connection, protection, memo=memo)
         partitioning = tracking.partitioning()
@@ -70,7 +71,7 @@ def install_with_tables(tracking: Tracking) -> None:
         return [] if function is None else [function]
 
     # After create_event_table: listeners run in the order of their registration.
-    install_with_table(table, tracking.objects, functions, check)
+    install_with_table(table, tracking.objects, functions, prepare)
 
     @event.listens_for(event_table, "before_drop")
     def drop_function(_: Table, connection: Connection, **options: Any) -> None:

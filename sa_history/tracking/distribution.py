@@ -8,13 +8,22 @@ from typing import Any
 from sqlalchemy import Connection, Table
 
 from sa_history.ddl.citus import (
+    LOCAL,
     Placement,
+    distribute,
+    distribution_problem,
     placements_in_run,
     recording_problem,
     refuse,
 )
+from sa_history.ddl.execution import (
+    REFUSE_TRIGGERS,
+    SEQUENTIAL,
+    execute_statements,
+    server_in_run,
+)
 from sa_history.exc import DistributionError
-from sa_history.sql.compose import Qualified
+from sa_history.sql.compose import Qualified, Raw
 from sa_history.tracking.registry import Tracking
 
 
@@ -36,8 +45,40 @@ def problem_of(
 
     :param tables: where the tables of :func:`tables_written` are.
     """
+    if tracking.distributed_by is not None:
+        return distribution_problem(tables, tracking.distributed_by)
     by_statement = bool(tracking.statement_operations)
     return recording_problem(tables, by_statement, tracking.options.append_only)
+
+
+def distribute_tables(
+    tracking: Tracking, connection: Connection, memo: dict[str, Any]
+) -> None:
+    """Have Citus distribute a table and its events, as the tracking says.
+
+    :param memo: the memo of the run of ``create_all``.
+    :raises DistributionError: the database has no Citus.
+    """
+    column, server = tracking.distributed_by, server_in_run(connection, memo)
+    if column is None:
+        return
+    tables = (tracking.table, tracking.event_table)
+    if isinstance(connection, Connection) and not server.has_citus:
+        refuse(
+            f"track(distribute={tracking.options.distribute!r}) of {tracking.subject} "
+            "needs a database with Citus; run CREATE EXTENSION citus, or leave "
+            "distribute out"
+        )
+    found = placements_in_run(connection, tables, memo) or {
+        table: (Qualified(table.schema, table.name), LOCAL)
+        for table in tables  # of a mock connection, which prints all of DDL
+    }
+    tracked, events = (found[table] for table in tables)
+    statements = distribute(tracked, events, column)
+    if statements and server.has_citus:
+        # Citus refuses a table that has triggers then, which might record the copying.
+        statements = [Raw(SEQUENTIAL), Raw(REFUSE_TRIGGERS), *statements]
+    execute_statements(connection, statements, memo)
 
 
 def refuse_distribution(

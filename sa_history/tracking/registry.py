@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -125,6 +125,22 @@ def recordings_of(
     )
 
 
+def columns_of(
+    subject: str, table: Table, model: type[Any] | None, options: TrackingOptions
+) -> TrackedColumns:
+    """Return the columns of a tracked table, as the options of ``track`` choose them.
+
+    Where Citus distributes a table, events are found by the column that it does so by,
+    and not by a copy of it.
+
+    :param subject: the model's name, or the table's, for messages.
+    :param model: the mapped class, None for a Core table.
+    :raises DefinitionError: the options name an attribute that the table does not have.
+    """
+    columns = tracked_columns(subject, table, model, options.columns, options.exclude)
+    return columns if options.distribute is None else replace(columns, object_id=None)
+
+
 @dataclass(frozen=True, eq=False)
 class Tracking:
     """One ``track`` of one table: what it records, and into which event table.
@@ -166,15 +182,18 @@ class Tracking:
         state = columns_state(self.table, self.model)
         found: tuple[Any, TrackedColumns] | None = self._remembered.get("columns")
         if found is None or found[0] != state:
-            columns = tracked_columns(
-                self.subject,
-                self.table,
-                self.model,
-                self.options.columns,
-                self.options.exclude,
-            )
+            columns = columns_of(self.subject, self.table, self.model, self.options)
             found = self._remembered["columns"] = (state, columns)
         return found[1]
+
+    @property
+    def distributed_by(self) -> str | None:
+        """The column by which Citus distributes the table and its events.
+
+        None, if it does not distribute them.
+        """
+        name = self.options.distribute
+        return None if name is None else self.tracked_columns.column_name(name)
 
     @property
     def row_operations(self) -> frozenset[Operation]:
@@ -255,6 +274,7 @@ class Tracking:
                 column.type for column in self.table.primary_key if stores_key
             ),
             key=self._key(),
+            is_distributed=self.distributed_by is not None,
         )
 
     def _key(self) -> tuple[KeyColumn, ...]:

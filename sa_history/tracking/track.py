@@ -25,7 +25,6 @@ from sa_history.capture.trackers import (
     resolved,
 )
 from sa_history.ddl.name_registry import name_registry_of
-from sa_history.definition.columns import tracked_columns
 from sa_history.definition.mapped_tables import (
     definition_target,
     is_view,
@@ -38,6 +37,7 @@ from sa_history.tracking.event_class import Event, make_event_class
 from sa_history.tracking.events import E, Events, EventsAttribute
 from sa_history.tracking.registry import (
     Tracking,
+    columns_of,
     ensure_history,
     mirror_new_columns,
     recordings_of,
@@ -75,6 +75,7 @@ def track(
     sealed: bool = False,
     erasable: Sequence[str] = (),
     erasable_context: Sequence[str] = (),
+    distribute: str | None = None,
 ) -> Callable[[T], T]:
     """Track a mapped class or a table: each change becomes an event.
 
@@ -127,6 +128,10 @@ def track(
         out of the events of an object. The key cannot be among them.
     :param erasable_context: keys of contexts whose values :func:`erase` takes out of
         the contexts of the object's events, and out of context columns.
+    :param distribute: the attribute of the key, such as ``"tenant_id"``, by whose
+        column Citus distributes the table; ``create_all`` distributes the table and
+        its events. It needs ``context="inline"`` or None. None for tables that are not
+        distributed.
     :return: a decorator that returns the class or table.
     :raises DefinitionError: something in the definition cannot work; the message says
         what is wrong, and what to write.
@@ -163,7 +168,13 @@ def track(
         sealed=sealed,
         erasable=as_names("erasable", erasable),
         erasable_context=as_names("erasable_context", erasable_context),
+        distribute=distribute,
     )
+    if distribute is not None and created_at is not _TRANSACTION_TIME:
+        raise DefinitionError(
+            f"track: with distribute={distribute!r} the time of an event is when its "
+            "transaction began, on all nodes; leave created_at out"
+        )
 
     def decorate(target: T) -> T:
         _track(target, chosen, options)
@@ -193,7 +204,7 @@ def _track(
             "events='another_name' (and event_table=, where it is tracked twice)"
         )
     _check_manual_labels(subject, trackers, history.of_table(table))
-    columns = tracked_columns(subject, table, model, options.columns, options.exclude)
+    columns = columns_of(subject, table, model, options)
     for tracker in trackers:  # before anything is added to the MetaData
         tracker.stored(columns)
     recordings = recordings_of(trackers, columns)

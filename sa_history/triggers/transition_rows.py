@@ -16,11 +16,21 @@ USE_COLUMN = "\n#variable_conflict use_column\n"
 ROW_NUMBER = "pgh_row"
 """The column by which old and new rows are paired; a table may not have it."""
 
-PAIRS = (
-    f"(SELECT row_number() OVER () AS {ROW_NUMBER}, * FROM {NEW_ROWS}) AS NEW\n"
-    f"    FULL JOIN (SELECT row_number() OVER () AS {ROW_NUMBER}, * FROM {OLD_ROWS})"
-    f" AS OLD ON NEW.{ROW_NUMBER} = OLD.{ROW_NUMBER}"
-)
+
+def pairs_with(further: str = "") -> str:
+    """Return :data:`PAIRS`, whose new rows have further columns.
+
+    :param further: the columns, each with a comma after it.
+    """
+    return (
+        f"(SELECT row_number() OVER () AS {ROW_NUMBER}, {further}* FROM {NEW_ROWS})"
+        " AS NEW\n    FULL JOIN"
+        f" (SELECT row_number() OVER () AS {ROW_NUMBER}, * FROM {OLD_ROWS}) AS OLD"
+        f" ON NEW.{ROW_NUMBER} = OLD.{ROW_NUMBER}"
+    )
+
+
+PAIRS = pairs_with()
 """The old and the new rows of an update, paired by position.
 
 PostgreSQL fills both transition tables together, row by row, so a row whose key has

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import psycopg
 import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
@@ -45,22 +44,7 @@ from sa_history.ddl.citus import Distribution
 from sa_history.exc import DistributionError
 from sa_history.install import check, install, uninstall
 
-CATALOG = """
-SET allow_system_table_mods = on;
-CREATE TABLE pg_catalog.pg_dist_partition (
-  logicalrelid regclass, partmethod "char", repmodel "char", colocationid integer
-);
-CREATE TABLE pg_catalog.pg_dist_shard (logicalrelid regclass, shardid bigint);
-CREATE TABLE pg_catalog.pg_dist_placement (shardid bigint, groupid integer);
-GRANT SELECT ON pg_catalog.pg_dist_partition, pg_catalog.pg_dist_shard,
-  pg_catalog.pg_dist_placement TO public;
-"""
-
-NO_CATALOG = """
-SET allow_system_table_mods = on;
-DROP TABLE pg_catalog.pg_dist_partition, pg_catalog.pg_dist_shard,
-  pg_catalog.pg_dist_placement;
-"""
+from .citus_catalog import citus_url as citus_url
 
 KINDS = {
     Distribution.SHARDS: ("h", "s", 5),
@@ -70,16 +54,6 @@ KINDS = {
 }
 
 Distribute = Callable[..., None]
-
-
-@pytest.fixture
-def citus_url(pg_url: URL) -> Iterator[URL]:
-    """The test's database, with tables like those of Citus' catalog."""
-    dsn = pg_url.set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(CATALOG)
-        yield pg_url
-        connection.execute(NO_CATALOG)
 
 
 @pytest.fixture

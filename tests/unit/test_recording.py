@@ -255,6 +255,85 @@ END
     )
 
 
+def test_events_of_distributed_rows_have_numbers_that_hold_on_all_nodes() -> None:
+    """A row is recorded through Citus, a statement in the shard beside its own."""
+    recordings = (INSERTED, MOVED, DELETED, EMPTIED)
+    options = {
+        "is_distributed": True,
+        "row_operations": frozenset({INSERT}),
+        "key": (KeyColumn("id", "id", True),),
+    }
+    assert body(capture(*recordings, level="statement", **options)) == (
+        """
+#variable_conflict use_column
+DECLARE
+  pgh_clock text;
+  pgh_node bigint;
+  pgh_began timestamptz;
+  pgh_transaction bigint;
+  pgh_shard text;
+BEGIN
+  SELECT here.groupid & 255,
+      CASE WHEN t.transaction_number = 0 THEN now() ELSE t.transaction_stamp END,
+      CASE WHEN t.transaction_number = 0
+        THEN (here.groupid & 255) << 4 | (pg_current_xact_id()::text::bigint & 15)
+        ELSE (t.initiator_node_identifier & 255) << 4 | (t.transaction_number & 15)
+      END
+    INTO pgh_node, pgh_began, pgh_transaction
+    FROM pg_dist_local_group AS here, get_current_transaction_id() AS t;
+  pgh_transaction := pgh_transaction + ((EXTRACT(epoch FROM pgh_began) - 1577836800)\
+ * 1000000)::bigint * 4096;
+  IF TG_OP = 'INSERT' THEN
+    pgh_clock := btrim(citus_get_node_clock()::text, '()');
+    INSERT INTO "h"."event" ("pgh_label", "pgh_op", "pgh_id", "pgh_created_at",\
+ "pgh_xact_id", "id", "the size")
+    VALUES ('in', 'I', ((split_part(pgh_clock, ',', 1)::bigint - 1577836800000) <<\
+ 22) + (split_part(pgh_clock, ',', 2)::bigint << 8) + pgh_node, pgh_began,\
+ pgh_transaction, NEW."id", NEW."size");
+  ELSIF TG_OP = 'UPDATE' THEN
+    SELECT shard_name('"h"."event"'::regclass, beside.shardid, false) INTO STRICT\
+ pgh_shard
+      FROM pg_dist_shard AS here JOIN pg_dist_shard AS beside ON beside.shardminvalue\
+ = here.shardminvalue
+      WHERE here.shardid = substring(TG_TABLE_NAME FROM '[0-9]+$')::bigint
+        AND beside.logicalrelid = '"h"."event"'::regclass;
+    EXECUTE 'INSERT INTO ' || pgh_shard || $history$ ("pgh_label", "pgh_op",\
+ "pgh_id", "pgh_created_at", "pgh_xact_id", "pgh_old_key", "id")
+    SELECT 'moved', 'U', ((split_part(pgh_clock, ',', 1)::bigint - 1577836800000) <<\
+ 22) + (split_part(pgh_clock, ',', 2)::bigint << 8) + $1, $2, $3, CASE WHEN OLD.id <>\
+ NEW.id THEN jsonb_build_array(OLD."id", OLD."k""\") END, NEW."id"
+    FROM (SELECT row_number() OVER () AS pgh_row, btrim(citus_get_node_clock()::text,\
+ '()') AS pgh_clock, * FROM new_rows) AS NEW
+    FULL JOIN (SELECT row_number() OVER () AS pgh_row, * FROM old_rows) AS OLD ON\
+ NEW.pgh_row = OLD.pgh_row
+    WHERE CASE WHEN (OLD.size < NEW.size) OR NEW.pgh_row IS NULL OR OLD.pgh_row IS\
+ NULL THEN true ELSE false END$history$ USING pgh_node, pgh_began, pgh_transaction,\
+ TG_TABLE_SCHEMA, regexp_replace(TG_TABLE_NAME, '_[0-9]+$', '');
+  ELSIF TG_OP = 'DELETE' THEN
+    SELECT shard_name('"h"."event"'::regclass, beside.shardid, false) INTO STRICT\
+ pgh_shard
+      FROM pg_dist_shard AS here JOIN pg_dist_shard AS beside ON beside.shardminvalue\
+ = here.shardminvalue
+      WHERE here.shardid = substring(TG_TABLE_NAME FROM '[0-9]+$')::bigint
+        AND beside.logicalrelid = '"h"."event"'::regclass;
+    EXECUTE 'INSERT INTO ' || pgh_shard || $history$ ("pgh_label", "pgh_op",\
+ "pgh_id", "pgh_created_at", "pgh_xact_id", "id")
+    SELECT 'out', 'D', ((split_part(pgh_clock, ',', 1)::bigint - 1577836800000) <<\
+ 22) + (split_part(pgh_clock, ',', 2)::bigint << 8) + $1, $2, $3, OLD."id"
+    FROM (SELECT btrim(citus_get_node_clock()::text, '()') AS pgh_clock, * FROM\
+ old_rows) AS OLD$history$ USING pgh_node, pgh_began, pgh_transaction,\
+ TG_TABLE_SCHEMA, regexp_replace(TG_TABLE_NAME, '_[0-9]+$', '');
+  ELSIF TG_OP = 'TRUNCATE' THEN
+    IF TG_RELID = '"public"."note"'::regclass THEN
+      DELETE FROM "public"."note";
+    END IF;
+  END IF;
+  RETURN NULL;
+END
+"""
+    )
+
+
 SHARED = create_shared_objects(MetaData(schema="h"))
 USER = ContextColumn("user", Raw("bigint"), required=True, as_json=False)
 DATA = ContextColumn("data", Raw("jsonb"), required=False, as_json=True)
