@@ -363,11 +363,21 @@ def name_of(page: Path) -> str:
     return page.relative_to(HERE.parent).with_suffix("").as_posix()
 
 
+# Those with many commands, of which each is a program to start.
+LONG = [HERE / f"{name}.md" for name in ("command_line", "fastapi", "migrations")]
+
 RUNS = [(page, tab) for page in PAGES for tab in tabs_of(page.read_text()) or [None]]
 IDS = [f"{name_of(page)}-{tab}" if tab else name_of(page) for page, tab in RUNS]
 
 
-@pytest.mark.parametrize(("page", "tab"), RUNS, ids=IDS)
+@pytest.mark.parametrize(
+    ("page", "tab"),
+    [
+        pytest.param(*run, marks=pytest.mark.long if run[0] in LONG else [])
+        for run in RUNS
+    ],
+    ids=IDS,
+)
 def test_page(page: Path, tab: str | None, pg_url: URL, tmp_path: Path) -> None:
     """The page shows what happens."""
     if page.stem == "from_continuum" and sys.version_info < (3, 11):

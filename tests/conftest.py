@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--both-levels",
         action="store_true",
-        help="run each test of attached triggers at statement and at row level",
+        help="run all tests, each at statement and at row level, as nox -s full does",
     )
     parser.addoption(
         "--writes",
@@ -59,9 +59,10 @@ def pytest_collection_modifyitems(
     """Begin with the long tests, and leave some to ``nox -s full``.
 
     A process that begins a long test at the end has the others wait for it. Of the
-    tests of attached triggers, roles, partitions and reading, those at both levels run
-    at one of them, half of them at each; and those of the timeline run with Flask and
-    with one of the other frameworks. Of random tests of partitions one seed runs.
+    tests of attached triggers, roles, partitions, reading and nested writes, those at
+    both levels run at one of them, half of them at each; and those of the timeline run
+    with Flask and with one of the other frameworks. Of random tests of partitions one
+    seed runs. Those with the mark "full" do not run at all.
     """
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
     if config.getoption("--both-levels") or any("::" in arg for arg in config.args):
@@ -85,6 +86,7 @@ _ROLES = Path(__file__).with_name("roles")
 _PARTITIONS = Path(__file__).with_name("partitions")
 _READING = Path(__file__).with_name("reading")
 _TIMELINE = Path(__file__).with_name("timeline")
+_NESTED_WRITES = Path(__file__).with_name("db") / "ways_to_write/test_nested_writes.py"
 
 
 def _is_for_the_long_run(item: pytest.Item) -> bool:
@@ -94,8 +96,15 @@ def _is_for_the_long_run(item: pytest.Item) -> bool:
     name = getattr(item, "originalname", item.name)
     choice, folders = zlib.crc32(name.encode()) % 2, set(item.path.parents)
     level, framework = params.get("level"), params.get("framework")
+    if item.get_closest_marker("full") is not None:
+        return True
     if params.get("seed") and _PARTITIONS in folders:
         return True
+    if item.path == _NESTED_WRITES:
+        # Each of these tests has many parameters, of which half run at each level.
+        others = {key: value for key, value in params.items() if key != "level"}
+        choice = zlib.crc32(f"{name}{others}".encode()) % 2
+        return bool(level != ("statement", "row")[choice])
     if level is not None and {_TRIGGERS, _ROLES, _PARTITIONS, _READING} & folders:
         return bool(level != ("statement", "row")[choice])
     if framework is not None and _TIMELINE in folders:

@@ -1,4 +1,7 @@
-"""The benchmarks run; what they measure with so few rows means nothing."""
+"""The benchmarks run; what they measure with so few rows means nothing.
+
+They start many programs, so all but one test are left to ``nox -s full``.
+"""
 
 from __future__ import annotations
 
@@ -78,6 +81,7 @@ def test_every_workload_runs(run: Callable[..., list[dict[str, Any]]]) -> None:
             assert (each["told"] or 0) == (told or 0), each
 
 
+@pytest.mark.full
 def test_the_build_of_another_checkout_is_measured_in_the_same_run(
     run: Callable[..., list[dict[str, Any]]], tmp_path: Path
 ) -> None:
@@ -95,6 +99,7 @@ def test_the_build_of_another_checkout_is_measured_in_the_same_run(
     assert log.splitlines() == [str(columns)]
 
 
+@pytest.mark.full
 def test_reading_over_many_models_is_measured(pg_url: URL, tmp_path: Path) -> None:
     output = tmp_path / "many_models.json"
     process = subprocess.run(
@@ -121,6 +126,7 @@ def test_reading_over_many_models_is_measured(pg_url: URL, tmp_path: Path) -> No
     assert ("timeline", "?user=7") in answers
 
 
+@pytest.mark.full
 def test_undo_of_many_rows_is_measured(pg_url: URL, tmp_path: Path) -> None:
     output = tmp_path / "undo.json"
     process = subprocess.run(
@@ -144,6 +150,7 @@ def test_undo_of_many_rows_is_measured(pg_url: URL, tmp_path: Path) -> None:
     assert {("update", "by hand"), ("update", "undo"), ("delete", "dry run")} < answers
 
 
+@pytest.mark.full
 def test_what_seals_cost_is_measured() -> None:
     command = [sys.executable, "-m", "benchmarks.seals", "--events", "2000"]
     process = subprocess.run(
@@ -158,6 +165,7 @@ def test_what_seals_cost_is_measured() -> None:
     assert "erase of 10 objects" in process.stdout
 
 
+@pytest.mark.full
 def test_partitions_are_measured_beside_one_table() -> None:
     command = [sys.executable, "-m", "benchmarks.partitions", "--events", "24000"]
     process = subprocess.run(

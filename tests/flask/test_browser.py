@@ -30,6 +30,8 @@ from selenium.webdriver.support.wait import WebDriverWait
 from sa_history.testing import PgServer
 from tests.programs import CHROMEDRIVER, CHROMIUM
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent.parent
 SCRIPT = "<script>document.title = 'pwned'</script>"
 

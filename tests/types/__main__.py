@@ -13,12 +13,14 @@ and the SQLAlchemy that are installed in it. Each is as strict as it can be.
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,18 +139,24 @@ def marks(code: dict[str, str]) -> Iterator[tuple[str, Line]]:
                         yield checker, (name, number)
 
 
+def check(checker: Checker, code: dict[str, str]) -> dict[Line, str]:
+    """Return the lines of the programs that a checker reports."""
+    with tempfile.TemporaryDirectory() as folder:
+        for file, text in code.items():
+            Path(folder, file).write_text(text)
+        strict = json.dumps({"typeCheckingMode": "strict"})
+        Path(folder, "pyrightconfig.json").write_text(strict)
+        return checker.run(Path(folder))
+
+
 def main() -> int:
     """Run all checkers, and return 1 if one of them reports other lines than marked."""
     is_wrong = False
     code = programs()
     expected = set(marks(code))
-    for name, checker in CHECKERS.items():
-        with tempfile.TemporaryDirectory() as folder:
-            for file, text in code.items():
-                Path(folder, file).write_text(text)
-            strict = json.dumps({"typeCheckingMode": "strict"})
-            Path(folder, "pyrightconfig.json").write_text(strict)
-            found = checker.run(Path(folder))
+    with ThreadPoolExecutor(os.cpu_count()) as executor:
+        results = executor.map(lambda checker: check(checker, code), CHECKERS.values())
+    for name, found in zip(CHECKERS, results, strict=True):
         marked = {line for by, line in expected if by == name}
         missed, unmarked = sorted(marked - set(found)), sorted(set(found) - marked)
         print(
