@@ -332,8 +332,8 @@ def compare_removal(sides: Sides) -> None:
         ("DELETE and VACUUM", sides.engines["plain"], by_delete),
         # What the command takes by itself, which is in the others as well.
         ("--keep, nothing to remove", partitioned, by_partition(START, False)),
-        ("--keep, no last events", partitioned, by_partition(first, False)),
-        ("--keep", partitioned, by_partition(second, True)),
+        ("--keep", partitioned, by_partition(first, True)),
+        ("--keep, no last events", partitioned, by_partition(second, False)),
     ):
         with engine.connect() as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT")

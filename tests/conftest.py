@@ -96,8 +96,6 @@ def _is_for_the_long_run(item: pytest.Item) -> bool:
     name = getattr(item, "originalname", item.name)
     choice, folders = zlib.crc32(name.encode()) % 2, set(item.path.parents)
     level, framework = params.get("level"), params.get("framework")
-    if item.get_closest_marker("full") is not None:
-        return True
     if params.get("seed") and _PARTITIONS in folders:
         return True
     if item.path == _NESTED_WRITES:

@@ -202,6 +202,7 @@ class Repartition:
         """
         own = self._own()
         version = self._version(own)
+        self._refuse_what_stays(own)
         read = read_properties(self.connection, self.table.name)
         server_in_run(self.connection, self._memo)
 

@@ -122,16 +122,10 @@ class EventMaintenance(TableMaintenance):
             if is_full(partition, next_id) and not partition.is_closed
         ]
         if self.settings.removes_some and not going:
-            steps += self._removals(used)
+            since = self.settings.keeps_since(self.now())
+            # One at a time: what is kept of a partition comes before all that stays.
+            steps += map(self._remove, removable(used, since, next_id)[:1])
         return steps
-
-    def _removals(self, used: list[RangePartition]) -> Iterator[Step]:
-        """Yield the steps that remove old partitions, up to one that has to stay."""
-        since = self.settings.keeps_since(self.now())
-        for partition in removable(used, since, self._next_id):
-            yield self._remove(partition)
-            if self.reason_to_keep(self.connection, partition) is not None:
-                return  # which the step says
 
     def _mend(
         self, kept: list[RangePartition], used: list[RangePartition]

@@ -291,10 +291,12 @@ def test_what_cannot_come_along_is_refused(
 @contextmanager
 def before_the_lock(engine: Engine, meanwhile: Callable[[], None]) -> Iterator[None]:
     """Do something once, when what the table has is read, and it is not yet locked."""
-    is_done: list[bool] = []
+    is_read, is_done = list[bool](), list[bool]()
 
     def look(_: Any, __: Any, statement: str, *___: Any) -> None:
-        if statement.startswith("SAVEPOINT") and not is_done:
+        if "w.xmin" in statement:
+            is_read.append(True)
+        elif statement.startswith("SAVEPOINT") and is_read and not is_done:
             is_done.append(True)
             meanwhile()
 
@@ -343,16 +345,32 @@ def test_what_it_gets_until_it_is_locked_comes_along(
     ) == [(True, True)]
 
 
+LATE = "CREATE MATERIALIZED VIEW late AS SELECT * FROM account_event"
+
+
 def test_what_cannot_come_along_is_refused_until_it_is_locked(
     account: Any, base: type[DeclarativeBase], pg_engine: Engine, run: Any
 ) -> None:
     base.metadata.create_all(pg_engine)
-    view = "CREATE MATERIALIZED VIEW late AS SELECT * FROM account_event"
     with (
-        before_the_lock(pg_engine, lambda: run(view)),
+        before_the_lock(pg_engine, lambda: run(LATE)),
         pytest.raises(InstallError, match="late depends on it"),
     ):
         to_partitions(pg_engine)
+
+
+def test_what_cannot_come_along_is_refused_also_after_the_rows_are_looked_at(
+    account: Any, base: type[DeclarativeBase], pg_engine: Engine, run: Any
+) -> None:
+    base.metadata.create_all(pg_engine)
+
+    def report(done: str) -> None:
+        run(LATE)
+
+    with pg_engine.connect() as connection:
+        table = PartitionedTable(EVENTS, "pgh_id", "bigint")
+        with pytest.raises(InstallError, match="late depends on it"):
+            Repartition(connection, table, FIRST, 1, report).partition()
 
 
 def test_rows_below_the_first_partition_are_refused(
