@@ -190,6 +190,7 @@ def test_every_public_name_is_explained_with_an_example(name: str) -> None:
         "sqlalchemy.ext.asyncio",
         "duckdb",
         "pyarrow",
+        "adbc_driver_manager",
     ],
 )
 def test_importing_the_library_does_not_load(unwanted: str) -> None:
