@@ -23,7 +23,7 @@ from sqlalchemy import (
     or_,
     select,
 )
-from sqlalchemy.orm import InstrumentedAttribute, Query, Session, attributes
+from sqlalchemy.orm import InstrumentedAttribute, Query, Session
 
 from sa_history._types import UNSET
 from sa_history.archiving.aggregate_rows import aggregate_rows
@@ -115,6 +115,9 @@ class Archived:
         self._tables: dict[Table, ReadTable] = {}
         self._session: Session | None = None
         self._covered: dict[Table, int] = {}
+        # Of events that were read; the first one that is asked for brings all along.
+        self._pending: set[uuid.UUID] = set()
+        self._loaded: dict[uuid.UUID, Context] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -208,10 +211,10 @@ class Archived:
             given[0] if len(given) == 1 else None, is_transaction=when is None
         )
 
-        def prepare(compiled: ArchiveCompiler) -> None:
+        def prepare(compiled: ArchiveCompiler, parameters: Sequence[Any]) -> None:
             for tracking in compiled.trackings:
                 require_known(tracking, self._all_parts(), self._live, point, value)
-            self._prepare(compiled)
+            self._prepare(compiled, parameters)
 
         def rows_of(tracking: Tracking) -> str:
             return self._views(tracking).rows_as_of(_included(point, value))
@@ -234,7 +237,8 @@ class Archived:
         :param key: the key of the row; a tuple if it has several columns. Left out for
             the events of all rows.
         :param name: the ``events`` option of the ``track`` that is meant.
-        :return: the objects of the event class, with their contexts.
+        :return: the objects of the event class. The first context that is asked for
+            brings those of all events along.
         :raises EventsError: the target is not tracked, or has another key.
 
         Example::
@@ -250,7 +254,8 @@ class Archived:
         table = tracking.event_table
         with self._covering({table: statement.whereclause}):
             found = self.session.scalars(statement).all()
-        self._add_contexts(tracking, found)
+        if tracking.options.context == "reference":
+            self._pending |= {event.pgh_context_id for event in found} - {None}
         return found
 
     def diffs(
@@ -339,12 +344,14 @@ class Archived:
         connection = load("duckdb").connect(":memory:")
         self._closing.callback(connection.close)
         connection.execute("SET TimeZone = 'UTC'")
+        # Else each statement reads the ends of all files again.
+        connection.execute("SET parquet_metadata_cache = true")
         return connection
 
     def _engine(
         self,
         past: Past | None,
-        prepare: Callable[[ArchiveCompiler], None],
+        prepare: Callable[[ArchiveCompiler, Sequence[Any]], None],
     ) -> Any:
         options = {}
         if self._live is not None:
@@ -378,12 +385,17 @@ class Archived:
         table = self._table(tracking.event_table)
         return EventViews(tracking, table.columns, table.name, WRITER)
 
-    def _prepare(self, compiled: ArchiveCompiler) -> None:
+    def _prepare(self, compiled: ArchiveCompiler, parameters: Sequence[Any]) -> None:
         """Read the live rows that a statement needs.
 
         What was covered for it is enough if it reads the table once.
         """
         covered, self._covered = self._covered, {}
+        contexts = self._history.shared.context_table
+        if not covered and _is_of_one_key(compiled, contexts, parameters):
+            wanted, self._pending = self._pending | {*parameters}, set()
+            self._loaded |= self._contexts(wanted)
+            covered = {contexts: 1}
         for table in dict.fromkeys(compiled.read):
             if compiled.read.count(table) > covered.get(table, 0):
                 self._table(table).load_all()
@@ -426,19 +438,8 @@ class Archived:
                 wanted[events] = or_(is_of_row, events.c[OLD_KEY].is_not(None))
         return self._covering(wanted)
 
-    def _add_contexts(self, tracking: Tracking, found: Sequence[Any]) -> None:
-        """Give events their contexts, read at once."""
-        if tracking.options.context != "reference":
-            return
-        by_id = self._contexts({e.pgh_context_id for e in found} - {None})
-        for event in found:
-            context = by_id.get(event.pgh_context_id)
-            attributes.set_committed_value(event, "pgh_context", context)
-
     def _contexts(self, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Context]:
         wanted = list(ids)
-        if not wanted:
-            return {}
         table = self._history.shared.context_table
         context_class: Any = self._history.context_class
         is_wanted = table.c.id.in_(wanted)
@@ -492,6 +493,14 @@ class ArchivedPast(Session):
         """
         found: Query[Any] = self.query(*entities)
         return found
+
+
+def _is_of_one_key(
+    compiled: ArchiveCompiler, table: Table, parameters: Sequence[Any]
+) -> bool:
+    """Return whether a statement reads one row of a table by its ``id``."""
+    is_by_id = compiled.string.endswith(f"{table.fullname}.id = ?")
+    return compiled.read == [table] and is_by_id and len(parameters) == 1
 
 
 def _included(point: PointInTime, value: str) -> str:

@@ -7,6 +7,8 @@ few; both see the same snapshot.
 
 from __future__ import annotations
 
+import datetime
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from decimal import Decimal
@@ -15,7 +17,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Engine, Table, func, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import CompileError
+from sqlalchemy.sql.elements import BindParameter
 from sqlalchemy.sql.util import find_tables
+from sqlalchemy.sql.visitors import iterate
 
 from sa_history.archiving.carriers import (
     CarriedColumn,
@@ -128,7 +132,10 @@ class LivePart:
             values cannot be written as text.
         """
         others = find_tables(criterion, check_columns=False, include_selects=True)
-        if others or "schema_translate_map" in self.connection.get_execution_options():
+        is_translated = (
+            "schema_translate_map" in self.connection.get_execution_options()
+        )
+        if others or is_translated or not all(map(_is_plain, _values_in(criterion))):
             return None
         try:
             compiled = criterion.compile(
@@ -143,6 +150,26 @@ class LivePart:
         key = CONTEXT_KEY if KEY not in table.c else KEY
         name = self.name_of(table)
         return select_rows(self.columns(table), name, [key], where).render(str)
+
+
+_PLAIN = (bool, int, float, str, Decimal, uuid.UUID, datetime.date)
+
+
+def _values_in(criterion: ColumnElement[bool]) -> Iterator[Any]:
+    """Yield the values of a criterion."""
+    for element in iterate(criterion):
+        if isinstance(element, BindParameter):
+            value = element.effective_value
+            yield from value if isinstance(value, (list, tuple)) else [value]
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether SQLAlchemy writes a value as PostgreSQL reads it.
+
+    Bytes it writes as text.
+    """
+    parts = value if isinstance(value, tuple) else [value]
+    return all(part is None or isinstance(part, _PLAIN) for part in parts)
 
 
 def _as_arrow(pa: Any, type_: Any) -> Any:
@@ -201,9 +228,8 @@ def _between(lower: int, upper: int | None) -> list[Fragment]:
 
 def _not_between(part: ArchivedPart) -> Fragment:
     key, uuid = Ident(CONTEXT_KEY), Raw("::uuid")
-    bounds = []
+    assert part.upper is not None  # else it is open, and no partition
+    bounds = [key + Raw(" >= ") + Literal(part.upper) + uuid]
     if part.lower is not None:
         bounds.append(key + Raw(" < ") + Literal(part.lower) + uuid)
-    if part.upper is not None:
-        bounds.append(key + Raw(" >= ") + Literal(part.upper) + uuid)
     return Raw("(") + join(" OR ", bounds) + Raw(")")

@@ -396,8 +396,6 @@ class EventViews:
         if labels is None or len(labels) == len(self.tracking.trackers):
             return None
         complete = f"pgh_op IN ({self._texts(ALWAYS_COMPLETE)})"
-        if not labels:
-            return complete
         return f"(pgh_label IN ({self._texts(labels)}) OR {complete})"
 
     def _texts(self, values: Iterable[str]) -> str:

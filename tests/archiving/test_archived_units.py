@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import math
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
@@ -21,13 +23,16 @@ from sqlalchemy import (
     Float,
     Integer,
     LargeBinary,
+    MetaData,
     Numeric,
+    PrimaryKeyConstraint,
     String,
     Table,
     cast,
     func,
     literal,
     select,
+    tuple_,
 )
 from sqlalchemy.dialects.postgresql import DOMAIN, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -42,10 +47,12 @@ from sa_history.archiving.duckdb_dialect import (
     OutOfRange,
     duckdb_engine,
 )
-from sa_history.archiving.live_part import gaps
+from sa_history.archiving.known_times import require_known
+from sa_history.archiving.live_part import LivePart, gaps
 from sa_history.archiving.manifest import ArchivedColumn, ArchivedPart, Manifest
-from sa_history.archiving.views import ArchivedTable, EventViews, Writer
-from sa_history.exc import ArchiveError, PastError
+from sa_history.archiving.views import ArchivedTable, EventViews, Writer, script
+from sa_history.exc import ArchiveError, EventsRemovedError, PastError
+from sa_history.query.as_of_rows import PointInTime
 from sa_history.sql.readable_json import READABLE_JSON
 from sa_history.tracking.registry import trackings_of_table
 
@@ -157,6 +164,15 @@ def test_gaps_are_the_events_that_no_part_has() -> None:
     ]
 
 
+class Point(UserDefinedType[Any]):
+    """A type without literals."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "point"
+
+
 class Shape(UserDefinedType[Any]):
     """A type that PostgreSQL is not asked for."""
 
@@ -169,7 +185,7 @@ class Shape(UserDefinedType[Any]):
 @pytest.fixture
 def engine() -> Engine:
     """DuckDB, with no table."""
-    return duckdb_engine(duckdb.connect(), DuckDBDialect(lambda _: None, None))
+    return duckdb_engine(duckdb.connect(), DuckDBDialect(lambda *_: None, None))
 
 
 def test_a_cursor_gives_rows_one_by_one_or_some_of_them() -> None:
@@ -195,9 +211,13 @@ def test_values_are_read_by_the_types_of_statements(engine: Engine) -> None:
                 cast(literal("x", String), LargeBinary),
                 func.to_jsonb(literal(1, BigInteger)) == literal("1", String),
                 cast(literal("y", String), DOMAIN("named", String())),
+                func.max(literal(1, BigInteger)).over(),
+                cast(literal("1.5", String), Numeric(10, 2)),
+                literal("a", String).op("||")(literal("b", String)),
             )
         ).one()
-    assert tuple(row) == ({"a": 1}, "x", "b", b"x", True, "y")
+    expected = ({"a": 1}, "x", "b", b"x", True, "y", 1, Decimal("1.50"), "ab")
+    assert tuple(row) == expected
 
 
 def test_nothing_is_created_and_no_text_is_executed(engine: Engine) -> None:
@@ -278,3 +298,101 @@ def test_views_that_the_events_cannot_answer_are_refused() -> None:
         views(Loose.__table__).rows_as_of("TRUE")
     with pytest.raises(ArchiveError, match="has no primary key"):
         views(bare).with_previous()
+
+    class Swapped(Base):
+        __tablename__ = "swapped"
+        id: Mapped[int] = mapped_column()
+        secret: Mapped[int]
+        __table_args__ = (PrimaryKeyConstraint("id", deferrable=True),)
+
+    track(exclude=["secret"])(Swapped)
+    with pytest.raises(ArchiveError, match="'swapped' is deferrable"):
+        views(Swapped.__table__).rows_as_of("TRUE")
+    with pytest.raises(ArchiveError, match=r"history.archived\(...\).diffs"):
+        views(Swapped.__table__).with_previous()
+
+
+def test_a_view_has_null_for_what_is_not_tracked_and_needs_no_contexts() -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    @track(exclude=["secret"])
+    class Account(Base):
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        secret: Mapped[int]
+
+    (tracking,) = trackings_of_table(Account.__table__)
+    columns = tuple(
+        ArchivedColumn(c.name, "", "int64") for c in tracking.event_table.columns
+    )
+    manifest = Manifest(
+        "public", "account_event", "pgh_id", (part("1", "5", columns=columns),)
+    )
+    made = script("duckdb", {tracking: ArchivedTable("/a", manifest)}, None)
+    assert 'CAST(NULL AS VARCHAR) AS "secret"' in made
+    assert "with_context" not in made
+
+
+def test_criteria_that_cannot_be_written_as_text_are_not_pushed_down() -> None:
+    table = Table(
+        "t",
+        MetaData(),
+        Column("id", Integer),
+        Column("raw", LargeBinary),
+        Column("shape", Point()),
+    )
+    live: Any = SimpleNamespace(
+        connection=SimpleNamespace(get_execution_options=lambda: {})
+    )
+    as_sql = functools.partial(LivePart.as_sql, live)
+    assert as_sql(table.c.id.in_([1, 2])) == "t.id IN (1, 2)"
+    assert as_sql(tuple_(table.c.id, table.c.id).in_([(1, 2)])) is not None
+    assert as_sql(table.c.raw == b"x") is None
+    assert as_sql(table.c.shape == "x") is None
+    assert as_sql(table.c.id.in_(select(table.c.id))) is None
+    live.connection.get_execution_options = lambda: {"schema_translate_map": {}}
+    assert as_sql(table.c.id == 1) is None
+
+
+def test_points_in_time_are_known_by_the_parts_and_by_what_was_removed() -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    @track()
+    class Account(Base):
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    (tracking,) = trackings_of_table(Account.__table__)
+    start, end = "2026-01-01T00:00:00+00:00", "2026-02-01T00:00:00+00:00"
+    parts = (part("1", "10", since=start, until=start), part("10", "20", rows=0))
+    other = (
+        part("1", "5", until=end),
+        part("5", "30", until="2026-03-01T00:00:00+00:00"),
+    )
+
+    def known(point: PointInTime, value: str, parts: Any, other: Any = None) -> bool:
+        tables: Any = {
+            tracking.event_table: as_table(parts),
+            "other": as_table(other),
+        }
+        try:
+            require_known(tracking, tables, None, point, value)
+        except (ArchiveError, EventsRemovedError):
+            return False
+        return True
+
+    def as_table(parts: Any) -> Any:
+        archived = None if parts is None else SimpleNamespace(parts=parts)
+        return SimpleNamespace(parts=parts or (), archived=archived)
+
+    assert known(PointInTime.TIME, start, parts)
+    assert not known(PointInTime.TIME, end, parts)
+    assert known(PointInTime.TIME, end, parts, other)
+    assert not known(PointInTime.TIME, "2026-03-01T00:00:00+00:00", parts, other)
+    assert known(PointInTime.EVENT, "19", parts)
+    assert not known(PointInTime.EVENT, "20", parts)
+    assert known(PointInTime.TRANSACTION, "7", parts)
+    assert not known(PointInTime.TRANSACTION, "7", parts[1:])
+    assert not known(PointInTime.TIME, start, ())
