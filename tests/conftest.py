@@ -88,6 +88,8 @@ _TIMELINE = Path(__file__).with_name("timeline")
 
 
 def _is_for_the_long_run(item: pytest.Item) -> bool:
+    if item.get_closest_marker("full"):
+        return True
     params = getattr(getattr(item, "callspec", None), "params", {})
     name = getattr(item, "originalname", item.name)
     choice, folders = zlib.crc32(name.encode()) % 2, set(item.path.parents)

@@ -66,8 +66,8 @@ class ArchivedPart:
     :param sha256: the digest of the file, in hexadecimal digits.
     :param bytes: the size of the file.
     :param archived_at: when it was written, in ISO 8601.
-    :param replaced: the digests of earlier versions of the file, whose values were
-        erased since then.
+    :param replaced: the digests of earlier versions of the file, of which values were
+        erased, or that lacked rows that came late.
     """
 
     path: str

@@ -86,6 +86,7 @@ def restore(
     :raises ArchiveError: there is no archive of the models; a file is not what its
         manifest says; the database has other events with such numbers. What was
         restored before stays.
+    :raises InstallError: a table has no partitions in the database.
 
     Example::
 

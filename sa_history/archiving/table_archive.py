@@ -206,6 +206,9 @@ class TableArchive:
             else:
                 self._forget_open()
                 part = self._write(self._path(partition, known), columns, query, bounds)
+                if known is not None:  # until the database knows the new one
+                    old = (*known.replaced, known.sha256)
+                    part = replace(part, replaced=old)
                 self._save(self.manifest.with_part(part))
             record_part(self.table.archived, connection, self._folder.name, part)
             # Before the locks end: the removal of the partition waits for readers.

@@ -62,6 +62,7 @@ def run(pg_engine: Engine) -> Callable[[str], list[tuple[Any, ...]]]:
     return execute
 
 
+@pytest.mark.full
 def test_what_is_archived_is_not_written_again(write: Any, archive: Any) -> None:
     write(15)
     assert len(archive()["account_event"].archived) == 1
@@ -80,6 +81,7 @@ def test_only_events_that_are_old_enough_are_archived(write: Any, archive: Any) 
         archive(older_than="long ago")
 
 
+@pytest.mark.full
 def test_contexts_are_archived_a_period_after_they_were_made(
     write: Any, archive: Any, manifest: Any, folder: Path, rows: Any
 ) -> None:
@@ -341,6 +343,7 @@ def test_contexts_that_come_late_are_archived_with_the_others_of_their_time(
     again = archive(now=LATER)["pghistory_context"].archived
     assert [part.rows for part in again] == [1]
     assert empty.path == again[0].path
+    assert again[0].replaced == (empty.sha256,)
     (path,) = {part.path for part in again}
     assert path.startswith("pgh_part=first")
     table = parquet.read_table(folder / "public.pghistory_context" / path)
@@ -356,10 +359,13 @@ def test_without_its_table_nothing_is_archived_and_all_can_be_removed(
     run("DROP TABLE pghistory_archive")
     with pytest.raises(ArchiveError, match='"pghistory_archive" does not exist; run'):
         archive()
-    with pytest.raises(ArchiveError, match='"pghistory_archive" does not exist; run'):
-        history.restore(pg_engine, folder, base)
     reports = history.partitions(pg_engine, base, keep="1 day", now=LATER)
     assert "drop public.account_event_p1" in reports[0].done
+    base.metadata.drop_all(pg_engine)
+    base.metadata.create_all(pg_engine)
+    run("DROP TABLE pghistory_archive")
+    with pytest.raises(ArchiveError, match='"pghistory_archive" does not exist; run'):
+        history.restore(pg_engine, folder, base)
 
 
 def test_what_cannot_be_archived_is_refused(

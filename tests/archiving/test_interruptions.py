@@ -50,7 +50,10 @@ def size_limit() -> Iterator[Any]:
     limit(None)
 
 
-@pytest.mark.parametrize("size", [100, 3_000], ids=["first file", "manifest"])
+@pytest.mark.parametrize(
+    "size",
+    [pytest.param(100, marks=pytest.mark.full, id="first"), 3_000],
+)
 def test_a_file_that_does_not_fit_is_not_left_behind(
     write: Any, archive: Any, files: Any, rows: Any, size_limit: Any, size: int
 ) -> None:

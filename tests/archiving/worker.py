@@ -27,7 +27,7 @@ from sa_history import Snapshot, track
 from sa_history.archiving.folder import ArchiveFolder
 from sa_history.install import check
 
-EVENTS = 40
+EVENTS = 30
 ALL = Counter(range(1, EVENTS + 1))
 LONGEST = 0.6
 """The longest time until a kill, in seconds."""
