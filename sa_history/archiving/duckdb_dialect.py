@@ -18,13 +18,14 @@ from typing import Any
 import psycopg
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import Format
-from sqlalchemy import Engine, StaticPool, Table, types
+from sqlalchemy import Column, Engine, StaticPool, Table, types
 from sqlalchemy.dialects.postgresql.base import PGDDLCompiler, PGTypeCompiler
 from sqlalchemy.dialects.postgresql.psycopg import (
     PGDialect_psycopg,
     PGExecutionContext_psycopg,
 )
 from sqlalchemy.engine import make_url
+from sqlalchemy.sql import operators
 
 from sa_history.archiving.packages import load
 from sa_history.exc import ArchiveError, PastError
@@ -296,6 +297,15 @@ class _Types(PGTypeCompiler):
     def visit_BYTEA(self, type_: Any, **_: Any) -> str:
         return "BLOB"
 
+    def visit_FLOAT(self, type_: Any, **_: Any) -> str:
+        return "DOUBLE"  # as PostgreSQL means it, where DuckDB has 32 bits
+
+    def visit_NUMERIC(self, type_: Any, **kw: Any) -> str:
+        # Without a precision DuckDB has three digits after the point.
+        if type_.precision is None:
+            return "DECIMAL(38, 10)"
+        return str(super().visit_NUMERIC(type_, **kw))
+
 
 @dataclass(frozen=True)
 class Past:
@@ -355,6 +365,20 @@ class ArchiveCompiler(AsOfCompiler):
         """Leave out the cast: DuckDB knows the types of parameters."""
         return sqltext
 
+    def visit_binary(self, binary: Any, *arguments: Any, **kw: Any) -> str:
+        """Refuse to compare or reckon with numbers that DuckDB has as text."""
+        if binary.operator not in _OF_TEXT:
+            _require_numbers(binary.left, binary.right)
+        written: str = super().visit_binary(binary, *arguments, **kw)
+        return written
+
+    def visit_function(self, func: Any, *arguments: Any, **kw: Any) -> str:
+        """Refuse what would be the first or the last one in the order of texts."""
+        if func.name.lower() in ("max", "min"):
+            _require_numbers(*func.clauses)
+        written: str = super().visit_function(func, *arguments, **kw)
+        return written
+
     def visit_row_func(self, function: Any, **kw: Any) -> str:
         """Render a row of one column as this column, which is compared as text."""
         return str(self.process(function.clauses, **kw))
@@ -378,6 +402,31 @@ class ArchiveCompiler(AsOfCompiler):
             return f"({left} IS DISTINCT FROM {right})"
         written: str = super().visit_custom_op_binary(element, operator, **kw)
         return written
+
+
+_OF_TEXT = (
+    operators.is_,
+    operators.is_not,
+    operators.is_distinct_from,
+    operators.is_not_distinct_from,
+)
+"""The operators that are right for numbers that are text."""
+
+
+def _require_numbers(*elements: Any) -> None:
+    for element in elements:
+        if not isinstance(element, Column):
+            continue
+        type_ = postgresql_type(element.type)
+        is_numeric = isinstance(type_, types.Numeric) and not isinstance(
+            type_, types.Float
+        )
+        if is_numeric and getattr(type_, "precision", None) is None:
+            raise ArchiveError(
+                f"{element.table.name}.{element.name} is a numeric without a precision,"
+                " which DuckDB has as text; cast it to compare it or to reckon with "
+                "it: cast(..., Float)"
+            )
 
 
 class DuckDBDialect(PGDialect_psycopg):

@@ -78,11 +78,12 @@ def _is_after(
         return int(value) >= missing
     if point is PointInTime.TRANSACTION:
         return int(value) >= horizon.transaction
-    until = horizon.until
-    for part in table.parts:
-        if part.since is not None and int(part.lower or 0) >= missing:
-            until = min(until, datetime.datetime.fromisoformat(part.since))
-    return datetime.datetime.fromisoformat(value) >= until
+    begins = [
+        datetime.datetime.fromisoformat(part.since)
+        for part in table.parts
+        if part.since is not None and int(part.lower or 0) >= missing
+    ]
+    return datetime.datetime.fromisoformat(value) >= min([horizon.until, *begins])
 
 
 def _require_archived(

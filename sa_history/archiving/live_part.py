@@ -228,9 +228,8 @@ def _between(lower: int, upper: int | None) -> list[Fragment]:
 
 def _not_between(part: ArchivedPart) -> Fragment:
     key, uuid = Ident(CONTEXT_KEY), Raw("::uuid")
-    bounds = []
+    assert part.upper is not None  # else it is open, and no partition
+    bounds = [key + Raw(" >= ") + Literal(part.upper) + uuid]
     if part.lower is not None:
         bounds.append(key + Raw(" < ") + Literal(part.lower) + uuid)
-    if part.upper is not None:
-        bounds.append(key + Raw(" >= ") + Literal(part.upper) + uuid)
     return Raw("(") + join(" OR ", bounds) + Raw(")")

@@ -211,9 +211,13 @@ def test_values_are_read_by_the_types_of_statements(engine: Engine) -> None:
                 cast(literal("x", String), LargeBinary),
                 func.to_jsonb(literal(1, BigInteger)) == literal("1", String),
                 cast(literal("y", String), DOMAIN("named", String())),
+                func.max(literal(1, BigInteger)).over(),
+                cast(literal("1.5", String), Numeric(10, 2)),
+                literal("a", String).op("||")(literal("b", String)),
             )
         ).one()
-    assert tuple(row) == ({"a": 1}, "x", "b", b"x", True, "y")
+    expected = ({"a": 1}, "x", "b", b"x", True, "y", 1, Decimal("1.50"), "ab")
+    assert tuple(row) == expected
 
 
 def test_nothing_is_created_and_no_text_is_executed(engine: Engine) -> None:

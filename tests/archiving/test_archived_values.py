@@ -19,6 +19,7 @@ from sqlalchemy import (
     DateTime,
     Engine,
     Enum,
+    Float,
     ForeignKey,
     Integer,
     Interval,
@@ -26,6 +27,7 @@ from sqlalchemy import (
     Numeric,
     PrimaryKeyConstraint,
     Time,
+    cast,
     column,
     func,
     insert,
@@ -155,6 +157,12 @@ def test_values_are_those_that_the_database_gives(
         past = archive.as_of(when)
         query = past.select(Document).order_by(Document.id)
         assert repr([values_of(d) for d in query]) == repr(then)
+        is_free = cast(Document.free, Float) == 1.5
+        exact = select(cast(Document.free, Numeric), Document.id).where(is_free)
+        assert past.execute(exact).all() == [(Decimal("1.5"), usual)]
+        for wrong in (Document.free > 1, func.max(Document.free)):
+            with pytest.raises(ArchiveError, match="free is a numeric without a"):
+                past.execute(select(wrong))
         total = past.scalar(select(func.sum(Document.big)))
         assert repr(total) == repr(2**31 - 1)
         assert (
