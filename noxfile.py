@@ -190,9 +190,12 @@ def tamperings(session: nox.Session) -> None:
 def archive(session: nox.Session) -> None:
     """Kill the archiving of partitions 100 times, and fill its disk.
 
-    As root it has a disk of 64 kB for that.
+    As root it has a disk of 64 kB for that. What spark_tests have for readers other
+    than Spark runs here, too.
     """
-    session.install(*group("tests"), "-e", ".")
+    session.install(*group("tests"), "matplotlib>=3.9", "polars>=1", "-e", ".")
+    others = ["spark_tests/test_example_by_duckdb.py", "spark_tests/test_readers.py"]
+    session.run("pytest", *others, "-k", "duckdb or polars", *session.posargs)
     session.run(
         *("pytest", "tests/archiving/test_interruptions.py", *session.posargs),
         env={"SA_HISTORY_KILLS": "100"},

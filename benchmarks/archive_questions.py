@@ -61,6 +61,25 @@ An event that changed the key is there under the old key as well, where it comes
 the last event of its row. What comes after it there is an INSERT, which begins anew.
 """
 
+ALL_ROWS = """
+SELECT {values} FROM (
+  SELECT DISTINCT ON (key) * FROM (
+    SELECT pgh_obj_id AS key, pgh_id, pgh_op, {values}, false AS is_left
+    FROM account_event WHERE pgh_created_at <= :when
+    UNION ALL
+    SELECT CAST(pgh_old_key->>0 AS int), pgh_id, pgh_op, {values}, true
+    FROM account_event WHERE pgh_old_key IS NOT NULL AND pgh_created_at <= :when
+  ) AS by_key
+  ORDER BY key, pgh_id DESC
+) AS last
+WHERE NOT is_left AND pgh_op <> 'D'
+"""
+"""As one would write it by hand for all rows of a table.
+
+``history.as_of`` takes longer for all of 20 million events with changed keys: it looks
+for each row whether it has left its key, which is quick for some rows.
+"""
+
 _CHANGED = [
     f"CASE WHEN previous_pgh_id IS NOT NULL AND {name} <> previous_{name}"
     f" THEN CAST({value} AS VARCHAR(100)) END"
@@ -153,9 +172,9 @@ class ByPostgreSQL:
 
     def all_rows_as_of(self) -> Rows:
         """Return all rows."""
-        with history.as_of(self.session, self.about.when) as past:
-            columns = [getattr(self.account, name) for name in VALUES]
-            return [tuple(row) for row in past.execute(select(*columns))]
+        statement = text(ALL_ROWS.format(values=", ".join(VALUES)))
+        found = self.session.execute(statement, {"when": self.about.when})
+        return [tuple(row) for row in found]
 
     def all_diffs(self) -> Rows:
         """Return, for each operation, a digest of what all events changed."""
