@@ -198,6 +198,7 @@ def loaded() -> set[str]:
         "sqlalchemy.ext.asyncio",
         "duckdb",
         "pyarrow",
+        "adbc_driver_manager",
     ],
 )
 def test_importing_the_library_does_not_load(unwanted: str, loaded: set[str]) -> None:
