@@ -238,11 +238,11 @@ class AsOf:
     async def __aexit__(self, *_: object) -> None:
         await self._session.run_sync(_PastSession.close_databases)
 
-    if not TYPE_CHECKING:
+    if TYPE_CHECKING:
+        pass  # to type checkers, a block has no other attributes
+    else:
 
         def __getattr__(self, name: str) -> Any:
-            if name.startswith("__"):
-                raise AttributeError(name)
             raise AttributeError(
                 f"as_of gives a session within its block, and has no {name!r} itself; "
                 "write: with history.as_of(...) as past: past.scalars(...)"
