@@ -17,9 +17,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-from psycopg import adapters
-from psycopg.adapt import Transformer
-from psycopg.pq import Format
 from sqlalchemy import (
     ColumnElement,
     Table,
@@ -33,6 +30,7 @@ from sqlalchemy.orm import Session
 
 from sa_history._types import Op
 from sa_history.archiving.duckdb_dialect import OutOfRange
+from sa_history.archiving.text_values import TEXT, oid_of, text_reader
 from sa_history.capture.event_table import OLD_KEY
 from sa_history.capture.seal_tables import ERASED_COLUMN
 from sa_history.query.aggregate import AggregateRow
@@ -412,9 +410,8 @@ def _load(text: str, name: str) -> Any:
 
     :param name: the type, with brackets for an array.
     """
-    known = adapters.types.get(name.removesuffix("[]")) or adapters.types["text"]
-    oid = known.array_oid if name.endswith("[]") else known.oid
-    return Transformer().get_loader(oid, Format.TEXT).load(text.encode())
+    array = "[]" if name.endswith("[]") else ""
+    return text_reader(oid_of(name) or oid_of(f"text{array}") or TEXT)(text)
 
 
 def _json_text(value: Any) -> str:

@@ -16,9 +16,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-import psycopg
-from psycopg.adapt import PyFormat, Transformer
-from psycopg.pq import Format
 from sqlalchemy import (
     Column,
     ColumnElement,
@@ -38,6 +35,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.sql import operators
 
 from sa_history.archiving.packages import load
+from sa_history.archiving.text_values import TEXT, as_text, oid_of, text_reader
 from sa_history.exc import ArchiveError, PastError
 from sa_history.query.as_of_rows import PointInTime
 from sa_history.query.past_erasures import ErasedOr
@@ -50,7 +48,6 @@ from sa_history.tracking.registry import Tracking
 # SQLAlchemy's compiler has no types; what it is given is passed on as it is.
 # mypy: disable-error-code="override, no-untyped-call"
 
-_TEXT = 25
 _INTEGERS = (20, 21, 23)
 _NUMERIC = 1700
 _OIDS = {
@@ -154,7 +151,7 @@ def _oid(type_: Any) -> int:
         return _NUMERIC
     if name.startswith("timestamp"):
         return 1184 if "tz=" in name else 1114
-    return _OIDS.get(name, _TEXT)
+    return _OIDS.get(name, TEXT)
 
 
 def _to_python(column: Any) -> list[Any]:
@@ -212,8 +209,7 @@ def _to_duckdb(value: Any) -> Any:
         return [_to_duckdb(item) for item in value]
     if isinstance(value, memoryview):
         return bytes(value)
-    written = Transformer().get_dumper(value, PyFormat.TEXT).dump(value)
-    return None if written is None else bytes(written).decode()
+    return as_text(value)
 
 
 class _NoDDL(NoDDL, PGDDLCompiler):
@@ -236,7 +232,7 @@ class _Context(NoText, PGExecutionContext_psycopg):
             return _in_turn(_require_time, self._processor(type_, coltype))
         if coltype == _NUMERIC and isinstance(postgresql_type(type_), types.Integer):
             return _in_turn(int, self._processor(type_, 20))
-        if coltype != _TEXT:
+        if coltype != TEXT:
             return self._processor(type_, coltype)
         oid = _oid_of(type_)
         loader = _loader(self.dialect, oid)
@@ -273,23 +269,20 @@ def _oid_of(type_: Any) -> int:
     try:
         name = POSTGRESQL.type_compiler_instance.process(type_).lower()
     except Exception:  # a type of the application, which says what it likes
-        return _TEXT
+        return TEXT
     plain, _, _ = name.partition("(")
-    known = psycopg.adapters.types.get(plain.removesuffix("[]").strip())
-    if known is None:
-        return _TEXT
-    return known.array_oid if name.endswith("[]") else known.oid
+    is_array = name.endswith("[]") and not plain.endswith("[]")
+    return oid_of(f"{plain}[]" if is_array else plain) or TEXT
 
 
 def _loader(dialect: Any, oid: int) -> Callable[[Any], Any] | None:
     """Return the function that reads text of a type as psycopg does."""
-    if oid == _TEXT:
+    if oid == TEXT:
         return None
-    transformer = Transformer(dialect._psycopg_adapters_map)
-    loader = transformer.get_loader(oid, Format.TEXT)
+    read_text = text_reader(oid, dialect._psycopg_adapters_map)
 
     def read(value: Any) -> Any:
-        return loader.load(value.encode()) if isinstance(value, str) else value
+        return read_text(value) if isinstance(value, str) else value
 
     return read
 
@@ -351,6 +344,7 @@ class ArchiveCompiler(AsOfCompiler):
     """Renders statements for DuckDB, and tracked tables as their rows of then."""
 
     allowed = frozenset()
+    keys_stayed = frozenset()
     past: Past | None = None
     """What a session of the past reads; None if it reads events."""
 
@@ -485,7 +479,7 @@ class DuckDBDialect(PGDialect_psycopg):
         past: Past | None,
         **options: Any,
     ) -> None:
-        super().__init__(dbapi=psycopg, paramstyle="qmark", **options)
+        super().__init__(dbapi=load("psycopg"), paramstyle="qmark", **options)
         self._prepare = prepare
         self.statement_compiler = type(
             "ArchiveCompiler",

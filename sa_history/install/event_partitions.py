@@ -238,6 +238,8 @@ class EventMaintenance(TableMaintenance):
 
         def run() -> None:
             with self.transaction() as connection:
+                # Before it waits for who uses it.
+                self.require_removable(connection, partition)
                 self._hold(connection, partition)
                 self._require_unreferred(connection, partition)
                 # Deletions of kept events have to see what others have committed.

@@ -276,6 +276,17 @@ class TableMaintenance(ABC):
             )
         return None
 
+    def require_removable(
+        self, connection: Connection, partition: RangePartition
+    ) -> None:
+        """Refuse to remove a partition that the archive has to have first.
+
+        :raises Postponed: it has not.
+        """
+        why = self.reason_to_keep(connection, partition)
+        if why is not None:
+            raise Postponed(why)
+
     def require_archived(
         self, connection: Connection, partition: RangePartition
     ) -> None:
@@ -283,9 +294,7 @@ class TableMaintenance(ABC):
 
         :raises Postponed: it has not.
         """
-        why = self.reason_to_keep(connection, partition)
-        if why is not None:
-            raise Postponed(why)
+        self.require_removable(connection, partition)
         if not self.settings.without_archive and self.archived.is_changed(
             connection, partition
         ):

@@ -29,7 +29,7 @@ def test_the_options_of_both_timelines_are_the_same() -> None:
     of_flask = options_of(sa_history.flask.timeline)
     of_starlette = options_of(sa_history.starlette.timeline)
     # Each of these says more, of its framework.
-    own = {"name", "models", "context", "authorize_restore"}
+    own = {"name", "models", "context", "authorize_restore", "authorize_size"}
     shared = of_flask.keys() - own
     assert shared == of_starlette.keys() - own
     assert {n: of_flask[n] for n in shared} == {n: of_starlette[n] for n in shared}
