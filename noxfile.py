@@ -207,7 +207,8 @@ def archive(session: nox.Session) -> None:
     others = ["spark_tests/test_example_by_duckdb.py", "spark_tests/test_readers.py"]
     session.run("pytest", *others, "-k", "duckdb or polars", *session.posargs)
     session.run(
-        *("pytest", "tests/archiving/test_interruptions.py", *session.posargs),
+        *("pytest", "tests/archiving/test_interruptions.py", "--both-levels"),
+        *session.posargs,
         env={"SA_HISTORY_KILLS": "100"},
     )
 
