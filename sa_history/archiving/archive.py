@@ -140,15 +140,12 @@ def archive(
     metadatas = [metadata_of(model) for model in models]
     folder = ArchiveFolder(to)
     settings = RunSettings(
-        engine=bind,
+        bind,
+        lock_timeout,
+        attempts=5,
         keep=older_than,
         keeps_last=keep_last_events,
-        converts=False,
-        without_archive=False,
-        removes=None,
         now=now,
-        lock_timeout=lock_timeout,
-        attempts=5,
     )
     try:
         with turn(bind) as connection, open_source(bind) as source:

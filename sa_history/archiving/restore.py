@@ -99,17 +99,7 @@ def restore(
         )
     metadatas = [metadata_of(model) for model in models]
     opened = ArchiveFolder(folder)
-    settings = RunSettings(
-        engine=bind,
-        keep=None,
-        keeps_last=True,
-        converts=False,
-        without_archive=False,
-        removes=None,
-        now=None,
-        lock_timeout=lock_timeout,
-        attempts=1,
-    )
+    settings = RunSettings(bind, lock_timeout, attempts=1)
     reports = []
     try:
         with turn(bind) as connection:

@@ -282,7 +282,6 @@ def partitions(
         keeps_last=keep_last_events,
         converts=convert,
         without_archive=without_archive,
-        removes=None,
         now=now,
         lock_timeout=lock_timeout,
         attempts=attempts,

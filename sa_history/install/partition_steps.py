@@ -75,6 +75,8 @@ class RunSettings:
     """What a run is told.
 
     :param engine: the engine, whose user owns the tables.
+    :param lock_timeout: how long a step waits for a lock, in milliseconds.
+    :param attempts: how often a step tries to get its locks.
     :param keep: for how long events are kept; None to remove nothing.
     :param keeps_last: True to keep the last event of each row when others are removed.
     :param converts: True to give a table its partitions that has none yet.
@@ -83,19 +85,17 @@ class RunSettings:
     :param removes: by the name of a table, the archived partitions to remove and no
         others, by their paths; None for those that ``keep`` says.
     :param now: the time; None for that of the database.
-    :param lock_timeout: how long a step waits for a lock, in milliseconds.
-    :param attempts: how often a step tries to get its locks.
     """
 
     engine: Engine
-    keep: str | None
-    keeps_last: bool
-    converts: bool
-    without_archive: bool
-    removes: Mapping[str, Collection[str]] | None
-    now: datetime.datetime | None
     lock_timeout: int
     attempts: int
+    keep: str | None = None
+    keeps_last: bool = True
+    converts: bool = False
+    without_archive: bool = False
+    removes: Mapping[str, Collection[str]] | None = None
+    now: datetime.datetime | None = None
 
     @property
     def removes_some(self) -> bool:
