@@ -50,7 +50,9 @@ def text_of(error: BaseException | None) -> str:
 
     :param error: ``orig`` of SQLAlchemy's error.
     """
-    message = str(error)
+    # psycopg2 leaves out that it is an ERROR, but not where that has another name.
+    severity = getattr(getattr(error, "diag", None), "severity", None)
+    message = str(error).removeprefix(f"{severity}:")
     # asyncpg's text has no detail, and SQLAlchemy keeps that error as the cause.
     detail = getattr(getattr(error, "__cause__", None), "detail", None)
     if detail:

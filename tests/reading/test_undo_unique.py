@@ -238,6 +238,7 @@ def test_rows_get_back_the_unique_values_that_others_have(
 
 
 @pytest.mark.usefixtures("undo_way")
+@pytest.mark.usefixtures("english")
 def test_a_value_that_another_row_took_since_is_a_conflict(
     make: Callable[..., Table], pg_session: Session
 ) -> None:
@@ -322,6 +323,7 @@ def test_values_that_are_needed_are_exchanged_whatever_their_type(
         (Enum("a", "b", "c", name="letter"), "a", "b", "c"),
     ],
 )
+@pytest.mark.usefixtures("english")
 def test_values_that_cannot_be_parked_are_a_conflict(
     make: Callable[..., Table],
     pg_session: Session,
@@ -395,6 +397,7 @@ def test_values_are_exchanged_in_two_tables_that_refer_to_each_other(
         transaction = done.transaction
 
 
+@pytest.mark.usefixtures("english")
 def test_the_plan_says_which_value_is_taken_whatever_the_driver(
     make: Callable[..., Table],
     pg_session: Session,
