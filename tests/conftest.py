@@ -86,6 +86,7 @@ _ROLES = Path(__file__).with_name("roles")
 _PARTITIONS = Path(__file__).with_name("partitions")
 _READING = Path(__file__).with_name("reading")
 _TIMELINE = Path(__file__).with_name("timeline")
+_STARLETTE = _TIMELINE / "test_starlette.py"
 _NESTED_WRITES = Path(__file__).with_name("db") / "ways_to_write/test_nested_writes.py"
 
 
@@ -105,7 +106,7 @@ def _is_for_the_long_run(item: pytest.Item) -> bool:
         return bool(level != ("statement", "row")[choice])
     if level is not None and {_TRIGGERS, _ROLES, _PARTITIONS, _READING} & folders:
         return bool(level != ("statement", "row")[choice])
-    if framework is not None and _TIMELINE in folders:
+    if framework is not None and _TIMELINE in folders and item.path != _STARLETTE:
         return framework not in ("flask", ("starlette", "fastapi")[choice])
     return False
 

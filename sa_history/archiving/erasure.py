@@ -143,7 +143,6 @@ def erase(
         )
     archived = _ArchivedHistory(ArchiveFolder(archive))
     done = erase_history(target, model, keys, reason, dry_run, archived)
-    assert isinstance(done, Erasure)
     archived.forget()
     if done.number is not None:
         archived.rewrite_after(target, done.number)
@@ -155,9 +154,7 @@ def _erase_in_database(
 ) -> Erasure:
     for tracking in trackings_of(model):
         _require_unarchived(session, tracking)
-    done = erase_history(session, model, keys, reason, dry)
-    assert isinstance(done, Erasure)
-    return done
+    return erase_history(session, model, keys, reason, dry)
 
 
 def _require_unarchived(session: Session, tracking: Tracking) -> None:

@@ -123,10 +123,6 @@ class _Reader(io.RawIOBase):
         self._texts = texts
         self._rest = b""
 
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes; none at the end."""
         if not self._rest:

@@ -111,7 +111,7 @@ def restore(
                         continue
                     restoration = _restoration(archivable, settings, connection)
                     restoration.begin(opened, manifest, archivable)
-                    reports.append(restoration.restore(since, progress))
+                    reports.append(restoration.restore(since, progress or _no_progress))
     except DBAPIError as error:
         raise ArchiveError(explained(error)) from error
     if not reports:
@@ -120,6 +120,10 @@ def restore(
             f"{', '.join(opened.folders()) or 'no archive'}"
         )
     return reports
+
+
+def _no_progress(part: ArchivedPart) -> None:
+    """Tell nobody."""
 
 
 def _restoration(
@@ -178,7 +182,7 @@ class _EventRestoration(_Restoration, EventMaintenance):
     def restore(
         self,
         since: datetime.datetime | None,
-        progress: Callable[[ArchivedPart], None] | None,
+        progress: Callable[[ArchivedPart], None],
     ) -> RestoreReport:
         """Restore what is missing, and return what that was."""
         missing = [
@@ -192,8 +196,7 @@ class _EventRestoration(_Restoration, EventMaintenance):
             self._require_room(missing)
         for part in missing:
             self._put_back(part)
-            if progress is not None:
-                progress(part)
+            progress(part)
         rows = sum(part.rows for part in missing)
         return RestoreReport(self.table.name.dotted, tuple(missing), rows)
 
@@ -273,15 +276,14 @@ class _ContextRestoration(_Restoration, ContextMaintenance):
     def restore(
         self,
         since: datetime.datetime | None,
-        progress: Callable[[ArchivedPart], None] | None,
+        progress: Callable[[ArchivedPart], None],
     ) -> RestoreReport:
         """Restore what is missing, and return what that was."""
         missing = self.missing(self.connection)
         rows = 0
         for part in missing:
             rows += self._put_back(part)
-            if progress is not None:
-                progress(part)
+            progress(part)
         return RestoreReport(self.table.name.dotted, tuple(missing), rows)
 
     def _put_back(self, part: ArchivedPart) -> int:

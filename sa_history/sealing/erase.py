@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -34,7 +34,7 @@ from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
 from sa_history.capture.seal_tables import ERASED_COLUMN
 from sa_history.ddl.elements import Statement
 from sa_history.definition.mapped_tables import Model
-from sa_history.exc import ErasureError, EventsError
+from sa_history.exc import ErasureError
 from sa_history.sealing.chain import Seal, read_seals
 from sa_history.sealing.leaves import (
     commitment,
@@ -58,12 +58,6 @@ from sa_history.sql.naming import CONTEXT_METADATA
 from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.events import key_values, trackings_of
 from sa_history.tracking.registry import Tracking
-from sa_history.util.sessions import (
-    AnyAsyncSession,
-    SyncSession,
-    is_async_session,
-    session_of,
-)
 
 
 @dataclass(frozen=True)
@@ -104,13 +98,13 @@ class ArchivedHistory(Protocol):
 
 
 def erase_history(
-    session: SyncSession | AnyAsyncSession,
+    session: Session,
     model: Model,
     keys: Sequence[Any],
     reason: str | None,
     dry_run: bool,
     archived: ArchivedHistory | None = None,
-) -> Erasure | Awaitable[Erasure]:
+) -> Erasure:
     """Erase the personal data of objects in a database, within the transaction.
 
     :param archived: what is in an archive, of which the database has then what a
@@ -120,7 +114,6 @@ def erase_history(
     :raises EventsError: the model is not tracked, or a key has another number of
         columns.
     """
-    target = session_of(session, "erase", EventsError)
     trackings = [t for t in trackings_of(model) if t.options.is_erasable]
     _require_erasable(model)
     if not trackings or not keys:
@@ -130,12 +123,7 @@ def erase_history(
             else f"nothing of {model!r} can be erased; name its personal data in "
             "track(..., erasable=[...])"
         )
-    if is_async_session(target):
-        awaitable: Awaitable[Erasure] = target.run_sync(
-            _erase, trackings, keys, reason, dry_run, archived
-        )
-        return awaitable
-    return _erase(target, trackings, keys, reason, dry_run, archived)
+    return _erase(session, trackings, keys, reason, dry_run, archived)
 
 
 def _require_erasable(model: Model) -> None:

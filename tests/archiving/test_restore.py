@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 
 import sa_history as history
 from sa_history.archiving.folder import ArchiveFolder
-from sa_history.archiving.loading import load_part
+from sa_history.archiving.loading import _Reader, load_part
 from sa_history.archiving.manifest import EXACT
 from sa_history.archiving.rewriting import rewrite_part, with_nulls
 from sa_history.exc import ArchiveError, EventsRemovedError
@@ -187,6 +187,31 @@ def test_a_file_is_rewritten_without_some_values(
         connection.execute(text("CREATE TABLE back (LIKE account_event)"))
         load_part(connection, opened, after, after.open, Qualified("public", "back"))
     assert rows("back") == rows(where="pgh_id > 10")
+
+
+def test_a_change_that_is_another_one_each_time_is_not_written(
+    write: Any, archive: Any, folder: Path
+) -> None:
+    write(15)
+    archive()
+    opened = ArchiveFolder(folder)
+    before = opened.read_manifest("public.account_event")
+    assert before is not None
+    times = iter(range(1, 9))
+
+    def change(batch: Any) -> Any:
+        is_one = pyarrow.compute.equal(batch.column("id"), next(times))
+        return with_nulls(batch, is_one, "balance")
+
+    with pytest.raises(ArchiveError, match="is not what was written"):
+        rewrite_part(opened, before, before.parts[0], change)
+    assert opened.read_manifest("public.account_event") == before
+
+
+def test_rows_are_read_in_pieces_of_any_size() -> None:
+    reader = _Reader(iter([b"abcde", b"f"]))
+    pieces = [reader.read(3), reader.read(3), reader.read(3), reader.read(3)]
+    assert pieces == [b"abc", b"de", b"f", b""]
 
 
 def test_nulls_also_take_the_place_of_what_only_the_text_has() -> None:

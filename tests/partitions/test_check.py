@@ -170,9 +170,10 @@ def test_a_table_has_partitions_in_the_model_or_in_the_database_only(
     plain, partitioned = models(), models(partition_by="month")
     plain.metadata.create_all(pg_engine)
     assert found(pg_engine, partitioned) == [
+        "missing table public.pghistory_archive: run the migrations, or create_all()",
         "outdated table public.page_event: it is not partitioned, and the model says "
         "partition_by='month'; run the command partitions with --convert, or a "
-        "migration"
+        "migration",
     ]
     with pytest.raises(InstallError, match="public.page_event has no partitions"):
         history.partitions(pg_engine, partitioned)

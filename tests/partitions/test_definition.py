@@ -6,7 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, MetaData, inspect, select, text
+from sqlalchemy import (
+    Column,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    inspect,
+    select,
+    text,
+)
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -126,3 +135,15 @@ def test_a_schema_is_that_of_the_event_table(pg_engine: Engine) -> None:
                     " VALUES (0, 'I', 'x', 1)"
                 )
             )
+
+
+def test_the_table_of_archived_partitions_needs_its_name(
+    base: type[DeclarativeBase],
+) -> None:
+    Table("pghistory_archive", base.metadata, Column("id", Integer))
+    with pytest.raises(DefinitionError, match="has a table 'pghistory_archive'"):
+
+        @track(partition_by="month")
+        class Page(base):  # type: ignore[misc, valid-type]
+            __tablename__ = "page"
+            id: Mapped[int] = mapped_column(primary_key=True)

@@ -19,6 +19,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
 from sa_history import AfterDelete, Snapshot, track
+from sa_history.capture.archive_table import ensure_archive_table
 from sa_history.capture.partitioning import KEPT_OFFSET, Horizon
 from sa_history.ddl.partitions import PartitionedTable
 from sa_history.ddl.repartition import Repartition
@@ -241,6 +242,7 @@ def test_what_others_do_while_old_events_are_removed_stays_done(
     base, account = model(level, 10)
     models = model(level, None) if converts else (base, account)
     models[0].metadata.create_all(pg_engine)
+    ensure_archive_table(base.metadata).create(pg_engine, checkfirst=True)
     who = others(models[1], seed)
 
     def maintain() -> list[Any]:

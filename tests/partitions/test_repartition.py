@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sa_history import AfterDelete, Snapshot, partitions, track
+from sa_history.capture.archive_table import ensure_archive_table
 from sa_history.cli.command import Database
 from sa_history.cli.partitions import partitions as partitions_command
 from sa_history.ddl.partitions import PartitionedTable
@@ -750,6 +751,7 @@ def test_maintenance_converts_if_it_is_told_to(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     base.metadata.create_all(pg_engine)
+    ensure_archive_table(partitioned.metadata).create(pg_engine)
     run("INSERT INTO account SELECT n, 0 FROM generate_series(1, 3) n")
     (finding,) = check(pg_engine, partitioned)
     assert "run the command partitions with --convert" in str(finding)
@@ -762,7 +764,7 @@ def test_maintenance_converts_if_it_is_told_to(
     database = Database([partitioned.metadata], "sa-history {}", pg_engine, ["app"])
     assert (
         partitions_command(
-            database, None, False, convert=True, dry_run=False, json=False
+            database, None, False, False, convert=True, dry_run=False, json=False
         )
         == 0
     )

@@ -161,6 +161,8 @@ def test_all_ways_to_load_objects_have_the_word(
         # Also where the driver has all rows already.
         buffered = then.execute(columns).yield_per(2)
         assert [tuple(row) for row in buffered] == EXPECTED
+        rows_in_parts = then.connection().execute(columns).yield_per(2)
+        assert [tuple(row) for row in rows_in_parts] == EXPECTED
         with then.execute(columns) as unread:
             assert tuple(unread.fetchmany(1)[0]) == EXPECTED[0]
         last = then.get_one(guest, 2)

@@ -278,3 +278,26 @@ def test_the_digest_is_written_whole(
     write_digest(path, digest)
     assert SealDigest.from_json(path.read_text()) == digest
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_many_events_and_contexts_are_sealed_as_few_are(
+    base: Any, pg_engine: Engine, some_events: list[int], monkeypatch: Any
+) -> None:
+    """By other plans, and with the contexts that are used in a table of their own."""
+    monkeypatch.setattr("sa_history.sealing.sources._MANY", 3)
+    monkeypatch.setattr("sa_history.sealing.leaves._FEW", 1)
+    history.seal(pg_engine, base)
+    monkeypatch.undo()
+    assert history.verify(pg_engine, base).discrepancies == ()
+
+
+@pytest.mark.usefixtures("some_events")
+def test_ranges_that_the_events_fill_end_with_the_seal(
+    base: Any, pg_engine: Engine, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("sa_history.sealing.seal.RANGE", 4)
+    history.seal(pg_engine, base)
+    query = "SELECT events FROM pghistory_seal_range ORDER BY seal_id, first_id"
+    with pg_engine.connect() as connection:
+        assert [*connection.scalars(text(query))] == [4, 4, 4]
+    assert history.verify(pg_engine, base).discrepancies == ()

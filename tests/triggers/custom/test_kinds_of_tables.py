@@ -19,6 +19,7 @@ from sqlalchemy import (
     insert,
     select,
     text,
+    true,
     update,
 )
 from sqlalchemy.orm import DeclarativeBase, Session
@@ -222,7 +223,7 @@ def test_names_follow_the_convention(pg_engine: Engine) -> None:
     )
     note = Table("note", metadata, Column("id", Integer, primary_key=True))
     attach(
-        Trigger("pair", "before", Insert | Update, body="RETURN NEW;", condition=True)
+        Trigger("pair", "before", Insert | Update, body="RETURN NEW;", condition=true())
     )(note)
     metadata.create_all(pg_engine)
     with pg_engine.connect() as connection:
