@@ -11,13 +11,16 @@ from sqlalchemy import (
     FromClause,
     Select,
     and_,
+    case,
     exists,
     func,
     null,
+    or_,
     select,
 )
 from sqlalchemy import cast as sql_cast
 
+from sa_history._types import Op
 from sa_history.capture.event_table import OLD_KEY, PREFIX
 from sa_history.capture.seal_tables import ERASED_COLUMN
 from sa_history.query.row_keys import are_together, have_key, keys_of
@@ -184,54 +187,60 @@ def _left_its_key(
         includes(moved),
     ]
     if tracking.table.primary_key.deferrable:
-        criteria.append(~_was_key_of_another_row(tracking, event, moved))
+        # Only within a transaction several rows have one key.
+        is_later = event.c.pgh_xact_id != moved.c.pgh_xact_id
+        criteria.append(or_(is_later, ~_has_key_at_end(tracking, event, includes)))
     # The first EXISTS is evaluated once for the statement. In most tables no key has
     # ever changed, and then no key has to be made a JSON list.
     is_any = [*are_together(tracking, any_, event), any_.c[OLD_KEY].is_not(None)]
     return and_(exists().where(*is_any), exists().where(*criteria))
 
 
-def _was_key_of_another_row(
-    tracking: Tracking, event: FromClause, moved: FromClause
+def _has_key_at_end(
+    tracking: Tracking,
+    event: FromClause,
+    includes: Callable[[FromClause], ColumnElement[bool]],
 ) -> ColumnElement[bool]:
-    """Return whether ``moved`` left the key as another row than that of ``event``.
+    """Return whether a row has the key of an event, by the point in time.
 
-    With a deferrable primary key two rows can have one key within a statement. An
-    example, in which one UPDATE exchanges the keys of row a (1) and row b (2)::
+    With a deferrable primary key two rows can have one key until the transaction ends.
+    An example, in which one UPDATE exchanges the keys of row a (1) and row b (2)::
 
         pgh_id  pgh_op  key  pgh_old_key
-        11      I       2                 owner: row b has the key 2
-        12      U       2    [1]          event: row a gets the key 2, too
-        13      U       1    [2]          moved: row b leaves the key 2
+        1       I       2                 row b gets the key 2
+        12      U       2    [1]          event: row a gets it, too
+        13      U       1    [2]          row b leaves it
 
-    Of event 12 this is true: its row still has the key 2, since 13 is of the row of
-    11. ``owner`` is any earlier event of the key which is not of the row of ``event``,
-    and whose row still had the key when ``event`` took it: between the two, it was
-    neither deleted (``between``) nor given another key (``gone``).
+    Which row left the key is not recorded, but how many did: two got it and one left
+    it, so one has it. A row that had it before its first event is counted, too.
     """
-    owner, between, gone = _aliases(tracking, "owner", "between", "gone")
-    is_of_another_row = owner.c[OLD_KEY].is_distinct_from(event.c[OLD_KEY])
-    return and_(
-        event.c[OLD_KEY].is_not(None),
-        event.c.pgh_xact_id == moved.c.pgh_xact_id,
-        exists().where(
-            *have_key(tracking, owner, keys_of(tracking, event)),
-            owner.c.pgh_id < event.c.pgh_id,
-            ~is_one_of(owner.c.pgh_op, GONE),
-            is_of_another_row,
-            ~exists().where(
-                *have_key(tracking, between, keys_of(tracking, owner)),
-                between.c.pgh_id > owner.c.pgh_id,
-                between.c.pgh_id < event.c.pgh_id,
-                is_one_of(between.c.pgh_op, GONE),
-            ),
-            ~exists().where(
-                *_left_key(tracking, gone, owner),
-                gone.c.pgh_id > owner.c.pgh_id,
-                gone.c.pgh_id < event.c.pgh_id,
-            ),
-        ),
+    each, first = _aliases(tracking, "each", "first")
+
+    def gets(events: FromClause) -> ColumnElement[bool]:
+        is_update = events.c.pgh_op == Op.UPDATE.value
+        return and_(
+            *have_key(tracking, events, keys_of(tracking, event)),
+            ~is_one_of(events.c.pgh_op, GONE),
+            or_(~is_update, events.c[OLD_KEY].is_not(None)),
+        )
+
+    def of_key(events: FromClause) -> list[ColumnElement[bool]]:
+        has_key = have_key(tracking, events, keys_of(tracking, event))
+        return [
+            or_(and_(*has_key), and_(*_left_key(tracking, events, event))),
+            *full_row_events(tracking, events),
+        ]
+
+    is_in_place = and_(
+        *have_key(tracking, each, keys_of(tracking, event)),
+        ~is_one_of(each.c.pgh_op, GONE),
     )
+    change = case((gets(each), 1), (is_in_place, 0), else_=-1)
+    changes = select(func.sum(change)).where(*of_key(each), includes(each))
+    begins = select(case((gets(first), 0), else_=1)).where(*of_key(first))
+    begins = begins.order_by(first.c.pgh_id).limit(1)
+    counts = [s.correlate(event).scalar_subquery() for s in (begins, changes)]
+    return counts[0] + counts[1] > 0
 
 
 def _aliases(tracking: Tracking, *names: str) -> list[FromClause]:

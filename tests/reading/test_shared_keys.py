@@ -101,6 +101,60 @@ def test_rows_that_exchanged_their_keys_are_seen_as_they_were(
     assert seen == rows(pg_session, item) == [(1, "b"), (2, "a")]
 
 
+MOVED = {
+    "a row passes through a key, and others exchange theirs": (
+        [(1, "a"), (10, "x"), (11, "y")],
+        [["UPDATE item SET id = 21 - id WHERE id > 9"]],
+        [
+            [
+                "UPDATE item SET id = 2 WHERE id = 1",
+                "UPDATE item SET id = 3 WHERE id = 2",
+            ]
+        ],
+    ),
+    "two exchanges in a transaction": (
+        [(1, "a"), (2, "b")],
+        [],
+        [["UPDATE item SET id = 3 - id", "UPDATE item SET id = 3 - id"]],
+    ),
+    "a rotation of three, twice": (
+        [(1, "a"), (2, "b"), (3, "c")],
+        [["UPDATE item SET id = id % 3 + 1"]],
+        [["UPDATE item SET id = id % 3 + 1"]],
+    ),
+    "an exchange, and a row that leaves its key later": (
+        [(1, "a"), (2, "b")],
+        [["UPDATE item SET id = 3 - id"]],
+        [["UPDATE item SET id = 9 WHERE id = 2"]],
+    ),
+    "a row comes again to a key that another one left": (
+        [(1, "a"), (2, "b")],
+        [["UPDATE item SET id = 5 WHERE id = 2"]],
+        [
+            [
+                "UPDATE item SET id = 2 WHERE id = 1",
+                "UPDATE item SET id = 1 WHERE id = 5",
+            ]
+        ],
+    ),
+}
+"""Rows, and transactions that give some of them other keys."""
+
+
+@pytest.mark.parametrize("case", MOVED)
+def test_rows_that_move_and_exchange_keys_are_seen_once(
+    item: Table, pg_session: Session, pg_engine: Engine, case: str
+) -> None:
+    first, *transactions = MOVED[case]
+    commit(pg_session, text("DELETE FROM item"))
+    commit(pg_session, insert(item).values(first))
+    for statements in (each for some in transactions for each in some):
+        number = commit(pg_session, *map(text, statements))
+        with history.as_of(pg_engine, transaction=number) as then:
+            seen = then.execute(select(item).order_by(item.c.id)).all()
+        assert seen == rows(pg_session, item)
+
+
 ALONE = {
     "a row goes on": [
         "UPDATE item SET id = 3 WHERE id = 1",
