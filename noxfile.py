@@ -27,7 +27,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 # A worker keeps neighbours together, which share servers, and takes from others when it
 # has no more.
-WORKERS = ["-n", str(min(4, os.cpu_count() or 1)), "--dist", "worksteal"]
+# One more than there are cores, since tests wait for locks and for the server.
+WORKERS = ["-n", str(min(4, (os.cpu_count() or 1) + 1)), "--dist", "worksteal"]
 
 PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
 MATRIX = [(python, "2.0") for python in PYTHONS]
@@ -169,7 +170,7 @@ def coverage(session: nox.Session) -> None:
     # The server of the browser's tests does not end by Ctrl-C while it is measured, and
     # the benchmarks take none of the library's branches by themselves.
     options = [*WORKERS, "--ignore", "tests/flask/test_browser.py"]
-    options += ["--ignore", "tests/test_benchmarks.py"]
+    options += ["--ignore", "tests/test_benchmarks.py", "--both-levels"]
     try:
         session.run("coverage", "run", "-m", "pytest", *options, *session.posargs)
     finally:

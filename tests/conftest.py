@@ -48,7 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--tamperings",
         type=int,
-        default=100,
+        default=50,
         help="how many random changes of sealed events tests/sealing has to find",
     )
 
@@ -58,18 +58,19 @@ def pytest_collection_modifyitems(
 ) -> None:
     """Begin with the long tests, and leave some to ``nox -s full``.
 
-    A process that begins a long test at the end has the others wait for it. Of the
-    tests of attached triggers, roles, partitions, reading and nested writes, those at
-    both levels run at one of them, half of them at each; and those of the timeline run
-    with Flask and with one of the other frameworks. Of random tests of partitions one
-    seed runs. Those with the mark "full" do not run at all.
+    A process that begins a long test at the end has the others wait for it. Tests at
+    both levels run at one of them, half of them at each; those of the timeline run with
+    Flask or with one of the other frameworks; of random tests of partitions one seed
+    runs; and those with the mark "full" do not run at all.
     """
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
     if config.getoption("--both-levels") or any("::" in arg for arg in config.args):
         return
-    left_out = [item for item in items if _is_for_the_long_run(item)]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in set(left_out)]
+    at_both = {_but_for_its_level(i) for i in items if _level_of(i) == "statement"}
+    at_both &= {_but_for_its_level(i) for i in items if _level_of(i) == "row"}
+    left_out = {item for item in items if _is_for_the_long_run(item, at_both)}
+    config.hook.pytest_deselected(items=[*left_out])
+    items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_configure() -> None:
@@ -81,33 +82,45 @@ def pytest_configure() -> None:
     gc.set_threshold(20_000, 10, 10)
 
 
-_TRIGGERS = Path(__file__).with_name("triggers")
-_ROLES = Path(__file__).with_name("roles")
 _PARTITIONS = Path(__file__).with_name("partitions")
-_READING = Path(__file__).with_name("reading")
 _TIMELINE = Path(__file__).with_name("timeline")
 _STARLETTE = _TIMELINE / "test_starlette.py"
-_NESTED_WRITES = Path(__file__).with_name("db") / "ways_to_write/test_nested_writes.py"
 
 
-def _is_for_the_long_run(item: pytest.Item) -> bool:
+def _params_of(item: pytest.Item) -> dict[str, Any]:
+    params: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    return params
+
+
+def _level_of(item: pytest.Item) -> Any:
+    return _params_of(item).get("level")
+
+
+def _but_for_its_level(item: pytest.Item) -> str:
+    """Return what tells a test from all others but the same at another level."""
+    return re.sub(r"(?<=[\[-])(statement|row)(?=[\]-])", "level", item.nodeid)
+
+
+def _is_for_the_long_run(item: pytest.Item, at_both: set[str]) -> bool:
+    """Return whether a test is left to ``nox -s full``.
+
+    :param at_both: the tests at both levels, of which each runs at one of them.
+    """
     if item.get_closest_marker("full"):
         return True
-    params = getattr(getattr(item, "callspec", None), "params", {})
-    name = getattr(item, "originalname", item.name)
-    choice, folders = zlib.crc32(name.encode()) % 2, set(item.path.parents)
-    level, framework = params.get("level"), params.get("framework")
+    params, folders = _params_of(item), set(item.path.parents)
     if params.get("seed") and _PARTITIONS in folders:
         return True
-    if item.path == _NESTED_WRITES:
-        # Each of these tests has many parameters, of which half run at each level.
-        others = {key: value for key, value in params.items() if key != "level"}
-        choice = zlib.crc32(f"{name}{others}".encode()) % 2
-        return bool(level != ("statement", "row")[choice])
-    if level is not None and {_TRIGGERS, _ROLES, _PARTITIONS, _READING} & folders:
-        return bool(level != ("statement", "row")[choice])
-    if framework is not None and _TIMELINE in folders and item.path != _STARLETTE:
-        return framework not in ("flask", ("starlette", "fastapi")[choice])
+    test = _but_for_its_level(item)
+    if test in at_both:
+        choice = zlib.crc32(test.encode()) % 2
+        return bool(params["level"] != ("statement", "row")[choice])
+    if "framework" in params and _TIMELINE in folders and item.path != _STARLETTE:
+        name = getattr(item, "originalname", item.name)
+        choice = ("flask", "flask", "starlette", "fastapi")[
+            zlib.crc32(name.encode()) % 4
+        ]
+        return bool(params["framework"] != choice)
     return False
 
 

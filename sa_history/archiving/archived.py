@@ -358,7 +358,7 @@ class Archived:
     ) -> Any:
         options = {}
         if self._live is not None:
-            dialect = self._live.connection.dialect
+            dialect: Any = self._live.connection.dialect
             options["json_deserializer"] = dialect._json_deserializer
         return duckdb_engine(self._connection, DuckDBDialect(prepare, past, **options))
 
