@@ -8,7 +8,7 @@ import re
 import subprocess
 import uuid
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,8 @@ def pytest_collection_modifyitems(
     A process that begins a long test at the end has the others wait for it. Tests at
     both levels run at one of them, half of them at each; those of the timeline run with
     Flask or with one of the other frameworks; of random tests of partitions one seed
-    runs; and those with the mark "full" do not run at all.
+    runs; of tests of the database with four sets of parameters or more half run; and
+    those with the mark "full" do not run at all.
     """
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
     if config.getoption("--both-levels") or any("::" in arg for arg in config.args):
@@ -69,6 +70,7 @@ def pytest_collection_modifyitems(
     at_both = {_but_for_its_level(i) for i in items if _level_of(i) == "statement"}
     at_both &= {_but_for_its_level(i) for i in items if _level_of(i) == "row"}
     left_out = {item for item in items if _is_for_the_long_run(item, at_both)}
+    left_out |= _half_of_many(item for item in items if item not in left_out)
     config.hook.pytest_deselected(items=[*left_out])
     items[:] = [item for item in items if item not in left_out]
 
@@ -85,6 +87,22 @@ def pytest_configure() -> None:
 _PARTITIONS = Path(__file__).with_name("partitions")
 _TIMELINE = Path(__file__).with_name("timeline")
 _STARLETTE = _TIMELINE / "test_starlette.py"
+
+
+_OF_THE_DATABASE = {
+    Path(__file__).with_name(name)
+    for name in ("context", "db", "reading", "roles", "triggers")
+}
+
+
+def _half_of_many(items: Iterable[pytest.Item]) -> set[pytest.Item]:
+    """Return about half of the tests whose functions have many sets of parameters."""
+    of_function: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if _OF_THE_DATABASE & set(item.path.parents):
+            of_function.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    many = [found for found in of_function.values() if len(found) >= 4]
+    return {i for some in many for i in some if zlib.crc32(i.nodeid.encode()) % 2}
 
 
 def _params_of(item: pytest.Item) -> dict[str, Any]:
