@@ -18,7 +18,7 @@ nox.needs_version = ">=2025.2.9"
 # uv is faster, where it is there. nox brings virtualenv along; the standard library's
 # venv is a package of its own in some distributions.
 nox.options.default_venv_backend = "uv|virtualenv"
-nox.options.sessions = ["tests", "lint", "typing", "docs"]
+nox.options.sessions = ["tests", "slow", "lint", "typing", "docs"]
 
 # Many container images set this. Each of the programs that tests start would compile
 # anew whatever it imports, which costs several seconds of processor time each.
@@ -89,6 +89,30 @@ COMPANIONS_NEED = [
 
 SITE_PACKAGES = "import sysconfig; print(sysconfig.get_path('purelib'))"
 
+# Here most tests start programs and servers, drive a browser, or take many random steps.
+SLOW = [
+    "docs",
+    "examples",
+    "tests/archiving",
+    "tests/attribution",
+    "tests/commands",
+    "tests/conditions",
+    "tests/flask",
+    "tests/migrations",
+    "tests/moving",
+    "tests/partitions",
+    "tests/reading/test_random_histories.py",
+    "tests/reading/test_undo_sets.py",
+    "tests/replication",
+    "tests/sealing",
+    "tests/test_benchmarks.py",
+    "tests/test_examples.py",
+    "tests/test_missing_programs.py",
+    "tests/test_properties.py",
+    "tests/test_random_foreign_keys.py",
+    "tests/testing",
+]
+
 # What the oldest versions of all dependencies are most likely to do otherwise.
 CORE = [
     "tests/context/test_autocommit.py",
@@ -145,14 +169,24 @@ def install_lowest(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests; what follows ``--`` goes to pytest."""
+    """Run the tests but for the slow ones; what follows ``--`` goes to pytest."""
     install_tests(session)
-    session.run("pytest", *WORKERS, *session.posargs)
+    # Who names a slow one wants it.
+    named = any(Path(arg.partition("::")[0]).exists() for arg in session.posargs)
+    without = [] if named else [f"--ignore={path}" for path in SLOW]
+    session.run("pytest", *WORKERS, *without, *session.posargs)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """Run the tests that "tests" leaves out, but for those of "full"."""
+    install_tests(session)
+    session.run("pytest", *WORKERS, *SLOW, *session.posargs)
 
 
 @nox.session
 def full(session: nox.Session) -> None:
-    """Run all tests, at both levels; the session "tests" leaves some to it."""
+    """Run all tests, at both levels; "tests" and "slow" leave some to it."""
     install_tests(session)
     session.run("pytest", *WORKERS, "--both-levels", *session.posargs)
 
