@@ -464,6 +464,8 @@ def applications(session: nox.Session, application: str) -> None:
 def companions(session: nox.Session, companion: str) -> None:
     """Run what is used beside the library: packages, tools and servers."""
     chosen = COMPANIONS[companion]
+    if chosen.folder and chosen.folder not in os.environ:
+        session.skip(f"{chosen.folder} names no folder with {chosen.title}")
     # The walk of the drivers and the pages need these of the tests.
     pinned = [r for r in chosen.requirements if not r.startswith("psycopg==")]
     own = {re.split(r"[=<>\[]", requirement)[0] for requirement in pinned}

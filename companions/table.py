@@ -21,6 +21,8 @@ class Companion:
     :param requirements: the packages of its environment, pinned.
     :param programs: the packages of Debian that it needs.
     :param versions: what the table says of versions; the requirements, if left out.
+    :param folder: the environment variable that names the folder of its programs, if no
+        package has them: they have to be built or installed by hand.
     """
 
     title: str
@@ -29,6 +31,7 @@ class Companion:
     requirements: tuple[str, ...]
     programs: tuple[str, ...] = ()
     versions: str = ""
+    folder: str = ""
 
     @property
     def anchor(self) -> str:
@@ -175,6 +178,19 @@ COMPANIONS: dict[str, Companion] = {
         ),
         programs=("pgbouncer",),
         versions="PgBouncer 1.18.0, psycopg 3.3.9, psycopg2 2.9.13",
+    ),
+    "pgbouncer_prepared": Companion(
+        "PgBouncer from 1.21",
+        "works",
+        TODAY,
+        (
+            "psycopg==3.3.9",
+            "psycopg2-binary==2.9.13",
+            "asyncpg==0.32.0",
+            SQLALCHEMY_21,
+        ),
+        versions="PgBouncer 1.25.2, psycopg 3.3.9, psycopg2 2.9.13, asyncpg 0.32.0",
+        folder="PGBOUNCER_BINDIR",
     ),
     "pgpool": Companion(
         "Pgpool-II",

@@ -210,3 +210,77 @@ def test_what_is_applied_to_partitions_is_recorded_once(
         ("snapshot", "I", 1, 12),
     ]
     assert briefly(pair.publisher, Account) == briefly(pair.subscriber, Account)
+
+
+@pytest.mark.parametrize("level", ["row"])
+def test_a_row_that_leaves_a_filter_is_recorded_as_deleted_and_comes_back_as_new(
+    account: Any, pair: Any, run: Any
+) -> None:
+    run(pair.subscriber, ALWAYS)
+    run(pair.publisher, "ALTER TABLE account REPLICA IDENTITY FULL")
+    pair.publish("account WHERE (balance < 10)")
+    run(
+        pair.publisher,
+        "INSERT INTO account VALUES (1, 1), (2, 12)",
+        "UPDATE account SET balance = balance + 1",
+        "UPDATE account SET balance = balance + 10",
+        "UPDATE account SET balance = 3",
+    )
+    pair.catch_up()
+    assert briefly(pair.subscriber, account) == [
+        ("snapshot", "I", 1, 1),
+        ("snapshot", "U", 1, 2),
+        ("delete", "D", 1, 2),
+        ("snapshot", "I", 1, 3),
+        ("snapshot", "I", 2, 3),
+    ]
+
+
+@pytest.mark.parametrize("level", ["row"])
+def test_events_are_filtered_by_what_they_keep_if_only_inserts_are_published(
+    account: Any, pair: Any, run: Any
+) -> None:
+    """A filter of changes has to be on the key, which is the event's number."""
+    filtered = "account WHERE (id > 1), account_event WHERE (id > 1)"
+    pair.publish(filtered, "WITH (publish = 'insert')")
+    run(
+        pair.publisher,
+        "INSERT INTO account VALUES (1, 1), (2, 2)",
+        "UPDATE account SET balance = balance + 10",
+        "DELETE FROM account",
+        "UPDATE account_event SET balance = 0",
+    )
+    pair.catch_up()
+    assert briefly(pair.subscriber, account) == [
+        ("snapshot", "I", 2, 2),
+        ("snapshot", "U", 2, 12),
+        ("delete", "D", 2, 12),
+    ]
+
+
+def test_a_column_that_is_not_sent_is_recorded_as_the_subscriber_has_it(
+    base: type[DeclarativeBase], create_both: Any, pair: Any, run: Any
+) -> None:
+    @track(Snapshot, level="row")
+    class Account(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        balance: Mapped[int] = mapped_column(server_default="0")
+        note: Mapped[str | None]
+
+    create_both()
+    run(pair.subscriber, ALWAYS)
+    pair.publish("account (id, note)")
+    run(
+        pair.publisher,
+        "INSERT INTO account VALUES (1, 5, 'new')",
+        "UPDATE account SET balance = 6",
+        "UPDATE account SET note = 'old'",
+    )
+    pair.catch_up()
+    with Session(pair.subscriber) as session:
+        events = session.scalars(Account.events.select()).all()
+    assert [(event.pgh_op, event.balance, event.note) for event in events] == [
+        ("I", 0, "new"),
+        ("U", 0, "old"),
+    ]
