@@ -421,13 +421,16 @@ class ArchiveCompiler(AsOfCompiler):
         """Render a value as JSON."""
         return f"to_json({self.process(function.clauses, **kw)})"
 
+    def visit_record_image_ne_func(self, function: Any, **kw: Any) -> str:
+        """Render whether two rows differ."""
+        left, right = (self.process(e, **kw) for e in function.clauses)
+        return f"({left} IS DISTINCT FROM {right})"
+
     def visit_custom_op_binary(self, element: Any, operator: Any, **kw: Any) -> str:
         """Render the operators that DuckDB has under other names."""
         left, right = (self.process(e, **kw) for e in (element.left, element.right))
         if operator.opstring == "@>":
             return f"json_contains({left}, {right})"
-        if operator.opstring.endswith("*<>)"):
-            return f"({left} IS DISTINCT FROM {right})"
         written: str = super().visit_custom_op_binary(element, operator, **kw)
         return written
 

@@ -26,15 +26,6 @@ from sa_history.sql.column_types import (
 from sa_history.sql.expressions import quoted
 
 
-class _Record(types.UserDefinedType[Any]):
-    """The type of a row of any columns."""
-
-    cache_ok = True
-
-    def get_col_spec(self, **_: Any) -> str:
-        return "record"
-
-
 def stored_differs(
     before: ColumnElement[Any], after: ColumnElement[Any]
 ) -> ColumnElement[bool]:
@@ -65,11 +56,7 @@ def any_differs(columns: Sequence[Column[Any]]) -> str:
         if equality_is_identity(column.type):
             parts.append(f"OLD.{name} IS DISTINCT FROM NEW.{name}")
             continue
-        differs = (
-            f"CAST(row(OLD.{name}) AS record) OPERATOR(pg_catalog.*<>)"
-            f" CAST(row(NEW.{name}) AS record)"
-        )
-        parts.append(differs if len(columns) == 1 else f"({differs})")
+        parts.append(f"pg_catalog.record_image_ne(row(OLD.{name}), row(NEW.{name}))")
     return " OR ".join(parts)
 
 
@@ -78,15 +65,16 @@ def image_differs(
 ) -> ColumnElement[bool]:
     """Return whether the stored bytes of two values differ.
 
-    The operator is the same for every type, and no ``search_path`` replaces it; ``=``
+    The function is the same for every type, and no ``search_path`` replaces it; ``=``
     of a type that comes with an extension is found by the path.
     """
-    # Without the casts PostgreSQL would compare the rows member by member.
+    # Not by its operator, *<>: PostgreSQL compares two rows by an operator member by
+    # member, unless they are cast to records, and it leaves those casts out where it
+    # shows a trigger's condition, as pg_dump writes it.
     # https://www.postgresql.org/docs/current/functions-comparisons.html
-    differs = cast(func.row(before), _Record).op(
-        "OPERATOR(pg_catalog.*<>)", is_comparison=True
+    return func.pg_catalog.record_image_ne(
+        func.row(before), func.row(after), type_=types.Boolean
     )
-    return differs(cast(func.row(after), _Record))
 
 
 def stored_equals(column: ColumnElement[Any], value: Any) -> ColumnElement[bool]:

@@ -520,6 +520,19 @@ def touched(world: World, condition: Any, level: str) -> Decision:
     return decide
 
 
+def restore_triggers(connection: Connection) -> None:
+    """Make the triggers anew, from what PostgreSQL says of them as pg_dump asks it."""
+    shown = connection.execute(
+        sa.text(
+            "SELECT tgname, tgrelid::regclass::text, pg_get_triggerdef(oid)"
+            " FROM pg_trigger WHERE NOT tgisinternal"
+        )
+    ).all()
+    for name, table, definition in shown:
+        connection.exec_driver_sql(f'DROP TRIGGER "{name}" ON {table}')
+        connection.exec_driver_sql(definition.replace("%", "%%"))
+
+
 TRIGGERS = [
     tracked_twice,
     refusing(lambda c, level: Protect(Update, condition=c, level=level)),
@@ -576,6 +589,7 @@ def test_a_trigger_decides_as_a_select_of_its_condition_does(
             attached(world, condition, level),
         ]
         world.metadata.create_all(connection, checkfirst=False)
+        restore_triggers(connection)
         world.fill(draw.rows(), draw.rows())
         expected = world.decided(recipe)
         for decide in decisions:
@@ -597,6 +611,7 @@ def test_a_deletion_marks_or_is_refused_as_a_select_of_its_condition_says(
         attach(SoftDelete("gone", value=True, condition=condition))(marked)
         attach(Protect(Delete, condition=condition))(kept)
         world.metadata.create_all(connection, checkfirst=False)
+        restore_triggers(connection)
         rows = draw.rows()
         world.fill(rows, rows)
         expected = world.decided(recipe)

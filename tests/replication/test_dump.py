@@ -8,15 +8,41 @@ from __future__ import annotations
 import subprocess
 import uuid
 from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Engine, NullPool, create_engine, text, update
+from sqlalchemy import (
+    ARRAY,
+    CHAR,
+    URL,
+    DateTime,
+    Engine,
+    NullPool,
+    Numeric,
+    create_engine,
+    text,
+    update,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
-from sa_history import AfterDelete, Snapshot, track
+from sa_history import (
+    AfterDelete,
+    AfterInsert,
+    AfterUpdate,
+    AnyChange,
+    Protect,
+    ReadOnly,
+    Snapshot,
+    Touch,
+    Update,
+    Versioned,
+    attach,
+    track,
+)
 from sa_history.install import check
 from sa_history.testing import PgServer
 from sa_history.testing.binaries import find_bindir
@@ -125,6 +151,40 @@ def test_a_restored_database_has_it_all_and_goes_on(
         states = connection.execute(text(STATES)).all()
     assert states == [("account_event_truncate", "A")]
     assert goes_on(other, account)
+
+
+@pytest.mark.parametrize("level", ["row"])
+def test_conditions_over_values_of_any_type_are_restored(
+    base: type[DeclarativeBase], level: str, pair: Any, other: Engine, tmp_path: Path
+) -> None:
+    """Equal values of some types are not the same, as 1.5 and 1.50."""
+
+    @track(
+        AfterUpdate(AnyChange("price"), label="price"),
+        AfterUpdate(AnyChange("weight") | AnyChange("sizes"), label="shape"),
+        AfterInsert,
+        level=level,
+    )
+    @attach(
+        Protect(Update, condition=AnyChange("weight"), level=level),
+        ReadOnly("code", "price", level=level),
+        Touch("touched", condition=AnyChange("price")),
+        Versioned("version"),
+    )
+    class Product(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "product"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        price: Mapped[Decimal]
+        weight: Mapped[float]
+        code: Mapped[str] = mapped_column(CHAR(3))
+        sizes: Mapped[list[Decimal]] = mapped_column(ARRAY(Numeric))
+        touched: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+        version: Mapped[int]
+
+    base.metadata.create_all(pair.subscriber)
+    done = pg("pg_restore", other.url, str(dump_of(pair.subscriber, tmp_path)))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert check(other, base) == []
 
 
 def test_data_is_restored_without_a_second_event_where_triggers_are_disabled(

@@ -85,10 +85,7 @@ def scope() -> RowScope:
 ID = "OLD.id IS DISTINCT FROM NEW.id"
 SIZE = 'OLD."the size" IS DISTINCT FROM NEW."the size"'
 TITLE = "OLD.title IS DISTINCT FROM NEW.title"
-DATA = (
-    "CAST(row(OLD.data) AS record) OPERATOR(pg_catalog.*<>)"
-    " CAST(row(NEW.data) AS record)"
-)
+DATA = "pg_catalog.record_image_ne(row(OLD.data), row(NEW.data))"
 
 
 @pytest.mark.parametrize(
@@ -154,7 +151,7 @@ DATA = (
         pytest.param(lambda old, new: False, "false", id="call_that_returns_false"),
         pytest.param(AnyChange(), f"{ID} OR {SIZE} OR {TITLE}", id="any"),
         pytest.param(AnyChange("data"), DATA, id="any_by_image"),
-        pytest.param(AnyChange("data", "id"), f"({DATA}) OR {ID}", id="any_mixed"),
+        pytest.param(AnyChange("data", "id"), f"{DATA} OR {ID}", id="any_mixed"),
         pytest.param(AnyChange(exclude=["size"]), f"{ID} OR {TITLE}", id="any_but"),
         pytest.param(AllChange(), f"{ID} AND {SIZE} AND {TITLE}", id="all"),
         pytest.param(

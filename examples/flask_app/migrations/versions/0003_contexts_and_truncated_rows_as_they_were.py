@@ -283,7 +283,7 @@ def upgrade() -> None:
         '      SELECT concat_ws(\', \', NEW."id") INTO pgh_found\n'
         '    FROM (SELECT row_number() OVER () AS pgh_row, * FROM new_rows) AS NEW\n'
         '    FULL JOIN (SELECT row_number() OVER () AS pgh_row, * FROM old_rows) AS OLD ON NEW.pgh_row = OLD.pgh_row\n'
-        '        WHERE CASE WHEN OLD.id IS DISTINCT FROM NEW.id OR OLD.name IS DISTINCT FROM NEW.name OR (CAST(row(OLD.price) AS record) OPERATOR(pg_catalog.*<>) CAST(row(NEW.price) AS record)) THEN NOT EXISTS (\n'
+        '        WHERE CASE WHEN OLD.id IS DISTINCT FROM NEW.id OR OLD.name IS DISTINCT FROM NEW.name OR pg_catalog.record_image_ne(row(OLD.price), row(NEW.price)) THEN NOT EXISTS (\n'
         '          SELECT FROM "public"."product" AS now WHERE now."id" OPERATOR(pg_catalog.=) NEW."id"\n'
         '            AND ROW(now."id", now."id", now."name", now."price")::record OPERATOR(pg_catalog.*=) ROW(NEW."id", NEW."id", NEW."name", NEW."price")::record\n'
         '        ) END\n'
@@ -299,7 +299,7 @@ def upgrade() -> None:
         '    SELECT \'snapshot\', \'U\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), CASE WHEN OLD.id IS DISTINCT FROM NEW.id THEN jsonb_build_array(OLD."id") END, NEW."id", NEW."id", NEW."name", NEW."price"\n'
         '    FROM (SELECT row_number() OVER () AS pgh_row, * FROM new_rows) AS NEW\n'
         '    FULL JOIN (SELECT row_number() OVER () AS pgh_row, * FROM old_rows) AS OLD ON NEW.pgh_row = OLD.pgh_row\n'
-        '    WHERE CASE WHEN (OLD.id IS DISTINCT FROM NEW.id OR OLD.name IS DISTINCT FROM NEW.name OR (CAST(row(OLD.price) AS record) OPERATOR(pg_catalog.*<>) CAST(row(NEW.price) AS record))) OR NEW.pgh_row IS NULL OR OLD.pgh_row IS NULL THEN true ELSE false END;\n'
+        '    WHERE CASE WHEN (OLD.id IS DISTINCT FROM NEW.id OR OLD.name IS DISTINCT FROM NEW.name OR pg_catalog.record_image_ne(row(OLD.price), row(NEW.price))) OR NEW.pgh_row IS NULL OR OLD.pgh_row IS NULL THEN true ELSE false END;\n'
         "  ELSIF TG_OP = 'DELETE' THEN\n"
         "    IF pgh_nested OR current_setting('pghistory.deleted_rows_' || TG_RELID, true) = pg_stat_get_xact_tuples_deleted(TG_RELID)::text THEN\n"
         '      SELECT concat_ws(\', \', OLD."id") INTO pgh_found\n'
@@ -348,7 +348,7 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."product_event_record"() IS \'sa_history:9d6b8b04d4952055\'',
+        'COMMENT ON FUNCTION "public"."product_event_record"() IS \'sa_history:8762df95fb8be711\'',
     )
     op.history_ddl(
         'replace function public.order_tag_event_record',
@@ -751,7 +751,7 @@ def upgrade() -> None:
         '      SELECT concat_ws(\', \', NEW."id") INTO pgh_found\n'
         '    FROM (SELECT row_number() OVER () AS pgh_row, * FROM new_rows) AS NEW\n'
         '    FULL JOIN (SELECT row_number() OVER () AS pgh_row, * FROM old_rows) AS OLD ON NEW.pgh_row = OLD.pgh_row\n'
-        '        WHERE CASE WHEN OLD.id IS DISTINCT FROM NEW.id OR OLD.order_id IS DISTINCT FROM NEW.order_id OR OLD.product_id IS DISTINCT FROM NEW.product_id OR OLD.quantity IS DISTINCT FROM NEW.quantity OR (CAST(row(OLD.price) AS record) OPERATOR(pg_catalog.*<>) CAST(row(NEW.price) AS record)) THEN NOT EXISTS (\n'
+        '        WHERE CASE WHEN OLD.id IS DISTINCT FROM NEW.id OR OLD.order_id IS DISTINCT FROM NEW.order_id OR OLD.product_id IS DISTINCT FROM NEW.product_id OR OLD.quantity IS DISTINCT FROM NEW.quantity OR pg_catalog.record_image_ne(row(OLD.price), row(NEW.price)) THEN NOT EXISTS (\n'
         '          SELECT FROM "public"."item" AS now WHERE now."id" OPERATOR(pg_catalog.=) NEW."id"\n'
         '            AND ROW(now."id", now."id", now."order_id", now."product_id", now."quantity", now."price")::record OPERATOR(pg_catalog.*=) ROW(NEW."id", NEW."id", NEW."order_id", NEW."product_id", NEW."quantity", NEW."price")::record\n'
         '        ) END\n'
@@ -767,7 +767,7 @@ def upgrade() -> None:
         '    SELECT \'snapshot\', \'U\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), CASE WHEN OLD.id IS DISTINCT FROM NEW.id THEN jsonb_build_array(OLD."id") END, NEW."id", NEW."id", NEW."order_id", NEW."product_id", NEW."quantity", NEW."price"\n'
         '    FROM (SELECT row_number() OVER () AS pgh_row, * FROM new_rows) AS NEW\n'
         '    FULL JOIN (SELECT row_number() OVER () AS pgh_row, * FROM old_rows) AS OLD ON NEW.pgh_row = OLD.pgh_row\n'
-        '    WHERE CASE WHEN (OLD.id IS DISTINCT FROM NEW.id OR OLD.order_id IS DISTINCT FROM NEW.order_id OR OLD.product_id IS DISTINCT FROM NEW.product_id OR OLD.quantity IS DISTINCT FROM NEW.quantity OR (CAST(row(OLD.price) AS record) OPERATOR(pg_catalog.*<>) CAST(row(NEW.price) AS record))) OR NEW.pgh_row IS NULL OR OLD.pgh_row IS NULL THEN true ELSE false END;\n'
+        '    WHERE CASE WHEN (OLD.id IS DISTINCT FROM NEW.id OR OLD.order_id IS DISTINCT FROM NEW.order_id OR OLD.product_id IS DISTINCT FROM NEW.product_id OR OLD.quantity IS DISTINCT FROM NEW.quantity OR pg_catalog.record_image_ne(row(OLD.price), row(NEW.price))) OR NEW.pgh_row IS NULL OR OLD.pgh_row IS NULL THEN true ELSE false END;\n'
         "  ELSIF TG_OP = 'DELETE' THEN\n"
         "    IF pgh_nested OR current_setting('pghistory.deleted_rows_' || TG_RELID, true) = pg_stat_get_xact_tuples_deleted(TG_RELID)::text THEN\n"
         '      SELECT concat_ws(\', \', OLD."id") INTO pgh_found\n'
@@ -816,7 +816,7 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."item_event_record"() IS \'sa_history:f6a8d651d68bf55a\'',
+        'COMMENT ON FUNCTION "public"."item_event_record"() IS \'sa_history:74ca08664f56b036\'',
     )
     # ### end Alembic commands ###
 
