@@ -192,6 +192,19 @@ COMPANIONS: dict[str, Companion] = {
         versions="PgBouncer 1.25.2, psycopg 3.3.9, psycopg2 2.9.13, asyncpg 0.32.0",
         folder="PGBOUNCER_BINDIR",
     ),
+    "odyssey": Companion(
+        "Odyssey",
+        "works",
+        TODAY,
+        (
+            "psycopg==3.3.9",
+            "psycopg2-binary==2.9.13",
+            "asyncpg==0.32.0",
+            SQLALCHEMY_21,
+        ),
+        versions="Odyssey 1.5.1, psycopg 3.3.9, psycopg2 2.9.13, asyncpg 0.32.0",
+        folder="ODYSSEY_BINDIR",
+    ),
     "pgpool": Companion(
         "Pgpool-II",
         "works",
@@ -216,6 +229,14 @@ COMPANIONS: dict[str, Companion] = {
         ),
         programs=("postgresql-15-postgis-3",),
         versions="GeoAlchemy2 0.20.0, PostGIS 3.3.2, PostgreSQL 15.20",
+    ),
+    "timescaledb": Companion(
+        "TimescaleDB",
+        "with `level='row'` where chunks are compressed",
+        TODAY,
+        (SQLALCHEMY_21,),
+        versions="TimescaleDB 2.24.0, PostgreSQL 15.20",
+        folder="TIMESCALEDB_BINDIR",
     ),
     "partman": Companion(
         "pg_partman",
