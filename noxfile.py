@@ -89,7 +89,7 @@ COMPANIONS_NEED = [
 
 SITE_PACKAGES = "import sysconfig; print(sysconfig.get_path('purelib'))"
 
-# Here most tests start programs and servers, drive a browser, or take many random steps.
+# Here most tests start programs and servers, drive a browser, or take random steps.
 SLOW = [
     "docs",
     "examples",
