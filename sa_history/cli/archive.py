@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from sqlalchemy import MetaData
+
 from sa_history.archiving.archive import ArchiveProgress, ArchiveReport
 from sa_history.archiving.archive import archive as write_archive
 from sa_history.archiving.manifest import ArchivedPart
@@ -11,6 +13,7 @@ from sa_history.cli.command import FOUND, Database
 from sa_history.cli.output import RED, YELLOW, colored, print_json, printable
 from sa_history.cli.progress import Progress
 from sa_history.install.sizes import human
+from sa_history.tracking.registry import trackings_in
 
 
 def archive(
@@ -53,6 +56,11 @@ def archive(
         else:
             _print(report)
     return FOUND if any(report.problems for report in reports) else 0
+
+
+def has_partitions(metadata: MetaData) -> bool:
+    """Return True if events of a MetaData have partitions."""
+    return any(t.options.partition_by is not None for t in trackings_in(metadata))
 
 
 def _print(report: ArchiveReport) -> None:
