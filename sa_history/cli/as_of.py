@@ -69,7 +69,10 @@ def _tell_start(database: Database, moment: datetime.datetime) -> None:
     if first is None or moment < first:
         name = printable(trackings_of(database.model)[0].subject)
         if first is None:
-            found = f"{name} has no events"
+            message = f"{name} has no events, so what rows there were is not known"
         else:
-            found = f"the first event of {name} is of {local(first)}"
-        print(f"{found}; what rows there were before is not known", file=sys.stderr)
+            message = (
+                f"the first event of {name} is of {local(first)}; what rows there were "
+                "before is not known"
+            )
+        print(message, file=sys.stderr)

@@ -201,10 +201,11 @@ def run_command(
     databases = _with_objects(command, databases, options)
     _require_tables(databases, options.get("tables", ()))
     concerned = [d for d in databases if _is_concerned(command, d, options)]
+    if len(concerned) > 1:
+        _refuse_several(command, concerned, options)
     databases = concerned or databases
     if len(databases) == 1:
         return command.run(databases[0], **options)
-    _refuse_several(command, databases, options)
     statuses = []
     for database in databases:
         print_heading(database.name, options)

@@ -102,7 +102,7 @@ def test_no_rows_of_a_time_before_all_events_are_explained(
     assert run("as-of shop:Item 1d --json") == (
         0,
         "",
-        "Item has no events; what rows there were before is not known\n",
+        "Item has no events, so what rows there were is not known\n",
     )
     # It has events of that time, which say that there was nothing.
     assert run("as-of shop:Account 0s")[2] == ""

@@ -346,13 +346,14 @@ def test_a_database_in_which_a_command_has_nothing_to_do_is_left_out(
 
 
 def test_commands_refuse_if_no_database_has_what_they_are_for(
-    two: flask.Flask,
+    two: flask.Flask, tmp_path: Path
 ) -> None:
-    result = two.test_cli_runner().invoke(args=["history", "seal"])
-    assert result.exit_code == 2
-    for name in ("db.Model", "db.Model of the bind 'other'"):
-        refused = f"flask history: {name}: no model asks for seals; give track("
-        assert refused in result.stderr
+    for options in ([], ["--to", str(tmp_path / "digest.json")]):
+        result = two.test_cli_runner().invoke(args=["history", "seal", *options])
+        assert result.exit_code == 2
+        for name in ("db.Model", "db.Model of the bind 'other'"):
+            refused = f"flask history: {name}: no model asks for seals; give track("
+            assert refused in result.stderr
 
 
 def test_what_was_found_counts_more_than_what_could_not_be_done(
