@@ -52,9 +52,9 @@ def test_it_prints_what_was_archived_and_what_is_wrong(
         "public.pghistory_context\n  nothing to do\n"
     )
     events, contexts = command("--verify")[1].split("public.pghistory_context\n")
-    told = r" files?, \d+ rows: as they were written\n"
-    assert re.fullmatch(r"public\.account_event\n  [2-9]" + told, events)
-    assert re.fullmatch(r"  \d" + told, contexts)
+    told = r"public\.account_event\n  2 files, \d+ rows: as they were written\n"
+    assert re.fullmatch(told, events)
+    assert contexts == "  nothing to do\n"
     (folder / "public.account_event/pgh_part=11/events.parquet").unlink()
     status, out = command("--verify", "--drop")
     assert status == 1
