@@ -55,7 +55,10 @@ class PgBouncer:
         )
         # It knows us by no password; it has that of the server.
         self.url = server.set(
-            host=None, port=None, password=None, query={"host": str(self.directory)}
+            host=None,
+            port=None,
+            password=None,
+            query={"host": str(self.directory), "port": "5432"},
         )
 
     def __enter__(self) -> PgBouncer:

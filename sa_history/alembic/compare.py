@@ -13,7 +13,7 @@ from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from alembic.autogenerate.api import AutogenContext
-from alembic.operations import ops
+from alembic.operations import MigrateOperation, ops
 from alembic.util import PriorityDispatchResult
 from sqlalchemy import Connection, MetaData
 
@@ -123,11 +123,11 @@ class _Comparison:
             self.schemas,
             changed_columns(upgrade_ops, self.schemas),
         )
-        upgrade_ops.ops[:0] = [
+        before: list[MigrateOperation] = [
             *map(_operation, plan.first),
             *renames.operations,
         ]
-        upgrade_ops.ops += [
+        after: list[MigrateOperation] = [
             *distributions(self.connection, self.metadatas, self.schemas),
             *map(_operation, plan.last),
             *first_partitions(upgrade_ops, self.metadatas, self.schemas),
@@ -141,6 +141,10 @@ class _Comparison:
             *first_events,
             *hardenings(arguments, self.connection, self.metadatas, self.schemas),
         ]
+        for operation in (*before, *after):
+            log.info("Detected %s", _words(operation))
+        upgrade_ops.ops[:0] = before
+        upgrade_ops.ops += after
 
     def _differences(
         self, upgrade_ops: ops.UpgradeOps, renamed: set[Qualified]
@@ -236,6 +240,14 @@ class _Comparison:
         return not isinstance(installed, InstalledTrigger) or bool(
             name_filters(installed.name, "trigger", of_table)
         )
+
+
+def _words(operation: MigrateOperation) -> str:
+    """Return what is shown of an operation, as Alembic shows "added table"."""
+    if isinstance(operation, HistoryOp):
+        return operation.what
+    name, *about = operation.to_diff_tuple()
+    return f"{name} {' '.join(map(str, about))}"
 
 
 def _operation(step: Step) -> HistoryOp:

@@ -64,6 +64,8 @@ class ArchiveReport:
     :param postponed: what could not be done, each with the reason; a later call does
         it.
     :param problems: what is wrong with the files, as ``verify`` finds, in words.
+    :param verified: the partitions whose files ``verify`` has found to be as they were
+        written, and as the database has them, if it still does.
 
     Example::
 
@@ -78,6 +80,7 @@ class ArchiveReport:
     dropped: tuple[str, ...] = ()
     postponed: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    verified: tuple[ArchivedPart, ...] = ()
 
 
 def archive(
@@ -204,6 +207,7 @@ def _report(
         removal.done if removal else (),
         tuple(postponed),
         tuple(dict.fromkeys(archived.problems)),
+        tuple(archived.verified),
     )
 
 

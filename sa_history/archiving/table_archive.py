@@ -90,6 +90,7 @@ class TableArchive:
         self.written: list[ArchivedPart] = []
         self.postponed: list[str] = []
         self.problems: list[str] = []
+        self.verified: list[ArchivedPart] = []
         self.open: ArchivedPart | None = None
         self._run = run
         self._folder = run.folder
@@ -366,6 +367,7 @@ class TableArchive:
             columns = [c for c in found if c.column.name in wanted]
             if tuple(c.column for c in columns) != part.columns:
                 self.problems.append(f"{path} has other columns than {name}")
+                intact.remove(part)
                 continue
             query = select_rows(columns, partition.name, self.table.order_by)
             position = self._difference(
@@ -375,6 +377,8 @@ class TableArchive:
             if position is not None:
                 row = f"row {position + 1}"
                 self.problems.append(f"{path} differs from {name} in {row}")
+                intact.remove(part)
+        self.verified = intact
 
     def _whole(self, part: ArchivedPart) -> str:
         return f"{self.table.folder}/{part.path}"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from sqlalchemy import MetaData
+
 from sa_history.archiving.archive import ArchiveProgress, ArchiveReport
 from sa_history.archiving.archive import archive as write_archive
 from sa_history.archiving.manifest import ArchivedPart
 from sa_history.cli.command import FOUND, Database
-from sa_history.cli.output import RED, YELLOW, colored, print_json, printable
+from sa_history.cli.output import GREEN, RED, YELLOW, colored, print_json, printable
 from sa_history.cli.progress import Progress
 from sa_history.install.sizes import human
+from sa_history.tracking.registry import trackings_in
 
 
 def archive(
@@ -55,6 +58,11 @@ def archive(
     return FOUND if any(report.problems for report in reports) else 0
 
 
+def has_partitions(metadata: MetaData) -> bool:
+    """Return True if events of a MetaData have partitions."""
+    return any(t.options.partition_by is not None for t in trackings_in(metadata))
+
+
 def _print(report: ArchiveReport) -> None:
     print(printable(report.table))
     still_open = () if report.open is None else (report.open,)
@@ -66,6 +74,10 @@ def _print(report: ArchiveReport) -> None:
         print(f"  {colored('later:', YELLOW)} {printable(step)}")
     for problem in report.problems:
         print(f"  {colored('wrong:', RED)} {printable(problem)}")
+    if report.verified:
+        number, rows = len(report.verified), sum(part.rows for part in report.verified)
+        files = f"{number} file{'' if number == 1 else 's'}, {rows:,} rows"
+        print(f"  {colored(f'{files}: as they were written', GREEN)}")
     if report == ArchiveReport(report.table, report.folder):
         print("  nothing to do")
 
@@ -79,6 +91,7 @@ def _as_json(report: ArchiveReport) -> dict[str, object]:
         "dropped": list(report.dropped),
         "postponed": list(report.postponed),
         "problems": list(report.problems),
+        "verified": [part.path for part in report.verified],
     }
 
 

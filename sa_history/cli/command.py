@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Engine, MetaData
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from sa_history.cli.output import print_finding
+from sa_history.cli.output import print_finding, print_heading
 from sa_history.exc import CommandError, HistoryError
 from sa_history.install import api as installation
 from sa_history.install.drift import Problem
@@ -55,6 +55,17 @@ class Database:
         """The engine, of a command that needs a database."""
         assert self.url_engine is not None
         return self.url_engine
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return ", ".join(self.targets)
+
+    @property
+    def tables(self) -> set[str]:
+        """The names of the tracked tables."""
+        trackings = (t for m in self.metadatas for t in trackings_in(m))
+        return {tracking.table.fullname for tracking in trackings}
 
     @property
     def without_objects(self) -> list[str]:
@@ -117,6 +128,10 @@ class Command:
     :param needs_database: False if it reads models only.
     :param shows_unclaimed: True if it prints what is in the database, so that it shows
         what no model claims before it refuses models that track nothing.
+    :param applies_to: returns True for the MetaData that it has something to do for;
+        None if it has for all. Databases without one are left out, unless all are.
+    :param of_one_database: the names of arguments that are about a single database,
+        such as a file that the command writes.
     """
 
     run: Callable[..., int]
@@ -125,6 +140,8 @@ class Command:
     models: Models = Models.ALL
     needs_database: bool = True
     shows_unclaimed: bool = False
+    applies_to: Callable[[MetaData], bool] | None = None
+    of_one_database: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -142,36 +159,88 @@ def exit_status(program: str, run: Callable[[], int]) -> int:
         status = run()
         sys.stdout.flush()
         return status
-    except DBAPIError as error:
-        message = explained(error)
-    except (HistoryError, SQLAlchemyError) as error:
-        message = str(error)
     except KeyboardInterrupt:
-        message = "interrupted"
+        print(f"{program}: interrupted", file=sys.stderr)
     except BrokenPipeError:
         # Whoever reads has seen enough; nothing is to be flushed at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILURE
-    except Exception:
+    except Exception as error:
         # Python would exit with 1, which says something else.
-        traceback.print_exc()
-        return FAILURE
-    print(f"{program}: {message}", file=sys.stderr)
+        _print_error(program, error)
     return FAILURE
 
 
-def run_command(
-    command: Command, databases: Sequence[Database], options: Mapping[str, Any]
-) -> int:
-    """Run a command for each database, and return the highest exit status.
+def _print_error(program: str, error: Exception) -> None:
+    """Print what an error says; a traceback, if nobody has foreseen it."""
+    if isinstance(error, DBAPIError):
+        message = explained(error)
+    elif isinstance(error, (HistoryError, SQLAlchemyError)):
+        message = str(error)
+    else:
+        traceback.print_exception(error)
+        return
+    print(f"{program}: {message}", file=sys.stderr)
 
+
+def run_command(
+    program: str,
+    command: Command,
+    databases: Sequence[Database],
+    options: Mapping[str, Any],
+) -> int:
+    """Run a command for each database, and return an exit status.
+
+    If it cannot be done in one of several, it is done in the others all the same. What
+    it has found in one counts more than that it could not be done in another.
+
+    :param program: the name that is printed before an error.
     :param options: the values of its arguments, by the names of parameters.
-    :raises CommandError: models track nothing, or ``tables`` names a table that no
-        model tracks.
+    :raises CommandError: models track nothing; ``tables`` names a table that no model
+        tracks; or an argument is about one database, and there are several.
     """
     databases = _with_objects(command, databases, options)
     _require_tables(databases, options.get("tables", ()))
-    return max(command.run(database, **options) for database in databases)
+    concerned = [d for d in databases if _is_concerned(command, d, options)]
+    if len(concerned) > 1:
+        _refuse_several(command, concerned, options)
+    databases = concerned or databases
+    if len(databases) == 1:
+        return command.run(databases[0], **options)
+    statuses = []
+    for database in databases:
+        print_heading(database.name, options)
+        try:
+            statuses.append(command.run(database, **options))
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            _print_error(f"{program}: {database.name}", error)
+            statuses.append(FAILURE)
+    return FOUND if FOUND in statuses else max(statuses)
+
+
+def _is_concerned(
+    command: Command, database: Database, options: Mapping[str, Any]
+) -> bool:
+    """Return True if a command has something to do in a database."""
+    applies_to, tables = command.applies_to, options.get("tables")
+    if applies_to is not None and not any(map(applies_to, database.metadatas)):
+        return False
+    return not tables or not database.tables.isdisjoint(tables)
+
+
+def _refuse_several(
+    command: Command, databases: Sequence[Database], options: Mapping[str, Any]
+) -> None:
+    for name in command.of_one_database:
+        if options[name] is not None:
+            names = ", ".join(database.name for database in databases)
+            raise CommandError(
+                f"--{name} is for one database, and {command.name} would be done in "
+                f"{len(databases)} of them: {names}; call "
+                f"sa_history.{command.name}(engine, models, ...) for each"
+            )
 
 
 def _with_objects(
@@ -200,6 +269,8 @@ def _with_objects(
                 continue
             seen.add(database.engine)
             found = installation.unclaimed(database.engine, *metadatas)
+            if found and len(databases) > 1:
+                print_heading(database.name, options)
             allow = options.get("allow", Problem)
             for finding in found:
                 print_finding(finding, database.command, allow, json=options["json"])
@@ -225,12 +296,7 @@ def _with_objects(
 
 def _require_tables(databases: Sequence[Database], tables: Sequence[str]) -> None:
     """Refuse names of tables that are not tracked in any of the databases."""
-    known = {
-        tracking.table.fullname
-        for database in databases
-        for metadata in database.metadatas
-        for tracking in trackings_in(metadata)
-    }
+    known = {name for database in databases for name in database.tables}
     unknown = [name for name in tables if name not in known]
     if unknown:
         raise CommandError(

@@ -8,7 +8,7 @@ of its name, or in ``installation``; what it does to a database is in ``install`
 
 from __future__ import annotations
 
-from sa_history.cli.archive import archive
+from sa_history.cli.archive import archive, has_partitions
 from sa_history.cli.as_of import as_of
 from sa_history.cli.baseline import baseline
 from sa_history.cli.command import Argument, Command, Kind, Models
@@ -16,7 +16,7 @@ from sa_history.cli.diff import diff
 from sa_history.cli.installation import check, ddl, harden, install, ls, uninstall
 from sa_history.cli.log import log
 from sa_history.cli.partitions import partitions
-from sa_history.cli.sealing import erase, seal, subject, verify
+from sa_history.cli.sealing import erase, has_seals, seal, subject, verify
 from sa_history.cli.size import size
 from sa_history.install.drift import Problem
 
@@ -167,6 +167,8 @@ COMMANDS = (
             ),
             JSON,
         ),
+        applies_to=has_partitions,
+        of_one_database=("to",),
     ),
     Command(
         size,
@@ -268,6 +270,8 @@ COMMANDS = (
             ),
             JSON,
         ),
+        applies_to=has_seals,
+        of_one_database=("to",),
     ),
     Command(
         verify,
@@ -287,6 +291,8 @@ COMMANDS = (
             ),
             JSON,
         ),
+        applies_to=has_seals,
+        of_one_database=("digest", "archive"),
     ),
     Command(
         erase,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from sa_history.install.findings import Finding
@@ -21,6 +21,16 @@ def print_json(**fields: Any) -> None:
     :param fields: what JSON has, and ``Decimal``, which is a number with all digits.
     """
     print(dumps(fields))
+
+
+def print_heading(database: str, options: Mapping[str, Any]) -> None:
+    """Print which of several databases is told of next, as a comment of SQL.
+
+    :param database: what messages call it.
+    :param options: those of the command; nothing is printed if it prints JSON.
+    """
+    if not options["json"]:
+        print(f"-- {printable(database)}")
 
 
 def print_finding(

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             list(loaded),
             model=selected_model(command, loaded),
         )
-        return run_command(command, [database], options)
+        return run_command(PROGRAM, command, [database], options)
 
     return exit_status(PROGRAM, run)
 

@@ -85,9 +85,14 @@ def _print_as_json(discrepancy: Discrepancy) -> None:
     )
 
 
+def has_seals(metadata: MetaData) -> bool:
+    """Return True if a model of a MetaData asks for seals."""
+    return seal_tables_of(metadata) is not None
+
+
 def _sealed(database: Database) -> Sequence[MetaData]:
     """Return the MetaData that have seals; all, if none has."""
-    sealed = [m for m in database.metadatas if seal_tables_of(m) is not None]
+    sealed = [m for m in database.metadatas if has_seals(m)]
     return sealed or database.metadatas
 
 

@@ -167,7 +167,7 @@ class _Views:
                 "the timeline needs a History; call its init_app for this application"
             )
         engine, metadata = state.tracked(self._models)
-        return engine, metadata, self._options.masks.of(state.trackings())
+        return engine, metadata, self._options.hidden(state.trackings())
 
 
 def _request() -> PageRequest:

@@ -36,7 +36,8 @@ def _as_click(command: Command) -> click.Command:
     @with_appcontext
     def callback(model: str | None = None, **options: Any) -> None:
         def run() -> int:
-            return run_command(command, _databases(command, model), options)
+            databases = _databases(command, model)
+            return run_command(_PROGRAM, command, databases, options)
 
         raise click.exceptions.Exit(exit_status(_PROGRAM, run))
 

@@ -6,13 +6,16 @@ import contextlib
 import weakref
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+import click
 import flask
 from sqlalchemy import Connection, Engine, MetaData, event
 from sqlalchemy.engine.interfaces import ExecutionContext
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session, sessionmaker
 
+import sa_history
 from sa_history._types import UNSET, Unset
 from sa_history.contexts.block import stacks_of
 from sa_history.contexts.context import ContextBlock, context
@@ -143,7 +146,7 @@ class History:
         context: Callable[[], Mapping[str, Any]] | None = None,
         request: Callable[[flask.Request], Mapping[str, Any]] = about_request,
     ) -> None:
-        self._db = db
+        self._db = _checked(db)
         self._models = models
         self._context = context
         self._about = request
@@ -160,12 +163,7 @@ class History:
 
             history.init_app(app, db)
         """
-        db = self._db if db is None else db
-        if isinstance(db, flask.Flask):
-            raise DefinitionError(
-                f"History is given the database and got {db!r}; write History(db), and "
-                "init_app(app)"
-            )
+        db = self._db if db is None else _checked(db)
         if NAME in app.extensions:
             raise DefinitionError(
                 f"{app!r} has a History already; call init_app once for each app"
@@ -195,6 +193,14 @@ class History:
         if target is UNSET and is_event_loop_running():
             target = self._session()
         return context(target, **metadata)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            message = f"'History' object has no attribute {name!r}"
+            if name in sa_history.__all__:
+                message += f"; it is one of the package: sa_history.{name}"
+            raise AttributeError(message)
 
     def _session(self) -> Any:
         db = self._db
@@ -236,6 +242,19 @@ class History:
         return values
 
 
+def _checked(db: Any) -> Any:
+    """Return what is given as the database.
+
+    :raises DefinitionError: it is the application.
+    """
+    if isinstance(db, flask.Flask):
+        raise DefinitionError(
+            f"History is given the database and got {db!r}; write History(db), and "
+            "init_app(app)"
+        )
+    return db
+
+
 @dataclass(frozen=True, eq=False)
 class _State:
     """What the extension knows of one application."""
@@ -248,6 +267,11 @@ class _State:
 
         :raises DefinitionError: they are not known.
         """
+        if self.db is None:
+            raise DefinitionError(
+                "History was given no database; it takes Flask-SQLAlchemy's or -Lite's "
+                "object, a sessionmaker or a scoped session: write History(db)"
+            )
         models = self.extension._models
         of_flask_sqlalchemy: dict[Any, MetaData] = getattr(self.db, "metadatas", {})
         if of_flask_sqlalchemy:
@@ -357,9 +381,8 @@ def _request_ends(_: BaseException | None) -> None:
 
 
 def _appcontext_pushed(app: flask.Flask, **_: Any) -> None:
-    # Its name is asked for late: the context of the group comes before the command's.
     if not flask.has_request_context() and about_command() is not None:
-        _begin(_Scope(lambda: about_command() or {}))
+        _begin(_of_current_command())
 
 
 def _begin(scope: _Scope) -> _Scope:
@@ -382,7 +405,9 @@ def _current() -> _Scope | None:
     ======================================  ============================================
     outside of the application              None
     in ``app.app_context()``                None
-    in a ``flask`` command                  the command's, which ``flask.g`` has
+    in a ``flask`` command                  the command's, which ``flask.g`` has; it
+                                            begins here if a test had the application
+                                            context before
     in ``app.test_request_context()``       None: the request never started
     in a request, in the thread it is in    the request's
     in a request's async view               the request's, which another thread is in
@@ -403,7 +428,24 @@ def _current() -> _Scope | None:
 
 def _of_command() -> _Scope | None:
     scope: _Scope | None = flask.g.get(NAME)
+    if scope is None and NAME in flask.current_app.extensions:
+        command = click.get_current_context(silent=True)
+        if command is not None:
+            # The application context is older, so no signal has told of the command.
+            scope = _begin(_of_current_command())
+            ended = partial(_command_ends, scope, flask.g._get_current_object())
+            command.find_root().call_on_close(ended)
     return scope
+
+
+def _command_ends(scope: _Scope, holder: Any) -> None:
+    scope.leave()
+    holder.pop(NAME, None)
+
+
+def _of_current_command() -> _Scope:
+    # Its name is asked for late: the context of the group comes before the command's.
+    return _Scope(lambda: about_command() or {})
 
 
 def _of_request(scope: _Scope) -> _Scope:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Column, Select, SelectBase, Table, inspect, select, tuple_
+from sqlalchemy import (
+    Column,
+    Select,
+    SelectBase,
+    Table,
+    func,
+    inspect,
+    select,
+    tuple_,
+)
+from sqlalchemy.orm import Session
 
 from sa_history.tracking.completeness import complete_tracking
 from sa_history.tracking.events import trackings_of
@@ -27,6 +38,18 @@ def past_rows(model: Any, key: SelectBase | None, limit: int | None) -> Select[A
     if key is not None:
         rows = rows.where(tuple_(*keys).in_(key))
     return rows.order_by(*keys).limit(limit)
+
+
+def first_event_time(session: Session, model: Any) -> datetime.datetime | None:
+    """Return the time of the first event of a model, None if there is no event.
+
+    :param model: a tracked class or table.
+    """
+    times = [
+        session.scalar(select(func.min(tracking.event_table.c.pgh_created_at)))
+        for tracking in trackings_of(model)
+    ]
+    return min((time for time in times if time is not None), default=None)
 
 
 def _attributes(model: Any) -> tuple[list[Any], Mapping[str, Any]]:

@@ -216,7 +216,7 @@ class _Application:
             raise DefinitionError(
                 "models of the timeline track nothing; put @track() on a model"
             )
-        hidden = self._options.masks.of(trackings)
+        hidden = self._options.hidden(trackings)
 
         def respond(session: Session) -> PageResponse:
             shown = Timeline(session, self._metadata, hidden)

@@ -27,6 +27,7 @@ THROW_AWAY = {
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "listen_addresses": "",
+    "port": "5432",
     "max_connections": "100",
     "max_prepared_transactions": "10",
     "max_wal_size": "512MB",
@@ -102,7 +103,8 @@ class EmbeddedPostgres:
             "postgresql+psycopg",
             username="postgres",
             database=database,
-            query={"host": str(self.directory)},
+            # With a port, or it would be that of PGPORT.
+            query={"host": str(self.directory), "port": self._settings["port"]},
         )
         return url.render_as_string(hide_password=False)
 

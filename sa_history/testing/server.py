@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 
 import psycopg
@@ -78,6 +80,12 @@ class PgServer:
             return psycopg.connect(*args, **kwargs, autocommit=True)
         except psycopg.OperationalError as error:
             raise EmbeddedPostgresError(
-                f"cannot connect to {str(self.url)!r}: {error}; start that server, or"
-                " unset DATABASE_URL to have one started"
+                f"cannot connect to {str(self.url)!r}: {error}; {self._advice()}"
             ) from error
+
+    def _advice(self) -> str:
+        if not self.embedded:
+            return "start that server, or unset DATABASE_URL to have one started"
+        # Ours, as PG_BINDIR, have an underscore.
+        names = sorted(name for name in os.environ if re.fullmatch("PG[A-Z]+", name))
+        return f"unset the variables that libpq obeys, which are {names}"

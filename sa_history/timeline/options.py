@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sa_history.exc import DefinitionError
 from sa_history.timeline.display import Labels, zone_of
-from sa_history.timeline.entries import Entry, Masks
+from sa_history.timeline.entries import Entry, Hidden, Masks
+from sa_history.tracking.registry import Tracking
 from sa_history.util.arguments import as_names
 
 Who = Callable[[Mapping[str, Any]], "str | None"]
@@ -127,6 +128,37 @@ class TimelineOptions:
             authorize_size,
             authorize_verify,
         )
+
+    def hidden(self, trackings: Sequence[Tracking]) -> Hidden:
+        """Return the columns that are never shown.
+
+        :param trackings: all that is tracked, in any database.
+        :raises DefinitionError: ``mask`` or ``labels`` names what no tracked model has.
+        """
+        if isinstance(self.labels, Mapping):
+            _require_known(self.labels, trackings)
+        return self.masks.of(trackings)
+
+
+def _require_known(labels: Mapping[str, str], trackings: Sequence[Tracking]) -> None:
+    unknown = [name for name in labels if not _is_known(name, trackings)]
+    if unknown:
+        raise DefinitionError(
+            f"labels names {', '.join(unknown)}, which no tracked model has; write "
+            "models as 'Order', and attributes as 'note' or 'Order.note'"
+        )
+
+
+def _is_known(name: str, trackings: Sequence[Tracking]) -> bool:
+    model, _, attribute = name.rpartition(".")
+    return any(
+        name == tracking.subject
+        or (
+            model in ("", tracking.subject)
+            and attribute in tracking.tracked_columns.by_attribute
+        )
+        for tracking in trackings
+    )
 
 
 def _user(metadata: Mapping[str, Any]) -> str | None:

@@ -302,6 +302,12 @@ class Events(Generic[E]):
 
     else:
 
+        def __clause_element__(self) -> NoReturn:
+            # SQLAlchemy asks what is no statement for one.
+            raise EventsError(
+                f"{self!r} is no statement; run session.scalars(x.events.select())"
+            )
+
         def __getattr__(self, name: str) -> Any:
             if name.startswith("__"):
                 raise AttributeError(name)

@@ -166,7 +166,8 @@ def test_verify_finds_what_is_missing_or_changed_and_drop_keeps_its_partition(
 ) -> None:
     write(25)
     archive()
-    assert archive(verify=True)["account_event"].problems == ()
+    report = archive(verify=True)["account_event"]
+    assert (report.problems, len(report.verified)) == ((), 2)
     first, second = (folder / "public.account_event" / path for path in PARTS)
     whole = first.read_bytes()
     first.write_bytes(whole[:-1] + b"x")
@@ -185,10 +186,12 @@ def test_verify_finds_what_is_missing_or_changed_and_drop_keeps_its_partition(
     run("UPDATE account_event_p1 SET balance = 7 WHERE pgh_id = 3")
     report = archive(verify=True)["account_event"]
     assert f"{first} differs from public.account_event_p1 in row 3" in report.problems
+    assert report.verified == ()
     run("ALTER TABLE account_event ADD COLUMN note text, ALTER balance TYPE bigint")
     report = archive(verify=True)["account_event"]
     other = f"{first} has other columns than public.account_event_p1"
     assert report.problems == (f"{second} is missing", other)
+    assert report.verified == ()
 
 
 def test_open_writes_what_comes_after_the_archive(

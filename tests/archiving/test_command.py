@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,10 @@ def test_it_prints_what_was_archived_and_what_is_wrong(
         "public.account_event\n  nothing to do\n"
         "public.pghistory_context\n  nothing to do\n"
     )
+    events, contexts = command("--verify")[1].split("public.pghistory_context\n")
+    told = r"public\.account_event\n  2 files, \d+ rows: as they were written\n"
+    assert re.fullmatch(told, events)
+    assert contexts == "  nothing to do\n"
     (folder / "public.account_event/pgh_part=11/events.parquet").unlink()
     status, out = command("--verify", "--drop")
     assert status == 1
@@ -68,6 +73,9 @@ def test_json_has_what_was_written(command: Any, folder: Path) -> None:
     assert report["archived"][0]["rows"] == 10
     assert report["open"]["upper"] is None
     assert report["problems"] == report["postponed"] == report["dropped"] == []
+    assert report["verified"] == []
+    _, out = command("--json", "--verify")
+    assert "pgh_part=1/events.parquet" in json.loads(out.splitlines()[0])["verified"]
 
 
 def test_a_terminal_shows_how_far_it_is(

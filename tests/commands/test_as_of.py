@@ -13,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from sa_history import track
+from sa_history.cli.times import local
 
 from .conftest import Main
 
@@ -86,6 +87,25 @@ def test_what_is_not_tracked_is_not_told(run: Main, then: str) -> None:
         assert "Ann B." in printed
         assert "secret" not in printed
         assert "password" not in printed
+
+
+def test_no_rows_of_a_time_before_all_events_are_explained(
+    run: Main, session: Session, shop: Any, then: str
+) -> None:
+    status, printed, told = run("as-of shop:Account 1d")
+    first = session.scalar(text("SELECT min(pgh_created_at) FROM account_event"))
+    assert (status, printed.count("\n")) == (0, 2)
+    assert told == (
+        f"the first event of Account is of {local(first)}; what rows there were before "
+        "is not known\n"
+    )
+    assert run("as-of shop:Item 1d --json") == (
+        0,
+        "",
+        "Item has no events, so what rows there were is not known\n",
+    )
+    # It has events of that time, which say that there was nothing.
+    assert run("as-of shop:Account 0s")[2] == ""
 
 
 def test_what_would_control_the_terminal_is_written_out(

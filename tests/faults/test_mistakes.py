@@ -534,6 +534,13 @@ MISTAKES: dict[str, Mistake] = {
         why="are not a list but a SELECT",
         to_do="run session.scalars(",
     ),
+    "events as a statement": Mistake(
+        lambda s: s.session.scalars(s.account.events),
+        exc.EventsError,
+        what="<Events AccountEvent>",
+        why="is no statement",
+        to_do="run session.scalars(x.events.select())",
+    ),
     "the events of an object without a key": Mistake(
         lambda s: s.account(balance=1).events.select(),
         exc.EventsError,
@@ -832,6 +839,13 @@ MISTAKES: dict[str, Mistake] = {
         what="got ['Note']",
         why="labels is a mapping",
         to_do='write labels={"Order.note": "Remark"}',
+    ),
+    "a label of what there is not": Mistake(
+        lambda s: visit(app_with(history_of(s), labels={"Acount": "Konto"})),
+        exc.DefinitionError,
+        what="labels names Acount",
+        why="which no tracked model has",
+        to_do="write models as 'Order'",
     ),
     "a mask that hides nothing": Mistake(
         lambda s: visit(app_with(history_of(s), mask=["pasword"])),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import flask
@@ -40,9 +41,22 @@ def invoke(app: flask.Flask) -> Invoke:
 def test_an_application_in_the_place_of_the_database_is_refused() -> None:
     app = flask.Flask("shop")
     with pytest.raises(DefinitionError, match=r"<Flask 'shop'>; write History\(db\)"):
-        History(app).init_app(app)
+        History(app)
     with pytest.raises(DefinitionError, match=r"write History\(db\)"):
         History().init_app(app, app)
+
+
+def test_functions_of_the_package_are_not_those_of_the_extension(
+    history: History,
+) -> None:
+    attribute = "as_of"
+    with pytest.raises(AttributeError, match=r"of the package: sa_history\.as_of$"):
+        getattr(history, attribute)
+    attribute = "asof"
+    with pytest.raises(
+        AttributeError, match="'History' object has no attribute 'asof'$"
+    ):
+        getattr(history, attribute)
 
 
 def test_check_exits_with_1_where_something_is_wrong(
@@ -252,7 +266,11 @@ def test_the_commands_are_for_all_databases(two: flask.Flask) -> None:
     def invoke(*args: str) -> Result:
         return two.test_cli_runner().invoke(args=["history", *args])
 
-    assert invoke("check").output == "all is as the models say\n" * 2
+    assert invoke("check").output == (
+        "-- db.Model\nall is as the models say\n"
+        "-- db.Model of the bind 'other'\nall is as the models say\n"
+    )
+    assert invoke("check", "--json").output == ""
     listed = invoke("ls").output
     assert "note_event_insert" in listed
     assert "visit_event_insert" in listed
@@ -268,6 +286,133 @@ def test_the_commands_are_for_all_databases(two: flask.Flask) -> None:
         with other.begin() as connection:
             connection.execute(text("ALTER TABLE visit DISABLE TRIGGER ALL"))
     assert invoke("check").exit_code == 1
+
+
+def visit_of(db: SQLAlchemy, bind: str) -> type[Any]:
+    """Return a model of a database that is named."""
+    key = mapped_column(Integer, primary_key=True)
+    attributes = {"__tablename__": f"visit_{bind}", "__bind_key__": bind, "id": key}
+    return type(f"Visit_{bind}", (db.Model,), attributes)
+
+
+@pytest.fixture
+def two_kept(
+    db: SQLAlchemy, new_app: Callable[..., flask.Flask], other_url: URL
+) -> Iterator[flask.Flask]:
+    """An application with two databases, one of which has seals and partitions."""
+
+    @track(Snapshot, sealed=True, partition_by="month")
+    class Order(db.Model):  # type: ignore[name-defined, misc]
+        __tablename__ = "orders"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    @track(Snapshot)
+    class Visit(db.Model):  # type: ignore[name-defined, misc]
+        __bind_key__ = "other"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    app = new_app(db, History(db), SQLALCHEMY_BINDS={"other": other_url})
+    with app.app_context():
+        db.create_all()
+        db.session.add(Order(id=1))
+        db.session.commit()
+    yield app
+    with app.app_context():
+        db.engines["other"].dispose()
+
+
+def test_a_database_in_which_a_command_has_nothing_to_do_is_left_out(
+    two_kept: flask.Flask, db: SQLAlchemy, tmp_path: Path
+) -> None:
+    def invoke(*args: str) -> tuple[int, str]:
+        result = two_kept.test_cli_runner().invoke(args=["history", *args])
+        return result.exit_code, result.output
+
+    digest = str(tmp_path / "digest.json")
+    status, told = invoke("seal", "--to", digest)
+    assert (status, told.startswith("pghistory_seal: seal 1, root ")) == (0, True)
+    assert invoke("verify", "--digest", digest)[0] == 0
+    assert invoke("archive", "--to", str(tmp_path / "archive")) == (
+        0,
+        "public.orders_event\n  nothing to do\n"
+        "public.pghistory_context\n  nothing to do\n",
+    )
+    with two_kept.app_context():
+        db.session.execute(text("ALTER TABLE orders_event DISABLE TRIGGER USER"))
+        db.session.execute(text("UPDATE orders_event SET id = 2"))
+        db.session.commit()
+    status, told = invoke("verify")
+    assert (status, told.startswith("changed ")) == (1, True)
+
+
+def test_commands_refuse_if_no_database_has_what_they_are_for(
+    two: flask.Flask, tmp_path: Path
+) -> None:
+    for options in ([], ["--to", str(tmp_path / "digest.json")]):
+        result = two.test_cli_runner().invoke(args=["history", "seal", *options])
+        assert result.exit_code == 2
+        for name in ("db.Model", "db.Model of the bind 'other'"):
+            refused = f"flask history: {name}: no model asks for seals; give track("
+            assert refused in result.stderr
+
+
+def test_what_was_found_counts_more_than_what_could_not_be_done(
+    db: SQLAlchemy, note: Any, new_app: Callable[..., flask.Flask], other_url: URL
+) -> None:
+    nowhere: Any = "postgresql+psycopg://localhost:1/nowhere"
+    binds = {"here": other_url, "nowhere": nowhere}
+    for bind in binds:
+        track(Snapshot)(visit_of(db, bind))
+    app = new_app(db, History(db), SQLALCHEMY_BINDS=binds)
+    with app.app_context():
+        db.create_all([None])
+    result = app.test_cli_runner().invoke(args=["history", "check"])
+    assert result.exit_code == 1
+    assert "-- db.Model\nall is as the models say\n" in result.stdout
+    assert "missing trigger visit_here_event_insert" in result.stdout
+    told = "flask history: db.Model of the bind 'nowhere': the database cannot be reac"
+    assert result.stderr.startswith(told)
+
+
+def test_what_reads_no_further_ends_the_command_of_all_databases(
+    two: flask.Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = []
+
+    def stop(*_: Any) -> Any:
+        ran.append(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sa_history.install.api.check", stop)
+    result = two.test_cli_runner().invoke(args=["history", "check"])
+    assert (result.exit_code, result.stderr) == (2, "flask history: interrupted\n")
+    assert ran == [1]
+
+
+def test_a_file_is_not_written_for_several_databases(
+    db: SQLAlchemy, new_app: Callable[..., flask.Flask], tmp_path: Path
+) -> None:
+    """The second database would take the place of the first."""
+    for bind in ("one", "other"):
+        track(Snapshot, sealed=True, partition_by="month")(visit_of(db, bind))
+    nowhere = "postgresql+psycopg://localhost:1/nowhere"
+    binds = {"one": nowhere, "other": nowhere}
+    app = new_app(db, History(db), SQLALCHEMY_BINDS=binds)
+    path = str(tmp_path / "x")
+    for arguments in (
+        ["seal", "--to", path],
+        ["verify", "--digest", path],
+        ["verify", "--archive", path],
+        ["archive", "--to", path],
+    ):
+        command, option, _ = arguments
+        result = app.test_cli_runner().invoke(args=["history", *arguments])
+        assert (result.exit_code, result.stderr) == (
+            2,
+            f"flask history: {option} is for one database, and {command} would be done "
+            "in 2 of them: db.Model of the bind 'one', db.Model of the bind 'other'; "
+            f"call sa_history.{command}(engine, models, ...) for each\n",
+        )
 
 
 def test_events_are_told_of_all_databases_and_of_that_of_a_model(
@@ -424,6 +569,7 @@ def test_an_unforeseen_error_is_not_taken_for_drift(db: SQLAlchemy, note: Any) -
         (lambda: History(sessionmaker()), "give History(..., models=Base)"),
         (lambda: History(sessionmaker(), models=[]), "give History(..., models=Base)"),
         (lambda: History(models=MetaData()), "takes Flask-SQLAlchemy's"),
+        (lambda: History(), "was given no database"),
         (lambda: History(object(), models=MetaData()), "takes Flask-SQLAlchemy's"),
         (
             lambda: History(sessionmaker(), models=MetaData()),
@@ -431,7 +577,15 @@ def test_an_unforeseen_error_is_not_taken_for_drift(db: SQLAlchemy, note: Any) -
         ),
         (lambda: History(sessionmaker(), models=5), "got 5"),
     ],
-    ids=["no models", "empty models", "no db", "odd db", "no engine", "odd models"],
+    ids=[
+        "no models",
+        "empty models",
+        "no db",
+        "nothing",
+        "odd db",
+        "no engine",
+        "odd models",
+    ],
 )
 def test_a_wrong_configuration_is_not_taken_for_drift(
     make: Callable[[], History], message: str

@@ -442,6 +442,41 @@ def test_a_command_is_a_context_with_its_name(
     ]
 
 
+def test_a_command_is_a_context_in_an_application_context_that_is_older(
+    app: flask.Flask, history: History, add: Add, seen: Seen
+) -> None:
+    """As that of a fixture, which Flask does not push again for a command."""
+
+    @app.cli.command("import")
+    def import_() -> None:
+        add("a")
+        history.annotate(rows=1)
+        add("b")
+
+    runner = app.test_cli_runner()
+    with app.app_context():
+        add("before")
+        assert runner.invoke(args=["import"]).exit_code == 0
+        add("between")
+        assert runner.invoke(args=["import"]).exit_code == 0
+        add("after")
+    about = {"command": "import"}
+    told = [("a", about), ("b", {**about, "rows": 1})]
+    nothing = [(when, None) for when in ("before", "between", "after")]
+    assert seen() == [nothing[0], *told, nothing[1], *told, nothing[2]]
+
+
+def test_a_command_is_none_of_an_application_without_a_history(
+    db: Any, note: Any, add: Add, seen: Seen, new_app: NewApp
+) -> None:
+    app = new_app(db)
+    with app.app_context():
+        db.create_all()
+        app.cli.command("import")(lambda: add("a"))
+        assert app.test_cli_runner().invoke(args=["import"]).exit_code == 0
+    assert seen() == [("a", None)]
+
+
 def test_history_is_read_in_the_database_of_the_bind_key(
     db: SQLAlchemy, note: Any, new_app: NewApp, pg_server: Any
 ) -> None:

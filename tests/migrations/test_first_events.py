@@ -33,6 +33,10 @@ def test_baseline_gives_the_rows_that_are_there_their_first_event(
     caplog.set_level(logging.INFO, logger="alembic.sa_history")
     revision = migrate(migrations, tracked(), "baseline")
     assert "op.history_baseline(\n        'account',\n" in revision
+    assert {
+        "Detected create trigger account_event_insert on public.account",
+        "Detected history_baseline account",
+    } <= {*caplog.messages}
     assert [
         record.message for record in caplog.records if "first" in record.message
     ] == [

@@ -223,6 +223,18 @@ def test_an_unreachable_server_is_a_clear_error() -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_variables_that_lead_elsewhere_are_named(
+    pg_server: PgServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGHOSTADDR", "127.0.0.1")
+    monkeypatch.setenv("PGPASSFILE", "/none")
+    monkeypatch.setenv("PG_BINDIR", "/none")
+    url = pg_server.url.set(query={"host": "/nonexistent", "port": "1"})
+    with pytest.raises(EmbeddedPostgresError) as caught:
+        PgServer(url, embedded=True).drop_database("scratch")
+    assert "obeys, which are ['PGHOSTADDR', 'PGPASSFILE']" in str(caught.value)
+
+
 def test_databases_of_any_name_can_be_created_and_dropped(pg_server: PgServer) -> None:
     name = f'odd "name" 100% {uuid.uuid4().hex[:8]}'
     copy = f"copy of {name}"

@@ -54,6 +54,20 @@ def test_a_url_leads_to_a_database_of_the_server(server: EmbeddedPostgres) -> No
     assert value_of(server.url("template1"), "SELECT current_database()") == "template1"
 
 
+def test_a_url_says_all_that_variables_of_libpq_could(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGPASSWORD"):
+        monkeypatch.setenv(name, "54991")
+    where = "SELECT current_database() || ' ' || current_user"
+    assert value_of(server.url(), where) == "postgres postgres"
+
+
+def test_a_port_is_a_setting_that_is_part_of_the_url() -> None:
+    with EmbeddedPostgres(port=54992) as server:
+        assert value_of(server.url(), "SHOW port") == "54992"
+
+
 def test_nothing_is_left_after_stop() -> None:
     server = EmbeddedPostgres().start()
     directory, pid = server.directory, server.pid

@@ -459,6 +459,21 @@ def test_models_and_attributes_have_the_words_of_the_application(
     assert look.json("/")["events"][0]["model"] == "Note"
 
 
+def test_labels_of_what_no_model_has_are_an_error(app: flask.Flask) -> None:
+    labels = {
+        "Note": "Memo",
+        "id": "Number",
+        "Noet": "?",
+        "note.id": "?",
+        "Note.x": "?",
+    }
+    client = seen_by(app, labels=labels)
+    with pytest.raises(
+        DefinitionError, match=r"labels names Noet, note\.id, Note\.x, wh"
+    ):
+        client.get("/history/")
+
+
 def test_attributes_are_in_the_order_of_the_model(
     app: flask.Flask, db: SQLAlchemy
 ) -> None:
