@@ -28,13 +28,11 @@ Example::
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from sa_history import exc
 from sa_history._types import Level, Op
-from sa_history.archiving.archive import ArchiveProgress, ArchiveReport, archive
-from sa_history.archiving.archived import Archived, ArchivedPast, archived
-from sa_history.archiving.erasure import erase
-from sa_history.archiving.restore import RestoreReport, restore
-from sa_history.archiving.verification import verify
 from sa_history.attachments.attach import attach
 from sa_history.attachments.views import view
 from sa_history.capture.trackers import (
@@ -67,17 +65,10 @@ from sa_history.definition.operations import (
     Update,
     UpdateOf,
 )
-from sa_history.install.api import partitions
-from sa_history.install.partition_steps import PartitionReport
 from sa_history.query.aggregate import AggregateEvent, AggregateRow
 from sa_history.query.attribute_history import changes
 from sa_history.query.feed import FeedPosition, cursor_of, feed, feed_page
 from sa_history.query.time_travel import as_of
-from sa_history.sealing.chain import SealDigest
-from sa_history.sealing.erase import Erasure
-from sa_history.sealing.seal import seal
-from sa_history.sealing.subject import subject
-from sa_history.sealing.verify import Discrepancy, SealProblem, Verification
 from sa_history.tracking.context_class import Context
 from sa_history.tracking.diff import Diff
 from sa_history.tracking.editing import editing_events
@@ -96,9 +87,62 @@ from sa_history.triggers.read_only import ReadOnly
 from sa_history.triggers.soft_delete import SoftDelete
 from sa_history.triggers.touch import Touch
 from sa_history.triggers.versioned import Versioned
-from sa_history.writing.baseline import baseline
-from sa_history.writing.create_event import create_event
-from sa_history.writing.undo import Undo, undo
+
+if TYPE_CHECKING:
+    from sa_history.archiving.archive import ArchiveProgress, ArchiveReport, archive
+    from sa_history.archiving.archived import Archived, ArchivedPast, archived
+    from sa_history.archiving.erasure import erase
+    from sa_history.archiving.restore import RestoreReport, restore
+    from sa_history.archiving.verification import verify
+    from sa_history.install.api import partitions
+    from sa_history.install.partition_steps import PartitionReport
+    from sa_history.sealing.chain import SealDigest
+    from sa_history.sealing.erase import Erasure
+    from sa_history.sealing.seal import seal
+    from sa_history.sealing.subject import subject
+    from sa_history.sealing.verify import Discrepancy, SealProblem, Verification
+    from sa_history.writing.baseline import baseline
+    from sa_history.writing.create_event import create_event
+    from sa_history.writing.undo import Undo, undo
+else:
+    # What writes, checks, seals and archives takes as long to import as all the rest,
+    # and few programs need it. It is imported when it is first asked for.
+    _LATER = {
+        "ArchiveProgress": "sa_history.archiving.archive",
+        "ArchiveReport": "sa_history.archiving.archive",
+        "archive": "sa_history.archiving.archive",
+        "Archived": "sa_history.archiving.archived",
+        "ArchivedPast": "sa_history.archiving.archived",
+        "archived": "sa_history.archiving.archived",
+        "erase": "sa_history.archiving.erasure",
+        "RestoreReport": "sa_history.archiving.restore",
+        "restore": "sa_history.archiving.restore",
+        "verify": "sa_history.archiving.verification",
+        "partitions": "sa_history.install.api",
+        "PartitionReport": "sa_history.install.partition_steps",
+        "SealDigest": "sa_history.sealing.chain",
+        "Erasure": "sa_history.sealing.erase",
+        "seal": "sa_history.sealing.seal",
+        "subject": "sa_history.sealing.subject",
+        "Discrepancy": "sa_history.sealing.verify",
+        "SealProblem": "sa_history.sealing.verify",
+        "Verification": "sa_history.sealing.verify",
+        "baseline": "sa_history.writing.baseline",
+        "create_event": "sa_history.writing.create_event",
+        "Undo": "sa_history.writing.undo",
+        "undo": "sa_history.writing.undo",
+    }
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(_LATER[name]), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_LATER})
+
 
 __all__ = [
     "ERASED",

@@ -100,6 +100,36 @@ def test_the_build_of_another_checkout_is_measured_in_the_same_run(
 
 
 @pytest.mark.full
+def test_builds_are_compared_by_the_processor_time_of_each(
+    pg_url: URL, tmp_path: Path
+) -> None:
+    shutil.copytree(ROOT / "sa_history", tmp_path / "earlier" / "sa_history")
+    process = subprocess.run(
+        [
+            *(sys.executable, "-m", "benchmarks.builds", str(tmp_path / "earlier")),
+            *("--processes", "1", "--rounds", "1", "--rows", "20", "--levels", "row"),
+            *("--prefix", f"builds_{pg_url.database}"),
+        ],
+        env={
+            **os.environ,
+            "DATABASE_URL": pg_url.render_as_string(hide_password=False),
+        },
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert process.returncode == 0, process.stderr
+    assert "beside earlier" in process.stdout
+    for step in (
+        *("start: import", "start: map a model", "start: create a table"),
+        *("bulk INSERT", "bulk UPDATE, context", "single row", "single row, context"),
+        *("single row, async, context", "orm add", "orm delete, context"),
+        *("SELECT 1 by a session", "SELECT 1 by an async session"),
+    ):
+        assert f"row: {step} " in process.stdout
+
+
+@pytest.mark.full
 def test_reading_over_many_models_is_measured(pg_url: URL, tmp_path: Path) -> None:
     output = tmp_path / "many_models.json"
     process = subprocess.run(

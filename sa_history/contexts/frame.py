@@ -65,7 +65,7 @@ class ContextFrame:
         """The position in the order in which all frames were entered."""
         self._copy_of = copy_of
         # Its keys count in this order, the last one most.
-        self._made_of = tuple(f for f in (parent, copy_of) if f is not None)
+        self._made_of = tuple(filter(None, (parent, copy_of)))
         stored, text = stored_values(values)
         self._version = Version(new_id(), stored, self._generation_of_parts())
         # What the frame was made with is JSON already, if there is no other.
@@ -122,7 +122,11 @@ class ContextFrame:
         return (*versions, self._version)
 
     def _generation_of_parts(self) -> int:
-        return sum(frame._version.generation for frame in self._made_of)
+        # Each block comes by here; a generator, made for nothing, would take longer.
+        generation = 0
+        for frame in self._made_of:
+            generation += frame._version.generation
+        return generation
 
     def nested_in(self, outer: ContextFrame) -> ContextFrame:
         """Return this frame nested in another one.

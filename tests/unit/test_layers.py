@@ -143,7 +143,7 @@ def test_no_module_hides_a_name_that_its_package_offers(package: str) -> None:
     inside = {name for _, name, _ in pkgutil.iter_modules(module.__path__)}
     hidden = {
         name
-        for name in inside & set(vars(module))
+        for name in inside & set(dir(module))
         if not isinstance(getattr(module, name), ModuleType)
     }
     assert not hidden, f"in {package} these are a module and something else: {hidden}"
@@ -159,12 +159,18 @@ def test_the_package_offers_what_it_names_and_no_more() -> None:
     assert len(set(sa_history.__all__)) == len(sa_history.__all__)
     public = {
         name
-        for name, value in vars(sa_history).items()
+        for name in dir(sa_history)
         if not name.startswith("_")
-        and not (inspect.ismodule(value) and name != "exc")
-        and name != "annotations"
+        and not (inspect.ismodule(getattr(sa_history, name)) and name != "exc")
+        and name not in ("TYPE_CHECKING", "Any", "annotations")
     }
     assert public == set(sa_history.__all__)
+
+
+def test_a_name_that_the_package_does_not_offer_is_an_attribute_error() -> None:
+    name = "undone"
+    with pytest.raises(AttributeError, match="'sa_history' has no attribute 'undone'"):
+        getattr(sa_history, name)
 
 
 @pytest.mark.parametrize("name", [n for n in sa_history.__all__ if n != "exc"])
@@ -199,6 +205,10 @@ def loaded() -> set[str]:
         "duckdb",
         "pyarrow",
         "adbc_driver_manager",
+        "sa_history.writing",
+        "sa_history.sealing",
+        "sa_history.install",
+        "sa_history.archiving",
     ],
 )
 def test_importing_the_library_does_not_load(unwanted: str, loaded: set[str]) -> None:
