@@ -163,12 +163,13 @@ def _before_commit(connection: Connection) -> None:
 
 
 def _send(connection: Connection, state: ConnectionState, settings: Settings) -> None:
+    are_empty = not state.has_sent and bool(state.on_citus)
     state.mark_sending()
     try:
         if not state.on_citus:
             _set_config(connection, state, settings)
         if state.on_citus:
-            for statement in set_local_on_citus(settings):
+            for statement in set_local_on_citus(settings, are_empty):
                 connection.exec_driver_sql(
                     statement, execution_options={**_OPTIONS, "no_parameters": True}
                 )
