@@ -7,7 +7,19 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, func, select, text
+from sqlalchemy import (
+    Column,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    create_engine,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -308,3 +320,44 @@ def test_tables_with_a_single_shard_each_are_like_those_of_a_sharded_schema(
         (item,) = session.scalars(Item.events.select())
         (account,) = session.scalars(Account.events.select())
         assert item.pgh_context == account.pgh_context.metadata == {"user": "ada"}
+
+
+def note(**options: Any) -> MetaData:
+    metadata = MetaData()
+    columns = [
+        Column("id", Integer, primary_key=True, autoincrement=False),
+        Column("text", Integer),
+    ]
+    track(**options)(Table("note", metadata, *columns))
+    return metadata
+
+
+def test_schema_that_has_a_history_is_distributed_with_it(
+    cluster: Cluster, engine: Engine, schema: str
+) -> None:
+    old, new = note(), note(distribute=True)
+    shop = engine.execution_options(schema_translate_map={None: schema})
+    with cluster.connect() as connection:
+        connection.execute(f"CREATE SCHEMA {schema}")
+    old.create_all(shop)
+    with shop.begin() as connection, history.context(connection, user="ada"):
+        connection.execute(insert(old.tables["note"]).values(id=1, text=1))
+    uninstall(shop, old)
+    with cluster.connect() as connection:
+        connection.execute(
+            f"ALTER TABLE {schema}.note_event ALTER pgh_id DROP DEFAULT,"
+            " ALTER pgh_created_at DROP DEFAULT, ALTER pgh_xact_id DROP DEFAULT"
+        )
+        connection.execute("SELECT citus_schema_distribute(%s)", (schema,))
+    install(shop, new)
+    assert check(shop, new) == []
+    table = new.tables["note"]
+    with Session(shop) as session:
+        with history.context(session, user="ben"):
+            session.execute(update(table).values(text=2))
+            session.commit()
+        rows = session.execute(AggregateEvent.select(table)).all()
+        assert [(row.pgh_op, row.pgh_diff, row.pgh_context) for row in rows] == [
+            ("I", None, {"user": "ada"}),
+            ("U", {"text": [1, 2]}, {"user": "ben"}),
+        ]

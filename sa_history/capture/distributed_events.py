@@ -96,9 +96,7 @@ NUMBERS: Final[Mapping[str, Fragment]] = _numbers("pgh_node", "pgh_began", TRANS
 TABLE: Final = "TG_TABLE_SCHEMA, regexp_replace(TG_TABLE_NAME, '_[0-9]+$', '')"
 """The schema and the name of the table whose shard the function is called on."""
 
-DECLARE_SHARD: Final = (
-    "  pgh_shard text;\n  pgh_is_single boolean;\n  pgh_event record;\n"
-)
+DECLARE_SHARD: Final = "  pgh_shard text;\n  pgh_rows integer;\n  pgh_event record;\n"
 """The variables of the statements below."""
 
 
@@ -125,15 +123,14 @@ def find_shard(events: Qualified) -> Fragment:
     )
 
 
-def is_single(row: Row) -> Fragment:
-    """Return the statement that asks whether a statement has written a single row.
+def count_rows(row: Row) -> Fragment:
+    """Return the statement that asks whether there is no row, one or more.
 
     :param row: the rows that it has: the old or the new ones.
     """
     rows = NEW_ROWS if row == "new" else OLD_ROWS
     return Raw(
-        "    SELECT count(*) = 1 INTO pgh_is_single"
-        f" FROM (SELECT FROM {rows} LIMIT 2) AS few;\n"
+        f"    SELECT count(*) INTO pgh_rows FROM (SELECT FROM {rows} LIMIT 2) AS few;\n"
     )
 
 

@@ -21,8 +21,8 @@ from sa_history.capture.distributed_events import (
     SHARD_TABLE,
     TABLE,
     TRANSACTION,
+    count_rows,
     find_shard,
-    is_single,
     numbered_rows,
     read_clock,
     read_transaction,
@@ -325,7 +325,7 @@ def _beside(capture: Capture, operation: Operation) -> list[Fragment]:
     if not is_of_shard or capture.by_row(operation):
         return []
     rows = {recording.row for recording in capture.of(operation)}
-    return [find_shard(capture.events), is_single("new" if "new" in rows else "old")]
+    return [find_shard(capture.events), count_rows("new" if "new" in rows else "old")]
 
 
 def _on_citus(capture: Capture, operation: Operation) -> list[Fragment]:
@@ -454,7 +454,7 @@ def _insert_into_shard(capture: Capture, recording: Recording) -> Fragment:
     )
     return Joined(
         (
-            Raw("    IF pgh_is_single THEN\n    SELECT "),
+            Raw("    IF pgh_rows = 1 THEN\n    SELECT "),
             join(
                 ", ",
                 (
@@ -471,7 +471,7 @@ def _insert_into_shard(capture: Capture, recording: Recording) -> Fragment:
             DollarQuoted(row),
             Raw(" USING "),
             RowColumns("pgh_event", tuple(fields)),
-            Raw(";\n    END IF;\n    ELSE\n"),
+            Raw(";\n    END IF;\n    ELSIF pgh_rows > 1 THEN\n"),
             Raw("    EXECUTE 'INSERT INTO ' || pgh_shard || "),
             DollarQuoted(all_rows),
             Raw(f" USING {PARAMETERS};\n    END IF;\n"),

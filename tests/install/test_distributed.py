@@ -474,10 +474,15 @@ def test_objects_are_made_and_checked_on_the_coordinator(filled: Engine) -> None
         lambda: check(filled, Base),
         lambda: install(filled, Base),
         lambda: uninstall(filled, Base),
-        lambda: defined().metadata.create_all(filled),
     ):
         with pytest.raises(DistributionError, match="this is node 2 of Citus, a work"):
             work()
+
+
+def test_tables_are_made_on_the_coordinator(engine: Engine) -> None:
+    set_node(engine, 2)
+    with pytest.raises(DistributionError, match="this is node 2 of Citus, a worker"):
+        Base.metadata.create_all(engine)
 
 
 def test_event_without_a_trigger_is_refused(filled: Engine) -> None:

@@ -272,7 +272,7 @@ DECLARE
   pgh_began timestamptz;
   pgh_transaction bigint;
   pgh_shard text;
-  pgh_is_single boolean;
+  pgh_rows integer;
   pgh_event record;
   pgh_found text;
   pgh_depth integer;
@@ -345,8 +345,7 @@ BEGIN
  beside.shardminvalue IS NOT DISTINCT FROM here.shardminvalue
       WHERE here.shardid = substring(TG_TABLE_NAME FROM '[0-9]+$')::bigint
         AND beside.logicalrelid = '"h"."event"'::regclass;
-    SELECT count(*) = 1 INTO pgh_is_single FROM (SELECT FROM new_rows LIMIT 2) AS\
- few;
+    SELECT count(*) INTO pgh_rows FROM (SELECT FROM new_rows LIMIT 2) AS few;
     IF pgh_nested THEN
       EXECUTE 'WITH pgh_tracked AS (SELECT *, cmin::text::bigint AS pgh_cmin FROM '\
  || TG_RELID::regclass || '),
@@ -373,7 +372,7 @@ BEGIN
  DEFERRABLE INITIALLY DEFERRED, or give track(level="row").';
       END IF;
     END IF;
-    IF pgh_is_single THEN
+    IF pgh_rows = 1 THEN
     SELECT 'moved' AS "pgh_label", 'U' AS "pgh_op", ((split_part(pgh_clock, ',',\
  1)::bigint - 1577836800000) << 22) + (split_part(pgh_clock, ',', 2)::bigint << 8)\
  + pgh_node AS "pgh_id", pgh_began AS "pgh_created_at", pgh_transaction AS\
@@ -390,7 +389,7 @@ BEGIN
  pgh_event."pgh_op", pgh_event."pgh_id", pgh_event."pgh_created_at",\
  pgh_event."pgh_xact_id", pgh_event."pgh_old_key", pgh_event."id";
     END IF;
-    ELSE
+    ELSIF pgh_rows > 1 THEN
     EXECUTE 'INSERT INTO ' || pgh_shard || $history$ ("pgh_label", "pgh_op",\
  "pgh_id", "pgh_created_at", "pgh_xact_id", "pgh_old_key", "id")
     SELECT 'moved', 'U', ((split_part(pgh_clock, ',', 1)::bigint - 1577836800000)\
@@ -411,8 +410,7 @@ BEGIN
  beside.shardminvalue IS NOT DISTINCT FROM here.shardminvalue
       WHERE here.shardid = substring(TG_TABLE_NAME FROM '[0-9]+$')::bigint
         AND beside.logicalrelid = '"h"."event"'::regclass;
-    SELECT count(*) = 1 INTO pgh_is_single FROM (SELECT FROM old_rows LIMIT 2) AS\
- few;
+    SELECT count(*) INTO pgh_rows FROM (SELECT FROM old_rows LIMIT 2) AS few;
     IF pgh_nested THEN
       EXECUTE 'WITH pgh_tracked AS (SELECT *, cmin::text::bigint AS pgh_cmin FROM '\
  || TG_RELID::regclass || '),
@@ -440,7 +438,7 @@ BEGIN
  or give track(level="row").';
       END IF;
     END IF;
-    IF pgh_is_single THEN
+    IF pgh_rows = 1 THEN
     SELECT 'out' AS "pgh_label", 'D' AS "pgh_op", ((split_part(pgh_clock, ',',\
  1)::bigint - 1577836800000) << 22) + (split_part(pgh_clock, ',', 2)::bigint << 8)\
  + pgh_node AS "pgh_id", pgh_began AS "pgh_created_at", pgh_transaction AS\
@@ -456,7 +454,7 @@ BEGIN
  pgh_event."pgh_op", pgh_event."pgh_id", pgh_event."pgh_created_at",\
  pgh_event."pgh_xact_id", pgh_event."id";
     END IF;
-    ELSE
+    ELSIF pgh_rows > 1 THEN
     EXECUTE 'INSERT INTO ' || pgh_shard || $history$ ("pgh_label", "pgh_op",\
  "pgh_id", "pgh_created_at", "pgh_xact_id", "id")
     SELECT 'out', 'D', ((split_part(pgh_clock, ',', 1)::bigint - 1577836800000) <<\
