@@ -77,9 +77,11 @@ class Writer:
     def context(self, user: str) -> Iterator[None]:
         """Write as a user."""
         before, self.user = self.user, user
-        with history.context(self.connection, user=user):
-            yield
-        self.user = before
+        try:
+            with history.context(self.connection, user=user):
+                yield
+        finally:
+            self.user = before
 
     def run(self, statement: str, *parameters: Any) -> None:
         """Execute a statement."""

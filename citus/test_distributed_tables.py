@@ -218,6 +218,31 @@ def test_context_is_annotated_and_triggers_are_ignored(filled: Engine) -> None:
     }
 
 
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_context_of_a_savepoint_reaches_nodes_after_its_release(
+    driver: str, filled: Engine
+) -> None:
+    """Citus forgets what was set since the savepoint, for nodes not reached yet."""
+    engine = create_engine(filled.url.set(drivername=f"postgresql+{driver}"))
+    for first in TENANTS:  # on this worker or that one
+        with engine.begin() as connection:
+            connection.execute(text("SELECT 1"))
+            with history.context(connection, user=first):
+                with connection.begin_nested():
+                    connection.execute(
+                        update(Account).where(Account.tenant == first).values(balance=5)
+                    )
+                connection.execute(update(Account).values(balance=Account.balance + 1))
+    engine.dispose()
+    with Session(filled) as session:
+        events = session.scalars(Account.events.select()).all()
+    by_user: dict[Any, int] = {}
+    for each in events[2 * len(TENANTS) + 1 :]:
+        user = each.pgh_context and each.pgh_context["user"]
+        by_user[user] = by_user.get(user, 0) + 1
+    assert set(by_user) == set(TENANTS)
+
+
 @pytest.mark.parametrize("driver", ["psycopg2", "asyncpg"])
 def test_other_drivers_tell_contexts(driver: str, shop: Engine) -> None:
     def work(session: Session) -> None:

@@ -28,6 +28,7 @@ from sa_history.contexts.drivers.base import Driver, warn_of_loss
 from sa_history.contexts.drivers.statements import (
     may_take_settings_back,
     needs_no_settings,
+    releases_savepoint,
 )
 from sa_history.sql.session_settings import (
     CITUS_MARK,
@@ -210,7 +211,10 @@ def _after_cursor_execute(
     # By its text, since not all drivers give the command tag; and after it, since what
     # was sent before is taken back too.
     state = state_of(connection.info)
-    if state.has_sent and may_take_settings_back(statement):
+    if state.has_sent and (
+        may_take_settings_back(statement)
+        or (state.on_citus and releases_savepoint(statement))
+    ):
         state.invalidate()
 
 

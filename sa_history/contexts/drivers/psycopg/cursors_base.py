@@ -76,11 +76,13 @@ class ContextMixin:
         """Invalidate the state if a statement may have changed the settings.
 
         ROLLBACK TO SAVEPOINT takes them back, as RESET ALL does; COMMIT AND CHAIN
-        begins anew. Of a script, and in a pipeline of the application, the command tags
-        are not known.
+        begins anew. Citus forgets after RELEASE what was set since the savepoint, and
+        tells nodes that are reached later nothing of it. Of a script, and in a pipeline
+        of the application, the command tags are not known.
         """
         if self.connection_state.has_sent and (
             self.statusmessage in ("COMMIT", "ROLLBACK", "RESET")
+            or (self.statusmessage == "RELEASE" and self.connection_state.on_citus)
             or self.connection.pgconn.pipeline_status
             or not self._is_single_statement(query, params)
         ):
