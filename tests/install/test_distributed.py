@@ -41,6 +41,7 @@ from sa_history import (
     AfterDelete,
     AggregateEvent,
     Snapshot,
+    baseline,
     cursor_of,
     feed,
     feed_page,
@@ -466,6 +467,13 @@ def test_feed_of_tables_that_number_transactions_otherwise_is_refused() -> None:
     track(Snapshot)(local)
     with pytest.raises(EventsError, match="no feed of account and local together"):
         feed_page(Session(), table, local)
+
+
+def test_first_events_are_refused_as_only_triggers_number_them(
+    engine: Engine,
+) -> None:
+    with pytest.raises(DistributionError, match="baseline cannot write events of acc"):
+        baseline(engine, defined())
 
 
 def test_objects_are_made_and_checked_on_the_coordinator(filled: Engine) -> None:

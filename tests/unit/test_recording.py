@@ -474,6 +474,21 @@ END
     )
 
 
+def test_a_nested_write_of_a_distributed_row_is_looked_for_in_its_shard() -> None:
+    """A condition is asked before, as the text of the query has no variables."""
+    key = (KeyColumn("id", "id", True),)
+    options = {"is_distributed": True, "key": key}
+    recordings = (INSERTED, RICH, UPDATED, KEPT, DELETED)
+    text = body(capture(*recordings, level="row", **options))
+    assert "IF (pgh_nested) AND (NEW.size > 9) THEN" in text
+    assert "IF (pgh_nested) AND (OLD.size > 9) THEN" in text
+    assert text.count("USING pgh_transaction, NEW.") == 4
+    assert "AND event.pgh_xact_id + 0 = $1" in text
+    assert "AND event.pgh_cmin > again.pgh_cmin" in text
+    assert "FROM (SELECT $2 AS" in text
+    assert "pg_current_xact_id()::text::bigint)" not in text
+
+
 SHARED = create_shared_objects(MetaData(schema="h"))
 USER = ContextColumn("user", Raw("bigint"), required=True, as_json=False)
 DATA = ContextColumn("data", Raw("jsonb"), required=False, as_json=True)
