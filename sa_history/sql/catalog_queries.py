@@ -468,12 +468,13 @@ SELECT json_build_object(
   json_object_agg(pid, (EXTRACT(epoch FROM xact_start) * 1000000)::bigint)
 )
 FROM pg_stat_activity
-WHERE datname = current_database() AND backend_type = 'client backend'
+WHERE datname = current_database() AND backend_type <> 'autovacuum worker'
   AND xact_start IS NOT NULL
 """
 """The sessions of a node that are in a transaction, each with when that began.
 
-The session that asks is one of them. Times are in microseconds.
+The session that asks is one of them; a background worker may write, too. Times are in
+microseconds.
 """
 
 PREPARED_ON_NODE = """
