@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,15 +27,20 @@ SETTINGS: dict[str, Any] = {
     "shared_preload_libraries": "citus",
     "wal_level": "logical",
     "max_prepared_transactions": 200,
+    "synchronous_commit": "on",
     "citus.node_conninfo": "sslmode=prefer",
 }
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The servers, each by its URL; the coordinator comes first."""
+    """The servers, each by its URL; the coordinator comes first.
+
+    :param own: the same servers, if they are our own.
+    """
 
     servers: tuple[URL, ...]
+    own: tuple[EmbeddedPostgres, ...] = ()
 
     def connect(self, node: int = 0) -> psycopg.Connection[Any]:
         """Connect to a node, in autocommit."""
@@ -46,7 +52,8 @@ class Cluster:
     def database(self) -> Iterator[Cluster]:
         """Create a database of the same name on all of them, and join the nodes."""
         name = f"sa_history_{uuid.uuid4().hex[:8]}"
-        created = Cluster(tuple(url.set(database=name) for url in self.servers))
+        urls = tuple(url.set(database=name) for url in self.servers)
+        created = Cluster(urls, self.own)
         for node in range(len(self.servers)):
             with self.connect(node) as connection:
                 connection.execute(f"CREATE DATABASE {name}")
@@ -87,14 +94,30 @@ class Cluster:
             ).fetchone() or (None,)
         return [url.port for url in self.servers].index(port)
 
-    def move(self, schema: str) -> None:
+    def move(self, schema: str, mode: str = "block_writes") -> None:
         """Move a tenant's schema to the other worker."""
         worker = self.servers[3 - self.node_of(schema)]
         with self.connect() as connection:
             connection.execute(
-                "SELECT citus_schema_move(%s, %s, %s, 'block_writes')",
-                (schema, worker.host, worker.port),
+                "SELECT citus_schema_move(%s, %s, %s, %s)",
+                (schema, worker.host, worker.port, mode),
             )
+
+    def restart(self, node: int) -> None:
+        """Stop a server of our own at once, as if it failed, and start it again."""
+        self.pg_ctl(node, "restart", "-l", str(self.own[node].directory / "log"))
+
+    def pg_ctl(self, node: int, *command: str) -> None:
+        """Run pg_ctl in the immediate mode, as the account that the server has."""
+        bindir, data = os.environ["CITUS_BINDIR"], self.own[node].directory / "data"
+        subprocess.run(
+            [f"{bindir}/pg_ctl", "-D", data, "-m", "immediate", "-w", *command],
+            user=data.stat().st_uid,
+            group=data.stat().st_gid,
+            env={"LD_LIBRARY_PATH": f"{bindir}/../lib"},
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
 
 
 def _free_port() -> int:
@@ -113,15 +136,22 @@ def servers() -> Iterator[Cluster]:
     bindir = os.environ.get("CITUS_BINDIR")
     if bindir is None:
         pytest.exit("set CITUS_URL or CITUS_BINDIR; see docs/citus.md", returncode=4)
+    with started(bindir) as cluster:
+        yield cluster
+
+
+@contextlib.contextmanager
+def started(bindir: str) -> Iterator[Cluster]:
+    """Start three servers of our own."""
+    url = make_url("postgresql+psycopg://postgres@127.0.0.1/postgres")
     with contextlib.ExitStack() as stack:
-        urls = []
+        urls, own = [], []
         for _ in range(3):
             port = _free_port()
             server = EmbeddedPostgres(bindir=bindir, port=port, **SETTINGS)
-            stack.enter_context(server)
-            url = make_url("postgresql+psycopg://postgres@127.0.0.1/postgres")
+            own.append(stack.enter_context(server))
             urls.append(url.set(port=port))
-        yield Cluster(tuple(urls))
+        yield Cluster(tuple(urls), tuple(own))
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 import sa_history as history
 
@@ -76,9 +77,11 @@ class Writer:
     def context(self, user: str) -> Iterator[None]:
         """Write as a user."""
         before, self.user = self.user, user
-        with history.context(self.connection, user=user):
-            yield
-        self.user = before
+        try:
+            with history.context(self.connection, user=user):
+                yield
+        finally:
+            self.user = before
 
     def run(self, statement: str, *parameters: Any) -> None:
         """Execute a statement."""
@@ -200,32 +203,49 @@ class Writer:
 
 
 def transactions(writer: Writer, tenants: list[str], count: int) -> None:
-    """Commit transactions, or roll them back, of statements in nested contexts."""
-    rng, model, connection = writer.rng, writer.model, writer.connection
+    """Commit transactions, or roll them back, of statements in nested contexts.
+
+    One that a deadlock has ended, as with a table that is moved, has done nothing.
+    """
+    model, connection = writer.model, writer.connection
     for _ in range(count):
         saved = copy.deepcopy((model.rows, model.events))
-        writer.transaction += 1
-        with contextlib.ExitStack() as outer:
-            if rng.random() < 0.2:  # a context that comes late
-                writer.write(rng.choice(tenants))
-            if rng.random() < 0.8:
-                outer.enter_context(writer.context(rng.choice(["ada", "ben"])))
-            # Most transactions are of one node, some of several.
-            here = rng.sample(tenants, rng.choice([1, 1, 1, 2]))
-            for _ in range(rng.randrange(1, 5)):
-                with contextlib.ExitStack() as inner:
-                    if rng.random() < 0.3:
-                        inner.enter_context(writer.context("eve"))
-                    if rng.random() < 0.2:
-                        before = copy.deepcopy((model.rows, model.events))
-                        point = connection.begin_nested()
-                        writer.write(rng.choice(here))
-                        if rng.random() < 0.5:
-                            point.rollback()
-                            model.rows, model.events = before
+        try:
+            is_committed = transaction(writer, tenants)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != "40P01":
+                raise
+            connection.rollback()
+            is_committed = False
+        if not is_committed:
+            model.rows, model.events = saved
+
+
+def transaction(writer: Writer, tenants: list[str]) -> bool:
+    """Return whether the transaction was committed."""
+    rng, model, connection = writer.rng, writer.model, writer.connection
+    writer.transaction += 1
+    with contextlib.ExitStack() as outer:
+        if rng.random() < 0.2:  # a context that comes late
+            writer.write(rng.choice(tenants))
+        if rng.random() < 0.8:
+            outer.enter_context(writer.context(rng.choice(["ada", "ben"])))
+        # Most transactions are of one node, some of several.
+        here = rng.sample(tenants, rng.choice([1, 1, 1, 2]))
+        for _ in range(rng.randrange(1, 5)):
+            with contextlib.ExitStack() as inner:
+                if rng.random() < 0.3:
+                    inner.enter_context(writer.context("eve"))
+                if rng.random() < 0.2:
+                    before = copy.deepcopy((model.rows, model.events))
+                    point = connection.begin_nested()
                     writer.write(rng.choice(here))
-            if rng.random() < 0.2:
-                connection.rollback()
-                model.rows, model.events = saved
-            else:
-                connection.commit()
+                    if rng.random() < 0.5:
+                        point.rollback()
+                        model.rows, model.events = before
+                writer.write(rng.choice(here))
+        if rng.random() < 0.2:
+            connection.rollback()
+            return False
+        connection.commit()
+        return True

@@ -106,6 +106,36 @@ def test_triggers_are_uninstalled_and_installed(filled: Engine) -> None:
         assert session.scalar(count) == len(TENANTS)
 
 
+@pytest.mark.parametrize("node", [1, 2])
+def test_client_of_a_worker_reads_and_undoes(
+    node: int, cluster: Cluster, filled: Engine
+) -> None:
+    engine = create_engine(cluster.servers[node])
+    with Session(engine) as session:
+        events = session.scalars(Account.events.select()).all()
+        assert events[-1].diff == {"id": (1, 7)}
+        rows = AggregateEvent.page(session, Account, Item)
+        assert [r.pgh_diff for r in rows].count({"balance": [0, 1]}) == len(TENANTS)
+        with history.as_of(session, transaction=events[0].pgh_xact_id) as past:
+            assert set(past.scalars(select(Account.balance))) == {0}
+        session.rollback()
+        undo(session, Base, transaction=events[-1].pgh_xact_id)
+        session.commit()
+        assert session.scalar(select(func.max(Account.id))) == 1
+    engine.dispose()
+
+
+def test_objects_are_made_on_the_coordinator(cluster: Cluster, shop: Engine) -> None:
+    engine = create_engine(cluster.servers[1])
+    for work in (check, install, uninstall):
+        with pytest.raises(DistributionError, match="connect to the coordinator"):
+            work(engine, Base)
+    with pytest.raises((DistributionError, DBAPIError)):
+        Base.metadata.create_all(engine)
+    engine.dispose()
+    assert check(shop, Base) == []
+
+
 def test_check_finds_a_shard_whose_trigger_is_disabled(
     cluster: Cluster, shop: Engine
 ) -> None:
@@ -186,6 +216,31 @@ def test_context_is_annotated_and_triggers_are_ignored(filled: Engine) -> None:
         (71, ("user", "eve")),
         (72, ("user", "eve"), ("why", "more")),
     }
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_context_of_a_savepoint_reaches_nodes_after_its_release(
+    driver: str, filled: Engine
+) -> None:
+    """Citus forgets what was set since the savepoint, for nodes not reached yet."""
+    engine = create_engine(filled.url.set(drivername=f"postgresql+{driver}"))
+    for first in TENANTS:  # on this worker or that one
+        with engine.begin() as connection:
+            connection.execute(text("SELECT 1"))
+            with history.context(connection, user=first):
+                with connection.begin_nested():
+                    connection.execute(
+                        update(Account).where(Account.tenant == first).values(balance=5)
+                    )
+                connection.execute(update(Account).values(balance=Account.balance + 1))
+    engine.dispose()
+    with Session(filled) as session:
+        events = session.scalars(Account.events.select()).all()
+    by_user: dict[Any, int] = {}
+    for each in events[2 * len(TENANTS) + 1 :]:
+        user = each.pgh_context and each.pgh_context["user"]
+        by_user[user] = by_user.get(user, 0) + 1
+    assert set(by_user) == set(TENANTS)
 
 
 @pytest.mark.parametrize("driver", ["psycopg2", "asyncpg"])

@@ -114,9 +114,25 @@ def run(url: Any, is_async: bool, work: Any) -> None:
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 @pytest.mark.parametrize("seed", range(3))
 def test_random_transactions(is_async: bool, seed: int, cluster: Cluster) -> None:
+    write_and_compare(cluster, is_async, random.Random(f"{seed} {is_async}"), [0])
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_clients_of_all_nodes_write(is_async: bool, cluster: Cluster) -> None:
+    """A worker knows the tables, too, and writes to its own shards by itself."""
+    rng = random.Random(f"nodes {is_async}")
+    write_and_compare(cluster, is_async, rng, [1, 2, 0, 1])
+
+
+def write_and_compare(
+    cluster: Cluster, is_async: bool, rng: random.Random, nodes: list[int]
+) -> None:
+    """Write in turn by clients of some nodes, each twice.
+
+    The second time there are other connections.
+    """
     empty(cluster)
-    model, rng = Model(), random.Random(f"{seed} {is_async}")
-    last = 0
+    model, last = Model(), 0
 
     def work(connection: Connection) -> None:
         nonlocal last
@@ -125,13 +141,16 @@ def test_random_transactions(is_async: bool, seed: int, cluster: Cluster) -> Non
         transactions(writer, TENANTS, ROUNDS)
         last = writer.transaction
 
-    for _ in range(2):  # the second has other connections
-        run(cluster.servers[0], is_async, work)
+    for node in [*nodes, *nodes]:
+        run(cluster.servers[node], is_async, work)
     compare(cluster, model)
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-def test_random_statements_in_autocommit(is_async: bool, cluster: Cluster) -> None:
+@pytest.mark.parametrize("node", [0, 1])
+def test_random_statements_in_autocommit(
+    node: int, is_async: bool, cluster: Cluster
+) -> None:
     empty(cluster)
     model, rng = Model(), random.Random(f"{is_async}")
 
@@ -145,5 +164,5 @@ def test_random_statements_in_autocommit(is_async: bool, cluster: Cluster) -> No
             writer.transaction += 1
             writer.write(rng.choice(TENANTS))
 
-    run(cluster.servers[0], is_async, work)
+    run(cluster.servers[node], is_async, work)
     compare(cluster, model, in_blocks=False)

@@ -7,10 +7,23 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, func, select, text
+from sqlalchemy import (
+    Column,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    create_engine,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.schema import CreateTable
 
 import sa_history as history
 from sa_history import (
@@ -20,7 +33,6 @@ from sa_history import (
     Snapshot,
     baseline,
     create_event,
-    feed,
     track,
     undo,
 )
@@ -34,14 +46,14 @@ class Base(DeclarativeBase):
     pass
 
 
-@track(Snapshot, AfterDelete, Manual("seen"), level="row")
+@track(Snapshot, AfterDelete, Manual("seen"), distribute=True)
 class Account(Base):
     __tablename__ = "account"
     id: Mapped[int] = mapped_column(primary_key=True)
     balance: Mapped[int]
 
 
-@track(Snapshot, AfterDelete, level="row", context="inline")
+@track(Snapshot, AfterDelete, level="row", context="inline", distribute=True)
 class Item(Base):
     __tablename__ = "item"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -92,6 +104,21 @@ def test_check_finds_nothing(filled: Engine) -> None:
     assert check(filled, Base) == []
 
 
+def test_check_finds_what_is_disabled_on_a_node(
+    cluster: Cluster, schema: str, filled: Engine
+) -> None:
+    with cluster.connect(cluster.node_of(schema)) as worker:
+        (shard,) = worker.execute(
+            "SELECT shard_name(logicalrelid, shardid) FROM pg_dist_shard"
+            " WHERE logicalrelid = %s::regclass",
+            (f"{schema}.item",),
+        ).fetchone() or (None,)
+        worker.execute("SET citus.enable_manual_changes_to_shards = on")
+        worker.execute(f"ALTER TABLE {shard} DISABLE TRIGGER USER")
+    (finding,) = check(filled, Base)
+    assert str(finding).startswith(f"bypassed shard {schema}.item_")
+
+
 def test_triggers_are_uninstalled_and_installed(filled: Engine) -> None:
     assert uninstall(filled, Base) != []
     assert install(filled, Base) != []
@@ -125,40 +152,12 @@ def test_events_of_several_models_are_read_together(filled: Engine) -> None:
     with Session(filled) as session:
         rows = session.execute(AggregateEvent.select(Account, Item)).all()
         read = [(r.pgh_obj_model, r.pgh_op, r.pgh_diff) for r in rows]
-        pages = session.execute(feed(Account, Item, limit=10)).all()
     assert read == [
         ("Account", "I", None),
         ("Item", "I", None),
         ("Account", "U", {"balance": [1, 2]}),
         ("Account", "U", {"balance": [2, 3]}),
     ]
-    assert len(pages) == 4
-
-
-def test_feed_waits_for_transactions_on_the_node_that_has_the_rows(
-    cluster: Cluster, schema: str, filled: Engine
-) -> None:
-    """Their numbers are those of that node, whatever numbers the coordinator has."""
-    with cluster.connect() as coordinator:
-        for _ in range(50):
-            coordinator.execute("SELECT pg_current_xact_id()")
-    with cluster.connect(cluster.node_of(schema)) as worker:
-        for _ in range(300):
-            worker.execute("SELECT pg_current_xact_id()")
-    with Session(filled) as slow, Session(filled) as fast, Session(filled) as reader:
-        slow.get_one(Account, 1).balance = 4
-        slow.flush()
-        fast.get_one(Item, 1).name = "b"
-        fast.commit()
-
-        def count() -> int:
-            found = len(reader.execute(feed(Account, Item, limit=100)).all())
-            reader.rollback()
-            return found
-
-        assert count() == 4
-        slow.commit()
-        assert count() == 6
 
 
 @pytest.mark.parametrize("by", ["event", "time", "transaction"])
@@ -303,8 +302,9 @@ def test_tables_with_a_single_shard_each_are_like_those_of_a_sharded_schema(
     schema = single_shards
     options = {"schema_translate_map": {None: schema}}
     shop = engine.execution_options(**options)
-    Base.metadata.create_all(shop)
-    uninstall(shop, Base)
+    with shop.begin() as connection:
+        for table in Base.metadata.sorted_tables:
+            connection.execute(CreateTable(table))
     first = f"{schema}.pghistory_context"
     with cluster.connect() as connection:
         connection.execute("SELECT create_distributed_table(%s, NULL)", (first,))
@@ -320,3 +320,44 @@ def test_tables_with_a_single_shard_each_are_like_those_of_a_sharded_schema(
         (item,) = session.scalars(Item.events.select())
         (account,) = session.scalars(Account.events.select())
         assert item.pgh_context == account.pgh_context.metadata == {"user": "ada"}
+
+
+def note(**options: Any) -> MetaData:
+    metadata = MetaData()
+    columns = [
+        Column("id", Integer, primary_key=True, autoincrement=False),
+        Column("text", Integer),
+    ]
+    track(**options)(Table("note", metadata, *columns))
+    return metadata
+
+
+def test_schema_that_has_a_history_is_distributed_with_it(
+    cluster: Cluster, engine: Engine, schema: str
+) -> None:
+    old, new = note(), note(distribute=True)
+    shop = engine.execution_options(schema_translate_map={None: schema})
+    with cluster.connect() as connection:
+        connection.execute(f"CREATE SCHEMA {schema}")
+    old.create_all(shop)
+    with shop.begin() as connection, history.context(connection, user="ada"):
+        connection.execute(insert(old.tables["note"]).values(id=1, text=1))
+    uninstall(shop, old)
+    with cluster.connect() as connection:
+        connection.execute(
+            f"ALTER TABLE {schema}.note_event ALTER pgh_id DROP DEFAULT,"
+            " ALTER pgh_created_at DROP DEFAULT, ALTER pgh_xact_id DROP DEFAULT"
+        )
+        connection.execute("SELECT citus_schema_distribute(%s)", (schema,))
+    install(shop, new)
+    assert check(shop, new) == []
+    table = new.tables["note"]
+    with Session(shop) as session:
+        with history.context(session, user="ben"):
+            session.execute(update(table).values(text=2))
+            session.commit()
+        rows = session.execute(AggregateEvent.select(table)).all()
+        assert [(row.pgh_op, row.pgh_diff, row.pgh_context) for row in rows] == [
+            ("I", None, {"user": "ada"}),
+            ("U", {"text": [1, 2]}, {"user": "ben"}),
+        ]

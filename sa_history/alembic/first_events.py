@@ -13,6 +13,7 @@ from sqlalchemy import MetaData
 from sa_history.alembic.operations import HistoryOp, created_tables, quoted_lines
 from sa_history.sql.compose import DollarQuoted, Joined, Raw, SchemaNames
 from sa_history.sql.expressions import Query
+from sa_history.tracking.distribution import refuse_distributed
 from sa_history.tracking.registry import Tracking, trackings_in
 from sa_history.writing.baseline import LABEL, baseline_insert
 
@@ -109,13 +110,19 @@ def baselines(
 ) -> list[BaselineOp]:
     """Return the operations for the event tables that are created now."""
     created = created_tables(upgrade_ops)
-    return [
-        BaselineOp(tracking.table.fullname, _batch(tracking).render(schemas))
+    wanted = [
+        tracking
         for metadata in metadatas
         for tracking in trackings_in(metadata)
         if (tracking.event_table.schema, tracking.event_table.name) in created
         and (tracking.table.schema, tracking.table.name) not in created
         and tracking.tracked_columns.key
+    ]
+    for tracking in wanted:
+        refuse_distributed(tracking, "-x baseline")
+    return [
+        BaselineOp(tracking.table.fullname, _batch(tracking).render(schemas))
+        for tracking in wanted
     ]
 
 

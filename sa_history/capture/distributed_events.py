@@ -36,6 +36,9 @@ DECLARE_NUMBERS: Final = (
 )
 """The variables of the statements below."""
 
+TRANSACTION: Final = "pgh_transaction"
+"""The variable that is the number of the transaction."""
+
 _EPOCH: Final = 1577836800
 """2020 in seconds."""
 
@@ -63,6 +66,14 @@ def read_transaction() -> Fragment:
     )
 
 
+def transactions_from(microseconds: int) -> int:
+    """Return the least number of a transaction that begins at a time or after it.
+
+    :param microseconds: the time, since 1970.
+    """
+    return (microseconds - _EPOCH * 1_000_000) * 4096
+
+
 def read_clock() -> Fragment:
     """Return the statement that reads the clock, before each event."""
     return Raw(f"    pgh_clock := btrim({CLOCK}::text, '()');\n")
@@ -79,16 +90,14 @@ def _numbers(node: str, began: str, transaction: str) -> dict[str, Fragment]:
     }
 
 
-NUMBERS: Final[Mapping[str, Fragment]] = _numbers(
-    "pgh_node", "pgh_began", "pgh_transaction"
-)
+NUMBERS: Final[Mapping[str, Fragment]] = _numbers("pgh_node", "pgh_began", TRANSACTION)
 """The columns of an event that have such values, with their SQL in the function."""
 
 TABLE: Final = "TG_TABLE_SCHEMA, regexp_replace(TG_TABLE_NAME, '_[0-9]+$', '')"
 """The schema and the name of the table whose shard the function is called on."""
 
-DECLARE_SHARD: Final = "  pgh_shard text;\n"
-"""The variable of the statement below."""
+DECLARE_SHARD: Final = "  pgh_shard text;\n  pgh_rows integer;\n  pgh_event record;\n"
+"""The variables of the statements below."""
 
 
 def find_shard(events: Qualified) -> Fragment:
@@ -103,7 +112,7 @@ def find_shard(events: Qualified) -> Fragment:
             Raw(
                 ", beside.shardid, false) INTO STRICT pgh_shard\n"
                 "      FROM pg_dist_shard AS here JOIN pg_dist_shard AS beside"
-                " ON beside.shardminvalue = here.shardminvalue\n"
+                " ON beside.shardminvalue IS NOT DISTINCT FROM here.shardminvalue\n"
                 "      WHERE here.shardid ="
                 " substring(TG_TABLE_NAME FROM '[0-9]+$')::bigint\n"
                 "        AND beside.logicalrelid = "
@@ -114,13 +123,24 @@ def find_shard(events: Qualified) -> Fragment:
     )
 
 
+def count_rows(row: Row) -> Fragment:
+    """Return the statement that asks whether there is no row, one or more.
+
+    :param row: the rows that it has: the old or the new ones.
+    """
+    rows = NEW_ROWS if row == "new" else OLD_ROWS
+    return Raw(
+        f"    SELECT count(*) INTO pgh_rows FROM (SELECT FROM {rows} LIMIT 2) AS few;\n"
+    )
+
+
 SHARD_NUMBERS: Final[Mapping[str, Fragment]] = _numbers("$1", "$2", "$3")
 """The same columns in an INSERT into a shard, which is given parameters."""
 
 SHARD_TABLE: Final = "$4, $5"
 """What :data:`TABLE` is in such an INSERT."""
 
-PARAMETERS: Final = f"pgh_node, pgh_began, pgh_transaction, {TABLE}"
+PARAMETERS: Final = f"pgh_node, pgh_began, {TRANSACTION}, {TABLE}"
 """The parameters."""
 
 

@@ -90,8 +90,8 @@ def make_event_table(
         # Those of a fixed length first, which wastes no bytes on alignment.
         *(
             _columns_of_every_event(options, shared)
-            if distributed_by is None
-            else _columns_of_distributed_events()
+            if options.distribute is None
+            else _columns_of_distributed_events(distributed_by is None)
         ),
         *context.id_columns(),
         *object_id,
@@ -208,13 +208,21 @@ def _columns_of_every_event(
     ]
 
 
-def _columns_of_distributed_events() -> list[Column[Any]]:
+def _columns_of_distributed_events(has_key: bool) -> list[Column[Any]]:
     """Return the same columns for events that Citus distributes.
 
     Triggers give all values. A default would be that of whichever node writes.
+
+    :param has_key: whether the number alone is the primary key.
     """
     return [
-        Column("pgh_id", BigInteger, nullable=False),
+        Column(
+            "pgh_id",
+            BigInteger,
+            primary_key=has_key,
+            autoincrement=False,
+            nullable=False,
+        ),
         Column("pgh_created_at", DateTime(timezone=True), nullable=False),
         Column("pgh_xact_id", BigInteger, nullable=False),
     ]
@@ -225,11 +233,11 @@ def _distribution_column(
 ) -> Column[Any] | None:
     """Return the column by which Citus distributes a tracked table.
 
-    :return: None, if it does not distribute them.
+    :return: None, if it does not distribute the rows of the table.
     :raises DefinitionError: the option names no attribute of the key.
     """
     name = options.distribute
-    if name is None:
+    if not isinstance(name, str):
         return None
     if name not in columns.key:
         known = dict.fromkeys(columns.key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from sqlalchemy import Column, ColumnElement, types
 
@@ -43,7 +43,8 @@ class TrackingOptions:
     :param erasable: attributes whose values ``history.erase`` takes out of events.
     :param erasable_context: keys whose values it takes out of the events' contexts.
     :param distribute: the attribute by whose column Citus distributes the table and its
-        events; None, if it does not distribute them.
+        events; True, if a sharded schema of Citus has them; None, if it does not
+        distribute them.
     """
 
     columns: Sequence[str] | None
@@ -66,7 +67,7 @@ class TrackingOptions:
     erasable: tuple[str, ...]
     erasable_context: tuple[str, ...]
     partition_by: PartitionBy | None = None
-    distribute: str | None = None
+    distribute: str | Literal[True] | None = None
 
     @property
     def is_erasable(self) -> bool:
@@ -127,12 +128,12 @@ class TrackingOptions:
 
     def _check_distribute(self) -> None:
         """Refuse what is not right, or was not shown to be, on distributed tables."""
-        if not isinstance(self.distribute, str):
+        if not isinstance(self.distribute, str) and self.distribute is not True:
             raise DefinitionError(
-                "track: distribute is the name of an attribute, got "
-                f"{self.distribute!r}"
+                "track: distribute is the name of an attribute, or True for a sharded "
+                f"schema, got {self.distribute!r}"
             )
-        if self.context == "reference":
+        if self.context == "reference" and self.distribute is not True:
             raise DefinitionError(
                 f"track: with distribute={self.distribute!r} an event is written where "
                 'Citus has the row, away from the context table; give context="inline"'

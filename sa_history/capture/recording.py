@@ -20,6 +20,8 @@ from sa_history.capture.distributed_events import (
     SHARD_NUMBERS,
     SHARD_TABLE,
     TABLE,
+    TRANSACTION,
+    count_rows,
     find_shard,
     numbered_rows,
     read_clock,
@@ -28,6 +30,7 @@ from sa_history.capture.distributed_events import (
 from sa_history.capture.event_table import OLD_KEY
 from sa_history.capture.statement_order import (
     COMES_AFTER_AN_INSERT,
+    CURRENT_TRANSACTION,
     DECLARE_DELETED,
     DECLARE_FOUND,
     DECLARE_NESTED,
@@ -37,7 +40,12 @@ from sa_history.capture.statement_order import (
     notice_nested_writes,
     remember_deleted_rows,
 )
-from sa_history.ddl.elements import PGFunction, PGTrigger, transition_tables
+from sa_history.ddl.elements import (
+    OLD_ROWS,
+    PGFunction,
+    PGTrigger,
+    transition_tables,
+)
 from sa_history.sql.compose import (
     DollarQuoted,
     Fragment,
@@ -212,9 +220,6 @@ class Capture:
         A row cannot come twice, or go twice, without the other in between.
         """
         operations = set(self.operations) - {Operation.TRUNCATE}
-        if self.is_distributed:
-            # What a trigger writes there is refused by Citus, or is not ours to order.
-            return False
         return bool(self.key) and (
             Operation.UPDATE in operations or len(operations) > 1
         )
@@ -246,9 +251,9 @@ def record_function(capture: Capture) -> PGFunction:
             Joined(
                 (
                     Raw(f"  {keyword} TG_OP = '{operation.value}' THEN\n"),
+                    *_beside(capture, operation),
                     *_order_checks(capture, operation),
                     *_on_citus(capture, operation),
-                    *_beside(capture, operation),
                     *inserts,
                 )
             )
@@ -274,12 +279,11 @@ def record_function(capture: Capture) -> PGFunction:
 
 
 def _declarations(capture: Capture) -> str:
-    if capture.is_distributed:
-        return f"DECLARE\n{DECLARE_NUMBERS}{DECLARE_SHARD}"
-    if not capture.checks_nested_writes:
-        return ""
+    numbers = f"{DECLARE_NUMBERS}{DECLARE_SHARD}" if capture.is_distributed else ""
+    checks = f"{DECLARE_FOUND}{DECLARE_NESTED}" if capture.checks_nested_writes else ""
     deleted = DECLARE_DELETED if capture.checks_deleted_rows else ""
-    return f"DECLARE\n{deleted}{DECLARE_FOUND}{DECLARE_NESTED}"
+    declared = f"{numbers}{deleted}{checks}"
+    return f"DECLARE\n{declared}" if declared else ""
 
 
 def _order_checks(capture: Capture, operation: Operation) -> list[Fragment]:
@@ -299,6 +303,8 @@ def _order_checks(capture: Capture, operation: Operation) -> list[Fragment]:
             Raw("") if by_row else _source(capture, recording),
             [name for _, name in recording.columns],
             None if by_row and _is_checked(capture, recording) else recording.condition,
+            Raw(TRANSACTION) if capture.is_distributed else CURRENT_TRANSACTION,
+            capture.is_distributed,
         )
         if operation is not Operation.DELETE:
             checks.append(check.refuse_late_row())
@@ -318,7 +324,8 @@ def _beside(capture: Capture, operation: Operation) -> list[Fragment]:
     is_of_shard = capture.is_distributed and operation is not Operation.TRUNCATE
     if not is_of_shard or capture.by_row(operation):
         return []
-    return [find_shard(capture.events)]
+    rows = {recording.row for recording in capture.of(operation)}
+    return [find_shard(capture.events), count_rows("new" if "new" in rows else "old")]
 
 
 def _on_citus(capture: Capture, operation: Operation) -> list[Fragment]:
@@ -402,7 +409,9 @@ def _insert_for_statement(capture: Capture, recording: Recording) -> Fragment:
 def _insert_into_shard(capture: Capture, recording: Recording) -> Fragment:
     """Return the INSERT into the shard that is beside the one which fired the trigger.
 
-    Its text is not that of a statement in PL/pgSQL, so it has no variables.
+    Its text is not that of a statement in PL/pgSQL, so it has no variables, and is
+    planned each time, which takes long for a SELECT from the rows. So a single row is
+    read before, by a statement whose plan is kept.
     """
     context = _context_values(capture, SHARD_TABLE)
     values = {
@@ -411,23 +420,61 @@ def _insert_into_shard(capture: Capture, recording: Recording) -> Fragment:
         **{name: _once(value) for name, value in context.items()},
         **_former_key(recording),
     }
-    names = Idents((*values, *(event for event, _ in recording.columns)))
     rows = numbered_rows(recording.row, recording.reads_both_rows)
-    rest = Joined(
+    from_rows = Joined((Raw(f"\n    FROM {rows}"), _where(recording)))
+    insert = Joined(
         (
             Raw(" ("),
-            names,
-            Raw(")\n    SELECT "),
+            Idents((*values, *(event for event, _ in recording.columns))),
+            Raw(")\n    "),
+        )
+    )
+    all_rows = Joined(
+        (
+            insert,
+            Raw("SELECT "),
             join(", ", (*values.values(), *_stored(recording))),
-            Raw(f"\n    FROM {rows}"),
-            _where(recording),
+            from_rows,
+        )
+    )
+    row_alone = numbered_rows(recording.row, is_paired=False)
+    if recording.reads_both_rows:
+        row_alone = f"{numbered_rows('new', is_paired=False)}, {OLD_ROWS} AS OLD"
+    is_recorded = recording.condition or "true"
+    from_row = Raw(f"\n    FROM {row_alone}\n    WHERE {is_recorded}")
+    single = {**values, **NUMBERS, **_context_values(capture, TABLE)}
+    fields = [*single, *(name for _, name in recording.columns)]
+    row = Joined(
+        (
+            insert,
+            Raw("VALUES ("),
+            Raw(", ".join(f"${n}" for n in range(1, len(fields) + 1))),
+            Raw(")"),
         )
     )
     return Joined(
         (
+            Raw("    IF pgh_rows = 1 THEN\n    SELECT "),
+            join(
+                ", ",
+                (
+                    *(
+                        Joined((value, Raw(" AS "), Idents((name,))))
+                        for name, value in single.items()
+                    ),
+                    *_stored(recording),
+                ),
+            ),
+            Raw("\n    INTO pgh_event"),
+            from_row,
+            Raw(";\n    IF FOUND THEN\n    EXECUTE 'INSERT INTO ' || pgh_shard || "),
+            DollarQuoted(row),
+            Raw(" USING "),
+            RowColumns("pgh_event", tuple(fields)),
+            Raw(";\n    END IF;\n    ELSIF pgh_rows > 1 THEN\n"),
             Raw("    EXECUTE 'INSERT INTO ' || pgh_shard || "),
-            DollarQuoted(rest),
-            Raw(f" USING {PARAMETERS};\n"),
+            DollarQuoted(all_rows),
+            Raw(f" USING {PARAMETERS};\n    END IF;\n"),
         )
     )
 
@@ -492,7 +539,7 @@ def _statement_values(capture: Capture) -> dict[str, Fragment]:
     if capture.is_distributed:
         return {**NUMBERS, **_context_values(capture, TABLE)}
     return {
-        "pgh_xact_id": Raw("pg_current_xact_id()::text::bigint"),
+        "pgh_xact_id": CURRENT_TRANSACTION,
         **_context_values(capture, "TG_TABLE_SCHEMA, TG_TABLE_NAME"),
     }
 

@@ -17,9 +17,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sa_history._types import Op
+from sa_history.capture.distributed_events import find_shard
 from sa_history.exc import EventOrderError
 from sa_history.sql.compose import (
+    DollarQuoted,
     Fragment,
+    Idents,
     Joined,
     Literal,
     Qualified,
@@ -56,6 +59,9 @@ IS_AROUND_NESTED = "pgh_nested"
 """Whether a trigger's statement may be recorded that is nested in this one."""
 
 _DEPTH = f"'{NESTED_DEPTH}' || TG_RELID"
+
+CURRENT_TRANSACTION = Raw("pg_current_xact_id()::text::bigint")
+"""The number of the transaction, as events have it."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +141,10 @@ class OrderCheck:
     :param columns: the tracked columns that the event stores.
     :param condition: SQL over ``OLD`` and ``NEW``, true of the rows that are recorded;
         None for all rows.
+    :param transaction: the number that the events of the transaction have.
+    :param in_shards: whether the table is a shard of Citus, and its events are in the
+        shard that the variable ``pgh_shard`` names. Citus cannot read transition tables
+        together with the tables of these shards.
     """
 
     tracked: Qualified
@@ -144,6 +154,8 @@ class OrderCheck:
     source: Fragment
     columns: Sequence[str]
     condition: str | None
+    transaction: Fragment = CURRENT_TRANSACTION
+    in_shards: bool = False
 
     def refuse_late_deletion(self, suspicion: str) -> Fragment:
         """Return the statement by which the branch of DELETE refuses to come too late.
@@ -161,14 +173,14 @@ class OrderCheck:
         again = Joined(
             (
                 Raw("EXISTS (\n          SELECT FROM "),
-                self.tracked,
+                self._tracked,
                 Raw(" AS again JOIN "),
-                self.events,
+                self._events,
                 Raw(" AS event ON "),
                 join(" AND ", is_of_row),
                 Raw("\n          WHERE "),
                 join(" AND ", is_there),
-                _IS_RECORDED,
+                self._is_recorded,
                 Raw("\n        )"),
             )
         )
@@ -190,7 +202,7 @@ class OrderCheck:
         as_it_is = Joined(
             (
                 Raw("NOT EXISTS (\n          SELECT FROM "),
-                self.tracked,
+                self._tracked,
                 Raw(" AS now WHERE "),
                 join(" AND ", is_there),
                 Raw("\n            AND ROW("),
@@ -208,6 +220,36 @@ class OrderCheck:
             _ROW_HINT if self.by_row else _STATEMENT_HINT,
         )
 
+    @property
+    def _tracked(self) -> Fragment:
+        return Raw("pgh_tracked") if self.in_shards else self.tracked
+
+    @property
+    def _events(self) -> Fragment:
+        return Raw("pgh_events") if self.in_shards else self.events
+
+    @property
+    def _is_recorded(self) -> Fragment:
+        """Whether the row that is there has an event, of a later command than its own.
+
+        A sum, so that the event is found by its key: a transaction may write many
+        events.
+        """
+        is_of_table, number, cmin = _IS_OF_TABLE, self.transaction, _CMIN
+        if self.in_shards:
+            is_of_table, number, cmin = Raw(""), Raw("$1"), _PGH_CMIN
+        return Joined(
+            (
+                is_of_table,
+                Raw("\n            AND event.pgh_xact_id + 0 = "),
+                number,
+                Raw(
+                    f"\n            AND event.pgh_op IN ('{Op.INSERT}', '{Op.UPDATE}')"
+                ),
+                cmin,
+            )
+        )
+
     def _refuse(
         self,
         suspicion: str,
@@ -216,20 +258,17 @@ class OrderCheck:
         message: str,
         hint: Fragment,
     ) -> Fragment:
-        if self.condition is not None:
-            # As CASE keeps a full join of old and new rows; see holds_for_pair().
-            found = Joined(
-                (Raw(f"CASE WHEN {self.condition} THEN "), found, Raw(" END"))
+        wrong = Joined(
+            (
+                Raw("concat_ws(', ', "),
+                RowColumns(row, tuple(each.name for each in self.key)),
+                Raw(")"),
             )
+        )
+        find = self._find_in_shards if self.in_shards else self._find
         return Joined(
             (
-                Raw(f"    IF {suspicion} THEN\n      SELECT concat_ws(', ', "),
-                RowColumns(row, tuple(each.name for each in self.key)),
-                Raw(") INTO pgh_found"),
-                self.source,
-                Raw("\n        WHERE "),
-                found,
-                Raw("\n        LIMIT 1;\n      IF FOUND THEN\n"),
+                find(suspicion, row, wrong, found),
                 refuse(
                     Literal(f"% of %.% is refused: {message}"),
                     (
@@ -246,16 +285,99 @@ class OrderCheck:
             )
         )
 
+    def _find(
+        self, suspicion: str, row: str, wrong: Fragment, found: Fragment
+    ) -> Fragment:
+        """Return the statement that looks for a wrong row, and the IF that it is found.
 
-# A table that inherits from the tracked one may have a row of the same key. A sum, so
-# that the event is found by its key: a transaction may write many events.
-_IS_RECORDED = Raw(
+        :param suspicion: SQL that is true if there may be one.
+        :param row: the row that is looked at.
+        :param wrong: what is selected.
+        :param found: whether the row is wrong.
+        """
+        return Joined(
+            (
+                Raw(f"    IF {suspicion} THEN\n      SELECT "),
+                wrong,
+                Raw(" INTO pgh_found"),
+                self.source,
+                Raw("\n        WHERE "),
+                self._if_recorded(found),
+                Raw("\n        LIMIT 1;\n      IF FOUND THEN\n"),
+            )
+        )
+
+    def _find_in_shards(
+        self, suspicion: str, row: str, wrong: Fragment, found: Fragment
+    ) -> Fragment:
+        """Return the same where the tables are shards, named when it is executed."""
+        source, where = self.source, self._if_recorded(found)
+        given = [self.transaction]
+        if self.by_row:
+            # The text has no variables, and Citus would not have it as it is.
+            if self.condition is not None:
+                suspicion = f"({suspicion}) AND ({self.condition})"
+            names = dict.fromkeys([*(each.name for each in self.key), *self.columns])
+            columns = [Idents((name,)) for name in names]
+            source = Joined(
+                (
+                    Raw(" FROM (SELECT "),
+                    join(
+                        ", ",
+                        (
+                            Joined((Raw(f"${n} AS "), column))
+                            for n, column in enumerate(columns, 2)
+                        ),
+                    ),
+                    Raw(f") AS {row}"),
+                )
+            )
+            where = found
+            given.append(RowColumns(row, tuple(names)))
+        query = Joined(
+            (
+                Raw(" SELECT "),
+                wrong,
+                source,
+                Raw("\n        WHERE "),
+                where,
+                Raw("\n        LIMIT 1"),
+            )
+        )
+        return Joined(
+            (
+                Raw(f"    IF {suspicion} THEN\n"),
+                *([find_shard(self.events)] if self.by_row else []),
+                Raw(
+                    "      EXECUTE 'WITH pgh_tracked AS"
+                    " (SELECT *, cmin::text::bigint AS pgh_cmin FROM '"
+                    " || TG_RELID::regclass || '),\n        pgh_events AS"
+                    " (SELECT *, cmin::text::bigint AS pgh_cmin FROM '"
+                    " || pgh_shard || ')'\n        || "
+                ),
+                DollarQuoted(query),
+                Raw("\n        INTO pgh_found USING "),
+                join(", ", given),
+                Raw(";\n      IF pgh_found IS NOT NULL THEN\n"),
+            )
+        )
+
+    def _if_recorded(self, found: Fragment) -> Fragment:
+        """Return whether a row is wrong, of those that are recorded."""
+        if self.condition is None:
+            return found
+        # As CASE keeps a full join of old and new rows; see holds_for_pair().
+        return Joined((Raw(f"CASE WHEN {self.condition} THEN "), found, Raw(" END")))
+
+
+# A table that inherits from the tracked one may have a row of the same key.
+_IS_OF_TABLE = Raw(
     "\n            AND (again.tableoid = TG_RELID"
     " OR (SELECT relispartition FROM pg_class WHERE oid = TG_RELID))"
-    "\n            AND event.pgh_xact_id + 0 = pg_current_xact_id()::text::bigint"
-    f"\n            AND event.pgh_op IN ('{Op.INSERT}', '{Op.UPDATE}')"
-    "\n            AND event.cmin::text::bigint > again.cmin::text::bigint"
 )
+
+_CMIN = Raw("\n            AND event.cmin::text::bigint > again.cmin::text::bigint")
+_PGH_CMIN = Raw("\n            AND event.pgh_cmin > again.pgh_cmin")
 
 _DELETION_HINT = Literal(
     "Let the statement read its WITH to the end, use two statements, "

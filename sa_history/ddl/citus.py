@@ -19,7 +19,12 @@ from sa_history.ddl.catalog import InstalledTrigger, read_catalog, read_schemas
 from sa_history.ddl.elements import DEFAULT_SCHEMA
 from sa_history.ddl.execution import server_in_run
 from sa_history.exc import DistributionError
-from sa_history.sql.catalog_queries import CITUS_TABLES, SHARD_TRIGGERS
+from sa_history.sql.catalog_queries import (
+    CITUS_TABLES,
+    COORDINATOR,
+    LOCAL_NODE,
+    SHARD_TRIGGERS,
+)
 from sa_history.sql.compose import (
     Fragment,
     Joined,
@@ -49,15 +54,12 @@ class Placement:
     :param distribution: how Citus distributes the table.
     :param colocation: the number that tables have in common whose shards are together
         on one node, and are moved together; 0 for none.
-    :param nodes: the numbers of the nodes that have the only shard of the table; none
-        if it has several, or is an ordinary table.
     :param column: the column whose hash says in which shard a row is; None if the table
         has no such column, has several copies of each shard, or is partitioned.
     """
 
     distribution: Distribution = Distribution.NONE
     colocation: int = 0
-    nodes: tuple[int, ...] = ()
     column: str | None = None
 
     @property
@@ -83,7 +85,7 @@ def read_placements(connection: Connection, schemas: Iterable[str]) -> Placement
     rows = connection.execute(statement, {"schemas": sorted(set(schemas))})
     return {
         Qualified(row.schema, row.name): Placement(
-            _distribution(row), row.colocation, tuple(row.nodes), _column(row)
+            _distribution(row), row.colocation, _column(row)
         )
         for row in rows
     }
@@ -117,6 +119,20 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
+def refuse_worker(connection: Connection) -> None:
+    """Refuse to look at or to make objects on a worker, which has not all of them.
+
+    :param connection: to a database that has Citus.
+    :raises DistributionError: it is one of a worker.
+    """
+    node = connection.execute(text(LOCAL_NODE)).scalar()
+    if node != COORDINATOR:
+        raise DistributionError(
+            f"this is node {node} of Citus, a worker; connect to the coordinator, "
+            "where tables, functions and triggers are made and checked"
+        )
+
+
 def placements_in_run(
     connection: Connection, tables: Iterable[Table], memo: dict[str, Any]
 ) -> dict[Table, tuple[Qualified, Placement]]:
@@ -129,6 +145,7 @@ def placements_in_run(
     server = server_in_run(connection, memo)
     if not server.has_citus:
         return {}
+    refuse_worker(connection)
     names = {
         table: Qualified(
             connection.schema_for_object(table) or server.schema or DEFAULT_SCHEMA,
@@ -167,16 +184,12 @@ def trigger_problem(
     :param placement: where the rows of its table are.
     :param is_for_nodes: whether its function is one for distributed tables.
     """
-    reads_rows = trigger.old_rows is not None or trigger.new_rows is not None
-    if placement.distribution is Distribution.SINGLE_SHARD and not reads_rows:
+    is_in_schema = placement.distribution is Distribution.SINGLE_SHARD
+    if is_for_nodes and (is_in_schema or placement.column is not None):
         return None
-    if placement.column is not None and is_for_nodes:
-        return None
-    remedy = (
-        'give level="row"'
-        if reads_rows
-        else "make it a local table first, by undistribute_table()"
-    )
+    remedy = "give track(distribute=True), and make the revision anew"
+    if not is_in_schema:
+        remedy = "make it a local table first, by undistribute_table()"
     return (
         f"the trigger {trigger.name} would be on {trigger.relation.schema}."
         f"{trigger.relation.name}, which is {placement.distribution.value} of Citus, "
@@ -267,85 +280,59 @@ def distribution_problem(
     return None
 
 
-def recording_problem(
+def sharded_schema_problem(
     tables: Mapping[str, tuple[Qualified, Placement]],
-    by_statement: bool,
-    append_only: bool,
 ) -> str | None:
-    """Return why the events of a table may not be right.
+    """Return why events that are to be in a sharded schema are not right.
 
-    Local tables have their history as on any server. Where all of a table's history is
-    on one node with it, as in a sharded schema, triggers for each row write it there.
-
-    :param tables: the tracked table first, then those that its triggers write to, each
-        by what it is called in messages.
-    :param by_statement: whether an operation is recorded once for each statement.
-    :param append_only: whether a trigger is to keep events from being changed.
+    :param tables: as for :func:`recording_problem`.
     :return: the reason and the remedy; None if the events are right.
     """
-    (tracked, placement), *others = tables.values()
-    if all(found.is_local for _, found in tables.values()):
-        return None
-    title = f"{tracked.schema}.{tracked.name}"
+    (tracked, placement), *_ = tables.values()
     for called, (name, found) in tables.items():
-        if found.distribution not in (Distribution.NONE, Distribution.SINGLE_SHARD):
+        if (
+            found.distribution is not Distribution.SINGLE_SHARD
+            or found.colocation != placement.colocation
+        ):
             return (
-                f"the history of {title} is not supported, as the {called} "
-                f"{name.schema}.{name.name} is {found.distribution.value} of Citus; "
-                "make it a local table by undistribute_table(), or have all of them "
-                "in one schema of schema-based sharding, or give track(distribute=...)"
+                f"the history of {tracked.schema}.{tracked.name} is to be in a sharded "
+                f"schema, but the {called} {name.schema}.{name.name} is "
+                f"{found.distribution.value} of Citus, in the colocation group "
+                f"{found.colocation}, and not together with the others on one node; "
+                "have all of them in one schema that is created while "
+                "citus.enable_schema_based_sharding is on, by MetaData(schema=...) or "
+                "a schema_translate_map, without partitions"
             )
-    if any(found.colocation != placement.colocation for _, found in others):
-        said = ", ".join(
-            f"the {called} {name.schema}.{name.name} is {found.distribution.value}"
-            for called, (name, found) in tables.items()
-        )
-        return (
-            f"the history of {title} is not supported, as its tables are not together "
-            f"on one node of Citus: {said}; have all of them in one schema, by "
-            "MetaData(schema=...) or a schema_translate_map"
-        )
-    if by_statement:
-        return (
-            f"the history of {title} is not supported, as it is recorded once for each "
-            "statement, and Citus cannot read transition tables in a sharded schema; "
-            'give level="row"'
-        )
-    if append_only:
-        return (
-            f"the history of {title} is not supported with append_only=True, as Citus "
-            "gives the trigger to no shard, and events could be changed; leave it out, "
-            "and grant no rights to change the event table"
-        )
     return None
 
 
-NUMBER_OF_NODE = 48
-"""The bit from which on Citus has the number of the node in a sequence's numbers."""
+def recording_problem(
+    tables: Mapping[str, tuple[Qualified, Placement]],
+) -> str | None:
+    """Return why the events of a table that is thought to be local may not be right.
 
+    Local tables have their history as on any server.
 
-def moved_problem(name: Qualified, nodes: set[int], now: Iterable[int]) -> str | None:
-    """Return why the events of a sharded schema may be in a wrong order.
-
-    Each node has numbers of its own, for events and for transactions. Those of a node
-    with a smaller number come before those of the others.
-
-    :param name: of the event table.
-    :param nodes: the numbers of the nodes that have written events.
-    :param now: the numbers of the nodes that have the table.
-    :return: the reason and the remedy; None if one node has written all events, and
-        has the table.
+    :param tables: the tracked table first, then those that its triggers write to, each
+        by what it is called in messages.
+    :return: the reason and the remedy; None if the events are right.
     """
-    if nodes <= set(now):
-        return None
-    said = ", ".join(map(str, sorted(nodes)))
-    here = ", ".join(map(str, sorted(now)))
-    return (
-        f"its events were numbered by node {said} of Citus, and it is on node {here}: "
-        "events that were written at other nodes are in a wrong order, and the numbers "
-        "of transactions may be those of others; move the schema back by "
-        "citus_schema_move(), before more is written"
-    )
+    (tracked, _), *_ = tables.values()
+    for called, (name, found) in tables.items():
+        if found.is_local:
+            continue
+        remedy = (
+            "give track(distribute=True)"
+            if found.distribution is Distribution.SINGLE_SHARD
+            else "make it a local table by undistribute_table(), or have all of them "
+            "in one schema of schema-based sharding, or give track(distribute=...)"
+        )
+        return (
+            f"the history of {tracked.schema}.{tracked.name} is not supported, as the "
+            f"{called} {name.schema}.{name.name} is {found.distribution.value} of "
+            f"Citus; {remedy}"
+        )
+    return None
 
 
 _FOR_ROWS = 4 | 8 | 16

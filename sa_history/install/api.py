@@ -80,7 +80,6 @@ def check(bind: Engine | Connection, *models: Models) -> list[Finding]:
             *survey.partition_findings(),
             *survey.distributed(),
             *survey.bypassed_on_shards(),
-            *survey.moved(),
         ]
 
 

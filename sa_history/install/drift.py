@@ -41,7 +41,6 @@ class Problem(str, enum.Enum):
     UNORDERED = "unordered"
     OVERDUE = "overdue"
     DISTRIBUTED = "distributed"
-    MOVED = "moved"
 
     __str__ = str.__str__
 

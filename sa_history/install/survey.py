@@ -31,14 +31,12 @@ from sa_history.ddl.catalog import (
 )
 from sa_history.ddl.citus import (
     LOCAL,
-    NUMBER_OF_NODE,
-    Distribution,
     Placement,
     Placements,
     attached_problem,
-    moved_problem,
     read_placements,
     read_shards_unlike,
+    refuse_worker,
 )
 from sa_history.ddl.elements import DEFAULT_SCHEMA, Statement
 from sa_history.ddl.execution import CITUS_SETTINGS, connection_of, read_server
@@ -97,6 +95,8 @@ class Survey:
         self._connection = connection
         self._metadatas = metadatas
         self._server = read_server(connection)
+        if self._server.has_citus:
+            refuse_worker(connection)
         default = self._server.schema or DEFAULT_SCHEMA
         options = connection.get_execution_options()
         translate = options.get("schema_translate_map") or {}
@@ -360,7 +360,7 @@ class Survey:
         for tracking in (t for m in self._metadatas for t in trackings_in(m)):
             name, placement = self._placed(tracking.table, placements)
             function = tracking.function()
-            if function is None or placement.column is None:
+            if function is None or not tracking.is_distributed or placement.is_local:
                 continue
             called = Qualified(self.schemas(function.name.schema), function.name.name)
             on_table = [
@@ -381,28 +381,6 @@ class Survey:
                 )
             ]
         return found
-
-    def moved(self) -> list[Finding]:
-        """Return the event tables that Citus has moved to another node."""
-        placements = self._placements()
-        tables = [t.event_table for m in self._metadatas for t in trackings_in(m)]
-        found = []
-        for table in tables:
-            name, placement = self._placed(table, placements)
-            if placement.distribution is Distribution.SINGLE_SHARD:
-                problem = moved_problem(name, self._numbered_by(table), placement.nodes)
-                if problem is not None:
-                    found.append(
-                        Finding(Problem.MOVED, "table", name.dotted, advice=problem)
-                    )
-        return found
-
-    def _numbered_by(self, table: Table) -> set[int]:
-        """Return the nodes of Citus that have numbered the first and the last event."""
-        number = table.c.pgh_id
-        first_and_last = select(func.min(number), func.max(number))
-        numbers = self._connection.execute(first_and_last).one()
-        return {n >> NUMBER_OF_NODE for n in numbers if n is not None}
 
     def _placements(self) -> Placements:
         if not self._server.has_citus:

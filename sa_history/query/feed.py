@@ -25,6 +25,7 @@ from sqlalchemy import cast as sql_cast
 
 from sa_history.exc import EventsError
 from sa_history.query.aggregate import COLUMNS, AggregateEvent, AggregateRow, aggregate
+from sa_history.query.feed_of_nodes import HORIZON, NodesFeedReader
 from sa_history.query.pages import CriteriaOf, PageReader, read
 from sa_history.query.sources import EventSource, EventTarget, sources_of
 from sa_history.util.sessions import AnyAsyncSession, SyncSession
@@ -65,8 +66,8 @@ def feed(
         gives it; None to begin with the first event.
     :param limit: the greatest number of events.
     :return: the SELECT, for a ``Session`` or an ``AsyncSession``.
-    :raises EventsError: a target is not tracked, there is no target, or the limit is
-        less than 1.
+    :raises EventsError: a target is not tracked, there is no target, the limit is less
+        than 1, or Citus has the tables; :func:`feed_page` reads these.
 
     Example::
 
@@ -75,8 +76,15 @@ def feed(
             position = history.cursor_of(rows[-1])
     """
     sources = _checked(targets, limit, after)
+    for tracking in (source.tracking for source in sources):
+        if tracking.is_distributed:
+            raise EventsError(
+                f"there is no SELECT for a feed of {tracking.subject}, as the nodes of "
+                "Citus have to be asked first which transactions have ended; read with "
+                "feed_page(session, ...)"
+            )
     position = None if after is None else tuple_(*map(literal, after))
-    criteria = _criteria(position)
+    criteria = _criteria(position, _oldest_running_transaction())
     return aggregate(sources, criteria, _ORDER, limit)
 
 
@@ -107,7 +115,10 @@ def feed_page(
     """Return a page of the feed: the rows of :func:`feed`, read in two steps.
 
     It is faster than :func:`feed` where there are many models, or models with many
-    columns; see :meth:`AggregateEvent.page`.
+    columns; see :meth:`AggregateEvent.page`. Of tables that Citus has, it asks all
+    nodes first which transactions have ended; any session of the database that is in a
+    transaction holds this feed back, also one that only reads, and it is a second
+    behind.
 
     :param session: a ``Session``; with an ``AsyncSession``, await the result.
     :param targets: as for :meth:`AggregateEvent.select`.
@@ -115,7 +126,9 @@ def feed_page(
         gives it; None to begin with the first event.
     :param limit: the greatest number of events.
     :return: the rows, none if there is nothing new.
-    :raises EventsError: as :func:`feed` does.
+    :raises EventsError: a target is not tracked, there is no target, or the limit is
+        less than 1; or Citus has the tables, and the nodes do not all answer, or not
+        all, or the session is not READ COMMITTED.
 
     Example::
 
@@ -125,16 +138,24 @@ def feed_page(
     sources = _checked(targets, limit, after)
     names = () if after is None else ("page_transaction", "page_event")
     position = tuple_(*(bindparam(name, type_=BigInteger) for name in names))
+    is_distributed = _is_distributed(sources)
+    horizon = (
+        bindparam(HORIZON, type_=BigInteger)
+        if is_distributed
+        else _oldest_running_transaction()
+    )
     reader = PageReader(
         sources=sources,
-        criteria=_criteria(position if names else None),
+        criteria=_criteria(position if names else None, horizon),
         order=_ORDER,
         limit=limit,
         columns=COLUMNS,
         values=dict(zip(names, after or (), strict=True)),
-        shape=("feed", *names),
+        shape=("feed", is_distributed, *names),
     )
-    return read(session, reader, "feed_page")
+    return read(
+        session, NodesFeedReader(reader) if is_distributed else reader, "feed_page"
+    )
 
 
 def _checked(
@@ -152,26 +173,35 @@ def _checked(
             f"feed goes on after a transaction and an event, got after={after!r}; give "
             "what cursor_of(row) returned"
         )
-    sources = sources_of(targets, None, 0)
-    for tracking in (source.tracking for source in sources):
-        if tracking.distributed_by is not None:
+    return sources_of(targets, None, 0)
+
+
+def _is_distributed(sources: Sequence[EventSource]) -> bool:
+    """Return whether Citus has the tables of a feed.
+
+    :raises EventsError: it has some of them; the others number transactions otherwise.
+    """
+    first, *others = (source.tracking for source in sources)
+    for other in others:
+        if other.is_distributed != first.is_distributed:
             raise EventsError(
-                f"there is no feed of {tracking.subject}, which Citus distributes by "
-                f"{tracking.distributed_by!r}: the nodes do not say together which "
-                "transactions have ended; read with AggregateEvent.select(...)"
+                f"there is no feed of {first.subject} and {other.subject} together, as "
+                "track(distribute=...) of one of them numbers its transactions for all "
+                "nodes of Citus; read a feed of each kind"
             )
-    return sources
+    return first.is_distributed
 
 
-def _criteria(after: Tuple | None) -> CriteriaOf:
+def _criteria(after: Tuple | None, horizon: ColumnElement[int]) -> CriteriaOf:
     """Return what gives the criteria of events that are safe to read.
 
     :param after: the position of the last event that was read.
+    :param horizon: the number below which all transactions have ended.
     """
 
     def criteria(source: EventSource) -> Iterator[ColumnElement[bool]]:
         columns = source.tracking.event_table.c
-        yield columns.pgh_xact_id < _oldest_running_transaction()
+        yield columns.pgh_xact_id < horizon
         if after is not None:
             yield tuple_(columns.pgh_xact_id, columns.pgh_id) > after
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from sqlalchemy import (
     ARRAY,
@@ -22,6 +22,7 @@ from sqlalchemy import (
     Row,
     Select,
     Subquery,
+    Table,
     bindparam,
     column,
     func,
@@ -119,15 +120,31 @@ def _page_on_citus(
 
     page: Any = _union(sources, criteria, order, limit, columns).subquery(PAGE)
     trackings = [source.tracking for source in sources]
-    contexts = trackings[0].history.shared.context_table
+    joined, contexts = _with_contexts(page, trackings)
     return _shown(
         [c for c in page.c if c.name in _SHOWN],
         page,
         page,
-        page.outerjoin(contexts, contexts.c.id == page.c.pgh_context_id),
+        joined,
         contexts,
         _attributes(trackings),
     )
+
+
+def _with_contexts(
+    events: FromClause, trackings: Collection[Tracking]
+) -> tuple[FromClause, Table | None]:
+    """Return events that are joined with their contexts, and the table of these.
+
+    :return: the events as they are and None on Citus, if all have their contexts in
+        them: its workers do not have the table then.
+    """
+    is_by_reference = any(t.options.context == "reference" for t in trackings)
+    if on_citus(trackings) and not is_by_reference:
+        return events, None
+    contexts = next(iter(trackings)).history.shared.context_table
+    joined = events.outerjoin(contexts, contexts.c.id == events.c.pgh_context_id)
+    return joined, contexts
 
 
 def _attributes(trackings: Iterable[Tracking]) -> list[str]:
@@ -141,7 +158,7 @@ def _shown(
     events: FromClause,
     values: FromClause,
     joined: FromClause,
-    contexts: FromClause,
+    contexts: FromClause | None,
     attributes: Sequence[str] | None = None,
 ) -> Subquery:
     """Return events with their context, data and diff.
@@ -149,11 +166,14 @@ def _shown(
     :param columns: the columns that are shown as they are.
     :param events: has the metadata that events store themselves.
     :param values: has the columns of :func:`stored_values`.
-    :param joined: all of these, joined.
+    :param joined: all of these and their contexts, joined.
+    :param contexts: the table of the contexts; None if events have them.
     :param attributes: those that events store, for a form that Citus plans; None for
         the usual one.
     """
-    context = func.coalesce(events.c.inline_context, contexts.c.metadata)
+    context: ColumnElement[Any] = events.c.inline_context
+    if contexts is not None:
+        context = func.coalesce(context, contexts.c.metadata)
     if attributes is None:
         data, diff = data_of(values), diff_of(values)
     else:
@@ -335,12 +355,12 @@ class PageReader:
         )
         page = select(*numbers.render_derived().c).cte(PAGE)
         events = Details(trackings, "events", events_of_page)
-        contexts = self._history.shared.context_table
+        joined, contexts = _with_contexts(events, list(trackings))
         rows = _shown(
             [c for c in events.c if c.name in _SHOWN],
             events,
             events,
-            events.outerjoin(contexts, contexts.c.id == events.c.pgh_context_id),
+            joined,
             contexts,
             _attributes(trackings) if on_citus(trackings) else None,
         )
@@ -362,7 +382,14 @@ def is_converted_as_whole(tracking: Tracking, events: int) -> bool:
     return 2 * events < len(tracking.event_table.c)
 
 
-def read(session: Any, reader: PageReader, function: str) -> Any:
+class Reader(Protocol):
+    """What reads rows by a session."""
+
+    def read(self, session: Any) -> list[Row[Any]]:
+        """Return the rows."""
+
+
+def read(session: Any, reader: Reader, function: str) -> Any:
     """Return the rows of a page, or what gives them when it is awaited.
 
     :param session: a ``Session`` or an ``AsyncSession``, scoped or not.

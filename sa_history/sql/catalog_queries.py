@@ -409,20 +409,13 @@ CITUS_TABLES = """
 SELECT n.nspname AS schema, c.relname AS name, p.partmethod AS method,
   p.repmodel AS replication, p.colocationid AS colocation,
   c.relkind = 'p' AS is_partitioned,
-  column_to_column_name(p.logicalrelid, p.partkey) AS column,
-  ARRAY(
-    SELECT pl.groupid FROM pg_catalog.pg_dist_shard AS s
-    JOIN pg_catalog.pg_dist_placement AS pl ON pl.shardid = s.shardid
-    WHERE s.logicalrelid = p.logicalrelid AND p.partmethod = 'n'
-  ) AS nodes
+  column_to_column_name(p.logicalrelid, p.partkey) AS column
 FROM pg_catalog.pg_dist_partition AS p
 JOIN pg_catalog.pg_class AS c ON c.oid = p.logicalrelid
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE n.nspname = ANY (:schemas)
 """
 """The tables that Citus manages; only where the database has Citus.
-
-``nodes`` has the numbers of the nodes with the shard of a table that has one.
 
 https://docs.citusdata.com/en/stable/develop/api_metadata.html#partition-table
 """
@@ -449,4 +442,53 @@ ORDER BY shardid
 """What a command says of each shard of a table that Citus distributes.
 
 https://docs.citusdata.com/en/stable/develop/api_udf.html#run-command-on-shards
+"""
+
+COORDINATOR = 0
+"""The number of the node that is the coordinator."""
+
+LOCAL_NODE = "SELECT groupid FROM pg_catalog.pg_dist_local_group"
+"""The number of the node that is connected to."""
+
+COMMAND_ON_NODES = """
+SELECT current_setting('transaction_isolation') AS isolation,
+  pg_has_role('pg_read_all_stats', 'USAGE') AS sees_all, nodeid, success, result
+FROM run_command_on_all_nodes(:command)
+"""
+"""What a command says on each node of Citus, and whether it can say all there is.
+
+https://docs.citusdata.com/en/stable/develop/api_udf.html
+"""
+
+SESSIONS_ON_NODE = """
+SELECT json_build_object(
+  'node', (SELECT groupid FROM pg_dist_local_group),
+  'now', (EXTRACT(epoch FROM clock_timestamp()) * 1000000)::bigint,
+  'sessions',
+  json_object_agg(pid, (EXTRACT(epoch FROM xact_start) * 1000000)::bigint)
+)
+FROM pg_stat_activity
+WHERE datname = current_database() AND backend_type <> 'autovacuum worker'
+  AND xact_start IS NOT NULL
+"""
+"""The sessions of a node that are in a transaction, each with when that began.
+
+The session that asks is one of them; a background worker may write, too. Times are in
+microseconds.
+"""
+
+PREPARED_ON_NODE = """
+SELECT json_build_object(
+  'node', (SELECT groupid FROM pg_dist_local_group),
+  'prepared', COALESCE(json_agg(json_build_array(
+    split_part(gid, '_', 2)::bigint, split_part(gid, '_', 3)::bigint,
+    (EXTRACT(epoch FROM prepared) * 1000000)::bigint
+  )), '[]')
+)
+FROM pg_prepared_xacts
+WHERE database = current_database() AND gid LIKE 'citus\\_%'
+"""
+"""The transactions that Citus has prepared on a node.
+
+Each with the node and the process of its session, and when it was prepared.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sa_history.sql.compose import quote_literal
 from sa_history.sql.naming import (
@@ -79,13 +79,22 @@ def set_local(values: Iterable[str]) -> list[str]:
     ]
 
 
-def set_local_on_citus(values: Iterable[str]) -> list[str]:
+def set_local_on_citus(values: Sequence[str], are_empty: bool) -> list[str]:
     """Return the statements that set the settings on all nodes of Citus.
 
     Nothing else may be in a message with them: Citus passes on the whole message that
-    has a SET LOCAL in it. A server without Citus takes the first for a setting that
-    nobody reads.
+    has a SET LOCAL in it, once for each of them. A server without Citus takes the first
+    for a setting that nobody reads.
 
     :param values: one for each of :data:`SETTING_NAMES`.
+    :param are_empty: whether the settings are empty, as when a transaction begins; then
+        empty values are left out.
     """
-    return [f"SET LOCAL {CITUS_SETTING} = 'local'", *set_local(values)]
+    return [
+        f"SET LOCAL {CITUS_SETTING} = 'local'",
+        *(
+            statement
+            for statement, value in zip(set_local(values), values, strict=True)
+            if value or not are_empty
+        ),
+    ]

@@ -15,6 +15,7 @@ from sa_history.ddl.citus import (
     placements_in_run,
     recording_problem,
     refuse,
+    sharded_schema_problem,
 )
 from sa_history.ddl.execution import (
     REFUSE_TRIGGERS,
@@ -47,8 +48,9 @@ def problem_of(
     """
     if tracking.distributed_by is not None:
         return distribution_problem(tables, tracking.distributed_by)
-    by_statement = bool(tracking.statement_operations)
-    return recording_problem(tables, by_statement, tracking.options.append_only)
+    if tracking.is_distributed:
+        return sharded_schema_problem(tables)
+    return recording_problem(tables)
 
 
 def distribute_tables(
@@ -59,9 +61,9 @@ def distribute_tables(
     :param memo: the memo of the run of ``create_all``.
     :raises DistributionError: the database has no Citus.
     """
-    column, server = tracking.distributed_by, server_in_run(connection, memo)
-    if column is None:
+    if not tracking.is_distributed:
         return
+    column, server = tracking.distributed_by, server_in_run(connection, memo)
     tables = (tracking.table, tracking.event_table)
     if isinstance(connection, Connection) and not server.has_citus:
         refuse(
@@ -69,6 +71,8 @@ def distribute_tables(
             "needs a database with Citus; run CREATE EXTENSION citus, or leave "
             "distribute out"
         )
+    if column is None:  # a sharded schema distributes all that is created in it
+        return
     found = placements_in_run(connection, tables, memo) or {
         table: (Qualified(table.schema, table.name), LOCAL)
         for table in tables  # of a mock connection, which prints all of DDL
@@ -94,6 +98,20 @@ def refuse_distribution(
     if found:
         placements = {called: found[table] for called, table in tables.items()}
         refuse(problem_of(tracking, placements))
+
+
+def refuse_distributed(tracking: Tracking, what: str) -> None:
+    """Refuse to write an event by a statement where only triggers number events.
+
+    :param what: what writes the event, for the message.
+    :raises DistributionError: Citus has the events.
+    """
+    if tracking.is_distributed:
+        raise DistributionError(
+            f"{what} cannot write events of {tracking.subject}, which has "
+            f"distribute={tracking.options.distribute!r}: only triggers know the "
+            "numbers that hold on all nodes of Citus; let them write the events"
+        )
 
 
 def refuse_elsewhere(tracking: Tracking, connection: Connection, what: str) -> None:

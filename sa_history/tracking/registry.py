@@ -138,7 +138,8 @@ def columns_of(
     :raises DefinitionError: the options name an attribute that the table does not have.
     """
     columns = tracked_columns(subject, table, model, options.columns, options.exclude)
-    return columns if options.distribute is None else replace(columns, object_id=None)
+    is_by_column = isinstance(options.distribute, str)
+    return replace(columns, object_id=None) if is_by_column else columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,10 +191,17 @@ class Tracking:
     def distributed_by(self) -> str | None:
         """The column by which Citus distributes the table and its events.
 
-        None, if it does not distribute them.
+        None, if it does not distribute their rows.
         """
         name = self.options.distribute
-        return None if name is None else self.tracked_columns.column_name(name)
+        if not isinstance(name, str):
+            return None
+        return self.tracked_columns.column_name(name)
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether Citus has the table and its events, on whichever nodes."""
+        return self.options.distribute is not None
 
     @property
     def row_operations(self) -> frozenset[Operation]:
@@ -274,7 +282,7 @@ class Tracking:
                 column.type for column in self.table.primary_key if stores_key
             ),
             key=self._key(),
-            is_distributed=self.distributed_by is not None,
+            is_distributed=self.is_distributed,
         )
 
     def _key(self) -> tuple[KeyColumn, ...]:

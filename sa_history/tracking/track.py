@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Sequence
 from inspect import getattr_static
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from sqlalchemy import Column, ColumnElement, MetaData, Table, event, func
 from sqlalchemy.orm import Mapper
@@ -75,7 +75,7 @@ def track(
     sealed: bool = False,
     erasable: Sequence[str] = (),
     erasable_context: Sequence[str] = (),
-    distribute: str | None = None,
+    distribute: str | Literal[True] | None = None,
 ) -> Callable[[T], T]:
     """Track a mapped class or a table: each change becomes an event.
 
@@ -130,8 +130,8 @@ def track(
         the contexts of the object's events, and out of context columns.
     :param distribute: the attribute of the key, such as ``"tenant_id"``, by whose
         column Citus distributes the table; ``create_all`` distributes the table and
-        its events. It needs ``context="inline"`` or None. None for tables that are not
-        distributed.
+        its events. It needs ``context="inline"`` or None. True for tables in a sharded
+        schema of Citus. None for tables that Citus does not distribute.
     :return: a decorator that returns the class or table.
     :raises DefinitionError: something in the definition cannot work; the message says
         what is wrong, and what to write.

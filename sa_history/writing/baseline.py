@@ -28,7 +28,7 @@ from sa_history.ddl.execution import connection_of
 from sa_history.definition.mapped_tables import Model
 from sa_history.exc import EventsError
 from sa_history.sql.session_settings import ASK_CITUS
-from sa_history.tracking.distribution import refuse_elsewhere
+from sa_history.tracking.distribution import refuse_distributed, refuse_elsewhere
 from sa_history.tracking.events import trackings_of
 from sa_history.tracking.registry import Tracking
 from sa_history.writing.create_event import context_values
@@ -73,6 +73,7 @@ def baseline(
     if batch < 1:
         raise EventsError(f"a batch has one row at least, got batch={batch!r}")
     tracking = _tracking(target, events)
+    refuse_distributed(tracking, "baseline")
     columns = tracking.tracked_columns
     key = [columns.by_attribute[name] for name in columns.key]
     written = 0

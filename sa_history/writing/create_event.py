@@ -26,7 +26,7 @@ from sa_history.exc import EventsError
 from sa_history.sql.expressions import call_once
 from sa_history.sql.session_settings import ASK_CITUS
 from sa_history.tracking.databases import ModelSession
-from sa_history.tracking.distribution import refuse_elsewhere
+from sa_history.tracking.distribution import refuse_distributed, refuse_elsewhere
 from sa_history.tracking.event_class import Event, map_events
 from sa_history.tracking.events import TrackedObject, trackings_of
 from sa_history.tracking.identity import key_of
@@ -78,6 +78,7 @@ def create_event(
     """
     target = session_of(session, "create_event", EventsError)
     tracking = _tracking_with(label, obj)
+    refuse_distributed(tracking, "create_event")
     if is_async_session(target):
         awaitable: Awaitable[Event] = target.run_sync(_create, tracking, obj, label)
         return awaitable

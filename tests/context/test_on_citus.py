@@ -242,6 +242,29 @@ def test_pipeline_of_the_application_has_what_citus_passes_on(
     assert seen() == [("a", {"user": 7}), ("b", {"user": 7})]
 
 
+@pytest.mark.parametrize("citus", [True, False])
+def test_settings_are_sent_again_after_a_savepoint_is_released(
+    citus: bool, in_connection: InConnection, note: Any, seen: Seen
+) -> None:
+    """Citus forgets what was set since the savepoint, for nodes not reached yet."""
+
+    def work(connection: Connection) -> None:
+        connection.execute(text("SELECT 1"))
+        with history.context(connection, user=7):
+            with connection.begin_nested():
+                connection.execute(insert(note).values(body="a"))
+            connection.execute(insert(note).values(body="b"))
+            connection.execute(insert(note).values(body="c"))
+        connection.commit()
+
+    sent = in_connection(work, citus=citus)
+    release = next(n for n, s in enumerate(sent) if s.startswith("RELEASE"))
+    assert any("pghistory." in message for message in sent[release:]) == citus
+    if citus:
+        assert_passed_on(sent, since=release)
+    assert seen() == [(body, {"user": 7}) for body in "abc"]
+
+
 def test_what_is_ignored_is_sent_before_commit_and_not_with_it(
     in_connection: InConnection, note: Any
 ) -> None:

@@ -5,6 +5,7 @@ One server stands in for the nodes; see :mod:`.citus_catalog`.
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 from collections.abc import Iterator
 from typing import Any
@@ -31,6 +32,7 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
@@ -39,6 +41,8 @@ from sa_history import (
     AfterDelete,
     AggregateEvent,
     Snapshot,
+    baseline,
+    cursor_of,
     feed,
     feed_page,
     track,
@@ -93,6 +97,7 @@ def engine(citus_url: URL) -> Iterator[Engine]:
 @pytest.fixture
 def filled(engine: Engine) -> Engine:
     Base.metadata.create_all(engine)
+    set_node(engine, 259)
     with Session(engine) as session:
         with history.context(session, user="ada"):
             session.add_all([Account(tenant=t, id=1, balance=t) for t in (1, 2)])
@@ -103,7 +108,14 @@ def filled(engine: Engine) -> Engine:
         session.execute(update(Account).where(Account.tenant == 2).values(id=7))
         session.add(Item(tenant=1, id=1))
         session.commit()
+    set_node(engine, 0)
     return engine
+
+
+def set_node(engine: Engine, number: int) -> None:
+    """Have the server be a node of Citus; 0 is the coordinator."""
+    with engine.begin() as connection:
+        connection.execute(text(f"UPDATE pg_dist_local_group SET groupid = {number}"))
 
 
 def distributed(engine: Engine) -> list[tuple[Any, ...]]:
@@ -346,14 +358,139 @@ def test_truncate_deletes_the_rows_where_they_are(
     assert found == (["I", "D"] if AfterDelete in trackers else ["I"])
 
 
-def test_there_is_no_feed(filled: Engine) -> None:
-    with Session(filled) as session:
-        for read in (
-            lambda: session.execute(feed(Account)),
-            lambda: feed_page(session, Account),
+@pytest.fixture
+def coordinator(filled: Engine) -> Engine:
+    """An engine on what stands in for the coordinator; the feed may go to its now."""
+    with filled.begin() as connection:
+        # What began a while ago is not too new for the feed.
+        for name in ("account_event", "item_event"):
+            earlier = (
+                f"UPDATE {name} SET pgh_xact_id = pgh_xact_id - (2000000::bigint << 12)"
+            )
+            connection.execute(text(earlier))
+    return filled
+
+
+def all_pages(engine: Engine, *models: Any, **options: Any) -> list[Any]:
+    """Read to the end, in a transaction for each page."""
+    found: list[Any] = []
+    while True:
+        with Session(engine) as session:
+            after = cursor_of(found[-1]) if found else None
+            rows = feed_page(session, *models, after=after, **options)
+        if not rows:
+            return found
+        found += rows
+
+
+def test_feed_of_several_models_is_read(coordinator: Engine) -> None:
+    for limit in (2, 100):
+        rows = all_pages(coordinator, Account, Item, limit=limit)
+        told = [(r.pgh_obj_model, str(r.pgh_data["id"]), r.pgh_diff) for r in rows]
+        assert told == DIFFERENCES
+
+
+def test_feed_is_read_by_an_async_session(coordinator: Engine) -> None:
+    async def main() -> list[Any]:
+        engine = create_async_engine(coordinator.url)
+        async with AsyncSession(engine) as session:
+            rows = await feed_page(session, Account, Item)
+        await engine.dispose()
+        return rows
+
+    assert len(asyncio.run(main())) == len(DIFFERENCES)
+
+
+def test_session_in_a_transaction_holds_the_feed_back(coordinator: Engine) -> None:
+    with coordinator.connect() as open_one:
+        open_one.execute(text("SELECT 1"))
+        with coordinator.begin() as connection:
+            now = "EXTRACT(epoch FROM clock_timestamp())::bigint - 1577836800"
+            connection.execute(
+                text(f"UPDATE item_event SET pgh_xact_id = (({now}) * 1000000) << 12")
+            )
+        assert len(all_pages(coordinator, Account, Item)) == len(DIFFERENCES) - 1
+
+
+def prepare(engine: Engine, gid: str) -> None:
+    with engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        for statement in ("BEGIN", "SELECT 1", f"PREPARE TRANSACTION '{gid}'"):
+            connection.execute(text(statement))
+
+
+def test_prepared_transaction_without_its_session_holds_the_feed_back(
+    coordinator: Engine,
+) -> None:
+    """Its time is not known; Citus commits it, or rolls it back."""
+    with coordinator.connect() as session:
+        pid = session.scalar(text("SELECT pg_backend_pid()"))
+        for gid, count in (
+            ("own_0_9", len(DIFFERENCES)),
+            (f"citus_0_{pid}_1_0", len(DIFFERENCES)),
+            ("citus_0_999999999_1_0", 0),
+            ("citus_5_9_1_0", 0),
         ):
-            with pytest.raises(EventsError, match="no feed of Account, which Citus"):
-                read()
+            prepare(coordinator, gid)
+            assert len(all_pages(coordinator, Account, Item)) == count
+            with coordinator.connect() as connection:
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+                connection.execute(text(f"ROLLBACK PREPARED '{gid}'"))
+
+
+def test_feed_is_refused_where_it_could_miss_events(
+    coordinator: Engine,
+) -> None:
+    def refusal(session: Session) -> str:
+        with pytest.raises(EventsError) as refused:
+            feed_page(session, Account)
+        session.rollback()
+        return str(refused.value)
+
+    with Session(coordinator) as session:
+        with pytest.raises(EventsError, match=r"read with feed_page\(session, ...\)"):
+            session.execute(feed(Account))
+        session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+        assert 'give isolation_level="READ COMMITTED"' in refusal(session)
+        session.execute(text("SET test.answers = 'no'"))
+        assert "node 1 does not answer: no connection" in refusal(session)
+    set_node(coordinator, 3)
+    with Session(coordinator) as session:
+        assert "citus_set_coordinator_host()" in refusal(session)
+        session.execute(text("SET LOCAL ROLE pg_database_owner"))
+        assert "GRANT pg_read_all_stats" in refusal(session)
+
+
+def test_feed_of_tables_that_number_transactions_otherwise_is_refused() -> None:
+    table = defined()
+    local = Table("local", table.metadata, Column("id", Integer, primary_key=True))
+    track(Snapshot)(local)
+    with pytest.raises(EventsError, match="no feed of account and local together"):
+        feed_page(Session(), table, local)
+
+
+def test_first_events_are_refused_as_only_triggers_number_them(
+    engine: Engine,
+) -> None:
+    with pytest.raises(DistributionError, match="baseline cannot write events of acc"):
+        baseline(engine, defined())
+
+
+def test_objects_are_made_and_checked_on_the_coordinator(filled: Engine) -> None:
+    set_node(filled, 2)
+    for work in (
+        lambda: check(filled, Base),
+        lambda: install(filled, Base),
+        lambda: uninstall(filled, Base),
+    ):
+        with pytest.raises(DistributionError, match="this is node 2 of Citus, a work"):
+            work()
+
+
+def test_tables_are_made_on_the_coordinator(engine: Engine) -> None:
+    set_node(engine, 2)
+    with pytest.raises(DistributionError, match="this is node 2 of Citus, a worker"):
+        Base.metadata.create_all(engine)
 
 
 def test_event_without_a_trigger_is_refused(filled: Engine) -> None:
@@ -517,7 +654,10 @@ def defined(**options: Any) -> Any:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "no name": ({"distribute": 7}, "distribute is the name of an attribute, got 7"),
+    "no name": (
+        {"distribute": 7},
+        "the name of an attribute, or True for a sharded schema, got 7",
+    ),
     "not of the key": ({"distribute": "note"}, "names 'note', which is not an attr"),
     "a typo": ({"distribute": "tt"}, "did you mean 't'"),
     "by reference": ({"context": "reference"}, 'give context="inline"'),

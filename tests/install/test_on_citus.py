@@ -65,27 +65,22 @@ def engine(citus_url: URL) -> Iterator[Engine]:
     engine.dispose()
 
 
-def say(connection: Connection, name: str, kind: Distribution, node: int) -> None:
+def say(connection: Connection, name: str, kind: Distribution) -> None:
     method, replication, colocation = KINDS[kind]
-    table = f"'{name}'::regclass"
-    how = f"'{method}', '{replication}', {colocation}"
-    for values in (
-        f"pg_dist_partition VALUES ({table}, {how})",
-        f"pg_dist_shard VALUES ({table}, {table}::oid::bigint)",
-        f"pg_dist_placement VALUES ({table}::oid::bigint, {node})",
-    ):
-        connection.exec_driver_sql(f"INSERT INTO pg_catalog.{values}")
+    values = f"('{name}'::regclass, '{method}', '{replication}', {colocation})"
+    connection.exec_driver_sql(
+        f"INSERT INTO pg_catalog.pg_dist_partition VALUES {values}"
+    )
 
 
 @pytest.fixture
 def distribute(engine: Engine) -> Distribute:
     """Have the catalog say that tables are distributed."""
 
-    def tell(kind: Distribution, *names: str, node: int = 1) -> None:
+    def tell(kind: Distribution, *names: str) -> None:
         with engine.begin() as connection:
-            connection.execute(text("DELETE FROM pg_dist_placement"))
             for name in names:
-                say(connection, name, kind, node)
+                say(connection, name, kind)
 
     return tell
 
@@ -98,7 +93,7 @@ def distribute_new(engine: Engine) -> Callable[[Distribution, str], None]:
         def listen(connection: Any, _: Any, statement: str, *__: Any) -> None:
             for name in names:
                 if statement.strip().startswith(f"CREATE TABLE {name} "):
-                    say(connection, name, kind, 1)
+                    say(connection, name, kind)
 
         event.listen(engine, "after_cursor_execute", listen)
 
@@ -139,31 +134,36 @@ def test_local_tables_have_their_history_on_a_server_with_citus(
 
 
 @pytest.mark.parametrize("context", ["reference", "inline", None])
-def test_tables_of_a_sharded_schema_have_their_history_by_row(
+def test_tables_of_a_sharded_schema_have_their_history(
     context: Any, engine: Engine, distribute_new: Any
 ) -> None:
-    metadata = account(context=context)
+    metadata = account(context=context, distribute=True)
     distribute_new(Distribution.SINGLE_SHARD, *ALL)
     metadata.create_all(engine)
     assert check(engine, metadata) == []
     uninstall(engine, metadata)
     assert install(engine, metadata) != []
+    with engine.begin() as connection, history.context(connection, user=7):
+        connection.execute(insert(metadata.tables["account"]).values(id=1))
+        read = "SELECT pgh_op, id, pgh_obj_id, pgh_id > 1::bigint << 58 AS is_clock"
+        events = connection.execute(text(f"{read} FROM account_event"))
+        assert [tuple(row) for row in events] == [("I", 1, 1, True)]
 
 
-def test_tables_of_a_sharded_schema_are_refused_by_statement(
-    engine: Engine, distribute_new: Any
+@pytest.mark.parametrize("level", ["statement", "row"])
+def test_sharded_schema_of_models_that_do_not_say_so_is_refused(
+    level: Any, engine: Engine, distribute_new: Any
 ) -> None:
     distribute_new(Distribution.SINGLE_SHARD, *ALL)
-    with pytest.raises(DistributionError, match='account .*give level="row"'):
-        account("statement").create_all(engine)
+    with pytest.raises(DistributionError, match=r"give track\(distribute=True\)"):
+        account(level).create_all(engine)
 
 
-def test_append_only_events_of_a_sharded_schema_are_refused(
-    engine: Engine, distribute_new: Any
+def test_models_of_a_sharded_schema_are_refused_elsewhere(
+    engine: Engine,
 ) -> None:
-    distribute_new(Distribution.SINGLE_SHARD, *ALL)
-    with pytest.raises(DistributionError, match="with append_only=True"):
-        account(append_only=True).create_all(engine)
+    with pytest.raises(DistributionError, match="account is a local table of Citus"):
+        account(distribute=True).create_all(engine)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -194,8 +194,8 @@ def test_tables_that_are_not_together_on_a_node_are_refused(
     name: str, engine: Engine, distribute_new: Any
 ) -> None:
     distribute_new(Distribution.SINGLE_SHARD, name)
-    with pytest.raises(DistributionError, match="not together on one node"):
-        account().create_all(engine)
+    with pytest.raises(DistributionError, match="not together with the others"):
+        account(distribute=True).create_all(engine)
 
 
 def test_partitioned_table_of_a_sharded_schema_is_refused(
@@ -208,7 +208,7 @@ def test_partitioned_table_of_a_sharded_schema_is_refused(
         Column("id", Integer, primary_key=True),
         postgresql_partition_by="RANGE (id)",
     )
-    track(Snapshot)(table)
+    track(Snapshot, distribute=True)(table)
     distribute_new(Distribution.SINGLE_SHARD, *ALL)
     with pytest.raises(DistributionError, match="account is a partitioned table"):
         metadata.create_all(engine)
@@ -254,31 +254,6 @@ def test_check_finds_a_table_that_was_distributed_after_it_was_tracked(
     assert str(finding).startswith("distributed table public.account: the history of")
     with pytest.raises(DistributionError, match="nothing is installed: the history"):
         install(engine, metadata)
-
-
-def test_check_finds_a_sharded_schema_that_has_moved(
-    engine: Engine, distribute: Distribute
-) -> None:
-    metadata = account()
-    metadata.create_all(engine)
-    distribute(Distribution.SINGLE_SHARD, *ALL, node=2)
-    assert check(engine, metadata) == []
-    with engine.begin() as connection:
-        connection.execute(
-            text(
-                "INSERT INTO account_event (pgh_id, id, pgh_obj_id, pgh_op, pgh_label)"
-                " SELECT (2::bigint << 48) + n, 1, 1, 'I', 'x'"
-                " FROM generate_series(1, 2) AS n"
-            )
-        )
-    assert check(engine, metadata) == []
-    with engine.begin() as connection:
-        connection.execute(text("UPDATE pg_dist_placement SET groupid = 1"))
-    (finding,) = check(engine, metadata)
-    assert str(finding).startswith(
-        "moved table public.account_event: its events were numbered by node 2 of "
-        "Citus, and it is on node 1"
-    )
 
 
 class Base(DeclarativeBase):
@@ -342,7 +317,7 @@ def test_operation_of_a_revision_refuses_what_cannot_be_right(
     with pytest.raises(DistributionError) as refused:
         operations.history_ddl("make it", *make)
     assert "account_event_insert would be on public.account" in str(refused.value)
-    assert 'level="row"' in str(refused.value)
+    assert "give track(distribute=True)" in str(refused.value)
 
 
 def test_operation_of_a_revision_refuses_a_table_that_has_shards(

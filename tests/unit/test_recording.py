@@ -272,7 +272,23 @@ DECLARE
   pgh_began timestamptz;
   pgh_transaction bigint;
   pgh_shard text;
+  pgh_rows integer;
+  pgh_event record;
+  pgh_found text;
+  pgh_depth integer;
+  pgh_nested boolean := false;
 BEGIN
+  IF pg_trigger_depth() > 1 OR current_setting('pghistory.nested_depth_' ||\
+ TG_RELID, true) <> '' THEN
+    pgh_depth := COALESCE(NULLIF(current_setting('pghistory.nested_depth_' ||\
+ TG_RELID, true), ''), '0');
+    IF pgh_depth > pg_trigger_depth() THEN
+      pgh_nested := true;
+    ELSIF pgh_depth < pg_trigger_depth() THEN
+      pgh_found := set_config('pghistory.nested_depth_' || TG_RELID,\
+ pg_trigger_depth()::text, true);
+    END IF;
+  END IF;
   SELECT here.groupid & 255,
       CASE WHEN t.transaction_number = 0 THEN now() ELSE t.transaction_stamp END,
       CASE WHEN t.transaction_number = 0
@@ -281,9 +297,41 @@ BEGIN
       END
     INTO pgh_node, pgh_began, pgh_transaction
     FROM pg_dist_local_group AS here, get_current_transaction_id() AS t;
-  pgh_transaction := pgh_transaction + ((EXTRACT(epoch FROM pgh_began) - 1577836800)\
- * 1000000)::bigint * 4096;
+  pgh_transaction := pgh_transaction + ((EXTRACT(epoch FROM pgh_began) -\
+ 1577836800) * 1000000)::bigint * 4096;
   IF TG_OP = 'INSERT' THEN
+    IF pgh_nested THEN
+    SELECT shard_name('"h"."event"'::regclass, beside.shardid, false) INTO STRICT\
+ pgh_shard
+      FROM pg_dist_shard AS here JOIN pg_dist_shard AS beside ON\
+ beside.shardminvalue IS NOT DISTINCT FROM here.shardminvalue
+      WHERE here.shardid = substring(TG_TABLE_NAME FROM '[0-9]+$')::bigint
+        AND beside.logicalrelid = '"h"."event"'::regclass;
+      EXECUTE 'WITH pgh_tracked AS (SELECT *, cmin::text::bigint AS pgh_cmin FROM '\
+ || TG_RELID::regclass || '),
+        pgh_events AS (SELECT *, cmin::text::bigint AS pgh_cmin FROM ' || pgh_shard\
+ || ')'
+        || $history$ SELECT concat_ws(', ', NEW."id") FROM (SELECT $2 AS "id", $3\
+ AS "size") AS NEW
+        WHERE NOT EXISTS (
+          SELECT FROM pgh_tracked AS now WHERE now."id" OPERATOR(pg_catalog.=)\
+ NEW."id"
+            AND ROW(now."id", now."size")::record OPERATOR(pg_catalog.*=)\
+ ROW(NEW."id", NEW."size")::record
+        )
+        LIMIT 1$history$
+        INTO pgh_found USING pgh_transaction, NEW."id", NEW."size";
+      IF pgh_found IS NOT NULL THEN
+        RAISE EXCEPTION '% of %.% is refused: the row (%) was written again, and\
+ that is recorded before this change', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME,\
+ pgh_found USING
+          ERRCODE = 'SH006',
+          SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, CONSTRAINT = TG_NAME,
+          HINT = concat('Set NEW in a BEFORE trigger, make the trigger that writes\
+ it DEFERRABLE INITIALLY DEFERRED, or give it a name that sorts after ', TG_NAME,\
+ '.');
+      END IF;
+    END IF;
     pgh_clock := btrim(citus_get_node_clock()::text, '()');
     INSERT INTO "h"."event" ("pgh_label", "pgh_op", "pgh_id", "pgh_created_at",\
  "pgh_xact_id", "id", "the size")
@@ -293,29 +341,120 @@ BEGIN
   ELSIF TG_OP = 'UPDATE' THEN
     SELECT shard_name('"h"."event"'::regclass, beside.shardid, false) INTO STRICT\
  pgh_shard
-      FROM pg_dist_shard AS here JOIN pg_dist_shard AS beside ON beside.shardminvalue\
- = here.shardminvalue
+      FROM pg_dist_shard AS here JOIN pg_dist_shard AS beside ON\
+ beside.shardminvalue IS NOT DISTINCT FROM here.shardminvalue
       WHERE here.shardid = substring(TG_TABLE_NAME FROM '[0-9]+$')::bigint
         AND beside.logicalrelid = '"h"."event"'::regclass;
+    SELECT count(*) INTO pgh_rows FROM (SELECT FROM new_rows LIMIT 2) AS few;
+    IF pgh_nested THEN
+      EXECUTE 'WITH pgh_tracked AS (SELECT *, cmin::text::bigint AS pgh_cmin FROM '\
+ || TG_RELID::regclass || '),
+        pgh_events AS (SELECT *, cmin::text::bigint AS pgh_cmin FROM ' || pgh_shard\
+ || ')'
+        || $history$ SELECT concat_ws(', ', NEW."id")
+    FROM (SELECT row_number() OVER () AS pgh_row, * FROM new_rows) AS NEW
+    FULL JOIN (SELECT row_number() OVER () AS pgh_row, * FROM old_rows) AS OLD ON\
+ NEW.pgh_row = OLD.pgh_row
+        WHERE CASE WHEN OLD.size < NEW.size THEN NOT EXISTS (
+          SELECT FROM pgh_tracked AS now WHERE now."id" OPERATOR(pg_catalog.=)\
+ NEW."id"
+            AND ROW(now."id")::record OPERATOR(pg_catalog.*=) ROW(NEW."id")::record
+        ) END
+        LIMIT 1$history$
+        INTO pgh_found USING pgh_transaction;
+      IF pgh_found IS NOT NULL THEN
+        RAISE EXCEPTION '% of %.% is refused: the row (%) was written again, and\
+ that is recorded before this change', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME,\
+ pgh_found USING
+          ERRCODE = 'SH006',
+          SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, CONSTRAINT = TG_NAME,
+          HINT = 'Set NEW in a BEFORE trigger, make the trigger that writes it\
+ DEFERRABLE INITIALLY DEFERRED, or give track(level="row").';
+      END IF;
+    END IF;
+    IF pgh_rows = 1 THEN
+    SELECT 'moved' AS "pgh_label", 'U' AS "pgh_op", ((split_part(pgh_clock, ',',\
+ 1)::bigint - 1577836800000) << 22) + (split_part(pgh_clock, ',', 2)::bigint << 8)\
+ + pgh_node AS "pgh_id", pgh_began AS "pgh_created_at", pgh_transaction AS\
+ "pgh_xact_id", CASE WHEN OLD.id <> NEW.id THEN jsonb_build_array(OLD."id",\
+ OLD."k""\") END AS "pgh_old_key", NEW."id"
+    INTO pgh_event
+    FROM (SELECT btrim(citus_get_node_clock()::text, '()') AS pgh_clock, * FROM\
+ new_rows) AS NEW, old_rows AS OLD
+    WHERE OLD.size < NEW.size;
+    IF FOUND THEN
     EXECUTE 'INSERT INTO ' || pgh_shard || $history$ ("pgh_label", "pgh_op",\
  "pgh_id", "pgh_created_at", "pgh_xact_id", "pgh_old_key", "id")
-    SELECT 'moved', 'U', ((split_part(pgh_clock, ',', 1)::bigint - 1577836800000) <<\
- 22) + (split_part(pgh_clock, ',', 2)::bigint << 8) + $1, $2, $3, CASE WHEN OLD.id <>\
- NEW.id THEN jsonb_build_array(OLD."id", OLD."k""\") END, NEW."id"
-    FROM (SELECT row_number() OVER () AS pgh_row, btrim(citus_get_node_clock()::text,\
- '()') AS pgh_clock, * FROM new_rows) AS NEW
+    VALUES ($1, $2, $3, $4, $5, $6, $7)$history$ USING pgh_event."pgh_label",\
+ pgh_event."pgh_op", pgh_event."pgh_id", pgh_event."pgh_created_at",\
+ pgh_event."pgh_xact_id", pgh_event."pgh_old_key", pgh_event."id";
+    END IF;
+    ELSIF pgh_rows > 1 THEN
+    EXECUTE 'INSERT INTO ' || pgh_shard || $history$ ("pgh_label", "pgh_op",\
+ "pgh_id", "pgh_created_at", "pgh_xact_id", "pgh_old_key", "id")
+    SELECT 'moved', 'U', ((split_part(pgh_clock, ',', 1)::bigint - 1577836800000)\
+ << 22) + (split_part(pgh_clock, ',', 2)::bigint << 8) + $1, $2, $3, CASE WHEN\
+ OLD.id <> NEW.id THEN jsonb_build_array(OLD."id", OLD."k""\") END, NEW."id"
+    FROM (SELECT row_number() OVER () AS pgh_row,\
+ btrim(citus_get_node_clock()::text, '()') AS pgh_clock, * FROM new_rows) AS NEW
     FULL JOIN (SELECT row_number() OVER () AS pgh_row, * FROM old_rows) AS OLD ON\
  NEW.pgh_row = OLD.pgh_row
     WHERE CASE WHEN (OLD.size < NEW.size) OR NEW.pgh_row IS NULL OR OLD.pgh_row IS\
  NULL THEN true ELSE false END$history$ USING pgh_node, pgh_began, pgh_transaction,\
  TG_TABLE_SCHEMA, regexp_replace(TG_TABLE_NAME, '_[0-9]+$', '');
+    END IF;
   ELSIF TG_OP = 'DELETE' THEN
     SELECT shard_name('"h"."event"'::regclass, beside.shardid, false) INTO STRICT\
  pgh_shard
-      FROM pg_dist_shard AS here JOIN pg_dist_shard AS beside ON beside.shardminvalue\
- = here.shardminvalue
+      FROM pg_dist_shard AS here JOIN pg_dist_shard AS beside ON\
+ beside.shardminvalue IS NOT DISTINCT FROM here.shardminvalue
       WHERE here.shardid = substring(TG_TABLE_NAME FROM '[0-9]+$')::bigint
         AND beside.logicalrelid = '"h"."event"'::regclass;
+    SELECT count(*) INTO pgh_rows FROM (SELECT FROM old_rows LIMIT 2) AS few;
+    IF pgh_nested THEN
+      EXECUTE 'WITH pgh_tracked AS (SELECT *, cmin::text::bigint AS pgh_cmin FROM '\
+ || TG_RELID::regclass || '),
+        pgh_events AS (SELECT *, cmin::text::bigint AS pgh_cmin FROM ' || pgh_shard\
+ || ')'
+        || $history$ SELECT concat_ws(', ', OLD."id")
+    FROM old_rows AS OLD
+        WHERE EXISTS (
+          SELECT FROM pgh_tracked AS again JOIN pgh_events AS event ON event."id"\
+ OPERATOR(pg_catalog.=) again."id"
+          WHERE again."id" OPERATOR(pg_catalog.=) OLD."id"
+            AND event.pgh_xact_id + 0 = $1
+            AND event.pgh_op IN ('I', 'U')
+            AND event.pgh_cmin > again.pgh_cmin
+        )
+        LIMIT 1$history$
+        INTO pgh_found USING pgh_transaction;
+      IF pgh_found IS NOT NULL THEN
+        RAISE EXCEPTION '% of %.% is refused: the row (%) is there again, and that\
+ is recorded before its deletion', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME, pgh_found\
+ USING
+          ERRCODE = 'SH006',
+          SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, CONSTRAINT = TG_NAME,
+          HINT = 'Let the statement read its WITH to the end, use two statements,\
+ or give track(level="row").';
+      END IF;
+    END IF;
+    IF pgh_rows = 1 THEN
+    SELECT 'out' AS "pgh_label", 'D' AS "pgh_op", ((split_part(pgh_clock, ',',\
+ 1)::bigint - 1577836800000) << 22) + (split_part(pgh_clock, ',', 2)::bigint << 8)\
+ + pgh_node AS "pgh_id", pgh_began AS "pgh_created_at", pgh_transaction AS\
+ "pgh_xact_id", OLD."id"
+    INTO pgh_event
+    FROM (SELECT btrim(citus_get_node_clock()::text, '()') AS pgh_clock, * FROM\
+ old_rows) AS OLD
+    WHERE true;
+    IF FOUND THEN
+    EXECUTE 'INSERT INTO ' || pgh_shard || $history$ ("pgh_label", "pgh_op",\
+ "pgh_id", "pgh_created_at", "pgh_xact_id", "id")
+    VALUES ($1, $2, $3, $4, $5, $6)$history$ USING pgh_event."pgh_label",\
+ pgh_event."pgh_op", pgh_event."pgh_id", pgh_event."pgh_created_at",\
+ pgh_event."pgh_xact_id", pgh_event."id";
+    END IF;
+    ELSIF pgh_rows > 1 THEN
     EXECUTE 'INSERT INTO ' || pgh_shard || $history$ ("pgh_label", "pgh_op",\
  "pgh_id", "pgh_created_at", "pgh_xact_id", "id")
     SELECT 'out', 'D', ((split_part(pgh_clock, ',', 1)::bigint - 1577836800000) <<\
@@ -323,6 +462,7 @@ BEGIN
     FROM (SELECT btrim(citus_get_node_clock()::text, '()') AS pgh_clock, * FROM\
  old_rows) AS OLD$history$ USING pgh_node, pgh_began, pgh_transaction,\
  TG_TABLE_SCHEMA, regexp_replace(TG_TABLE_NAME, '_[0-9]+$', '');
+    END IF;
   ELSIF TG_OP = 'TRUNCATE' THEN
     IF TG_RELID = '"public"."note"'::regclass THEN
       DELETE FROM "public"."note";
@@ -332,6 +472,21 @@ BEGIN
 END
 """
     )
+
+
+def test_a_nested_write_of_a_distributed_row_is_looked_for_in_its_shard() -> None:
+    """A condition is asked before, as the text of the query has no variables."""
+    key = (KeyColumn("id", "id", True),)
+    options = {"is_distributed": True, "key": key}
+    recordings = (INSERTED, RICH, UPDATED, KEPT, DELETED)
+    text = body(capture(*recordings, level="row", **options))
+    assert "IF (pgh_nested) AND (NEW.size > 9) THEN" in text
+    assert "IF (pgh_nested) AND (OLD.size > 9) THEN" in text
+    assert text.count("USING pgh_transaction, NEW.") == 4
+    assert "AND event.pgh_xact_id + 0 = $1" in text
+    assert "AND event.pgh_cmin > again.pgh_cmin" in text
+    assert "FROM (SELECT $2 AS" in text
+    assert "pg_current_xact_id()::text::bigint)" not in text
 
 
 SHARED = create_shared_objects(MetaData(schema="h"))

@@ -28,6 +28,7 @@ from sa_history.contexts.drivers.base import Driver, warn_of_loss
 from sa_history.contexts.drivers.statements import (
     may_take_settings_back,
     needs_no_settings,
+    releases_savepoint,
 )
 from sa_history.sql.session_settings import (
     CITUS_MARK,
@@ -163,12 +164,13 @@ def _before_commit(connection: Connection) -> None:
 
 
 def _send(connection: Connection, state: ConnectionState, settings: Settings) -> None:
+    are_empty = not state.has_sent and bool(state.on_citus)
     state.mark_sending()
     try:
         if not state.on_citus:
             _set_config(connection, state, settings)
         if state.on_citus:
-            for statement in set_local_on_citus(settings):
+            for statement in set_local_on_citus(settings, are_empty):
                 connection.exec_driver_sql(
                     statement, execution_options={**_OPTIONS, "no_parameters": True}
                 )
@@ -209,7 +211,10 @@ def _after_cursor_execute(
     # By its text, since not all drivers give the command tag; and after it, since what
     # was sent before is taken back too.
     state = state_of(connection.info)
-    if state.has_sent and may_take_settings_back(statement):
+    if state.has_sent and (
+        may_take_settings_back(statement)
+        or (state.on_citus and releases_savepoint(statement))
+    ):
         state.invalidate()
 
 

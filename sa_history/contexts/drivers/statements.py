@@ -22,6 +22,8 @@ _KEEPS_SETTINGS = re.compile(
     re.IGNORECASE,
 )
 
+_RELEASES = re.compile(r"\s*RELEASE\b", re.IGNORECASE)
+
 _COMMENT_OR_QUOTE = re.compile(r"--[^\r\n]*|/\*|['\"$]")
 
 _COMMENT_SIGN = re.compile(r"/\*|\*/")
@@ -49,6 +51,17 @@ def may_take_settings_back(query: str) -> bool:
     :param query: what was executed.
     """
     return _KEEPS_SETTINGS.match(_without_comments(query)) is None
+
+
+def releases_savepoint(query: str) -> bool:
+    """Return True for a RELEASE, which leaves settings, but not on all nodes of Citus.
+
+    Citus forgets after it what was set since the savepoint, and tells nodes that are
+    reached later nothing of it.
+
+    :param query: what was executed.
+    """
+    return _RELEASES.match(_without_comments(query)) is not None
 
 
 def is_one_statement(query: Any) -> bool:

@@ -76,11 +76,13 @@ class ContextMixin:
         """Invalidate the state if a statement may have changed the settings.
 
         ROLLBACK TO SAVEPOINT takes them back, as RESET ALL does; COMMIT AND CHAIN
-        begins anew. Of a script, and in a pipeline of the application, the command tags
-        are not known.
+        begins anew. Citus forgets after RELEASE what was set since the savepoint, and
+        tells nodes that are reached later nothing of it. Of a script, and in a pipeline
+        of the application, the command tags are not known.
         """
         if self.connection_state.has_sent and (
             self.statusmessage in ("COMMIT", "ROLLBACK", "RESET")
+            or (self.statusmessage == "RELEASE" and self.connection_state.on_citus)
             or self.connection.pgconn.pipeline_status
             or not self._is_single_statement(query, params)
         ):
@@ -149,7 +151,7 @@ def begin_with(
         yield from _execute_script(connection, begin(*mode, settings))
         return
     if state.on_citus is None and not asks:
-        statements = [begin(*mode), *set_local_on_citus(settings)]
+        statements = [begin(*mode), *set_local_on_citus(settings, are_empty=True)]
         yield from _execute_script(connection, "; ".join(statements))
         return
     if state.on_citus is None:
@@ -162,11 +164,14 @@ def begin_with(
         # that have begun.
         yield from _execute_script(connection, "ROLLBACK")
     yield from _execute_script(connection, begin(*mode))
-    yield from set_within(connection, state, settings)
+    yield from set_within(connection, state, settings, are_empty=True)
 
 
 def set_within(
-    connection: Any, state: ConnectionState, settings: Settings
+    connection: Any,
+    state: ConnectionState,
+    settings: Settings,
+    are_empty: bool = False,
 ) -> Generator[Any, Any, None]:
     """Send settings in a transaction, or in its pipeline, by statements without rows.
 
@@ -175,9 +180,12 @@ def set_within(
     :param connection: psycopg's connection, sync or async, which runs the generator.
     :param state: its state. Unless the server is known to have no Citus, it is sent
         what Citus needs, since a question would be a query.
+    :param are_empty: whether the settings are empty, as the transaction begins.
     """
     is_plain = state.on_citus is False
-    statements = set_local(settings) if is_plain else set_local_on_citus(settings)
+    statements = (
+        set_local(settings) if is_plain else set_local_on_citus(settings, are_empty)
+    )
     if connection.pgconn.pipeline_status:
         for statement in statements:
             yield from connection._exec_command(statement)
