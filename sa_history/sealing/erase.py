@@ -192,7 +192,8 @@ def _require_read_committed(connection: Connection) -> None:
     Whoever removes a partition copies the last event of each row, with the values that
     are to be erased.
     """
-    level = connection.scalar(select(func.current_setting("transaction_isolation")))
+    setting = select(func.current_setting("transaction_isolation"))
+    level: str = connection.execute(setting).scalar_one()
     if level != "read committed":
         raise ErasureError(
             f"erase got a transaction in {level.upper()}, which does not see what is "
