@@ -164,11 +164,12 @@ class Watch:
                 text(
                     "SELECT pid FROM pg_stat_activity"
                     " WHERE datname = current_database()"
+                    " AND backend_type <> 'autovacuum worker'"
                 )
             ).all()
         for pid in pids:
             # https://docs.kernel.org/scheduler/sched-stats.html
-            with suppress(OSError):  # it has ended, as those of autovacuum do
+            with suppress(OSError):  # it has ended
                 nanoseconds = Path(f"/proc/{pid}/schedstat").read_text().split()[0]
                 self._used[pid] = int(nanoseconds) / 1e9
         return Spent(
@@ -265,6 +266,14 @@ class Sides:
             self.engines[name] = create_engine(
                 make_url(url).set(database=f"bench_{name}")
             )
+
+    def settle(self) -> None:
+        """Do now what autovacuum would do while something is measured."""
+        for engine in self.engines.values():
+            with engine.connect() as connection:
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+                for statement in ("VACUUM ANALYZE account", "VACUUM account_event"):
+                    connection.execute(text(statement))
 
     def make(self, events: int) -> None:
         """Create the databases with all events."""
@@ -369,6 +378,7 @@ def compare_removal(sides: Sides) -> None:
         ("--keep, no last events", partitioned, removal(3, False)),
         ("--keep, no last events", partitioned, removal(4, False)),
     ):
+        sides.settle()
         with engine.connect() as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT")
             where = text("SELECT pg_current_wal_insert_lsn()")
@@ -476,6 +486,7 @@ def main() -> None:
         if options.only != "measure":
             sides.make(options.events)
         if options.only != "make":
+            sides.settle()
             compare(sides, options.events, options.rounds)
             compare_removal(sides)
             rows = options.events // 40

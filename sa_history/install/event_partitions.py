@@ -59,7 +59,7 @@ from sa_history.install.partition_steps import (
     Step,
     TableMaintenance,
 )
-from sa_history.query.as_of_rows import last_events
+from sa_history.query.as_of_rows import are_last_no_more, last_events
 from sa_history.query.removed_events import read_horizon
 from sa_history.sealing.removal import record_removal
 from sa_history.sealing.sources import wait_for_erasures
@@ -403,11 +403,10 @@ class EventMaintenance(TableMaintenance):
         lower = partition.lower or FIRST_ID
         kept = self.state.rows_of(self.kept)
         if not is_first:
-            last = last_events(self.tracking, None, partition.upper).subquery()
-            is_last = select(last.c.pgh_id).where(
-                last.c.pgh_id == kept.c.pgh_id, last.c.pgh_id < lower
-            )
-            connection.execute(delete(kept).where(~is_last.exists()))
+            for criterion in are_last_no_more(
+                self.tracking, kept, lower, partition.upper
+            ):
+                connection.execute(delete(kept).where(criterion))
         last = last_events(self.tracking, lower, partition.upper).subquery()
         values = {c.name: last.columns[c.key] for c in self.event_table.columns} | {
             "pgh_id": last.c.pgh_id - KEPT_OFFSET

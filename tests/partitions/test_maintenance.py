@@ -7,7 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Engine, StaticPool, create_engine, select, text
+from sqlalchemy import (
+    URL,
+    Engine,
+    StaticPool,
+    create_engine,
+    event,
+    select,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Session
 
 import sa_history as history
@@ -228,3 +236,24 @@ def test_a_default_partition_puts_off_a_removal_before_it_begins(
     report, _ = history.partitions(pg_engine, base, keep="1 month", now=later)
     assert report.postponed == ()
     assert bounds() == [(None, 1), (13, None)]
+
+
+def test_a_removal_asks_little_of_the_catalog(
+    write: Any, base: type[DeclarativeBase], pg_engine: Engine
+) -> None:
+    write(12)
+    history.partitions(pg_engine, base)
+    later = datetime.datetime.now(UTC) + datetime.timedelta(days=20)
+    history.partitions(pg_engine, base, keep="1 month", now=later)
+    sent: list[str] = []
+
+    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
+        sent.append(statement)
+
+    event.listen(pg_engine, "before_cursor_execute", note)
+    report, _ = history.partitions(pg_engine, base, keep="1 day", now=later)
+    event.remove(pg_engine, "before_cursor_execute", note)
+    assert report.done[-1] == "drop public.account_event_p1"
+    assert len([s for s in sent if "pg_inherits" in s]) <= 12
+    assert len([s for s in sent if "pghistory_archive" in s]) <= 4
+    assert len(sent) <= 80
