@@ -132,7 +132,8 @@ def are_last_no_more(
         includes(later),
         *full_row_events(tracking, later),
     )
-    return [has_later, _left_its_key(tracking, event, includes)]
+    # The first counts events where keys are deferrable, and the second does not.
+    return [_left_its_key(tracking, event, includes), has_later]
 
 
 def _is_last(
