@@ -1,13 +1,16 @@
 """Partitioned event tables beside one table with the same events.
 
 Both have a database of their own on one server, and take turns. Run it with
-``python -m benchmarks.partitions``; ``--events`` says how many events there are.
+``python -m benchmarks.partitions``; ``--events`` says how many events there are. A
+server that ``DATABASE_URL`` names can be given the databases by one run, with ``--only
+make``, and be measured by another, with ``--only measure``.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import statistics
 import threading
 import time
@@ -161,11 +164,12 @@ class Watch:
                 text(
                     "SELECT pid FROM pg_stat_activity"
                     " WHERE datname = current_database()"
+                    " AND backend_type <> 'autovacuum worker'"
                 )
             ).all()
         for pid in pids:
             # https://docs.kernel.org/scheduler/sched-stats.html
-            with suppress(OSError):  # it has ended, as those of autovacuum do
+            with suppress(OSError):  # it has ended
                 nanoseconds = Path(f"/proc/{pid}/schedstat").read_text().split()[0]
                 self._used[pid] = int(nanoseconds) / 1e9
         return Spent(
@@ -248,20 +252,38 @@ def reads(
 
 
 class Sides:
-    """The database with partitions, and the one without, on one server."""
+    """The database with partitions, and the one without, on one server.
 
-    def __init__(self, url: str, events: int) -> None:
+    :param url: of any database of the server.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
         self.engines: dict[str, Engine] = {}
         self.models: dict[str, tuple[Any, Any]] = {}
-        for name, is_partitioned in (("plain", False), ("partitioned", True)):
-            admin = create_engine(url, isolation_level="AUTOCOMMIT")
+        for name, partition_by in (("plain", None), ("partitioned", 10**9)):
+            self.models[name] = models(partition_by)
+            self.engines[name] = create_engine(
+                make_url(url).set(database=f"bench_{name}")
+            )
+
+    def settle(self) -> None:
+        """Do now what autovacuum would do while something is measured."""
+        for engine in self.engines.values():
+            with engine.connect() as connection:
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+                for statement in ("VACUUM ANALYZE account", "VACUUM account_event"):
+                    connection.execute(text(statement))
+
+    def make(self, events: int) -> None:
+        """Create the databases with all events."""
+        for name, engine in self.engines.items():
+            admin = create_engine(self._url, isolation_level="AUTOCOMMIT")
             with admin.connect() as connection:
                 connection.execute(text(f"CREATE DATABASE bench_{name}"))
             admin.dispose()
-            base, account = models(10**9 if is_partitioned else None)
-            engine = create_engine(make_url(url).set(database=f"bench_{name}"))
-            fill(engine, base, events, is_partitioned)
-            self.engines[name], self.models[name] = engine, (base, account)
+            base, _ = self.models[name]
+            fill(engine, base, events, name == "partitioned")
 
 
 def compare(sides: Sides, events: int, rounds: int) -> None:
@@ -301,40 +323,62 @@ def compare(sides: Sides, events: int, rounds: int) -> None:
         )
 
 
+DELETION = """
+DELETE FROM account_event AS old
+WHERE pgh_created_at >= :since AND pgh_created_at < :until
+"""
+
+AND_IS_NOT_LAST = """
+AND EXISTS (
+  SELECT FROM account_event AS later
+  WHERE later.pgh_obj_id = old.pgh_obj_id AND later.pgh_id > old.pgh_id
+    AND later.pgh_created_at < :until
+)
+"""
+
+
 def compare_removal(sides: Sides) -> None:
-    """Print what it takes to remove the first month on both sides."""
-    first = START + timedelta(days=30)
+    """Print what it takes to remove the first months on both sides.
 
-    second = first + timedelta(days=30)
-
-    def by_delete(connection: Connection) -> None:
-        connection.execute(
-            text("DELETE FROM account_event WHERE pgh_created_at < :a"), {"a": first}
-        )
-        connection.execute(text("VACUUM account_event"))
-
+    Of a month that is removed, either nothing is left or the last event of each row.
+    """
     base, _ = sides.models["partitioned"]
-    partitioned = sides.engines["partitioned"]
+    partitioned, plain = sides.engines["partitioned"], sides.engines["plain"]
 
-    def by_partition(
-        before: datetime, keeps_last: bool
-    ) -> Callable[[Connection], None]:
-        kept = f"{(datetime.now(timezone.utc) - before).days} days"
+    def deletion(month: int, statement: str) -> Callable[[Connection], None]:
+        since = START + 30 * DAY * month
+        times = {"since": since, "until": since + 30 * DAY}
+
+        def delete(connection: Connection) -> None:
+            connection.execute(text(statement), times)
+            connection.execute(text("VACUUM account_event"))
+
+        return delete
+
+    def removal(months: int, keeps_last: bool) -> Callable[[Connection], None]:
+        age = datetime.now(timezone.utc) - (START + 30 * DAY * months)
 
         def remove(_: Connection) -> None:
             history.partitions(
-                partitioned, base, keep=kept, keep_last_events=keeps_last
+                partitioned,
+                base,
+                keep=f"{age.days} days",
+                keep_last_events=keeps_last,
             )
 
         return remove
 
     for name, engine, remove in (
-        ("DELETE and VACUUM", sides.engines["plain"], by_delete),
+        ("DELETE and VACUUM", plain, deletion(0, DELETION)),
+        ("DELETE but the last, VACUUM", plain, deletion(1, DELETION + AND_IS_NOT_LAST)),
         # What the command takes by itself, which is in the others as well.
-        ("--keep, nothing to remove", partitioned, by_partition(START, False)),
-        ("--keep", partitioned, by_partition(first, True)),
-        ("--keep, no last events", partitioned, by_partition(second, False)),
+        ("--keep, nothing to remove", partitioned, removal(0, True)),
+        ("--keep, the first time", partitioned, removal(1, True)),
+        ("--keep", partitioned, removal(2, True)),
+        ("--keep, no last events", partitioned, removal(3, False)),
+        ("--keep, no last events", partitioned, removal(4, False)),
     ):
+        sides.settle()
         with engine.connect() as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT")
             where = text("SELECT pg_current_wal_insert_lsn()")
@@ -406,6 +450,19 @@ def convert_under_load(engine: Engine, rows: int, undisturbed_for: float) -> Non
     )
 
 
+@contextmanager
+def server_url() -> Iterator[str]:
+    """Give the URL of the server that the environment names, or of one of our own."""
+    given = os.environ.get("DATABASE_URL")
+    if given:
+        yield given
+        return
+    # As a server has that holds so much: the indexes of some months stay in memory.
+    settings = {"shared_buffers": "2GB", "max_wal_size": "8GB", "jit": "off"}
+    with EmbeddedPostgres(**settings) as server:
+        yield server.url()
+
+
 def main() -> None:
     """Run all of it."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -417,15 +474,23 @@ def main() -> None:
         default=10,
         help="the seconds for which a writer writes before the conversion",
     )
+    parser.add_argument(
+        "--only",
+        choices=("make", "measure"),
+        help="make the databases and end, or measure those that were made; on the "
+        "server that DATABASE_URL names",
+    )
     options = parser.parse_args()
-    # As a server has that holds so much: the indexes of some months stay in memory.
-    settings = {"shared_buffers": "2GB", "max_wal_size": "8GB", "jit": "off"}
-    with EmbeddedPostgres(**settings) as server:
-        sides = Sides(server.url(), options.events)
-        compare(sides, options.events, options.rounds)
-        compare_removal(sides)
-        rows = options.events // 40
-        convert_under_load(sides.engines["plain"], rows, options.undisturbed)
+    with server_url() as url:
+        sides = Sides(url)
+        if options.only != "measure":
+            sides.make(options.events)
+        if options.only != "make":
+            sides.settle()
+            compare(sides, options.events, options.rounds)
+            compare_removal(sides)
+            rows = options.events // 40
+            convert_under_load(sides.engines["plain"], rows, options.undisturbed)
         for engine in sides.engines.values():
             engine.dispose()
 

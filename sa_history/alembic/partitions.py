@@ -24,6 +24,7 @@ from sa_history.capture.partitioning import (
     FIRST_ID,
     KEY,
     ContextPartitioning,
+    Horizon,
     partition_name,
 )
 from sa_history.ddl.elements import DEFAULT_SCHEMA, PGTrigger
@@ -33,6 +34,7 @@ from sa_history.ddl.partitions import (
     KeyType,
     PartitionedTable,
     drop_trigger_of_partitions,
+    read_partitions_of,
     read_range_partitions,
 )
 from sa_history.ddl.repartition import Repartition
@@ -57,6 +59,7 @@ class RepartitionOp(MigrateOperation):
     :param key_type: the type of that column.
     :param schema: the schema of both; None for the default one.
     :param is_undone: True to make it one table.
+    :param forget_removed: True to make it one table also if events were removed.
     """
 
     def __init__(
@@ -68,9 +71,11 @@ class RepartitionOp(MigrateOperation):
         key_type: KeyType,
         schema: str | None = None,
         is_undone: bool = False,
+        forget_removed: bool = False,
     ) -> None:
         self.arguments = (table, first, lower, key, key_type, schema)
         self.is_undone = is_undone
+        self.forget_removed = forget_removed
 
     @classmethod
     def history_partition(
@@ -124,11 +129,14 @@ class RepartitionOp(MigrateOperation):
         key: str,
         key_type: KeyType,
         schema: str | None = None,
+        forget_removed: bool = False,
     ) -> RepartitionOp:
         """Take back :meth:`history_partition`: the rows are in one table again.
 
         :param table: the name of the table; the others are as there.
-        :raises InstallError: as there.
+        :param forget_removed: True to do so also if events were removed. That is noted
+            on a partition, so nothing refuses the time before them afterwards.
+        :raises InstallError: as there, or events were removed.
 
         Example::
 
@@ -141,7 +149,11 @@ class RepartitionOp(MigrateOperation):
                     key_type="bigint",
                 )
         """
-        operation = cls(table, first, lower, key, key_type, schema, True)
+        operation = cls(
+            *(table, first, lower, key, key_type, schema),
+            is_undone=True,
+            forget_removed=forget_removed,
+        )
         operations.invoke(operation)
         return operation
 
@@ -178,9 +190,24 @@ def run_repartition_op(operations: Operations, operation: RepartitionOp) -> None
         log.info,
     )
     if operation.is_undone:
+        if not operation.forget_removed:
+            _refuse_removed(connection, repartition.table.name)
         repartition.unpartition()
     else:
         repartition.partition()
+
+
+def _refuse_removed(connection: Connection, table: Qualified) -> None:
+    """Refuse to make a table one of which events were removed."""
+    partitions = read_partitions_of(connection, table) or []
+    for horizon in (Horizon.of_comment(p.comment) for p in partitions):
+        if horizon is not None:
+            raise InstallError(
+                f"events of {table.dotted} until {horizon.until} were removed, which a "
+                "table without partitions cannot tell: as_of would see a wrong past; "
+                "leave it partitioned, or give forget_removed=True to "
+                "op.history_unpartition"
+            )
 
 
 @renderers.dispatch_for(RepartitionOp)

@@ -116,8 +116,9 @@ def erase(
         and may make temporary tables. None without an archive.
     :return: how much was erased.
     :raises ErasureError: nothing of the model can be erased; an event was sealed before
-        the model had these options; another row has taken a key that the object had; or
-        events of the model are archived, and no archive is given.
+        the model had these options; another row has taken a key that the object had;
+        events of the model are archived, and no archive is given; or the events are
+        partitioned, and the transaction is not in READ COMMITTED.
     :raises ArchiveError: a file of the archive cannot be read.
     :raises EventsError: the model is not tracked, or a key has another number of
         columns.

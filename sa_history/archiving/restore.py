@@ -29,6 +29,7 @@ from sa_history.ddl.partitions import (
     time_check,
     validate_time_check,
 )
+from sa_history.ddl.table_properties import disabled_triggers
 from sa_history.exc import ArchiveError
 from sa_history.install.context_partitions import ContextMaintenance
 from sa_history.install.drift import in_database
@@ -257,15 +258,17 @@ class _EventRestoration(_Restoration, EventMaintenance):
         if before is None:
             return
         lower, _ = _bounds(part)
-        self._ensure_kept(connection)
+        self._find_kept(self.partitions(connection))  # as the horizon is noted on it
         kept = self.state.rows_of(self.kept)
         if lower <= FIRST_ID:
-            self._delete_kept(connection, delete(kept))
+            with disabled_triggers(connection, self.kept):
+                connection.execute(delete(kept))
             self.execute(connection, comment_on_table(self.kept, self.comment))
             return
         # They came back themselves; what was before in their rows is not known.
         is_back = kept.c.pgh_id >= lower - KEPT_OFFSET
-        self._delete_kept(connection, delete(kept).where(is_back))
+        with disabled_triggers(connection, self.kept):
+            connection.execute(delete(kept).where(is_back))
         horizon = replace(before, first_id=lower, keeps_last=False)
         self.execute(connection, comment_on_table(self.kept, horizon.comment))
 

@@ -136,7 +136,7 @@ class TableArchive:
         """Return the part of a partition that is recorded as it is now."""
         archived, connection = self.table.archived, self._run.connection
         row = archived.find(archived.all(connection), partition)
-        if row is None or archived.is_changed(connection, partition):
+        if row is None or archived.is_changed(connection, row, partition):
             return None
         return next(p for p in self.manifest.parts if p.path == row.path)
 

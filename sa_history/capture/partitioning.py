@@ -89,7 +89,7 @@ class Horizon:
 
 _HORIZON = re.compile(
     r"(The last event of each row|No event) before event (\d+); the others were "
-    r"removed, until (\S+) and transaction (\d+)"
+    r"removed, until (\S+) and transaction (-?\d+)"
     r"(?:; what was archived of them is in (.*))?"
 )
 

@@ -112,6 +112,8 @@ def erase(
     """
     model: Any = database.model
     with Session(database.engine) as session:
+        # An erasure has to see what others have committed meanwhile.
+        session.connection(execution_options={"isolation_level": "READ COMMITTED"})
         keys = list(_keys(session, model, id))
         done = erase_objects(
             *(session, model, *keys), reason=reason, dry_run=dry_run, archive=archive

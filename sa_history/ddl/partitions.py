@@ -157,15 +157,19 @@ class PartitionedTable:
             )
         )
 
-    def create_alike(self, table: Qualified) -> Fragment:
-        """Return the CREATE TABLE of a table that can become a partition."""
+    def create_alike(self, table: Qualified, *, has_indexes: bool = True) -> Fragment:
+        """Return the CREATE TABLE of a table that can become a partition.
+
+        :param has_indexes: False to have them built when it is attached.
+        """
+        what = "ALL" if has_indexes else "ALL EXCLUDING INDEXES"
         return Joined(
             (
                 Raw("CREATE TABLE "),
                 table,
                 Raw(" (LIKE "),
                 self.name,
-                Raw(" INCLUDING ALL)"),
+                Raw(f" INCLUDING {what})"),
             )
         )
 

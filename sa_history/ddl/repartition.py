@@ -34,6 +34,7 @@ from sa_history.ddl.table_properties import (
     create_foreign_keys,
     drop_foreign_keys,
     grantees_of,
+    read_copied_columns,
     read_foreign_keys,
     read_properties,
     read_table,
@@ -43,7 +44,7 @@ from sa_history.ddl.table_properties import (
 )
 from sa_history.exc import InstallError
 from sa_history.sql import table_queries as queries
-from sa_history.sql.compose import Fragment, Ident, Joined, Qualified, Raw
+from sa_history.sql.compose import Fragment, Ident, Idents, Joined, Qualified, Raw
 from sa_history.sql.naming import shortened
 from sa_history.util.postgresql import LOCK_REFUSALS, sqlstate_of
 
@@ -392,9 +393,25 @@ class Repartition:
         self._execute(*(revoke_all(self._copy, role) for role in roles))
         copied = [partition.name for partition in partitions if partition.is_closed]
         for name in copied:
-            self._execute(lock_table(name, "SHARE"), _copy_rows(name, self._copy))
+            self._execute(lock_table(name, "SHARE"), self._copy_rows(name))
             self.report(f"the rows of {name.dotted} are copied")
         return copied
+
+    def _copy_rows(self, partition: Qualified) -> Fragment:
+        """Return the statement that copies the rows of a partition."""
+        names = Idents(tuple(read_copied_columns(self.connection, partition)))
+        return Joined(
+            (
+                Raw("INSERT INTO "),
+                self._copy,
+                Raw(" ("),
+                names,
+                Raw(") SELECT "),
+                names,
+                Raw(" FROM "),
+                partition,
+            )
+        )
 
     def _give_rows_back(
         self,
@@ -420,7 +437,7 @@ class Repartition:
             self._execute(
                 *drop_foreign_keys(old.foreign_keys),
                 *(
-                    _copy_rows(partition.name, rows)
+                    self._copy_rows(partition.name)
                     for partition in partitions
                     if partition.name not in copied
                 ),
@@ -506,7 +523,3 @@ def _drop_check(table: Qualified) -> Fragment:
             Ident(LOWER_CHECK),
         )
     )
-
-
-def _copy_rows(source: Qualified, target: Qualified) -> Fragment:
-    return Joined((Raw("INSERT INTO "), target, Raw(" SELECT * FROM "), source))

@@ -7,12 +7,14 @@ views that read it, sequences that it owns, and the targets of its statistics.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
+from sa_history.ddl.elements import Statement
 from sa_history.ddl.partitions import comment_on_table, revoke_all
 from sa_history.sql import table_queries as queries
 from sa_history.sql.compose import (
@@ -25,7 +27,7 @@ from sa_history.sql.compose import (
     Raw,
 )
 
-_ENABLED = {"D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}
+_ENABLED = {"O": "ENABLE", "D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}
 
 
 @dataclass(frozen=True)
@@ -230,6 +232,35 @@ def read_table(connection: Connection, name: Qualified) -> Row[Any] | None:
     """Return the row of the query ``TABLE``, or None if there is no such table."""
     parameters = {"schema": name.schema, "name": name.name}
     return connection.execute(text(queries.TABLE), parameters).first()
+
+
+def read_copied_columns(connection: Connection, name: Qualified) -> list[str]:
+    """Return the names of the columns of a table that a copy of a row has to name.
+
+    They may be more than those of the model, as others add some.
+    """
+    parameters = {"schema": name.schema, "name": name.name}
+    return list(connection.scalars(text(queries.COPIED_COLUMNS), parameters))
+
+
+@contextmanager
+def disabled_triggers(connection: Connection, name: Qualified) -> Iterator[None]:
+    """Run a block in a transaction in which the triggers of a table are disabled."""
+    parameters = {"schema": name.schema, "name": name.name}
+    triggers = connection.execute(text(queries.ENABLED_TRIGGERS), parameters).all()
+
+    def switch(trigger: Row[Any], state: str) -> Fragment:
+        how = Raw(f" {_ENABLED[state]} TRIGGER ")
+        return Joined((Raw("ALTER TABLE "), name, how, Ident(trigger.name)))
+
+    for trigger in triggers:
+        connection.execute(Statement(switch(trigger, "D")))
+    yield
+    if triggers:
+        # PostgreSQL alters no table with checks of foreign keys that are deferred.
+        connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+    for trigger in triggers:
+        connection.execute(Statement(switch(trigger, trigger.enabled)))
 
 
 def read_properties(connection: Connection, name: Qualified) -> TableProperties:

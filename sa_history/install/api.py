@@ -12,7 +12,7 @@ from dataclasses import replace
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from sa_history.exc import DistributionError, InstallError
+from sa_history.exc import CommandError, DistributionError, InstallError
 from sa_history.install.drift import Problem, kind_of, name_of
 from sa_history.install.findings import MIGRATE, Finding, State, finding_of
 from sa_history.install.maintenance import maintain
@@ -258,10 +258,10 @@ def partitions(
     :param attempts: how often a step tries to get its locks, before it is left to the
         next call.
     :return: a report for each partitioned event table.
-    :raises CommandError: ``keep`` is no time.
+    :raises CommandError: ``keep`` is no time, or ``now`` has no time zone.
     :raises InstallError: an event table that is to have partitions is none with them
-        in the database; the bind is no engine, or a privilege is missing. What was done
-        before stays.
+        in the database; the bind is no engine, or its pool gives one connection only;
+        or a privilege is missing. What was done before stays.
 
     Example::
 
@@ -275,6 +275,11 @@ def partitions(
         )
     if keep is not None:
         keep_since(keep, datetime.datetime.now(datetime.timezone.utc))
+    if now is not None and now.tzinfo is None:
+        raise CommandError(
+            f"now is {now!r}, which is another moment in each time zone; give it one, "
+            "such as tzinfo=datetime.timezone.utc"
+        )
     settings = RunSettings(
         engine=bind,
         keep=keep,
@@ -286,6 +291,8 @@ def partitions(
         attempts=attempts,
     )
     try:
-        return maintain([metadata_of(model) for model in models], settings, dry_run)
+        # Several models of one base have the same MetaData.
+        metadatas = dict.fromkeys(metadata_of(model) for model in models)
+        return maintain(list(metadatas), settings, dry_run)
     except DBAPIError as error:
         raise InstallError(explained(error)) from error

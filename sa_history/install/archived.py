@@ -49,17 +49,16 @@ class ArchivedPartitions:
                 return row
         return None
 
-    def is_changed(self, connection: Connection, partition: RangePartition) -> bool:
+    def is_changed(
+        self, connection: Connection, found: Row[Any], partition: RangePartition
+    ) -> bool:
         """Return whether a partition has other rows than when it was archived.
 
         Rows come late: an event with a number of its own, or a context that a process
         has been in since then. None is changed, but by an erasure, which tells.
 
-        :return: False if it was not archived.
+        :param found: its row, as :meth:`find` gives it.
         """
-        found = self.find(self.all(connection), partition)
-        if found is None:
-            return False
         name = partition.name
         rows = select(func.count()).select_from(table(name.name, schema=name.schema))
         return bool(connection.execute(rows).scalar_one() != found.rows)
@@ -103,8 +102,9 @@ class ArchivedPartitions:
             .values(values)
         )
 
-    def mark_dropped(self, connection: Connection, partition: RangePartition) -> None:
-        """Note that a partition is gone from the database, if it was archived."""
-        found = self.find(self.all(connection), partition)
-        if found is not None:
-            self.change(connection, found.path, dropped_at=func.clock_timestamp())
+    def mark_dropped(self, connection: Connection, found: Row[Any]) -> None:
+        """Note that an archived partition is gone from the database.
+
+        :param found: its row, as :meth:`find` gives it.
+        """
+        self.change(connection, found.path, dropped_at=func.clock_timestamp())

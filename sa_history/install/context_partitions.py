@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from sqlalchemy import (
@@ -82,25 +82,26 @@ class ContextMaintenance(TableMaintenance):
         """Return the name of the first partition, which has no lower bound."""
         return in_database(self._partitioning.name(None), self.schemas), None
 
-    def steps(self) -> list[Step]:
-        """Return the steps that there are now, in their order."""
+    def steps(self) -> Iterator[Step]:
+        """Yield the steps that there are now, in their order."""
         found = [p for p in self.partitions(self.connection) if not p.is_default]
         going = [p for p in found if p.is_going]
         used = [p for p in found if not p.is_going]
-        steps = self.finish_removals(going)
+        yield from self.finish_removals(going)
         if not used or used[-1].upper is not None:
-            return [*steps, self._create_tail(used[-1].upper if used else None)]
-        steps += self.protect(used)
+            yield self._create_tail(used[-1].upper if used else None)
+            return
+        yield from self.protect(used)
         # The partition of now, and the one after it.
         this = end_of(self._period, self.now())
         for end in (this, end_of(self._period, this)):
             if (used[-1].lower or 0) < bound_at(end):
-                steps.append(self._cut(used[-1], end))
+                yield self._cut(used[-1], end)
                 break
         if self.settings.removes_some:
             removable = self._removable(self.connection, used)
-            steps += [self._remove(removable)] if removable else []
-        return steps
+            if removable:
+                yield self._remove(removable)
 
     def _create_tail(self, lower: int | None) -> Step:
         def run() -> None:
@@ -161,7 +162,8 @@ class ContextMaintenance(TableMaintenance):
             last = connection.scalar(select(func.max(contexts.c.updated_at)))
             if last is not None and last > before:
                 return False
-            return self.reason_to_keep(connection, partition) is None
+            archived = self.archived.all(connection)
+            return self.reason_to_keep(archived, partition) is None
 
         found = list(itertools.takewhile(is_older, used))
         # One that has replaced others is not replaced by itself.

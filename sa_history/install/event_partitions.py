@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from sqlalchemy import (
+    ColumnClause,
     Connection,
-    Delete,
     and_,
     column,
     delete,
@@ -39,7 +40,9 @@ from sa_history.ddl.partitions import (
 )
 from sa_history.ddl.table_properties import (
     create_foreign_keys,
+    disabled_triggers,
     drop_foreign_keys,
+    read_copied_columns,
     read_foreign_keys,
     validate_constraint,
 )
@@ -56,11 +59,11 @@ from sa_history.install.partition_steps import (
     Step,
     TableMaintenance,
 )
-from sa_history.query.as_of_rows import last_events
+from sa_history.query.as_of_rows import are_last_no_more, last_events
 from sa_history.query.removed_events import read_horizon
 from sa_history.sealing.removal import record_removal
 from sa_history.sealing.sources import wait_for_erasures
-from sa_history.sql.compose import Ident, Joined, Qualified, Raw
+from sa_history.sql.compose import Qualified
 from sa_history.tracking.completeness import missing_operations
 from sa_history.tracking.registry import Tracking
 
@@ -104,28 +107,26 @@ class EventMaintenance(TableMaintenance):
         """Return the append-only trigger of a partition, if it has to have one."""
         return self.partitioning.guards(partition)
 
-    def steps(self) -> list[Step]:
-        """Return the steps that there are now, in their order."""
+    def steps(self) -> Iterator[Step]:
+        """Yield the steps that there are now, in their order."""
         kept, used = sorted_out(self.partitions(self.connection))
         going = [p for p in used if p.is_going]
         used = [p for p in used if not p.is_going]
         next_id = self._next_id
-        steps = [*self.finish_removals(going), *self._mend(kept, used)]
+        yield from self.finish_removals(going)
+        yield from self._mend(kept, used)
         usage = self.state.usage(self.connection, used, next_id, self.now())
         cut = planned_cut(usage, self.state.partition_by) if usage else None
         if usage is not None and cut is not None:
             empty = usage.following if cut.partition is usage.partition else ()
-            steps.append(self._cut(cut.partition, empty, cut.upper))
-        steps += [
-            self._close(partition)
-            for partition in used
-            if is_full(partition, next_id) and not partition.is_closed
-        ]
+            yield self._cut(cut.partition, empty, cut.upper)
+        for partition in used:
+            if is_full(partition, next_id) and not partition.is_closed:
+                yield self._close(partition)
         if self.settings.removes_some and not going:
             since = self.settings.keeps_since(self.now())
             # One at a time: what is kept of a partition comes before all that stays.
-            steps += map(self._remove, removable(used, since, next_id)[:1])
-        return steps
+            yield from map(self._remove, removable(used, since, next_id)[:1])
 
     def _mend(
         self, kept: list[RangePartition], used: list[RangePartition]
@@ -240,17 +241,22 @@ class EventMaintenance(TableMaintenance):
             with self.transaction() as connection:
                 # Before it waits for who uses it.
                 self.require_removable(connection, partition)
-                self._hold(connection, partition)
+                is_first = self._hold(connection, partition)
                 self._require_unreferred(connection, partition)
                 # Deletions of kept events have to see what others have committed.
-                horizon = self._horizon_without(connection, partition)
-                self.require_archived(connection, partition)
-                self._ensure_kept(connection)
-                if not horizon.keeps_last:
-                    self._delete_kept(connection, delete(self.state.rows_of(self.kept)))
-                elif horizon.first_id == partition.upper:
-                    self._keep_last_events(connection, partition)
-                # Else others of later numbers were removed before it was attached.
+                folder = self.require_archived(connection, partition)
+                horizon = self._horizon_without(connection, partition, folder)
+                if is_first:
+                    self._create_kept(connection)
+                # What an event has set off is not to be set off by its copy.
+                with disabled_triggers(connection, self.kept):
+                    if not horizon.keeps_last:
+                        connection.execute(delete(self.state.rows_of(self.kept)))
+                    elif horizon.first_id == partition.upper:
+                        self._keep_last_events(connection, partition, is_first)
+                    # Else others of later numbers were removed before it was attached.
+                if is_first:
+                    self._attach_kept(connection)
                 self._tell_seals(connection, partition)
                 going = REMOVED + self.comment
                 self.execute(
@@ -262,18 +268,34 @@ class EventMaintenance(TableMaintenance):
         name = partition.name.dotted
         return Step(("remove", name), f"remove {name}", run)
 
-    def _hold(self, connection: Connection, partition: RangePartition) -> None:
+    def _hold(self, connection: Connection, partition: RangePartition) -> bool:
         """Keep a partition as it is until the end of the transaction.
 
         What is erased of its events has to be erased of their copies, too. So it is
         erased before these are made, or after.
+
+        :return: True if there is no partition of kept events yet.
         """
         if self.tracking.options.is_erasable:
             # An erasure reads the numbers of the events first.
             wait_for_erasures(connection)
         self.execute(connection, lock_table(partition.name, "SHARE"))
-        if partition not in self.partitions(connection):
+        partitions = self.partitions(connection)
+        if partition not in partitions:
             raise Postponed("somebody has detached or changed it")
+        for default in (p.name.dotted for p in partitions if p.is_default):
+            raise Postponed(
+                f"while there is the default partition {default}, PostgreSQL detaches "
+                "no other one concurrently; detach it"
+            )
+        return not self._find_kept(partitions)
+
+    def _find_kept(self, partitions: Sequence[RangePartition]) -> bool:
+        """Find the partition of kept events; return False if there is none yet."""
+        kept, _ = sorted_out(partitions)
+        for partition in kept[:1]:
+            self.kept = partition.name
+        return bool(kept)
 
     def _tell_seals(self, connection: Connection, partition: RangePartition) -> None:
         """Record the removal for verifications, if the events are sealed."""
@@ -314,10 +336,11 @@ class EventMaintenance(TableMaintenance):
                 )
 
     def _horizon_without(
-        self, connection: Connection, partition: RangePartition
+        self, connection: Connection, partition: RangePartition, folder: str | None
     ) -> Horizon:
         """Return how far back events will have been removed.
 
+        :param folder: that of the archive of the partition; None if it is in none.
         :raises Postponed: the last events before the partition cannot be kept.
         """
         assert partition.upper is not None
@@ -332,13 +355,12 @@ class EventMaintenance(TableMaintenance):
             )
         events = self.state.rows_of(partition.name)
         last = connection.execute(select(func.max(events.c.pgh_xact_id))).scalar_one()
-        archived = self.archived.find(self.archived.all(connection), partition)
         horizon = Horizon(
             partition.upper,
             partition.until,
             last or 0,
             self.settings.keeps_last,
-            None if archived is None else archived.folder,
+            folder,
         )
         if before is None:
             return horizon
@@ -351,47 +373,60 @@ class EventMaintenance(TableMaintenance):
             horizon.archive or before.archive,
         )
 
-    def _ensure_kept(self, connection: Connection) -> None:
-        for partition in sorted_out(self.partitions(connection))[0]:
-            self.kept = partition.name
-            return
+    def _create_kept(self, connection: Connection) -> None:
+        """Create what becomes the partition of kept events.
+
+        It gets its indexes when it is attached, since it takes a fraction of the time
+        and of the log to build them of all events at once.
+        """
         self.execute(
             connection,
-            self.table.create_alike(self.kept),
-            self.table.attach(self.kept, None, FIRST_ID),
+            # The lock of attaching it, before it is filled.
+            lock_table(self.table.name, "SHARE UPDATE EXCLUSIVE", recurse=False),
+            self.table.create_alike(self.kept, has_indexes=False),
         )
+
+    def _attach_kept(self, connection: Connection) -> None:
+        self.execute(connection, self.table.attach(self.kept, None, FIRST_ID))
         self.adopt(connection, self.kept)
 
     def _keep_last_events(
-        self, connection: Connection, partition: RangePartition
+        self, connection: Connection, partition: RangePartition, is_first: bool
     ) -> None:
-        """Copy the last event of each row that is there, below all other numbers."""
+        """Copy the last event of each row that is there, below all other numbers.
+
+        :param is_first: True if none was kept before.
+        """
         assert partition.upper is not None
         if missing_operations(self.tracking):
             return  # the events do not tell what rows there are
         lower = partition.lower or FIRST_ID
         kept = self.state.rows_of(self.kept)
-        last = last_events(self.tracking, None, partition.upper).subquery()
-        is_last = select(last.c.pgh_id).where(
-            last.c.pgh_id == kept.c.pgh_id, last.c.pgh_id < lower
-        )
-        self._delete_kept(connection, delete(kept).where(~is_last.exists()))
+        if not is_first:
+            for criterion in are_last_no_more(
+                self.tracking, kept, lower, partition.upper
+            ):
+                connection.execute(delete(kept).where(criterion))
         last = last_events(self.tracking, lower, partition.upper).subquery()
         values = {c.name: last.columns[c.key] for c in self.event_table.columns} | {
             "pgh_id": last.c.pgh_id - KEPT_OFFSET
         }
         rows = select(*values.values())
-        connection.execute(insert(kept).from_select(list(values), rows))
-
-    def _delete_kept(self, connection: Connection, statement: Delete) -> None:
-        """Delete kept events, past the trigger that refuses it."""
-        guards = self.guards(self.kept)
-        for state in ("DISABLE", "ENABLE"):
-            for guard in guards:
-                self.execute(
-                    connection,
-                    Joined((Raw("ALTER TABLE "), self.kept, Raw(f" {state} TRIGGER ")))
-                    + Ident(guard.name),
-                )
-            if state == "DISABLE":
-                connection.execute(statement)
+        # Others may have added columns to the table.
+        present = read_copied_columns(connection, partition.name)
+        added: list[ColumnClause[Any]] = [
+            column(name) for name in present if name not in values
+        ]
+        if added:
+            events = table(
+                partition.name.name,
+                column("pgh_id"),
+                *added,
+                schema=partition.name.schema,
+            )
+            rows = rows.join(events, events.c.pgh_id == last.c.pgh_id)
+            rows = rows.add_columns(*added)
+            values |= {each.name: each for each in added}
+        names = list(values)
+        copies = table(self.kept.name, *map(column, names), schema=self.kept.schema)
+        connection.execute(insert(copies).from_select(names, rows))

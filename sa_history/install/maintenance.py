@@ -11,8 +11,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy import BigInteger, Connection, Engine, MetaData, cast, func, select
+from sqlalchemy.pool import StaticPool
 
 from sa_history.ddl.advisory_lock import KEY
+from sa_history.exc import InstallError
 from sa_history.install.context_partitions import ContextMaintenance
 from sa_history.install.event_partitions import EventMaintenance
 from sa_history.install.partition_steps import PartitionReport, RunSettings
@@ -55,7 +57,16 @@ def maintain(
 
 @contextmanager
 def turn(engine: Engine) -> Iterator[Connection]:
-    """Wait until no other run goes on; give a connection that commits by itself."""
+    """Wait until no other run goes on; give a connection that commits by itself.
+
+    :raises InstallError: the engine has one connection only, in which a transaction of
+        the block would be.
+    """
+    if isinstance(engine.pool, StaticPool):
+        raise InstallError(
+            f"a {type(engine.pool).__name__} gives one connection to all, and "
+            "partitions needs two at once; give an engine with another pool"
+        )
     lock, unlock = (
         select(function(cast(_RUN_KEY, BigInteger)))
         for function in (func.pg_advisory_lock, func.pg_advisory_unlock)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData, func, select, text
+from sqlalchemy import Connection, Engine, MetaData, Row, func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from sa_history.ddl.advisory_lock import wait_for_turn
@@ -183,8 +184,12 @@ class TableMaintenance(ABC):
         """Return the name of the first partition, and its lower bound or None."""
 
     @abstractmethod
-    def steps(self) -> list[Step]:
-        """Return the steps that there are now, in their order."""
+    def steps(self) -> Iterator[Step]:
+        """Yield the steps that there are now, in their order.
+
+        What only the later ones depend on is read when the earlier ones are taken, as
+        all of it is read anew after each step.
+        """
 
     def guards(self, partition: Qualified) -> list[PGTrigger]:
         """Return the triggers that a partition has to have."""
@@ -254,15 +259,15 @@ class TableMaintenance(ABC):
         return self.settings.now or time_in_database(self.connection)
 
     def reason_to_keep(
-        self, connection: Connection, partition: RangePartition
+        self, archived: Sequence[Row[Any]], partition: RangePartition
     ) -> str | None:
         """Return why a partition is not to be removed, although it is old.
 
+        :param archived: what is known of all archived partitions of the table.
         :return: None if it is in the archive, or if there is no archive of the table.
         """
         if self.settings.without_archive:
             return None
-        archived = self.archived.all(connection)
         found = self.archived.find(archived, partition)
         removes = self.settings.removes
         if removes is not None:
@@ -283,26 +288,35 @@ class TableMaintenance(ABC):
 
         :raises Postponed: it has not.
         """
-        why = self.reason_to_keep(connection, partition)
+        why = self.reason_to_keep(self.archived.all(connection), partition)
         if why is not None:
             raise Postponed(why)
 
     def require_archived(
         self, connection: Connection, partition: RangePartition
-    ) -> None:
+    ) -> str | None:
         """Note that a partition is dropped, if its archive has what it has.
 
+        :return: the folder of the archive; None if the partition is in none.
         :raises Postponed: it has not.
         """
-        self.require_removable(connection, partition)
+        archived = self.archived.all(connection)
+        why = self.reason_to_keep(archived, partition)
+        if why is not None:
+            raise Postponed(why)
+        found = self.archived.find(archived, partition)
+        if found is None:
+            return None
         if not self.settings.without_archive and self.archived.is_changed(
-            connection, partition
+            connection, found, partition
         ):
             raise Postponed("it was changed since it was archived; archive it anew")
-        self.archived.mark_dropped(connection, partition)
+        self.archived.mark_dropped(connection, found)
+        folder: str = found.folder
+        return folder
 
-    def finish_removals(self, going: list[RangePartition]) -> list[Step]:
-        """Return the steps that finish removals that have begun.
+    def finish_removals(self, going: list[RangePartition]) -> Iterator[Step]:
+        """Yield the steps that finish removals that have begun.
 
         PostgreSQL detaches one partition at a time, and an interrupted detachment has
         to be finished before another.
@@ -310,7 +324,8 @@ class TableMaintenance(ABC):
         :param going: the partitions that are being removed.
         """
         first = sorted(going, key=lambda partition: not partition.is_detaching)[:1]
-        return [*map(self._drop, self._left_over()), *map(self._detach, first)]
+        yield from map(self._drop, self._left_over())
+        yield from map(self._detach, first)
 
     def _left_over(self) -> list[Qualified]:
         """Return partitions that are detached, and not yet dropped."""

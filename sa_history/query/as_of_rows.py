@@ -92,23 +92,48 @@ def has_left_keys(tracking: Tracking) -> Select[tuple[bool]]:
     return select(exists().where(moved.c[OLD_KEY].is_not(None)))
 
 
-def last_events(tracking: Tracking, lower: int | None, upper: int) -> Select[Any]:
+def last_events(tracking: Tracking, lower: int, upper: int) -> Select[Any]:
     """Return a SELECT of the last event of each row of then, among some events.
 
     Their numbers are in the statement, so that PostgreSQL reads their partitions only.
 
-    :param lower: the lowest number of these events; None for no lower bound.
+    :param lower: the lowest number of these events.
     :param upper: the first number after them.
     :return: a SELECT with the columns of the event table.
     """
 
     def includes(events: FromClause) -> ColumnElement[bool]:
-        is_before = events.c.pgh_id < upper
-        return is_before if lower is None else and_(events.c.pgh_id >= lower, is_before)
+        return and_(events.c.pgh_id >= lower, events.c.pgh_id < upper)
 
     event, later = _aliases(tracking, "then", "later")
     criteria = _is_last(tracking, event, later, includes)
     return select(event).where(*criteria, ~_left_its_key(tracking, event, includes))
+
+
+def are_last_no_more(
+    tracking: Tracking, event: FromClause, lower: int, upper: int
+) -> list[ColumnElement[bool]]:
+    """Return criteria of which events meet one that were last ones, and are none now.
+
+    Each is for a statement of its own, whose time depends on the events that came.
+
+    :param event: events that were the last ones of their rows before others came.
+    :param lower: the lowest number of those that came.
+    :param upper: the first number after them.
+    """
+    (later,) = _aliases(tracking, "later")
+
+    def includes(events: FromClause) -> ColumnElement[bool]:
+        return events.c.pgh_id < upper
+
+    has_later = exists().where(
+        *have_key(tracking, later, keys_of(tracking, event)),
+        later.c.pgh_id >= lower,
+        includes(later),
+        *full_row_events(tracking, later),
+    )
+    # The first counts events where keys are deferrable, and the second does not.
+    return [_left_its_key(tracking, event, includes), has_later]
 
 
 def _is_last(

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import REGCLASS
 
 from sa_history.capture.partitioning import Horizon
 from sa_history.exc import EventsRemovedError
+from sa_history.sql.compose import quote_ident
 from sa_history.tracking.completeness import missing_operations
 from sa_history.tracking.registry import Tracking
 
@@ -20,9 +21,9 @@ def read_horizon(connection: Connection, tracking: Tracking) -> Horizon | None:
     :return: None if none were.
     """
     events = tracking.event_table
-    quote = connection.dialect.identifier_preparer.quote
     schema = connection.schema_for_object(events)
-    name = ".".join(quote(part) for part in (schema, events.name) if part)
+    # Not as the dialect quotes, which writes a % twice for the text of a statement.
+    name = ".".join(quote_ident(part) for part in (schema, events.name) if part)
     # Not by a SELECT of the catalog, which a session of the past refuses.
     tree: Any = func.pg_partition_tree(cast(func.to_regclass(name), REGCLASS))
     partitions = tree.table_valued(column("relid", types.Integer))

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Connection,
     Text,
     Uuid,
     and_,
@@ -157,6 +158,8 @@ def _erase(
         first = trackings[0]
         connection = session.connection(ModelSession(session, first).bind_arguments)
         ledger = ledger_of(connection, first.table.metadata, ErasureError)
+        if any(tracking.partitioning() is not None for tracking in trackings):
+            _require_read_committed(connection)
         ledger.wait_for_turn()
         if archived is not None:
             ledger = archived.ledger(ledger)
@@ -181,6 +184,21 @@ def _erase(
             _erase_contexts(ledger, number, contexts, keys_of_contexts)
     session.expire_all()
     return Erasure(number, how_many, len(contexts))
+
+
+def _require_read_committed(connection: Connection) -> None:
+    """Refuse a transaction that does not see what others have committed meanwhile.
+
+    Whoever removes a partition copies the last event of each row, with the values that
+    are to be erased.
+    """
+    setting = select(func.current_setting("transaction_isolation"))
+    level: str = connection.execute(setting).scalar_one()
+    if level != "read committed":
+        raise ErasureError(
+            f"erase got a transaction in {level.upper()}, which does not see what is "
+            "kept of partitions that are removed meanwhile; begin one in READ COMMITTED"
+        )
 
 
 def _keys(tracking: Tracking, keys: Sequence[Any]) -> list[tuple[Any, ...]]:

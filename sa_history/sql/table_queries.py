@@ -19,6 +19,21 @@ WHERE n.nspname = :schema AND c.relname = :name
 """
 """The table of a name, given by ``schema`` and ``name``."""
 
+COPIED_COLUMNS = """
+SELECT a.attname::text
+FROM pg_catalog.pg_attribute AS a
+JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = :schema AND c.relname = :name AND a.attnum > 0
+  AND NOT a.attisdropped AND a.attgenerated = '' AND a.attidentity <> 'a'
+ORDER BY a.attnum
+"""
+"""The columns of a table, given by ``schema`` and ``name``, that can be given a value.
+
+What copies rows names them: two partitions may have them in different orders, and the
+database computes those that are left out.
+"""
+
 DEPENDENT = """
 SELECT pg_describe_object(d.classid, d.objid, d.objsubid)
 FROM pg_catalog.pg_depend AS d
@@ -180,6 +195,17 @@ FROM pg_catalog.pg_trigger AS t
 WHERE t.tgrelid = :oid AND NOT t.tgisinternal
 ORDER BY t.oid
 """
+
+ENABLED_TRIGGERS = """
+SELECT t.tgname::text AS name, t.tgenabled::text AS enabled
+FROM pg_catalog.pg_trigger AS t
+JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = :schema AND c.relname = :name
+  AND NOT t.tgisinternal AND t.tgenabled <> 'D'
+ORDER BY t.oid
+"""
+"""The triggers of a table, given by ``schema`` and ``name``, that are not disabled."""
 
 VIEWS = """
 SELECT DISTINCT v.oid, n.nspname AS schema, v.relname AS name,

@@ -7,6 +7,8 @@ import datetime
 from typing import Any
 
 import pytest
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from sqlalchemy import (
     URL,
     Column,
@@ -154,6 +156,39 @@ def test_partition_by_that_is_added_or_taken_away_moves_the_events(
     assert scalars(pg_engine, query) == [1, 2, 3, 3]
     migrations.downgrade()
     assert check(pg_engine, partitioned) == []
+
+
+def test_the_way_back_is_refused_once_events_were_removed(
+    migrations: Any, pg_engine: Engine
+) -> None:
+    migrate(migrations, _models())
+    partitioned = _models(partition_by=2)
+    migrate(migrations, partitioned)
+    run(pg_engine, "INSERT INTO post VALUES (1), (2), (3)")
+    history.partitions(pg_engine, partitioned)
+    later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=40)
+    history.partitions(pg_engine, partitioned, keep="1 month", now=later)
+    with pytest.raises(InstallError) as refused:
+        migrations.downgrade()
+    assert str(refused.value).startswith("events of public.post_event until 20")
+    assert str(refused.value).endswith(
+        "were removed, which a table without partitions cannot tell: as_of would see a "
+        "wrong past; leave it partitioned, or give forget_removed=True to "
+        "op.history_unpartition"
+    )
+    assert check(pg_engine, partitioned) == []
+    with pg_engine.connect() as connection:
+        operations = Operations(MigrationContext.configure(connection))
+        operations.history_unpartition(  # type: ignore[attr-defined]
+            "post_event",
+            "post_event_p1",
+            lower=1,
+            key="pgh_id",
+            key_type="bigint",
+            forget_removed=True,
+        )
+        connection.commit()
+    assert scalars(pg_engine, "SELECT id FROM post_event ORDER BY id") == [1, 2, 3]
 
 
 def test_a_revision_that_moves_events_cannot_be_written_as_sql(

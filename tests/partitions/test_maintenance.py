@@ -6,11 +6,21 @@ import datetime
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Engine, select, text
+import pytest
+from sqlalchemy import (
+    URL,
+    Engine,
+    StaticPool,
+    create_engine,
+    event,
+    select,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Session
 
 import sa_history as history
 from sa_history.ddl.partitions import RangePartition
+from sa_history.exc import CommandError, InstallError
 from sa_history.install import check
 
 Partitions = Callable[..., list[RangePartition]]
@@ -165,3 +175,85 @@ def test_rows_that_refer_to_events_keep_no_partition_from_its_end_but_from_going
     report, _ = history.partitions(pg_engine, base, keep="1 month", now=later)
     assert "drop public.account_event_p1" in report.done
     assert report.postponed == ()
+
+
+def test_several_models_of_a_base_are_looked_at_once(
+    write: Any, account: Any, base: type[DeclarativeBase], pg_engine: Engine
+) -> None:
+    reports = history.partitions(pg_engine, account, base, base.metadata)
+    assert [report.table for report in reports] == [
+        "public.account_event",
+        "public.pghistory_context",
+    ]
+
+
+def test_a_time_without_a_time_zone_is_refused(
+    write: Any, base: type[DeclarativeBase], pg_engine: Engine
+) -> None:
+    naive = datetime.datetime(2030, 1, 1)
+    with pytest.raises(CommandError) as refused:
+        history.partitions(pg_engine, base, now=naive)
+    assert str(refused.value) == (
+        "now is datetime.datetime(2030, 1, 1, 0, 0), which is another moment in each "
+        "time zone; give it one, such as tzinfo=datetime.timezone.utc"
+    )
+
+
+def test_an_engine_with_one_connection_for_all_is_refused(
+    write: Any, base: type[DeclarativeBase], pg_url: URL
+) -> None:
+    engine = create_engine(pg_url, poolclass=StaticPool)
+    with pytest.raises(InstallError) as refused:
+        history.partitions(engine, base)
+    assert str(refused.value) == (
+        "a StaticPool gives one connection to all, and partitions needs two at once; "
+        "give an engine with another pool"
+    )
+    engine.dispose()
+
+
+def test_a_default_partition_puts_off_a_removal_before_it_begins(
+    write: Any,
+    account: Any,
+    base: type[DeclarativeBase],
+    pg_engine: Engine,
+    bounds: Bounds,
+    run: Callable[..., None],
+) -> None:
+    write(12)
+    history.partitions(pg_engine, base)
+    run("CREATE TABLE rest PARTITION OF account_event DEFAULT")
+    later = datetime.datetime.now(UTC) + datetime.timedelta(days=90)
+    report, _ = history.partitions(pg_engine, base, keep="1 month", now=later)
+    assert report.done == ()
+    assert report.postponed == (
+        "remove public.account_event_p1: while there is the default partition "
+        "public.rest, PostgreSQL detaches no other one concurrently; detach it",
+    )
+    with history.as_of(pg_engine, later) as past:
+        assert len(past.scalars(select(account)).all()) == 12
+    run("ALTER TABLE account_event DETACH PARTITION rest", "DROP TABLE rest")
+    report, _ = history.partitions(pg_engine, base, keep="1 month", now=later)
+    assert report.postponed == ()
+    assert bounds() == [(None, 1), (13, None)]
+
+
+def test_a_removal_asks_little_of_the_catalog(
+    write: Any, base: type[DeclarativeBase], pg_engine: Engine
+) -> None:
+    write(12)
+    history.partitions(pg_engine, base)
+    later = datetime.datetime.now(UTC) + datetime.timedelta(days=20)
+    history.partitions(pg_engine, base, keep="1 month", now=later)
+    sent: list[str] = []
+
+    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
+        sent.append(statement)
+
+    event.listen(pg_engine, "before_cursor_execute", note)
+    report, _ = history.partitions(pg_engine, base, keep="1 day", now=later)
+    event.remove(pg_engine, "before_cursor_execute", note)
+    assert report.done[-1] == "drop public.account_event_p1"
+    assert len([s for s in sent if "pg_inherits" in s]) <= 12
+    assert len([s for s in sent if "pghistory_archive" in s]) <= 4
+    assert len(sent) <= 80

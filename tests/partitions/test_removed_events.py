@@ -16,6 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
 from sa_history import AggregateEvent, Snapshot, track
+from sa_history.capture.partitioning import Horizon
 from sa_history.exc import EventsRemovedError, PastError, UndoError
 from sa_history.install import check
 from sa_history.query.event_search import key_from_texts, version_at
@@ -270,3 +271,13 @@ def test_a_dump_has_all_of_it(
         assert history.partitions(other, account)[0].postponed == ()
     finally:
         other.dispose()
+
+
+@pytest.mark.parametrize("transaction", [123, -123])
+@pytest.mark.parametrize("folder", [None, "/archive of; 2"])
+def test_how_far_back_events_were_removed_is_read_from_the_comment(
+    transaction: int, folder: str | None
+) -> None:
+    # Events of another history library may have numbers of their own.
+    horizon = Horizon(7, LATER, transaction, True, folder)
+    assert Horizon.of_comment(horizon.comment) == horizon

@@ -12,6 +12,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
 from sa_history import AfterDelete, Snapshot, track
+from sa_history.cli.command import Database
+from sa_history.cli.sealing import erase as erase_command
+from sa_history.exc import ErasureError
 from sa_history.sealing.event_seals import seals_of_events
 from sa_history.sealing.verify import SealProblem
 from sa_history.tracking.events import trackings_of
@@ -119,3 +122,22 @@ def test_what_is_erased_is_erased_in_kept_events_too(
         ).all()
     assert words == [None]
     assert problems(pg_engine, base) == []
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_an_erasure_that_would_not_see_what_is_kept_meanwhile_is_refused(
+    level: Any, note: Any, base: type[DeclarativeBase], pg_engine: Engine
+) -> None:
+    write(pg_engine, note, range(1, 3))
+    engine = pg_engine.execution_options(isolation_level=level)
+    with Session(engine) as session, pytest.raises(ErasureError) as refused:
+        history.erase(session, note, 1)
+    assert str(refused.value) == (
+        f"erase got a transaction in {level}, which does not see what is kept of "
+        "partitions that are removed meanwhile; begin one in READ COMMITTED"
+    )
+    with Session(pg_engine) as session:
+        assert history.erase(session, note, 1).events == 1
+    # The command has a transaction of its own.
+    database = Database([base.metadata], "sa-history {}", engine, ["base"], model=note)
+    assert erase_command(database, ["1"], None, None, dry_run=False, json=False) == 0
