@@ -24,8 +24,15 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 
 from sa_history.exc import EventsError
-from sa_history.query.aggregate import COLUMNS, AggregateEvent, AggregateRow, aggregate
+from sa_history.query.aggregate import (
+    COLUMNS,
+    AggregateEvent,
+    AggregateRow,
+    aggregate,
+    requiring,
+)
 from sa_history.query.pages import CriteriaOf, PageReader, read
+from sa_history.query.removed_events import Asked
 from sa_history.query.sources import EventSource, EventTarget, sources_of
 from sa_history.util.sessions import AnyAsyncSession, SyncSession
 
@@ -67,6 +74,8 @@ def feed(
     :return: the SELECT, for a ``Session`` or an ``AsyncSession``.
     :raises EventsError: a target is not tracked, there is no target, or the limit is
         less than 1.
+    :raises EventsRemovedError: on execution by a session, if events after the position
+        were removed, and so never given; of whole tables only.
 
     Example::
 
@@ -77,7 +86,8 @@ def feed(
     sources = _checked(targets, limit, after)
     position = None if after is None else tuple_(*map(literal, after))
     criteria = _criteria(position)
-    return aggregate(sources, criteria, _ORDER, limit)
+    statement = aggregate(sources, criteria, _ORDER, limit)
+    return requiring(statement, _asked(sources, after), sources)
 
 
 @overload
@@ -133,6 +143,7 @@ def feed_page(
         columns=COLUMNS,
         values=dict(zip(names, after or (), strict=True)),
         shape=("feed", *names),
+        asked=_asked(sources, after),
     )
     return read(session, reader, "feed_page")
 
@@ -161,6 +172,15 @@ def _checked(
                 "transactions have ended; read with AggregateEvent.select(...)"
             )
     return sources
+
+
+def _asked(sources: Sequence[EventSource], after: Any) -> Asked:
+    """Return what may be before all events that are left.
+
+    A reader of some rows only may have come to no later position, and missed nothing.
+    """
+    is_whole = not any(source.criteria() for source in sources)
+    return Asked(after=tuple(after) if after is not None and is_whole else None)
 
 
 def _criteria(after: Tuple | None) -> CriteriaOf:
