@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sa_history.archiving.folder import ArchiveFolder
+from sa_history.archiving.packages import load
 from sa_history.exc import DefinitionError
 from sa_history.timeline.display import Labels, zone_of
 from sa_history.timeline.entries import Entry, Masks
@@ -40,6 +42,7 @@ class TimelineOptions:
         may.
     :param authorize_verify: says whether a sealed event may be verified; None if none
         may.
+    :param archive: the archive of events that were removed; None if there is none.
     """
 
     authorize: Callable[..., Any]
@@ -56,6 +59,7 @@ class TimelineOptions:
     time_zone: Any
     authorize_size: Callable[..., Any] | None
     authorize_verify: Callable[..., Any] | None
+    archive: ArchiveFolder | None
 
     @classmethod
     def of(
@@ -75,10 +79,12 @@ class TimelineOptions:
         time_zone: Any,
         authorize_size: Callable[..., Any] | None,
         authorize_verify: Callable[..., Any] | None,
+        archive: Any,
     ) -> TimelineOptions:
         """Return the options that an application has given.
 
         :raises DefinitionError: one of them cannot be meant.
+        :raises ArchiveError: what reads an archive is not installed.
         """
         if not callable(authorize):
             raise DefinitionError(
@@ -126,7 +132,13 @@ class TimelineOptions:
             time_zone,
             authorize_size,
             authorize_verify,
+            None if archive is None else _folder(archive),
         )
+
+
+def _folder(archive: Any) -> ArchiveFolder:
+    load("duckdb")  # else a page would be the first to miss it
+    return ArchiveFolder(archive)
 
 
 def _user(metadata: Mapping[str, Any]) -> str | None:
