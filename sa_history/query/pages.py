@@ -243,9 +243,14 @@ class PageReader:
         :param session: a ``Session``.
         :raises EventsRemovedError: some of what is asked for may have been removed.
         """
-        if self.asked != ANYTHING:
-            trackings = [source.tracking for source in self.sources]
-            self.asked.require_events(_connection(session, trackings[0]), trackings)
+        partitioned = [
+            source.tracking
+            for source in self.sources
+            if source.tracking.options.partition_by is not None
+        ]
+        if partitioned and self.asked != ANYTHING:
+            connection = _connection(session, partitioned[0])
+            self.asked.require_events(connection, partitioned)
         return self.rows(session, self.keys(session))
 
     def keys(self, session: Any) -> list[Row[Any]]:
