@@ -31,11 +31,12 @@ from sa_history.archiving.duckdb_dialect import (
     ArchiveCompiler,
     DuckDBDialect,
     Past,
+    Prepare,
     duckdb_engine,
 )
 from sa_history.archiving.folder import ArchiveFolder
 from sa_history.archiving.known_times import require_known
-from sa_history.archiving.live_part import LivePart
+from sa_history.archiving.live_part import LivePart, simple_criterion
 from sa_history.archiving.packages import load
 from sa_history.archiving.read_tables import WRITER, ReadTable, archived_table
 from sa_history.archiving.views import Dialect, EventViews, script
@@ -92,7 +93,8 @@ def archived(folder: Any, models: Any, *, live: Any = None) -> Archived:
         raise EventsError(
             f"{models!r} tracks nothing; give a declarative base with tracked classes"
         )
-    return Archived(ArchiveFolder(folder), trackings[0].history, live)
+    part = None if live is None else LivePart(live)
+    return Archived(ArchiveFolder(folder), trackings[0].history, part)
 
 
 class Archived:
@@ -108,7 +110,7 @@ class Archived:
     def __init__(self, folder: ArchiveFolder, history: History, live: Any) -> None:
         self._folder = folder
         self._history = history
-        self._live = None if live is None else LivePart(live)
+        self._live = live
         self._closing = ExitStack()
         if self._live is not None:
             self._closing.callback(self._live.close)
@@ -168,7 +170,9 @@ class Archived:
         """A session that reads the event tables and the contexts.
 
         Statements are those for the database, such as ``Account.events.where(...)``.
-        All live events of a table are read when a statement first needs them.
+        Of one table, the live events are read that ``=``, ``IN`` and comparisons of
+        numbers and times in its WHERE choose. Other statements read all live events of
+        their tables, when a statement first needs them.
 
         Example::
 
@@ -211,10 +215,12 @@ class Archived:
             given[0] if len(given) == 1 else None, is_transaction=when is None
         )
 
-        def prepare(compiled: ArchiveCompiler, parameters: Sequence[Any]) -> None:
+        def prepare(
+            compiled: ArchiveCompiler, parameters: Sequence[Any], statement: Any
+        ) -> None:
             for tracking in compiled.trackings:
                 require_known(tracking, self._all_parts(), self._live, point, value)
-            self._prepare(compiled, parameters)
+            self._prepare(compiled, parameters, statement)
 
         def rows_of(tracking: Tracking) -> str:
             included = _included(point, value)
@@ -354,7 +360,7 @@ class Archived:
     def _engine(
         self,
         past: Past | None,
-        prepare: Callable[[ArchiveCompiler, Sequence[Any]], None],
+        prepare: Prepare,
     ) -> Any:
         options = {}
         if self._live is not None:
@@ -388,10 +394,13 @@ class Archived:
         table = self._table(tracking.event_table)
         return EventViews(tracking, table.columns, table.name, WRITER)
 
-    def _prepare(self, compiled: ArchiveCompiler, parameters: Sequence[Any]) -> None:
+    def _prepare(
+        self, compiled: ArchiveCompiler, parameters: Sequence[Any], statement: Any
+    ) -> None:
         """Read the live rows that a statement needs.
 
-        What was covered for it is enough if it reads the table once.
+        What was covered for it is enough if it reads the table once. So are the rows
+        that its WHERE asks for, if it reads no other table.
         """
         covered, self._covered = self._covered, {}
         contexts = self._history.shared.context_table
@@ -399,6 +408,11 @@ class Archived:
             wanted, self._pending = self._pending | {*parameters}, set()
             self._loaded |= self._contexts(wanted)
             covered = {contexts: 1}
+        if not covered and len(compiled.read) == 1:
+            (table,) = compiled.read
+            if (criterion := simple_criterion(statement, table)) is not None:
+                with self._covering({table: criterion}):
+                    covered = self._covered
         for table in dict.fromkeys(compiled.read):
             if compiled.read.count(table) > covered.get(table, 0):
                 self._table(table).load_all()

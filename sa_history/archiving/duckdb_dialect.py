@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import (
     Column,
@@ -407,6 +407,18 @@ class ArchiveCompiler(AsOfCompiler):
         written: str = super().visit_function(func, *arguments, **kw)
         return written
 
+    def visit_ilike_op_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
+        """Render ILIKE with the character that PostgreSQL takes to escape others."""
+        written: str = super().visit_ilike_op_binary(binary, operator, **kw)
+        is_given = binary.modifiers.get("escape") is not None
+        return written if is_given else rf"{written} ESCAPE '\'"
+
+    def visit_like_op_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
+        """Render LIKE with the character that PostgreSQL takes to escape others."""
+        written: str = super().visit_like_op_binary(binary, operator, **kw)
+        is_given = binary.modifiers.get("escape") is not None
+        return written if is_given else rf"{written} ESCAPE '\'"
+
     def visit_row_func(self, function: Any, **kw: Any) -> str:
         """Render a row of one column as this column, which is compared as text."""
         return str(self.process(function.clauses, **kw))
@@ -460,10 +472,15 @@ def _require_numbers(*elements: Any) -> None:
             )
 
 
+Prepare: TypeAlias = Callable[[ArchiveCompiler, Sequence[Any], Any], None]
+"""Makes what a statement reads."""
+
+
 class DuckDBDialect(PGDialect_psycopg):
     """PostgreSQL by psycopg, with statements for DuckDB.
 
-    :param prepare: is called before a statement is executed, with its parameters.
+    :param prepare: is called before a statement is executed: with the compiled one, its
+        parameters, and the statement itself.
     :param past: what a session of the past reads; None for one that reads events.
     """
 
@@ -478,7 +495,7 @@ class DuckDBDialect(PGDialect_psycopg):
 
     def __init__(
         self,
-        prepare: Callable[[ArchiveCompiler, Sequence[Any]], None],
+        prepare: Prepare,
         past: Past | None,
         **options: Any,
     ) -> None:
@@ -494,7 +511,7 @@ class DuckDBDialect(PGDialect_psycopg):
         self, cursor: Any, statement: str, parameters: Any, context: Any = None
     ) -> None:
         """Make what a statement reads, and execute it."""
-        self._prepare(context.compiled, parameters)
+        self._prepare(context.compiled, parameters, context.invoked_statement)
         cursor.execute(statement, parameters)
 
 

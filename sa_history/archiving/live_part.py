@@ -14,10 +14,25 @@ from contextlib import ExitStack
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Table, func, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    DateTime,
+    Engine,
+    Integer,
+    Table,
+    func,
+    select,
+)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import CompileError
-from sqlalchemy.sql.elements import BindParameter
+from sqlalchemy.sql import operators
+from sqlalchemy.sql.elements import (
+    BinaryExpression,
+    BindParameter,
+    BooleanClauseList,
+    Grouping,
+)
 from sqlalchemy.sql.util import find_tables
 from sqlalchemy.sql.visitors import iterate
 
@@ -151,6 +166,45 @@ class LivePart:
         name = self.name_of(table)
         return select_rows(self.columns(table), name, [key], where).render(str)
 
+
+def simple_criterion(statement: Any, table: Table) -> ColumnElement[bool] | None:
+    """Return the WHERE of a statement, if PostgreSQL finds all that DuckDB would.
+
+    :param statement: reads the table alone.
+    :return: None if there is none, or if it may mean something else to PostgreSQL, or
+        has values that are only given when it is executed.
+    """
+    where: ColumnElement[bool] | None = getattr(statement, "whereclause", None)
+    return where if where is not None and _is_simple(where, table) else None
+
+
+def _is_simple(element: Any, table: Table) -> bool:
+    if isinstance(element, BooleanClauseList):
+        return all(_is_simple(clause, table) for clause in element.clauses)
+    if isinstance(element, Grouping):
+        return _is_simple(element.element, table)
+    if not isinstance(element, BinaryExpression):
+        return False
+    column, value = element.left, element.right
+    if not isinstance(column, Column) or column.table != table:
+        return False
+    is_compared = isinstance(column.type, _ORDERED) and element.operator in _COMPARISONS
+    if not is_compared and element.operator not in (operators.eq, operators.in_op):
+        return False
+    return isinstance(value, BindParameter) and _is_given(value)
+
+
+def _is_given(value: BindParameter[Any]) -> bool:
+    """Return whether a parameter has its value from the beginning."""
+    found = value.effective_value
+    values = found if isinstance(found, (list, tuple)) else [found]
+    return value.unique and not value.required and None not in values
+
+
+_ORDERED = (Integer, DateTime)
+"""The types that PostgreSQL and DuckDB sort alike."""
+
+_COMPARISONS = (operators.lt, operators.le, operators.gt, operators.ge)
 
 _PLAIN = (bool, int, float, str, Decimal, uuid.UUID, datetime.date)
 

@@ -124,9 +124,17 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return the text of the file."""
-        fields = asdict(self)
-        fields["versions"] = dict(self.versions)
-        return json.dumps({"format": FORMAT, **fields}, indent=1) + "\n"
+        fields = {
+            "format": FORMAT,
+            "schema": self.schema,
+            "table": self.table,
+            "key": self.key,
+            "versions": dict(self.versions),
+            "open": None if self.open is None else asdict(self.open),
+        }
+        # A line for each part. Python would take long to indent many of them.
+        parts = ",\n ".join(json.dumps(asdict(part)) for part in self.parts)
+        return f'{json.dumps(fields)[:-1]}, "parts": [\n {parts}\n]}}\n'
 
     @classmethod
     def from_json(cls, text: str, where: str) -> Manifest:

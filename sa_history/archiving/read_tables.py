@@ -44,11 +44,11 @@ class ReadTable:
         self._live = live
         self._live_name = f"pgh_live_{number}"
         self._exact: set[str] | None = None
-        self._is_whole = live is None
         self._scopes: set[str] = set()
         self._live_columns = (
             [] if live is None else [c.column for c in live.columns(table)]
         )
+        self._is_whole = not self._live_columns
 
     @property
     def parts(self) -> tuple[ArchivedPart, ...]:

@@ -9,6 +9,7 @@ next run compares with the table and records.
 from __future__ import annotations
 
 import datetime
+import functools
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -449,6 +450,7 @@ def _time(iso: str | None) -> datetime.datetime | None:
     return None if iso is None else datetime.datetime.fromisoformat(iso)
 
 
+@functools.cache
 def _versions() -> tuple[tuple[str, str], ...]:
     names = ("sa_history", "pyarrow", "adbc-driver-postgresql")
     return tuple((name, version(name)) for name in names)

@@ -45,6 +45,7 @@ def timeline(
     time_zone: Any = datetime.timezone.utc,
     authorize_size: Callable[[], Any] | None = None,
     authorize_verify: Callable[[Event], Any] | None = None,
+    archive: Any = None,
 ) -> flask.Blueprint:
     """Return a blueprint with the pages, for an application that has a History.
 
@@ -87,8 +88,12 @@ def timeline(
         seal, and returns True or False; without it nothing is verified, and seals are
         only shown. The range of the event is read for it, some 1,000 events, and the
         salts of its objects.
+    :param archive: the folder of an archive, as ``history.archive`` takes it. Where the
+        events of the database end, lists and exports go on with those that were removed
+        and are in the archive; without it they end there.
     :return: the blueprint, to register with any ``url_prefix``.
     :raises DefinitionError: ``authorize`` is no function.
+    :raises ArchiveError: ``archive`` is given and what reads it is not installed.
 
     Example::
 
@@ -112,6 +117,7 @@ def timeline(
         time_zone=time_zone,
         authorize_size=authorize_size,
         authorize_verify=authorize_verify,
+        archive=archive,
     )
     views = _Views(options, models)
     blueprint = flask.Blueprint(
@@ -153,8 +159,9 @@ class _Views:
 
         def view(**arguments: Any) -> Response:
             engine, metadata, hidden = self._shown()
+            archive = self._options.archive
             with Session(engine) as session:
-                visit = Visit(_request(), Timeline(session, metadata, hidden))
+                visit = Visit(_request(), Timeline(session, metadata, hidden, archive))
                 response = self._pages.respond(page, visit, arguments)
             return _sent(response, engine)
 

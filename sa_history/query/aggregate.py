@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple, cast, overload
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Connection,
     DateTime,
     Result,
     Select,
@@ -37,9 +38,11 @@ from sa_history.query.pages import (
     read,
     statement_of,
 )
+from sa_history.query.removed_events import Asked
 from sa_history.query.sources import EventSource, EventTarget, sources_of
 from sa_history.sql.readable_json import READABLE_JSON
 from sa_history.tracking.context_class import Context
+from sa_history.tracking.session_events import REQUIRES
 from sa_history.util.arguments import checked_transaction
 from sa_history.util.messages import suggestion
 from sa_history.util.sessions import AnyAsyncSession, SyncSession
@@ -168,6 +171,9 @@ class AggregateEvent:
         :return: the SELECT, for a ``Session`` or an ``AsyncSession``.
         :raises EventsError: a target is not tracked, there is no target, no tracker has
             one of the labels, or no event says which rows are of a subclass.
+        :raises EventsRemovedError: on execution by a session, if ``transaction``,
+            ``context``, ``since`` or ``until`` is from before events of one of the
+            tables were removed; the error names the folder of their archive.
 
         Example::
 
@@ -180,7 +186,8 @@ class AggregateEvent:
         filters = EventFilters.of(
             labels, since, until, context, transaction, before, sources
         )
-        return aggregate(sources, filters.criteria, _order(newest_first), limit)
+        statement = aggregate(sources, filters.criteria, _order(newest_first), limit)
+        return requiring(statement, filters.asked, sources)
 
     @overload
     @classmethod
@@ -271,6 +278,7 @@ class AggregateEvent:
             # A context is looked for by statements that depend on its value.
             shape=None if context is not None else (newest_first, *filters.values()),
             finds_contexts=isinstance(context, Mapping),
+            asked=filters.asked,
         )
         return read(session, reader, "AggregateEvent.page")
 
@@ -310,6 +318,24 @@ def aggregate(
     page = page_of(sources, criteria, order, limit)
     decimals = decimal_attributes(source.tracking for source in sources)
     return statement_of(page, COLUMNS, order, decimals)
+
+
+def requiring(
+    statement: Select[Any], asked: Asked, sources: Sequence[EventSource]
+) -> Select[Any]:
+    """Return a SELECT that a session refuses if what it asks for may be removed.
+
+    :param asked: what the SELECT names.
+    :param sources: the event tables that it reads.
+    """
+    trackings = [source.tracking for source in sources]
+    if all(tracking.options.partition_by is None for tracking in trackings):
+        return statement
+
+    def require(connection: Connection) -> None:
+        asked.require_events(connection, trackings)
+
+    return statement.execution_options(**{REQUIRES: require})
 
 
 COLUMNS = [c for c in vars(AggregateEvent).values() if isinstance(c, ColumnClause)]
@@ -363,6 +389,12 @@ class EventFilters:
             checked_transaction(transaction, EventsError),
             before,
         )
+
+    @property
+    def asked(self) -> Asked:
+        """What may be before all events that are left."""
+        context = self.context if isinstance(self.context, uuid.UUID) else None
+        return Asked(self.transaction, context, self.since, self.until)
 
     def values(self) -> dict[str, Any]:
         """Return the values of the parameters of :meth:`bound`."""

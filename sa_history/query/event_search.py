@@ -32,7 +32,7 @@ from sa_history.exc import EventsError
 from sa_history.query.aggregate import COLUMNS, AggregateEvent, AggregateRow
 from sa_history.query.details import numbered
 from sa_history.query.pages import PageReader
-from sa_history.query.removed_events import require_version
+from sa_history.query.removed_events import Asked, require_version
 from sa_history.query.row_keys import keys_of
 from sa_history.query.sources import EventSource, EventTarget, sources_of
 from sa_history.sql.column_types import postgresql_type
@@ -85,8 +85,13 @@ class EventSearch:
 
         :param limit: the greatest number of events; None for all.
         :raises EventsError: a target is not tracked.
+        :raises EventsRemovedError: the times or the transaction may have had events
+            that were removed.
         """
         sources = sources_of(self.targets, None, 0)
+        asked = Asked(self.transaction, None, self.since, self.until)
+        trackings = [source.tracking for source in sources]
+        asked.require_events(session.connection(), trackings)
         before: int | None = None
         left = limit
         while left is None or left > 0:

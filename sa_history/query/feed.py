@@ -24,9 +24,16 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 
 from sa_history.exc import EventsError
-from sa_history.query.aggregate import COLUMNS, AggregateEvent, AggregateRow, aggregate
+from sa_history.query.aggregate import (
+    COLUMNS,
+    AggregateEvent,
+    AggregateRow,
+    aggregate,
+    requiring,
+)
 from sa_history.query.feed_of_nodes import HORIZON, NodesFeedReader
 from sa_history.query.pages import CriteriaOf, PageReader, read
+from sa_history.query.removed_events import Asked
 from sa_history.query.sources import EventSource, EventTarget, sources_of
 from sa_history.util.sessions import AnyAsyncSession, SyncSession
 
@@ -68,6 +75,8 @@ def feed(
     :return: the SELECT, for a ``Session`` or an ``AsyncSession``.
     :raises EventsError: a target is not tracked, there is no target, the limit is less
         than 1, or Citus has the tables; :func:`feed_page` reads these.
+    :raises EventsRemovedError: on execution by a session, if events after the position
+        were removed, and so never given; of whole tables only.
 
     Example::
 
@@ -85,7 +94,8 @@ def feed(
             )
     position = None if after is None else tuple_(*map(literal, after))
     criteria = _criteria(position, _oldest_running_transaction())
-    return aggregate(sources, criteria, _ORDER, limit)
+    statement = aggregate(sources, criteria, _ORDER, limit)
+    return requiring(statement, _asked(sources, after), sources)
 
 
 @overload
@@ -152,6 +162,7 @@ def feed_page(
         columns=COLUMNS,
         values=dict(zip(names, after or (), strict=True)),
         shape=("feed", is_distributed, *names),
+        asked=_asked(sources, after),
     )
     return read(
         session, NodesFeedReader(reader) if is_distributed else reader, "feed_page"
@@ -190,6 +201,15 @@ def _is_distributed(sources: Sequence[EventSource]) -> bool:
                 "nodes of Citus; read a feed of each kind"
             )
     return first.is_distributed
+
+
+def _asked(sources: Sequence[EventSource], after: Any) -> Asked:
+    """Return what may be before all events that are left.
+
+    A reader of some rows only may have come to no later position, and missed nothing.
+    """
+    is_whole = not any(source.criteria() for source in sources)
+    return Asked(after=tuple(after) if after is not None and is_whole else None)
 
 
 def _criteria(after: Tuple | None, horizon: ColumnElement[int]) -> CriteriaOf:

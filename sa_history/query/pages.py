@@ -49,8 +49,10 @@ from sa_history.query.event_json import (
     diff_of_attributes,
     stored_values,
 )
+from sa_history.query.removed_events import ANYTHING, Asked
 from sa_history.query.sources import EventSource
 from sa_history.sql.readable_json import readable_json
+from sa_history.tracking.databases import read_by
 from sa_history.tracking.registry import History, Tracking
 from sa_history.util.sessions import is_async_session, session_of
 
@@ -242,6 +244,7 @@ class PageReader:
         Each table is planned by itself then. Else PostgreSQL expects to need a few
         events of each table only, and goes through them from the newest on, which takes
         seconds for a user who did nothing lately.
+    :param asked: what may be before all events that are left, and is refused then.
     """
 
     sources: Sequence[EventSource]
@@ -252,12 +255,22 @@ class PageReader:
     values: Mapping[str, Any]
     shape: Hashable | None
     finds_contexts: bool = False
+    asked: Asked = ANYTHING
 
     def read(self, session: Any) -> list[Row[Any]]:
         """Return the rows.
 
         :param session: a ``Session``.
+        :raises EventsRemovedError: some of what is asked for may have been removed.
         """
+        partitioned = [
+            source.tracking
+            for source in self.sources
+            if source.tracking.options.partition_by is not None
+        ]
+        if partitioned and self.asked != ANYTHING:
+            connection = _connection(session, partitioned[0])
+            self.asked.require_events(connection, partitioned)
         return self.rows(session, self.keys(session))
 
     def keys(self, session: Any) -> list[Row[Any]]:
@@ -366,6 +379,11 @@ class PageReader:
         )
         statement = statement_of(rows, self.columns, self.order, self._decimals)
         return statement.add_cte(page)
+
+
+def _connection(session: Any, tracking: Tracking) -> Any:
+    """Return the connection of a session that reads the events of a table."""
+    return session.connection(bind_arguments=read_by(tracking))
 
 
 _USUAL_EVENTS = 10

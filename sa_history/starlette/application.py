@@ -64,6 +64,7 @@ def timeline(
     time_zone: Any = datetime.timezone.utc,
     authorize_size: Callable[[Request], Any] | None = None,
     authorize_verify: Callable[[Event], Any] | None = None,
+    archive: Any = None,
 ) -> ASGIApp:
     """Return an application with the pages, to mount in one of Starlette or FastAPI.
 
@@ -114,9 +115,13 @@ def timeline(
         seal, and returns True or False; without it nothing is verified, and seals are
         only shown. The range of the event is read for it, some 1,000 events, and the
         salts of its objects.
+    :param archive: the folder of an archive, as ``history.archive`` takes it. Where the
+        events of the database end, lists and exports go on with those that were removed
+        and are in the archive; without it they end there.
     :return: the application.
     :raises DefinitionError: ``authorize`` is no function, or another option is none
         that can be meant.
+    :raises ArchiveError: ``archive`` is given and what reads it is not installed.
 
     Example::
 
@@ -154,6 +159,7 @@ def timeline(
         time_zone=time_zone,
         authorize_size=authorize_size,
         authorize_verify=authorize_verify,
+        archive=archive,
     )
     return _Application(engine, metadata, options, secret_key, context)
 
@@ -217,9 +223,10 @@ class _Application:
                 "models of the timeline track nothing; put @track() on a model"
             )
         hidden = self._options.hidden(trackings)
+        archive = self._options.archive
 
         def respond(session: Session) -> PageResponse:
-            shown = Timeline(session, self._metadata, hidden)
+            shown = Timeline(session, self._metadata, hidden, archive)
             return self._pages.respond(page, Visit(asked, shown), arguments)
 
         return self._sent(await self._in_session(respond))

@@ -154,6 +154,7 @@ class Entry:
     :param data: the values of the row, by attribute.
     :param diff: the values before and after of attributes that changed, None if
         nothing is known from before.
+    :param archived: whether the database has the event no more, and an archive has it.
     """
 
     id: int
@@ -169,6 +170,7 @@ class Entry:
     context: Mapping[str, Any]
     data: Mapping[str, Any]
     diff: Mapping[str, tuple[Any, Any]] | None
+    archived: bool = False
 
     @classmethod
     def of(
@@ -176,11 +178,13 @@ class Entry:
         row: Any,
         table: ShownTable,
         who: Callable[[Mapping[str, Any]], str | None],
+        archived: bool = False,
     ) -> Entry:
         """Return a row of AggregateEvent as an entry.
 
         :param table: the table whose event it is.
         :param who: gives the user's name from the metadata of a context.
+        :param archived: whether the row is one of an archive.
         """
         metadata = row.pgh_context or {}
         if not isinstance(metadata, Mapping):
@@ -208,6 +212,7 @@ class Entry:
             context=metadata,
             data=data,
             diff=diff,
+            archived=archived,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -225,6 +230,7 @@ class Entry:
             "context": dict(self.context),
             "data": dict(self.data),
             "diff": None if self.diff is None else dict(self.diff),
+            **({"archived": True} if self.archived else {}),
         }
 
 

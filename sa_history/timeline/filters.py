@@ -7,7 +7,7 @@ import decimal
 import json
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -19,6 +19,7 @@ from sqlalchemy import (
     DateTime,
     Enum,
     Float,
+    FromClause,
     Integer,
     LargeBinary,
     Numeric,
@@ -109,13 +110,22 @@ class Filters:
             yield columns.pgh_created_at < self.until
         if self.transaction is not None:
             yield columns.pgh_xact_id == self.transaction
+        yield from self.criteria_of_contexts(tracking, tracking.event_table)
+
+    def criteria_of_contexts(
+        self, tracking: Tracking, events: FromClause
+    ) -> Iterator[ColumnElement[bool]]:
+        """Yield those of the criteria that are about the contexts of events.
+
+        :param events: has the columns about contexts that event tables have.
+        """
+        storage = tracking.context_storage
         if self.context_id is not None:
-            storage = tracking.context_storage
-            yield storage.is_within(tracking.event_table, self.context_id)
+            yield storage.is_within(events, self.context_id)
         if self.user is not None:
-            yield _context_has(tracking, "user", self.user)
+            yield storage.metadata_meets(events, _has("user", self.user))
         if self.context is not None:
-            yield _context_has(tracking, *self.context)
+            yield storage.metadata_meets(events, _has(*self.context))
 
 
 _PARAMETERS: Mapping[str, Any] = {
@@ -355,7 +365,7 @@ def has_text(
         whether a guess is right.
     """
     events = tracking.event_table
-    pattern = bindparam(None, f"%{_LIKE.sub(_escaped, text)}%", Text, unique=True)
+    pattern = like(text)
     values = [
         events.c[column.name]
         for attribute, column in tracking.tracked_columns.by_attribute.items()
@@ -366,6 +376,11 @@ def has_text(
     return or_(*(value.ilike(pattern) for value in texts))
 
 
+def like(text: str) -> Any:
+    """Return the pattern of what has a text."""
+    return bindparam(None, f"%{_LIKE.sub(_escaped, text)}%", Text, unique=True)
+
+
 _LIKE = re.compile(r"[\\%_]")
 
 
@@ -373,7 +388,11 @@ def _escaped(match: re.Match[str]) -> str:
     return f"\\{match[0]}"
 
 
-def _context_has(tracking: Tracking, key: str, value: str) -> ColumnElement[bool]:
-    return tracking.context_storage.metadata_meets(
-        tracking.event_table, lambda metadata: metadata[key].astext == value
-    )
+def _has(key: str, value: str) -> Callable[[Any], ColumnElement[bool]]:
+    """Return what makes the criterion of metadata that has a value."""
+
+    def criterion(metadata: Any) -> ColumnElement[bool]:
+        found: ColumnElement[bool] = metadata[key].astext == value
+        return found
+
+    return criterion

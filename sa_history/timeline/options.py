@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sa_history.archiving.folder import ArchiveFolder
+from sa_history.archiving.packages import load
 from sa_history.exc import DefinitionError
 from sa_history.timeline.display import Labels, zone_of
 from sa_history.timeline.entries import Entry, Hidden, Masks
@@ -41,6 +43,7 @@ class TimelineOptions:
         may.
     :param authorize_verify: says whether a sealed event may be verified; None if none
         may.
+    :param archive: the archive of events that were removed; None if there is none.
     """
 
     authorize: Callable[..., Any]
@@ -57,6 +60,7 @@ class TimelineOptions:
     time_zone: Any
     authorize_size: Callable[..., Any] | None
     authorize_verify: Callable[..., Any] | None
+    archive: ArchiveFolder | None
 
     @classmethod
     def of(
@@ -76,10 +80,12 @@ class TimelineOptions:
         time_zone: Any,
         authorize_size: Callable[..., Any] | None,
         authorize_verify: Callable[..., Any] | None,
+        archive: Any,
     ) -> TimelineOptions:
         """Return the options that an application has given.
 
         :raises DefinitionError: one of them cannot be meant.
+        :raises ArchiveError: what reads an archive is not installed.
         """
         if not callable(authorize):
             raise DefinitionError(
@@ -127,6 +133,7 @@ class TimelineOptions:
             time_zone,
             authorize_size,
             authorize_verify,
+            None if archive is None else _folder(archive),
         )
 
     def hidden(self, trackings: Sequence[Tracking]) -> Hidden:
@@ -159,6 +166,11 @@ def _is_known(name: str, trackings: Sequence[Tracking]) -> bool:
         )
         for tracking in trackings
     )
+
+
+def _folder(archive: Any) -> ArchiveFolder:
+    load("duckdb")  # else a page would be the first to miss it
+    return ArchiveFolder(archive)
 
 
 def _user(metadata: Mapping[str, Any]) -> str | None:

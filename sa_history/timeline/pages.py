@@ -42,7 +42,7 @@ from sa_history.timeline.options import (
     choices,
     is_permission,
 )
-from sa_history.timeline.queries import SEARCHED, Found, Timeline
+from sa_history.timeline.queries import SEARCHED, Found, Timeline, is_archived
 from sa_history.timeline.references import Reference, referring_keys
 from sa_history.timeline.rendering import render
 from sa_history.timeline.requests import JSON, PageRequest
@@ -566,7 +566,7 @@ class Pages:
         following = None
         if last is not None:
             following = _following(page, visit, last, extra)
-        seals = shown.seals(entries)
+        seals = shown.seals(entry for entry in entries if not entry.archived)
         if request.wants_json:
             return _as_json(entries, seals, following, extra)
         link = self.options.link or _no_link
@@ -598,7 +598,8 @@ class Pages:
 
     def _entry(self, shown: Timeline, found: Found) -> Entry:
         tracking, row = found
-        return Entry.of(row, shown.shown_table(tracking), self.options.who)
+        table = shown.shown_table(tracking)
+        return Entry.of(row, table, self.options.who, is_archived(row))
 
     def _can(self, request: PageRequest, allow: Callable[..., Any] | None) -> bool:
         """Return whether something may be done by somebody, who has a token then.
@@ -728,7 +729,7 @@ def _current(shown: Timeline, found: Sequence[Found], has_newest: bool) -> set[i
     present = [
         (tracking, row)
         for tracking, row in newest.values()
-        if is_complete[tracking] and row.pgh_op not in GONE
+        if is_complete[tracking] and row.pgh_op not in GONE and not is_archived(row)
     ]
     if has_newest:
         return {row.pgh_id for _, row in present}

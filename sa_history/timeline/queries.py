@@ -5,9 +5,16 @@ from __future__ import annotations
 import contextlib
 import datetime
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy import (
     ARRAY,
@@ -32,6 +39,7 @@ from sqlalchemy import (
     inspect,
     literal,
     literal_column,
+    or_,
     select,
     text,
     tuple_,
@@ -41,35 +49,66 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.exc import DataError, DBAPIError, InvalidRequestError
 from sqlalchemy.orm import Session, defer, raiseload
 
+from sa_history.archiving.archived_lists import ArchivedLists, GivenContext
+from sa_history.archiving.folder import ArchiveFolder
+from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
 from sa_history.capture.trackers import version_labels
 from sa_history.ddl.execution import schema_names
-from sa_history.exc import EventsRemovedError
+from sa_history.exc import ArchiveError, EventsRemovedError
 from sa_history.install.sizes import EventTableSize, event_table_sizes
-from sa_history.query.aggregate import COLUMNS, AggregateEvent, aggregate
+from sa_history.query.aggregate import (
+    COLUMNS,
+    AggregateEvent,
+    AggregateRow,
+    aggregate,
+)
 from sa_history.query.details import numbered
 from sa_history.query.pages import CriteriaOf, PageReader
-from sa_history.query.removed_events import require_version
+from sa_history.query.removed_events import read_horizons, require_version
 from sa_history.query.row_keys import have_key, keys_of
 from sa_history.query.sources import EventSource
 from sa_history.sealing.chain import Seal
 from sa_history.sealing.event_seals import sealed_number, seals_of_events
 from sa_history.sealing.verify import Discrepancy, verify_event
 from sa_history.sql.column_types import holds_json
+from sa_history.sql.readable_json import loads
 from sa_history.timeline.entries import Entry, Hidden, ShownTable
-from sa_history.timeline.filters import Filters, has_text, tracking_of
+from sa_history.timeline.filters import Filters, has_text, like, tracking_of
 from sa_history.timeline.references import Reference
-from sa_history.timeline.responses import BadRequest, NotFound, TookTooLong
+from sa_history.timeline.responses import (
+    BadRequest,
+    NoArchive,
+    NotFound,
+    TookTooLong,
+)
 from sa_history.tracking.completeness import version_events
 from sa_history.tracking.event_class import Event, map_events
 from sa_history.tracking.identity import identity_by_key
-from sa_history.tracking.registry import Tracking, trackings_in
+from sa_history.tracking.registry import History, Tracking, trackings_in
 from sa_history.tracking.restore import restore_row
 from sa_history.tracking.value_text import as_text
 from sa_history.util.postgresql import sqlstate_of
 from sa_history.writing.undo import Undo, undo
 
 Found: TypeAlias = tuple[Tracking, Any]
-"""Whose event it is, and a row of AggregateEvent."""
+"""Whose event it is, and a row of AggregateEvent; an AggregateRow if it is archived."""
+
+
+def is_archived(row: Any) -> bool:
+    """Return whether a row is one of an archive, and none of the database."""
+    return isinstance(row, AggregateRow)
+
+
+class ArchivedKey(NamedTuple):
+    """What tells an event of an archive.
+
+    :param pgh_id: its number.
+    :param tracking: whose event it is.
+    """
+
+    pgh_id: int
+    tracking: Tracking
+
 
 SEARCHED = 10_000
 """How many events a text is looked for in, and how many the chart counts."""
@@ -172,6 +211,17 @@ def _converter(column: Column[Any]) -> Callable[[str], Any] | None:
     return str if isinstance(kind, String) and not isinstance(kind, Enum) else None
 
 
+def _number(key: Any) -> int:
+    number: int = key.pgh_id
+    return number
+
+
+def _original_number(found: Found) -> int:
+    """Return the number that an event had before it was kept under another one."""
+    number: int = found[1].pgh_id
+    return number + KEPT_OFFSET if number < FIRST_ID else number
+
+
 class Timeline:
     """The events of a MetaData, read through one session.
 
@@ -179,10 +229,18 @@ class Timeline:
     :param metadata: the models.
     :param hidden: the columns that are never shown. Where a key is hidden no row is
         found by its key, since that would tell whether a guess is right.
+    :param archive: the archive that has events that were removed; None if none has.
     """
 
-    def __init__(self, session: Session, metadata: MetaData, hidden: Hidden) -> None:
+    def __init__(
+        self,
+        session: Session,
+        metadata: MetaData,
+        hidden: Hidden,
+        archive: ArchiveFolder | None = None,
+    ) -> None:
         self.session = session
+        self.archive = archive
         self.metadata = metadata
         self.hidden = hidden
         self.trackings = trackings_in(metadata)
@@ -219,7 +277,7 @@ class Timeline:
 
     def with_session(self, session: Session) -> Timeline:
         """Return the same events, read through another session."""
-        return Timeline(session, self.metadata, self.hidden)
+        return Timeline(session, self.metadata, self.hidden, self.archive)
 
     def events(self, filters: Filters, before: int | None, limit: int) -> EventList:
         """Return the newest events.
@@ -228,6 +286,10 @@ class Timeline:
         :param limit: the greatest number of events.
         """
         with _errors():
+            first_live = self._first_live(filters)
+            if first_live:
+                listed = self._keys_with_archived(filters, before, limit, first_live)
+                return EventList(self.read(listed.keys), listed.searched_to)
             reader, oldest = self._newest(filters, before, limit)
             rows = [] if reader is None else reader.read(self.session)
             return EventList(self._found(rows), oldest)
@@ -240,6 +302,9 @@ class Timeline:
         """
         self._limit_time()
         with _errors():
+            first_live = self._first_live(filters)
+            if first_live:
+                return self._keys_with_archived(filters, before, limit, first_live)
             reader, oldest = self._newest(filters, before, limit)
             return KeyList([] if reader is None else reader.keys(self.session), oldest)
 
@@ -248,8 +313,172 @@ class Timeline:
 
         :param keys: some of the keys of a list, in their order.
         """
+        archived = [key for key in keys if isinstance(key, ArchivedKey)]
+        live = [key for key in keys if not isinstance(key, ArchivedKey)]
         reader = self._reader(self.trackings, lambda _: (), None)
-        return self._found(reader.rows(self.session, keys))
+        found = self._found(reader.rows(self.session, live))
+        if archived:
+            found += self._read_archived(archived)
+            found.sort(key=lambda pair: pair[1].pgh_id, reverse=True)
+        return found
+
+    def _first_live(self, filters: Filters) -> dict[Tracking, int]:
+        """Return the number of the first event of each table that lost some.
+
+        None does without an archive, which alone has the others.
+        """
+        if self.archive is None:
+            return {}
+        horizons = read_horizons(self.session.connection(), self._shown(filters))
+        return {tracking: horizon.first_id for tracking, horizon in horizons.items()}
+
+    def _keys_with_archived(
+        self,
+        filters: Filters,
+        before: int | None,
+        limit: int,
+        first_live: Mapping[Tracking, int],
+    ) -> KeyList:
+        """Return the newest events of the database and of the archive together.
+
+        Last come those that were kept when others were removed, and that no archive
+        has: their numbers are below all others.
+        """
+        reader, searched_to = self._newest(filters, before, limit)
+        found: list[Any] = [] if reader is None else reader.keys(self.session)
+        live = [key for key in found if key.pgh_id >= FIRST_ID]
+        edge = max(first_live.values())
+        lowest = searched_to if searched_to is not None else FIRST_ID
+        if len(live) == limit:
+            lowest = max(lowest, live[-1].pgh_id)
+        if lowest >= edge:
+            return KeyList(live, searched_to)
+        with self._lists(filters, first_live) as lists:
+            archived, oldest = self._newest_archived(lists, filters, before, limit)
+            missing = {tracking: lists.missing(tracking) for tracking in first_live}
+        keys = sorted([*live, *archived], key=_number, reverse=True)[:limit]
+        searched = [number for number in (searched_to, oldest) if number is not None]
+        if searched:
+            last = max(searched)
+            return KeyList([key for key in keys if key.pgh_id >= last], last)
+        if len(keys) < limit:
+            keys += self._kept(filters, before, limit - len(keys), missing)
+        return KeyList(keys, None)
+
+    def _kept(
+        self,
+        filters: Filters,
+        before: int | None,
+        limit: int,
+        missing: Mapping[Tracking, Sequence[tuple[int, int]]],
+    ) -> list[Any]:
+        """Return the keys of events that were kept when others were removed.
+
+        :param missing: the numbers that their tables lost and no archive has.
+        """
+        matching = self._matching(filters, before, None)
+
+        def criteria(source: EventSource) -> Iterator[ColumnElement[bool]]:
+            number = source.tracking.event_table.c.pgh_id
+            yield from matching(source)
+            yield or_(
+                *(
+                    number.between(first - KEPT_OFFSET, end - 1 - KEPT_OFFSET)
+                    for first, end in missing[source.tracking]
+                )
+            )
+
+        lacking = [tracking for tracking, numbers in missing.items() if numbers]
+        if not lacking:
+            return []
+        return self._reader(lacking, criteria, limit).keys(self.session)
+
+    @contextlib.contextmanager
+    def _lists(
+        self, filters: Filters, first_live: Mapping[Tracking, int]
+    ) -> Iterator[ArchivedLists]:
+        """Give the lists of what is in the archive and not in the database.
+
+        Contexts are archived later than their events, so the database may have some.
+        """
+        history = self.trackings[0].history
+        assert self.archive is not None
+        contexts = self._contexts(filters, history)
+        connection = self.session.connection()
+        try:
+            with ArchivedLists(
+                self.archive, history, connection, first_live, contexts
+            ) as lists:
+                yield lists
+        except ArchiveError as error:
+            raise NoArchive(f"{error}.") from error
+
+    def _contexts(self, filters: Filters, history: History) -> list[GivenContext]:
+        """Return the contexts that the database has and filters look for."""
+        contexts = history.shared.context_table
+        events = select(contexts.c.id.label("pgh_context_id")).subquery()
+        of_table = [t for t in self.trackings if t.options.context == "reference"]
+        criteria = [
+            c for t in of_table[:1] for c in filters.criteria_of_contexts(t, events)
+        ]
+        wanted = [contexts.c.id.in_(select(events.c[0]).where(*criteria))]
+        if filters.text is not None:
+            wanted.append(sql_cast(contexts.c.metadata, Text).ilike(like(filters.text)))
+        elif not criteria:
+            return []
+        return self._given_contexts(history, wanted[-1])
+
+    def _given_contexts(
+        self, history: History, wanted: ColumnElement[bool]
+    ) -> list[GivenContext]:
+        contexts = history.shared.context_table.c
+        metadata = sql_cast(contexts.metadata, Text)
+        statement = select(contexts.id, contexts.parent_id, metadata).where(wanted)
+        return [GivenContext(*row) for row in self.session.execute(statement)]
+
+    def _newest_archived(
+        self, lists: ArchivedLists, filters: Filters, before: int | None, limit: int
+    ) -> tuple[list[ArchivedKey], int | None]:
+        """Return the newest archived events, and the number of the last one searched.
+
+        The number is None if these are all, as :meth:`_newest` has it.
+        """
+        sources = [EventSource(tracking, None) for tracking in self._shown(filters)]
+        oldest = None
+        if filters.text is not None:
+            others = replace(filters, text=None)
+            found = lists.newest(sources, others.criteria, before, SEARCHED)
+            oldest = found[-1][0] if len(found) == SEARCHED else None
+        matching = self._matching(filters, before, oldest)
+        newest = lists.newest(sources, matching, before, limit)
+        return [ArchivedKey(*pair) for pair in newest], oldest
+
+    def _read_archived(self, keys: Sequence[ArchivedKey]) -> list[Found]:
+        """Return archived events, each with its context, wherever that is."""
+        first_live = {key.tracking: key.pgh_id + 1 for key in sorted(keys, key=_number)}
+        with self._lists(Filters(), first_live) as lists:
+            rows = lists.rows(keys)
+        missing = {
+            row.pgh_context_id
+            for row in rows
+            if row.pgh_context is None and row.pgh_context_id is not None
+        }
+        known: dict[Any, Any] = {}
+        if missing:
+            history = self.trackings[0].history
+            is_missing = history.shared.context_table.c.id.in_(missing)
+            for context in self._given_contexts(history, is_missing):
+                known[context.id] = loads(context.metadata)
+        of_model = {t.event_class.__name__: t for t in self.trackings}
+        return [
+            (
+                of_model[row.pgh_model],
+                row
+                if row.pgh_context is not None
+                else row._replace(pgh_context=known.get(row.pgh_context_id)),
+            )
+            for row in rows
+        ]
 
     def counts(self, filters: Filters) -> Counts:
         """Return how many events each day and model has, of the newest ones."""
@@ -412,6 +641,8 @@ class Timeline:
         rows = self._rows(filters, criteria, 1)
         if not rows:
             assert filters.table is not None  # as an object is of a table
+            if self._knows_all(filters.table):
+                return None
             try:
                 require_version(self.session.connection(), filters.table, moment)
             except EventsRemovedError as error:
@@ -425,7 +656,28 @@ class Timeline:
             return []
         with _errors():
             reader = self._reader(shown, criteria, limit)
-            return self._found(reader.read(self.session))
+            found = self._found(reader.read(self.session))
+            first_live = self._first_live(filters)
+        if not first_live:
+            return found
+        sources = [EventSource(tracking, None) for tracking in shown]
+        with self._lists(filters, first_live) as lists:
+            pairs = lists.newest(sources, criteria, None, limit)
+        numbers = {number for number, _ in pairs}
+        # Not those of which a kept copy is there, too.
+        found = [f for f in found if f[1].pgh_id + KEPT_OFFSET not in numbers]
+        if pairs:
+            found += self._read_archived([ArchivedKey(*pair) for pair in pairs])
+        return sorted(found, key=_original_number, reverse=True)[:limit]
+
+    def _knows_all(self, tracking: Tracking) -> bool:
+        """Return whether an archive has all events of a table that were removed."""
+        filters = Filters(table=tracking)
+        first_live = self._first_live(filters)
+        if not first_live:
+            return False
+        with self._lists(filters, first_live) as lists:
+            return not lists.missing(tracking)
 
     def _reader(
         self, shown: Sequence[Tracking], criteria: CriteriaOf, limit: int | None

@@ -103,3 +103,9 @@ class TookTooLong(PageError):
         "The database needs too long to go through so many events. Choose a model, a "
         "user or a shorter time."
     )
+
+
+class NoArchive(PageError):
+    """The archive that has the rest of a list cannot be read."""
+
+    status, title = 503, "The archive cannot be read"

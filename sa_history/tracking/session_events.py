@@ -31,11 +31,24 @@ from sa_history.tracking.editing import refuse_statement
 from sa_history.tracking.event_class import Event
 from sa_history.tracking.registry import Tracking, history_of
 
+REQUIRES = "sa_history_requires"
+"""The execution option of a statement with what it needs.
+
+A function that is called with the connection before a session executes the statement.
+"""
+
 
 def listen_to_sessions() -> None:
     """Begin to lead statements about events to the databases of tracked models."""
-    if not event.contains(Session, "do_orm_execute", _lead_to_the_model):
-        event.listen(Session, "do_orm_execute", _lead_to_the_model)
+    if not event.contains(Session, "do_orm_execute", _before_execution):
+        event.listen(Session, "do_orm_execute", _before_execution)
+
+
+def _before_execution(state: ORMExecuteState) -> None:
+    _lead_to_the_model(state)
+    require = state.execution_options.get(REQUIRES)
+    if require is not None:
+        require(state.session.connection(bind_arguments={**state.bind_arguments}))
 
 
 def _lead_to_the_model(state: ORMExecuteState) -> None:

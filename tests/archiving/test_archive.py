@@ -15,6 +15,7 @@ from sqlalchemy import Engine, MetaData, text
 from sqlalchemy.orm import Session
 
 import sa_history as history
+from sa_history import AggregateEvent
 from sa_history.archiving import packages, part_files, table_archive
 from sa_history.archiving.source import open_source
 from sa_history.exc import ArchiveError, CommandError, EventsRemovedError
@@ -121,6 +122,11 @@ def test_an_archived_partition_is_dropped_and_restored(
         pytest.raises(EventsRemovedError, match=f"is in {folder}"),
     ):
         at.get(account, 1)
+    with (
+        Session(pg_engine) as session,
+        pytest.raises(EventsRemovedError, match=f"is in {folder}"),
+    ):
+        session.execute(AggregateEvent.select(base, since=past))
     restored = {r.table: r for r in history.restore(pg_engine, folder, base)}
     assert restored["public.account_event"].rows == 20
     assert (rows(), rows("pghistory_context")) == (events, contexts)

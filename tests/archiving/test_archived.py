@@ -16,8 +16,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, Numeric, delete, func, select, text, update
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy import (
+    Engine,
+    Numeric,
+    bindparam,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column
 
 import sa_history as history
 from sa_history import AggregateEvent, track
@@ -216,3 +227,51 @@ def test_an_object_is_asked_for_without_all_live_events(
         assert archive.aggregate((shop.Account, key))[-1].pgh_id == last.pgh_id
         assert archive.aggregate(shop.Line, transaction=transaction)
     assert statements == []
+
+
+def test_a_statement_about_one_table_reads_the_live_events_that_it_chooses(
+    shop: Any, told: Any, pg_engine: Engine, folder: Path
+) -> None:
+    history.archive(pg_engine, shop.base, to=folder)
+    events = shop.Account.events
+    with Session(pg_engine) as session:
+        last = session.scalar(events.last())
+        known = {n: getattr(last, n) for n in columns_of(last)}
+    number, other = known["pgh_id"], aliased(events.model)
+    chosen = [
+        events.where(events.pgh_xact_id == known["pgh_xact_id"]),
+        events.where(events.pgh_context_id.in_([known["pgh_context_id"]])),
+        events.where(events.owner == known["owner"], events.pgh_id > number - 3),
+        select(func.count()).where(
+            or_(events.pgh_created_at >= told[1], events.id == known["id"]),
+            events.pgh_id > 0,
+        ),
+    ]
+    all_read = [
+        select(func.count(events.pgh_id)),
+        events.where(events.owner > ""),
+        events.where(literal(True)),
+        events.where(events.owner != known["owner"]),
+        events.where(events.owner.in_([known["owner"], None])),
+        select(other).where(other.pgh_id == number),
+        select(events.model).where(events.pgh_id == bindparam("number", 1)),
+    ]
+    expected = []
+    with Session(pg_engine) as session:
+        for statement in [*chosen, *all_read]:
+            expected.append(answer_to(session, statement, number))
+    with history.archived(folder, shop.base, live=pg_engine) as archive:
+        read, archive._live.all_rows = archive._live.all_rows, None
+        found = [answer_to(archive.session, s, number) for s in chosen]
+        archive._live.all_rows = read
+        found += [answer_to(archive.session, s, number) for s in all_read]
+        assert archive.session.get(events.model, number).pgh_id == number
+    assert found == expected
+    assert all(answer for answer in found)
+
+
+def answer_to(session: Session, statement: Any, number: int) -> Any:
+    """Return the rows of a statement, in the order of the events."""
+    found = session.execute(statement, {"number": number}).scalars().all()
+    rows = [row if isinstance(row, int) else columns_of(row) for row in found]
+    return sorted(rows, key=repr)

@@ -220,6 +220,21 @@ def test_values_are_read_by_the_types_of_statements(engine: Engine) -> None:
     assert tuple(row) == expected
 
 
+def test_patterns_have_the_escapes_of_postgresql(engine: Engine) -> None:
+    percent = literal("50%", String)
+    with engine.connect() as connection:
+        found = connection.execute(
+            select(
+                percent.like(r"50\%"),
+                percent.ilike(r"\_0%"),
+                percent.like("50!%", escape="!"),
+                percent.ilike("!50%", escape="!"),
+                literal("Ab", String).ilike("a%"),
+            )
+        ).one()
+    assert tuple(found) == (True, False, True, True, True)
+
+
 def test_nothing_is_created_and_no_text_is_executed(engine: Engine) -> None:
     class Base(DeclarativeBase):
         pass

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import datetime
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import URL, Engine, create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -22,7 +23,9 @@ from sa_history.archiving.loading import _Reader, load_part
 from sa_history.archiving.manifest import EXACT
 from sa_history.archiving.rewriting import rewrite_part, with_nulls
 from sa_history.exc import ArchiveError, EventsRemovedError
+from sa_history.install import check
 from sa_history.sql.compose import Qualified
+from sa_history.testing.binaries import find_bindir
 from tests.archiving.conftest import LATER
 
 
@@ -52,6 +55,44 @@ def test_an_empty_database_gets_all_of_it(
         connection.execute(text("DELETE FROM pghistory_archive"))
     with pytest.raises(ArchiveError, match="restore into an empty database"):
         history.restore(pg_engine, folder, base)
+
+
+def test_a_dump_has_what_was_archived_and_dropped(
+    write: Any,
+    archive: Any,
+    pg_engine: Engine,
+    other_url: URL,
+    base: Any,
+    folder: Path,
+    rows: Any,
+) -> None:
+    write(25)
+    events = rows()
+    archive(drop=True, now=LATER)
+    recorded = rows("pghistory_archive")
+    uris = [
+        url.set(drivername="postgresql").render_as_string(hide_password=False)
+        for url in (pg_engine.url, other_url)
+    ]
+    dump = [find_bindir() / "pg_dump", "--no-owner", uris[0]]
+    dumped = subprocess.run(dump, capture_output=True, text=True, check=True).stdout
+    load = [find_bindir() / "psql", "-q", "-v", "ON_ERROR_STOP=1", uris[1]]
+    sql = dumped.replace("CREATE SCHEMA public;", "")
+    subprocess.run(load, input=sql, capture_output=True, text=True, check=True)
+    copy = create_engine(other_url, poolclass=NullPool)
+
+    def read(table: str) -> list[str]:
+        with copy.connect() as connection:
+            query = f"SELECT t::text FROM {table} AS t ORDER BY 1"
+            return list(connection.scalars(text(query)))
+
+    assert read("pghistory_archive") == recorded != []
+    assert check(copy, base) == []
+    # It is the same archive to it: nothing is written again, and all comes back.
+    reports = history.archive(copy, base, to=folder, verify=True, now=LATER)
+    assert [(r.archived, r.problems) for r in reports] == [((), ())] * len(reports)
+    history.restore(copy, folder, base)
+    assert read("account_event") == events
 
 
 def _now() -> datetime.datetime:

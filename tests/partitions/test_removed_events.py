@@ -7,19 +7,21 @@ import datetime
 import subprocess
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Engine, create_engine, func, select
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import URL, Engine, create_engine, func, select, text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
 from sa_history import AggregateEvent, Snapshot, track
-from sa_history.capture.partitioning import Horizon
+from sa_history.capture.partitioning import Horizon, bound_at
 from sa_history.exc import EventsRemovedError, PastError, UndoError
 from sa_history.install import check
-from sa_history.query.event_search import key_from_texts, version_at
+from sa_history.query.event_search import EventSearch, key_from_texts, version_at
+from sa_history.query.removed_events import read_horizon
 from sa_history.testing.binaries import find_bindir
 
 LATER = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=40)
@@ -281,3 +283,113 @@ def test_how_far_back_events_were_removed_is_read_from_the_comment(
     # Events of another history library may have numbers of their own.
     horizon = Horizon(7, LATER, transaction, True, folder)
     assert Horizon.of_comment(horizon.comment) == horizon
+
+
+@pytest.fixture
+def horizon(removed: None, account: Any, pg_engine: Engine) -> Horizon:
+    """How far back the events of the accounts were removed."""
+    with pg_engine.connect() as connection:
+        found = read_horizon(connection, account.events.model.pgh_tracking)
+    assert found is not None
+    return found
+
+
+def questions(horizon: Horizon) -> list[dict[str, Any]]:
+    """What names a time before the first event that is left."""
+    version_7 = 7 << 76 | 2 << 62
+    return [
+        {"transaction": horizon.transaction},
+        {"since": horizon.until},
+        {"until": horizon.until},
+        {"context": uuid.UUID(int=bound_at(horizon.until) | version_7)},
+        {"context": uuid.UUID(int=bound_at(horizon.until) | version_7), "limit": 3},
+    ]
+
+
+def test_events_asked_for_by_a_time_that_was_removed_are_refused(
+    account: Any, base: Any, pg_engine: Engine, horizon: Horizon
+) -> None:
+    with Session(pg_engine) as session:
+        for asked in questions(horizon):
+            with pytest.raises(EventsRemovedError) as refused:
+                session.execute(AggregateEvent.select(base, **asked))
+            assert str(refused.value) == (
+                f"the events of 'account' until {horizon.until} (transaction "
+                f"{horizon.transaction}) were removed, and some of what is asked for "
+                "may have been among them; ask for what came later, or leave that "
+                "table out"
+            )
+            with pytest.raises(EventsRemovedError):
+                AggregateEvent.page(session, account, references=True, **asked)
+        with pytest.raises(EventsRemovedError):
+            list(EventSearch([account], since=horizon.until).rows(session, 1))
+
+
+@pytest.mark.usefixtures("removed")
+def test_events_asked_for_without_a_time_are_those_that_are_left(
+    account: Any, base: Any, pg_engine: Engine, horizon: Horizon
+) -> None:
+    later = horizon.until + datetime.timedelta(microseconds=1)
+    with Session(pg_engine) as session:
+        everything = session.execute(AggregateEvent.select(base)).all()
+        assert everything
+        for asked in (
+            {"transaction": horizon.transaction + 1},
+            {"since": later, "until": LATER},
+            {"until": LATER},
+            {"since": datetime.datetime(2020, 1, 1)},  # the server knows its zone
+            {"context": uuid.uuid4()},
+            {"context": {"user": 1}},
+            {"before": 1},
+        ):
+            found = session.execute(AggregateEvent.select(base, **asked)).all()
+            assert found == AggregateEvent.page(session, base, **asked)
+            assert all(row in everything for row in found)
+    with pg_engine.connect() as connection:
+        refused = AggregateEvent.select(base, transaction=horizon.transaction)
+        assert connection.execute(refused).all()[0].pgh_id < 0
+
+
+def test_async_sessions_refuse_it_too(
+    account: Any, pg_async_engine: AsyncEngine, horizon: Horizon
+) -> None:
+    async def read() -> None:
+        async with AsyncSession(pg_async_engine) as session:
+            asked = {"transaction": horizon.transaction}
+            with pytest.raises(EventsRemovedError):
+                await session.execute(AggregateEvent.select(account, **asked))
+            with pytest.raises(EventsRemovedError):
+                await AggregateEvent.page(session, account, **asked)
+
+    asyncio.run(read())
+
+
+def test_a_copy_of_the_database_numbers_transactions_anew(
+    account: Any, pg_engine: Engine, horizon: Horizon, bounds: Any
+) -> None:
+    copied = replace(horizon, transaction=10**12)
+    with pg_engine.begin() as connection:
+        name = account.events.model.pgh_tracking.partitioning().kept.name
+        connection.execute(text(f"COMMENT ON TABLE {name} IS '{copied.comment}'"))
+    with Session(pg_engine) as session:
+        asked = AggregateEvent.select(account, transaction=horizon.transaction + 1)
+        session.execute(asked)
+        session.execute(history.feed(account, after=(5, horizon.first_id)))
+
+
+def test_the_feed_refuses_a_position_after_which_events_were_removed(
+    account: Any, base: Any, pg_engine: Engine, horizon: Horizon
+) -> None:
+    last = horizon.transaction, horizon.first_id - 1
+    with Session(pg_engine) as session:
+        for ask in (
+            lambda *target, **after: session.execute(history.feed(*target, **after)),
+            lambda *target, **after: history.feed_page(session, *target, **after),
+        ):
+            with pytest.raises(EventsRemovedError) as refused:
+                ask(base, after=history.FeedPosition(1, 1))
+            assert f"go on after {last}, or give targets" in str(refused.value)
+            assert [*ask(base, after=last)] == []
+            assert [*ask(base)]
+            # Who reads one row has missed none of its events, maybe.
+            assert [*ask((account, 10), after=(1, 1))]
