@@ -142,10 +142,14 @@ class RefusedError(HistoryError, DBAPIError):
     """A trigger of sa_history refused the statement; nothing was changed.
 
     ``orig`` is the driver's error, with the table, the trigger (as constraint
-    name) and a hint in its diagnostics. Subclasses are found by ``sqlstate``.
+    name) and a hint in its diagnostics; with asyncpg ``orig.__cause__`` has them.
+    Subclasses are found by ``sqlstate``.
     """
 
     sqlstate: ClassVar[str] = ""
+
+    hint: str | None = None
+    """What to do, as the trigger says it; None if it says nothing."""
 
 
 class AppendOnlyError(RefusedError):

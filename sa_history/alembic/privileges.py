@@ -37,10 +37,9 @@ def hardenings(
             raise CommandError(f"-x harden={role}: {problem}")
         if remaining := hardening.remaining(connection, is_done=False):
             raise CommandError(
-                f"-x harden={role}: role {role!r} would still have "
+                f"-x harden={role}: {hardening.advice}role {role!r} would still have "
                 f"{', '.join(remaining)}, by which it leaves no event, or writes one; "
-                f'revoke that; of a partition level="row" records it, '
-                f"too{hardening.advice}"
+                'revoke that; of a partition level="row" records it, too'
             )
         operations.append(
             HistoryOp(

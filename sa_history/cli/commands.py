@@ -27,8 +27,8 @@ KEY = Argument(
 _ID = Argument(
     "--id",
     Kind.TEXTS,
-    "the key of an object, with commas between the values of a key of several; may be "
-    "repeated",
+    "the key of an object in place of the values, with commas between those of a key "
+    "of several; may be repeated",
     metavar="KEY",
 )
 _TIME = "a time such as 2026-11-28T12:00, or an age such as 90m, 2h, 7d or 4w"
@@ -296,8 +296,9 @@ COMMANDS = (
     ),
     Command(
         erase,
-        "Erase the personal data of objects from their history.",
+        "Erase the personal data of objects from their history, and not from the rows.",
         (
+            KEY,
             _ID,
             Argument(
                 "--reason", Kind.OPTIONAL_TEXT, "why, for the log", metavar="TEXT"
@@ -317,6 +318,7 @@ COMMANDS = (
         subject,
         "Print all that history has of one object, as JSON.",
         (
+            KEY,
             _ID,
             Argument(
                 "--user",

@@ -48,9 +48,11 @@ def selected_model(command: Command, loaded: dict[str, Any]) -> Any | None:
     models = [found for found in loaded.values() if _is_model(found)]
     if command.models is Models.ALL:
         if models:
+            takes_tables = any(a.name == "tables" for a in command.arguments)
+            of_one = ", and then the name of a table" if takes_tables else ""
             raise CommandError(
                 f"{command.name} is about all models, got {','.join(loaded)!r}; write "
-                "the declarative base or the MetaData, such as app.models:Base"
+                f"the declarative base or the MetaData, such as app.models:Base{of_one}"
             )
         return None
     if models and len(loaded) == 1:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from sqlalchemy import Engine, NullPool, create_engine, make_url
+from sqlalchemy import URL, Engine, NullPool, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from sa_history.cli.command import (
@@ -180,6 +180,33 @@ _OTHER_NAMES = (
 )
 
 
+_OPTIONS_OF_ASYNCPG = (
+    "async_fallback",
+    "command_timeout",
+    "max_cacheable_statement_size",
+    "max_cached_statement_lifetime",
+    "prepared_statement_cache_size",
+    "prepared_statement_name_func",
+    "statement_cache_size",
+)
+"""Options of a URL that are about how asyncpg works, and not about where to connect."""
+
+_NAMES_OF_LIBPQ = {"ssl": "sslmode"}
+"""What libpq calls options of asyncpg; their values are the same."""
+
+
+def _for_libpq(url: URL) -> URL:
+    """Return the URL of any driver with the options that libpq has."""
+    if url.drivername != "postgresql+asyncpg":
+        return url
+    query = {
+        _NAMES_OF_LIBPQ.get(name, name): value
+        for name, value in url.query.items()
+        if name not in _OPTIONS_OF_ASYNCPG
+    }
+    return url.set(query=query)
+
+
 def _engine(url_text: str | None) -> Engine:
     given = url_text or os.environ.get("DATABASE_URL")
     if not given:
@@ -190,7 +217,7 @@ def _engine(url_text: str | None) -> Engine:
     try:
         url = make_url(given)
         if url.drivername in _OTHER_NAMES:
-            url = url.set(drivername="postgresql+psycopg")
+            url = _for_libpq(url).set(drivername="postgresql+psycopg")
         return create_engine(url, poolclass=NullPool)
     except ImportError as error:
         # That of psycopg without libpq has a line for each thing it has tried.

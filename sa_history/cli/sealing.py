@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import MetaData, select
+from sqlalchemy import MetaData, exists, null, select
 from sqlalchemy.orm import Session
 
 from sa_history.archiving.erasure import erase as erase_objects
@@ -16,10 +17,12 @@ from sa_history.cli.command import FOUND, Database
 from sa_history.cli.output import GREEN, RED, YELLOW, colored, print_json, printable
 from sa_history.exc import CommandError
 from sa_history.query.event_search import key_from_texts
+from sa_history.query.row_keys import have_key
 from sa_history.sealing.chain import SealDigest, write_digest
 from sa_history.sealing.seal import seal as seal_events
 from sa_history.sealing.subject import subject as all_of_subject
 from sa_history.sealing.verify import Discrepancy
+from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.events import trackings_of
 
 
@@ -98,6 +101,7 @@ def _sealed(database: Database) -> Sequence[MetaData]:
 
 def erase(
     database: Database,
+    key: Sequence[str],
     id: Sequence[str],
     reason: str | None,
     archive: str | None,
@@ -106,6 +110,7 @@ def erase(
 ) -> int:
     """Erase personal data of objects from their history, and print how much.
 
+    :param key: the values of an object's key; none, if ``id`` has the keys.
     :param id: the keys of the objects.
     :param reason: why, for the log.
     :param archive: the folder of an archive, None for none.
@@ -114,37 +119,63 @@ def erase(
     with Session(database.engine) as session:
         # An erasure has to see what others have committed meanwhile.
         session.connection(execution_options={"isolation_level": "READ COMMITTED"})
-        keys = list(_keys(session, model, id))
+        keys = list(_keys(session, model, key, id))
         done = erase_objects(
             *(session, model, *keys), reason=reason, dry_run=dry_run, archive=archive
         )
         session.commit()
+        notes = [] if json else [n for key in keys for n in _notes(session, model, key)]
     if json:
         print_json(erasure=done.number, events=done.events, contexts=done.contexts)
         return 0
     verb = "erases" if dry_run else "erased"
     print(f"{verb} values of {done.events} events and {done.contexts} contexts")
+    for note in notes:
+        print(printable(note), file=sys.stderr)
     return 0
+
+
+def _notes(session: Session, model: Any, key: tuple[Any, ...]) -> Iterator[str]:
+    """Yield what whoever erases an object should know: it has no event, or a row."""
+    for tracking in (t for t in trackings_of(model) if t.options.is_erasable):
+        reader = ModelSession(session, tracking)
+        columns = tracking.tracked_columns
+        name = f"{columns.subject} {','.join(map(str, key))}"
+        events = tracking.event_table
+        is_known = exists().where(*have_key(tracking, events, key))
+        if not reader.execute(select(is_known)).scalar_one():
+            yield f"{name}: the database has no event of it"
+        found = columns.by_attribute
+        erasable = [each for each in found if each in tracking.options.erasable]
+        is_row = [found[k] == v for k, v in zip(columns.key, key, strict=True)]
+        asked = select(null(), *(found[each] for each in erasable)).where(*is_row)
+        _, *values = reader.execute(asked).first() or (None,)
+        pairs = zip(erasable, values, strict=False)
+        left = [attribute for attribute, value in pairs if value is not None]
+        if left:
+            yield f"{name}: the row still has {', '.join(left)}, which erase leaves"
 
 
 def subject(
     database: Database,
+    key: Sequence[str],
     id: Sequence[str],
     user: str | None,
     json: bool,
 ) -> int:
     """Print all that history has of one object, as JSON.
 
+    :param key: the values of the object's key; none, if ``id`` has the key.
     :param id: the key of the object.
     :param user: what contexts have as ``user`` of this person, None to leave it out.
     :param json: changes nothing; it is JSON anyway.
     """
     model: Any = database.model
     with Session(database.engine) as session:
-        keys = list(_keys(session, model, id))
+        keys = list(_keys(session, model, key, id))
         if len(keys) != 1:
             raise CommandError(
-                f"subject is about one object, got {len(keys)} of them; give one --id"
+                f"subject is about one object, got {len(keys)} of them; give its key"
             )
         made_by: Any = int(user) if user is not None and user.isdecimal() else user
         print_json(**all_of_subject(session, model, keys[0], user=made_by))
@@ -152,11 +183,15 @@ def subject(
 
 
 def _keys(
-    session: Session, model: Any, ids: Sequence[str]
+    session: Session, model: Any, key: Sequence[str], ids: Sequence[str]
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield keys from their texts; commas separate the values of a key of several."""
+    """Yield keys from their texts.
+
+    :param key: the values of one key; none for no such key.
+    :param ids: keys; commas separate the values of a key of several.
+    """
     has_several = len(trackings_of(model)[0].tracked_columns.key) > 1
-    for one in ids:
-        texts = one.split(",") if has_several else [one]
-        key = select(key_from_texts(session, model, texts).subquery())
-        yield tuple(session.execute(key).one())
+    listed = [one.split(",") if has_several else [one] for one in ids]
+    for texts in [[*key], *listed] if key else listed:
+        selected = select(key_from_texts(session, model, texts).subquery())
+        yield tuple(session.execute(selected).one())

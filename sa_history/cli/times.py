@@ -6,8 +6,10 @@ import datetime
 import re
 
 from sa_history.exc import CommandError
+from sa_history.install.partition_plan import keep_since
 
 _AGE = re.compile(r"(\d+) ?([smhdw])")
+_LONG_AGE = re.compile(r"\d+ ?(day|week|month|year)s?")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -15,13 +17,17 @@ def time_of(text: str) -> datetime.datetime:
     """Return a time that was given as text.
 
     :param text: in ISO format, in the local time zone if it has none; or an age, such
-        as ``"90m"``, ``"2h"``, ``"7d"`` or ``"4w"``, for the time that long ago.
-    :raises CommandError: it is neither.
+        as ``"90m"``, ``"2h"``, ``"7d"``, ``"4w"`` or ``"24 months"``, for the time that
+        long ago.
+    :raises CommandError: it is neither, or before the year 1.
     """
+    now = datetime.datetime.now(datetime.timezone.utc)
     try:
         if age := _AGE.fullmatch(text):
             ago = datetime.timedelta(**{_UNITS[age[2]]: int(age[1])})
-            return datetime.datetime.now(datetime.timezone.utc) - ago
+            return now - ago
+        if _LONG_AGE.fullmatch(text):
+            return keep_since(text, now)
         # Python 3.10 reads no Z.
         time = datetime.datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text))
         return time if time.tzinfo else time.astimezone()

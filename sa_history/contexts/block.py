@@ -26,6 +26,7 @@ from sa_history.contexts.stack import (
     stacks_of_session,
     this_thread,
 )
+from sa_history.contexts.unflushed import UnflushedObjects
 from sa_history.exc import HistoryError, HistoryWarning
 from sa_history.util.event_loop import is_event_loop_running
 from sa_history.util.postgresql import require_postgresql
@@ -52,6 +53,7 @@ class Block(ABC, Generic[Entered]):
     def __init__(self, target: Any) -> None:
         self._target = target
         self._entered: tuple[Stacks, list[Entered], Entered] | None = None
+        self._unflushed: UnflushedObjects | None = None
         self._is_unused = True
 
     def __del__(self) -> None:
@@ -82,6 +84,9 @@ class Block(ABC, Generic[Entered]):
             )
         stacks = stacks_of(self._target, self.function, self.error)
         self._entered = stacks, *self.push(stacks)
+        bound_to = sync_side(self._target)
+        if isinstance(bound_to, Session):
+            self._unflushed = UnflushedObjects.before_block(bound_to)
         return self._entered[2]
 
     def __exit__(
@@ -94,6 +99,9 @@ class Block(ABC, Generic[Entered]):
         stacks, stack, entered = self._entered
         self._entered = None
         stack.remove(entered)
+        if self._unflushed is not None:
+            self._unflushed.leave_block(self.function)
+            self._unflushed = None
         if self._target is UNSET and stacks is not this_thread.stacks:
             raise self.error(
                 f"{self.function} for the whole thread was left in another thread than "

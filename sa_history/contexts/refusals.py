@@ -11,7 +11,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.engine import ExceptionContext
 
 from sa_history.exc import refusal_for
-from sa_history.util.postgresql import sqlstate_of
+from sa_history.util.postgresql import hint_of, sqlstate_of
 
 
 @event.listens_for(Engine, "handle_error", retval=True)
@@ -22,9 +22,13 @@ def _as_refusal(error: ExceptionContext) -> BaseException | None:
     refusal = refusal_for(sqlstate_of(original))
     if refusal is None:
         return None
-    return refusal(
+    refused = refusal(
         error.statement,
         error.parameters,
         original,
         hide_parameters=bool(error.engine and error.engine.hide_parameters),
     )
+    refused.hint = hint_of(original)
+    if refused.hint is not None and refused.hint not in str(original):
+        refused.add_detail(f"HINT: {refused.hint}")  # asyncpg's text has none
+    return refused

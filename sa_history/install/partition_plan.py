@@ -54,13 +54,15 @@ def months_before(moment: datetime.datetime, months: int) -> datetime.datetime:
     return moment.replace(year=year, month=month + 1)
 
 
-_KEEP = re.compile(r"\s*([1-9]\d{0,4})\s*(day|week|month|year)s?\s*")
+_KEEP = re.compile(r"\s*([1-9]\d{0,4})\s*(?:(day|week|month|year)s?|([dw]))\s*")
+_SHORT = {"d": "day", "w": "week"}
+"""Units as the commands that take an age have them."""
 
 
 def keep_since(keep: str, now: datetime.datetime) -> datetime.datetime:
     """Return the time since which events are kept.
 
-    :param keep: such as ``"24 months"``, ``"90 days"``, ``"1 year"``.
+    :param keep: such as ``"24 months"``, ``"90 days"``, ``"1 year"``, ``"4w"``.
     :param now: the end of that time.
     :raises CommandError: the text is none of these.
     """
@@ -70,7 +72,7 @@ def keep_since(keep: str, now: datetime.datetime) -> datetime.datetime:
             f"keep is a number of days, weeks, months or years, got {keep!r}; write "
             '"24 months"'
         )
-    count, unit = int(found[1]), found[2]
+    count, unit = int(found[1]), found[2] or _SHORT[found[3]]
     try:
         if unit in ("day", "week"):
             days = count * (7 if unit == "week" else 1)

@@ -215,7 +215,7 @@ class Hardening:
 
     @property
     def advice(self) -> str:
-        """What takes away rights on partitions of history; empty if there are none."""
+        """What to do first about partitions of history; empty if there are none."""
         is_partitioned = any(
             tracking.options.partition_by is not None
             for metadata in self.metadatas
@@ -223,7 +223,10 @@ class Hardening:
         )
         if not is_partitioned:
             return ""
-        return "; on partitions of history the command partitions revokes it"
+        return (
+            "rights on partitions of history are revoked by the command partitions: "
+            "run it first, then this again. "
+        )
 
     def _objects(self) -> list[GuardedObject]:
         return [each for metadata in self.metadatas for each in _guarded(metadata)]

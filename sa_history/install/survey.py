@@ -508,9 +508,9 @@ class Survey:
         remaining = hardening.remaining(self._connection, is_done=not dry_run)
         if remaining:
             raise InstallError(
-                f"nothing was changed: role {role!r} would still have "
-                f"{', '.join(remaining)}; revoke that as whoever has granted it, or "
-                f"take the role out of the others{hardening.advice}"
+                f"nothing was changed: {hardening.advice}role {role!r} would still "
+                f"have {', '.join(remaining)}; revoke that as whoever has granted it, "
+                "or take the role out of the others"
             )
         return statements
 

@@ -170,7 +170,8 @@ class AggregateEvent:
         :param newest_first: order by ``pgh_id`` descending; a limit keeps the newest.
         :return: the SELECT, for a ``Session`` or an ``AsyncSession``.
         :raises EventsError: a target is not tracked, there is no target, no tracker has
-            one of the labels, or no event says which rows are of a subclass.
+            one of the labels, no event says which rows are of a subclass, or
+            ``references`` is no number.
         :raises EventsRemovedError: on execution by a session, if ``transaction``,
             ``context``, ``since`` or ``until`` is from before events of one of the
             tables were removed; the error names the folder of their archive.
@@ -182,7 +183,7 @@ class AggregateEvent:
                 AggregateEvent.pgh_context["user"].as_integer() == 7
             ))
         """
-        sources = sources_of(targets, across, int(references))
+        sources = sources_of(targets, across, _checked_references(references))
         filters = EventFilters.of(
             labels, since, until, context, transaction, before, sources
         )
@@ -263,7 +264,7 @@ class AggregateEvent:
                 session, Base, limit=50, newest_first=True, before=rows[-1].pgh_id
             )
         """
-        sources = sources_of(targets, across, int(references))
+        sources = sources_of(targets, across, _checked_references(references))
         filters = EventFilters.of(
             labels, since, until, context, transaction, before, sources
         )
@@ -463,3 +464,12 @@ def _check_labels(
             raise EventsError(
                 f"no tracker has the label {label!r}{suggestion(str(label), known)}"
             )
+
+
+def _checked_references(references: Any) -> int:
+    if isinstance(references, int):  # True is one as well
+        return references
+    raise EventsError(
+        "references is True, False or how many foreign keys to follow, got "
+        f"{references!r}; give an int"
+    )

@@ -41,7 +41,7 @@ from sa_history.tracking.completeness import (
     complete_tracking,
     version_events,
 )
-from sa_history.tracking.events import key_values, trackings_of
+from sa_history.tracking.events import trackings_of, values_of_columns
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.stored_values import is_same_value
 
@@ -175,7 +175,7 @@ def key_from_texts(session: Session, model: Any, texts: Sequence[str]) -> Select
         columns, or a text is no value of its column.
     """
     tracking = trackings_of(model)[0]
-    values = key_values(tracking, tuple(texts))
+    values = values_of_columns(tracking, tuple(texts))
     columns = keys_of(tracking, tracking.event_table)
     key = select(
         *(

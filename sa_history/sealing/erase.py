@@ -118,10 +118,11 @@ def erase_history(
     trackings = [t for t in trackings_of(model) if t.options.is_erasable]
     _require_erasable(model)
     if not trackings or not keys:
+        subject = trackings_of(model)[0].subject
         raise ErasureError(
-            f"erase got no key of {model!r}; give one at least"
+            f"erase got no key of {subject}; give one at least"
             if trackings
-            else f"nothing of {model!r} can be erased; name its personal data in "
+            else f"nothing of {subject} can be erased; name its personal data in "
             "track(..., erasable=[...])"
         )
     return _erase(session, trackings, keys, reason, dry_run, archived)

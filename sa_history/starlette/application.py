@@ -35,7 +35,7 @@ from sa_history.timeline.requests import PageRequest
 from sa_history.timeline.responses import CACHE_CONTROL, HEADERS, PageResponse
 from sa_history.tracking.event_class import Event
 from sa_history.tracking.registry import trackings_in
-from sa_history.util.sessions import is_async_engine
+from sa_history.util.sessions import is_async_engine, is_sessionmaker
 from sa_history.writing.undo import Undo
 
 _Answer = TypeVar("_Answer")
@@ -73,7 +73,9 @@ def timeline(
     What is not is called in a thread, where it may wait for a database; but with an
     ``AsyncEngine`` all but ``authorize`` and ``context`` is called in the event loop.
 
-    :param engine: the ``Engine`` or ``AsyncEngine`` of the database.
+    :param engine: the ``Engine`` or ``AsyncEngine`` of the database; or a
+        ``sessionmaker`` or ``async_sessionmaker``, whose engine is looked up for each
+        request, so that tests may bind another one.
     :param models: the declarative base or MetaData whose history is shown.
     :param authorize: called with the request before each page; it returns True, or the
         answer is 403, whatever was asked for. It may raise an ``HTTPException``, as
@@ -136,10 +138,8 @@ def timeline(
         raise DefinitionError(
             f"models is a declarative base or a MetaData, got {models!r}"
         )
-    if not isinstance(engine, Engine) and not is_async_engine(engine):
-        raise DefinitionError(
-            f"timeline takes an Engine or an AsyncEngine, got {engine!r}"
-        )
+    if not is_sessionmaker(engine):
+        _require_engine(engine)
     if not isinstance(secret_key, (str, bytes)) or not secret_key:
         raise DefinitionError(
             "secret_key signs links, and cannot be empty; give a str or bytes"
@@ -175,7 +175,7 @@ class _Application:
         secret_key: str | bytes,
         context: Callable[[Request], Any] | None,
     ) -> None:
-        self._engine = engine
+        self._bind = engine
         self._metadata = metadata
         self._options = options
         self._pages = Pages(options)
@@ -187,6 +187,15 @@ class _Application:
         routes: list[BaseRoute] = [Mount("/static", static)]
         routes += [self._route(route) for route in ROUTES]
         self._router = Router(routes, redirect_slashes=False)
+
+    @property
+    def _engine(self) -> Any:
+        """The engine, which a ``sessionmaker`` may have got since."""
+        if not is_sessionmaker(self._bind):
+            return self._bind
+        bind = self._bind.kw.get("bind")
+        _require_engine(bind)
+        return bind
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_protected(message: Message) -> None:
@@ -285,6 +294,14 @@ class _Application:
             call=_call_from_thread if is_sync else _call_from_greenlet,
             context=context,
             subject=(request,),
+        )
+
+
+def _require_engine(engine: Any) -> None:
+    if not isinstance(engine, Engine) and not is_async_engine(engine):
+        raise DefinitionError(
+            "timeline takes an Engine, an AsyncEngine, or a sessionmaker that is bound "
+            f"to one, got {engine!r}"
         )
 
 

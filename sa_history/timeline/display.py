@@ -57,6 +57,7 @@ class Display:
     :param tables: the tables of the events, by the event table.
     :param referring: the foreign keys of an event table, by attribute.
     :param names: the names of rows.
+    :param users: the names of users; what is in none of them is its own name.
     """
 
     labels: Labels
@@ -65,6 +66,11 @@ class Display:
     tables: Mapping[str, ShownTable] = field(default_factory=dict)
     referring: Mapping[str, Mapping[str, ReferringKey]] = field(default_factory=dict)
     names: Mapping[Reference, str] = field(default_factory=dict)
+    users: Mapping[str, str] = field(default_factory=dict)
+
+    def who(self, entry: Entry) -> str | None:
+        """Return what the user of an event is called, None if it is not known."""
+        return None if entry.who is None else self.users.get(entry.who, entry.who)
 
     def model(self, name: str) -> str:
         """Return what a model is called."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -62,6 +63,11 @@ class TimelineOptions:
     authorize_verify: Callable[..., Any] | None
     archive: ArchiveFolder | None
 
+    @property
+    def names_users(self) -> bool:
+        """Whether headings have the names that ``users`` gives."""
+        return self.users is not None and self.who is user_of
+
     @classmethod
     def of(
         cls,
@@ -111,6 +117,12 @@ class TimelineOptions:
                 raise DefinitionError(
                     f"{option} is a function, got {given!r}; write {option}=lambda ..."
                 )
+        for option, given in (("who", who), ("link", link), ("labels", labels)):
+            if inspect.iscoroutinefunction(given):
+                raise DefinitionError(
+                    f"{option} is called for each event and is not awaited, got the "
+                    f"coroutine function {given.__name__}; write it without async"
+                )
         if not (labels is None or callable(labels) or isinstance(labels, Mapping)):
             raise DefinitionError(
                 "labels is a mapping of names to what they are called, or a function, "
@@ -122,7 +134,7 @@ class TimelineOptions:
             authorize,
             authorize_restore,
             Masks(frozenset(as_names("mask", mask))),
-            who or _user,
+            who or user_of,
             page_size,
             users,
             link,
@@ -173,7 +185,8 @@ def _folder(archive: Any) -> ArchiveFolder:
     return ArchiveFolder(archive)
 
 
-def _user(metadata: Mapping[str, Any]) -> str | None:
+def user_of(metadata: Mapping[str, Any]) -> str | None:
+    """Return the user of a context's metadata, None without one."""
     user = metadata.get("user")
     return None if user is None else str(user)
 

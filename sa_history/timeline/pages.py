@@ -492,8 +492,16 @@ class Pages:
         }
         return PageResponse(render(f"{page}.html", **values, **extra), status)
 
-    def _display(self, visit: Visit, entries: Sequence[Entry]) -> Display:
-        """Return how some events are written, with the names of what they refer to."""
+    def _display(
+        self,
+        visit: Visit,
+        entries: Sequence[Entry],
+        users: Mapping[str, str] | None = None,
+    ) -> Display:
+        """Return how some events are written, with the names of what they refer to.
+
+        :param users: the users to choose from; None if they were not asked for yet.
+        """
         options, shown = self.options, visit.timeline
         given = options.time_zone
         zone = zone_of(visit.request.call(given) if callable(given) else given)
@@ -507,6 +515,9 @@ class Pages:
         referring = {n: referring_keys(table, of_table) for n, table in tables.items()}
         now = datetime.datetime.now(datetime.timezone.utc)
         display = Display(options.labels, zone, now, tables, referring)
+        if entries and options.names_users:
+            named = self._users(visit.request) if users is None else users
+            display = replace(display, users=named or {})
         if options.name is None:
             return display
         return replace(display, names=self._names(visit, display, entries))
@@ -579,7 +590,9 @@ class Pages:
             current=_current(shown, found, _has_newest(filters, before))
             if can_restore
             else set(),
-            display=self._display(visit, [*entries, *_others(extra)]),
+            display=self._display(
+                visit, [*entries, *_others(extra)], extra.get("users")
+            ),
             done=_done(request),
             following=following,
             newest=None if before is None else _address(page, visit, {}, extra),

@@ -31,6 +31,7 @@ from sa_history.tracking.versions import diff_to_previous
 from sa_history.util.sessions import (
     AnyAsyncSession,
     SyncSession,
+    async_attrs_of,
     is_async_session,
     session_of,
 )
@@ -167,9 +168,12 @@ def make_event_class(
             f"{columns.subject}: base is a plain class for the event class to inherit, "
             f"got {options.base!r}; leave mapping to sa_history"
         )
-    bases = (
+    bases: tuple[type[Any], ...] = (
         (options.base,) if issubclass(options.base, Event) else (options.base, Event)
     )
+    attrs = async_attrs_of(model)
+    if attrs is not None and not issubclass(options.base, attrs):
+        bases = (*bases, attrs)
     event_class: type[Event] = type(name, bases, {"__doc__": event_table.comment})
     event_class.__module__ = model.__module__ if model else __name__
     return event_class

@@ -19,7 +19,10 @@ from sqlalchemy import (
     ClauseElement,
     Column,
     ColumnElement,
+    Enum,
+    Integer,
     Select,
+    String,
     Table,
     inspect,
     select,
@@ -308,6 +311,12 @@ class Events(Generic[E]):
                 f"{self!r} is no statement; run session.scalars(x.events.select())"
             )
 
+        def __aiter__(self) -> NoReturn:
+            raise TypeError(
+                "events are not a list but a SELECT; run await "
+                "session.scalars(x.events.select())"
+            )
+
         def __getattr__(self, name: str) -> Any:
             if name.startswith("__"):
                 raise AttributeError(name)
@@ -351,6 +360,31 @@ def _is_of_table_only(criterion: Any, table: Table) -> bool:
 
 def key_values(tracking: Tracking, key: Any) -> list[Any]:
     """Return the values of a key.
+
+    :param key: the value, or a tuple of the values in the order of the key's columns.
+    :raises EventsError: the key has another number of columns; or a value is a text
+        where the column has numbers, or the other way round.
+    """
+    values = values_of_columns(tracking, key)
+    columns = tracking.tracked_columns
+    for name, value in zip(columns.key, values, strict=True):
+        kind = columns.by_attribute[name].type
+        # PostgreSQL compares no text with a number, and its error names no attribute.
+        wanted = None
+        if isinstance(kind, Integer) and isinstance(value, str):
+            wanted = "a number"
+        elif isinstance(kind, String) and isinstance(value, int):
+            wanted = None if isinstance(kind, Enum) else "a text"
+        if wanted is not None:
+            raise EventsError(
+                f"{name}, of the key of {tracking.subject}, is {wanted}, got "
+                f"{value!r}; convert it"
+            )
+    return values
+
+
+def values_of_columns(tracking: Tracking, key: Any) -> list[Any]:
+    """Return the values of a key, of whatever type they are.
 
     :param key: the value, or a tuple of the values in the order of the key's columns.
     :raises EventsError: the key has another number of columns.

@@ -117,6 +117,12 @@ def _triggers(model: Any) -> list[tuple[str, Table]]:
         (name, table) for table in _tables(model) for name in _ignorable_names(table)
     ]
     if not found:
+        if any(map(_has_triggers, _tables(model))):
+            raise IgnoreError(
+                f"{_name_of(model)} has no trigger that can be ignored, since what it "
+                "has is ignorable=False; the owner of the table can disable it "
+                "meanwhile: ALTER TABLE ... DISABLE TRIGGER USER"
+            )
         raise IgnoreError(
             f"{_name_of(model)} has no trigger that can be ignored; give it one with "
             "attach(...) or track(...)"
@@ -130,6 +136,11 @@ def _ignorable_names(table: Table) -> list[str]:
     return [a.name for a in attached if a.trigger.ignorable] + [
         t.options.events for t in tracked if t.options.ignorable
     ]
+
+
+def _has_triggers(table: Table) -> bool:
+    attached = attachments_of(table.metadata).of_table(table)
+    return bool(attached or trackings_of_table(table))
 
 
 def _tables(model: Any) -> list[Table]:

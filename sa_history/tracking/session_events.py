@@ -1,9 +1,10 @@
 """Session events: statements about events go to the database of the tracked model.
 
-Those that would change events are refused, unless they are asked for. The listener is
-for all sessions of the process, and leaves other statements of one database alone.
-It is registered when the first model is tracked, since SQLAlchemy spends some
-microseconds more on each statement of a session that has such a listener.
+Those that would change events are refused, unless they are asked for; and a flush warns
+of what was changed in a block that has ended. The listeners are for all sessions of the
+process, and leave other statements of one database alone. They are registered when the
+first model is tracked, since SQLAlchemy spends some microseconds more on each statement
+of a session that has such a listener.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from sa_history.tracking.databases import (
 )
 from sa_history.tracking.editing import refuse_statement
 from sa_history.tracking.event_class import Event
+from sa_history.tracking.late_flush import warn_of_late_flush
 from sa_history.tracking.registry import Tracking, history_of
 
 REQUIRES = "sa_history_requires"
@@ -39,9 +41,13 @@ A function that is called with the connection before a session executes the stat
 
 
 def listen_to_sessions() -> None:
-    """Begin to lead statements about events to the databases of tracked models."""
+    """Begin to lead statements about events to the databases of tracked models.
+
+    And to warn of changes that are flushed after their block.
+    """
     if not event.contains(Session, "do_orm_execute", _before_execution):
         event.listen(Session, "do_orm_execute", _before_execution)
+        event.listen(Session, "before_flush", warn_of_late_flush)
 
 
 def _before_execution(state: ORMExecuteState) -> None:

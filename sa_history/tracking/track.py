@@ -100,7 +100,8 @@ def track(
     :param event_table: the name of the event table; ``account_event`` for ``account``,
         if left out.
     :param schema: the schema of the event table; the tracked table's, if left out.
-    :param base: a plain class that the event class inherits.
+    :param base: a plain class that the event class inherits. It inherits SQLAlchemy's
+        ``AsyncAttrs`` in any case if the model does.
     :param context: ``"reference"`` stores the id of the context's row, ``"inline"``
         also the context's metadata in each event; None stores no context.
     :param context_columns: keys of the context that are stored in columns of their

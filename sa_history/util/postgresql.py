@@ -45,6 +45,17 @@ def message_of(error: BaseException | None) -> str | None:
     return said or getattr(getattr(error, "__cause__", None), "message", None)
 
 
+def hint_of(error: BaseException | None) -> str | None:
+    """Return the hint of the server, or None if it sent none.
+
+    :param error: ``orig`` of SQLAlchemy's error.
+    """
+    diagnostics = getattr(error, "diag", None)
+    said: str | None = getattr(diagnostics, "message_hint", None)
+    # SQLAlchemy keeps the error of asyncpg as the cause of its own.
+    return said or getattr(getattr(error, "__cause__", None), "hint", None)
+
+
 def text_of(error: BaseException | None) -> str:
     """Return the message and the detail of a driver's error, on one line.
 

@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import Connection
-from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from sa_history.exc import HistoryError
 
@@ -99,6 +99,20 @@ def may_await() -> bool:
 def is_async_engine(target: Any) -> bool:
     """Return True for an ``AsyncEngine``, whose connections are awaited."""
     return _is(target, "AsyncEngine")
+
+
+def async_attrs_of(model: type[Any] | None) -> type[Any] | None:
+    """Return SQLAlchemy's ``AsyncAttrs`` if a class inherits it; None for any other."""
+    extension = sys.modules.get("sqlalchemy.ext.asyncio")
+    if extension is None or model is None:
+        return None
+    attrs: type[Any] = extension.AsyncAttrs
+    return attrs if issubclass(model, attrs) else None
+
+
+def is_sessionmaker(target: Any) -> bool:
+    """Return True for a ``sessionmaker`` or an ``async_sessionmaker``."""
+    return isinstance(target, sessionmaker) or _is(target, "async_sessionmaker")
 
 
 def _is(target: Any, name: str) -> bool:

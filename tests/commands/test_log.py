@@ -145,12 +145,15 @@ def test_what_is_not_tracked_is_not_told(run: Main) -> None:
         ("--limit 3", ["Account 7 deleted"] + ["Account 7 changed"] * 2),
         ("--since 1h --limit 1", ["Account 7 deleted"]),
         ("--until 1h", []),
+        ("--since 24_months --limit 1", ["Account 7 deleted"]),
+        ("--until 1_day", []),
         ("--until 2999-01-01 --limit 1", ["Account 7 deleted"]),
         ("--since 2999-01-01T00:00Z", []),
     ],
 )
 def test_events_are_found_by(options: str, expected: list[str], run: Main) -> None:
-    status, printed, error = run(f"log {options} shop:Base")
+    arguments = [each.replace("_", " ") for each in options.split()]
+    status, printed, error = run("log", *arguments, "shop:Base")
     assert (status, heads(printed)) == (0, expected)
     assert error == ("" if expected else "shop:Base: no event was found\n")
 

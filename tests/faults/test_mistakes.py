@@ -541,6 +541,13 @@ MISTAKES: dict[str, Mistake] = {
         why="is no statement",
         to_do="run session.scalars(x.events.select())",
     ),
+    "an asynchronous loop over events": Mistake(
+        lambda s: aiter(s.row.events),
+        TypeError,
+        what="events",
+        why="are not a list but a SELECT",
+        to_do="run await session.scalars(",
+    ),
     "the events of an object without a key": Mistake(
         lambda s: s.account(balance=1).events.select(),
         exc.EventsError,
@@ -561,6 +568,27 @@ MISTAKES: dict[str, Mistake] = {
         what="got <",
         why="of takes the key of a row",
         to_do="write Model.events.of(7), or object.events",
+    ),
+    "a key as text": Mistake(
+        lambda s: s.account.events.of("7").select(),
+        exc.EventsError,
+        what="got '7'",
+        why="id, of the key of Account, is a number",
+        to_do="convert it",
+    ),
+    "a key of a target as text": Mistake(
+        lambda s: AggregateEvent.select((s.account, "7")),
+        exc.EventsError,
+        what="got '7'",
+        why="id, of the key of Account, is a number",
+        to_do="convert it",
+    ),
+    "references as text": Mistake(
+        lambda s: AggregateEvent.select(s.row, references="yes"),
+        exc.EventsError,
+        what="got 'yes'",
+        why="references is True, False or how many foreign keys to follow",
+        to_do="give an int",
     ),
     "events where rows are now": Mistake(
         lambda s: s.account.events.where(s.account.balance < 0),

@@ -396,6 +396,38 @@ def test_any_url_of_the_application_will_do(
     assert main(["check", "shop:Base", "--url", url]) == 0
 
 
+def test_options_of_asyncpg_are_those_of_libpq_or_none(
+    pg_engine: Engine, pg_url: URL, capsys: Capture
+) -> None:
+    create("Base", pg_engine)
+    url = pg_url.set(drivername="postgresql+asyncpg").update_query_dict(
+        {
+            "ssl": "prefer",
+            "prepared_statement_cache_size": "0",
+            "command_timeout": "60",
+        }
+    )
+    text = url.render_as_string(hide_password=False)
+    assert main(["check", "shop:Base", "--url", text]) == 0
+    # What ssl says is heeded, and so is what libpq knows nothing of.
+    wrong = text.replace("ssl=prefer", "ssl=perhaps")
+    assert main(["check", "shop:Base", "--url", wrong]) == 2
+    assert "sslmode" in capsys.readouterr().err
+    libpq = text.replace("+asyncpg", "")
+    assert main(["check", "shop:Base", "--url", libpq]) == 2
+    assert "invalid connection option" in capsys.readouterr().err
+
+
+def test_a_command_about_all_models_says_how_one_table_is_named(
+    pg_url: URL, capsys: Capture
+) -> None:
+    url = ["--url", pg_url.render_as_string(hide_password=False)]
+    assert main(["baseline", "shop:Account", *url]) == 2
+    assert "app.models:Base, and then the name of a table" in capsys.readouterr().err
+    assert main(["check", "shop:Account", *url]) == 2
+    assert "name of a table" not in capsys.readouterr().err
+
+
 def test_a_role_is_hardened_and_a_dry_run_only_prints_it(
     pg_engine: Engine, pg_url: URL, run: Run, capsys: Capture
 ) -> None:

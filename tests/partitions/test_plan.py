@@ -66,6 +66,8 @@ def test_december_is_followed_by_january() -> None:
         ("24 months", datetime.datetime(2024, 3, 31, tzinfo=UTC)),
         ("1 year", datetime.datetime(2025, 3, 31, tzinfo=UTC)),
         ("90days", datetime.datetime(2025, 12, 31, tzinfo=UTC)),
+        ("4w", datetime.datetime(2026, 3, 3, tzinfo=UTC)),
+        ("90d", datetime.datetime(2025, 12, 31, tzinfo=UTC)),
         (" 2 weeks ", datetime.datetime(2026, 3, 17, tzinfo=UTC)),
     ],
 )

@@ -114,7 +114,10 @@ def test_events_are_sealed_and_verified(pg_engine: Engine, capsys: Capture) -> N
         (["verify", "people:Base", "--digest", "none.json"], "cannot be read"),
         (["verify", "people:Base", "--digest", "people.py"], "is no digest of seals"),
         (["seal", "people:Plain"], "no model asks for seals"),
-        (["erase", "people:Thing", "--id", "1"], "can be erased; name its personal"),
+        (
+            ["erase", "people:Thing", "--id", "1"],
+            "nothing of Thing can be erased",
+        ),
         (["erase", "people:Person"], "erase got no key"),
         (["erase", "people:Person", "--id", "x"], "'x' is no key of Person"),
         (["subject", "people:Person"], "subject is about one object, got 0 of them"),
@@ -132,7 +135,12 @@ def test_objects_are_erased_by_their_keys(pg_engine: Engine, capsys: Capture) ->
     assert main([*command, "--dry-run"]) == 0
     assert capsys.readouterr().out == "erases values of 2 events and 0 contexts\n"
     assert main(command) == 0
-    assert capsys.readouterr().out == "erased values of 2 events and 0 contexts\n"
+    told_of = capsys.readouterr()
+    assert told_of.out == "erased values of 2 events and 0 contexts\n"
+    assert told_of.err.splitlines() == [
+        f"Person {number}: the row still has name, which erase leaves"
+        for number in (1, 2)
+    ]
     now = datetime.datetime.now(datetime.timezone.utc).isoformat()
     as_of = ["as-of", "people:Person", now]
     assert main([*as_of, "--json"]) == 0
@@ -161,5 +169,21 @@ def test_objects_are_erased_by_their_keys(pg_engine: Engine, capsys: Capture) ->
 def test_all_of_a_subject_is_printed(user: str, capsys: Capture) -> None:
     assert main(["subject", "people:Person", "--id", "1", "--user", user]) == 0
     (found,) = told(capsys)
+    assert main(["subject", "people:Person", "1", "--user", user]) == 0
+    assert told(capsys) == [found]
     assert found["row"] == {"id": 1, "name": "Name1"}
     assert [event["data"]["name"] for event in found["events"]] == ["Name1"]
+
+
+def test_an_object_is_erased_by_the_values_of_its_key(
+    pg_engine: Engine, capsys: Capture
+) -> None:
+    with pg_engine.begin() as connection:
+        connection.execute(text("DELETE FROM visit"))
+    assert main(["erase", "people:Visit", "1", "mo,di"]) == 0
+    said = capsys.readouterr()
+    assert said == ("erased values of 2 events and 0 contexts\n", "")
+    assert main(["erase", "people:Visit", "9", "mo"]) == 0
+    said = capsys.readouterr()
+    assert said.err == "Visit 9,mo: the database has no event of it\n"
+    assert said.out == "erased values of 0 events and 0 contexts\n"

@@ -267,6 +267,30 @@ def test_who_somebody_is_can_be_told(
     assert look.json("/")["events"][0]["user"] == "Dr. 7"
 
 
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [({}, "Ada"), ({"who": lambda context: f"Dr. {context['user']}"}, "Dr. 7")],
+)
+def test_headings_have_the_names_of_users(
+    options: dict[str, Any],
+    name: str,
+    app: flask.Flask,
+    note: Any,
+    write: Callable[..., None],
+) -> None:
+    look = Looker(seen_by(app, users=lambda: {7: "Ada"}, **options))
+    write(note(id=1, body="a"), user=7)
+    write(note(id=2, body="b"), user=8)  # who is not among them
+    events = look.json("/")["events"]
+    for path in ("/", "/objects/note_event/1", f"/contexts/{events[1]['context_id']}"):
+        assert f'<span class="who">{name}</span>' in look.page(path)
+    assert f'<span class="who">{name.replace("Ada", "8").replace("7", "8")}' in (
+        look.page("/")
+    )
+    # Programs get what the context has.
+    assert events[1]["user"] == ("7" if name == "Ada" else name)
+
+
 def test_a_page_takes_few_statements(
     request: pytest.FixtureRequest, filled: Any, look: Looker
 ) -> None:

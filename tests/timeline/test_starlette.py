@@ -10,8 +10,8 @@ import flask
 import pytest
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import URL, Engine, NullPool
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, sessionmaker
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -237,13 +237,36 @@ def test_what_cannot_be_meant_is_refused(
 
     for options, message in (
         ({"models": "Base"}, "models is a declarative base or a MetaData, got 'Base'"),
-        ({"engine": "postgresql://"}, "takes an Engine or an AsyncEngine, got 'postg"),
+        ({"engine": "postgresql://"}, "sessionmaker that is bound to one, got 'postg"),
         ({"secret_key": ""}, "secret_key signs links, and cannot be empty"),
         ({"authorize": True}, "who may see it, got True"),
         ({"page_size": 0}, "page_size is a number of events, got 0"),
+        ({"who": _of_coroutine}, "who is called for each event and is not awaited"),
+        ({"link": _of_coroutine}, "link is called for .* coroutine function _of_co"),
+        ({"labels": _of_coroutine}, "labels is called .*; write it without async"),
     ):
         with pytest.raises(DefinitionError, match=message):
             make(**options)
     client = AsgiClient(Starlette(routes=[Mount("/history", make())]))
     with pytest.raises(DefinitionError, match=r"track nothing; put @track\(\) on"):
         client.get("/history/")
+
+
+def test_the_engine_is_that_of_the_sessions_when_a_page_is_asked_for(
+    engine: Any, app: flask.Flask, db: SQLAlchemy, note: Any, write: Callable[..., None]
+) -> None:
+    make: Any = sessionmaker if isinstance(engine, Engine) else async_sessionmaker
+    sessions = make()
+    pages = timeline(
+        sessions,
+        models=db.Model,
+        authorize=lambda request: True,
+        secret_key=SECRET_KEY,
+    )
+    client = AsgiClient(Starlette(routes=[Mount("/history", pages)]))
+    write(note(id=1, body="a"))
+    with pytest.raises(DefinitionError, match="is bound to one, got None"):
+        client.get("/history/")
+    sessions.configure(bind=engine)  # as tests do
+    answer = client.get("/history/", headers=JSON)
+    assert [e["model"] for e in answer.json["events"]] == ["Note"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import enum
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Integer, MetaData
+from sqlalchemy import Enum, Integer, MetaData
+from sqlalchemy.ext.asyncio import AsyncAttrs
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -22,7 +24,7 @@ from sqlalchemy.orm import (
 
 import sa_history as history
 from sa_history import track
-from sa_history.exc import DefinitionError
+from sa_history.exc import DefinitionError, EventsError
 
 MODELS = 10
 
@@ -209,3 +211,44 @@ def test_an_event_class_is_disposed_of_with_the_registry_of_its_model(
     mapper: Mapper[Any] = event_class.__mapper__
     base.registry.dispose()
     assert mapper not in base.registry.mappers
+
+
+@pytest.mark.parametrize("own", [object, AsyncAttrs, history.Event])
+def test_events_of_a_model_with_awaitable_attributes_have_them_too(
+    own: type[Any], base: type[DeclarativeBase]
+) -> None:
+    options = {} if own is object else {"base": own}
+
+    @track(**options)
+    class Account(AsyncAttrs, base):  # type: ignore[misc, valid-type]
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    event_class: Any = Account.events.model
+    assert issubclass(event_class, AsyncAttrs)
+    assert hasattr(event_class, "awaitable_attrs")
+    base.registry.dispose()
+
+
+def test_events_of_other_models_have_no_awaitable_attributes(
+    models: list[Any],
+) -> None:
+    assert not issubclass(models[0].events.model, AsyncAttrs)
+
+
+def test_a_key_of_text_is_no_number_and_an_enum_may_be_one(
+    base: type[DeclarativeBase],
+) -> None:
+    class Size(enum.IntEnum):
+        SMALL = 1
+
+    @track()
+    class Product(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "product"
+        code: Mapped[str] = mapped_column(primary_key=True)
+        size: Mapped[Any] = mapped_column(Enum(Size), primary_key=True)
+
+    assert Product.events.of(("a", Size.SMALL)).select() is not None
+    with pytest.raises(EventsError, match="code, of .* Product, is a text, got 7; con"):
+        Product.events.of((7, Size.SMALL)).select()
+    base.registry.dispose()

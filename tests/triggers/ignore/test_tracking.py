@@ -168,6 +168,18 @@ def test_name_that_is_not_ignorable_is_not_offered(
         history.ignore(pg_session, account.events.model)
 
 
+def test_a_model_that_cannot_be_ignored_is_told_what_its_owner_can_do(
+    base: type[DeclarativeBase], pg_session: Session
+) -> None:
+    @track(ignorable=False)
+    class Item(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "item"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    with pytest.raises(IgnoreError, match="ignorable=False; the owner of the table"):
+        history.ignore(pg_session, Item)
+
+
 def test_context_and_what_is_ignored_change_by_themselves(
     in_session: InSession,
     base: type[DeclarativeBase],

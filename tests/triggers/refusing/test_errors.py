@@ -108,6 +108,8 @@ def test_error_says_what_was_refused_whatever_the_driver(
         "sqlstate": "SH004",
     }
     assert found["message"] in str(error)
+    assert error.hint == HINT
+    assert str(error).count(HINT) == 1
 
 
 @pytest.mark.parametrize(
