@@ -12,6 +12,7 @@ from sa_history.ddl.citus import attached_problem, placements_in_run, refuse
 from sa_history.ddl.elements import PGFunction, PGTrigger
 from sa_history.definition.columns import table_columns
 from sa_history.definition.mapped_tables import is_view
+from sa_history.sql.compose import Qualified
 from sa_history.sql.ignore_switch import switch_keys
 from sa_history.triggers.base import TableTrigger, TriggerTarget
 
@@ -52,9 +53,9 @@ class Attachment:
         """Return the trigger function."""
         return self.trigger.function_at(self.target)
 
-    def functions(self) -> list[PGFunction]:
-        """Return the function, in a list as the DDL events of its table take it."""
-        return [self.function()]
+    def functions(self) -> list[Qualified]:
+        """Return the function's name, as the DDL events of its table take it."""
+        return [self.function().name]
 
     def triggers(self) -> list[PGTrigger]:
         """Return the triggers in the database; one definition may need several."""

@@ -15,7 +15,6 @@ from sqlalchemy import (
     BigInteger,
     Column,
     DateTime,
-    Index,
     PrimaryKeyConstraint,
     Table,
     Text,
@@ -30,6 +29,7 @@ from sa_history.capture.context_table import SharedObjects
 from sa_history.capture.options import TrackingOptions
 from sa_history.capture.partitioning import partition_options
 from sa_history.capture.seal_tables import erased_column
+from sa_history.ddl.batched_indexes import BatchedIndex
 from sa_history.definition.columns import TrackedColumns
 from sa_history.exc import DefinitionError
 from sa_history.sql.expressions import NextValue
@@ -172,14 +172,14 @@ def _check_names(columns: TrackedColumns, options: TrackingOptions) -> None:
             )
 
 
-def _index(event_table: Table, *columns: Column[Any], **options: Any) -> Index:
+def _index(event_table: Table, *columns: Column[Any], **options: Any) -> BatchedIndex:
     name = generated_name(
         event_table.metadata,
         "history_index",
         event_table_name=event_table.name,
         column_name=columns[0].name,
     )
-    return Index(name, *columns, **options)
+    return BatchedIndex(name, *columns, **options)
 
 
 def _columns_of_every_event(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from sa_history._types import Level, Op, Operation, Row
 from sa_history.capture.distributed_events import (
@@ -193,7 +194,7 @@ class Capture:
         """Return the recordings of one operation, in order."""
         return [r for r in self.recordings if r.operation is operation]
 
-    @property
+    @cached_property
     def operations(self) -> list[Operation]:
         """The operations that have a recording."""
         return [operation for operation in Operation if self.of(operation)]
@@ -202,7 +203,7 @@ class Capture:
         """Return whether an operation fires its trigger for each row."""
         return operation in self.row_operations
 
-    @property
+    @cached_property
     def checks_deleted_rows(self) -> bool:
         """Whether a deletion may come after the INSERT of a row in its place.
 
@@ -213,7 +214,7 @@ class Capture:
             for operation in (Operation.INSERT, Operation.DELETE)
         )
 
-    @property
+    @cached_property
     def checks_nested_writes(self) -> bool:
         """Whether a row may have two events, whose order has to be that of the changes.
 

@@ -7,6 +7,7 @@ schema in force.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -114,13 +115,17 @@ class PGFunction:
 
     def drop(self) -> Fragment:
         """Return the DROP statement; triggers that call the function go with it."""
-        return Joined(
-            (
-                Raw("DROP FUNCTION IF EXISTS "),
-                self.name,
-                Raw(f"({self.arguments}) CASCADE"),
-            )
-        )
+        return drop_function(self.name, self.arguments)
+
+
+def drop_function(name: Qualified, arguments: str = "") -> Fragment:
+    """Return the DROP statement of a function; triggers that call it go with it.
+
+    :param arguments: as in CREATE FUNCTION, without the parentheses.
+    """
+    return Joined(
+        (Raw("DROP FUNCTION IF EXISTS "), name, Raw(f"({arguments}) CASCADE"))
+    )
 
 
 @dataclass(frozen=True)
@@ -358,6 +363,23 @@ class Statement(ExecutableDDLElement):
         self.fragment = fragment
         self.current_schema = current_schema
         self.in_one_line = in_one_line
+
+
+class Script(ExecutableDDLElement):
+    """Several DDL elements of SQLAlchemy's in one message.
+
+    :param elements: the elements, in order.
+    """
+
+    stringify_dialect = "postgresql"
+
+    def __init__(self, elements: Sequence[ExecutableDDLElement]) -> None:
+        self.elements = elements
+
+
+@compiles(Script, "postgresql")
+def _compile_script(element: Script, compiler: DDLCompiler, **_: Any) -> str:
+    return ";\n".join(compiler.process(part) for part in element.elements)
 
 
 @compiles(Statement, "postgresql")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +15,12 @@ from sa_history.ddl.elements import (
     DatabaseObject,
     PGTrigger,
     Statement,
+    drop_function,
 )
 from sa_history.ddl.fingerprint import CreateWithComment, SetComment
 from sa_history.exc import HistoryError
 from sa_history.sql.catalog_queries import SERVER
-from sa_history.sql.compose import Fragment, Raw, SchemaNames, join
+from sa_history.sql.compose import Fragment, Qualified, Raw, SchemaNames, join
 from sa_history.util.postgresql import require_postgresql
 
 
@@ -46,7 +47,7 @@ def create_objects(
     """
     memo = {} if memo is None else memo
     statements: list[Fragment] = []
-    as_script = _takes_scripts(connection, memo)
+    as_script = takes_scripts(connection, memo)
     if server_in_run(connection, memo).has_citus:
         statements += map(Raw, CITUS_SETTINGS)
     for definition in objects:
@@ -70,6 +71,16 @@ def drop_objects(
     :param memo: the memo of the run that drops them; None outside of any.
     """
     execute_statements(connection, [definition.drop() for definition in objects], memo)
+
+
+def drop_functions(
+    connection: Connection, names: Iterable[Qualified], memo: dict[str, Any]
+) -> None:
+    """Drop those of some trigger functions that exist, in the order given.
+
+    :param memo: the memo of the run that drops them.
+    """
+    execute_statements(connection, [drop_function(name) for name in names], memo)
 
 
 _SERVER = "sa_history_server"
@@ -139,7 +150,7 @@ def execute_statements(
         return
     memo = {} if memo is None else memo
     schema = server_in_run(connection, memo).schema
-    if _takes_scripts(connection, memo):
+    if takes_scripts(connection, memo):
         statements = [join(";\n", statements)]
     # Who has a mock connection print them may print them without line breaks.
     is_printed = not isinstance(connection, Connection)
@@ -151,7 +162,7 @@ _SCRIPT_DRIVERS = frozenset({"psycopg", "psycopg_async", "psycopg2"})
 """Those that send text without parameters by the simple query protocol."""
 
 
-def _takes_scripts(connection: Connection, memo: dict[str, Any]) -> bool:
+def takes_scripts(connection: Connection, memo: dict[str, Any]) -> bool:
     """Return True if the connection sends several statements in one message.
 
     PostgreSQL prepares no more than one at a time. asyncpg and pg8000 prepare whatever

@@ -359,10 +359,10 @@ class Survey:
         found = []
         for tracking in (t for m in self._metadatas for t in trackings_in(m)):
             name, placement = self._placed(tracking.table, placements)
-            function = tracking.function()
+            function = tracking.function_name()
             if function is None or not tracking.is_distributed or placement.is_local:
                 continue
-            called = Qualified(self.schemas(function.name.schema), function.name.name)
+            called = Qualified(self.schemas(function.schema), function.name)
             on_table = [
                 trigger
                 for trigger in self._catalog.triggers.values()

@@ -6,15 +6,16 @@ from typing import Any
 
 from sqlalchemy import Connection, MetaData, Table, event
 
-from sa_history.ddl.elements import PGFunction
+from sa_history.ddl.batched_indexes import begin_batch, create_batch
 from sa_history.ddl.execution import (
     create_objects,
-    drop_objects,
+    drop_functions,
     execute_statements,
     exists,
     run_memo,
 )
 from sa_history.ddl.table_events import install_with_table
+from sa_history.sql.compose import Qualified
 from sa_history.tracking.distribution import distribute_tables, refuse_distribution
 from sa_history.tracking.registry import Tracking, mirror_new_columns
 from sa_history.util.postgresql import require_postgresql
@@ -30,9 +31,9 @@ def install_with_tables(tracking: Tracking) -> None:
     table, event_table = tracking.table, tracking.event_table
     shared = tracking.history.shared.context_table
 
-    # SQLAlchemy calls them once, however many tables of the MetaData are tracked.
-    event.listen(table.metadata, "before_create", _remember_tables)
-    event.listen(table.metadata, "before_drop", _remember_tables)
+    if not event.contains(table.metadata, "before_create", _remember_tables):
+        event.listen(table.metadata, "before_create", _remember_tables)
+        event.listen(table.metadata, "before_drop", _remember_tables)
 
     def prepare(connection: Connection, memo: dict[str, Any]) -> None:
         distribute_tables(tracking, connection, memo)
@@ -43,10 +44,12 @@ def install_with_tables(tracking: Tracking) -> None:
         require_postgresql(connection)
         mirror_new_columns(tracking)
         _create_if_missing(shared, connection, options)
+        begin_batch(event_table, connection, run_memo(options))
 
     @event.listens_for(event_table, "after_create")
     def protect_events(_: Table, connection: Connection, **options: Any) -> None:
         memo = run_memo(options)
+        create_batch(event_table, connection, memo)
         alone = not _is_one_of_run(table, options) and exists(table, connection)
         protection = tracking.append_only_trigger()
         if alone:
@@ -66,9 +69,9 @@ def install_with_tables(tracking: Tracking) -> None:
         # Table.create() creates one table, and its triggers need the event table.
         _create_if_missing(event_table, connection, options)
 
-    def functions() -> list[PGFunction]:
-        function = tracking.function()
-        return [] if function is None else [function]
+    def functions() -> list[Qualified]:
+        name = tracking.function_name()
+        return [] if name is None else [name]
 
     # After create_event_table: listeners run in the order of their registration.
     install_with_table(table, tracking.objects, functions, prepare)
@@ -77,7 +80,7 @@ def install_with_tables(tracking: Tracking) -> None:
     def drop_function(_: Table, connection: Connection, **options: Any) -> None:
         # drop_all has dropped it with the table, which depends on the event table.
         if not _is_one_of_run(table, options):
-            drop_objects(connection, *functions(), memo=run_memo(options))
+            drop_functions(connection, functions(), run_memo(options))
 
 
 def _create_if_missing(

@@ -217,6 +217,11 @@ class Tracking:
         recorded = {recording.operation for recording in self.recordings()}
         return (ROWS & recorded) - self.row_operations
 
+    def remember_columns(self, columns: TrackedColumns) -> None:
+        """Take the tracked columns as they are now from whoever has made them."""
+        state = columns_state(self.table, self.model)
+        self._remembered["columns"] = (state, columns)
+
     def tracker(self, label: str) -> Tracker | None:
         """Return the tracker with a label, or None if there is no such tracker."""
         return next((t for t in self.trackers if t.event_label == label), None)
@@ -251,13 +256,10 @@ class Tracking:
         shared, events = self.history.shared, self.event_table
         recordings = self.recordings()
         stores_key = any(r.key_changes is not None for r in recordings)
-        function = generated_name(
-            self.table.metadata, "history_function", event_table_name=events.name
-        )
         return Capture(
             tracked=Qualified(self.table.schema, self.table.name),
             events=Qualified(events.schema, events.name),
-            function=Qualified(events.schema, function),
+            function=self._function_name(),
             recordings=recordings,
             row_operations=self.row_operations,
             context_values=self.context_storage.trigger_values(),
@@ -294,6 +296,17 @@ class Tracking:
                 own, key_columns(columns, self.event_table), strict=True
             )
         )
+
+    def _function_name(self) -> Qualified:
+        events = self.event_table
+        name = generated_name(
+            self.table.metadata, "history_function", event_table_name=events.name
+        )
+        return Qualified(events.schema, name)
+
+    def function_name(self) -> Qualified | None:
+        """Return the name of the trigger function, None if there is none."""
+        return self._function_name() if self.recordings() else None
 
     def function(self) -> PGFunction | None:
         """Return the trigger function, or None if no tracker has an operation."""

@@ -227,6 +227,7 @@ def _track(
     tracking = Tracking(
         subject, table, model, trackers, options, history, event_table, event_class
     )
+    tracking.remember_columns(columns)
     tracking.remembered("recordings", lambda _: recordings)
     event_class.pgh_tracking = tracking
     names = name_registry_of(table.metadata)

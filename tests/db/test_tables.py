@@ -25,6 +25,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -625,3 +626,127 @@ def test_other_database_is_refused(account: Any, plain: Any) -> None:
         session.add(plain(id=1))
         session.commit()
     engine.dispose()
+
+
+Indexes = Callable[[Engine], list[str]]
+
+
+@pytest.fixture
+def indexes() -> Indexes:
+    """Return the indexes of an event table, as the database has them."""
+
+    def read(engine: Engine) -> list[str]:
+        with engine.connect() as connection:
+            return list(
+                connection.scalars(
+                    text(
+                        "SELECT indexdef FROM pg_indexes"
+                        " WHERE tablename = 'note_event' ORDER BY 1"
+                    )
+                )
+            )
+
+    return read
+
+
+def statements_of(engine: Engine) -> list[str]:
+    """Return a list to which the statements of an engine are added."""
+    found: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *args: found.append(args[2]))
+    return found
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_the_indexes_of_an_event_table_are_created_in_one_round_trip(
+    driver: str,
+    note: Any,
+    base: type[DeclarativeBase],
+    new_engine: Callable[..., Engine],
+    indexes: Indexes,
+) -> None:
+    one_by_one = new_engine(connect_args={"prepare_threshold": 0})
+    statements = statements_of(one_by_one)
+    base.metadata.create_all(one_by_one)
+    assert sum("INDEX ix_note_event" in s for s in statements) == 4
+    wanted = indexes(one_by_one)
+    base.metadata.drop_all(one_by_one)
+
+    engine = new_engine(driver)
+    statements = statements_of(engine)
+    base.metadata.create_all(engine)
+    (statement,) = [s for s in statements if "INDEX ix_note_event" in s]
+    assert statement.count("CREATE INDEX") == 4
+    assert indexes(engine) == wanted
+
+
+def test_an_index_of_an_event_table_is_created_alone(
+    note: Any,
+    base: type[DeclarativeBase],
+    new_engine: Callable[..., Engine],
+    indexes: Indexes,
+) -> None:
+    engine = new_engine()
+    base.metadata.create_all(engine)
+    wanted = indexes(engine)
+    for index in note.events.table.indexes:
+        index.drop(engine)
+    assert len(indexes(engine)) == 1
+    for index in note.events.table.indexes:
+        index.create(engine)
+    assert indexes(engine) == wanted
+
+
+def test_an_index_is_created_alone_after_its_table_was_not(
+    note: Any,
+    base: type[DeclarativeBase],
+    new_engine: Callable[..., Engine],
+    indexes: Indexes,
+) -> None:
+    engine = new_engine()
+    base.metadata.create_all(engine)
+    wanted = indexes(engine)
+    first, *_ = note.events.table.indexes
+    with engine.connect() as connection:
+        with pytest.raises(ProgrammingError):
+            base.metadata.create_all(connection, checkfirst=False)
+        connection.rollback()
+        first.drop(connection)
+        first.create(connection)
+        connection.commit()
+    assert indexes(engine) == wanted
+
+
+def test_a_listener_of_an_index_finds_it(
+    note: Any,
+    base: type[DeclarativeBase],
+    new_engine: Callable[..., Engine],
+    indexes: Indexes,
+) -> None:
+    engine, found = new_engine(), []
+
+    def look(index: Any, connection: Any, **_: Any) -> None:
+        found.append(
+            connection.scalar(text("SELECT to_regclass(:name)"), {"name": index.name})
+        )
+
+    first, *_ = note.events.table.indexes
+    event.listen(first, "after_create", look)
+    base.metadata.create_all(engine)
+    assert found == [first.name]
+    assert len(indexes(engine)) == 5
+
+
+def test_a_listener_of_an_event_table_finds_its_indexes(
+    note: Any, base: type[DeclarativeBase], new_engine: Callable[..., Engine]
+) -> None:
+    found: list[Any] = []
+
+    def look(table: Any, connection: Any, **_: Any) -> None:
+        for index in table.indexes:
+            name = {"name": index.name}
+            found.append(connection.scalar(text("SELECT to_regclass(:name)"), name))
+
+    event.listen(note.events.table, "after_create", look)
+    base.metadata.create_all(new_engine())
+    assert len(found) == 4
+    assert None not in found

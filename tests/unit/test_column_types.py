@@ -128,3 +128,11 @@ def test_a_change_of_columns_is_written_as_sqlalchemy_compiles_it(
     old, new = (table.alias(quoted_name(row, quote=False)) for row in ("OLD", "NEW"))
     compared = [stored_differs(old.c[c.name], new.c[c.name]) for c in columns]
     assert any_differs(columns) == expression_sql(or_(*compared))
+
+
+def test_a_type_with_a_variant_has_the_rules_of_the_variant() -> None:
+    variant = types.Text().with_variant(postgresql.CITEXT(), "postgresql")
+    assert equality_is_identity(types.Text())
+    assert not equality_is_identity(variant)
+    of_other = types.Text().with_variant(types.JSON(), "sqlite")
+    assert equality_is_identity(of_other)
