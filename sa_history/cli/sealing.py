@@ -106,7 +106,8 @@ def erase(
     :param archive: the folder of an archive, None for none.
     """
     model: Any = database.model
-    with Session(database.engine) as session:
+    engine = database.engine.execution_options(isolation_level="READ COMMITTED")
+    with Session(engine) as session:
         keys = list(_keys(session, model, id))
         done = erase_objects(
             *(session, model, *keys), reason=reason, dry_run=dry_run, archive=archive
