@@ -343,7 +343,7 @@ def test_what_is_erased_or_removed_meanwhile_is_no_fault(
     """By another transaction, between the statements of a verification."""
     seal(pg_engine, base)
     engine = create_engine(pg_url)
-    is_done = []
+    is_done: list[bool] = []
 
     def meanwhile(conn: Any, cursor: Any, statement: str, *more: Any) -> None:
         if "string_agg" not in statement or is_done:
