@@ -230,7 +230,7 @@ def tamperings(session: nox.Session) -> None:
     """Change sealed events in 1,000 random ways, each of which has to be found."""
     session.install(*group("tests"), "-e", ".")
     tests = "tests/sealing/test_random_tamperings.py"
-    session.run("pytest", tests, "--tamperings", "1000", *session.posargs)
+    session.run("pytest", "-n", "2", tests, "--tamperings", "1000", *session.posargs)
 
 
 @nox.session

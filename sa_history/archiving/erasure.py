@@ -91,9 +91,11 @@ def erase(
     """Erase the personal data of objects from their history, within the transaction.
 
     What ``track(erasable=, erasable_context=)`` names becomes NULL in all events of the
-    objects, and in the contexts of these events. The events remain, with all else that
-    they have, and :func:`verify` goes on to find them as they were sealed. It finds a
-    value that is put back. Who erased, when and why is recorded in the log of erasures.
+    objects, and in the contexts of these events, with those contexts that have the same
+    values from a block around them, or within them. The events remain, with all else
+    that they have, and :func:`verify` goes on to find them as they were sealed. It
+    finds a value that is put back. Who erased, when and why is recorded in the log of
+    erasures.
 
     The rows themselves are not changed: update or delete them before, in the same
     transaction. They are locked, so that nobody records more of them meanwhile. Backups
@@ -117,8 +119,9 @@ def erase(
     :return: how much was erased.
     :raises ErasureError: nothing of the model can be erased; an event was sealed before
         the model had these options; another row has taken a key that the object had;
-        events of the model are archived, and no archive is given; or the events are
-        partitioned, and the transaction is not in READ COMMITTED.
+        events of the model are archived, and no archive is given; or the transaction
+        is not READ COMMITTED, and so would not see what was sealed or removed since it
+        began.
     :raises ArchiveError: a file of the archive cannot be read.
     :raises EventsError: the model is not tracked, or a key has another number of
         columns.
@@ -232,14 +235,21 @@ class _ArchivedHistory:
         _load_anew(archived, keep)
 
     def load_contexts(self, ids: Sequence[Any]) -> None:
-        """Load contexts by their ids."""
+        """Load contexts by their ids, and those that are nested in them."""
         assert self._ledger is not None
         shared = self._ledger.history.shared
         archived = self._ledger.archived.get(shared.context_table)
         if archived is None or not ids:
             return
         texts = [str(one) for one in ids]
-        _load_anew(archived, lambda b: b.filter(_is_in(b.column("id"), ids, texts)))
+
+        def keep(batch: Any) -> Any:
+            by_id, by_parent = (
+                _is_in(batch.column(name), ids, texts) for name in ("id", "parent_id")
+            )
+            return batch.filter(load("pyarrow.compute").or_(by_id, by_parent))
+
+        _load_anew(archived, keep)
 
     def forget(self) -> None:
         """Drop what is loaded."""

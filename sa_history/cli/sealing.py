@@ -116,9 +116,9 @@ def erase(
     :param archive: the folder of an archive, None for none.
     """
     model: Any = database.model
-    with Session(database.engine) as session:
-        # An erasure has to see what others have committed meanwhile.
-        session.connection(execution_options={"isolation_level": "READ COMMITTED"})
+    # An erasure has to see what others have committed meanwhile.
+    engine = database.engine.execution_options(isolation_level="READ COMMITTED")
+    with Session(engine) as session:
         keys = list(_keys(session, model, key, id))
         done = erase_objects(
             *(session, model, *keys), reason=reason, dry_run=dry_run, archive=archive

@@ -29,7 +29,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from sa_history.exc import SealError
-from sa_history.sealing.leaves import ID_BYTES, MARK, RangeDigest, sha256
+from sa_history.sealing.leaves import (
+    CONTENT_BYTES,
+    ID_BYTES,
+    MARK,
+    RangeDigest,
+    sha256,
+)
 from sa_history.sealing.sources import LeafColumns, Ledger
 
 FORMAT = 1
@@ -299,13 +305,15 @@ def marks_of(one: RangeDigest) -> dict[int, Mark]:
     """Return the marks of a range by the numbers of the events."""
     marks: dict[int, Mark] = {}
     number = one.first_id or 0
-    for start in range(0, len(one.marks), MARK):
-        entry = one.marks[start : start + MARK]
+    others = CONTENT_BYTES * (len(one.marks) // MARK)
+    for start in range(0, others, CONTENT_BYTES):
+        content = one.marks[start : start + CONTENT_BYTES]
+        entry = one.marks[others : others + MARK - CONTENT_BYTES]
+        others += MARK - CONTENT_BYTES
         # The lower bits of the number; the others go up from one event to the next.
         low = int.from_bytes(entry[:ID_BYTES], "big")
         number += (low - number) % (1 << 8 * ID_BYTES)
-        content, context = entry[ID_BYTES:-2], entry[-2:]
-        marks[number] = Mark(content, context)
+        marks[number] = Mark(content, entry[ID_BYTES:])
     return marks
 
 

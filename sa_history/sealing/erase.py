@@ -10,7 +10,6 @@ from typing import Any, Protocol
 from sqlalchemy import (
     ARRAY,
     BigInteger,
-    Connection,
     Text,
     Uuid,
     and_,
@@ -42,6 +41,7 @@ from sa_history.sealing.leaves import (
     context_commitment,
     has_keys,
     key_text,
+    picked,
 )
 from sa_history.sealing.removal import add_to_log
 from sa_history.sealing.sources import (
@@ -53,6 +53,7 @@ from sa_history.sealing.sources import (
     canonical_settings,
     erasable_columns,
     ledger_of,
+    require_new_snapshots,
 )
 from sa_history.sql.compose import Ident, Joined, Raw
 from sa_history.sql.naming import CONTEXT_METADATA
@@ -95,7 +96,7 @@ class ArchivedHistory(Protocol):
         """
 
     def load_contexts(self, ids: Sequence[Any]) -> None:
-        """Load contexts by their ids."""
+        """Load contexts by their ids, and those that are nested in them."""
 
 
 def erase_history(
@@ -111,7 +112,8 @@ def erase_history(
     :param archived: what is in an archive, of which the database has then what a
         verification needs; the files are not changed. None without one.
     :raises ErasureError: nothing of the model can be erased; an event was sealed before
-        the model had these options; or another row has taken a key that the object had.
+        the model had these options; another row has taken a key that the object had; or
+        the transaction is not READ COMMITTED.
     :raises EventsError: the model is not tracked, or a key has another number of
         columns.
     """
@@ -159,8 +161,14 @@ def _erase(
         first = trackings[0]
         connection = session.connection(ModelSession(session, first).bind_arguments)
         ledger = ledger_of(connection, first.table.metadata, ErasureError)
-        if any(tracking.partitioning() is not None for tracking in trackings):
-            _require_read_committed(connection)
+        # What was sealed after its snapshot would be erased without a commitment, and
+        # what was removed then would be kept with its values.
+        require_new_snapshots(
+            connection,
+            ErasureError,
+            'erase in a session of engine.execution_options(isolation_level="READ '
+            'COMMITTED")',
+        )
         ledger.wait_for_turn()
         if archived is not None:
             ledger = archived.ledger(ledger)
@@ -171,8 +179,7 @@ def _erase(
         events = [objects.events(seals) for objects in found]
         keys_of_contexts = erased_context_keys(ledger, seals)
         ids = [number for some in events for number in some.contexts]
-        if archived is not None:
-            archived.load_contexts(ids)
+        ids = _with_inherited(ledger, ids, keys_of_contexts, archived)
         contexts = _contexts_of(ledger, ids, keys_of_contexts)
         _require_context_commitments(ledger, seals, contexts, keys_of_contexts)
         how_many = sum(len(some.numbers) for some in events)
@@ -185,21 +192,6 @@ def _erase(
             _erase_contexts(ledger, number, contexts, keys_of_contexts)
     session.expire_all()
     return Erasure(number, how_many, len(contexts))
-
-
-def _require_read_committed(connection: Connection) -> None:
-    """Refuse a transaction that does not see what others have committed meanwhile.
-
-    Whoever removes a partition copies the last event of each row, with the values that
-    are to be erased.
-    """
-    setting = select(func.current_setting("transaction_isolation"))
-    level: str = connection.execute(setting).scalar_one()
-    if level != "read committed":
-        raise ErasureError(
-            f"erase got a transaction in {level.upper()}, which does not see what is "
-            "kept of partitions that are removed meanwhile; begin one in READ COMMITTED"
-        )
 
 
 def _keys(tracking: Tracking, keys: Sequence[Any]) -> list[tuple[Any, ...]]:
@@ -539,6 +531,49 @@ def _sealed_before(seal: Seal, number: int, missing: Sequence[str]) -> ErasureEr
         f"{', '.join(sorted(missing))} could not be erased yet, by seal {seal.number}; "
         "delete the seals from that one on, and seal again"
     )
+
+
+def _with_inherited(
+    ledger: Ledger,
+    ids: Sequence[Any],
+    keys: Sequence[str],
+    archived: ArchivedHistory | None,
+) -> list[Any]:
+    """Return contexts with those that have a value from them, or they from those.
+
+    The context of a nested block has the values of the block around it as well.
+    """
+    table = ledger.history.shared.context_table
+    known = dict.fromkeys(ids)
+    new = [*known]
+    while new:
+        if archived is not None:
+            archived.load_contexts([*known])
+            one = ledger.place(table)
+            around = select(one.c.parent_id).where(
+                one.c.id == func.any(_uuids(new)), one.c.parent_id.is_not(None)
+            )
+            parents = ledger.connection.scalars(around).all()
+            archived.load_contexts([*dict.fromkeys([*known, *parents])])
+        one, other = ledger.place(table), ledger.place(table).alias("other")
+        values = zip(
+            picked(one.c.metadata, keys), picked(other.c.metadata, keys), strict=True
+        )
+        has_same = or_(
+            *(and_(func.jsonb_typeof(a) != "null", a == b) for a, b in values)
+        )
+        new = []
+        for is_near in (
+            other.c.id == one.c.parent_id,
+            other.c.parent_id == one.c.id,
+        ):
+            query = select(other.c.id).where(
+                one.c.id == func.any(_uuids([*known])), is_near, has_same
+            )
+            found = ledger.connection.scalars(query.distinct())
+            new += [number for number in found if number not in known]
+        known |= dict.fromkeys(new)
+    return [*known]
 
 
 def _contexts_of(ledger: Ledger, ids: Sequence[Any], keys: Sequence[str]) -> list[Any]:

@@ -51,6 +51,7 @@ from sa_history.sealing.sources import (
     canonical_settings,
     ledger_of,
     metadata_of,
+    require_new_snapshots,
 )
 from sa_history.sql.compose import Qualified
 
@@ -120,7 +121,11 @@ def seal(
     for metadata in map(metadata_of, models):
         with connection_of(bind, SealError) as connection:
             ledger = ledger_of(connection, metadata)
-            _require_new_snapshots(connection)
+            require_new_snapshots(
+                connection,
+                SealError,
+                "give an engine, or a connection in READ COMMITTED",
+            )
             tables = ledger.sealed_tables()
         if len(tables) == 1 and not tables[0].tracking:
             _refuse_unsealed(metadata)
@@ -154,18 +159,6 @@ def head_of(ledger: Ledger) -> ChainHead:
     """Return the last seal of the chain."""
     last = last_seal(ledger)
     return ChainHead(0, "") if last is None else ChainHead(last.number, last.root.hex())
-
-
-def _require_new_snapshots(connection: Connection) -> None:
-    level = str(
-        connection.scalar(select(func.current_setting("transaction_isolation")))
-    )
-    if level != "read committed":
-        raise SealError(
-            f"the connection's transaction is {level.upper()}, and so does not see "
-            "what others commit meanwhile; give an engine, or a connection in READ "
-            "COMMITTED"
-        )
 
 
 def _settled(

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    LargeBinary,
     MetaData,
     Table,
     TableClause,
     case,
     column,
     func,
+    literal_column,
     select,
 )
 from sqlalchemy import table as table_clause
@@ -43,6 +45,19 @@ _CANONICAL = {**OUTPUT_SETTINGS, "search_path": "pg_catalog", "jit": "off"}
 
 _MANY = 5_000
 """From so many events on, they are joined at once and not one by one."""
+
+
+AsBytes: TypeAlias = Callable[[ColumnElement[str]], ColumnElement[bytes]]
+"""What makes the bytes of a text."""
+
+
+def utf8(value: ColumnElement[str]) -> ColumnElement[bytes]:
+    """Return the bytes of a text in UTF-8."""
+    return func.convert_to(value, literal_column("'UTF8'"), type_=LargeBinary)
+
+
+def _sent(value: ColumnElement[str]) -> ColumnElement[bytes]:
+    return func.textsend(value, type_=LargeBinary)
 
 
 @dataclass(frozen=True)
@@ -191,6 +206,15 @@ class Ledger:
             self.context_keys(),
         )
 
+    def bytes_of_text(self) -> AsBytes:
+        """Return what makes the bytes of a text in UTF-8, for a great many texts."""
+        encoding = self.connection.scalar(
+            select(func.current_setting("client_encoding"))
+        )
+        # It sends the text in the encoding of the client, and does not look up that of
+        # its argument for each row.
+        return _sent if encoding == "UTF8" else utf8
+
     def wait_for_turn(self) -> None:
         """Wait until nobody else seals or erases; the transaction's end lets others."""
         wait_for_erasures(self.connection)
@@ -253,6 +277,25 @@ def ledger_of(
                 "create_all()"
             )
     return ledger
+
+
+def require_new_snapshots(
+    connection: Connection, error: type[HistoryError], remedy: str
+) -> None:
+    """Refuse a transaction whose statements do not see what others commit meanwhile.
+
+    :param error: the class of the error.
+    :param remedy: the end of its message.
+    :raises HistoryError: of that class: the transaction is not READ COMMITTED.
+    """
+    level = str(
+        connection.scalar(select(func.current_setting("transaction_isolation")))
+    )
+    if level != "read committed":
+        raise error(
+            f"the connection's transaction is {level.upper()}, and so does not see "
+            f"what others commit meanwhile; {remedy}"
+        )
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
 from sa_history import ERASED, AggregateEvent, track
+from sa_history.exc import ErasureError
 
 Base = type[DeclarativeBase]
 
@@ -159,3 +160,42 @@ def test_an_attribute_that_its_column_does_not_name_is_erased_and_told_so(
         assert rows[1].pgh_diff == {"name": [{"erased": True}, "New"]}
         (event, _) = session.scalars(Guest.events.select())
         assert event.pgh_erased == ["full_name"]
+
+
+def test_contexts_that_have_the_value_by_nesting_are_erased_and_others_are_not(
+    base: Base, person: Any, pg_engine: Engine
+) -> None:
+    def add(session: Session, number: int) -> None:
+        session.add(person(id=number, name=f"Name{number}"))
+        session.flush()
+
+    with Session(pg_engine) as session:
+        with history.context(session, ip="10.0.0.1"):
+            add(session, 1)
+            with history.context(session, step="own"):
+                add(session, 2)
+                with history.context(session, step="inner"):
+                    add(session, 3)
+                with history.context(session, ip="10.0.0.4"):
+                    add(session, 4)
+        session.commit()
+        history.seal(pg_engine, base)
+        assert history.erase(session, person, 2).contexts == 3
+        session.commit()
+        left = session.scalars(
+            text("SELECT metadata ->> 'ip' FROM pghistory_context ORDER BY id")
+        ).all()
+    assert left == [None, None, None, "10.0.0.4"]
+    assert history.verify(pg_engine, base).discrepancies == ()
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_a_transaction_that_does_not_see_new_seals_is_refused(
+    base: Base, person: Any, some_events: list[int], pg_engine: Engine, level: str
+) -> None:
+    """It would erase without a commitment what was sealed since it began."""
+    with Session(pg_engine.execution_options(isolation_level=level)) as session:
+        session.get_one(person, 2)
+        history.seal(pg_engine, base)
+        with pytest.raises(ErasureError, match=f"is {level}, .*READ COMMITTED"):
+            history.erase(session, person, 2)

@@ -40,12 +40,13 @@ def test_a_seal_is_computed_again_without_the_library(
             )
         ).all()
         sealed_at = connection.scalar(text("SELECT sealed_at FROM pghistory_seal"))
-    leaves, marks = b"", b""
+    leaves, contents, others = b"", b"", b""
     for number, values in rows:
         content = hashlib.sha256(values.encode()).digest()
-        leaves += number.to_bytes(8, "big") + content + bytes(32)
-        marks += number.to_bytes(8, "big")[4:] + content[:4] + bytes(2)
-    of_range = b"1 2 2 " + hashlib.sha256(leaves).digest() + marks
+        leaves += number.to_bytes(8, "big") + bytes(32) + content
+        contents += content[:4]
+        others += number.to_bytes(8, "big")[4:] + bytes(2)
+    of_range = b"1 2 2 " + hashlib.sha256(leaves).digest() + contents + others
     assert sealed_at is not None
     told = [
         *(1, 1, "note_event", columns, [], [], 1, 2, 2),

@@ -130,12 +130,8 @@ def test_an_erasure_that_would_not_see_what_is_kept_meanwhile_is_refused(
 ) -> None:
     write(pg_engine, note, range(1, 3))
     engine = pg_engine.execution_options(isolation_level=level)
-    with Session(engine) as session, pytest.raises(ErasureError) as refused:
+    with Session(engine) as session, pytest.raises(ErasureError, match=f"is {level}, "):
         history.erase(session, note, 1)
-    assert str(refused.value) == (
-        f"erase got a transaction in {level}, which does not see what is kept of "
-        "partitions that are removed meanwhile; begin one in READ COMMITTED"
-    )
     with Session(pg_engine) as session:
         assert history.erase(session, note, 1).events == 1
     # The command has a transaction of its own.

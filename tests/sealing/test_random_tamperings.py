@@ -181,14 +181,19 @@ def history_of_many(person: Any, base: Base, pg_engine: Engine) -> SealDigest:
     return seal(pg_engine, base)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Have many tamperings in several tests, which processes can share."""
+    if "seeds" in metafunc.fixturenames:
+        count, size = metafunc.config.getoption("--tamperings"), 100
+        parts = [range(n, min(n + size, count)) for n in range(0, count, size)]
+        metafunc.parametrize("seeds", parts, ids=lambda p: f"{p.start}-{p.stop - 1}")
+
+
 def test_whatever_is_done_to_sealed_events_is_found(
-    base: Base,
-    history_of_many: SealDigest,
-    pg_engine: Engine,
-    pytestconfig: pytest.Config,
+    base: Base, history_of_many: SealDigest, pg_engine: Engine, seeds: range
 ) -> None:
     assert verify(pg_engine, base, digest=history_of_many).discrepancies == ()
-    for seed in range(pytestconfig.getoption("--tamperings")):
+    for seed in seeds:
         chance = random.Random(seed)
         word, tamper = TAMPERINGS[seed % len(TAMPERINGS)]
         with pg_engine.connect() as connection:

@@ -196,6 +196,24 @@ def test_many_events_are_sealed_in_ranges_and_batches(
     assert verify(pg_engine, base).discrepancies == ()
 
 
+def test_no_time_is_spent_to_compress_what_a_seal_keeps_of_events(
+    base: Base, person: Any, pg_engine: Engine
+) -> None:
+    fill = "INSERT INTO person SELECT i, 'x', NULL, 0 FROM generate_series(1, 1000) i"
+    with Session(pg_engine) as session, history.context(session, user=1):
+        session.execute(text(fill))
+        session.commit()
+    seal(pg_engine, base)
+    with pg_engine.connect() as connection:
+        size, compression = connection.execute(
+            text(
+                "SELECT length(marks), pg_column_compression(marks)"
+                " FROM pghistory_seal_range WHERE first_id = 1"
+            )
+        ).one()
+    assert (size, compression) == (10_000, None)
+
+
 class _Stop(Exception):
     """An interruption."""
 

@@ -5,10 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, MetaData, func, select, text
+from sqlalchemy import (
+    URL,
+    Engine,
+    MetaData,
+    create_engine,
+    event,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from sa_history import SealDigest, seal, track, verify
+from sa_history import SealDigest, erase, seal, track, verify
 from sa_history.exc import SealError
 from sa_history.sealing.removal import record_removal
 
@@ -320,3 +329,51 @@ def test_a_model_that_was_removed_from_the_metadata_is_not_sealed(
     base.metadata.remove(Other.__table__)
     seal(pg_engine, base)
     assert verify(pg_engine, base).events == 12
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_what_is_erased_or_removed_meanwhile_is_no_fault(
+    base: Base,
+    person: Any,
+    some_events: list[int],
+    pg_engine: Engine,
+    pg_url: URL,
+    is_removed: bool,
+) -> None:
+    """By another transaction, between the statements of a verification."""
+    seal(pg_engine, base)
+    engine = create_engine(pg_url)
+    is_done: list[bool] = []
+
+    def meanwhile(conn: Any, cursor: Any, statement: str, *more: Any) -> None:
+        if "string_agg" not in statement or is_done:
+            return
+        is_done.append(True)
+        with Session(pg_engine) as session:
+            if is_removed:
+                session.execute(text("DELETE FROM person_event WHERE pgh_id <= 4"))
+                record_removal(session.connection(), base, "person_event", 1, 4)
+            else:
+                erase(session, person, 2)
+            session.commit()
+
+    event.listen(engine, "before_cursor_execute", meanwhile)
+    found = verify(engine, base)
+    engine.dispose()
+    assert is_done
+    assert found.discrepancies == ()
+    assert [str(d) for d in found.removed] == (
+        ["removed person_event 1 to 12: 1, 2, 3, 4"] if is_removed else []
+    )
+
+
+def test_the_encoding_of_a_client_changes_nothing(
+    base: Base, person: Any, pg_engine: Engine, pg_url: URL
+) -> None:
+    with Session(pg_engine) as session:
+        session.add(person(id=1, name="Zoë", email="zoë@x.org"))
+        session.commit()
+    seal(pg_engine, base)
+    engine = create_engine(pg_url.update_query_dict({"client_encoding": "LATIN1"}))
+    assert verify(engine, base).discrepancies == ()
+    engine.dispose()
