@@ -348,8 +348,9 @@ def test_other_drivers_go_on_after_an_error_that_sqlalchemy_has_not_seen(
         point = session.begin_nested()
         with history.context(session, user=7):
             add(session, "lost")
-            cursor = session.connection().connection.cursor()
-            with pytest.raises(Exception) as failed:
+            connection = session.connection()
+            cursor = connection.connection.cursor()
+            with pytest.raises(connection.dialect.loaded_dbapi.Error) as failed:
                 cursor.execute("SELECT 1 / 0")
             assert failed.value.pgcode == DIVISION_BY_ZERO
         with pytest.raises(DBAPIError) as raised:
