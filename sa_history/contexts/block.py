@@ -12,6 +12,7 @@ import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from types import TracebackType
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
@@ -26,7 +27,7 @@ from sa_history.contexts.stack import (
     stacks_of_session,
     this_thread,
 )
-from sa_history.contexts.unflushed import UnflushedObjects
+from sa_history.contexts.unflushed import leave_unflushed, unflushed_objects
 from sa_history.exc import HistoryError, HistoryWarning
 from sa_history.util.event_loop import is_event_loop_running
 from sa_history.util.postgresql import require_postgresql
@@ -53,7 +54,8 @@ class Block(ABC, Generic[Entered]):
     def __init__(self, target: Any) -> None:
         self._target = target
         self._entered: tuple[Stacks, list[Entered], Entered] | None = None
-        self._unflushed: UnflushedObjects | None = None
+        self._session: Session | None = None
+        self._unflushed: AbstractSet[Any] = frozenset()
         self._is_unused = True
 
     def __del__(self) -> None:
@@ -86,7 +88,8 @@ class Block(ABC, Generic[Entered]):
         self._entered = stacks, *self.push(stacks)
         bound_to = sync_side(self._target)
         if isinstance(bound_to, Session):
-            self._unflushed = UnflushedObjects.before_block(bound_to)
+            self._session = bound_to
+            self._unflushed = unflushed_objects(bound_to)
         return self._entered[2]
 
     def __exit__(
@@ -99,9 +102,9 @@ class Block(ABC, Generic[Entered]):
         stacks, stack, entered = self._entered
         self._entered = None
         stack.remove(entered)
-        if self._unflushed is not None:
-            self._unflushed.leave_block(self.function)
-            self._unflushed = None
+        if self._session is not None:
+            leave_unflushed(self._session, self._unflushed, self.function)
+            self._session = None
         if self._target is UNSET and stacks is not this_thread.stacks:
             raise self.error(
                 f"{self.function} for the whole thread was left in another thread than "

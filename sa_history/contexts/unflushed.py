@@ -32,34 +32,25 @@ class LeftUnflushed:
     objects: AbstractSet[Any]
 
 
-@dataclass(frozen=True)
-class UnflushedObjects:
-    """The objects with changes that a session has not flushed, as a block is entered.
-
-    :param session: the session that the block is bound to.
-    :param objects: the objects.
-    """
-
-    session: Session
-    objects: AbstractSet[Any]
-
-    @classmethod
-    def before_block(cls, session: Session) -> UnflushedObjects:
-        """Return the objects of a session, as a block is entered."""
-        return cls(session, _unflushed(session))
-
-    def leave_block(self, function: str) -> None:
-        """Keep for the next flush the objects that were changed since.
-
-        :param function: the name of the public function that made the block.
-        """
-        objects = _unflushed(self.session) - self.objects
-        if objects:
-            transaction = self.session.get_transaction()
-            self.session.info[UNFLUSHED] = LeftUnflushed(function, transaction, objects)
-
-
-def _unflushed(session: Session) -> AbstractSet[Any]:
+def unflushed_objects(session: Session) -> AbstractSet[Any]:
+    """Return the objects with changes that a session has not flushed."""
+    # Most sessions are clean then, and to make three sets takes as long as the block.
+    if session._is_clean():
+        return frozenset()
     found: Any = session.new | session.dirty | session.deleted
     objects: AbstractSet[Any] = found  # by identity: models may have no hash
     return objects
+
+
+def leave_unflushed(session: Session, before: AbstractSet[Any], function: str) -> None:
+    """Keep for the next flush the objects that were changed in a block that ends.
+
+    :param session: the session that the block is bound to.
+    :param before: those that were changed before it was entered.
+    :param function: the name of the public function that made the block.
+    """
+    now = unflushed_objects(session)
+    objects = now - before if now and before else now
+    if objects:
+        transaction = session.get_transaction()
+        session.info[UNFLUSHED] = LeftUnflushed(function, transaction, objects)
