@@ -239,7 +239,7 @@ class _ArchivedHistory:
         assert self._ledger is not None
         shared = self._ledger.history.shared
         archived = self._ledger.archived.get(shared.context_table)
-        if archived is None or not ids:
+        if archived is None:
             return
         texts = [str(one) for one in ids]
 

@@ -117,8 +117,8 @@ def erase(
     """
     model: Any = database.model
     # An erasure has to see what others have committed meanwhile.
-    engine = database.engine.execution_options(isolation_level="READ COMMITTED")
-    with Session(engine) as session:
+    with Session(database.engine) as session:
+        session.connection(execution_options={"isolation_level": "READ COMMITTED"})
         keys = list(_keys(session, model, key, id))
         done = erase_objects(
             *(session, model, *keys), reason=reason, dry_run=dry_run, archive=archive

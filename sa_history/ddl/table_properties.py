@@ -110,7 +110,7 @@ class TableProperties:
         statements: list[Fragment] = []
         for trigger in self.triggers:
             statements.append(Raw(trigger.definition))
-            if trigger.enabled in _ENABLED:
+            if trigger.enabled != "O":
                 how = Raw(f"{_ENABLED[trigger.enabled]} TRIGGER ")
                 statements.append(_alter(self.name, how, Ident(trigger.name)))
             if trigger.comment is not None:

@@ -88,16 +88,20 @@ class ContextMaintenance(TableMaintenance):
         going = [p for p in found if p.is_going]
         used = [p for p in found if not p.is_going]
         yield from self.finish_removals(going)
-        if not used or used[-1].upper is not None:
+        if used and used[-1].upper is None:
+            yield from self._steps_of(used)
+        else:
             yield self._create_tail(used[-1].upper if used else None)
-            return
+
+    def _steps_of(self, used: list[RangePartition]) -> Iterator[Step]:
+        """Yield the steps of partitions of which the last has no upper bound."""
         yield from self.protect(used)
         # The partition of now, and the one after it.
         this = end_of(self._period, self.now())
-        for end in (this, end_of(self._period, this)):
-            if (used[-1].lower or 0) < bound_at(end):
-                yield self._cut(used[-1], end)
-                break
+        ends = (this, end_of(self._period, this))
+        due = [end for end in ends if (used[-1].lower or 0) < bound_at(end)]
+        if due:
+            yield self._cut(used[-1], due[0])
         if self.settings.removes_some:
             removable = self._removable(self.connection, used)
             if removable:

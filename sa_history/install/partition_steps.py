@@ -288,7 +288,12 @@ class TableMaintenance(ABC):
 
         :raises Postponed: it has not.
         """
-        why = self.reason_to_keep(self.archived.all(connection), partition)
+        self._require_removable(self.archived.all(connection), partition)
+
+    def _require_removable(
+        self, archived: Sequence[Row[Any]], partition: RangePartition
+    ) -> None:
+        why = self.reason_to_keep(archived, partition)
         if why is not None:
             raise Postponed(why)
 
@@ -301,9 +306,7 @@ class TableMaintenance(ABC):
         :raises Postponed: it has not.
         """
         archived = self.archived.all(connection)
-        why = self.reason_to_keep(archived, partition)
-        if why is not None:
-            raise Postponed(why)
+        self._require_removable(archived, partition)
         found = self.archived.find(archived, partition)
         if found is None:
             return None

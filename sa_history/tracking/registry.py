@@ -308,11 +308,6 @@ class Tracking:
         """Return the name of the trigger function, None if there is none."""
         return self._function_name() if self.recordings() else None
 
-    def function(self) -> PGFunction | None:
-        """Return the trigger function, or None if no tracker has an operation."""
-        capture = self.capture()
-        return record_function(capture) if capture.recordings else None
-
     def triggers(self) -> list[PGTrigger]:
         """Return the triggers, none if no tracker has an operation."""
         return record_triggers(self.capture(), self._trigger_name)

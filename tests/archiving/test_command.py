@@ -52,7 +52,7 @@ def test_it_prints_what_was_archived_and_what_is_wrong(
         "public.pghistory_context\n  nothing to do\n"
     )
     events, contexts = command("--verify")[1].split("public.pghistory_context\n")
-    told = r"public\.account_event\n  2 files, \d+ rows: as they were written\n"
+    told = r"public\.account_event\n  3 files, 30 rows: as they were written\n"
     assert re.fullmatch(told, events)
     assert contexts == "  nothing to do\n"
     (folder / "public.account_event/pgh_part=11/events.parquet").unlink()

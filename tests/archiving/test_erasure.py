@@ -217,6 +217,16 @@ def test_contexts_of_events_that_are_not_archived_are_erased_in_files(
     assert problems(pg_engine, base, folder) == []
 
 
+def test_contexts_of_archived_events_may_all_be_in_the_database_yet(
+    sealed: Any, person: Any, base: Any, pg_engine: Engine, archive: Any, folder: Path
+) -> None:
+    archive(drop=True)
+    assert not [*folder.glob("*pghistory_context")]
+    assert erase(pg_engine, person, 4, archive=folder).events == 3
+    assert secrets_in(in_files(folder) + in_database(pg_engine)) == []
+    assert problems(pg_engine, base, folder, sealed) == []
+
+
 def test_files_from_before_there_was_something_to_erase_have_null() -> None:
     batch = pa.RecordBatch.from_pydict(
         {"pgh_id": [1, 2], "name": ["a", "b"], EXACT: pa.array([None, None], "string")}

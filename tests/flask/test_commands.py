@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -374,18 +375,30 @@ def test_what_was_found_counts_more_than_what_could_not_be_done(
     assert result.stderr.startswith(told)
 
 
+@pytest.mark.parametrize(
+    ("stopped", "status", "told"),
+    [
+        (KeyboardInterrupt(), 2, "flask history: interrupted\n"),
+        (BrokenPipeError(errno.EPIPE, "broken"), 1, ""),
+    ],
+    ids=["interrupted", "not_read"],
+)
 def test_what_reads_no_further_ends_the_command_of_all_databases(
-    two: flask.Flask, monkeypatch: pytest.MonkeyPatch
+    two: flask.Flask,
+    monkeypatch: pytest.MonkeyPatch,
+    stopped: BaseException,
+    status: int,
+    told: str,
 ) -> None:
     ran = []
 
     def stop(*_: Any) -> Any:
         ran.append(1)
-        raise KeyboardInterrupt
+        raise stopped
 
     monkeypatch.setattr("sa_history.install.api.check", stop)
     result = two.test_cli_runner().invoke(args=["history", "check"])
-    assert (result.exit_code, result.stderr) == (2, "flask history: interrupted\n")
+    assert (result.exit_code, result.stderr) == (status, told)
     assert ran == [1]
 
 

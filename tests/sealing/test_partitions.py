@@ -136,4 +136,7 @@ def test_an_erasure_that_would_not_see_what_is_kept_meanwhile_is_refused(
         assert history.erase(session, note, 1).events == 1
     # The command has a transaction of its own.
     database = Database([base.metadata], "sa-history {}", engine, ["base"], model=note)
-    assert erase_command(database, ["1"], None, None, dry_run=False, json=False) == 0
+    assert (
+        erase_command(*(database, ["1"], [], None, None), dry_run=False, json=False)
+        == 0
+    )

@@ -126,6 +126,18 @@ def test_lists_go_on_with_archived_events(
     assert walk(look, f"/contexts/{context}") == [after["/"][-1]]
 
 
+def test_contexts_since_the_archive_are_looked_for_beside_its_own(
+    app: flask.Flask, drop: Any, folder: str, db: SQLAlchemy, page: Any
+) -> None:
+    drop()
+    with app.app_context(), sa_history.context(user="ada", n=18):
+        db.session.get_one(page, 1).body = "page 18"
+        db.session.commit()
+    look = Looker(seen_by(app, archive=folder, page_size=3))
+    found = [event["id"] for event in walk(look, "/?user=ada")]
+    assert found == [18, *range(17, 0, -2)]
+
+
 def test_archived_events_are_marked_and_neither_restored_nor_undone(
     app: flask.Flask, drop: Any, folder: str
 ) -> None:
