@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(
     A process that begins a long test at the end has the others wait for it. Tests at
     both levels run at one of them, half of them at each; those of the timeline run with
     Flask or with one of the other frameworks; of random tests of partitions one seed
-    runs; of tests of the database with four sets of parameters or more half run; and
+    runs; of tests of most folders with three sets of parameters or more half run; and
     those with the mark "full" do not run at all.
     """
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
@@ -89,9 +89,12 @@ _TIMELINE = Path(__file__).with_name("timeline")
 _STARLETTE = _TIMELINE / "test_starlette.py"
 
 
-_OF_THE_DATABASE = {
+_WITH_LONG_SETS = {
     Path(__file__).with_name(name)
-    for name in ("context", "db", "reading", "roles", "triggers")
+    for name in (
+        *("attribution", "commands", "context", "db", "install", "migrations"),
+        *("partitions", "reading", "roles", "sealing", "timeline", "triggers"),
+    )
 }
 
 
@@ -99,10 +102,16 @@ def _half_of_many(items: Iterable[pytest.Item]) -> set[pytest.Item]:
     """Return about half of the tests whose functions have many sets of parameters."""
     of_function: dict[str, list[pytest.Item]] = {}
     for item in items:
-        if _OF_THE_DATABASE & set(item.path.parents):
+        if _WITH_LONG_SETS & set(item.path.parents):
             of_function.setdefault(item.nodeid.partition("[")[0], []).append(item)
-    many = [found for found in of_function.values() if len(found) >= 4]
-    return {i for some in many for i in some if zlib.crc32(i.nodeid.encode()) % 2}
+    many = {name: found for name, found in of_function.items() if len(found) >= 3}
+    # Every second one, so that some of each function run.
+    return {i for name, found in many.items() for i in found[_number_of(name) % 2 :: 2]}
+
+
+def _number_of(name: str) -> int:
+    """Return a number that is the same in each run."""
+    return zlib.crc32(name.encode())
 
 
 def _params_of(item: pytest.Item) -> dict[str, Any]:
@@ -131,13 +140,11 @@ def _is_for_the_long_run(item: pytest.Item, at_both: set[str]) -> bool:
         return True
     test = _but_for_its_level(item)
     if test in at_both:
-        choice = zlib.crc32(test.encode()) % 2
+        choice = _number_of(test) % 2
         return bool(params["level"] != ("statement", "row")[choice])
     if "framework" in params and _TIMELINE in folders and item.path != _STARLETTE:
         name = getattr(item, "originalname", item.name)
-        choice = ("flask", "flask", "starlette", "fastapi")[
-            zlib.crc32(name.encode()) % 4
-        ]
+        choice = ("flask", "flask", "starlette", "fastapi")[_number_of(name) % 4]
         return bool(params["framework"] != choice)
     return False
 

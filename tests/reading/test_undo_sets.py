@@ -404,6 +404,7 @@ def test_progress_is_told_while_many_rows_are_undone(
     history.undo(pg_session, goods.base, transaction=transaction, force=True)
 
 
+@pytest.mark.full
 def test_progress_is_told_after_each_statement_and_each_thousand_rows(
     base: type[DeclarativeBase],
     create_all: Callable[[], None],
