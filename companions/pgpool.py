@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from sqlalchemy import URL
+
+from companions.poolers import wait_for_socket
 
 PORT = 9999
 
@@ -57,19 +57,8 @@ def pgpool(url: URL, **settings: str) -> Iterator[URL]:
                 ["/usr/sbin/pgpool", "-n", *options], stdout=log, stderr=log
             )
         try:
-            _wait(directory / f".s.PGSQL.{PORT}", process, directory / "log")
+            wait_for_socket(directory / f".s.PGSQL.{PORT}", process, directory / "log")
             yield url.set(query={"host": name, "port": str(PORT)})
         finally:
             process.terminate()
             process.wait(20)
-
-
-def _wait(path: Path, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        with socket.socket(socket.AF_UNIX) as client:
-            if client.connect_ex(str(path)) == 0:
-                return
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"pgpool has not started; it said:\n{log.read_text()}")
-        time.sleep(0.05)

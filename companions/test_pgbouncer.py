@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import URL, NullPool, create_engine
 from sqlalchemy.orm import Session
 
-from tests.attribution.test_savepoints import DRIVERS, Driver, compare_walk
+from companions.poolers import walk_through
+from tests.attribution.test_savepoints import DRIVERS, Driver
 from tests.pgbouncer import PgBouncer
 
 
@@ -45,9 +46,7 @@ def test_savepoints_and_errors_change_nothing_in_who_has_written_what(
     name: str, pooled_url: URL, pg_url: URL, entry: Any
 ) -> None:
     assert WALKED[name].name == DRIVERS[name].name
-    engine = create_engine(pg_url, poolclass=NullPool)
-    walk = compare_walk(WALKED[name], pooled_url, engine, entry)
-    print(f"{name}: {len(walk.steps)} steps, {len(walk.kept)} writes committed")
+    walk_through(pooled_url, name, WALKED[name], pg_url, entry)
 
 
 def test_documentation(

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, NullPool, create_engine
+from sqlalchemy import URL
 
-from tests.attribution.test_savepoints import DRIVERS, compare_walk
+from companions.poolers import walk_through
+from tests.attribution.test_savepoints import DRIVERS
 from tests.pgbouncer import PgBouncer
 
 
@@ -25,9 +26,7 @@ def pooled_url(pg_url: URL, monkeypatch: pytest.MonkeyPatch) -> Iterator[URL]:
 def test_savepoints_and_errors_change_nothing_in_who_has_written_what(
     name: str, pooled_url: URL, pg_url: URL, entry: Any
 ) -> None:
-    engine = create_engine(pg_url, poolclass=NullPool)
-    walk = compare_walk(DRIVERS[name], pooled_url, engine, entry)
-    print(f"{name}: {len(walk.steps)} steps, {len(walk.kept)} writes committed")
+    walk_through(pooled_url, name, DRIVERS[name], pg_url, entry)
 
 
 def test_documentation(
