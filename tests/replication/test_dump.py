@@ -31,7 +31,6 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 import sa_history as history
 from sa_history import (
     AfterDelete,
-    AfterInsert,
     AfterUpdate,
     AnyChange,
     Protect,
@@ -162,7 +161,7 @@ def test_conditions_over_values_of_any_type_are_restored(
     @track(
         AfterUpdate(AnyChange("price"), label="price"),
         AfterUpdate(AnyChange("weight") | AnyChange("sizes"), label="shape"),
-        AfterInsert,
+        Snapshot,
         level=level,
     )
     @attach(
