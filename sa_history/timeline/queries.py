@@ -421,12 +421,13 @@ class Timeline:
         criteria = [
             c for t in of_table[:1] for c in filters.criteria_of_contexts(t, events)
         ]
-        wanted = [contexts.c.id.in_(select(events.c[0]).where(*criteria))]
         if filters.text is not None:
-            wanted.append(sql_cast(contexts.c.metadata, Text).ilike(like(filters.text)))
-        elif not criteria:
+            is_found = sql_cast(contexts.c.metadata, Text).ilike(like(filters.text))
+            return self._given_contexts(history, is_found)
+        if not criteria:
             return []
-        return self._given_contexts(history, wanted[-1])
+        is_wanted = contexts.c.id.in_(select(events.c[0]).where(*criteria))
+        return self._given_contexts(history, is_wanted)
 
     def _given_contexts(
         self, history: History, wanted: ColumnElement[bool]
