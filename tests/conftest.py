@@ -61,8 +61,8 @@ def pytest_collection_modifyitems(
     A process that begins a long test at the end has the others wait for it. Tests at
     both levels run at one of them, half of them at each; those of the timeline run with
     Flask or with one of the other frameworks; of random tests of partitions one seed
-    runs; of tests of most folders with three sets of parameters or more half run; and
-    those with the mark "full" do not run at all.
+    runs; of tests of most folders with several sets of parameters half run; and those
+    with the mark "full" do not run at all.
     """
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
     if config.getoption("--both-levels") or any("::" in arg for arg in config.args):
@@ -92,19 +92,20 @@ _STARLETTE = _TIMELINE / "test_starlette.py"
 _WITH_LONG_SETS = {
     Path(__file__).with_name(name)
     for name in (
-        *("attribution", "commands", "context", "db", "install", "migrations"),
-        *("partitions", "reading", "roles", "sealing", "timeline", "triggers"),
+        *("archiving", "attribution", "commands", "context", "db", "faults", "flask"),
+        *("install", "migrations", "moving", "partitions", "reading", "roles"),
+        *("sealing", "testing", "timeline", "triggers"),
     )
 }
 
 
 def _half_of_many(items: Iterable[pytest.Item]) -> set[pytest.Item]:
-    """Return about half of the tests whose functions have many sets of parameters."""
+    """Return about half of the tests of functions with several sets of parameters."""
     of_function: dict[str, list[pytest.Item]] = {}
     for item in items:
         if _WITH_LONG_SETS & set(item.path.parents):
             of_function.setdefault(item.nodeid.partition("[")[0], []).append(item)
-    many = {name: found for name, found in of_function.items() if len(found) >= 3}
+    many = {name: found for name, found in of_function.items() if len(found) >= 2}
     # Every second one, so that some of each function run.
     return {i for name, found in many.items() for i in found[_number_of(name) % 2 :: 2]}
 

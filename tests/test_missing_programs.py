@@ -39,7 +39,9 @@ def suite(
     return pytester
 
 
-@pytest.mark.parametrize("options", [[], ["-n", "1"]])
+@pytest.mark.parametrize(
+    "options", [[], pytest.param(["-n", "1"], marks=pytest.mark.full)]
+)
 def test_tests_without_their_program_are_skipped_and_counted_at_the_end(
     suite: pytest.Pytester, options: list[str]
 ) -> None:

@@ -405,7 +405,7 @@ def test_progress_is_told_while_many_rows_are_undone(
 
 
 @pytest.mark.full
-def test_progress_is_told_after_each_statement_and_each_thousand_rows(
+def test_progress_is_told_after_each_statement_or_after_so_many_rows(
     base: type[DeclarativeBase],
     create_all: Callable[[], None],
     pg_session: Session,
@@ -417,10 +417,11 @@ def test_progress_is_told_after_each_statement_and_each_thousand_rows(
 
     tables = make("one"), make("two")
     create_all()
-    series = "SELECT n, 1 FROM generate_series(1, 1200) n"
+    series = "SELECT n, 1 FROM generate_series(1, 120) n"
     commit(pg_session, *(text(f"INSERT INTO {t.name} {series}") for t in tables))
     changed = commit(pg_session, *(update(table).values(a=2) for table in tables))
-    for limit, expected in ((100, [1200, 2400]), (10_000, [1000, 2000, 2400])):
+    monkeypatch.setattr("sa_history.writing.undo_run._REPORTED", 100)
+    for limit, expected in ((100, [120, 240]), (10_000, [100, 200, 240])):
         monkeypatch.setattr("sa_history.writing.undo.ROW_BY_ROW", limit)
         told: list[int] = []
         history.undo(pg_session, base, transaction=changed, progress=told.append)
