@@ -22,6 +22,7 @@ from sqlalchemy import (
     Engine,
     StaticPool,
     Table,
+    and_,
     func,
     literal_column,
     types,
@@ -319,8 +320,11 @@ def _text(value: str) -> ColumnElement[str]:
 
 
 def _in_array(name: str) -> str:
-    """Return a name as PostgreSQL writes it in the text of an array."""
-    if re.fullmatch(r"\w+", name) and name.lower() != "null":
+    """Return a name as PostgreSQL writes it in the text of an array.
+
+    https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO
+    """
+    if re.fullmatch(r'[^\s{},"\\]+', name, re.ASCII) and name.upper() != "NULL":
         return name
     quoted = re.sub(r'(["\\])', r"\\\1", name)
     return f'"{quoted}"'
@@ -378,9 +382,11 @@ class ArchiveCompiler(AsOfCompiler):
 
     def is_among(self, name: str, erased: ColumnElement[Any]) -> ColumnElement[bool]:
         """Return whether a name is one of an array that files have as text."""
-        names = func.string_split(func.trim(erased, _text("{}")), _text(","))
-        found: ColumnElement[bool] = func.list_contains(
-            names, _text(_in_array(name)), type_=types.Boolean
+        # A name may have commas itself, so the text is not split at them.
+        names = func.concat(_text(","), func.trim(erased, _text("{}")), _text(","))
+        found: ColumnElement[bool] = and_(
+            erased.is_not(None),
+            func.contains(names, _text(f",{_in_array(name)},"), type_=types.Boolean),
         )
         return found
 

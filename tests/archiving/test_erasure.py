@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
-from sqlalchemy import URL, Column, Engine, String, select, text
+from sqlalchemy import URL, Column, Engine, Integer, String, select, text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -361,3 +361,41 @@ def test_files_that_are_not_what_was_archived_are_not_erased(
     with pytest.raises(ArchiveError, match="is missing; restore it"):
         erase(pg_engine, person, 4, archive=folder)
     assert "name 25" in in_database(pg_engine)
+
+
+ODD_NAMES = ["e-mail", "Full name", "a,b", 'in "quotes"', "back\\slash", "null", "{x}"]
+
+
+def test_what_was_erased_is_told_whatever_its_column_is_called(
+    base: Any, pg_engine: Engine, folder: Path
+) -> None:
+    columns = {f"a{n}": mapped_column(name, String) for n, name in enumerate(ODD_NAMES)}
+    named = type(
+        "Named",
+        (base,),
+        {
+            "__tablename__": "named",
+            "id": mapped_column(Integer, primary_key=True),
+            # Its name is a part of another's.
+            "kept": mapped_column("b", String),
+            **columns,
+        },
+    )
+    track(erasable=[*columns], partition_by=2)(named)
+    base.metadata.create_all(pg_engine)
+    with Session(pg_engine) as session:
+        session.add_all(
+            named(id=n, kept="kept", **dict.fromkeys(columns, "x")) for n in (1, 2)
+        )
+        session.commit()
+        history.erase(session, named, 2)
+        session.commit()
+        moment = session.scalar(text("SELECT clock_timestamp()"))
+    history.partitions(pg_engine, base)
+    history.archive(pg_engine, base, to=folder, drop=True)
+    with history.archived(folder, base, live=pg_engine) as files:
+        past = files.as_of(moment)
+        objects = [past.get(named, key) for key in (1, 2)]
+    assert [item.kept for item in objects] == ["kept", "kept"]
+    found = [[getattr(item, name) for name in columns] for item in objects]
+    assert found == [["x"] * len(columns), [history.ERASED] * len(columns)]
