@@ -175,7 +175,7 @@ def archive(
             if verify:
                 for archived in archives:
                     archived.verify()
-            removes = {a.table.folder: a.intact() for a in archives if drop}
+            removes = {a.table.name.dotted: a.intact() for a in archives if drop}
         removals = {}
         if drop:
             removing = replace(settings, removes=removes)
@@ -183,7 +183,7 @@ def archive(
             removals = {report.table: report for report in reports}
     except DBAPIError as error:
         raise ArchiveError(explained(error)) from error
-    return [_report(a, folder, removals.get(a.table.folder)) for a in archives]
+    return [_report(a, folder, removals.get(a.table.name.dotted)) for a in archives]
 
 
 def _require_some(tables: Sequence[ArchivableTable]) -> None:
@@ -200,7 +200,7 @@ def _report(
 ) -> ArchiveReport:
     postponed = [*archived.postponed, *(removal.postponed if removal else ())]
     return ArchiveReport(
-        archived.table.folder,
+        archived.table.name.dotted,
         folder.name,
         tuple(archived.written),
         archived.open,

@@ -34,7 +34,12 @@ from sqlalchemy.schema import Column, CreateIndex
 
 from sa_history.archiving.folder import ArchiveFolder
 from sa_history.archiving.loading import copy_rows
-from sa_history.archiving.manifest import ArchivedColumn, ArchivedPart, Manifest
+from sa_history.archiving.manifest import (
+    ArchivedColumn,
+    ArchivedPart,
+    Manifest,
+    folder_of,
+)
 from sa_history.archiving.part_files import read_rows
 from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
 from sa_history.ddl.elements import Statement
@@ -265,8 +270,9 @@ class LedgerWithArchive(Ledger):
         tables = [t.event_table for t in ledger.history.trackings.values()]
         found = {}
         for table in (*tables, ledger.history.shared.context_table):
-            name = Qualified(ledger.schemas(table.schema), table.name)
-            manifest = folder.read_manifest(f"{name.schema}.{name.name}")
+            schema = ledger.schemas(table.schema)
+            name = Qualified(schema, table.name)
+            manifest = folder.read_manifest(folder_of(schema, table.name))
             if manifest is not None:
                 with canonical_settings(ledger.connection):
                     rows = ledger.connection.execute(

@@ -381,7 +381,7 @@ def _note(ledger: Ledger, manifest: Manifest, part: ArchivedPart) -> None:
         rows = ledger.place_own(known)
         ledger.connection.execute(
             update(rows)
-            .where(rows.c.table_name == manifest.folder, rows.c.path == part.path)
+            .where(rows.c.table_name == manifest.name, rows.c.path == part.path)
             .values(sha256=renewed)
         )
 

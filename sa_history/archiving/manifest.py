@@ -7,6 +7,7 @@ partition, a folder in the style of Hive with one file::
     public.account_event/pgh_part=1/events.parquet
     public.account_event/pgh_part=8000001/events.parquet
 
+Of names with other than letters, digits and the like, see :func:`folder_of`.
 ``pgh_part=first`` has the contexts before any bound, and ``pgh_part=open`` what was
 not yet closed when it was written. Apache Spark passes over names that begin with an
 underscore or a dot, but over no others.
@@ -15,6 +16,7 @@ underscore or a dot, but over no others.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -32,6 +34,33 @@ EXACT = "pgh_exact"
 A JSON object: names of columns, each with its value as PostgreSQL writes it; NULL in
 rows whose values all have a place of their own. Such a value is NULL in its column.
 """
+
+
+_NOT_IN_FOLDERS = re.compile(r"[%/\\*?\[\]{}]")
+"""What ends the name of a folder, or is a pattern where files are read."""
+
+
+def folder_of(schema: str, table: str) -> str:
+    """Return the name of a table's folder in an archive.
+
+    It is both names with a dot between them. A dot in the name of the schema, and
+    characters that cannot stand in the name of a folder everywhere, are written as in
+    URLs.
+
+    :param schema: the schema of the table in the database.
+
+    Example::
+
+        >>> folder_of("public", "account_event")
+        'public.account_event'
+        >>> folder_of("v1.0", "in/out_event")
+        'v1%2E0.in%2Fout_event'
+    """
+    return f"{_in_folders(schema).replace('.', '%2E')}.{_in_folders(table)}"
+
+
+def _in_folders(name: str) -> str:
+    return _NOT_IN_FOLDERS.sub(lambda found: f"%{ord(found[0]):02X}", name)
 
 
 @dataclass(frozen=True)
@@ -107,9 +136,14 @@ class Manifest:
     open: ArchivedPart | None = None
 
     @property
+    def name(self) -> str:
+        """The name of the table in ``pghistory_archive``."""
+        return f"{self.schema}.{self.table}"
+
+    @property
     def folder(self) -> str:
         """The name of the table's folder."""
-        return f"{self.schema}.{self.table}"
+        return folder_of(self.schema, self.table)
 
     @property
     def columns(self) -> tuple[ArchivedColumn, ...]:

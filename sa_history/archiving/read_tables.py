@@ -12,7 +12,7 @@ from sqlalchemy import Table
 
 from sa_history.archiving.folder import ArchiveFolder
 from sa_history.archiving.live_part import LivePart
-from sa_history.archiving.manifest import EXACT, ArchivedColumn, ArchivedPart
+from sa_history.archiving.manifest import EXACT, ArchivedColumn, ArchivedPart, folder_of
 from sa_history.archiving.views import ArchivedTable, Writer, no_rows
 from sa_history.capture.event_table import is_event_table
 from sa_history.exc import ArchiveError
@@ -196,17 +196,25 @@ def archived_table(
     :param schema: the table's schema in the database; None if that is not known, and
         is the one in the archive.
     :param with_open: whether to read the part that was not closed, too.
+    :raises ArchiveError: it is not known, and the archive has several.
     """
     names = folder.folders()
     wanted = schema or table.schema
     if wanted is not None:
-        found = [name for name in names if name == f"{wanted}.{table.name}"]
+        found = [name for name in names if name == folder_of(wanted, table.name)]
     else:
-        found = [name for name in names if name.partition(".")[2] == table.name]
-        public = f"public.{table.name}"
+        public = folder_of("public", table.name)
+        _, _, of_any_schema = public.partition(".")
+        found = [name for name in names if name.partition(".")[2] == of_any_schema]
         found = [public] if public in found else found
     if not found:
         return None
+    if len(found) > 1:
+        raise ArchiveError(
+            f"{folder} has the events of {table.name!r} from several schemas: "
+            f"{', '.join(found)}; give live= the engine of the one that is meant, or "
+            "models whose MetaData names its schema"
+        )
     manifest = folder.read_manifest(found[0])
     assert manifest is not None  # a folder without one is none of the archive
     table_ = ArchivedTable(folder.name, manifest, with_open)

@@ -182,7 +182,7 @@ class TableArchive:
 
     def write_closed(self) -> None:
         """Write the closed partitions that the archive does not have yet."""
-        self._run.meter.begin(self.table.folder)
+        self._run.meter.begin(self.table.name.dotted)
         for partition in self._unwritten():
             try:
                 self._archive(partition)
@@ -285,8 +285,8 @@ class TableArchive:
             if position is not None:
                 raise ArchiveError(
                     f"row {position + 1} of {self._folder.path(written)} is not what "
-                    f"{self.table.folder} has; nothing was archived of it. Somebody "
-                    "may have changed it meanwhile, or the disk is failing"
+                    f"{self.table.name.dotted} has; nothing was archived of it. "
+                    "Somebody may have changed it meanwhile, or the disk is failing"
                 )
             size = self._folder.size(written)
             digest.append((self._folder.digest(written), size))
@@ -332,7 +332,7 @@ class TableArchive:
 
     def write_open(self) -> None:
         """Write what comes after the last partition, in place of an earlier file."""
-        self._run.meter.begin(self.table.folder)
+        self._run.meter.begin(self.table.name.dotted)
         columns = read_columns(self._run.connection, self.table.name)
         lower = self._edge
         query = select_rows(
@@ -349,7 +349,7 @@ class TableArchive:
 
     def verify(self) -> None:
         """Compare the files with their digests, and with what the database has."""
-        self._run.meter.begin(self.table.folder)
+        self._run.meter.begin(self.table.name.dotted)
         intact = []
         for each in self.manifest.parts:
             problem = self._digest_problem(each)

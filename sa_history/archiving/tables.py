@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, MetaData
 
+from sa_history.archiving.manifest import folder_of
 from sa_history.capture.event_table import key_columns
 from sa_history.capture.partitioning import (
     CONTEXT_KEY,
@@ -64,8 +65,8 @@ class ArchivableTable(ABC):
 
     @property
     def folder(self) -> str:
-        """The name of the table in an archive, and of its folder there."""
-        return self.name.dotted
+        """The name of the table's folder in an archive."""
+        return folder_of(str(self.name.schema), self.name.name)
 
     @property
     @abstractmethod

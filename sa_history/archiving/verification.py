@@ -222,7 +222,7 @@ class _ArchiveVerification:
             return
         rows = self._ledger.place(known)
         there = {part.path: part for part in archived.manifest.parts}
-        query = select(rows).where(rows.c.table_name == archived.manifest.folder)
+        query = select(rows).where(rows.c.table_name == archived.manifest.name)
         for row in connection.execute(query):
             part = there.get(row.path)
             if part is None and row.dropped_at is not None:

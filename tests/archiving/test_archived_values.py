@@ -267,6 +267,68 @@ def test_inheritance_schemas_and_columns_of_their_own_names(
         assert len(archive.events(Person, 3)) in (1, 2)
 
 
+def test_tables_and_schemas_of_all_names_have_folders_of_their_own(
+    base: Any, create_all: Callable[[], None], pg_engine: Engine, folder: Path
+) -> None:
+    # The second is a pattern of the first.
+    names = [(None, "in out"), (None, "in?out"), (None, "in/out"), (None, "in%2Fout")]
+    names += [("v1.0", "note.txt")]
+    with pg_engine.begin() as connection:
+        connection.execute(text('CREATE SCHEMA "v1.0"'))
+    made = []
+    for number, (schema, name) in enumerate(names):
+        attributes = {
+            "__tablename__": name,
+            "__table_args__": {"schema": schema},
+            "id": mapped_column(Integer, primary_key=True),
+        }
+        made.append(track(partition_by=2)(type(f"Note{number}", (base,), attributes)))
+    create_all()
+    with Session(pg_engine) as session:
+        for number, note in enumerate(made):
+            session.add_all(note(id=10 * number + n) for n in range(3))
+        session.commit()
+    history.partitions(pg_engine, base)
+    reports = history.archive(pg_engine, base, to=folder, drop=True)
+    shown = [f"{schema or 'public'}.{name}_event" for schema, name in names]
+    assert [report.table for report in reports[: len(names)]] == shown
+    assert all(report.dropped for report in reports[: len(names)])
+    for live in (pg_engine, None):
+        with history.archived(folder, base, live=live) as archive:
+            for number, note in enumerate(made):
+                ids = [event.id for event in archive.events(note)]
+                assert ids == [10 * number + n for n in range(3)]
+    restored = history.restore(pg_engine, folder, base)
+    assert [report.rows for report in restored] == [3] * len(names)
+
+
+def test_an_archive_of_several_schemas_is_asked_for_one_of_them(
+    base: Any, pg_engine: Engine, folder: Path
+) -> None:
+    class Note(base):  # type: ignore[misc]
+        __tablename__ = "note"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    track(partition_by=2)(Note)
+    tenants = []
+    for number, name in enumerate(("one", "two")):
+        with pg_engine.begin() as connection:
+            connection.execute(text(f"CREATE SCHEMA {name}"))
+        tenant = pg_engine.execution_options(schema_translate_map={None: name})
+        base.metadata.create_all(tenant)
+        with Session(tenant) as session:
+            session.add_all(Note(id=10 * number + n) for n in range(3))
+            session.commit()
+        history.partitions(tenant, base)
+        history.archive(tenant, base, to=folder)
+        tenants.append(tenant)
+    for number, tenant in enumerate(tenants):
+        with history.archived(folder, base, live=tenant) as archive:
+            assert [e.id // 10 for e in archive.events(Note)] == [number] * 3
+    with pytest.raises(ArchiveError, match="several schemas: one.note_event, two.note"):
+        history.archived(folder, base).events(Note)
+
+
 def test_rows_that_exchange_their_keys_are_seen_as_they_were(
     base: Any, create_all: Callable[[], None], pg_engine: Engine, folder: Path
 ) -> None:

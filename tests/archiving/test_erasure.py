@@ -374,7 +374,7 @@ def test_what_was_erased_is_told_whatever_its_column_is_called(
         "Named",
         (base,),
         {
-            "__tablename__": "named",
+            "__tablename__": "in/out",
             "id": mapped_column(Integer, primary_key=True),
             # Its name is a part of another's.
             "kept": mapped_column("b", String),
@@ -393,6 +393,7 @@ def test_what_was_erased_is_told_whatever_its_column_is_called(
         moment = session.scalar(text("SELECT clock_timestamp()"))
     history.partitions(pg_engine, base)
     history.archive(pg_engine, base, to=folder, drop=True)
+    assert erase(pg_engine, named, 1, archive=folder, dry_run=True).events == 1
     with history.archived(folder, base, live=pg_engine) as files:
         past = files.as_of(moment)
         objects = [past.get(named, key) for key in (1, 2)]
