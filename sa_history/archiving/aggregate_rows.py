@@ -26,6 +26,7 @@ from sqlalchemy import (
     type_coerce,
     types,
 )
+from sqlalchemy.dialects.postgresql import INET
 from sqlalchemy.orm import Session
 
 from sa_history._types import Op
@@ -188,6 +189,9 @@ class _Maker:
             postgresql_type(key.type), types.DateTime
         ):
             return value.replace("T", " ").replace("+00:00", "+00")
+        if isinstance(key.type, INET) and "/" not in value:
+            # What its cast to text adds.
+            return f"{value}/{128 if ':' in value else 32}"
         return str(value)
 
     def _contexts(self, events: Sequence[Stored]) -> dict[Any, Any]:

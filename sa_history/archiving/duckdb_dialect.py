@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import datetime
 import decimal
-import re
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv6Interface
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -22,8 +22,6 @@ from sqlalchemy import (
     Engine,
     StaticPool,
     Table,
-    and_,
-    func,
     literal_column,
     types,
 )
@@ -201,16 +199,36 @@ _AS_THEY_ARE = (
 
 
 def _to_duckdb(value: Any) -> Any:
-    """Return a parameter as DuckDB takes it: what it does not know, as text."""
+    """Return a parameter as DuckDB takes it: what it does not know, as text.
+
+    :raises ArchiveError: its text need not be that of PostgreSQL for an equal value.
+    """
+    if isinstance(value, load("psycopg").Binary):
+        # What the type of a column makes of bytes.
+        value = value.obj
     if value is None or isinstance(value, _AS_THEY_ARE):
         return value
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
     if isinstance(value, uuid.UUID):
         return str(value)
     if isinstance(value, (list, tuple)):
         return [_to_duckdb(item) for item in value]
-    if isinstance(value, memoryview):
-        return bytes(value)
+    if isinstance(value, _ranges()):
+        raise ArchiveError(
+            f"{value!r} cannot be compared with the ranges of an archive, which are "
+            "text; compare cast(..., Text) with what PostgreSQL writes, such as '[1,5)'"
+        )
+    if isinstance(value, (IPv4Interface, IPv6Interface)):
+        is_host = value.network.prefixlen == value.max_prefixlen
+        return str(value.ip if is_host else value)
     return as_text(value)
+
+
+def _ranges() -> tuple[type, type]:
+    """Return what psycopg has for ranges, of which SQLAlchemy makes its own."""
+    range_, multirange = (load(f"psycopg.types.{n}") for n in ("range", "multirange"))
+    return range_.Range, multirange.Multirange
 
 
 class _NoDDL(NoDDL, PGDDLCompiler):
@@ -296,6 +314,11 @@ class _Types(PGTypeCompiler):
 
     visit_JSONB = visit_UUID = visit_uuid = visit_INET = visit_CIDR = visit_JSON
     visit_CITEXT = visit_ARRAY = visit_user_defined = visit_JSON
+    visit_INT4RANGE = visit_INT8RANGE = visit_NUMRANGE = visit_JSON
+    visit_DATERANGE = visit_TSRANGE = visit_TSTZRANGE = visit_JSON
+    visit_INT4MULTIRANGE = visit_INT8MULTIRANGE = visit_NUMMULTIRANGE = visit_JSON
+    visit_DATEMULTIRANGE = visit_TSMULTIRANGE = visit_TSTZMULTIRANGE = visit_JSON
+    visit_MACADDR = visit_MACADDR8 = visit_BIT = visit_HSTORE = visit_JSON
 
     def visit_ENUM(self, type_: Any, *_: Any, **__: Any) -> str:
         return "VARCHAR"
@@ -317,17 +340,6 @@ class _Types(PGTypeCompiler):
 
 def _text(value: str) -> ColumnElement[str]:
     return literal_column(quote_literal(value), types.Text)
-
-
-def _in_array(name: str) -> str:
-    """Return a name as PostgreSQL writes it in the text of an array.
-
-    https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO
-    """
-    if re.fullmatch(r'[^\s{},"\\]+', name, re.ASCII) and name.upper() != "NULL":
-        return name
-    quoted = re.sub(r'(["\\])', r"\\\1", name)
-    return f'"{quoted}"'
 
 
 @dataclass(frozen=True)
@@ -380,16 +392,6 @@ class ArchiveCompiler(AsOfCompiler):
             return super().render_rows(tracking, **kw)
         return self.past.rows_of(tracking)
 
-    def is_among(self, name: str, erased: ColumnElement[Any]) -> ColumnElement[bool]:
-        """Return whether a name is one of an array that files have as text."""
-        # A name may have commas itself, so the text is not split at them.
-        names = func.concat(_text(","), func.trim(erased, _text("{}")), _text(","))
-        found: ColumnElement[bool] = and_(
-            erased.is_not(None),
-            func.contains(names, _text(f",{_in_array(name)},"), type_=types.Boolean),
-        )
-        return found
-
     def visit_current_setting_func(self, function: Any, **_: Any) -> str:
         """Render the point in time, which is a setting in PostgreSQL."""
         assert self.past is not None
@@ -438,6 +440,20 @@ class ArchiveCompiler(AsOfCompiler):
     def visit_to_jsonb_func(self, function: Any, **kw: Any) -> str:
         """Render a value as JSON."""
         return f"to_json({self.process(function.clauses, **kw)})"
+
+    def visit_any_func(self, function: Any, **kw: Any) -> str:
+        """Render ANY of an array, which files have as PostgreSQL writes it.
+
+        https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO
+        """
+        array = self.process(function.clauses, **kw)
+        items = f"""regexp_extract_all({array}, '"([^"\\\\]|\\\\.)*"|[^,{{}}"]+')"""
+        quoted = r"regexp_replace(item[2:-2], '\\(.)', '\1', 'g')"
+        item = (
+            f"CASE WHEN item[1] = '\"' THEN {quoted} "
+            "WHEN upper(item) <> 'NULL' THEN item END"
+        )
+        return f"ANY (list_transform({items}, lambda item: {item}))"
 
     def visit_record_image_ne_func(self, function: Any, **kw: Any) -> str:
         """Render whether two rows differ."""

@@ -7,6 +7,7 @@ import enum
 import uuid
 from collections.abc import Callable
 from decimal import Decimal
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from sqlalchemy import (
     ARRAY,
     JSON,
+    Boolean,
     Date,
     DateTime,
     Engine,
@@ -26,7 +28,9 @@ from sqlalchemy import (
     LargeBinary,
     Numeric,
     PrimaryKeyConstraint,
+    Text,
     Time,
+    Uuid,
     cast,
     column,
     func,
@@ -36,7 +40,7 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects.postgresql import INET, JSONB, TSTZRANGE, Range
+from sqlalchemy.dialects.postgresql import INET, INT4RANGE, JSONB, TSTZRANGE, Range
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -265,6 +269,91 @@ def test_inheritance_schemas_and_columns_of_their_own_names(
         assert past.get(Clerk, 99) is None
     with history.archived(folder, base) as archive:
         assert len(archive.events(Person, 3)) in (1, 2)
+
+
+KEYS: list[tuple[list[Any], list[Any]]] = [
+    ([Text], ["a\\b/?\n'\"", ""]),
+    ([Text, Integer], [("a,1", 2), ('"', 3)]),
+    ([LargeBinary], [b"\x00\xff/\\x", b""]),
+    (
+        [INET],
+        [IPv4Address("10.0.0.1"), IPv4Interface("10.0.0.0/8"), IPv6Interface("::1")],
+    ),
+    ([Uuid], [uuid.UUID(int=1)]),
+    ([Date], [datetime.date(1, 1, 1), datetime.date(9999, 12, 31)]),
+    ([DateTime(timezone=True)], [datetime.datetime(2024, 1, 1, 0, 0, 0, 1, UTC)]),
+    ([Boolean], [True, False]),
+    ([Enum(Mood)], [Mood.sad]),
+    ([Numeric(6, 2)], [Decimal("1.50"), Decimal("-0.01")]),
+]
+
+
+def test_rows_are_found_by_keys_of_all_types(
+    base: Any, create_all: Callable[[], None], pg_engine: Engine, folder: Path
+) -> None:
+    rows = []
+    for number, (types, keys) in enumerate(KEYS):
+        names = [f"k{place}" for place in range(len(types))]
+        columns = {
+            name: mapped_column(type_, primary_key=True, autoincrement=False)
+            for name, type_ in zip(names, types, strict=True)
+        }
+        attributes = {"__tablename__": f"t{number}", "value": mapped_column(Integer)}
+        class_ = type(f"T{number}", (base,), {**attributes, **columns})
+        track(partition_by=2, erasable=["value"])(class_)
+        rows += [(class_, names, key) for key in keys]
+    create_all()
+    live = {}
+    with Session(pg_engine) as session, history.context(session, user=1):
+        for class_, names, key in rows:
+            values = key if isinstance(key, tuple) else (key,)
+            row = class_(**dict(zip(names, values, strict=True)), value=1)
+            session.add(row)
+            session.flush()
+            row.value = 2
+            session.commit()
+            history.erase(session, class_, key)
+            row.value = 3
+            session.commit()
+        for class_, _, key in rows:
+            live[class_, key] = (
+                [e.pgh_id for e in session.scalars(class_.events.of(key).select())],
+                [*map(tuple, session.execute(AggregateEvent.select((class_, key))))],
+                [*map(tuple, session.execute(history.changes((class_, key), "value")))],
+            )
+        when = session.scalar(select(func.clock_timestamp()))
+    history.partitions(pg_engine, base)
+    history.archive(pg_engine, base, to=folder, drop=True)
+    with history.archived(folder, base, live=pg_engine) as archive:
+        past = archive.as_of(when)
+        for (class_, key), (ids, aggregated, changed) in live.items():
+            assert [event.pgh_id for event in archive.events(class_, key)] == ids
+            assert [*map(tuple, archive.aggregate((class_, key)))] == aggregated
+            assert [*map(tuple, archive.changes((class_, key), "value"))] == changed
+            assert past.get(class_, key).value == 3
+
+
+def test_ranges_are_not_compared_as_text_without_a_word(
+    base: Any, create_all: Callable[[], None], pg_engine: Engine, folder: Path
+) -> None:
+    @track(partition_by=2)
+    class Stay(base):  # type: ignore[misc]
+        __tablename__ = "stay"
+        nights: Mapped[Range[int]] = mapped_column(INT4RANGE, primary_key=True)
+        guest: Mapped[str]
+
+    create_all()
+    with Session(pg_engine) as session:
+        # It is stored as [1,5).
+        session.add(Stay(nights=Range(1, 4, bounds="[]"), guest="ann"))
+        session.commit()
+    history.archive(pg_engine, base, to=folder, open=True)
+    with history.archived(folder, base) as archive:
+        with pytest.raises(ArchiveError, match="cannot be compared with the ranges"):
+            archive.events(Stay, Range(1, 4, bounds="[]"))
+        as_written = cast(Stay.events.pgh_obj_id, Text) == "[1,5)"
+        (event,) = archive.session.scalars(Stay.events.select().where(as_written))
+        assert event.guest == "ann"
 
 
 def test_tables_and_schemas_of_all_names_have_folders_of_their_own(
