@@ -25,6 +25,7 @@ from sqlalchemy import (
     literal_column,
     types,
 )
+from sqlalchemy.dialects.postgresql import INET
 from sqlalchemy.dialects.postgresql.base import PGDDLCompiler, PGTypeCompiler
 from sqlalchemy.dialects.postgresql.psycopg import (
     PGDialect_psycopg,
@@ -400,6 +401,20 @@ class ArchiveCompiler(AsOfCompiler):
     def render_bind_cast(self, type_: Any, dbapi_type: Any, sqltext: str) -> str:
         """Leave out the cast: DuckDB knows the types of parameters."""
         return sqltext
+
+    def visit_cast(self, cast: Any, **kw: Any) -> str:
+        """Render a cast to text as PostgreSQL writes what DuckDB writes otherwise."""
+        if isinstance(cast.type, types.String) and isinstance(cast.clause, Column):
+            value = self.process(cast.clause, **kw)
+            type_ = postgresql_type(cast.clause.type)
+            if isinstance(type_, types.LargeBinary):
+                return rf"('\x' || lower(hex({value})))"
+            if isinstance(type_, INET):
+                bits = f"CASE WHEN contains({value}, ':') THEN '/128' ELSE '/32' END"
+                has_bits = f"contains({value}, '/')"
+                return f"CASE WHEN {has_bits} THEN {value} ELSE {value} || {bits} END"
+        written: str = super().visit_cast(cast, **kw)
+        return written
 
     def visit_binary(self, binary: Any, *arguments: Any, **kw: Any) -> str:
         """Refuse to compare or reckon with numbers that DuckDB has as text."""

@@ -331,6 +331,10 @@ def test_rows_are_found_by_keys_of_all_types(
             assert [*map(tuple, archive.aggregate((class_, key)))] == aggregated
             assert [*map(tuple, archive.changes((class_, key), "value"))] == changed
             assert past.get(class_, key).value == 3
+            if not isinstance(key, tuple):  # as the timeline finds them
+                is_row = cast(class_.events.pgh_obj_id, Text) == aggregated[0][3]
+                found = select(class_.events.pgh_id).where(is_row)
+                assert archive.session.scalars(found).all() == ids
 
 
 def test_ranges_are_not_compared_as_text_without_a_word(
