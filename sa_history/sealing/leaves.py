@@ -301,7 +301,7 @@ def commitment(
     :param as_bytes: makes the bytes of a text in UTF-8.
     """
     values = [events.c[name] for name in leaf_columns.erasable]
-    if leaf_columns.stores_context:
+    if leaf_columns.stores_context and leaf_columns.context_keys:
         values += picked(events.c[CONTEXT], leaf_columns.context_keys)
     return sha256(_joined(_salt_of(salt), as_bytes(row_text(values))))
 

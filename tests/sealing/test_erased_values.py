@@ -337,3 +337,25 @@ def test_an_attribute_of_mutable_values_refuses_the_word(
         with pytest.raises(ValueError, match="does not accept objects of type"):
             then.get(Visit, 1)
         assert then.get_one(Visit, 1, options=[defer(Visit.note)]).id == 1
+
+
+def test_contexts_beside_events_need_no_key_that_can_be_erased(
+    base: Base, pg_engine: Engine
+) -> None:
+    @track(sealed=True, erasable=["name"], context="inline")
+    class Person(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "person"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str]
+
+    base.metadata.create_all(pg_engine)
+    with Session(pg_engine) as session, history.context(session, user=1):
+        session.add(Person(id=7, name="Ann"))
+        session.commit()
+        history.seal(pg_engine, base)
+        history.erase(session, Person, 7)
+        session.commit()
+        (event,) = session.scalars(Person.events.of(7).select())
+        assert (event.name, event.pgh_erased) == (None, ["name"])
+        assert event.pgh_context == {"user": 1}
+    assert history.verify(pg_engine, base).discrepancies == ()
