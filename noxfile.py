@@ -118,6 +118,7 @@ SLOW = [
     "tests/test_missing_programs.py",
     "tests/test_properties.py",
     "tests/test_random_foreign_keys.py",
+    "tests/test_random_options.py",
     "tests/testing",
     "tests/timeline",
 ]
@@ -269,10 +270,10 @@ def writes(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Try random names, values, conditions and savepoints, twelve times as many."""
+    """Try random names, values, conditions, savepoints and options, twelve times."""
     session.install(*group("tests"), "-e", ".")
     folders = ["tests/injection", "tests/conditions"]
-    folders += ["tests/attribution/test_savepoints.py"]
+    folders += ["tests/attribution/test_savepoints.py", "tests/test_random_options.py"]
     session.run(
         *("pytest", *WORKERS, *folders, *session.posargs),
         env={"INJECTION_SCALE": "12"},
