@@ -274,6 +274,7 @@ def fuzz(session: nox.Session) -> None:
     session.install(*group("tests"), "-e", ".")
     folders = ["tests/injection", "tests/conditions"]
     folders += ["tests/attribution/test_savepoints.py", "tests/test_random_options.py"]
+    folders += ["tests/migrations/test_random_options.py"]
     session.run(
         *("pytest", *WORKERS, *folders, *session.posargs),
         env={"INJECTION_SCALE": "12"},

@@ -9,7 +9,7 @@ order, each by its own ``reverse()``, as :meth:`HistoryOp.reverse`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any
 
 from alembic.autogenerate.api import AutogenContext
@@ -44,6 +44,7 @@ from sa_history.install.drift import (
 from sa_history.install.expected import ExpectedObject, objects_of
 from sa_history.install.plan import Step, plan_for
 from sa_history.sql.compose import Qualified, SchemaNames
+from sa_history.tracking.registry import trackings_in
 
 log = logging.getLogger("alembic.sa_history")
 
@@ -122,6 +123,7 @@ class _Comparison:
             self.catalog,
             self.schemas,
             changed_columns(upgrade_ops, self.schemas),
+            {*self.partitions, *self._partitioned()},
         )
         before: list[MigrateOperation] = [
             *map(_operation, plan.first),
@@ -163,6 +165,13 @@ class _Comparison:
         going = going.union(*(self.partitions.get(table, ()) for table in going))
         found = differences(self.expected, self.catalog, tables, self.schemas, going)
         return [d for d in found if not self._is_on_partition(d)]
+
+    def _partitioned(self) -> Iterator[Qualified]:
+        """Yield the event tables that have partitions in the models."""
+        for tracking in (t for m in self.metadatas for t in trackings_in(m)):
+            if tracking.options.partition_by is not None:
+                table = tracking.event_table
+                yield Qualified(self.schemas(table.schema), table.name)
 
     def _is_on_partition(self, difference: Difference) -> bool:
         installed = difference.installed

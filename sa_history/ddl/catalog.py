@@ -64,6 +64,10 @@ class InstalledFunction:
         return [Raw(self.definition.rstrip()), _comment(self)]
 
 
+TRIGGER_TYPE_ROW = 1
+"""The bit of ``pg_trigger.tgtype`` that FOR EACH ROW sets; see ``pg_trigger.h``."""
+
+
 @dataclass(frozen=True)
 class InstalledTrigger:
     """A trigger with a comment of sa_history, or one that runs such a function.
@@ -100,6 +104,11 @@ class InstalledTrigger:
     fingerprint: str | None
 
     kind = "trigger"
+
+    @property
+    def is_for_rows(self) -> bool:
+        """True if it is FOR EACH ROW, which partitions have by their table."""
+        return bool(self.type & TRIGGER_TYPE_ROW)
 
     def target(self) -> Fragment:
         """Return its name as DROP and COMMENT ON have it."""

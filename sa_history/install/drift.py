@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from sa_history._types import Level, Operation
 from sa_history.ddl.catalog import (
+    TRIGGER_TYPE_ROW,
     Catalog,
     Installed,
     InstalledFunction,
@@ -248,7 +249,6 @@ def _version(body: str) -> int:
 
 
 # The bits of pg_trigger.tgtype; see src/include/catalog/pg_trigger.h of PostgreSQL.
-_ROW = 1
 _TIMING = {"AFTER": 0, "BEFORE": 2, "INSTEAD OF": 64}
 _FIRES = {
     Operation.INSERT: 4,
@@ -259,7 +259,9 @@ _FIRES = {
 
 
 def _is_like(wanted: PGTrigger, there: InstalledTrigger, schemas: SchemaNames) -> bool:
-    bits = (_ROW if wanted.level is Level.ROW else 0) | _TIMING[wanted.timing]
+    bits = (TRIGGER_TYPE_ROW if wanted.level is Level.ROW else 0) | _TIMING[
+        wanted.timing
+    ]
     for operation in wanted.operations:
         bits |= _FIRES[operation]
     rows = wanted.referencing

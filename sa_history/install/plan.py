@@ -8,9 +8,10 @@ there, as it was.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from sa_history._types import Level
 from sa_history.ddl.catalog import Catalog, Installed, InstalledTrigger, InstalledView
 from sa_history.ddl.elements import (
     DatabaseObject,
@@ -20,6 +21,7 @@ from sa_history.ddl.elements import (
     PGView,
 )
 from sa_history.ddl.fingerprint import SetComment
+from sa_history.ddl.partitions import drop_trigger_of_partitions
 from sa_history.install.drift import (
     Difference,
     Problem,
@@ -62,6 +64,7 @@ def plan_for(
     catalog: Catalog,
     schemas: SchemaNames,
     changing: Mapping[Qualified, set[str]],
+    partitioned: Container[Qualified] = (),
 ) -> Plan:
     """Return the steps that make the database as the models say.
 
@@ -71,8 +74,11 @@ def plan_for(
     :param schemas: gives the name in the database of a schema of the models.
     :param changing: the columns, by table, that are dropped or get another type
         between the first and the last steps.
+    :param partitioned: the event tables with partitions that ``found`` leaves out. The
+        command that ends partitions has given each the triggers of its table, and they
+        need their function as long as they are there.
     """
-    return _Planner(found, expected, catalog, schemas, changing).plan()
+    return _Planner(found, expected, catalog, schemas, changing, partitioned).plan()
 
 
 def drop_step(installed: Installed, schemas: SchemaNames) -> Step:
@@ -94,12 +100,14 @@ class _Planner:
         catalog: Catalog,
         schemas: SchemaNames,
         changing: Mapping[Qualified, set[str]],
+        partitioned: Container[Qualified],
     ) -> None:
         self.found = found
         self.expected = expected
         self.catalog = catalog
         self.schemas = schemas
         self.changing = changing
+        self.partitioned = partitioned
         self._going = {
             id(d.installed) for d in found if d.problem is not Problem.DISABLED
         }
@@ -237,15 +245,27 @@ class _Planner:
         if isinstance(before, InstalledTrigger) and before.enabled in ("A", "R"):
             # Whoever made it fire on a replica meant it.
             statements.append(before.enable(before.enabled))
+        undo = [Raw("DROP ") + definition.target()]
+        if isinstance(definition, PGTrigger) and definition.level is Level.STATEMENT:
+            table = in_database(definition.table, self.schemas)
+            undo[:0] = self._drop_of_partitions(table, definition.name)
         return Step(
             f"create {target}",
             self._sql(*statements),
             f"drop {target}",
-            self._sql(Raw("DROP ") + definition.target()),
+            self._sql(*undo),
         )
 
     def _drop(self, installed: Installed) -> Step:
-        return drop_step(installed, self.schemas)
+        step = drop_step(installed, self.schemas)
+        if isinstance(installed, InstalledTrigger) and not installed.is_for_rows:
+            first = self._drop_of_partitions(installed.relation, installed.name)
+            step = replace(step, statements=(*self._sql(*first), *step.statements))
+        return step
+
+    def _drop_of_partitions(self, table: Qualified, trigger: str) -> list[Fragment]:
+        is_partitioned = table in self.partitioned
+        return [drop_trigger_of_partitions(table, trigger)] if is_partitioned else []
 
     def _sql(self, *statements: Fragment) -> tuple[str, ...]:
         return tuple(statement.render(self.schemas) for statement in statements)

@@ -35,7 +35,7 @@ from tests.migrations.models import migrate, run, scalars
 def _models(**options: Any) -> MetaData:
     metadata = MetaData()
     table = Table("post", metadata, Column("id", Integer, primary_key=True))
-    track(Snapshot, AfterDelete, append_only=True, **options)(table)
+    track(Snapshot, AfterDelete, **{"append_only": True, **options})(table)
     return metadata
 
 
@@ -63,6 +63,35 @@ def test_the_table_of_archived_partitions_comes_with_a_revision_and_stays(
     migrations.downgrade()
     migrations.downgrade()
     assert dump(pg_url) == before
+
+
+def test_append_only_comes_and_goes_where_each_partition_has_its_trigger(
+    migrations: Any, pg_engine: Engine
+) -> None:
+    guarded = _models(partition_by=2)
+    unguarded = _models(partition_by=2, append_only=False)
+    of_partitions = (
+        "SELECT tgrelid::regclass::text FROM pg_trigger"
+        " WHERE tgname = 'post_event_append_only' ORDER BY 1"
+    )
+    migrate(migrations, unguarded)
+    run(pg_engine, "INSERT INTO post SELECT generate_series(1, 5)")
+    for _ in range(2):
+        migrate(migrations, guarded)
+        # It ends the partition, and gives both the trigger.
+        history.partitions(pg_engine, guarded)
+        assert len(scalars(pg_engine, of_partitions)) >= 3
+        assert check(pg_engine, guarded) == []
+        migrate(migrations, unguarded)
+        assert scalars(pg_engine, of_partitions) == []
+        assert check(pg_engine, unguarded) == []
+        migrations.downgrade()
+        history.partitions(pg_engine, guarded)
+        assert check(pg_engine, guarded) == []
+        migrations.downgrade()
+        assert scalars(pg_engine, of_partitions) == []
+        assert check(pg_engine, unguarded) == []
+        migrations.upgrade()
 
 
 def test_partitions_that_are_made_later_are_no_difference(
