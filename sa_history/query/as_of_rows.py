@@ -17,6 +17,8 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    text,
+    tuple_,
 )
 from sqlalchemy import cast as sql_cast
 
@@ -175,8 +177,9 @@ def _last_of_keys(
     keys = keys_of(tracking, each)
     last = (
         select(each)
+        # SQLAlchemy 2.0 writes it as distinct(...), which 2.1 has deprecated.
+        .prefix_with(text("DISTINCT ON"), tuple_(*keys))
         .where(includes(each), *full_row_events(tracking, each))
-        .distinct(*keys)
         .order_by(*keys, each.c.pgh_id.desc())
         .subquery("pgh_then")
     )
