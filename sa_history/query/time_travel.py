@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import datetime
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -664,7 +664,7 @@ def _read_by_key(statement: Select[Any]) -> set[str]:
     It is what ``Session.get`` and the loading of a parent render. That no other row is
     read is up to PostgreSQL; this only tells which SELECT of the rows suits it.
     """
-    criteria = [statement.whereclause]
+    criteria: Sequence[Any] = [statement.whereclause]
     if isinstance(criteria[0], BooleanClauseList) and criteria[0].operator is and_:
         criteria = criteria[0].clauses
     given: dict[Table, set[str]] = {}
