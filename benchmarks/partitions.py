@@ -333,6 +333,14 @@ DELETE FROM account_event AS old
 WHERE pgh_created_at >= :since AND pgh_created_at < :until
 """
 
+OLDEST_PARTITION = """
+SELECT inhrelid::regclass::text FROM pg_inherits
+WHERE inhparent = 'account_event'::regclass
+  AND inhrelid <> to_regclass('account_event_p0')
+ORDER BY substr(inhrelid::regclass::text, length('account_event_p') + 1)::bigint
+LIMIT 1
+"""
+
 AND_IS_NOT_LAST = """
 AND EXISTS (
   SELECT FROM account_event AS later
@@ -346,6 +354,7 @@ def compare_removal(sides: Sides) -> None:
     """Print what it takes to remove the first months on both sides.
 
     Of a month that is removed, either nothing is left or the last event of each row.
+    By hand, nobody is told that it was removed.
     """
     base, _ = sides.models["partitioned"]
     partitioned, plain = sides.engines["partitioned"], sides.engines["plain"]
@@ -373,6 +382,12 @@ def compare_removal(sides: Sides) -> None:
 
         return remove
 
+    def remove_by_hand(connection: Connection) -> None:
+        name = connection.execute(text(OLDEST_PARTITION)).scalar_one()
+        detach = f"ALTER TABLE account_event DETACH PARTITION {name} CONCURRENTLY"
+        connection.execute(text(detach))
+        connection.execute(text(f"DROP TABLE {name}"))
+
     for name, engine, remove in (
         ("DELETE and VACUUM", plain, deletion(0, DELETION)),
         ("DELETE but the last, VACUUM", plain, deletion(1, DELETION + AND_IS_NOT_LAST)),
@@ -382,6 +397,7 @@ def compare_removal(sides: Sides) -> None:
         ("--keep", partitioned, removal(2, True)),
         ("--keep, no last events", partitioned, removal(3, False)),
         ("--keep, no last events", partitioned, removal(4, False)),
+        ("DETACH and DROP by hand", partitioned, remove_by_hand),
     ):
         sides.settle()
         with engine.connect() as connection:
