@@ -117,6 +117,7 @@ def test_client_of_a_worker_reads_and_undoes(
         rows = AggregateEvent.page(session, Account, Item)
         assert [r.pgh_diff for r in rows].count({"balance": [0, 1]}) == len(TENANTS)
         with history.as_of(session, transaction=events[0].pgh_xact_id) as past:
+            assert past.get_one(Account, ("t2", 1)).balance == 0
             assert set(past.scalars(select(Account.balance))) == {0}
         session.rollback()
         undo(session, Base, transaction=events[-1].pgh_xact_id)
@@ -182,6 +183,10 @@ def test_past_is_seen(by: str, filled: Engine) -> None:
             "transaction": {"transaction": first.pgh_xact_id},
         }[by]
         with history.as_of(session, **moment) as past:
+            by_key = {past.get_one(Account, (tenant, 1)).balance for tenant in TENANTS}
+            assert by_key == {0}
+            assert past.get(Account, ("t2", 7)) is None
+            past.expunge_all()
             rows = past.scalars(select(Account)).all()
             assert {(r.tenant, r.id, r.balance) for r in rows} == {
                 (tenant, 1, 0) for tenant in TENANTS

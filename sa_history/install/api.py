@@ -259,9 +259,11 @@ def partitions(
         next call.
     :return: a report for each partitioned event table.
     :raises CommandError: ``keep`` is no time, or ``now`` has no time zone.
+    :raises DialectError: the engine is of another database than PostgreSQL.
     :raises InstallError: an event table that is to have partitions is none with them
-        in the database; the bind is no engine, or its pool gives one connection only;
-        or a privilege is missing. What was done before stays.
+        in the database; the bind is no engine, its pool gives one connection only, or
+        it connects to a pooler in transaction mode; or a privilege is missing. What was
+        done before stays.
 
     Example::
 

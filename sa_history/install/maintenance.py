@@ -19,6 +19,7 @@ from sa_history.install.context_partitions import ContextMaintenance
 from sa_history.install.event_partitions import EventMaintenance
 from sa_history.install.partition_steps import PartitionReport, RunSettings
 from sa_history.tracking.registry import history_of, trackings_in
+from sa_history.util.postgresql import require_postgresql
 
 _RUN_KEY = KEY + 1
 """The advisory lock of a whole run; each of its transactions has that of installing."""
@@ -59,8 +60,9 @@ def maintain(
 def turn(engine: Engine) -> Iterator[Connection]:
     """Wait until no other run goes on; give a connection that commits by itself.
 
+    :raises DialectError: the engine is of another database than PostgreSQL.
     :raises InstallError: the engine has one connection only, in which a transaction of
-        the block would be.
+        the block would be; or it connects to a pooler in transaction mode.
     """
     if isinstance(engine.pool, StaticPool):
         raise InstallError(
@@ -72,9 +74,31 @@ def turn(engine: Engine) -> Iterator[Connection]:
         for function in (func.pg_advisory_lock, func.pg_advisory_unlock)
     )
     with engine.connect() as connection:
+        require_postgresql(connection, "partitions")
         connection.execution_options(isolation_level="AUTOCOMMIT")
+        _require_session(engine, connection)
         connection.execute(lock)
         try:
             yield connection
         finally:
             connection.execute(unlock)
+
+
+def _require_session(engine: Engine, connection: Connection) -> None:
+    """Refuse a pooler that gives sessions of the server to one transaction at a time.
+
+    The lock of the run would stay with some session there, and stop all later runs.
+
+    :param connection: a connection that commits by itself.
+    :raises InstallError: while another connection is in a transaction, this one is in
+        another session than before.
+    """
+    session = select(func.pg_backend_pid())
+    before = connection.scalar(session)
+    with engine.connect() as other:
+        keeps_its_own = other.scalar(session) != before == connection.scalar(session)
+    if not keeps_its_own:
+        raise InstallError(
+            f"{str(engine.url)!r} is that of a pooler in transaction mode, and "
+            "partitions needs sessions of its own; give the URL of the server"
+        )

@@ -17,6 +17,8 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    text,
+    tuple_,
 )
 from sqlalchemy import cast as sql_cast
 
@@ -53,7 +55,11 @@ class PointInTime(enum.Enum):
 
 
 def rows_as_of(
-    tracking: Tracking, point: PointInTime, keys_stayed: bool = False
+    tracking: Tracking,
+    point: PointInTime,
+    *,
+    keys_stayed: bool = False,
+    is_by_key: bool = False,
 ) -> Select[Any]:
     """Return a SELECT of the rows of a table as of a point in time.
 
@@ -63,10 +69,15 @@ def rows_as_of(
 
     :param keys_stayed: True if no row is known to have got another key. It spares
         PostgreSQL half of the plan, which is long if there are many partitions.
+    :param is_by_key: True if the row with one key is read. A condition on the key is
+        pushed into DISTINCT ON, too, and then PostgreSQL reads the row's events from
+        the newest on, and no partition after the one that has the last event.
     :return: a SELECT with the columns of the table, those that are not tracked being
         NULL; and with ``pgh_erased``, if values can be erased.
     """
-    event, later = _aliases(tracking, "then", "later")
+    event, criteria = (_last_of_keys if is_by_key else _last_events)(
+        tracking, point.includes
+    )
     known: dict[Any, ColumnElement[Any]] = {
         column.name: column for column in event.c if not column.name.startswith(PREFIX)
     }
@@ -80,7 +91,6 @@ def rows_as_of(
     ]
     if tracking.options.erasable:
         columns.append(event.c[ERASED_COLUMN])
-    criteria = _is_last(tracking, event, later, point.includes)
     if not keys_stayed:
         criteria.append(~_left_its_key(tracking, event, point.includes))
     return select(*columns).where(*criteria)
@@ -105,8 +115,7 @@ def last_events(tracking: Tracking, lower: int, upper: int) -> Select[Any]:
     def includes(events: FromClause) -> ColumnElement[bool]:
         return and_(events.c.pgh_id >= lower, events.c.pgh_id < upper)
 
-    event, later = _aliases(tracking, "then", "later")
-    criteria = _is_last(tracking, event, later, includes)
+    event, criteria = _last_events(tracking, includes)
     return select(event).where(*criteria, ~_left_its_key(tracking, event, includes))
 
 
@@ -136,19 +145,15 @@ def are_last_no_more(
     return [_left_its_key(tracking, event, includes), has_later]
 
 
-def _is_last(
-    tracking: Tracking,
-    event: FromClause,
-    later: FromClause,
-    includes: Callable[[FromClause], ColumnElement[bool]],
-) -> list[ColumnElement[bool]]:
-    """Return the criteria of events that are the last ones with their keys.
+def _last_events(
+    tracking: Tracking, includes: Callable[[FromClause], ColumnElement[bool]]
+) -> tuple[FromClause, list[ColumnElement[bool]]]:
+    """Return the event table, and the criteria of the last events with their keys.
 
-    :param event: the event table, under some name.
-    :param later: the event table, under another name.
     :param includes: returns the criterion of the events that are looked at.
     """
-    return [
+    event, later = _aliases(tracking, "then", "later")
+    return event, [
         includes(event),
         ~is_one_of(event.c.pgh_op, GONE),
         *full_row_events(tracking, event),
@@ -159,6 +164,26 @@ def _is_last(
             *full_row_events(tracking, later),
         ),
     ]
+
+
+def _last_of_keys(
+    tracking: Tracking, includes: Callable[[FromClause], ColumnElement[bool]]
+) -> tuple[FromClause, list[ColumnElement[bool]]]:
+    """Return a subquery of the last events with their keys, and that they are rows.
+
+    :param includes: returns the criterion of the events that are looked at.
+    """
+    (each,) = _aliases(tracking, "each")
+    keys = keys_of(tracking, each)
+    last = (
+        select(each)
+        # SQLAlchemy 2.0 writes it as distinct(...), which 2.1 has deprecated.
+        .prefix_with(text("DISTINCT ON"), tuple_(*keys))
+        .where(includes(each), *full_row_events(tracking, each))
+        .order_by(*keys, each.c.pgh_id.desc())
+        .subquery("pgh_then")
+    )
+    return last, [~is_one_of(last.c.pgh_op, GONE)]
 
 
 def _left_key(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import datetime
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -23,8 +23,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
 from sqlalchemy import (
+    BinaryExpression,
+    BindParameter,
+    BooleanClauseList,
+    Column,
     Connection,
     Engine,
+    Select,
     Table,
     event,
     func,
@@ -37,6 +42,7 @@ from sqlalchemy.dialects.postgresql.base import PGDDLCompiler
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.exc import DBAPIError, NoInspectionAvailable, UnboundExecutionError
 from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.sql.operators import and_, eq
 
 from sa_history.capture.context_table import is_context_table
 from sa_history.capture.event_table import is_event_table
@@ -541,6 +547,20 @@ class AsOfCompiler(MarkingCompiler):
         """The trackings whose rows are read, if their event tables have partitions."""
         return []
 
+    @functools.cached_property
+    def _by_key(self) -> list[set[str]]:
+        """The tables of which each SELECT that is being rendered reads one row."""
+        return []
+
+    def visit_select(self, select_stmt: Any, *args: Any, **kw: Any) -> str:
+        """Render a SELECT, and keep in mind of which tables it reads one row."""
+        self._by_key.append(_read_by_key(select_stmt))
+        try:
+            written: str = super().visit_select(select_stmt, *args, **kw)
+            return written
+        finally:
+            self._by_key.pop()
+
     def visit_table(self, table: Any, asfrom: bool = False, **kw: Any) -> str:
         """Render a table, or the subquery of its rows."""
         if isinstance(table, NamedTable):
@@ -559,15 +579,27 @@ class AsOfCompiler(MarkingCompiler):
             self.partitioned.append(tracking)
         if kw.get("from_linter"):
             kw["from_linter"].froms[table] = table.fullname
-        rows = f"({self.render_rows(tracking, **kw)})"
         alias = kw.get("enclosing_alias")
         if alias is not None and alias.element is table:
-            return rows
+            return f"({self.render_rows(tracking, **kw)})"
+        # A table is always in a SELECT here, as DML is refused.
+        is_by_key = table.key in self._by_key[-1]
+        rows = f"({self.render_rows(tracking, is_by_key=is_by_key, **kw)})"
         return f"{rows} AS {self.preparer.quote(_name_of(table))}"
 
-    def render_rows(self, tracking: Tracking, **kw: Any) -> str:
-        """Return the SELECT of a table's rows as of the point in time."""
-        then = rows_as_of(tracking, self.point, tracking in self.keys_stayed)
+    def render_rows(
+        self, tracking: Tracking, *, is_by_key: bool = False, **kw: Any
+    ) -> str:
+        """Return the SELECT of a table's rows as of the point in time.
+
+        :param is_by_key: True if the row with one key is read.
+        """
+        then = rows_as_of(
+            tracking,
+            self.point,
+            keys_stayed=tracking in self.keys_stayed,
+            is_by_key=is_by_key,
+        )
         literal_binds = kw.get("literal_binds", False)
         rows: str = self.process(then, asfrom=True, literal_binds=literal_binds)
         return rows
@@ -624,6 +656,33 @@ class AsOfCompiler(MarkingCompiler):
     def visit_delete(self, *_: Any, **__: Any) -> str:
         """Refuse to write."""
         raise PastError("the past is not written: DELETE; use a session of its own")
+
+
+def _read_by_key(statement: Select[Any]) -> set[str]:
+    """Return the keys of the tables of which a SELECT reads the row with a given key.
+
+    It is what ``Session.get`` and the loading of a parent render. That no other row is
+    read is up to PostgreSQL; this only tells which SELECT of the rows suits it.
+    """
+    criteria: Sequence[Any] = [statement.whereclause]
+    if isinstance(criteria[0], BooleanClauseList) and criteria[0].operator is and_:
+        criteria = criteria[0].clauses
+    given: dict[Table, set[str]] = {}
+    for criterion in criteria:
+        if (
+            isinstance(criterion, BinaryExpression)
+            and criterion.operator is eq
+            and isinstance(criterion.left, Column)
+            and isinstance(criterion.left.table, Table)
+            and isinstance(criterion.right, BindParameter)
+        ):
+            column = criterion.left
+            given.setdefault(column.table, set()).add(column.name)
+    return {
+        table.key
+        for table, names in given.items()
+        if table.primary_key and names.issuperset(c.name for c in table.primary_key)
+    }
 
 
 def _name_of(table: Table) -> str:

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, insert, select, text
+from sqlalchemy import Engine, create_engine, event, insert, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 import sa_history as history
+from sa_history.exc import InstallError
 from sa_history.install import check
+from tests.pgbouncer import PgBouncer
 
 Bounds = Callable[..., list[tuple[int | None, int | None]]]
 LATER = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=40)
@@ -281,3 +283,15 @@ def test_a_run_that_is_killed_anywhere_is_finished_by_the_next(
             break
     assert number > 15
     assert bounds()[0] == (None, 1)
+
+
+def test_a_pooler_that_keeps_no_sessions_is_refused(
+    write: Any, base: type[DeclarativeBase], pg_engine: Engine, pgbouncer: PgBouncer
+) -> None:
+    write(25)
+    engine = create_engine(pgbouncer.url, connect_args=pgbouncer.connect_args)
+    with pytest.raises(InstallError, match="of a pooler in transaction mode"):
+        history.partitions(engine, base)
+    engine.dispose()
+    # Neither did anything, nor is its lock left with a session of the pooler.
+    assert history.partitions(pg_engine, base)[0].done

@@ -20,7 +20,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 
 import sa_history as history
 from sa_history.ddl.partitions import RangePartition
-from sa_history.exc import CommandError, InstallError
+from sa_history.exc import CommandError, DialectError, InstallError
 from sa_history.install import check
 
 Partitions = Callable[..., list[RangePartition]]
@@ -209,6 +209,13 @@ def test_an_engine_with_one_connection_for_all_is_refused(
         "a StaticPool gives one connection to all, and partitions needs two at once; "
         "give an engine with another pool"
     )
+    engine.dispose()
+
+
+def test_another_database_is_refused(account: Any, base: type[DeclarativeBase]) -> None:
+    engine = create_engine("sqlite://")
+    with pytest.raises(DialectError, match="partitions needs PostgreSQL, .* sqlite"):
+        history.partitions(engine, base)
     engine.dispose()
 
 

@@ -172,6 +172,13 @@ def test_the_past_is_as_the_tables_were(
     for number, then in lived:
         with history.as_of(pg_engine, transaction=number) as past:
             assert rows(past, tables) == then
+            child = tables["child"]
+            by_key = [
+                tuple(row)
+                for key in range(1, 7)
+                for row in past.execute(select(child).where(child.c.id == key))
+            ]
+            assert by_key == then["child"]
 
 
 @pytest.mark.usefixtures("undo_way")

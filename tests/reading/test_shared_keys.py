@@ -152,7 +152,12 @@ def test_rows_that_move_and_exchange_keys_are_seen_once(
         number = commit(pg_session, *map(text, statements))
         with history.as_of(pg_engine, transaction=number) as then:
             seen = then.execute(select(item).order_by(item.c.id)).all()
-        assert seen == rows(pg_session, item)
+            by_key = [
+                row
+                for key in range(22)
+                for row in then.execute(select(item).where(item.c.id == key))
+            ]
+        assert seen == by_key == rows(pg_session, item)
 
 
 ALONE = {
