@@ -231,6 +231,11 @@ def is_read_exactly(type_: types.TypeEngine[Any]) -> bool:
     return _rules(actual).is_read_exactly
 
 
+def has_infinity(type_: types.TypeEngine[Any]) -> bool:
+    """Return whether values are dates or times, among which PostgreSQL has infinity."""
+    return isinstance(_declared_type(type_), (types.Date, types.DateTime))
+
+
 def holds_decimals(type_: types.TypeEngine[Any]) -> bool:
     """Return whether values are ``numeric``, and Decimal in Python; also in arrays."""
     actual = without_domain(_declared_type(type_))

@@ -31,6 +31,7 @@ from sa_history.tracking.registry import Tracking
 from sa_history.tracking.stored_values import (
     Image,
     StoredRow,
+    may_be_infinity,
     selected,
     stored_values,
     value_to_write,
@@ -211,12 +212,16 @@ def _values_of(
 
     :param attributes: the columns of the tracked table, by attribute name.
     """
-    inexact = [c for c in attributes.values() if not is_read_exactly(c.type)]
+    inexact = [
+        column
+        for name, column in attributes.items()
+        if not is_read_exactly(column.type) or may_be_infinity(getattr(event, name))
+    ]
     stored = StoredRow({}, {})
     if inexact:
         events = event.pgh_tracking.event_table
-        query = select(*selected([events.c[column.name] for column in inexact], "is"))
-        query = query.where(events.c.pgh_id == event.pgh_id)
+        columns = [events.c[column.name] for column in inexact]
+        query = select(*selected(columns, "is")).where(events.c.pgh_id == event.pgh_id)
         found = rows.execute(query).mappings().one()
         stored = stored_values(found, [column.name for column in inexact], "is")
     row = StoredRow(

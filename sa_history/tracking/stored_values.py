@@ -1,8 +1,9 @@
 """Values as they are stored, which Python does not always tell apart.
 
 Two values that Python calls equal may be stored differently: 1 and ``true`` of JSON,
-intervals of 30 days and of a month. Where values are compared, an image comes along for
-such a column: its value as text, as the database has it.
+intervals of 30 days and of a month, infinity and the last date. Where values are
+compared, an image comes along for such a column: its value as text, as the database has
+it.
 
 It is also what is written where a value is to be what it was. Of JSON nothing else is
 read: not all that PostgreSQL stores can be a value of Python.
@@ -20,9 +21,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, cast, literal, null, types
+from sqlalchemy import ColumnElement, Date, Text, case, cast, literal, null, types
 
 from sa_history.sql.column_types import (
+    has_infinity,
     holds_json,
     is_read_exactly,
     postgresql_type,
@@ -127,6 +129,22 @@ def is_same_value(one: Any, other: Any) -> bool:
     return bool(one is other or one == other)
 
 
+_USUAL = datetime.date(1, 1, 3), datetime.date(9999, 12, 29)
+"""Between these a date or a time is stored as Python has it, in any time zone.
+
+psycopg2 and asyncpg read infinity as the first or last one that Python has, and asyncpg
+writes that one as infinity.
+"""
+
+
+def may_be_infinity(value: Any) -> bool:
+    """Return whether a driver may have read infinity as a value, or may write it so."""
+    if not isinstance(value, datetime.date):
+        return False
+    day = datetime.date(value.year, value.month, value.day)
+    return not _USUAL[0] <= day <= _USUAL[1]
+
+
 def _instant(value: datetime.datetime) -> tuple[bool, datetime.timedelta]:
     """Return what is the same for one instant in different zones.
 
@@ -156,6 +174,10 @@ def selected(
             yield column.label(f"{prefix}_{column.name}")
         if not is_read_exactly(column.type):
             yield image(column).label(f"image_{prefix}_{column.name}")
+        elif has_infinity(column.type):
+            usual = column.between(literal(_USUAL[0], Date), literal(_USUAL[1], Date))
+            found = case((usual, null()), else_=image(column))
+            yield found.label(f"image_{prefix}_{column.name}")
 
 
 def stored_values(
@@ -172,6 +194,8 @@ def stored_values(
         name: found[label]
         for name in names
         if (label := f"image_{prefix}_{name}") in found
+        # Of a usual date there is no image.
+        and (found[label] is not None or found.get(f"{prefix}_{name}") is None)
     }
     values = {
         name: found[label]

@@ -11,15 +11,19 @@ from sqlalchemy import (
     JSON,
     Column,
     Computed,
+    Date,
+    DateTime,
     ForeignKey,
     Identity,
     Integer,
     Table,
     Text,
     TypeDecorator,
+    cast,
     delete,
     insert,
     null,
+    select,
     text,
     update,
 )
@@ -374,6 +378,55 @@ def test_null_and_what_python_has_none_for_are_restored_as_they_were(
         history.undo(pg_session, form, transaction=deleted)
         assert now() == [after]
         pg_session.commit()
+
+
+@pytest.mark.parametrize(
+    "stored", ["infinity", "-infinity", "9999-12-31", "0001-01-01"]
+)
+def test_infinity_is_told_from_the_last_time_of_python_by_other_drivers(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_session: Session,
+    in_other_session: Callable[[Callable[[Session], Any]], Any],
+    stored: str,
+) -> None:
+    offer = Table(
+        "offer",
+        base.metadata,
+        Column("id", Integer, primary_key=True),
+        Column("day", Date),
+        Column("at", DateTime),
+        Column("instant", DateTime(timezone=True)),
+    )
+    track()(offer)
+    create_all()
+    values = {"day": stored, "at": stored, "instant": stored}
+    if stored.startswith("9999"):
+        values |= dict.fromkeys(("at", "instant"), f"{stored} 23:59:59.999999Z")
+    elif stored.startswith("0001"):
+        values |= {"instant": f"{stored} 00:00:00Z"}
+    made = "INSERT INTO offer VALUES (1, CAST(:day AS date), CAST(:at AS timestamp), "
+    made += "CAST(:instant AS timestamptz))"
+    written = select(*(cast(column, Text) for column in offer.c))
+
+    def now(session: Session) -> Any:
+        return tuple(session.execute(written).one())
+
+    pg_session.execute(text("SET TimeZone = 'UTC'"))
+    commit(pg_session, text(made).bindparams(**values))
+    expected = now(pg_session)
+    changed = commit(pg_session, update(offer).values(day=None, at=None, instant=None))
+
+    def go_back(session: Session) -> list[Any]:
+        session.execute(text("SET TimeZone = 'UTC'"))
+        session.scalars(history.events(offer).first()).one().revert(session)
+        found = [now(session)]
+        session.rollback()
+        session.execute(text("SET TimeZone = 'UTC'"))
+        history.undo(session, offer, transaction=changed)
+        return [*found, now(session)]
+
+    assert in_other_session(go_back) == [expected, expected]
 
 
 def test_a_change_from_null_to_null_of_json_is_a_conflict(
