@@ -57,6 +57,8 @@ from sa_history.exc import (
     EventsError,
 )
 from sa_history.install import check, install, size, uninstall
+from sa_history.timeline.entries import Hidden
+from sa_history.timeline.queries import Timeline
 
 from .citus_catalog import citus_url as citus_url
 
@@ -384,6 +386,19 @@ def test_undo_has_the_number_that_its_events_have(number: str, filled: Engine) -
         session.commit()
         last = session.scalars(Account.events.of((2, 1)).select()).all()[-1]
         assert last.pgh_xact_id == done.transaction
+
+
+def test_timeline_restores_an_event_and_knows_what_that_has_written(
+    filled: Engine,
+) -> None:
+    with Session(filled) as session:
+        created = session.scalars(Account.events.of((1, 1)).select()).first()
+        session.execute(text("SET test.number = '37'"))
+        timeline = Timeline(session, Base.metadata, Hidden(frozenset()))
+        timeline.restore(timeline.event("account_event", created.pgh_id))
+        ((tracking, written),) = timeline.written(5)
+        assert tracking.table.name == "account"
+        assert written.pgh_diff == {"balance": [2, 1]}
 
 
 def test_size_is_that_on_all_nodes(filled: Engine) -> None:
