@@ -49,8 +49,11 @@ class Cluster:
         return psycopg.connect(dsn, autocommit=True)
 
     @contextlib.contextmanager
-    def database(self) -> Iterator[Cluster]:
-        """Create a database of the same name on all of them, and join the nodes."""
+    def database(self, workers: int = 2) -> Iterator[Cluster]:
+        """Create a database of the same name on all of them, and join the nodes.
+
+        :param workers: how many workers join; the others may do so later.
+        """
         name = f"sa_history_{uuid.uuid4().hex[:8]}"
         urls = tuple(url.set(database=name) for url in self.servers)
         created = Cluster(urls, self.own)
@@ -59,20 +62,26 @@ class Cluster:
                 connection.execute(f"CREATE DATABASE {name}")
             with created.connect(node) as connection:
                 connection.execute("CREATE EXTENSION citus")
-        coordinator, *workers = self.servers
+        coordinator = self.servers[0]
         with created.connect() as connection:
             connection.execute(
                 "SELECT citus_set_coordinator_host(%s, %s)",
                 (coordinator.host, coordinator.port),
             )
-            for worker in workers:
-                connection.execute(
-                    "SELECT citus_add_node(%s, %s)", (worker.host, worker.port)
-                )
+        for node in range(1, 1 + workers):
+            created.join(node)
         yield created
         for node in range(len(self.servers)):
             with self.connect(node) as connection:
                 connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def join(self, node: int) -> None:
+        """Have a worker join the cluster."""
+        worker = self.servers[node]
+        with self.connect() as connection:
+            connection.execute(
+                "SELECT citus_add_node(%s, %s)", (worker.host, worker.port)
+            )
 
     def create_tenant(self, schema: str) -> None:
         """Create a schema that is distributed."""

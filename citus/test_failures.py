@@ -13,32 +13,11 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from sa_history import track
 from sa_history.install import check
 
 from .conftest import Cluster, started
-
-
-class Base(DeclarativeBase):
-    pass
-
-
-class Row:
-    tenant: Mapped[str] = mapped_column(primary_key=True)
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    balance: Mapped[int]
-
-
-@track(context="inline", distribute="tenant")
-class Account(Row, Base):
-    __tablename__ = "account"
-
-
-@track(level="row", context="inline", distribute="tenant")
-class Item(Row, Base):
-    __tablename__ = "item"
+from .models import Distributed
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +80,7 @@ def test_rows_and_events_agree_when_a_worker_fails(
 ) -> None:
     """Twenty times, in the middle of statements of many shards."""
     engine = create_engine(own.servers[0], pool_pre_ping=True)
-    Base.metadata.create_all(engine)
+    Distributed.metadata.create_all(engine)
     with engine.begin() as connection:
         connection.execute(
             text(
@@ -127,8 +106,8 @@ def test_rows_and_events_agree_when_a_worker_fails(
         agree(own, engine, table)
     print(f"{failed} statements failed")
     assert failed
-    assert check(engine, Base) == []
-    Base.metadata.drop_all(engine)
+    assert check(engine, Distributed) == []
+    Distributed.metadata.drop_all(engine)
     engine.dispose()
 
 

@@ -13,48 +13,14 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import Session
 
 import sa_history as history
-from sa_history import cursor_of, feed_page, track
+from sa_history import cursor_of, feed_page
 
 from .conftest import Cluster
-
-TENANTS = [f"t{number}" for number in range(12)]
-
-
-class Distributed(DeclarativeBase):
-    pass
-
-
-class Sharded(DeclarativeBase):
-    pass
-
-
-class Row:
-    tenant: Mapped[str] = mapped_column(primary_key=True)
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    balance: Mapped[int]
-
-
-@track(context="inline", distribute="tenant")
-class Account(Row, Distributed):
-    __tablename__ = "account"
-
-
-@track(level="row", context="inline", distribute="tenant")
-class Item(Row, Distributed):
-    __tablename__ = "item"
-
-
-@track(distribute=True)
-class Order(Row, Sharded):
-    __tablename__ = "order"
-
-
-@track(level="row", distribute=True)
-class Part(Row, Sharded):
-    __tablename__ = "part"
+from .distributed_oracle import TENANTS
+from .models import Account, Distributed, Item, Order, Part, Sharded
 
 
 def write(connection: Connection, schema: str, tables: list[str], user: int) -> None:

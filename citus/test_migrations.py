@@ -71,13 +71,23 @@ def test_triggers_that_number_events_by_the_node_are_refused(
         run(engine, model(level=level), schema)
 
 
-def ledger(**options: Any) -> MetaData:
+def ledger(*more: Column[Any], tenant: Any = Integer, **options: Any) -> MetaData:
+    """Return a table, which is tracked if it has options.
+
+    :param more: further columns.
+    :param tenant: the type of the column that Citus may distribute it by.
+    """
     metadata = MetaData()
     columns = [
-        Column(n, Integer, primary_key=n != "note", autoincrement=False)
-        for n in ("tenant", "id", "note")
+        Column(
+            name,
+            tenant if name == "tenant" else Integer,
+            primary_key=name != "note",
+            autoincrement=False,
+        )
+        for name in ("tenant", "id", "note")
     ]
-    table = Table("ledger", metadata, *columns)
+    table = Table("ledger", metadata, *columns, *more)
     if options:
         track(context="inline", **options)(table)
     return metadata
@@ -85,23 +95,44 @@ def ledger(**options: Any) -> MetaData:
 
 def upgrade(engine: Engine, metadata: MetaData) -> list[str]:
     """Autogenerate a revision, run it, and return what it does."""
+    done, _ = revision(engine, metadata)
+    return done
+
+
+def revision(
+    engine: Engine, metadata: MetaData
+) -> tuple[list[str], Callable[[], list[str]]]:
+    """Do the same, and return what takes it back, too."""
     of_models = set(metadata.tables)
     options = {
         "include_name": lambda name, kind, _: kind != "table" or name in of_models
     }
     with engine.begin() as connection:
         context = MigrationContext.configure(connection, opts=options)
-        made = produce_migrations(context, metadata).upgrade_ops
-        operations = Operations(context)
-        done = []
-        stack = list(made.ops)
-        while stack:
-            each = stack.pop(0)
-            if isinstance(each, OpContainer):
-                stack[:0] = each.ops
-                continue
-            operations.invoke(each)
-            done.append(getattr(each, "what", type(each).__name__))
+        made = produce_migrations(context, metadata)
+        upgrade_ops, downgrade_ops = made.upgrade_ops, made.downgrade_ops
+        assert upgrade_ops is not None
+        assert downgrade_ops is not None
+        done = invoke(context, upgrade_ops)
+
+    def back() -> list[str]:
+        with engine.begin() as connection:
+            return invoke(MigrationContext.configure(connection), downgrade_ops)
+
+    return done, back
+
+
+def invoke(context: MigrationContext, made: OpContainer) -> list[str]:
+    """Run the operations of a revision, and return what they do."""
+    operations, done = Operations(context), []
+    stack = list(made.ops)
+    while stack:
+        each = stack.pop(0)
+        if isinstance(each, OpContainer):
+            stack[:0] = each.ops
+            continue
+        operations.invoke(each)
+        done.append(getattr(each, "what", type(each).__name__))
     return done
 
 
@@ -160,3 +191,32 @@ def test_tracked_table_is_distributed_by_two_revisions(
         found = {row[0]: row[1] for row in connection.execute(text(read))}
         assert found == {"I": 40, "U": 40}
     new.drop_all(engine)
+
+
+@pytest.mark.parametrize("level", ["statement", "row"])
+def test_column_is_added_by_a_revision_and_taken_back(
+    level: str, engine: Engine
+) -> None:
+    """Citus replaces no function after it has changed the shards of a table at once."""
+    options = {"level": level, "distribute": "tenant"}
+    old, new = ledger(**options), ledger(Column("more", Integer), **options)
+    upgrade(engine, old)
+    with engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO ledger SELECT n, 1, 0 FROM generate_series(1, 40) AS n")
+        )
+    done, back = revision(engine, new)
+    assert done[0] == "have Citus change one shard after another"
+    assert check(engine, new) == []
+    assert upgrade(engine, new) == []
+    read = "SELECT {}, count(*) FROM ledger_event WHERE pgh_op = 'U' GROUP BY 1"
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE ledger SET more = 4"))
+        assert connection.execute(text(read.format("more"))).all() == [(4, 40)]
+    back()
+    assert check(engine, old) == []
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE ledger SET note = 5"))
+        found = connection.execute(text(read.format("note"))).all()
+        assert sorted(tuple(row) for row in found) == [(0, 40), (5, 40)]
+    old.drop_all(engine)

@@ -12,46 +12,15 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 import sa_history.install as installed
-from sa_history import track
 
 from .conftest import Cluster
+from .models import OneTenant
 from .oracle import Model, Writer, transactions
 
 TENANTS = ["north", "east", "south", "west"]
 ROUNDS = int(os.environ.get("CITUS_ROUNDS", "25"))
-
-
-class Base(DeclarativeBase):
-    pass
-
-
-class Row:
-    id: Mapped[int] = mapped_column(primary_key=True)
-    balance: Mapped[int]
-    note: Mapped[str]
-
-
-@track(distribute=True)
-class Account(Row, Base):
-    __tablename__ = "account"
-
-
-@track(level="row", distribute=True)
-class Entry(Row, Base):
-    __tablename__ = "entry"
-
-
-@track(distribute=True, context="inline")
-class Part(Row, Base):
-    __tablename__ = "part"
-
-
-@track(level="row", distribute=True, context="inline")
-class Item(Row, Base):
-    __tablename__ = "item"
 
 
 TABLES = ["account", "entry", "part", "item"]
@@ -62,7 +31,7 @@ def tables(cluster: Cluster, engine: Engine) -> None:
     for schema in TENANTS:
         cluster.create_tenant(schema)
         options = {"schema_translate_map": {None: schema}}
-        Base.metadata.create_all(engine.execution_options(**options))
+        OneTenant.metadata.create_all(engine.execution_options(**options))
     nodes = {cluster.node_of(schema) for schema in TENANTS}
     assert nodes == {1, 2}
 
@@ -189,7 +158,7 @@ def test_events_stay_in_order_while_schemas_move(
     compare(cluster, model, table)
     for schema in TENANTS:
         options = {"schema_translate_map": {None: schema}}
-        assert installed.check(engine.execution_options(**options), Base) == []
+        assert installed.check(engine.execution_options(**options), OneTenant) == []
 
 
 def test_setting_is_not_left_to_others(cluster: Cluster, engine: Engine) -> None:

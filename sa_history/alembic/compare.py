@@ -19,7 +19,7 @@ from sqlalchemy import Connection, MetaData
 
 from sa_history.alembic.arguments import x_arguments
 from sa_history.alembic.column_types import render_without_prefix
-from sa_history.alembic.distribution import distributions
+from sa_history.alembic.distribution import distributions, one_node_after_another
 from sa_history.alembic.event_tables import arrange_tables, changed_columns
 from sa_history.alembic.first_events import baselines
 from sa_history.alembic.operations import HistoryOp
@@ -143,6 +143,8 @@ class _Comparison:
             *first_events,
             *hardenings(arguments, self.connection, self.metadatas, self.schemas),
         ]
+        if upgrade_ops.ops and (before or after):
+            before[:0] = one_node_after_another(self.connection, self.metadatas)
         for operation in (*before, *after):
             log.info("Detected %s", _words(operation))
         upgrade_ops.ops[:0] = before

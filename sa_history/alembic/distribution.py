@@ -6,9 +6,31 @@ from sqlalchemy import Connection, MetaData
 
 from sa_history.alembic.operations import HistoryOp
 from sa_history.ddl.citus import LOCAL, distribute, read_placements
-from sa_history.ddl.execution import REFUSE_TRIGGERS, read_server
+from sa_history.ddl.execution import REFUSE_TRIGGERS, SEQUENTIAL, read_server
 from sa_history.sql.compose import Qualified, SchemaNames
 from sa_history.tracking.registry import trackings_in
+
+
+def one_node_after_another(
+    connection: Connection, metadatas: list[MetaData]
+) -> list[HistoryOp]:
+    """Return what has to come before operations on tables, such as a new column.
+
+    Citus changes the shards of a table at once, and refuses to replace a function in a
+    transaction after that. Operations on functions see to it by themselves, which comes
+    first when a revision is taken back.
+
+    :return: nothing, if the database has no Citus or none of the tables is distributed.
+    """
+    is_needed = any(
+        tracking.is_distributed
+        for metadata in metadatas
+        for tracking in trackings_in(metadata)
+    )
+    if not is_needed or not read_server(connection).has_citus:
+        return []
+    what = "have Citus change one shard after another"
+    return [HistoryOp(what, [SEQUENTIAL], (what, []))]
 
 
 def distributions(

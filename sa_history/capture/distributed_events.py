@@ -20,12 +20,24 @@ the rows writes to the shard of the events beside it, which is an ordinary table
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from sa_history._types import Row
 from sa_history.ddl.citus import CLOCK
 from sa_history.ddl.elements import NEW_ROWS, OLD_ROWS
-from sa_history.sql.compose import Fragment, Joined, Qualified, Raw, RegClass
+from sa_history.sql.compose import (
+    Fragment,
+    Idents,
+    Joined,
+    Literal,
+    Qualified,
+    Raw,
+    RegClass,
+    RowColumns,
+    join,
+)
+from sa_history.sql.functions import refuse
 from sa_history.triggers.transition_rows import pairs_with
 
 DECLARE_NUMBERS: Final = (
@@ -66,6 +78,24 @@ def read_transaction() -> Fragment:
     )
 
 
+def current_transaction() -> str:
+    """Return SQL of the number of a client's transaction on Citus, as events have it.
+
+    Its events give it a number, so it is asked for after they were written.
+    """
+    return (
+        "(SELECT ((t.node << 4) | (t.number & 15))"
+        f" + ((EXTRACT(epoch FROM t.began) - {_EPOCH}) * 1000000)::bigint * 4096"
+        " FROM (SELECT CASE WHEN transaction_number = 0"
+        " THEN (SELECT groupid FROM pg_dist_local_group)"
+        " ELSE initiator_node_identifier END & 255 AS node,"
+        " CASE WHEN transaction_number = 0 THEN pg_current_xact_id()::text::bigint"
+        " ELSE transaction_number END AS number,"
+        " CASE WHEN transaction_number = 0 THEN now() ELSE transaction_stamp END"
+        " AS began FROM get_current_transaction_id()) AS t)"
+    )
+
+
 def transactions_from(microseconds: int) -> int:
     """Return the least number of a transaction that begins at a time or after it.
 
@@ -100,27 +130,85 @@ DECLARE_SHARD: Final = "  pgh_shard text;\n  pgh_rows integer;\n  pgh_event reco
 """The variables of the statements below."""
 
 
-def find_shard(events: Qualified) -> Fragment:
-    """Return the statement that finds the shard of the events beside a shard of rows.
+@dataclass(frozen=True)
+class Shards:
+    """Where the events of a table are that Citus distributes.
 
+    Citus finds the shard of a value by what it keeps in memory, in a microsecond. A
+    query of its catalog takes more than 100, with a few tables.
+
+    :param tracked: the tracked table.
     :param events: the event table.
+    :param column: the column by whose value a row is in a shard, in both tables; None,
+        if each has a single shard.
     """
-    return Joined(
-        (
-            Raw("    SELECT shard_name("),
-            RegClass(events),
-            Raw(
-                ", beside.shardid, false) INTO STRICT pgh_shard\n"
-                "      FROM pg_dist_shard AS here JOIN pg_dist_shard AS beside"
-                " ON beside.shardminvalue IS NOT DISTINCT FROM here.shardminvalue\n"
-                "      WHERE here.shardid ="
-                " substring(TG_TABLE_NAME FROM '[0-9]+$')::bigint\n"
-                "        AND beside.logicalrelid = "
-            ),
-            RegClass(events),
-            Raw(";\n"),
+
+    tracked: Qualified
+    events: Qualified
+    column: str | None
+
+    def find(self, row: str) -> Fragment:
+        """Return the statement that finds the shard of the event of a row.
+
+        :param row: the row, a record of PL/pgSQL.
+        """
+        value = None if self.column is None else RowColumns(row, (self.column,))
+        return Joined((Raw("      pgh_shard := "), self._shard(value), Raw(";\n")))
+
+    def find_for_rows(self, row: Row) -> Fragment:
+        """Return the statement that finds the shard of the events of a statement.
+
+        One row says it of all, so it refuses tables whose shards differ. The statement
+        has a row.
+
+        :param row: the rows that the statement has: the old or the new ones.
+        """
+        rows = NEW_ROWS if row == "new" else OLD_ROWS
+        value = None if self.column is None else Idents((self.column,))
+        return Joined(
+            (
+                Raw("      SELECT "),
+                self._shard(value),
+                Raw(f" INTO pgh_shard\n        FROM {rows}\n        WHERE "),
+                self._colocation(self.tracked),
+                Raw(" = "),
+                self._colocation(self.events),
+                Raw("\n        LIMIT 1;\n      IF NOT FOUND THEN\n"),
+                refuse(
+                    Literal(
+                        "% of %.% is refused: Citus does not keep its events together "
+                        "with its rows"
+                    ),
+                    (Raw("TG_OP"), Raw(TABLE)),
+                    "55000",
+                    Literal(
+                        "Have Citus distribute both tables alike; sa-history check "
+                        "says what differs."
+                    ),
+                    indent="        ",
+                ),
+                Raw("      END IF;\n"),
+            )
         )
-    )
+
+    def _shard(self, value: Fragment | None) -> Fragment:
+        events = RegClass(self.events)
+        number = [events] if value is None else [events, value]
+        return Joined(
+            (
+                Raw("shard_name("),
+                events,
+                Raw(", get_shard_id_for_distribution_column("),
+                join(", ", number),
+                Raw("), false)"),
+            )
+        )
+
+    def _colocation(self, table: Qualified) -> Fragment:
+        number = Raw(
+            "(SELECT colocationid FROM pg_dist_partition WHERE logicalrelid = "
+        )
+        return number + RegClass(table) + Raw(")")
 
 
 def count_rows(row: Row) -> Fragment:

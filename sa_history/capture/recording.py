@@ -22,8 +22,8 @@ from sa_history.capture.distributed_events import (
     SHARD_TABLE,
     TABLE,
     TRANSACTION,
+    Shards,
     count_rows,
-    find_shard,
     numbered_rows,
     read_clock,
     read_transaction,
@@ -173,6 +173,8 @@ class Capture:
     :param key: the columns of the table's key; none, if it has no key.
     :param is_distributed: whether Citus distributes the table and its events, so that
         they need numbers and times that hold on all nodes.
+    :param distributed_by: the column by which Citus distributes both; None, if it does
+        not, or has a single shard of each.
     """
 
     tracked: Qualified
@@ -189,6 +191,12 @@ class Capture:
     settings: tuple[tuple[str, str], ...] = ()
     key: tuple[KeyColumn, ...] = ()
     is_distributed: bool = False
+    distributed_by: str | None = None
+
+    @property
+    def shards(self) -> Shards:
+        """Where Citus has the events."""
+        return Shards(self.tracked, self.events, self.distributed_by)
 
     def of(self, operation: Operation) -> list[Recording]:
         """Return the recordings of one operation, in order."""
@@ -305,7 +313,7 @@ def _order_checks(capture: Capture, operation: Operation) -> list[Fragment]:
             [name for _, name in recording.columns],
             None if by_row and _is_checked(capture, recording) else recording.condition,
             Raw(TRANSACTION) if capture.is_distributed else CURRENT_TRANSACTION,
-            capture.is_distributed,
+            capture.shards if capture.is_distributed else None,
         )
         if operation is not Operation.DELETE:
             checks.append(check.refuse_late_row())
@@ -321,12 +329,12 @@ def _order_checks(capture: Capture, operation: Operation) -> list[Fragment]:
 
 
 def _beside(capture: Capture, operation: Operation) -> list[Fragment]:
-    """Return what looks for the shard of the events of a statement."""
+    """Return what counts the rows of a statement on a shard."""
     is_of_shard = capture.is_distributed and operation is not Operation.TRUNCATE
     if not is_of_shard or capture.by_row(operation):
         return []
     rows = {recording.row for recording in capture.of(operation)}
-    return [find_shard(capture.events), count_rows("new" if "new" in rows else "old")]
+    return [count_rows("new" if "new" in rows else "old")]
 
 
 def _on_citus(capture: Capture, operation: Operation) -> list[Fragment]:
@@ -468,11 +476,14 @@ def _insert_into_shard(capture: Capture, recording: Recording) -> Fragment:
             ),
             Raw("\n    INTO pgh_event"),
             from_row,
-            Raw(";\n    IF FOUND THEN\n    EXECUTE 'INSERT INTO ' || pgh_shard || "),
+            Raw(";\n    IF FOUND THEN\n"),
+            capture.shards.find("pgh_event"),
+            Raw("    EXECUTE 'INSERT INTO ' || pgh_shard || "),
             DollarQuoted(row),
             Raw(" USING "),
             RowColumns("pgh_event", tuple(fields)),
             Raw(";\n    END IF;\n    ELSIF pgh_rows > 1 THEN\n"),
+            capture.shards.find_for_rows(recording.row),
             Raw("    EXECUTE 'INSERT INTO ' || pgh_shard || "),
             DollarQuoted(all_rows),
             Raw(f" USING {PARAMETERS};\n    END IF;\n"),

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sa_history._types import Op
-from sa_history.capture.distributed_events import find_shard
+from sa_history.capture.distributed_events import Shards
 from sa_history.exc import EventOrderError
 from sa_history.sql.compose import (
     DollarQuoted,
@@ -142,8 +143,8 @@ class OrderCheck:
     :param condition: SQL over ``OLD`` and ``NEW``, true of the rows that are recorded;
         None for all rows.
     :param transaction: the number that the events of the transaction have.
-    :param in_shards: whether the table is a shard of Citus, and its events are in the
-        shard that the variable ``pgh_shard`` names. Citus cannot read transition tables
+    :param shards: where the events are, if the table is a shard of Citus; the variable
+        ``pgh_shard`` names the shard of the events. Citus cannot read transition tables
         together with the tables of these shards.
     """
 
@@ -155,7 +156,7 @@ class OrderCheck:
     columns: Sequence[str]
     condition: str | None
     transaction: Fragment = CURRENT_TRANSACTION
-    in_shards: bool = False
+    shards: Shards | None = None
 
     def refuse_late_deletion(self, suspicion: str) -> Fragment:
         """Return the statement by which the branch of DELETE refuses to come too late.
@@ -222,11 +223,11 @@ class OrderCheck:
 
     @property
     def _tracked(self) -> Fragment:
-        return Raw("pgh_tracked") if self.in_shards else self.tracked
+        return Raw("pgh_tracked") if self.shards else self.tracked
 
     @property
     def _events(self) -> Fragment:
-        return Raw("pgh_events") if self.in_shards else self.events
+        return Raw("pgh_events") if self.shards else self.events
 
     @property
     def _is_recorded(self) -> Fragment:
@@ -236,7 +237,7 @@ class OrderCheck:
         events.
         """
         is_of_table, number, cmin = _IS_OF_TABLE, self.transaction, _CMIN
-        if self.in_shards:
+        if self.shards:
             is_of_table, number, cmin = Raw(""), Raw("$1"), _PGH_CMIN
         return Joined(
             (
@@ -265,7 +266,11 @@ class OrderCheck:
                 Raw(")"),
             )
         )
-        find = self._find_in_shards if self.in_shards else self._find
+        find = (
+            self._find
+            if self.shards is None
+            else partial(self._find_in_shards, self.shards)
+        )
         return Joined(
             (
                 find(suspicion, row, wrong, found),
@@ -308,12 +313,21 @@ class OrderCheck:
         )
 
     def _find_in_shards(
-        self, suspicion: str, row: str, wrong: Fragment, found: Fragment
+        self,
+        shards: Shards,
+        suspicion: str,
+        row: str,
+        wrong: Fragment,
+        found: Fragment,
     ) -> Fragment:
         """Return the same where the tables are shards, named when it is executed."""
         source, where = self.source, self._if_recorded(found)
         given = [self.transaction]
-        if self.by_row:
+        if not self.by_row:
+            suspicion = f"pgh_rows > 0 AND ({suspicion})"
+            find = shards.find_for_rows("old" if row == "OLD" else "new")
+        else:
+            find = shards.find(row)
             # The text has no variables, and Citus would not have it as it is.
             if self.condition is not None:
                 suspicion = f"({suspicion}) AND ({self.condition})"
@@ -347,7 +361,7 @@ class OrderCheck:
         return Joined(
             (
                 Raw(f"    IF {suspicion} THEN\n"),
-                *([find_shard(self.events)] if self.by_row else []),
+                find,
                 Raw(
                     "      EXECUTE 'WITH pgh_tracked AS"
                     " (SELECT *, cmin::text::bigint AS pgh_cmin FROM '"

@@ -24,6 +24,7 @@ from sa_history.sql.catalog_queries import (
     COORDINATOR,
     LOCAL_NODE,
     SHARD_TRIGGERS,
+    SIZE_ON_NODES,
 )
 from sa_history.sql.compose import (
     Fragment,
@@ -66,6 +67,15 @@ class Placement:
     def is_local(self) -> bool:
         """Whether the table is an ordinary one of the server that is connected to."""
         return self.distribution is Distribution.NONE
+
+    @property
+    def is_of_coordinator(self) -> bool:
+        """Whether the rows are those of one server, and not distributed.
+
+        Citus manages a local table by itself that has a foreign key to a reference
+        table.
+        """
+        return self.is_local or self.distribution is Distribution.MANAGED
 
 
 LOCAL = Placement()
@@ -239,9 +249,9 @@ def distribute(
     :return: those that are needed; none if both tables are distributed.
     """
     statements = []
-    beside = events[0] if not events[1].is_local else None
+    beside = None if events[1].is_of_coordinator else events[0]
     for name, placement in (tracked, events):
-        if placement.is_local:
+        if placement.is_of_coordinator:
             of_table: list[Fragment] = [RegClass(name), Literal(column)]
             if beside is not None:
                 of_table.append(
@@ -382,6 +392,17 @@ def read_shards_unlike(
 def _kinds(row: Any) -> list[str]:
     """Return the triggers of a shard; none, if its node did not answer."""
     return row.result.split(",") if row.success and row.result else []
+
+
+def read_bytes(connection: Connection, table: Qualified) -> int:
+    """Read the size of a table on all nodes, with its indexes.
+
+    :param connection: to a database that has Citus.
+    :param table: a table that Citus manages; that of the node is an empty one.
+    """
+    given = {"table": table.render(str)}
+    found: int = connection.execute(text(SIZE_ON_NODES), given).scalar_one()
+    return found
 
 
 def refuse(problem: str | None) -> None:

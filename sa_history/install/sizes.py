@@ -27,6 +27,8 @@ from sqlalchemy import (
 )
 
 from sa_history.capture.partitioning import FIRST_ID
+from sa_history.ddl.citus import read_bytes, read_placements
+from sa_history.ddl.execution import read_server
 from sa_history.ddl.partitions import RangePartition, read_range_partitions
 from sa_history.exc import InstallError
 from sa_history.install.findings import MIGRATE
@@ -245,7 +247,10 @@ def event_table_sizes(
 def _on_disk(
     connection: Connection, relations: Sequence[Qualified]
 ) -> dict[Qualified, tuple[int, int]]:
-    """Return the rows by the statistics, -1 without any, and the bytes of relations."""
+    """Return the rows by the statistics, -1 without any, and the bytes of relations.
+
+    What Citus has on its nodes has no statistics.
+    """
     statement = text(catalog.SIZES).bindparams(
         bindparam("schemas", type_=ARRAY(Text)), bindparam("names", type_=ARRAY(Text))
     )
@@ -256,7 +261,12 @@ def _on_disk(
             "names": [relation.name for relation in relations],
         },
     )
-    return {Qualified(row.schema, row.name): (row.rows, row.bytes) for row in found}
+    sizes = {Qualified(row.schema, row.name): (row.rows, row.bytes) for row in found}
+    if read_server(connection).has_citus:
+        for name in read_placements(connection, [str(r.schema) for r in relations]):
+            if name in sizes:
+                sizes[name] = (-1, read_bytes(connection, name))
+    return sizes
 
 
 def _removable(

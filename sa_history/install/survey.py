@@ -479,8 +479,17 @@ class Survey:
                 is_shared = expected.table in self._contexts
                 (shared if is_shared else functions).append(found)
         called = {function.name for function in functions}
+        ours_by_name = called | {function.name for function in shared}
         marked = [t for t in catalog.triggers.values() if t.fingerprint is not None]
         triggers = [t for t in marked if id(t) in known or t.function in called]
+        # Citus forgets the comments of triggers whose tables it makes anew.
+        triggers += [
+            trigger
+            for trigger in catalog.triggers.values()
+            if trigger.fingerprint is None
+            and id(trigger) in known
+            and trigger.function in ours_by_name
+        ]
         ours = {id(trigger) for trigger in triggers}
         return _Installed(
             triggers=triggers,

@@ -420,6 +420,14 @@ WHERE n.nspname = ANY (:schemas)
 https://docs.citusdata.com/en/stable/develop/api_metadata.html#partition-table
 """
 
+SIZE_ON_NODES = """
+SELECT citus_total_relation_size(to_regclass(CAST(:table AS text)))
+"""
+"""How large a table that Citus manages is, with its indexes, on all nodes.
+
+https://docs.citusdata.com/en/stable/develop/api_udf.html#citus-total-relation-size
+"""
+
 TABLE_COLUMNS = """
 SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,
   t.typname AS type_name, tn.nspname AS type_schema, a.atttypmod AS modifier

@@ -82,6 +82,7 @@ from sa_history.timeline.responses import (
     TookTooLong,
 )
 from sa_history.tracking.completeness import version_events
+from sa_history.tracking.distribution import current_transaction
 from sa_history.tracking.event_class import Event, map_events
 from sa_history.tracking.identity import identity_by_key
 from sa_history.tracking.registry import History, Tracking, trackings_in
@@ -717,7 +718,8 @@ class Timeline:
                 for attribute in inspect(event_class).column_attrs
                 if holds_json(attribute.columns[0].type)
             ]
-            event = self.session.get(event_class, number, options=unread)
+            statement = select(event_class).where(event_class.pgh_id == number)
+            event = self.session.scalars(statement.options(*unread)).one_or_none()
         if event is None:
             raise NotFound
         return event
@@ -774,9 +776,13 @@ class Timeline:
         :param limit: the greatest number of events.
         """
         self.session.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
-        current = sql_cast(func.pg_current_xact_id(), Text)
-        number = self.session.scalar(select(sql_cast(current, BigInteger)))
-        return self.events(Filters(transaction=number), None, limit).found
+        found: list[Found] = []
+        # Of two at most: Citus numbers transactions by itself.
+        for is_distributed in {tracking.is_distributed for tracking in self.trackings}:
+            of_kind = [t for t in self.trackings if t.is_distributed is is_distributed]
+            number = self.session.scalar(select(current_transaction(of_kind)))
+            found += self.events(Filters(transaction=number), None, limit).found
+        return sorted(found, key=_original_number, reverse=True)[:limit]
 
     def names(
         self,

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Table,
+    Text,
+    func,
+    literal_column,
+)
+from sqlalchemy import cast as sql_cast
 
+from sa_history.capture import distributed_events
 from sa_history.ddl.citus import (
     LOCAL,
     Placement,
@@ -98,6 +108,17 @@ def refuse_distribution(
     if found:
         placements = {called: found[table] for called, table in tables.items()}
         refuse(problem_of(tracking, placements))
+
+
+def current_transaction(trackings: Iterable[Tracking]) -> ColumnElement[int]:
+    """Return the number that the events of the session's transaction have.
+
+    :param trackings: those whose events are meant. If Citus has any of them, it is the
+        number that all nodes know.
+    """
+    if any(tracking.is_distributed for tracking in trackings):
+        return literal_column(distributed_events.current_transaction(), BigInteger)
+    return sql_cast(sql_cast(func.pg_current_xact_id(), Text), BigInteger)
 
 
 def refuse_distributed(tracking: Tracking, what: str) -> None:

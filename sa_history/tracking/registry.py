@@ -285,6 +285,7 @@ class Tracking:
             ),
             key=self._key(),
             is_distributed=self.is_distributed,
+            distributed_by=self.distributed_by,
         )
 
     def _key(self) -> tuple[KeyColumn, ...]:

@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, overload
 
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
     MetaData,
     Table,
-    Text,
     and_,
     func,
     literal,
@@ -25,7 +23,6 @@ from sqlalchemy import (
     select,
     union_all,
 )
-from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import Session
 
 from sa_history.capture.partitioning import Horizon
@@ -39,6 +36,7 @@ from sa_history.query.subclasses import events_of_class
 from sa_history.tracking.completeness import complete_tracking, missing_operations
 from sa_history.tracking.context_class import Context
 from sa_history.tracking.databases import ModelSession, require_one_database
+from sa_history.tracking.distribution import current_transaction
 from sa_history.tracking.event_class import Event
 from sa_history.tracking.registry import Tracking
 from sa_history.util.arguments import checked_transaction
@@ -394,7 +392,8 @@ def _planned(
             f"{'; '.join(map(str, refused))}; change those first"
         ) from error
     session.expire_all()
-    number = sql_cast(sql_cast(func.pg_current_xact_id(), Text), BigInteger)
+    written = [each.changes.tracking for each in sets]
+    number = current_transaction([*written, *(action.tracking for action in done)])
     steps = steps_of(rows, sets, done)
     return Undo(steps, conflicts, rows.scalar(select(number)))
 

@@ -29,6 +29,7 @@ CREATE FUNCTION pg_catalog.column_to_column_name(regclass, text) RETURNS text
 CREATE FUNCTION pg_catalog.create_distributed_table(
   table_name regclass, distribution_column text, colocate_with text DEFAULT 'default'
 ) RETURNS void LANGUAGE sql AS $$
+  DELETE FROM pg_catalog.pg_dist_partition WHERE logicalrelid = $1;
   INSERT INTO pg_catalog.pg_dist_partition
   SELECT $1, 'h', 's', COALESCE(max(p.colocationid), 5), $2
   FROM pg_catalog.pg_dist_partition AS p
@@ -38,6 +39,16 @@ CREATE FUNCTION pg_catalog.shard_name(regclass, bigint, boolean) RETURNS text
   LANGUAGE sql AS $$
   SELECT format('%I.%I', relnamespace::regnamespace, relname)
   FROM pg_class WHERE oid = $1 AND NOT $3
+$$;
+CREATE FUNCTION pg_catalog.get_shard_id_for_distribution_column(
+  table_name regclass, distribution_value anyelement
+) RETURNS bigint LANGUAGE sql AS $$
+  SELECT shardid FROM pg_catalog.pg_dist_shard WHERE logicalrelid = $1
+$$;
+CREATE FUNCTION pg_catalog.get_shard_id_for_distribution_column(
+  table_name regclass
+) RETURNS bigint LANGUAGE sql AS $$
+  SELECT shardid FROM pg_catalog.pg_dist_shard WHERE logicalrelid = $1
 $$;
 CREATE FUNCTION pg_catalog.run_command_on_shards(
   table_name regclass, command text,
@@ -66,6 +77,8 @@ BEGIN
   RETURN NEXT;
 END
 $$;
+CREATE FUNCTION pg_catalog.citus_total_relation_size(regclass) RETURNS bigint
+  LANGUAGE sql AS 'SELECT 1000000 + length($1::text)';
 CREATE FUNCTION pg_catalog.citus_get_node_clock() RETURNS text LANGUAGE sql AS $$
   SELECT format('(%s,%s)', us / 1000, us % 1000)
   FROM CAST(EXTRACT(epoch FROM clock_timestamp()) * 1000000 AS bigint) AS us
@@ -85,8 +98,10 @@ DROP TABLE pg_catalog.pg_dist_partition, pg_catalog.pg_dist_shard,
   pg_catalog.pg_dist_local_group;
 DROP FUNCTION pg_catalog.column_to_column_name, pg_catalog.create_distributed_table,
   pg_catalog.shard_name, pg_catalog.run_command_on_shards,
+  pg_catalog.get_shard_id_for_distribution_column(regclass, anyelement),
+  pg_catalog.get_shard_id_for_distribution_column(regclass),
   pg_catalog.run_command_on_all_nodes,
-  pg_catalog.citus_get_node_clock,
+  pg_catalog.citus_total_relation_size, pg_catalog.citus_get_node_clock,
   pg_catalog.get_current_transaction_id;
 """
 

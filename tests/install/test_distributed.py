@@ -32,6 +32,7 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -55,7 +56,9 @@ from sa_history.exc import (
     DistributionError,
     EventsError,
 )
-from sa_history.install import check, install, uninstall
+from sa_history.install import check, install, size, uninstall
+from sa_history.timeline.entries import Hidden
+from sa_history.timeline.queries import Timeline
 
 from .citus_catalog import citus_url as citus_url
 
@@ -171,6 +174,19 @@ def test_table_is_put_beside_the_one_that_is_distributed_already(
     assert found["account"] == found["account_event"] == 8
 
 
+def test_table_that_citus_manages_is_distributed(engine: Engine) -> None:
+    """It does so by itself where a foreign key refers to a reference table."""
+    with engine.begin() as connection:
+        columns = "tenant_id int, id int, balance int, PRIMARY KEY (tenant_id, id)"
+        connection.execute(text(f"CREATE TABLE account ({columns})"))
+        connection.execute(
+            text("INSERT INTO pg_dist_partition VALUES ('account', 'n', 's', 0)")
+        )
+    Base.metadata.create_all(engine)
+    assert ("account", "tenant_id", 5) in distributed(engine)
+    assert check(engine, Base) == []
+
+
 def test_table_of_one_column_in_its_key_is_distributed_by_it(engine: Engine) -> None:
     metadata = MetaData()
     table = Table("tenant", metadata, Column("id", Integer, primary_key=True))
@@ -280,6 +296,25 @@ def test_statement_is_recorded_in_the_shard_beside(
     assert len({event.pgh_xact_id for event in events}) == 1
 
 
+def test_statement_of_several_rows_is_refused_where_its_events_are_not_beside(
+    engine: Engine, shard: Table
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "UPDATE pg_dist_partition SET colocationid = 6"
+                " WHERE logicalrelid = 'account_event'::regclass"
+            )
+        )
+    rows = "INSERT INTO account_7 VALUES (1, 1, 1), (2, 1, 1)"
+    with engine.begin() as connection, history.context(connection, user=5):
+        connection.execute(text("INSERT INTO account_7 VALUES (3, 1, 1)"))
+        with pytest.raises(
+            DBAPIError, match=r"INSERT of public\.account is refused: Citus does not"
+        ):
+            connection.execute(text(rows))
+
+
 def test_error_names_the_table_and_not_the_shard(engine: Engine, shard: Table) -> None:
     with (
         engine.begin() as connection,
@@ -340,6 +375,36 @@ def test_transaction_is_undone(filled: Engine) -> None:
         session.commit()
         keys = session.scalars(select(Account.id).order_by(Account.tenant)).all()
         assert keys == [1, 1]
+
+
+@pytest.mark.parametrize("number", ["", "37"], ids=["of a node", "of Citus"])
+def test_undo_has_the_number_that_its_events_have(number: str, filled: Engine) -> None:
+    with Session(filled) as session:
+        last = session.scalars(Account.events.select()).all()[-1]
+        session.execute(text(f"SET test.number = '{number}'"))
+        done = undo(session, Base, transaction=last.pgh_xact_id)
+        session.commit()
+        last = session.scalars(Account.events.of((2, 1)).select()).all()[-1]
+        assert last.pgh_xact_id == done.transaction
+
+
+def test_timeline_restores_an_event_and_knows_what_that_has_written(
+    filled: Engine,
+) -> None:
+    with Session(filled) as session:
+        created = session.scalars(Account.events.of((1, 1)).select()).first()
+        session.execute(text("SET test.number = '37'"))
+        timeline = Timeline(session, Base.metadata, Hidden(frozenset()))
+        timeline.restore(timeline.event("account_event", created.pgh_id))
+        ((tracking, written),) = timeline.written(5)
+        assert tracking.table.name == "account"
+        assert written.pgh_diff == {"balance": [2, 1]}
+
+
+def test_size_is_that_on_all_nodes(filled: Engine) -> None:
+    sizes = {each.name: each for each in size(filled, Base)}
+    found = sizes["public.account_event"]
+    assert (found.rows, found.bytes) == (5, 1_000_000 + len("account_event"))
 
 
 @pytest.mark.parametrize("trackers", [(Snapshot, AfterDelete), (Snapshot,)])
@@ -620,6 +685,8 @@ def test_revision_distributes_the_tables_before_they_have_triggers(
                 operations.invoke(each)
     ddl = [o for o in made if isinstance(o, HistoryOp)]
     what = [o.what for o in ddl]
+    assert made[0].what == what[0] == "have Citus change one shard after another"
+    assert made[0].reverse().statements == ()
     of_account = "public.account and its events by tenant_id"
     assert f"distribute {of_account}" in what
     assert all(

@@ -36,6 +36,20 @@ def test_uninstalling_leaves_other_models_working(
     assert check(pg_engine, metadata, neighbour, gone) == []
 
 
+def test_triggers_without_their_comments_go_with_their_function(
+    installed: MetaData, pg_engine: Engine, run: Run
+) -> None:
+    """Citus makes them so where it makes a table anew."""
+    with pg_engine.connect() as connection:
+        named = connection.exec_driver_sql(
+            "SELECT tgname, tgrelid::regclass FROM pg_trigger WHERE NOT tgisinternal"
+        ).all()
+    run(*(f"COMMENT ON TRIGGER {name} ON {table} IS NULL" for name, table in named))
+    uninstall(pg_engine, installed)
+    install(pg_engine, installed)
+    assert check(pg_engine, installed) == []
+
+
 @pytest.mark.contrib
 def test_foreign_objects_are_never_touched(
     installed: MetaData, pg_engine: Engine, run: Run, objects: Objects

@@ -260,6 +260,7 @@ def test_events_of_distributed_rows_have_numbers_that_hold_on_all_nodes() -> Non
     recordings = (INSERTED, MOVED, DELETED, EMPTIED)
     options = {
         "is_distributed": True,
+        "distributed_by": "id",
         "row_operations": frozenset({INSERT}),
         "key": (KeyColumn("id", "id", True),),
     }
@@ -301,12 +302,8 @@ BEGIN
  1577836800) * 1000000)::bigint * 4096;
   IF TG_OP = 'INSERT' THEN
     IF pgh_nested THEN
-    SELECT shard_name('"h"."event"'::regclass, beside.shardid, false) INTO STRICT\
- pgh_shard
-      FROM pg_dist_shard AS here JOIN pg_dist_shard AS beside ON\
- beside.shardminvalue IS NOT DISTINCT FROM here.shardminvalue
-      WHERE here.shardid = substring(TG_TABLE_NAME FROM '[0-9]+$')::bigint
-        AND beside.logicalrelid = '"h"."event"'::regclass;
+      pgh_shard := shard_name('"h"."event"'::regclass,\
+ get_shard_id_for_distribution_column('"h"."event"'::regclass, NEW."id"), false);
       EXECUTE 'WITH pgh_tracked AS (SELECT *, cmin::text::bigint AS pgh_cmin FROM '\
  || TG_RELID::regclass || '),
         pgh_events AS (SELECT *, cmin::text::bigint AS pgh_cmin FROM ' || pgh_shard\
@@ -339,14 +336,25 @@ BEGIN
  22) + (split_part(pgh_clock, ',', 2)::bigint << 8) + pgh_node, pgh_began,\
  pgh_transaction, NEW."id", NEW."size");
   ELSIF TG_OP = 'UPDATE' THEN
-    SELECT shard_name('"h"."event"'::regclass, beside.shardid, false) INTO STRICT\
- pgh_shard
-      FROM pg_dist_shard AS here JOIN pg_dist_shard AS beside ON\
- beside.shardminvalue IS NOT DISTINCT FROM here.shardminvalue
-      WHERE here.shardid = substring(TG_TABLE_NAME FROM '[0-9]+$')::bigint
-        AND beside.logicalrelid = '"h"."event"'::regclass;
     SELECT count(*) INTO pgh_rows FROM (SELECT FROM new_rows LIMIT 2) AS few;
-    IF pgh_nested THEN
+    IF pgh_rows > 0 AND (pgh_nested) THEN
+      SELECT shard_name('"h"."event"'::regclass,\
+ get_shard_id_for_distribution_column('"h"."event"'::regclass, "id"), false) INTO\
+ pgh_shard
+        FROM new_rows
+        WHERE (SELECT colocationid FROM pg_dist_partition WHERE logicalrelid =\
+ '"public"."note"'::regclass) = (SELECT colocationid FROM pg_dist_partition WHERE\
+ logicalrelid = '"h"."event"'::regclass)
+        LIMIT 1;
+      IF NOT FOUND THEN
+        RAISE EXCEPTION '% of %.% is refused: Citus does not keep its events\
+ together with its rows', TG_OP, TG_TABLE_SCHEMA, regexp_replace(TG_TABLE_NAME,\
+ '_[0-9]+$', '') USING
+          ERRCODE = '55000',
+          SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, CONSTRAINT = TG_NAME,
+          HINT = 'Have Citus distribute both tables alike; sa-history check says\
+ what differs.';
+      END IF;
       EXECUTE 'WITH pgh_tracked AS (SELECT *, cmin::text::bigint AS pgh_cmin FROM '\
  || TG_RELID::regclass || '),
         pgh_events AS (SELECT *, cmin::text::bigint AS pgh_cmin FROM ' || pgh_shard\
@@ -383,6 +391,8 @@ BEGIN
  new_rows) AS NEW, old_rows AS OLD
     WHERE OLD.size < NEW.size;
     IF FOUND THEN
+      pgh_shard := shard_name('"h"."event"'::regclass,\
+ get_shard_id_for_distribution_column('"h"."event"'::regclass, pgh_event."id"), false);
     EXECUTE 'INSERT INTO ' || pgh_shard || $history$ ("pgh_label", "pgh_op",\
  "pgh_id", "pgh_created_at", "pgh_xact_id", "pgh_old_key", "id")
     VALUES ($1, $2, $3, $4, $5, $6, $7)$history$ USING pgh_event."pgh_label",\
@@ -390,6 +400,23 @@ BEGIN
  pgh_event."pgh_xact_id", pgh_event."pgh_old_key", pgh_event."id";
     END IF;
     ELSIF pgh_rows > 1 THEN
+      SELECT shard_name('"h"."event"'::regclass,\
+ get_shard_id_for_distribution_column('"h"."event"'::regclass, "id"), false) INTO\
+ pgh_shard
+        FROM new_rows
+        WHERE (SELECT colocationid FROM pg_dist_partition WHERE logicalrelid =\
+ '"public"."note"'::regclass) = (SELECT colocationid FROM pg_dist_partition WHERE\
+ logicalrelid = '"h"."event"'::regclass)
+        LIMIT 1;
+      IF NOT FOUND THEN
+        RAISE EXCEPTION '% of %.% is refused: Citus does not keep its events\
+ together with its rows', TG_OP, TG_TABLE_SCHEMA, regexp_replace(TG_TABLE_NAME,\
+ '_[0-9]+$', '') USING
+          ERRCODE = '55000',
+          SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, CONSTRAINT = TG_NAME,
+          HINT = 'Have Citus distribute both tables alike; sa-history check says\
+ what differs.';
+      END IF;
     EXECUTE 'INSERT INTO ' || pgh_shard || $history$ ("pgh_label", "pgh_op",\
  "pgh_id", "pgh_created_at", "pgh_xact_id", "pgh_old_key", "id")
     SELECT 'moved', 'U', ((split_part(pgh_clock, ',', 1)::bigint - 1577836800000)\
@@ -404,14 +431,25 @@ BEGIN
  TG_TABLE_SCHEMA, regexp_replace(TG_TABLE_NAME, '_[0-9]+$', '');
     END IF;
   ELSIF TG_OP = 'DELETE' THEN
-    SELECT shard_name('"h"."event"'::regclass, beside.shardid, false) INTO STRICT\
- pgh_shard
-      FROM pg_dist_shard AS here JOIN pg_dist_shard AS beside ON\
- beside.shardminvalue IS NOT DISTINCT FROM here.shardminvalue
-      WHERE here.shardid = substring(TG_TABLE_NAME FROM '[0-9]+$')::bigint
-        AND beside.logicalrelid = '"h"."event"'::regclass;
     SELECT count(*) INTO pgh_rows FROM (SELECT FROM old_rows LIMIT 2) AS few;
-    IF pgh_nested THEN
+    IF pgh_rows > 0 AND (pgh_nested) THEN
+      SELECT shard_name('"h"."event"'::regclass,\
+ get_shard_id_for_distribution_column('"h"."event"'::regclass, "id"), false) INTO\
+ pgh_shard
+        FROM old_rows
+        WHERE (SELECT colocationid FROM pg_dist_partition WHERE logicalrelid =\
+ '"public"."note"'::regclass) = (SELECT colocationid FROM pg_dist_partition WHERE\
+ logicalrelid = '"h"."event"'::regclass)
+        LIMIT 1;
+      IF NOT FOUND THEN
+        RAISE EXCEPTION '% of %.% is refused: Citus does not keep its events\
+ together with its rows', TG_OP, TG_TABLE_SCHEMA, regexp_replace(TG_TABLE_NAME,\
+ '_[0-9]+$', '') USING
+          ERRCODE = '55000',
+          SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, CONSTRAINT = TG_NAME,
+          HINT = 'Have Citus distribute both tables alike; sa-history check says\
+ what differs.';
+      END IF;
       EXECUTE 'WITH pgh_tracked AS (SELECT *, cmin::text::bigint AS pgh_cmin FROM '\
  || TG_RELID::regclass || '),
         pgh_events AS (SELECT *, cmin::text::bigint AS pgh_cmin FROM ' || pgh_shard\
@@ -448,6 +486,8 @@ BEGIN
  old_rows) AS OLD
     WHERE true;
     IF FOUND THEN
+      pgh_shard := shard_name('"h"."event"'::regclass,\
+ get_shard_id_for_distribution_column('"h"."event"'::regclass, pgh_event."id"), false);
     EXECUTE 'INSERT INTO ' || pgh_shard || $history$ ("pgh_label", "pgh_op",\
  "pgh_id", "pgh_created_at", "pgh_xact_id", "id")
     VALUES ($1, $2, $3, $4, $5, $6)$history$ USING pgh_event."pgh_label",\
@@ -455,6 +495,23 @@ BEGIN
  pgh_event."pgh_xact_id", pgh_event."id";
     END IF;
     ELSIF pgh_rows > 1 THEN
+      SELECT shard_name('"h"."event"'::regclass,\
+ get_shard_id_for_distribution_column('"h"."event"'::regclass, "id"), false) INTO\
+ pgh_shard
+        FROM old_rows
+        WHERE (SELECT colocationid FROM pg_dist_partition WHERE logicalrelid =\
+ '"public"."note"'::regclass) = (SELECT colocationid FROM pg_dist_partition WHERE\
+ logicalrelid = '"h"."event"'::regclass)
+        LIMIT 1;
+      IF NOT FOUND THEN
+        RAISE EXCEPTION '% of %.% is refused: Citus does not keep its events\
+ together with its rows', TG_OP, TG_TABLE_SCHEMA, regexp_replace(TG_TABLE_NAME,\
+ '_[0-9]+$', '') USING
+          ERRCODE = '55000',
+          SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, CONSTRAINT = TG_NAME,
+          HINT = 'Have Citus distribute both tables alike; sa-history check says\
+ what differs.';
+      END IF;
     EXECUTE 'INSERT INTO ' || pgh_shard || $history$ ("pgh_label", "pgh_op",\
  "pgh_id", "pgh_created_at", "pgh_xact_id", "id")
     SELECT 'out', 'D', ((split_part(pgh_clock, ',', 1)::bigint - 1577836800000) <<\
