@@ -25,8 +25,11 @@ from importlib.metadata import version
 import duckdb
 import polars
 
-EVENTS = "(VALUES (1, 10, 'draft'), (2, 20, 'sent'), (3, 20, 'paid')) AS event (number, moment, state)"
-events = duckdb.sql(f"FROM {EVENTS} ORDER BY number").pl()
+EVENTS = """
+FROM (VALUES (1, 10, 'draft'), (2, 20, 'sent'), (3, 20, 'paid'))
+AS event (number, moment, state) ORDER BY number
+"""
+events = duckdb.sql(EVENTS).pl()
 asked = polars.DataFrame({"moment": [25]}, schema=events.select("moment").schema)
 expected = asked.join_asof(events, on="moment")["state"].to_list()
 seen = [
