@@ -274,7 +274,8 @@ def fuzz(session: nox.Session) -> None:
     folders = ["tests/injection", "tests/conditions"]
     folders += ["tests/attribution/test_savepoints.py"]
     session.run(
-        *("pytest", *WORKERS, *folders, *session.posargs),
+        # Both levels: with all drivers, and all of what the tests leave to others.
+        *("pytest", *WORKERS, "--both-levels", *folders, *session.posargs),
         env={"INJECTION_SCALE": "12"},
     )
 
