@@ -408,7 +408,7 @@ def test_a_role_that_owns_the_schema_of_a_tracked_table_could_drop_it_and_is_ref
     @track(Snapshot, ignorable=False, schema="public")
     class Reading(base):  # type: ignore[misc, valid-type]
         __tablename__ = "reading"
-        __table_args__ = {"schema": "app"}  # noqa: RUF012
+        __table_args__ = {"schema": "app"}
         id: Mapped[int] = mapped_column(primary_key=True)
 
     create_all()
