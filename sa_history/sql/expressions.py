@@ -56,7 +56,8 @@ class _LiteralCompiler(PGCompiler):
         # Functions that are compiled in their own way may not pass on what they are
         # told, as func.pow() of SQLAlchemy 2.1.
         kw["literal_binds"] = True
-        text: str = super().visit_bindparam(bindparam, *args, **kw)
+        compiler: Any = super()
+        text: str = compiler.visit_bindparam(bindparam, *args, **kw)
         return text
 
     def visit_now_func(self, fn: Any, **kw: Any) -> str:
