@@ -276,7 +276,8 @@ def fuzz(session: nox.Session) -> None:
     folders += ["tests/attribution/test_savepoints.py", "tests/test_random_options.py"]
     folders += ["tests/migrations/test_random_options.py"]
     session.run(
-        *("pytest", *WORKERS, *folders, *session.posargs),
+        # Both levels: with all drivers, and all of what the tests leave to others.
+        *("pytest", *WORKERS, "--both-levels", *folders, *session.posargs),
         env={"INJECTION_SCALE": "12"},
     )
 

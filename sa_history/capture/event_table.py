@@ -32,6 +32,7 @@ from sa_history.capture.seal_tables import erased_column
 from sa_history.ddl.batched_indexes import BatchedIndex
 from sa_history.definition.columns import TrackedColumns
 from sa_history.exc import DefinitionError
+from sa_history.sql.column_types import refuses_null
 from sa_history.sql.expressions import NextValue
 from sa_history.sql.naming import generated_name
 from sa_history.sql.nullable_types import nullable_type
@@ -169,6 +170,12 @@ def _check_names(columns: TrackedColumns, options: TrackingOptions) -> None:
                 f"{columns.subject}: erasable names {name!r}, a part of the key, by "
                 "which events are found; give the table a key that tells nothing of a "
                 "person, such as a number"
+            )
+        if refuses_null(columns.by_attribute[name].type):
+            raise DefinitionError(
+                f"{columns.subject}: erasable names {name!r}, whose DOMAIN is NOT NULL,"
+                " and what is erased is NULL; make the column NOT NULL in place of the"
+                " DOMAIN"
             )
 
 

@@ -32,7 +32,7 @@ from sa_history.sql.compose import (
     join,
 )
 from sa_history.sql.functions import refuse
-from sa_history.sql.naming import DELETED_ROWS, NESTED_DEPTH
+from sa_history.sql.naming import DELETED_ROWS, HAS_NESTED, NESTED_DEPTH
 
 DECLARE_FOUND = "  pgh_found text;\n"
 """The variables of all statements below."""
@@ -40,7 +40,7 @@ DECLARE_FOUND = "  pgh_found text;\n"
 DECLARE_DELETED = "  pgh_deleted text;\n"
 """The variables of :func:`remember_deleted_rows`."""
 
-DECLARE_NESTED = "  pgh_depth integer;\n  pgh_nested boolean := false;\n"
+DECLARE_NESTED = "  pgh_depth integer;\n  pgh_nested boolean;\n"
 """The variables of :func:`notice_nested_writes`."""
 
 # The counters of PostgreSQL's statistics are in memory, and an expression of PL/pgSQL
@@ -57,7 +57,11 @@ part of the same statement.
 """
 
 IS_AROUND_NESTED = "pgh_nested"
-"""Whether a trigger's statement may be recorded that is nested in this one."""
+"""Whether a trigger's statement may be recorded that is nested in this one.
+
+NULL, if not: PL/pgSQL prepares each expression anew in each transaction, ``:= false``
+too.
+"""
 
 _DEPTH = f"'{NESTED_DEPTH}' || TG_RELID"
 
@@ -114,17 +118,19 @@ def notice_nested_writes() -> Fragment:
 
     The transaction remembers at which depth of triggers a change of the table was
     recorded, the greatest one. A change that is recorded later at a smaller depth may
-    be one around it. Outside of triggers, and if no trigger has written the table, it
-    costs half a microsecond.
+    be one around it. If no trigger has written such a table in the transaction, one
+    setting without a table's OID in its name is read, which is cheap.
     """
     return Raw(
-        f"  IF pg_trigger_depth() > 1 OR current_setting({_DEPTH}, true) <> '' THEN\n"
+        "  IF pg_trigger_depth() > 1"
+        f" OR current_setting('{HAS_NESTED}', true) <> '' THEN\n"
         "    pgh_depth := COALESCE("
         f"NULLIF(current_setting({_DEPTH}, true), ''), '0');\n"
         "    IF pgh_depth > pg_trigger_depth() THEN\n"
         "      pgh_nested := true;\n"
         "    ELSIF pgh_depth < pg_trigger_depth() THEN\n"
-        f"      pgh_found := set_config({_DEPTH}, pg_trigger_depth()::text, true);\n"
+        f"      pgh_found := set_config({_DEPTH}, pg_trigger_depth()::text, true)\n"
+        f"        || set_config('{HAS_NESTED}', 'on', true);\n"
         "    END IF;\n"
         "  END IF;\n"
     )

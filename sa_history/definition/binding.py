@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import visitors
-from sqlalchemy.sql.elements import TextClause, quoted_name
+from sqlalchemy.sql.elements import ExpressionClauseList, TextClause, quoted_name
 
 from sa_history._types import Operation, Row
 from sa_history.definition.columns import TableColumns
@@ -209,21 +209,30 @@ def _replacement(element: Any, scope: RowScope) -> Any:
     """Return what replaces an element of an expression, or None to look inside."""
     if isinstance(element, ConditionElement):
         return _bound_element(element, scope)
-    if _is_sum_of_unknown(element):
-        total = bound(element.left, scope) + bound(element.right, scope)
+    summands = _unknown_summands(element)
+    if summands:
+        total = functools.reduce(
+            operator.add, (bound(summand, scope) for summand in summands)
+        )
         # || needs parentheses where + needed none.
         return total if total.operator is operator.add else total.self_group()
     return None
 
 
-def _is_sum_of_unknown(element: Any) -> bool:
-    # It is the types that make || of +, and they were not known before.
-    return (
-        isinstance(element, BinaryExpression)
-        and element.operator is operator.add
-        and isinstance(element.left.type, types.NullType)
-        and isinstance(element.right.type, types.NullType)
-    )
+def _unknown_summands(element: Any) -> Sequence[ColumnElement[Any]]:
+    """Return the parts of a sum of unknown types; none, if it is something else.
+
+    It is the types that make ``||`` of ``+``, and they were not known before.
+    """
+    match element:
+        case BinaryExpression(operator=operator.add):
+            summands: Sequence[ColumnElement[Any]] = (element.left, element.right)
+        case ExpressionClauseList(operator=operator.add):  # a + b + c
+            summands = element.clauses
+        case _:
+            return ()
+    is_unknown = all(isinstance(each.type, types.NullType) for each in summands)
+    return summands if is_unknown else ()
 
 
 def _bound_element(element: ConditionElement, scope: RowScope) -> ColumnElement[Any]:

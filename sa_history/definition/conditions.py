@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from sqlalchemy import ColumnElement, types
 from sqlalchemy.sql.elements import TextClause
-from sqlalchemy.sql.operators import ColumnOperators, OperatorType
+from sqlalchemy.sql.operators import ColumnOperators, OperatorType, all_op, any_op
 
 from sa_history._types import Row
 from sa_history.exc import ConditionError
@@ -86,6 +86,9 @@ class ConditionElement(ColumnElement[Any]):
     only when it is bound. So the element keeps the operators, and the expression that
     replaces it is asked instead.
 
+    It decides then, too, what ``not_()`` makes of a comparison: ``>=`` of ``<``, but
+    ``NOT`` if one side is ``ANY`` or ``ALL``, whose comparison has no such opposite.
+
     :param condition: the condition that the element stands for.
     :param operand_of: the operators that the element was asked to group itself
         against, in order.
@@ -100,6 +103,9 @@ class ConditionElement(ColumnElement[Any]):
         self.condition = condition
         self.operand_of = operand_of
         self.type = types.NULLTYPE
+        self._is_collection_aggregate = isinstance(
+            condition, AppliedOperator
+        ) and condition.operator in (any_op, all_op)
 
     def self_group(self, against: OperatorType | None = None) -> ColumnElement[Any]:
         """Return an element whose replacement is grouped as an operand of an operator.

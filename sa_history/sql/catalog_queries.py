@@ -258,9 +258,9 @@ WITH guarded AS (
   JOIN pg_catalog.pg_proc AS p ON p.pronamespace = n.oid AND p.proname = g.name
   WHERE g.kind = 'FUNCTION'
   UNION ALL
+  -- The owner of a schema can drop what is in there.
   SELECT format('schema %s', g.schema), n.nspowner
   FROM guarded AS g JOIN pg_catalog.pg_namespace AS n ON n.nspname = g.schema
-  WHERE g.kind = 'SCHEMA'
 )
 SELECT r.rolsuper AS is_superuser,
   (

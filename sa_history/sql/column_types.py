@@ -37,6 +37,16 @@ def without_domain(type_: types.TypeEngine[Any]) -> types.TypeEngine[Any]:
     return type_.data_type if isinstance(type_, postgresql.DOMAIN) else type_
 
 
+def refuses_null(type_: types.TypeEngine[Any]) -> bool:
+    """Return whether a type has no NULL in any table: a DOMAIN that is NOT NULL."""
+    actual = postgresql_type(type_)
+    while isinstance(actual, postgresql.DOMAIN):
+        if actual.not_null:
+            return True
+        actual = actual.data_type
+    return False
+
+
 def _not_of_the_python_type(type_: types.TypeEngine[Any], value: Any) -> str | None:
     try:
         expected = type_.python_type

@@ -52,6 +52,14 @@ class _LiteralCompiler(PGCompiler):
         text: str = super().render_literal_value(value, type_)  # type: ignore[no-untyped-call]
         return text
 
+    def visit_bindparam(self, bindparam: Any, *args: Any, **kw: Any) -> str:
+        # Functions that are compiled in their own way may not pass on what they are
+        # told, as func.pow() of SQLAlchemy 2.1.
+        kw["literal_binds"] = True
+        compiler: Any = super()
+        text: str = compiler.visit_bindparam(bindparam, *args, **kw)
+        return text
+
     def visit_now_func(self, fn: Any, **kw: Any) -> str:
         # The same, and nothing that a search_path could replace.
         return "CURRENT_TIMESTAMP"

@@ -77,8 +77,10 @@ def attach_context(context_table: Qualified) -> Fragment:
     So the transaction remembers in another setting what it has stored. A rollback to a
     savepoint takes back the settings as it does the rows.
 
-    Who has written the row is asked by the SELECT, not by the UPDATE: Citus refuses
-    functions that are not immutable there.
+    Who has written the row is asked by a SELECT of its own, and only if it is to be
+    changed: PostgreSQL makes ready each expression of a SELECT that it executes, though
+    no row be found. The UPDATE cannot ask, since Citus refuses functions there that are
+    not immutable.
 
     There is no EXCEPTION block: it would be a subtransaction for each call, six to
     eight times slower.
@@ -140,9 +142,8 @@ def attach_context(context_table: Qualified) -> Fragment:
             Raw(
                 ", '{}');\n"
                 "  SELECT context.id,\n"
-                "      context.metadata::text = context_metadata::text,\n"
-                f"      {_IS_OWN}\n"
-                "    INTO stored_id, is_same, is_own\n"
+                "      context.metadata::text = context_metadata::text\n"
+                "    INTO stored_id, is_same\n"
                 "    FROM "
             ),
             context_table,
@@ -159,8 +160,12 @@ def attach_context(context_table: Qualified) -> Fragment:
                 "::uuid)\n"
                 "    ON CONFLICT (id) DO NOTHING;\n"
                 "  ELSIF NOT is_same THEN\n"
-                "    UPDATE "
+                f"    SELECT {_IS_OWN}\n"
+                "    INTO is_own\n"
+                "    FROM "
             ),
+            context_table,
+            Raw(" AS context\n    WHERE context.id = stored_id;\n    UPDATE "),
             context_table,
             Raw(
                 " AS context SET metadata = context_metadata\n"

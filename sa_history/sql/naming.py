@@ -72,6 +72,9 @@ NESTED_DEPTH = "pghistory.nested_depth_"
 table was recorded, if it was one that a trigger has made; the table's OID is added to
 the name."""
 
+HAS_NESTED = "pghistory.has_nested"
+"""The setting by which a transaction remembers that it has a :data:`NESTED_DEPTH`."""
+
 AS_OF = "pghistory.as_of"
 """The setting that holds the point in time at which a session sees the rows."""
 

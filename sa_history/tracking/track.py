@@ -25,12 +25,14 @@ from sa_history.capture.trackers import (
     resolved,
 )
 from sa_history.ddl.name_registry import name_registry_of
+from sa_history.definition.columns import TrackedColumns
 from sa_history.definition.mapped_tables import (
     definition_target,
     is_view,
     shares_a_table,
 )
 from sa_history.exc import DefinitionError
+from sa_history.sql.column_types import refuses_null
 from sa_history.tracking.context_class import Context
 from sa_history.tracking.ddl_events import install_with_tables
 from sa_history.tracking.event_class import Event, make_event_class
@@ -207,7 +209,7 @@ def _track(
     _check_manual_labels(subject, trackers, history.of_table(table))
     columns = columns_of(subject, table, model, options)
     for tracker in trackers:  # before anything is added to the MetaData
-        tracker.stored(columns)
+        _check_left_out(tracker, columns)
     recordings = recordings_of(trackers, columns)
     event_table = make_event_table(
         table,
@@ -241,6 +243,19 @@ def _track(
     if model is not None:
         setattr(model, options.events, EventsAttribute(tracking))
         _make_importable(tracking, model)
+
+
+def _check_left_out(tracker: Tracker, columns: TrackedColumns) -> None:
+    """Refuse a tracker that leaves out a column whose type has no NULL."""
+    stored = tracker.stored(columns)
+    for name in columns.stored:
+        if name not in stored and refuses_null(columns.by_attribute[name].type):
+            raise DefinitionError(
+                f"{columns.subject}: {type(tracker).__name__}({tracker.event_label!r})"
+                f" does not store {name!r}, whose DOMAIN is NOT NULL, so that no event"
+                " could be without it; store it too, or make the column NOT NULL in"
+                " place of the DOMAIN"
+            )
 
 
 def _make_importable(tracking: Tracking, model: type[Any]) -> None:

@@ -135,7 +135,9 @@ OPERATORS: dict[str, list[tuple[str, Callable[..., Any], str]]] = {
         ("({} - {})", operator.sub, "int INT"),
         ("(3 - {})", lambda x: 3 - x, "int"),
         ("({} * {})", operator.mul, "int INT"),
-        ("({} // 2)", lambda x: x // 2, "int"),
+        # Of a function or case() the type is not known when the class is made, and //
+        # of what may be no integer is a FLOOR, whose result has no bits to combine.
+        ("({} // 2)", lambda x: sa.type_coerce(x, sa.Integer) // 2, "int"),
         ("({} % 3)", lambda x: x % 3, "int"),
         ("(-{})", operator.neg, "int"),
         ("{}.bitwise_and({})", lambda x, y: x.bitwise_and(y), "int INT"),

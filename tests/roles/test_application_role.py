@@ -396,6 +396,29 @@ def test_a_role_that_has_an_owners_rights_is_refused(
             harden(connection, account, role=role)
 
 
+def test_a_role_that_owns_the_schema_of_a_tracked_table_could_drop_it_and_is_refused(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_engine: Engine,
+    role: str,
+    granted: str,
+) -> None:
+    run(pg_engine, "CREATE SCHEMA app")
+
+    @track(Snapshot, ignorable=False, schema="public")
+    class Reading(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "reading"
+        __table_args__ = {"schema": "app"}
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    create_all()
+    run(pg_engine, f"ALTER SCHEMA app OWNER TO {granted}")
+    with pytest.raises(InstallError, match="owns schema app, and an owner may do any"):
+        harden(pg_engine, Reading, role=role)
+    run(pg_engine, "ALTER SCHEMA app OWNER TO CURRENT_USER")
+    harden(pg_engine, Reading, role=role)
+
+
 OTHER_WAYS = {
     "a group": (
         "CREATE ROLE {group}; GRANT DELETE ON account_event TO {group};"

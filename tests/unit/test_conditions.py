@@ -15,10 +15,12 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    all_,
     and_,
     any_,
     case,
     func,
+    literal,
     not_,
     or_,
     text,
@@ -230,12 +232,65 @@ def test_a_condition_is_written_over_the_rows_of_the_trigger(
             "abs(NEW.id) = ANY (NEW.tags || OLD.tags)",
             id="any",
         ),
+        pytest.param(
+            func.lower(new.title) + new.title + old.title == "x",
+            "(lower(NEW.title) || NEW.title || OLD.title) = 'x'",
+            id="sum_of_three_texts",
+        ),
+        pytest.param(
+            func.abs(new.id) + new.id + old.id > 0,
+            "abs(NEW.id) + NEW.id + OLD.id > 0",
+            id="sum_of_three",
+        ),
     ],
 )
 def test_a_condition_inside_of_an_expression_keeps_its_parentheses(
     scope: RowScope, condition: Any, expected: str
 ) -> None:
     assert condition_sql(condition, scope) == expected
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        pytest.param(
+            not_(func.abs(new.id) < all_(new.tags)),
+            "NOT (abs(NEW.id) < ALL (NEW.tags))",
+            id="all",
+        ),
+        pytest.param(
+            ~(func.abs(new.id) == any_(new.tags)),
+            "NOT (abs(NEW.id) = ANY (NEW.tags))",
+            id="any",
+        ),
+        pytest.param(
+            not_(literal(1) != new.tags.any_()),
+            "NOT (1 != ANY (NEW.tags))",
+            id="literal",
+        ),
+        pytest.param(
+            not_(func.lower(new.title).like(any_(new.tags))),
+            "NOT (lower(NEW.title) LIKE ANY (NEW.tags))",
+            id="like",
+        ),
+        pytest.param(
+            not_(func.abs(new.id) == all_(new.tags + old.tags)),
+            "NOT (abs(NEW.id) = ALL (NEW.tags || OLD.tags))",
+            id="of_a_sum",
+        ),
+    ],
+)
+def test_the_opposite_of_a_comparison_with_any_or_all_of_a_list_is_its_negation(
+    scope: RowScope, condition: Any, expected: str
+) -> None:
+    assert condition_sql(condition, scope) == expected
+
+
+def test_a_value_is_a_literal_in_functions_that_are_compiled_in_their_own_way(
+    scope: RowScope,
+) -> None:
+    # SQLAlchemy 2.1 forgets there to write literals.
+    assert condition_sql(func.pow(new.id, 2) > 4, scope).endswith("(NEW.id, 2) > 4")
 
 
 def test_a_condition_looks_at_a_column_that_the_table_got_later(

@@ -18,6 +18,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    TypeDecorator,
     column,
     exists,
     func,
@@ -25,6 +26,7 @@ from sqlalchemy import (
     select,
     text,
 )
+from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -32,6 +34,7 @@ from sqlalchemy.orm import (
     mapped_column,
     relationship,
 )
+from sqlalchemy.types import TypeEngine
 
 import sa_history as history
 from sa_history import (
@@ -469,3 +472,32 @@ def test_a_condition_is_written_once_and_no_function_before_it_is_created(
 
     make(AfterInsert(condition))
     assert written == ["condition"]
+
+
+class Lower(TypeDecorator[str]):
+    """A type of the application around a DOMAIN of a DOMAIN."""
+
+    impl = DOMAIN("word", DOMAIN("given", String, not_null=True))
+    cache_ok = True
+
+
+@pytest.mark.parametrize(
+    "type_", [DOMAIN("given", String, not_null=True), Lower()], ids=["domain", "around"]
+)
+def test_an_event_cannot_be_without_a_value_whose_domain_is_not_null(
+    type_: TypeEngine[str],
+) -> None:
+    def table() -> Table:
+        id_ = Column("id", Integer, primary_key=True)
+        return Table("person", MetaData(), id_, Column("name", type_))
+
+    left_out = (
+        r"^person: AfterDelete\('delete'\) does not store 'name', whose DOMAIN is NOT"
+        " NULL, so that no event could be without it"
+    )
+    with pytest.raises(DefinitionError, match=left_out):
+        track(Snapshot, AfterDelete(columns=["id"]))(table())
+    with pytest.raises(DefinitionError, match="erasable names 'name', whose DOMAIN"):
+        track(erasable=["name"])(table())
+    track(Snapshot, AfterDelete)(table())
+    track(AfterDelete(columns=["id"]), exclude=["name"])(table())

@@ -149,7 +149,7 @@ def test_a_deletion_looks_for_rows_only_if_it_was_made_before_the_last_insert() 
     assert text.startswith(
         "\n#variable_conflict use_column\n"
         "DECLARE\n  pgh_deleted text;\n  pgh_found text;\n"
-        "  pgh_depth integer;\n  pgh_nested boolean := false;\nBEGIN\n"
+        "  pgh_depth integer;\n  pgh_nested boolean;\nBEGIN\n"
     )
     count = "pg_stat_get_xact_tuples_deleted(TG_RELID)"
     assert (
@@ -277,17 +277,18 @@ DECLARE
   pgh_event record;
   pgh_found text;
   pgh_depth integer;
-  pgh_nested boolean := false;
+  pgh_nested boolean;
 BEGIN
-  IF pg_trigger_depth() > 1 OR current_setting('pghistory.nested_depth_' ||\
- TG_RELID, true) <> '' THEN
+  IF pg_trigger_depth() > 1 OR current_setting('pghistory.has_nested', true)\
+ <> '' THEN
     pgh_depth := COALESCE(NULLIF(current_setting('pghistory.nested_depth_' ||\
  TG_RELID, true), ''), '0');
     IF pgh_depth > pg_trigger_depth() THEN
       pgh_nested := true;
     ELSIF pgh_depth < pg_trigger_depth() THEN
       pgh_found := set_config('pghistory.nested_depth_' || TG_RELID,\
- pg_trigger_depth()::text, true);
+ pg_trigger_depth()::text, true)
+        || set_config('pghistory.has_nested', 'on', true);
     END IF;
   END IF;
   SELECT here.groupid & 255,
