@@ -112,7 +112,11 @@ def _last(tracking: Tracking, low: int | None, until: datetime.datetime) -> Any:
     # With a column that no index on the time has, or PostgreSQL would read all of one,
     # or look for the greatest number from the newest event on.
     number = events.c.pgh_id + events.c.pgh_xact_id * 0
+    # It thinks that a quarter of the table is read, and would start workers, which
+    # takes longer than to read the few pages; this function it calls in no worker.
+    without_workers = func.pg_backend_pid() > 0
     return select(func.max(number)).where(
+        without_workers,
         events.c.pgh_created_at < until,
         events.c.pgh_id >= literal(low, BigInteger),
     )
