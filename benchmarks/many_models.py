@@ -24,6 +24,7 @@ from sqlalchemy import (
     Column,
     Connection,
     Engine,
+    Index,
     Integer,
     MetaData,
     Table,
@@ -59,6 +60,14 @@ def models(number: int, columns: int) -> tuple[Any, list[str]]:
         )
         track()(type(f"Thing{n}", (Base,), {"__table__": table}))
     return Base, [f"thing_{n}" for n in range(number)]
+
+
+def declare_indexes(base: Any, tables: Sequence[str]) -> None:
+    """Have the MetaData know the indexes that the timeline uses if it knows them."""
+    for table in tables:
+        events = base.metadata.tables[f"{table}_event"].c
+        columns = events.pgh_created_at, events.pgh_id
+        Index(f"{table}_until", *columns, postgresql_using="brin")
 
 
 # ---------------------------------------------------------------- the data
@@ -284,6 +293,8 @@ def _answers(
             yield "one SELECT", lambda: newest_selected(session, base)
             yield "by hand", lambda: by_hand(session, tables)
     elif options.task == "timeline":
+        if len(options.paths) > 1:
+            declare_indexes(base, tables)
         client = timeline_client(engine, base)
         for path in options.paths:
 
@@ -319,6 +330,8 @@ FILTERS = (
     "?context=url%3D/nowhere",
     "?table=thing_1_event",
     "?since=2025-03-01&until=2025-03-02",
+    "?until=2025-12-01",
+    "?until=2025-12-01&label=delete",
     "?label=delete&since=2025-01-01&until=2025-06-01",
     "?key=77",
     "objects/thing_1_event/77",
@@ -328,6 +341,7 @@ FILTERS = (
 INDEXES = """
 CREATE INDEX ON {table}_event (pgh_label, pgh_id);
 CREATE INDEX ON {table}_event (pgh_created_at, pgh_id);
+CREATE INDEX ON {table}_event USING brin (pgh_created_at, pgh_id);
 """
 CONTEXT_INDEX = "CREATE INDEX ON pghistory_context ((metadata ->> 'url'))"
 

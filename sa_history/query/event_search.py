@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     SelectBase,
     String,
@@ -31,6 +32,7 @@ from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
 from sa_history.exc import EventsError
 from sa_history.query.aggregate import COLUMNS, AggregateEvent, AggregateRow
 from sa_history.query.details import numbered
+from sa_history.query.last_numbers import last_numbers_before
 from sa_history.query.pages import PageReader
 from sa_history.query.removed_events import Asked, require_version
 from sa_history.query.row_keys import keys_of
@@ -92,11 +94,14 @@ class EventSearch:
         asked = Asked(self.transaction, None, self.since, self.until)
         trackings = [source.tracking for source in sources]
         asked.require_events(session.connection(), trackings)
+        last: Mapping[Tracking, int | None] = {}
+        if self.until is not None:
+            last = last_numbers_before(session, trackings, self.until)
         before: int | None = None
         left = limit
         while left is None or left > 0:
             size = PAGE_SIZE if left is None else min(left, PAGE_SIZE)
-            page = self._page(session, sources, before, size)
+            page = self._page(session, sources, last, before, size)
             yield from page
             if len(page) < size:
                 return
@@ -107,13 +112,17 @@ class EventSearch:
         self,
         session: Session,
         sources: Sequence[EventSource],
+        last: Mapping[Tracking, int | None],
         before: int | None,
         limit: int,
     ) -> list[Found]:
         def criteria(source: EventSource) -> Iterator[ColumnElement[bool]]:
+            number = source.tracking.event_table.c.pgh_id
             yield from self._criteria(source.tracking)
             if before is not None:
-                yield source.tracking.event_table.c.pgh_id < before
+                yield number < before
+            elif source.tracking in last:
+                yield number <= literal(last[source.tracking], BigInteger)
 
         order = [AggregateEvent.pgh_id.desc()]
         return _read(session, sources, criteria, order, limit, bool(self.context))

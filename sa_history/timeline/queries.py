@@ -63,6 +63,7 @@ from sa_history.query.aggregate import (
     aggregate,
 )
 from sa_history.query.details import numbered
+from sa_history.query.last_numbers import last_numbers_before
 from sa_history.query.pages import CriteriaOf, PageReader
 from sa_history.query.removed_events import read_horizons, require_version
 from sa_history.query.row_keys import have_key, keys_of
@@ -489,10 +490,12 @@ class Timeline:
         if not shown:
             return Counts([], None)
         with _errors():
-            newest = self._reader(shown, filters.criteria, SEARCHED)
+            newest = self._kept_reader(shown, filters, None, SEARCHED)
             found = newest.keys(self.session)
             oldest = found[-1].pgh_id if len(found) == SEARCHED else None
-            matching = self._matching(filters, None, oldest)
+            if not found:
+                return Counts([], None)
+            matching = self._matching(filters, found[0].pgh_id + 1, oldest)
             statement = union_all(
                 *(
                     _counted(number, tracking, matching(EventSource(tracking, None)))
@@ -535,7 +538,9 @@ class Timeline:
         newest = self._kept_reader(shown, others, before, SEARCHED)
         found = newest.keys(self.session)
         oldest = found[-1].pgh_id if len(found) == SEARCHED else None
-        matching = self._matching(filters, before, oldest)
+        if not found:
+            return None, None
+        matching = self._matching(filters, found[0].pgh_id + 1, oldest)
         return self._reader(shown, matching, limit), oldest
 
     def _kept_reader(
@@ -547,14 +552,21 @@ class Timeline:
     ) -> PageReader:
         """Return what reads the newest events by statements that are kept."""
         bound = filters.bound()
+        last = self._last_numbers(shown, filters, before)
+        names = {tracking: f"page_last_{number}" for number, tracking in numbered(last)}
 
         def criteria(source: EventSource) -> Iterator[ColumnElement[bool]]:
+            events = source.tracking.event_table.c
             yield from bound.criteria(source)
             if before is not None:
-                number = bindparam("page_before", type_=BigInteger)
-                yield source.tracking.event_table.c.pgh_id < number
+                yield events.pgh_id < bindparam("page_before", type_=BigInteger)
+            if source.tracking in last:
+                name = names[source.tracking]
+                yield events.pgh_id <= bindparam(name, type_=BigInteger)
 
-        values = {"page_before": before} if before is not None else {}
+        values = {names[tracking]: number for tracking, number in last.items()}
+        if before is not None:
+            values["page_before"] = before
         shape = filters.shape()
         return PageReader(
             sources=[EventSource(tracking, None) for tracking in shown],
@@ -566,6 +578,18 @@ class Timeline:
             shape=None if shape is None else (*values, *shape),
             finds_contexts=filters.user is not None or filters.context is not None,
         )
+
+    def _last_numbers(
+        self, shown: Sequence[Tracking], filters: Filters, before: int | None
+    ) -> Mapping[Tracking, int | None]:
+        """Return the number that events before the end of a time have at most.
+
+        :param before: as :meth:`events` has it; a list that goes on from an event does
+            not have to find its end.
+        """
+        if filters.until is None or before is not None:
+            return {}
+        return last_numbers_before(self.session, shown, filters.until)
 
     def _matching(
         self, filters: Filters, before: int | None, oldest: int | None

@@ -119,8 +119,8 @@ def _records_every_state(tracking: Tracking, columns: TrackedColumns) -> bool:
 class StoredAttributes:
     """The attributes that the events of a tracking store, for events in Python.
 
-    A subclass that is defined later may add columns, so the value is made when events
-    are compared, and not kept.
+    A subclass that is defined later may add columns, so the value is kept until the
+    table has others.
 
     :param columns: the tracked columns.
     :param by_label: the attributes that each tracker stores.
@@ -149,6 +149,10 @@ class StoredAttributes:
 
 def stored_attributes(tracking: Tracking) -> StoredAttributes:
     """Return the attributes that the events of a tracking store."""
+    return tracking.remembered("stored_attributes", _stored_attributes)
+
+
+def _stored_attributes(tracking: Tracking) -> StoredAttributes:
     trackers, columns = tracking.trackers, tracking.tracked_columns
     return StoredAttributes(
         columns=columns,

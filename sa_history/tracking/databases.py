@@ -119,6 +119,8 @@ def _model_of(tracking: Tracking) -> type[Any] | None:
     That of a table without a class, such as an association table, is the class of a
     table that it refers to: no foreign key leads to another database.
     """
+    if tracking.model is not None:
+        return tracking.model
     seen = {tracking.table}
     following = [tracking]
     for one in following:

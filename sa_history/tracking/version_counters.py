@@ -47,7 +47,8 @@ class VersionCounter:
     generator: Callable[[Any], Any] | None
 
     @property
-    def _is_integer(self) -> bool:
+    def is_integer(self) -> bool:
+        """Whether the versions are numbers that are counted."""
         return isinstance(postgresql_type(self.column.type), types.Integer)
 
     def values_of_update(self, version: Any) -> dict[Column[Any], Any]:
@@ -74,11 +75,11 @@ class VersionCounter:
             does not store it.
         """
         last = self._last_version(rows, tracking, key)
-        if last is None or (self._is_integer and version is not None):
+        if last is None or (self.is_integer and version is not None):
             last = version if last is None else max(last, version)
         if self.generator is not None:
             return {self.column: self.generator(last)}
-        if last is not None and self._is_integer:
+        if last is not None and self.is_integer:
             return {self.column: last + 1}
         return {}
 
@@ -93,7 +94,7 @@ class VersionCounter:
         stored = events.c[self.column.name]
         pairs = zip(key_columns(columns, events), key.values(), strict=True)
         of_row = [column == value for column, value in pairs]
-        if self._is_integer:
+        if self.is_integer:
             # A row may have been deleted, and another inserted with its key.
             return rows.scalar(select(func.max(stored)).where(*of_row))
         newest = select(stored).where(*of_row, stored.is_not(None))
@@ -121,6 +122,33 @@ def next_versions(tracking: Tracking) -> dict[Column[Any], ColumnElement[Any]] |
     if column.table is not tracking.table or generator.__module__ != Mapper.__module__:
         return None
     return {column: func.coalesce(column, 0) + 1}  # as SQLAlchemy's own generator does
+
+
+def versions_of_rows_again(
+    tracking: Tracking, before: Callable[[str], ColumnElement[Any]]
+) -> dict[Column[Any], ColumnElement[Any]] | None:
+    """Return what an INSERT of many rows that were deleted sets their counters to.
+
+    :param tracking: whose versions :func:`next_versions` knows.
+    :param before: returns the expression of what a row had in a column, by its name.
+    :return: an expression for each counter, as :meth:`VersionCounter.values_of_insert`
+        has them; None if they are to be made for each row.
+    """
+    counters, columns = version_counters(tracking), tracking.tracked_columns
+    events = tracking.event_table.alias("pgh_versions")
+    keys = [events.c[c.name] for c in key_columns(columns, tracking.event_table)]
+    stored = set(map(columns.column_name, columns.stored))
+    of_row = [
+        column == before(columns.column_name(name))
+        for column, name in zip(keys, columns.key, strict=True)
+    ]
+    versions: dict[Column[Any], ColumnElement[Any]] = {}
+    for column in (counter.column for counter in counters if counter.is_integer):
+        if column.name in stored and not column.nullable:
+            last = select(func.max(events.c[column.name])).where(*of_row)
+            had = func.greatest(last.scalar_subquery(), before(column.name))
+            versions[column] = had + 1
+    return versions if len(versions) == len(counters) else None
 
 
 def update_of_inherited_counter(

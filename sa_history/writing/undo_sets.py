@@ -42,6 +42,7 @@ from sa_history.tracking.stored_values import selected, stored_values
 from sa_history.tracking.version_counters import (
     next_versions,
     version_counters,
+    versions_of_rows_again,
 )
 from sa_history.util.postgresql import sqlstate_of
 from sa_history.writing.net_change_query import (
@@ -178,13 +179,20 @@ class ActionSet:
         return [column for column in columns if column.computed is None]
 
     def _insert(self) -> Any:
-        columns = self.inserted_columns
-        values = [self.changes.before(column.name) for column in columns]
+        columns, versions = self.inserted_columns, self._versions_again() or {}
+        values = [
+            versions[column] if column in versions else self.changes.before(column.name)
+            for column in columns
+        ]
         is_overriding = any(map(is_always_identity, columns))
         query: Select[Any] = (
             OverridingSelect(*values) if is_overriding else select(*values)
         )
         return insert(self.table).from_select(columns, query.where(self.is_of_set))
+
+    def _versions_again(self) -> Mapping[Any, ColumnElement[Any]] | None:
+        """Return the versions that an insert sets, None if they are made one by one."""
+        return versions_of_rows_again(self.changes.tracking, self.changes.before)
 
     @property
     def is_possible(self) -> bool:
@@ -194,7 +202,7 @@ class ActionSet:
         if self.kind == "delete":
             return True
         written = set(self.inserted_columns)
-        return not version_counters(self.changes.tracking) and not any(
+        return self._versions_again() is not None and not any(
             # A function is called once for the statement.
             column.default is not None and column.default.is_callable
             for column in self.table.c

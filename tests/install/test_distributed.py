@@ -433,7 +433,7 @@ def coordinator(filled: Engine) -> Engine:
                 f"UPDATE {name} SET pgh_xact_id = pgh_xact_id - (2000000::bigint << 12)"
             )
             connection.execute(text(earlier))
-    return filled
+    return filled.execution_options(isolation_level="READ COMMITTED")
 
 
 def all_pages(engine: Engine, *models: Any, **options: Any) -> list[Any]:
@@ -457,7 +457,7 @@ def test_feed_of_several_models_is_read(coordinator: Engine) -> None:
 
 def test_feed_is_read_by_an_async_session(coordinator: Engine) -> None:
     async def main() -> list[Any]:
-        engine = create_async_engine(coordinator.url)
+        engine = create_async_engine(coordinator.url, isolation_level="READ COMMITTED")
         async with AsyncSession(engine) as session:
             rows = await feed_page(session, Account, Item)
         await engine.dispose()

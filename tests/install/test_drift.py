@@ -186,7 +186,8 @@ def test_names_that_postgresql_prints_with_quotes_are_no_drift(
     attach(Protect(Delete))(table)
     view("short", metadata, select(table.c.id))
     metadata.create_all(pg_engine)
-    with pg_engine.connect() as connection:
+    engine = pg_engine.execution_options(isolation_level="READ COMMITTED")
+    with engine.connect() as connection:
         connection.execute(text("SET quote_all_identifiers = on"))
         assert check(connection, metadata) == []
         connection.execute(text("DROP FUNCTION pghistory_context_value"))
@@ -217,7 +218,9 @@ def test_what_somebody_else_made_is_theirs_to_drop(
         "has not made it"
     )
     assert install(pg_engine, installed, prune=True) == []
-    with pytest.raises(InstallError, match="theirs on table account depends on"):
+    with pytest.raises(
+        InstallError, match=r"(?s)account_event_record\(\).*theirs.*account"
+    ):
         uninstall(pg_engine, installed)
     run("DROP TRIGGER theirs ON account")
     assert check(pg_engine, installed) == []

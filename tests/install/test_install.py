@@ -119,9 +119,10 @@ def test_a_failure_leaves_the_transaction_of_a_connection_as_it_was(
 ) -> None:
     run("COMMENT ON FUNCTION account_protect_delete() IS NULL")
     account = installed.tables["account"]
-    with pg_engine.begin() as connection:
+    engine = pg_engine.execution_options(isolation_level="READ COMMITTED")
+    with engine.begin() as connection:
         connection.execute(insert(account).values(id=1, name="a"))
-        with pytest.raises(InstallError, match="already exists"):
+        with pytest.raises(InstallError, match="account_protect_delete"):
             install(connection, installed)
     with pg_engine.connect() as connection:
         assert connection.scalar(select(func.count()).select_from(account)) == 1
@@ -131,7 +132,8 @@ def test_a_connection_commits_when_its_owner_does(
     installed: MetaData, pg_engine: Engine, objects: Objects
 ) -> None:
     before = objects()
-    with pg_engine.connect() as connection:
+    engine = pg_engine.execution_options(isolation_level="READ COMMITTED")
+    with engine.connect() as connection:
         uninstall(connection, installed)
         assert check(connection, installed) != []
         install(connection, installed)
@@ -144,9 +146,10 @@ def test_an_async_connection_runs_it_in_sync(
     installed: MetaData, pg_engine: Engine, pg_async_engine: AsyncEngine
 ) -> None:
     uninstall(pg_engine, installed)
+    engine = pg_async_engine.execution_options(isolation_level="READ COMMITTED")
 
     async def main() -> None:
-        async with pg_async_engine.begin() as connection:
+        async with engine.begin() as connection:
             assert len(await connection.run_sync(install, installed)) > 5
             assert await connection.run_sync(check, installed) == []
             states = await connection.run_sync(status, installed)
@@ -358,7 +361,8 @@ def as_role(engine: Engine, name: str, *grants: str) -> Callable[[], Connection]
 def test_a_role_without_rights_is_told_what_to_do(
     driver: str, installed: MetaData, pg_engine: Engine, objects: Objects, pg_url: URL
 ) -> None:
-    engine = create_engine(pg_url.set(drivername=f"postgresql+{driver}"))
+    url = pg_url.set(drivername=f"postgresql+{driver}")
+    engine = create_engine(url, isolation_level="READ COMMITTED")
     uninstall(pg_engine, installed)
     before = objects()
     # It may create functions, and fails at the triggers.

@@ -35,7 +35,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
-from sa_history import SoftDelete, attach, track
+from sa_history import SoftDelete, Versioned, attach, track
 from sa_history.exc import ConflictError, UndoError
 from sa_history.install import install
 from sa_history.writing.undo_steps import StoredSteps
@@ -940,7 +940,9 @@ def test_versions_go_on_where_many_rows_are_undone(
     assert [(p.words, p.edition) for p in pages] == [(1, 3)] * 3
     pg_session.commit()
     gone = commit(pg_session, delete(Page.__table__))
-    assert not is_by_set(history.undo(pg_session, Page, transaction=gone))
+    done = history.undo(pg_session, Page, transaction=gone)
+    assert is_by_set(done)
+    assert rows(pg_session, Page.__table__) == [(n, 1, 4) for n in range(1, 4)]
     pg_session.commit()
     bumped = commit(
         pg_session,
@@ -950,6 +952,56 @@ def test_versions_go_on_where_many_rows_are_undone(
     done = history.undo(pg_session, Page, transaction=bumped)
     assert not is_by_set(done)
     assert sorted(map(str, done.steps))[0] == "update page (1): edition = (the next)"
+
+
+def test_rows_come_back_by_sets_with_versions_above_all_that_their_keys_had(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_session: Session,
+    undo_by_sets: None,
+) -> None:
+    @track()
+    @attach(Versioned("edition"))
+    class Page(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "page"
+        book: Mapped[int] = mapped_column(primary_key=True)
+        id: Mapped[int] = mapped_column(primary_key=True)
+        words: Mapped[int]
+        edition: Mapped[int] = mapped_column(default=1)
+
+    create_all()
+    table = Page.__table__
+    pages = [{"book": 1, "id": n, "words": n, "edition": 10 * n} for n in (1, 2, 3)]
+    commit(pg_session, insert(table).values(pages))
+    commit(pg_session, update(table).where(table.c.id == 3).values(words=4))
+    commit(pg_session, delete(table))
+    again = [{**page, "edition": 2} for page in pages]
+    commit(pg_session, insert(table).values(again))
+    gone = commit(pg_session, delete(table))
+    assert is_by_set(history.undo(pg_session, Page, transaction=gone))
+    assert rows(pg_session, table) == [(1, 1, 1, 11), (1, 2, 2, 21), (1, 3, 3, 32)]
+
+
+@pytest.mark.parametrize("options", [{"exclude": ["edition"]}, {}], ids=["untold", ""])
+def test_rows_come_back_one_by_one_where_their_versions_are_not_known_or_may_be_null(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_session: Session,
+    undo_by_sets: None,
+    options: dict[str, Any],
+) -> None:
+    class Page(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "page"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        edition: Mapped[int | None] = mapped_column()
+        __mapper_args__ = {"version_id_col": edition}
+
+    track(**options)(Page)
+    create_all()
+    commit(pg_session, insert(Page.__table__).values([{"id": 1}, {"id": 2}]))
+    gone = commit(pg_session, delete(Page.__table__))
+    assert not is_by_set(history.undo(pg_session, Page, transaction=gone))
+    assert rows(pg_session, Page.__table__) == [(1, 1), (2, 1)]
 
 
 def test_a_column_that_was_added_since_is_left_alone_in_many_rows(

@@ -35,6 +35,12 @@ from sa_history.sql.compose import quote_ident
 
 
 @pytest.fixture
+def pg_engine(pg_engine: Engine) -> Engine:
+    """An engine that can give and take rights, whatever the server's default is."""
+    return pg_engine.execution_options(isolation_level="READ COMMITTED")
+
+
+@pytest.fixture
 def role(pg_url: URL) -> str:
     """The name of the role; roles belong to the server, which tests share."""
     return f'app "x" % {pg_url.database}'[-63:]

@@ -21,6 +21,12 @@ from .test_application_role import harden_by_migration
 
 
 @pytest.fixture
+def pg_engine(pg_engine: Engine) -> Engine:
+    """An engine that can give and take rights, whatever the server's default is."""
+    return pg_engine.execution_options(isolation_level="READ COMMITTED")
+
+
+@pytest.fixture
 def account(base: type[DeclarativeBase], level: str) -> Any:
     @track(Snapshot, AfterDelete, level=level, ignorable=False, partition_by=10)
     class Account(base):  # type: ignore[misc, valid-type]
@@ -73,7 +79,7 @@ def test_a_role_has_no_rights_on_partitions(
     # Whoever could write it could have partitions dropped that are in no archive.
     with app.connect() as connection:
         connection.execute(text("SELECT FROM pghistory_archive"))
-        with pytest.raises(ProgrammingError, match="denied for table pghistory_archi"):
+        with pytest.raises(ProgrammingError, match="InsufficientPrivilege.*_archive"):
             connection.execute(text("DELETE FROM pghistory_archive"))
     history.partitions(pg_engine, account)
     with app.begin() as connection:

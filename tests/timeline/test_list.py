@@ -21,6 +21,7 @@ from sqlalchemy import (
     Engine,
     Enum,
     Float,
+    Index,
     Integer,
     Interval,
     LargeBinary,
@@ -140,6 +141,32 @@ def test_each_filter_narrows_the_list_and_so_do_several_at_once(
         assert (query, look.bodies(f"/?{query}")) == (query, bodies)
         page = look.page(f"/?{query}")
         assert ("There are no such events." in page) == (not bodies)
+
+
+def test_an_index_of_times_and_numbers_tells_where_the_events_before_a_time_begin(
+    app: flask.Flask, db: SQLAlchemy, filled: Any, look: Looker
+) -> None:
+    statements: list[str] = []
+    for name in ("note_event", "bill_event"):
+        events = db.metadata.tables[name].c
+        columns = events.pgh_created_at, events.pgh_id
+        Index(f"{name}_time", *columns, postgresql_using="brin")
+
+    def keep(*arguments: Any) -> None:
+        statements.append(arguments[2])
+
+    event.listen(Engine, "before_cursor_execute", keep)
+    for query, bodies in FILTERS:
+        assert (query, look.bodies(f"/?{query}")) == (query, bodies)
+        searched = [sql for sql in statements if "RECURSIVE" in sql]
+        assert bool(searched) == ("until=2" in query)
+        statements.clear()
+    event.remove(Engine, "before_cursor_execute", keep)
+    until = "until=2020-02-03T04:05:07"
+    assert look.bodies(f"/?{until}&text=BEN") == ["ben 1"]
+    assert look.bodies("/?until=2020-02-03T04:05:06&text=ben") == []
+    assert look.bodies(f"/?{until}&text=ada") == ["ada 0"]
+    assert "2020-02-03: 2 changes" in words(look.page(f"/chart?{until}"))
 
 
 def test_users_are_found_wherever_the_context_is(

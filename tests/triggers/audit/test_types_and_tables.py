@@ -163,7 +163,7 @@ def test_rows_that_cannot_be_paired_fail_the_statement(
     pg_session.execute(text(partitioned))
     pg_session.commit()
     create_all()
-    install(pg_session.connection(), base.metadata)
+    install(pg_session.get_bind(), base.metadata)
     for statement in (
         "CREATE TABLE here PARTITION OF reading FOR VALUES IN ('here')",
         "CREATE TABLE there PARTITION OF reading FOR VALUES IN ('there')",

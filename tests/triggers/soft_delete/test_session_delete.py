@@ -248,6 +248,7 @@ def test_an_object_whose_row_is_gone_for_good_leaves_the_session(
         one = account(id=1)
         session.add(one)
         session.commit()
+        session.connection(execution_options={"isolation_level": "READ COMMITTED"})
         assert one.name == "a"
         with pg_engine.begin() as connection, history.ignore(connection, account):
             connection.execute(text("DELETE FROM account"))

@@ -180,6 +180,7 @@ def test_who_waits_for_another_deletion_leaves_its_mark(
         pg_engine.connect() as observer,
         ThreadPoolExecutor(1) as other,
     ):
+        two.execution_options(isolation_level="READ COMMITTED")
         one.execute(insert(thing).values(id=1))
         one.commit()
         for who, connection in (("one", one), ("two", two)):

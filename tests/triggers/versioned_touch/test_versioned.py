@@ -239,6 +239,7 @@ def test_a_version_column_of_the_mapper_finds_lost_updates(
                 assert one.version == version
             assert words == ["UPDATE"]
         session.commit()
+        session.connection(execution_options={"isolation_level": "READ COMMITTED"})
         assert one.version == 3
         with pg_engine.begin() as connection:
             connection.execute(text("UPDATE seat SET guest = 'Cid'"))
