@@ -19,6 +19,7 @@ from sqlalchemy import (
     LargeBinary,
     Select,
     Text,
+    false,
     func,
     insert,
     literal,
@@ -243,14 +244,17 @@ def complete_seal(ledger: Ledger, seal: Seal) -> None:
     ledger.connection.execute(statement)
 
 
-def write_ranges(ledger: Ledger, number: int, ranges: Select[Any]) -> tuple[int, bytes]:
+def write_ranges(
+    ledger: Ledger, number: int, ranges: Select[Any]
+) -> tuple[int, bytes, bool]:
     """Add the ranges of a seal; they do not leave the database.
 
     :param number: the number of the seal.
     :param ranges: what ``select_ranges`` returns.
-    :return: how many events they have, and what :func:`digest_of_ranges` returns.
+    :return: how many events they have, what :func:`digest_of_ranges` returns, and
+        whether an event has no salt that should have one.
     """
-    found = ranges.subquery("found")
+    found = ranges.cte("found")
     names = ["first_id", "last_id", "events", "digest", "marks"]
     table = ledger.place(ledger.tables.seal_range)
     added = (
@@ -274,8 +278,11 @@ def write_ranges(ledger: Ledger, number: int, ranges: Select[Any]) -> tuple[int,
     joined = func.string_agg(whole, aggregate_order_by(nothing, added.c.first_id))
     events = func.coalesce(func.sum(added.c.events), 0)
     digest = sha256(func.coalesce(joined, nothing))
-    row = ledger.connection.execute(select(events, digest)).one()
-    return int(row[0]), bytes(row[1])
+    unsalted = select(func.coalesce(func.bool_or(found.c.unsalted), false()))
+    row = ledger.connection.execute(
+        select(events, digest, unsalted.scalar_subquery())
+    ).one()
+    return int(row[0]), bytes(row[1]), row[2]
 
 
 def areas_of(seal: Seal, ranges: Sequence[RangeDigest]) -> list[tuple[int, int]]:

@@ -189,6 +189,44 @@ def test_contexts_that_have_the_value_by_nesting_are_erased_and_others_are_not(
     assert history.verify(pg_engine, base).discrepancies == ()
 
 
+@pytest.mark.parametrize("sealed_before", [True, False])
+def test_what_was_erased_before_is_not_counted_again(
+    base: Base,
+    person: Any,
+    session: Session,
+    pg_engine: Engine,
+    sealed_before: bool,
+) -> None:
+    def erase(*keys: int, dry_run: bool = False) -> tuple[int | None, int, int]:
+        done = history.erase(session, person, *keys, dry_run=dry_run)
+        session.commit()
+        return done.number, done.events, done.contexts
+
+    if sealed_before:
+        history.seal(pg_engine, base)
+    assert erase(2) == (1, 4, 1)
+    assert erase(2, dry_run=True) == erase(2) == (None, 0, 0)
+    history.seal(pg_engine, base)
+    assert erase(2) == (None, 0, 0)
+    with history.context(session, user=9, ip="10.0.0.9"):
+        session.get_one(person, 2).points = 9
+        session.commit()
+    assert erase(2, 3, dry_run=True) == (None, 5, 2)
+    assert erase((2,), 3) == (2, 5, 2)
+    with pg_engine.begin() as connection:
+        connection.execute(text("UPDATE person_event SET email = 'x' WHERE id = 3"))
+    assert erase(3) == (3, 4, 0)
+    with pg_engine.connect() as connection:
+        log = text("SELECT keys, events, contexts FROM pghistory_erasure ORDER BY id")
+        assert connection.execute(log).all() == [
+            (["2"], 4, 1),
+            (["2", "3"], 5, 2),
+            (["3"], 4, 0),
+        ]
+    history.seal(pg_engine, base)
+    assert history.verify(pg_engine, base).discrepancies == ()
+
+
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
 def test_a_transaction_that_does_not_see_new_seals_is_refused(
     base: Base, person: Any, some_events: list[int], pg_engine: Engine, level: str

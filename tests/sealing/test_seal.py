@@ -309,6 +309,55 @@ def test_many_events_and_contexts_are_sealed_as_few_are(
     assert history.verify(pg_engine, base).discrepancies == ()
 
 
+@pytest.mark.parametrize("many_times", [-1, 1_000_000])
+def test_salts_are_found_one_by_one_or_all_at_once(
+    base: Any,
+    person: Any,
+    pg_engine: Engine,
+    some_events: list[int],
+    monkeypatch: Any,
+    many_times: int,
+) -> None:
+    monkeypatch.setattr("sa_history.sealing.sources._MANY_TIMES", many_times)
+    history.seal(pg_engine, base)
+    with Session(pg_engine) as session:
+        session.get_one(person, 2).points = 7
+        session.add(person(id=4, name="Name4"))
+        session.commit()
+    history.seal(pg_engine, base)
+    with pg_engine.connect() as connection:
+        salts = connection.scalars(text("SELECT salt FROM pghistory_salt")).all()
+    assert len({bytes(salt) for salt in salts}) == 7  # four persons, three contexts
+    assert history.verify(pg_engine, base).discrepancies == ()
+    monkeypatch.undo()
+    assert history.verify(pg_engine, base).discrepancies == ()
+
+
+def test_each_of_many_batches_has_a_plan_of_its_own(
+    base: Any, person: Any, pg_engine: Engine
+) -> None:
+    """One for any batch takes half as much time again; it would be the eleventh's."""
+    with pg_engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO person SELECT i, 'Name', NULL, 0"
+                " FROM generate_series(1, 12000) AS i"
+            )
+        )
+    general = text(
+        "SELECT sum(generic_plans) FROM pg_prepared_statements"
+        " WHERE statement LIKE '%each_event%' AND NOT statement LIKE '%general%'"
+    )
+    with pg_engine.connect() as connection:
+        history.seal(connection, base, batch=1_000)
+        assert connection.scalar(general) == 0
+        connection.commit()
+        # And PostgreSQL knows of the salts, by which it chooses a plan.
+        known = text("SELECT reltuples FROM pg_class WHERE relname = 'pghistory_salt'")
+        assert connection.scalar(known) > 9_000
+    assert history.verify(pg_engine, base).discrepancies == ()
+
+
 @pytest.mark.usefixtures("some_events")
 def test_ranges_that_the_events_fill_end_with_the_seal(
     base: Any, pg_engine: Engine, monkeypatch: Any
