@@ -72,6 +72,11 @@ def verify(
         is_fault = discrepancy in found.discrepancies
         problem, _, rest = printable(str(discrepancy)).partition(" ")
         print(f"{colored(problem, RED if is_fault else YELLOW)} {rest}")
+    if not found.seals and not found.discrepancies:
+        raise CommandError(
+            "nothing is sealed, so nothing can be verified; run sa-history seal, and "
+            "keep its digest"
+        )
     if not json and not found.discrepancies:
         what = f"{found.events} events in {found.seals} seals are as they were sealed"
         print(colored(what, GREEN))

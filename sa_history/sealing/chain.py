@@ -28,6 +28,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy.exc import DataError, ProgrammingError
 
 from sa_history.exc import SealError
 from sa_history.sealing.leaves import (
@@ -166,11 +167,26 @@ def digest_of_ranges(ranges: Iterable[RangeDigest]) -> bytes:
     return whole.digest()
 
 
+WRONG_VALUES = (ProgrammingError, DataError, TypeError, ValueError, OverflowError)
+"""The errors of reading columns that somebody has dropped or given another type."""
+
+
 def read_seals(ledger: Ledger) -> list[Seal]:
-    """Return the seals in their order."""
+    """Return the seals in their order.
+
+    :raises SealError: a column has not the type that it should have, or is gone.
+    """
     table = ledger.place(ledger.tables.seal)
-    rows = ledger.connection.execute(select(table).order_by(table.c.id))
-    return [seal_of_row(row) for row in rows]
+    try:
+        rows = ledger.connection.execute(select(table).order_by(table.c.id))
+        return [seal_of_row(row) for row in rows]
+    except WRONG_VALUES as error:
+        raise SealError(f"the seals cannot be read: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """Return what is wrong, without the statement."""
+    return str(getattr(error, "orig", None) or error).splitlines()[0]
 
 
 def last_seal(ledger: Ledger, table_name: str | None = None) -> Seal | None:
@@ -193,17 +209,20 @@ def seal_of_row(row: Any) -> Seal:
         row.id,
         row.table_name,
         LeafColumns(*columns),
-        row.first_id,
-        row.last_id,
-        row.events,
+        int(row.first_id),
+        int(row.last_id),
+        int(row.events),
         bytes(row.digest),
         bytes(row.root),
-        row.sealed_at,
+        row.sealed_at.astimezone(datetime.timezone.utc),
     )
 
 
 def read_ranges(ledger: Ledger, seal: Seal) -> list[RangeDigest]:
-    """Return the ranges of a seal in their order."""
+    """Return the ranges of a seal in their order.
+
+    :raises ProgrammingError: a column is gone; or another of ``WRONG_VALUES``.
+    """
     table = ledger.place(ledger.tables.seal_range)
     rows = ledger.connection.execute(
         select(table).where(table.c.seal_id == seal.number).order_by(table.c.first_id)
@@ -308,9 +327,9 @@ class Mark:
     context: bytes
 
 
-def marks_of(one: RangeDigest) -> dict[int, Mark]:
-    """Return the marks of a range by the numbers of the events."""
-    marks: dict[int, Mark] = {}
+def marks_of(one: RangeDigest) -> list[tuple[int, Mark]]:
+    """Return the marks of a range with the numbers of the events, in their order."""
+    marks = []
     number = one.first_id or 0
     others = CONTENT_BYTES * (len(one.marks) // MARK)
     for start in range(0, others, CONTENT_BYTES):
@@ -320,7 +339,7 @@ def marks_of(one: RangeDigest) -> dict[int, Mark]:
         # The lower bits of the number; the others go up from one event to the next.
         low = int.from_bytes(entry[:ID_BYTES], "big")
         number += (low - number) % (1 << 8 * ID_BYTES)
-        marks[number] = Mark(content, entry[ID_BYTES:])
+        marks.append((number, Mark(content, entry[ID_BYTES:])))
     return marks
 
 

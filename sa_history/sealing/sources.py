@@ -57,6 +57,10 @@ _MANY_TIMES = 600
 
 _SIZE = text("SELECT pg_relation_size(to_regclass(:relation))")
 
+_KIND = text(
+    "SELECT relkind::text FROM pg_catalog.pg_class WHERE oid = to_regclass(:relation)"
+)
+
 _HAS_GROWN = text(
     """
     SELECT pg_relation_size(oid) / current_setting('block_size')::int
@@ -228,6 +232,12 @@ class Ledger:
             erasable_columns(sealed.tracking),
             self.context_keys(),
         )
+
+    def kind_of(self, table: Table) -> str | None:
+        """Return the kind of a relation by ``pg_class.relkind``, None if it is gone."""
+        name = Qualified(self.schemas(table.schema), table.name).render(str)
+        kind: str | None = self.connection.scalar(_KIND, {"relation": name})
+        return kind
 
     def has_many_salts(self, rows: int) -> bool:
         """Return whether there are many more salts than rows that salts are wanted of.

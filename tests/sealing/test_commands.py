@@ -176,6 +176,18 @@ def test_objects_are_erased_by_their_keys(pg_engine: Engine, capsys: Capture) ->
     assert "+name: Ann" in shown
 
 
+def test_nothing_sealed_is_no_success(pg_engine: Engine, capsys: Capture) -> None:
+    """Whoever deletes all seals would have silenced every verification else."""
+    for option in ([], ["--json"]):
+        assert main(["verify", "people:Base", *option]) == 2
+        assert "nothing is sealed" in capsys.readouterr().err
+    assert main(["seal", "people:Base", "--to", "digest.json"]) == 0
+    with pg_engine.begin() as connection:
+        connection.execute(text("TRUNCATE pghistory_seal CASCADE"))
+    assert main(["verify", "people:Base", "--digest", "digest.json"]) == 1
+    assert "the digest knows 1 seals" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("user", ["1", "ann"])
 def test_all_of_a_subject_is_printed(user: str, capsys: Capture) -> None:
     assert main(["subject", "people:Person", "--id", "1", "--user", user]) == 0
