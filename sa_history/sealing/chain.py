@@ -39,6 +39,7 @@ from sa_history.sealing.leaves import (
     sha256,
 )
 from sa_history.sealing.sources import LeafColumns, Ledger
+from sa_history.util.postgresql import sqlstate_of
 
 FORMAT = 1
 """The version of digests and of the JSON that has the root of a chain."""
@@ -181,7 +182,15 @@ def read_seals(ledger: Ledger) -> list[Seal]:
         rows = ledger.connection.execute(select(table).order_by(table.c.id))
         return [seal_of_row(row) for row in rows]
     except WRONG_VALUES as error:
+        if is_refused(error):
+            raise
         raise SealError(f"the seals cannot be read: {first_line(error)}") from error
+
+
+def is_refused(error: BaseException) -> bool:
+    """Return whether the role lacks a right, which says nothing of what is read."""
+    original = getattr(error, "orig", None)
+    return sqlstate_of(original) == "42501"
 
 
 def first_line(error: BaseException) -> str:

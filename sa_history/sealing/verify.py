@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, Engine, MetaData, func, select
+from sqlalchemy.exc import ProgrammingError
 
 from sa_history.ddl.execution import connection_of
 from sa_history.exc import SealError
@@ -21,6 +22,7 @@ from sa_history.sealing.chain import (
     areas_of,
     digest_of_ranges,
     first_line,
+    is_refused,
     marks_of,
     read_ranges,
     read_seals,
@@ -147,10 +149,9 @@ def verify_seals(
     seals = events = 0
     with connection_of(bind, SealError) as connection:
         for ledger, tables in _by_chain(connection, models):
-            try:
-                known = _known_seals(ledger)
-            except SealError as error:
-                found.append(_unreadable_seals(ledger, error))
+            known = _known_seals(ledger)
+            if isinstance(known, Discrepancy):
+                found.append(known)
                 continue
             expected = None if digest is None else digest.chains.get(ledger.name)
             if digest is not None and expected is None:
@@ -175,13 +176,23 @@ def verify_seals(
     )
 
 
-def _known_seals(ledger: Ledger) -> list[Seal]:
-    with canonical_settings(ledger.connection), ledger.connection.begin_nested():
-        return read_seals(ledger)
-
-
-def _unreadable_seals(ledger: Ledger, error: SealError) -> Discrepancy:
-    return Discrepancy(SealProblem.UNREADABLE, ledger.name, 0, 0, (), str(error))
+def _known_seals(ledger: Ledger) -> list[Seal] | Discrepancy:
+    """Return the seals in their order, or that they or the erasures are unreadable."""
+    connection, log = ledger.connection, ledger.place(ledger.tables.erasure)
+    with canonical_settings(connection):
+        name = ledger.name
+        try:
+            with connection.begin_nested():
+                seals = read_seals(ledger)
+                name = ledger.tables.erasure.fullname
+                # What is asked of it later has no other columns, and these types.
+                connection.execute(select(log, log.c.events + log.c.contexts).limit(0))
+                return seals
+        except (SealError, ProgrammingError) as error:
+            if is_refused(error):
+                raise
+            what = first_line(error)
+            return Discrepancy(SealProblem.UNREADABLE, name, 0, 0, (), what)
 
 
 def verify_event(
@@ -520,6 +531,8 @@ class Verifier:
                 with connection.begin_nested():
                     return read()
             except WRONG_VALUES as error:
+                if is_refused(error):
+                    raise
                 unreadable = _UnreadableError(first_line(error))
         raise unreadable
 

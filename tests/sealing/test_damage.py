@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 import sa_history as history
@@ -72,6 +73,14 @@ DAMAGES: dict[str, tuple[list[str], set[str]]] = {
         {"unreadable"},
     ),
     "no time": (["UPDATE pghistory_seal SET sealed_at = 'infinity'"], {"unreadable"}),
+    "column of the log dropped": (
+        ["ALTER TABLE pghistory_erasure DROP first_id"],
+        {"unreadable"},
+    ),
+    "type of the log": (
+        ["ALTER TABLE pghistory_erasure ALTER events TYPE text"],
+        {"unreadable"},
+    ),
     "column of ranges dropped": (
         ["ALTER TABLE pghistory_seal_range DROP marks"],
         {"unreadable"},
@@ -155,6 +164,23 @@ def test_what_is_done_to_tables_is_found(
                 assert told == words, (name, list(map(str, found)))
             connection.rollback()
     assert history.verify(pg_engine, base, digest=digest).discrepancies == ()
+
+
+@pytest.mark.usefixtures("some_events")
+@pytest.mark.parametrize("table", ["pghistory_seal", "person_event"])
+def test_a_role_that_may_not_read_has_found_nothing(
+    base: Base, pg_engine: Engine, table: str
+) -> None:
+    history.seal(pg_engine, base)
+    role = f"auditor_{pg_engine.url.database}"
+    with pg_engine.connect() as connection:
+        connection.execute(text(f"CREATE ROLE {role}"))
+        rights = f"SELECT ON ALL TABLES IN SCHEMA public TO {role}"
+        connection.execute(text(f"GRANT {rights}"))
+        connection.execute(text(f"REVOKE SELECT ON {table} FROM {role}"))
+        connection.execute(text(f"SET LOCAL ROLE {role}"))
+        with pytest.raises(ProgrammingError, match=table):
+            history.verify(connection, base)
 
 
 @pytest.mark.usefixtures("some_events")
