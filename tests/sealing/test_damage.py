@@ -101,7 +101,7 @@ DAMAGES: dict[str, tuple[list[str], set[str]]] = {
         [
             NO_SEAL_REFERENCE,
             "UPDATE pghistory_seal SET id = -id",
-            "UPDATE pghistory_seal SET id = 3 + id WHERE id > -3",
+            "UPDATE pghistory_seal SET id = CASE WHEN id > -3 THEN 3 + id ELSE 3 END",
             "UPDATE pghistory_seal_range SET seal_id = 3 - seal_id WHERE seal_id < 3",
         ],
         {"resealed"},
