@@ -45,6 +45,7 @@ from sa_history.sealing.leaves import (
     has_keys,
     key_text,
     picked,
+    with_salts,
 )
 from sa_history.sealing.sources import (
     CONTEXT,
@@ -416,20 +417,20 @@ class _ErasableEvents:
         told = self._told()
         names = ["pgh_id", ERASED_COLUMN, *sealed.key, *told]
         events = self.ledger.place(sealed.table, dict.fromkeys(names))
-        salt = self.ledger.place(self.ledger.tables.salt)
-        is_own_salt = and_(
-            salt.c.table_name == sealed.name, salt.c.key == key_text(events, sealed)
-        )
+        # A join would read the salts of all objects for those of a few.
+        has_many = self.ledger.has_many_salts(len(self.numbers))
+        key = key_text(events, sealed)
+        source, own_salt = with_salts(self.ledger, events, sealed.name, key, has_many)
         number = sealed.number(events.c.pgh_id)
         made = [
-            (number.between(first, last), commitment(events, salt, columns))
+            (number.between(first, last), commitment(events, own_salt, columns))
             for columns, first, last in _by_columns(self.seals)
             if columns.can_be_erased
         ]
         # None without a salt, since it could be guessed what it is made of.
         commitments: Any = sql_cast(null(), self.ledger.tables.erased.c.commitment.type)
         if made:
-            commitments = case((salt.c.salt.is_not(None), case(*made)))
+            commitments = case((own_salt.c.salt.is_not(None), case(*made)))
         erased = self.ledger.place(self.ledger.tables.erased)
         rows = (
             select(
@@ -439,7 +440,7 @@ class _ErasableEvents:
                 literal(told, ARRAY(Text)),
                 commitments,
             )
-            .select_from(events.outerjoin(salt, is_own_salt))
+            .select_from(source)
             .where(self._are(events))
         )
         execute = self.ledger.connection.execute
@@ -454,9 +455,16 @@ class _ErasableEvents:
                 .where(self._are(own, with_kept=True))
                 .values({**nulls, ERASED_COLUMN: literal(told, ARRAY(Text))})
             )
-        keys = select(key_text(events, sealed)).where(self._are(events))
+        salt = self.ledger.place(self.ledger.tables.salt)
+        # As an array, for the index: PostgreSQL would read all salts to join a few.
+        keys = func.array(
+            select(key).where(self._are(events)).distinct().scalar_subquery(),
+            type_=ARRAY(Text),
+        )
         execute(
-            delete(salt).where(salt.c.table_name == sealed.name, salt.c.key.in_(keys))
+            delete(salt).where(
+                salt.c.table_name == sealed.name, salt.c.key == func.any(keys)
+            )
         )
 
     @contextmanager

@@ -23,7 +23,6 @@ from sqlalchemy import (
     ColumnElement,
     FromClause,
     LargeBinary,
-    Lateral,
     Select,
     Subquery,
     TableClause,
@@ -205,7 +204,7 @@ def contexts_in_use(ledger: Ledger, used: Any) -> Subquery:
     return select(row).select_from(ids.join(row, true())).subquery()
 
 
-def _found_one_by_one(query: Select[Any]) -> Lateral:
+def _found_one_by_one(query: Select[Any]) -> FromClause:
     """Return a row for each row before it in FROM, looked up in an index.
 
     A join would read all rows of a table for a few of them, again for each seal.
