@@ -6,12 +6,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, Numeric, text
+from sqlalchemy import Engine, ForeignKey, Numeric, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
 from sa_history import ERASED, AggregateEvent, track
-from sa_history.exc import ErasureError
+from sa_history.exc import ErasureError, EventsError
 
 Base = type[DeclarativeBase]
 
@@ -135,6 +135,30 @@ def test_all_that_history_has_of_an_object_is_told(
     deleted = history.subject(session, person, 1)
     assert deleted["row"] is None
     assert deleted["events"][-1]["data"]["name"] == "Name1"
+
+
+def test_references_in_a_circle_are_followed_and_come_to_an_end(
+    base: Base, pg_engine: Engine
+) -> None:
+    @track()
+    class Friend(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "friend"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        best: Mapped[int | None] = mapped_column(ForeignKey("friend.id"))
+        first: Mapped[int | None] = mapped_column(ForeignKey("friend.id"))
+
+    base.metadata.create_all(pg_engine)
+    with Session(pg_engine) as session:
+        one, other = Friend(id=1), Friend(id=2)
+        session.add_all([one, other])
+        session.flush()
+        one.best, other.best, other.first = 2, 1, 1
+        session.commit()
+        for hops in (1, 4):
+            found = history.subject(session, Friend, 1, references=hops)
+            assert {event["key"] for event in found["references"]} == {"2"}
+        with pytest.raises(EventsError, match="in a circle; give fewer"):
+            history.subject(session, Friend, 1, references=50)
 
 
 def test_an_attribute_that_its_column_does_not_name_is_erased_and_told_so(
