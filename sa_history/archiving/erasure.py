@@ -12,6 +12,7 @@ from sqlalchemy import (
     MetaData,
     Text,
     event,
+    exists,
     func,
     literal,
     select,
@@ -97,6 +98,9 @@ def erase(
     finds a value that is put back. Who erased, when and why is recorded in the log of
     erasures.
 
+    If nothing is left, since all of it was erased before, nothing is recorded, and the
+    numbers returned are 0 and None.
+
     The rows themselves are not changed: update or delete them before, in the same
     transaction. They are locked, so that nobody records more of them meanwhile. Backups
     and the write-ahead log keep the values until they expire.
@@ -148,7 +152,7 @@ def erase(
     archived = _ArchivedHistory(ArchiveFolder(archive))
     done = erase_history(target, model, keys, reason, dry_run, archived)
     archived.forget()
-    if done.number is not None:
+    if not dry_run:
         archived.rewrite_after(target, done.number)
     return done
 
@@ -257,10 +261,10 @@ class _ArchivedHistory:
         for archived in self._ledger.archived.values():
             archived.forget(archived.manifest.parts)
 
-    def rewrite_after(self, session: Session, number: int) -> None:
+    def rewrite_after(self, session: Session, number: int | None) -> None:
         """Have the files written anew once a session has committed.
 
-        :param number: the number of the erasure.
+        :param number: the number of the erasure; None to do what is left of others.
         """
         assert self._ledger is not None
         connection, metadata = self._ledger.connection, self._ledger.history.metadata
@@ -331,7 +335,7 @@ def _is_in(column: Any, values: Sequence[Any], texts: Sequence[str]) -> Any:
 
 
 def rewrite_erased(
-    engine: Engine, metadata: MetaData, folder: ArchiveFolder, number: int
+    engine: Engine, metadata: MetaData, folder: ArchiveFolder, number: int | None
 ) -> None:
     """Write the files anew that have values which were erased from the database.
 
@@ -340,14 +344,16 @@ def rewrite_erased(
     one. What is written already is left, so that an interrupted call can be repeated.
 
     :param folder: the archive.
-    :param number: the number of an erasure that the database has.
+    :param number: the number of an erasure that the database has; None to do what is
+        left of others.
     :raises ArchiveError: a file is not what its manifest says.
     :raises ErasureError: the erasure is not committed.
     """
     with turn(engine), engine.connect() as connection:
         own = ledger_of(connection, metadata, ErasureError)
         log = own.place(own.tables.erasure)
-        if connection.scalar(select(log.c.id).where(log.c.id == number)) is None:
+        is_there = exists().where(log.c.id == number)
+        if number is not None and not connection.scalar(select(is_there)):
             raise ErasureError(
                 "the connection of the session has not committed the erasure, so the "
                 "files of the archive still have the values; erase them again with a "

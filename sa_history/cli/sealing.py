@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from sa_history.exc import CommandError
 from sa_history.query.event_search import key_from_texts
 from sa_history.query.row_keys import have_key
 from sa_history.sealing.chain import SealDigest, write_digest
+from sa_history.sealing.erasure_log import erasures_of
 from sa_history.sealing.seal import seal as seal_events
 from sa_history.sealing.subject import subject as all_of_subject
 from sa_history.sealing.verify import Discrepancy
@@ -70,6 +72,11 @@ def verify(
         is_fault = discrepancy in found.discrepancies
         problem, _, rest = printable(str(discrepancy)).partition(" ")
         print(f"{colored(problem, RED if is_fault else YELLOW)} {rest}")
+    if not found.seals and not found.discrepancies:
+        raise CommandError(
+            "nothing is sealed, so nothing can be verified; run sa-history seal, and "
+            "keep its digest"
+        )
     if not json and not found.discrepancies:
         what = f"{found.events} events in {found.seals} seals are as they were sealed"
         print(colored(what, GREEN))
@@ -124,19 +131,28 @@ def erase(
             *(session, model, *keys), reason=reason, dry_run=dry_run, archive=archive
         )
         session.commit()
-        notes = [] if json else [n for key in keys for n in _notes(session, model, key)]
+        notes = [n for key in keys for n in _notes(session, model, key, done.number)]
     if json:
         print_json(erasure=done.number, events=done.events, contexts=done.contexts)
-        return 0
-    verb = "erases" if dry_run else "erased"
-    print(f"{verb} values of {done.events} events and {done.contexts} contexts")
+    elif done.events or done.contexts:
+        verb = "erases" if dry_run else "erased"
+        print(f"{verb} values of {done.events} events and {done.contexts} contexts")
+    else:
+        print("nothing is left to erase")
     for note in notes:
         print(printable(note), file=sys.stderr)
     return 0
 
 
-def _notes(session: Session, model: Any, key: tuple[Any, ...]) -> Iterator[str]:
-    """Yield what whoever erases an object should know: it has no event, or a row."""
+def _notes(
+    session: Session, model: Any, key: tuple[Any, ...], number: int | None
+) -> Iterator[str]:
+    """Yield what whoever erases an object should know.
+
+    It has no event, or was erased before, or its row is still there.
+
+    :param number: that of the erasure in the log, None if nothing was erased.
+    """
     for tracking in (t for t in trackings_of(model) if t.options.is_erasable):
         reader = ModelSession(session, tracking)
         columns = tracking.tracked_columns
@@ -145,6 +161,14 @@ def _notes(session: Session, model: Any, key: tuple[Any, ...]) -> Iterator[str]:
         is_known = exists().where(*have_key(tracking, events, key))
         if not reader.execute(select(is_known)).scalar_one():
             yield f"{name}: the database has no event of it"
+        connection = session.connection(reader.bind_arguments)
+        for known in erasures_of(connection, tracking, key):
+            if known.number != number:
+                day = known.erased_at.astimezone(datetime.timezone.utc).date()
+                yield (
+                    f"{name}: {known.events} events were erased before, by erasure "
+                    f"{known.number} of {day}"
+                )
         found = columns.by_attribute
         erasable = [each for each in found if each in tracking.options.erasable]
         is_row = [found[k] == v for k, v in zip(columns.key, key, strict=True)]

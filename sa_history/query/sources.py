@@ -128,6 +128,10 @@ Criteria: TypeAlias = dict[Tracking, list[ColumnElement[bool]] | None]
 """The criteria of each tracking's events, of which one has to be met; None for all."""
 
 
+_MOST_WAYS = 500
+"""In so many ways foreign keys may lead to a target; their criteria are one OR."""
+
+
 def sources_of(targets: Sequence[Any], across: Any, depth: int) -> list[EventSource]:
     """Return the event tables that targets ask for, and which events of each.
 
@@ -135,11 +139,13 @@ def sources_of(targets: Sequence[Any], across: Any, depth: int) -> list[EventSou
     :param across: a class or table, or several, to keep only their events; None to
         keep all.
     :param depth: how many foreign keys to follow to the targets; 0 for none.
-    :raises EventsError: a target is not tracked, there is no target, or the targets
-        are of several MetaData.
+    :raises EventsError: a target is not tracked, there is no target, the targets are of
+        several MetaData, or foreign keys lead to them in too many ways.
     """
     wanted = _by_tracking(
-        found for target in targets for found in _criteria_for(target, depth)
+        found
+        for target in targets
+        for found in _not_too_many(_criteria_for(target, depth), depth)
     )
     kept: Criteria = {}
     if across is not None:
@@ -198,6 +204,22 @@ def _criteria_for(
         yield rows.tracking, rows.criterion()
         if not isinstance(rows, WholeTable):
             yield from _referring(rows.tracking, rows.keys(), depth)
+
+
+def _not_too_many(
+    found: Iterator[tuple[Tracking, ColumnElement[bool] | None]], depth: int
+) -> Iterator[tuple[Tracking, ColumnElement[bool] | None]]:
+    """Yield the criteria of a target, unless they do not end.
+
+    Foreign keys in a circle lead to a row in twice as many ways with each one more.
+    """
+    for count, one in enumerate(found):
+        if count > _MOST_WAYS:
+            raise EventsError(
+                f"{depth} foreign keys lead to the target in more than {_MOST_WAYS} "
+                "ways, since they go in a circle; give fewer by references="
+            )
+        yield one
 
 
 def _resolve(target: Any) -> Iterator[Rows]:

@@ -19,6 +19,7 @@ from sqlalchemy import (
     LargeBinary,
     Select,
     Text,
+    false,
     func,
     insert,
     literal,
@@ -27,6 +28,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy.exc import DataError, ProgrammingError
 
 from sa_history.exc import SealError
 from sa_history.sealing.leaves import (
@@ -37,6 +39,7 @@ from sa_history.sealing.leaves import (
     sha256,
 )
 from sa_history.sealing.sources import LeafColumns, Ledger
+from sa_history.util.postgresql import sqlstate_of
 
 FORMAT = 1
 """The version of digests and of the JSON that has the root of a chain."""
@@ -165,11 +168,34 @@ def digest_of_ranges(ranges: Iterable[RangeDigest]) -> bytes:
     return whole.digest()
 
 
+WRONG_VALUES = (ProgrammingError, DataError, TypeError, ValueError, OverflowError)
+"""The errors of reading columns that somebody has dropped or given another type."""
+
+
 def read_seals(ledger: Ledger) -> list[Seal]:
-    """Return the seals in their order."""
+    """Return the seals in their order.
+
+    :raises SealError: a column has not the type that it should have, or is gone.
+    """
     table = ledger.place(ledger.tables.seal)
-    rows = ledger.connection.execute(select(table).order_by(table.c.id))
-    return [seal_of_row(row) for row in rows]
+    try:
+        rows = ledger.connection.execute(select(table).order_by(table.c.id))
+        return [seal_of_row(row) for row in rows]
+    except WRONG_VALUES as error:
+        if is_refused(error):
+            raise
+        raise SealError(f"the seals cannot be read: {first_line(error)}") from error
+
+
+def is_refused(error: BaseException) -> bool:
+    """Return whether the role lacks a right, which says nothing of what is read."""
+    original = getattr(error, "orig", None)
+    return sqlstate_of(original) == "42501"
+
+
+def first_line(error: BaseException) -> str:
+    """Return what is wrong, without the statement."""
+    return str(getattr(error, "orig", None) or error).splitlines()[0]
 
 
 def last_seal(ledger: Ledger, table_name: str | None = None) -> Seal | None:
@@ -192,17 +218,20 @@ def seal_of_row(row: Any) -> Seal:
         row.id,
         row.table_name,
         LeafColumns(*columns),
-        row.first_id,
-        row.last_id,
-        row.events,
+        int(row.first_id),
+        int(row.last_id),
+        int(row.events),
         bytes(row.digest),
         bytes(row.root),
-        row.sealed_at,
+        row.sealed_at.astimezone(datetime.timezone.utc),
     )
 
 
 def read_ranges(ledger: Ledger, seal: Seal) -> list[RangeDigest]:
-    """Return the ranges of a seal in their order."""
+    """Return the ranges of a seal in their order.
+
+    :raises ProgrammingError: a column is gone; or another of ``WRONG_VALUES``.
+    """
     table = ledger.place(ledger.tables.seal_range)
     rows = ledger.connection.execute(
         select(table).where(table.c.seal_id == seal.number).order_by(table.c.first_id)
@@ -243,14 +272,17 @@ def complete_seal(ledger: Ledger, seal: Seal) -> None:
     ledger.connection.execute(statement)
 
 
-def write_ranges(ledger: Ledger, number: int, ranges: Select[Any]) -> tuple[int, bytes]:
+def write_ranges(
+    ledger: Ledger, number: int, ranges: Select[Any]
+) -> tuple[int, bytes, bool]:
     """Add the ranges of a seal; they do not leave the database.
 
     :param number: the number of the seal.
     :param ranges: what ``select_ranges`` returns.
-    :return: how many events they have, and what :func:`digest_of_ranges` returns.
+    :return: how many events they have, what :func:`digest_of_ranges` returns, and
+        whether an event has no salt that should have one.
     """
-    found = ranges.subquery("found")
+    found = ranges.cte("found")
     names = ["first_id", "last_id", "events", "digest", "marks"]
     table = ledger.place(ledger.tables.seal_range)
     added = (
@@ -274,8 +306,11 @@ def write_ranges(ledger: Ledger, number: int, ranges: Select[Any]) -> tuple[int,
     joined = func.string_agg(whole, aggregate_order_by(nothing, added.c.first_id))
     events = func.coalesce(func.sum(added.c.events), 0)
     digest = sha256(func.coalesce(joined, nothing))
-    row = ledger.connection.execute(select(events, digest)).one()
-    return int(row[0]), bytes(row[1])
+    unsalted = select(func.coalesce(func.bool_or(found.c.unsalted), false()))
+    row = ledger.connection.execute(
+        select(events, digest, unsalted.scalar_subquery())
+    ).one()
+    return int(row[0]), bytes(row[1]), row[2]
 
 
 def areas_of(seal: Seal, ranges: Sequence[RangeDigest]) -> list[tuple[int, int]]:
@@ -301,9 +336,9 @@ class Mark:
     context: bytes
 
 
-def marks_of(one: RangeDigest) -> dict[int, Mark]:
-    """Return the marks of a range by the numbers of the events."""
-    marks: dict[int, Mark] = {}
+def marks_of(one: RangeDigest) -> list[tuple[int, Mark]]:
+    """Return the marks of a range with the numbers of the events, in their order."""
+    marks = []
     number = one.first_id or 0
     others = CONTENT_BYTES * (len(one.marks) // MARK)
     for start in range(0, others, CONTENT_BYTES):
@@ -313,7 +348,7 @@ def marks_of(one: RangeDigest) -> dict[int, Mark]:
         # The lower bits of the number; the others go up from one event to the next.
         low = int.from_bytes(entry[:ID_BYTES], "big")
         number += (low - number) % (1 << 8 * ID_BYTES)
-        marks[number] = Mark(content, entry[ID_BYTES:])
+        marks.append((number, Mark(content, entry[ID_BYTES:])))
     return marks
 
 

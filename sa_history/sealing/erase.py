@@ -16,9 +16,11 @@ from sqlalchemy import (
     bindparam,
     case,
     delete,
+    false,
     func,
     literal,
     literal_column,
+    not_,
     null,
     or_,
     select,
@@ -36,14 +38,15 @@ from sa_history.ddl.elements import Statement
 from sa_history.definition.mapped_tables import Model
 from sa_history.exc import ErasureError
 from sa_history.sealing.chain import Seal, read_seals
+from sa_history.sealing.erasure_log import add_to_log
 from sa_history.sealing.leaves import (
     commitment,
     context_commitment,
     has_keys,
     key_text,
     picked,
+    with_salts,
 )
-from sa_history.sealing.removal import add_to_log
 from sa_history.sealing.sources import (
     CONTEXT,
     CONTEXT_ID,
@@ -66,9 +69,10 @@ from sa_history.tracking.registry import Tracking
 class Erasure:
     """What ``history.erase`` has erased, or would erase.
 
-    :param number: the number in the log of erasures; None if nothing was written.
-    :param events: how many events had values that could be erased.
-    :param contexts: how many stored contexts had such values.
+    :param number: the number in the log of erasures; None if nothing was written, since
+        nothing was left to erase, or only asked.
+    :param events: how many events were erased, without those that had been before.
+    :param contexts: how many stored contexts had values that could be erased.
 
     Example::
 
@@ -182,11 +186,11 @@ def _erase(
         ids = _with_inherited(ledger, ids, keys_of_contexts, archived)
         contexts = _contexts_of(ledger, ids, keys_of_contexts)
         _require_context_commitments(ledger, seals, contexts, keys_of_contexts)
-        how_many = sum(len(some.numbers) for some in events)
+        how_many = sum(some.count_left() for some in events)
         if dry_run or not (how_many or contexts):
             return Erasure(None, how_many, len(contexts))
         with canonical_settings(connection):
-            number = _record(ledger, trackings, keys, reason, how_many, len(contexts))
+            number = _record(ledger, found[0], reason, how_many, len(contexts))
             for some in events:
                 some.erase(number)
             _erase_contexts(ledger, number, contexts, keys_of_contexts)
@@ -378,6 +382,27 @@ class _ErasableEvents:
         numbers = bindparam(None, known, ARRAY(BigInteger))
         return table.c.pgh_id == func.any(sql_cast(numbers, ARRAY(BigInteger)))
 
+    def _told(self) -> list[str]:
+        """Return the names of the columns that the events have as erased."""
+        return [*self.columns, *([CONTEXT] if self.inline_keys else [])]
+
+    def count_left(self) -> int:
+        """Return how many of the events are not erased yet, or have a value again."""
+        told = self._told()
+        events = self.ledger.place(
+            self.tracking.event_table, dict.fromkeys(["pgh_id", ERASED_COLUMN, *told])
+        )
+        erased, has_all = events.c[ERASED_COLUMN], literal(told, ARRAY(Text))
+        is_left = [
+            # An event without values becomes an erased one too: its salt is deleted.
+            not_(func.coalesce(erased.op("@>", is_comparison=True)(has_all), false())),
+            *(events.c[name].is_not(None) for name in self.columns),
+        ]
+        if self.inline_keys:
+            is_left.append(has_keys(events.c[CONTEXT], self.inline_keys))
+        query = select(func.count()).where(self._are(events), or_(*is_left))
+        return self.ledger.connection.scalar(query) or 0
+
     def erase(self, erasure: int) -> None:
         """Commit to the values of the events, and erase them.
 
@@ -389,23 +414,23 @@ class _ErasableEvents:
             "pgh_id",
             self.tracking,
         )
-        told = [*self.columns, *([CONTEXT] if self.inline_keys else [])]
+        told = self._told()
         names = ["pgh_id", ERASED_COLUMN, *sealed.key, *told]
         events = self.ledger.place(sealed.table, dict.fromkeys(names))
-        salt = self.ledger.place(self.ledger.tables.salt)
-        is_own_salt = and_(
-            salt.c.table_name == sealed.name, salt.c.key == key_text(events, sealed)
-        )
+        # A join would read the salts of all objects for those of a few.
+        has_many = self.ledger.has_many_salts(len(self.numbers))
+        key = key_text(events, sealed)
+        source, own_salt = with_salts(self.ledger, events, sealed.name, key, has_many)
         number = sealed.number(events.c.pgh_id)
         made = [
-            (number.between(first, last), commitment(events, salt, columns))
+            (number.between(first, last), commitment(events, own_salt, columns))
             for columns, first, last in _by_columns(self.seals)
             if columns.can_be_erased
         ]
         # None without a salt, since it could be guessed what it is made of.
         commitments: Any = sql_cast(null(), self.ledger.tables.erased.c.commitment.type)
         if made:
-            commitments = case((salt.c.salt.is_not(None), case(*made)))
+            commitments = case((own_salt.c.salt.is_not(None), case(*made)))
         erased = self.ledger.place(self.ledger.tables.erased)
         rows = (
             select(
@@ -415,7 +440,7 @@ class _ErasableEvents:
                 literal(told, ARRAY(Text)),
                 commitments,
             )
-            .select_from(events.outerjoin(salt, is_own_salt))
+            .select_from(source)
             .where(self._are(events))
         )
         execute = self.ledger.connection.execute
@@ -430,9 +455,16 @@ class _ErasableEvents:
                 .where(self._are(own, with_kept=True))
                 .values({**nulls, ERASED_COLUMN: literal(told, ARRAY(Text))})
             )
-        keys = select(key_text(events, sealed)).where(self._are(events))
+        salt = self.ledger.place(self.ledger.tables.salt)
+        # As an array, for the index: PostgreSQL would read all salts to join a few.
+        keys = func.array(
+            select(key).where(self._are(events)).distinct().scalar_subquery(),
+            type_=ARRAY(Text),
+        )
         execute(
-            delete(salt).where(salt.c.table_name == sealed.name, salt.c.key.in_(keys))
+            delete(salt).where(
+                salt.c.table_name == sealed.name, salt.c.key == func.any(keys)
+            )
         )
 
     @contextmanager
@@ -641,18 +673,18 @@ def nulled(metadata: Any, keys: Sequence[str]) -> Any:
 
 def _record(
     ledger: Ledger,
-    trackings: Sequence[Tracking],
-    keys: Sequence[Any],
+    objects: _Objects,
     reason: str | None,
     events: int,
     contexts: int,
 ) -> int:
     """Write an erasure into the log, and return its number."""
+    keys = objects.keys
     metadata = func.nullif(func.current_setting(CONTEXT_METADATA, True), "")
     return add_to_log(
         ledger,
-        table_name=trackings[0].table.fullname,
-        keys=[str(key) for key in keys],
+        table_name=objects.tracking.table.fullname,
+        keys=[str(key if len(key) > 1 else key[0]) for key in keys],
         reason=reason,
         events=events,
         contexts=contexts,

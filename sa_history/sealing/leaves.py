@@ -21,6 +21,7 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     ColumnElement,
+    FromClause,
     LargeBinary,
     Select,
     Subquery,
@@ -31,11 +32,13 @@ from sqlalchemy import (
     bindparam,
     case,
     exists,
+    false,
     func,
     literal,
     literal_column,
     or_,
     select,
+    true,
 )
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
@@ -50,6 +53,9 @@ from sa_history.sealing.sources import (
     SealedTable,
     utf8,
 )
+
+RANGE = 1_000
+"""The number of events of a range."""
 
 ID_BYTES, CONTENT_BYTES, CONTEXT_BYTES = 4, 4, 2
 MARK = ID_BYTES + CONTENT_BYTES + CONTEXT_BYTES
@@ -128,11 +134,14 @@ def select_ranges(
     """Return a SELECT of the digests of the events in areas of numbers.
 
     :param used: what :func:`used_contexts` returns for these areas.
-    :return: a SELECT with the columns of ``RangeDigest``, and the place of the area
-        as ``area``, from 1 on; without areas that have no events.
+    :return: a SELECT with the columns of ``RangeDigest``, the place of the area as
+        ``area``, from 1 on, and as ``unsalted`` whether the object of an event should
+        have a salt and has none; without areas that have no events.
     """
     bounds = areas[0][0], areas[-1][1]
-    each = _leaves(ledger, sealed, leaf_columns, bounds, used, removed_until)
+    # A statement of the database does not know how many salts there are.
+    has_many = ledger.has_many_salts(len(areas) * RANGE)
+    each = _leaves(ledger, sealed, leaf_columns, bounds, used, removed_until, has_many)
     # Parts of the leaf: the beginning of the content; and the end of the number and the
     # beginning of the context, which are side by side.
     content = func.substr(each.c.leaf, 41, CONTENT_BYTES)
@@ -149,6 +158,7 @@ def select_ranges(
         func.count().label("events"),
         sha256(_in_order(each.c.leaf, each.c.id)).label("digest"),
         (marks if with_marks else _EMPTY).label("marks"),
+        func.bool_or(each.c.unsalted).label("unsalted"),
     ).group_by(literal_column("area"))
 
 
@@ -177,19 +187,47 @@ def used_contexts(
         are_meant, events.c[CONTEXT_ID].is_not(None)
     )
     few = list(ledger.connection.scalars(used.distinct().limit(_FEW + 1)))
-    return few if len(few) <= _FEW else used
+    return few if len(few) <= _FEW else used.distinct()
 
 
-def is_used(number: ColumnElement[Any], used: Any) -> ColumnElement[bool]:
-    """Return whether the id of a context is one of those used.
+def contexts_in_use(ledger: Ledger, used: Any) -> Subquery:
+    """Return the rows of contexts.
 
-    :param used: what :func:`used_contexts` returns.
+    :param used: what :func:`used_contexts` returns of their ids.
     """
+    contexts = ledger.place(ledger.history.shared.context_table)
     if isinstance(used, list):
-        return number == func.any(
-            sql_cast(bindparam("used", used, ARRAY(Uuid)), ARRAY(Uuid))
-        )
-    return number.in_(used)
+        given = sql_cast(bindparam("used", used, ARRAY(Uuid)), ARRAY(Uuid))
+        return select(contexts).where(contexts.c.id == func.any(given)).subquery()
+    ids = used.subquery()
+    row = _found_one_by_one(select(contexts).where(contexts.c.id == ids.c[CONTEXT_ID]))
+    return select(row).select_from(ids.join(row, true())).subquery()
+
+
+def _found_one_by_one(query: Select[Any]) -> FromClause:
+    """Return a row for each row before it in FROM, looked up in an index.
+
+    A join would read all rows of a table for a few of them, again for each seal.
+    """
+    return query.limit(literal_column("1")).lateral()
+
+
+def with_salts(
+    ledger: Ledger, source: Any, name: str, key: ColumnElement[Any], has_many: bool
+) -> tuple[Any, FromClause]:
+    """Return a FROM clause with the salts joined to it, and the salts.
+
+    :param name: the table that the salts are of.
+    :param key: the key as text, of a row of the FROM clause.
+    :param has_many: whether the table of salts has many more than are joined.
+    """
+    salts = ledger.place(ledger.tables.salt)
+    query = select(salts.c.key, salts.c.salt).where(salts.c.table_name == name)
+    if has_many:
+        own = _found_one_by_one(query.where(salts.c.key == key))
+        return source.outerjoin(own, true()), own
+    of_table = query.subquery()
+    return source.outerjoin(of_table, of_table.c.key == key), of_table
 
 
 def _are_meant(
@@ -210,6 +248,7 @@ def _leaves(
     bounds: tuple[int, int],
     used: Any,
     removed_until: int,
+    has_many_salts: bool,
 ) -> Subquery:
     """Return a SELECT of events with the number and the leaf of each."""
     erased_names = ["pgh_erased"] if leaf_columns.can_be_erased else []
@@ -222,10 +261,12 @@ def _leaves(
     source: Any = events
     as_bytes = ledger.bytes_of_text()
     parts = [as_bytes(row_text(_kept(events.c, leaf_columns)))]
+    unsalted: ColumnElement[bool] = false()
     is_told: ColumnElement[bool] | None = None
     if leaf_columns.can_be_erased:
-        salt, erased = _salts(ledger, sealed.name), _erased(ledger, sealed.name)
-        source = source.outerjoin(salt, salt.c.key == key_text(events, sealed))
+        erased, key = _erased(ledger, sealed.name), key_text(events, sealed)
+        source, salt = with_salts(ledger, source, sealed.name, key, has_many_salts)
+        unsalted = salt.c.salt.is_(None)
         made = commitment(events, salt, leaf_columns, as_bytes)
         is_told = events.c.pgh_erased.is_(None)
         # In most tables nothing was ever erased, and so nothing is joined.
@@ -241,7 +282,8 @@ def _leaves(
         parts.append(made)
     context: ColumnElement[Any] = _NO_CONTEXT
     if leaf_columns.refers_to_contexts:
-        digests = _context_digests(ledger, used, leaf_columns.context_keys)
+        keys = leaf_columns.context_keys
+        digests = _context_digests(ledger, used, keys, has_many_salts)
         source = source.outerjoin(digests, digests.c.id == events.c[CONTEXT_ID])
         context = func.coalesce(digests.c.digest, _NO_CONTEXT)
     content = sha256(_joined(*parts))
@@ -249,7 +291,7 @@ def _leaves(
         content = case((is_told, content), else_=sha256(_joined(*parts, _WRONG)))
     leaf = _joined(func.int8send(position, type_=LargeBinary), context, content)
     return (
-        select(position.label("id"), leaf.label("leaf"))
+        select(position.label("id"), leaf.label("leaf"), unsalted.label("unsalted"))
         .select_from(source)
         .where(are_meant)
         # It keeps PostgreSQL from making the same digest for each use of it.
@@ -275,11 +317,6 @@ def _with_kept(
         and_(number.between(first_id, last_id), ~is_kept),
         and_(is_kept, kept, ~is_there),
     )
-
-
-def _salts(ledger: Ledger, name: str) -> Subquery:
-    salt = ledger.place(ledger.tables.salt)
-    return select(salt.c.key, salt.c.salt).where(salt.c.table_name == name).subquery()
 
 
 def _erased(ledger: Ledger, name: str) -> Subquery:
@@ -336,32 +373,34 @@ def row_text(values: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:
     return sql_cast(func.row(*values), Text)
 
 
-def _context_digests(ledger: Ledger, used: Any, keys: Sequence[str]) -> Any:
+def _context_digests(
+    ledger: Ledger, used: Any, keys: Sequence[str], has_many_salts: bool
+) -> Any:
     """Return the digests of contexts by their ids, each made once.
 
     :param used: what :func:`used_contexts` returns.
     :param keys: the keys whose values can be erased.
     """
     table = ledger.history.shared.context_table
-    contexts = ledger.place(table)
+    contexts = contexts_in_use(ledger, used)
     source: Any = contexts
     metadata = contexts.c.metadata
     kept = _without(metadata, keys) if keys else metadata
     others = ("id", "created_at", "updated_at", "parent_id")
     parts = [utf8(row_text([*(contexts.c[name] for name in others), kept]))]
     if keys:
-        salt, erased = _salts(ledger, table.fullname), _erased(ledger, table.fullname)
-        number = sql_cast(contexts.c.id, Text)
-        source = source.outerjoin(salt, salt.c.key == number).outerjoin(
-            erased, erased.c.id == number
+        erased, number = _erased(ledger, table.fullname), sql_cast(contexts.c.id, Text)
+        is_few = isinstance(used, list)
+        source, salt = with_salts(
+            ledger, source, table.fullname, number, is_few or has_many_salts
         )
+        source = source.outerjoin(erased, erased.c.id == number)
         is_empty = [_is_null(value) for value in picked(metadata, keys)]
         made = context_commitment(contexts, salt, keys)
         parts.append(_erased_or(erased, is_empty, made))
     return (
         select(contexts.c.id, sha256(_joined(*parts)).label("digest"))
         .select_from(source)
-        .where(is_used(contexts.c.id, used))
         .cte("context_digest")
         .prefix_with("MATERIALIZED")
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, MetaData, func, insert, select
+from sqlalchemy import Connection, MetaData
 
-from sa_history.sealing.sources import Ledger, ledger_of, metadata_of
+from sa_history.sealing.erasure_log import add_to_log
+from sa_history.sealing.sources import ledger_of, metadata_of
 
 
 def record_removal(
@@ -46,15 +47,3 @@ def record_removal(
         contexts=0,
         reason=reason,
     )
-
-
-def add_to_log(ledger: Ledger, **values: Any) -> int:
-    """Add a row to the log of erasures, and return its number.
-
-    Whoever adds one has the lock of who seals, so no number is given twice.
-    """
-    log = ledger.place(ledger.tables.erasure)
-    next_number = select(func.coalesce(func.max(log.c.id), 0) + 1).scalar_subquery()
-    statement = insert(log).values({"id": next_number, **values}).returning(log.c.id)
-    number: int = ledger.connection.execute(statement).scalar_one()
-    return number

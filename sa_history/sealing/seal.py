@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from sqlalchemy import (
@@ -14,9 +15,9 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    Select,
     String,
     Table,
+    Text,
     func,
     insert,
     literal,
@@ -38,11 +39,13 @@ from sa_history.sealing.chain import (
     write_seal,
 )
 from sa_history.sealing.leaves import (
+    RANGE,
+    contexts_in_use,
     has_keys,
-    is_used,
     key_text,
     select_ranges,
     used_contexts,
+    with_salts,
 )
 from sa_history.sealing.sources import (
     LeafColumns,
@@ -54,9 +57,6 @@ from sa_history.sealing.sources import (
     require_new_snapshots,
 )
 from sa_history.sql.compose import Qualified
-
-RANGE = 1_000
-"""The number of events of a range."""
 
 _WRITERS = text(
     """
@@ -79,7 +79,7 @@ def seal(
     bind: Engine | Connection,
     *models: MetaData | type[Any],
     timeout: int = 10_000,
-    batch: int = 250_000,
+    batch: int = 1_000_000,
     anchor: Callable[[SealDigest], object] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> SealDigest:
@@ -130,9 +130,11 @@ def seal(
         if len(tables) == 1 and not tables[0].tracking:
             _refuse_unsealed(metadata)
         for sealed in tables:
-            limit = _settled(bind, metadata, sealed, timeout)
+            limit, has_salts = _settled(bind, metadata, sealed, timeout), True
             while limit is not None:
-                events = _seal_batch(bind, metadata, sealed, limit, batch)
+                events, has_salts = _seal_batch(
+                    bind, metadata, sealed, limit, batch, has_salts
+                )
                 if not events:
                     break
                 sealed_now += events
@@ -239,10 +241,13 @@ def _seal_batch(
     sealed: SealedTable,
     limit: int,
     batch: int,
-) -> int:
-    """Seal the next events of a table, and return how many.
+    has_salts: bool = False,
+) -> tuple[int, bool]:
+    """Seal the next events of a table.
 
     :param limit: the number that the seals go up to.
+    :param has_salts: whether all objects but those of first events may have salts.
+    :return: how many events were sealed, and whether all these objects had salts.
     """
     with connection_of(bind, SealError) as connection:
         ledger = ledger_of(connection, metadata)
@@ -252,12 +257,24 @@ def _seal_batch(
         leaf_columns = ledger.leaf_columns(sealed)
         areas = _areas(ledger, sealed, first_id, limit, batch)
         if not areas:
-            return 0
+            return 0, has_salts
+        has_salts = has_salts and len(areas) == batch // RANGE
         with canonical_settings(connection, len(areas) * RANGE):
             contexts = used_contexts(ledger, sealed, leaf_columns, areas)
-            _add_salts(ledger, sealed, leaf_columns, areas, contexts)
-            ranges = select_ranges(ledger, sealed, leaf_columns, areas, contexts)
-            return _add(ledger, sealed, leaf_columns, areas, ranges)
+            add_salts = partial(
+                _add_salts, ledger, sealed, leaf_columns, areas, contexts
+            )
+            # To look for the salts of all objects takes a fifth of the time. In a long
+            # run of seals most have one.
+            add_salts(of_first_events=has_salts)
+            with connection.begin_nested() as attempt:
+                events, is_whole = _add(ledger, sealed, leaf_columns, areas, contexts)
+                if not is_whole:
+                    attempt.rollback()
+            if not is_whole:
+                add_salts(of_first_events=False)
+                events, _ = _add(ledger, sealed, leaf_columns, areas, contexts)
+            return events, has_salts and is_whole
 
 
 def _areas(
@@ -310,47 +327,50 @@ def _add_salts(
     leaf_columns: LeafColumns,
     areas: Sequence[tuple[int, int]],
     used: Any,
+    *,
+    of_first_events: bool,
 ) -> None:
     """Give each object of some events, and each of their contexts, a salt.
 
     :param areas: the numbers of the events.
     :param used: the ids of their contexts.
+    :param of_first_events: False to look at the objects of all events, True to leave
+        out events of an UPDATE or DELETE, which mostly are of objects with a salt.
     """
     salts = ledger.place(ledger.tables.salt)
     salt = _random()
+    has_many = ledger.has_many_salts(len(areas) * RANGE)
 
     def add(name: str, keys: Any) -> None:
-        known = (
-            select(salts.c.key)
-            .where(salts.c.table_name == name, salts.c.key == keys.c.key)
-            .exists()
-        )
+        source, known = with_salts(ledger, keys, name, keys.c.key, has_many)
         # Whoever adds one waits for its turn, so nobody else does now. In the order of
         # the index, which then grows at one place.
-        new = select(keys.c.key).where(~known).order_by(keys.c.key).subquery()
+        unknown = select(keys.c.key).select_from(source).where(known.c.key.is_(None))
+        new = unknown.order_by(keys.c.key).subquery()
         ledger.connection.execute(
             insert(salts).from_select(
                 ["table_name", "key", "salt"],
                 select(literal(name, String), new.c.key, salt),
             )
         )
+        ledger.analyze_salts()
 
     if leaf_columns.can_be_erased:
-        events = ledger.place(sealed.table, [sealed.id, *sealed.key])
+        events = ledger.place(sealed.table, [sealed.id, "pgh_op", *sealed.key])
         is_sealed_now = events.c[sealed.id].between(areas[0][0], areas[-1][1])
         # Distinct before they are text, which costs more.
         of_events = select(*(events.c[name] for name in sealed.key))
+        if of_first_events:
+            of_events = of_events.where(events.c.pgh_op.not_in(["U", "D"]))
         objects = of_events.where(is_sealed_now).distinct().subquery()
         keys = select(key_text(objects, sealed).label("key"))
         add(sealed.name, keys.subquery())
     if leaf_columns.refers_to_contexts and leaf_columns.context_keys:
-        table = ledger.history.shared.context_table
-        contexts = ledger.place(table)
-        keys = select(sql_cast(contexts.c.id, String).label("key")).where(
-            is_used(contexts.c.id, used),
-            has_keys(contexts.c.metadata, leaf_columns.context_keys),
+        contexts = contexts_in_use(ledger, used)
+        keys = select(sql_cast(contexts.c.id, Text).label("key")).where(
+            has_keys(contexts.c.metadata, leaf_columns.context_keys)
         )
-        add(table.fullname, keys.subquery())
+        add(ledger.history.shared.context_table.fullname, keys.subquery())
 
 
 def _random() -> Any:
@@ -365,9 +385,15 @@ def _add(
     sealed: SealedTable,
     leaf_columns: LeafColumns,
     areas: Sequence[tuple[int, int]],
-    ranges: Select[Any],
-) -> int:
-    """Add a seal of some ranges to the chain, and return how many events it has."""
+    contexts: Any,
+) -> tuple[int, bool]:
+    """Add a seal to the chain.
+
+    :param areas: the numbers of its ranges.
+    :param contexts: the ids of its contexts.
+    :return: how many events it has, and whether all have the salts that they need.
+    """
+    ranges = select_ranges(ledger, sealed, leaf_columns, areas, contexts)
     before = last_seal(ledger)
     now = ledger.connection.scalar(select(func.clock_timestamp()))
     assert now is not None
@@ -383,8 +409,8 @@ def _add(
         sealed_at=now,
     )
     write_seal(ledger, unchained)
-    events, digest = write_ranges(ledger, unchained.number, ranges)
+    events, digest, unsalted = write_ranges(ledger, unchained.number, ranges)
     made = replace(unchained, events=events, digest=digest)
     root = made.root_after(b"" if before is None else before.root)
     complete_seal(ledger, replace(made, root=root))
-    return events
+    return events, not unsalted

@@ -19,6 +19,7 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    text,
 )
 from sqlalchemy import table as table_clause
 
@@ -26,9 +27,10 @@ from sa_history.capture.event_table import PREFIX, key_columns
 from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
 from sa_history.capture.seal_tables import SealTables, seal_tables_of
 from sa_history.ddl.catalog import read_columns
+from sa_history.ddl.elements import Statement
 from sa_history.ddl.execution import schema_names
 from sa_history.exc import HistoryError, SealError
-from sa_history.sql.compose import Qualified, SchemaNames
+from sa_history.sql.compose import Joined, Qualified, Raw, SchemaNames
 from sa_history.sql.output_settings import OUTPUT_SETTINGS
 from sa_history.tracking.registry import History, Tracking, history_of, trackings_in
 
@@ -41,7 +43,32 @@ CONTEXT = "pgh_context"
 CONTEXT_ID = "pgh_context_id"
 """The column of the context's id."""
 
-_CANONICAL = {**OUTPUT_SETTINGS, "search_path": "pg_catalog", "jit": "off"}
+_CANONICAL = {
+    **OUTPUT_SETTINGS,
+    "search_path": "pg_catalog",
+    "jit": "off",
+    # Drivers prepare what they send again and again. From the eleventh batch on the
+    # plan would be one for any numbers, which takes half as much time again.
+    "plan_cache_mode": "force_custom_plan",
+}
+
+_MANY_TIMES = 600
+"""The size of salts in bytes, for each row, that there are many: some 8 of each."""
+
+_SIZE = text("SELECT pg_relation_size(to_regclass(:relation))")
+
+_KIND = text(
+    "SELECT relkind::text FROM pg_catalog.pg_class WHERE oid = to_regclass(:relation)"
+)
+
+_HAS_GROWN = text(
+    """
+    SELECT pg_relation_size(oid) / current_setting('block_size')::int
+           > relpages * 1.2 + 100
+    FROM pg_catalog.pg_class WHERE oid = to_regclass(:relation)
+    """
+)
+"""Whether a table has many more pages than when it was analyzed."""
 
 _MANY = 5_000
 """From so many events on, they are joined at once and not one by one."""
@@ -205,6 +232,34 @@ class Ledger:
             erasable_columns(sealed.tracking),
             self.context_keys(),
         )
+
+    def kind_of(self, table: Table) -> str | None:
+        """Return the kind of a relation by ``pg_class.relkind``, None if it is gone."""
+        name = Qualified(self.schemas(table.schema), table.name).render(str)
+        kind: str | None = self.connection.scalar(_KIND, {"relation": name})
+        return kind
+
+    def has_many_salts(self, rows: int) -> bool:
+        """Return whether there are many more salts than rows that salts are wanted of.
+
+        To look up the salt of each row takes less time then than to read all salts.
+        """
+        size = self.connection.scalar(_SIZE, {"relation": self._salts().render(str)})
+        return (size or 0) > rows * _MANY_TIMES
+
+    def analyze_salts(self) -> None:
+        """Have PostgreSQL know how many salts there are, if many were added.
+
+        It soon would by itself, but joins them in a slow way until then. Of a role that
+        may not analyze the table the statement does nothing.
+        """
+        name = self._salts()
+        if self.connection.scalar(_HAS_GROWN, {"relation": name.render(str)}):
+            self.connection.execute(Statement(Joined((Raw("ANALYZE "), name))))
+
+    def _salts(self) -> Qualified:
+        salt = self.tables.salt
+        return Qualified(self.schemas(salt.schema), salt.name)
 
     def bytes_of_text(self) -> AsBytes:
         """Return what makes the bytes of a text in UTF-8, for a great many texts."""

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
-from sqlalchemy import Connection, Engine, MetaData, select
+from sqlalchemy import Connection, Engine, MetaData, func, select
+from sqlalchemy.exc import ProgrammingError
 
 from sa_history.ddl.execution import connection_of
 from sa_history.exc import SealError
 from sa_history.sealing.chain import (
+    WRONG_VALUES,
     ChainHead,
     Mark,
     Seal,
     SealDigest,
     areas_of,
     digest_of_ranges,
+    first_line,
+    is_refused,
     marks_of,
     read_ranges,
     read_seals,
@@ -144,7 +149,10 @@ def verify_seals(
     seals = events = 0
     with connection_of(bind, SealError) as connection:
         for ledger, tables in _by_chain(connection, models):
-            known = read_seals(ledger)
+            known = _known_seals(ledger)
+            if isinstance(known, Discrepancy):
+                found.append(known)
+                continue
             expected = None if digest is None else digest.chains.get(ledger.name)
             if digest is not None and expected is None:
                 raise SealError(
@@ -166,6 +174,25 @@ def verify_seals(
         events=events,
         digest=SealDigest(heads),
     )
+
+
+def _known_seals(ledger: Ledger) -> list[Seal] | Discrepancy:
+    """Return the seals in their order, or that they or the erasures are unreadable."""
+    connection, log = ledger.connection, ledger.place(ledger.tables.erasure)
+    with canonical_settings(connection):
+        name = ledger.name
+        try:
+            with connection.begin_nested():
+                seals = read_seals(ledger)
+                name = ledger.tables.erasure.fullname
+                # What is asked of it later has no other columns, and these types.
+                connection.execute(select(log, log.c.events + log.c.contexts).limit(0))
+                return seals
+        except (SealError, ProgrammingError) as error:
+            if is_refused(error):
+                raise
+            what = first_line(error)
+            return Discrepancy(SealProblem.UNREADABLE, name, 0, 0, (), what)
 
 
 def verify_event(
@@ -249,6 +276,16 @@ class _Differences:
 _NOTHING = RangeDigest(None, None, 0, None, b"")
 """The digest of a range without events."""
 
+_TABLES = "r", "p"
+"""The kinds of relations that have rows of their own, by ``pg_class.relkind``."""
+
+
+_Read = TypeVar("_Read")
+
+
+class _UnreadableError(Exception):
+    """What a seal is about cannot be read; the message says why."""
+
 
 class Verifier:
     """The verification of one chain of seals.
@@ -289,6 +326,7 @@ class Verifier:
             differences.found += self._of_seal(seal, is_wrong, differences)
         for differences in by_table.values():
             yield from differences.discrepancies()
+        yield from self._of_erasures()
         if expected is not None:
             yield from self._of_head(expected)
 
@@ -333,6 +371,34 @@ class Verifier:
             roots = {seal.root, *made}
         return wrong
 
+    def _of_erasures(self) -> Iterator[Discrepancy]:
+        """Yield the erasures that more was erased by than they have recorded.
+
+        Who can write the database can give values the look of erased ones, with a
+        commitment that fits, and the number of somebody's erasure.
+        """
+        tables = self._ledger.tables
+        log, erased = (
+            self._ledger.place(tables.erasure),
+            self._ledger.place(tables.erased),
+        )
+        recorded = log.c.events + log.c.contexts
+        query = (
+            select(log.c.id, recorded, func.count())
+            .join(erased, erased.c.erasure_id == log.c.id)
+            .group_by(log.c.id, recorded)
+            .having(func.count() > recorded)
+            .order_by(log.c.id)
+        )
+        for number, known, counted in self._ledger.connection.execute(query):
+            yield Discrepancy(
+                SealProblem.CHANGED,
+                tables.erasure.fullname,
+                *(number, number, (number,)),
+                f"it has erased {known} events and contexts, of which there are "
+                f"{counted}",
+            )
+
     def _of_head(self, expected: ChainHead) -> Iterator[Discrepancy]:
         roots = {seal.number: seal.root.hex() for seal in self._seals}
         roots[0] = ""
@@ -370,8 +436,35 @@ class Verifier:
                 missing or "none of the models given is sealed in this table",
             )
             return
-        ranges = read_ranges(self._ledger, seal)
-        is_wrong = is_wrong or digest_of_ranges(ranges) != seal.digest
+        try:
+            yield from self._of_readable_seal(
+                *(seal, sealed, is_wrong, differences, only)
+            )
+        except _UnreadableError as error:
+            yield Discrepancy(
+                SealProblem.UNREADABLE,
+                seal.table_name,
+                seal.first_id,
+                seal.last_id,
+                (),
+                str(error),
+            )
+
+    def _of_readable_seal(
+        self,
+        seal: Seal,
+        sealed: SealedTable,
+        is_wrong: bool,
+        differences: _Differences,
+        only: int | None,
+    ) -> Iterator[Discrepancy]:
+        """Yield what is not as it was in the ranges of a seal.
+
+        :raises _UnreadableError: a column has another type, or is gone.
+        """
+        stored_ranges = self._read(seal, lambda: read_ranges(self._ledger, seal))
+        is_wrong = is_wrong or digest_of_ranges(stored_ranges) != seal.digest
+        ranges = _without_overlap(stored_ranges)
         areas = areas_of(seal, ranges) if ranges else [(seal.first_id, seal.last_id)]
         if ranges and seal.first_id == 1:
             areas[0] = (-(1 << 63), areas[0][1])  # there are no numbers before
@@ -410,8 +503,9 @@ class Verifier:
         *,
         with_marks: bool,
     ) -> list[RangeDigest]:
-        with canonical_settings(self._ledger.connection, seal.events):
-            return range_digests(
+        return self._read(
+            seal,
+            lambda: range_digests(
                 self._ledger,
                 sealed,
                 seal.leaf_columns,
@@ -423,7 +517,24 @@ class Verifier:
                 )
                 if self._archived is None
                 else 0,
-            )
+            ),
+        )
+
+    def _read(self, seal: Seal, read: Callable[[], _Read]) -> _Read:
+        """Return what is read under the settings of digests.
+
+        :raises _UnreadableError: a column has another type, or is gone.
+        """
+        connection = self._ledger.connection
+        with canonical_settings(connection, seal.events):
+            try:
+                with connection.begin_nested():
+                    return read()
+            except WRONG_VALUES as error:
+                if is_refused(error):
+                    raise
+                unreadable = _UnreadableError(first_line(error))
+        raise unreadable
 
     def _missing(self, seal: Seal, sealed: SealedTable | None) -> str:
         """Return what the database has not any more of what a seal names."""
@@ -433,7 +544,16 @@ class Verifier:
         if not there:
             return "the table is gone"
         gone = [name for name in seal.leaf_columns.columns if name not in there]
-        return f"the column {', '.join(gone)} is gone" if gone else ""
+        if gone:
+            return f"the column {', '.join(gone)} is gone"
+        tables = [sealed.table]
+        if seal.leaf_columns.refers_to_contexts:
+            tables.append(self._ledger.history.shared.context_table)
+        # A view may show whoever verifies what it shows nobody else.
+        for table in tables:
+            if self._ledger.kind_of(table) not in (*_TABLES, None):
+                return f"{table.fullname} is no table any more"
+        return ""
 
     def _compare(
         self,
@@ -445,7 +565,12 @@ class Verifier:
         differences: _Differences,
     ) -> Iterator[Discrepancy]:
         """Yield what differs between a range and its events, by their marks."""
-        was, now = marks_of(stored), marks_of(found)
+        was, every = dict(marks_of(stored)), marks_of(found)
+        now: dict[int, Mark] = {}
+        for number, mark in every:
+            # Of several with one number, it is the one that was sealed.
+            if now.get(number) != was.get(number) or number not in now:
+                now[number] = mark
         gone = [number for number in was if number not in now]
         removed = [number for number in gone if self._is_removed(seal, number)]
         missing = tuple(number for number in gone if number not in set(removed))
@@ -453,7 +578,8 @@ class Verifier:
             yield self._discrepancy(SealProblem.REMOVED, seal, area, removed)
         if missing:
             yield self._discrepancy(SealProblem.MISSING, seal, area, missing)
-        added = tuple(number for number in now if number not in was)
+        copies = Counter(number for number, _ in every)
+        added = tuple(n for n in now if n not in was or copies[n] > 1)
         if added:
             yield self._discrepancy(SealProblem.ADDED, seal, area, added)
         both = {n: (was[n], now[n]) for n in was if n in now}
@@ -522,6 +648,15 @@ class Verifier:
         return Discrepancy(
             problem, seal.table_name, first_id, area[1], tuple(numbers), detail
         )
+
+
+def _without_overlap(ranges: Sequence[RangeDigest]) -> list[RangeDigest]:
+    """Return ranges that follow one another, without others that somebody added."""
+    kept: list[RangeDigest] = []
+    for one in ranges:
+        if not kept or (one.first_id or 0) > (kept[-1].last_id or 0):
+            kept.append(one)
+    return kept
 
 
 def _is_same(stored: RangeDigest, found: RangeDigest) -> bool:

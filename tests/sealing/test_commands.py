@@ -153,16 +153,39 @@ def test_objects_are_erased_by_their_keys(pg_engine: Engine, capsys: Capture) ->
     with pg_engine.begin() as connection:
         assert set(connection.scalars(text("SELECT name FROM person_event"))) == {None}
         log = text("SELECT table_name, keys, events, reason FROM pghistory_erasure")
-        assert connection.execute(log).all() == [("person", ["(1,)", "(2,)"], 2, "law")]
+        assert connection.execute(log).all() == [("person", ["1", "2"], 2, "law")]
+    assert main(["erase", "people:Person", "1"]) == 0
+    said = capsys.readouterr()
+    assert said.out == "nothing is left to erase\n"
+    today = datetime.datetime.now(datetime.timezone.utc).date()
+    assert said.err.splitlines() == [
+        f"Person 1: 1 events were erased before, by erasure 1 of {today}",
+        "Person 1: the row still has name, which erase leaves",
+    ]
+    with pg_engine.begin() as connection:
         connection.execute(text("UPDATE visit SET day = 'mo'"))
     assert main(["erase", "people:Visit", "--id", "1,mo", "--json"]) == 0
     assert told(capsys) == [{"erasure": 2, "events": 2, "contexts": 0}]
+    assert main(["erase", "people:Visit", "--id", "1,mo", "--json"]) == 0
+    assert told(capsys) == [{"erasure": None, "events": 0, "contexts": 0}]
     with pg_engine.begin() as connection:
         connection.execute(text("UPDATE person SET name = 'Ann' WHERE id = 1"))
     assert main(["log", "people:Person", "1"]) == 0
     shown = capsys.readouterr().out
     assert "-name: erased" in shown
     assert "+name: Ann" in shown
+
+
+def test_nothing_sealed_is_no_success(pg_engine: Engine, capsys: Capture) -> None:
+    """Whoever deletes all seals would have silenced every verification else."""
+    for option in ([], ["--json"]):
+        assert main(["verify", "people:Base", *option]) == 2
+        assert "nothing is sealed" in capsys.readouterr().err
+    assert main(["seal", "people:Base", "--to", "digest.json"]) == 0
+    with pg_engine.begin() as connection:
+        connection.execute(text("TRUNCATE pghistory_seal CASCADE"))
+    assert main(["verify", "people:Base", "--digest", "digest.json"]) == 1
+    assert "the digest knows 1 seals" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("user", ["1", "ann"])
@@ -186,4 +209,4 @@ def test_an_object_is_erased_by_the_values_of_its_key(
     assert main(["erase", "people:Visit", "9", "mo"]) == 0
     said = capsys.readouterr()
     assert said.err == "Visit 9,mo: the database has no event of it\n"
-    assert said.out == "erased values of 0 events and 0 contexts\n"
+    assert said.out == "nothing is left to erase\n"

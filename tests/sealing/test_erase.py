@@ -6,12 +6,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, Numeric, text
+from sqlalchemy import Engine, ForeignKey, Numeric, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
 from sa_history import ERASED, AggregateEvent, track
-from sa_history.exc import ErasureError
+from sa_history.exc import ErasureError, EventsError
 
 Base = type[DeclarativeBase]
 
@@ -137,6 +137,30 @@ def test_all_that_history_has_of_an_object_is_told(
     assert deleted["events"][-1]["data"]["name"] == "Name1"
 
 
+def test_references_in_a_circle_are_followed_and_come_to_an_end(
+    base: Base, pg_engine: Engine
+) -> None:
+    @track()
+    class Friend(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "friend"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        best: Mapped[int | None] = mapped_column(ForeignKey("friend.id"))
+        first: Mapped[int | None] = mapped_column(ForeignKey("friend.id"))
+
+    base.metadata.create_all(pg_engine)
+    with Session(pg_engine) as session:
+        one, other = Friend(id=1), Friend(id=2)
+        session.add_all([one, other])
+        session.flush()
+        one.best, other.best, other.first = 2, 1, 1
+        session.commit()
+        for hops in (1, 4):
+            found = history.subject(session, Friend, 1, references=hops)
+            assert {event["key"] for event in found["references"]} == {"2"}
+        with pytest.raises(EventsError, match="in a circle; give fewer"):
+            history.subject(session, Friend, 1, references=50)
+
+
 def test_an_attribute_that_its_column_does_not_name_is_erased_and_told_so(
     base: Base, pg_engine: Engine
 ) -> None:
@@ -186,6 +210,44 @@ def test_contexts_that_have_the_value_by_nesting_are_erased_and_others_are_not(
             text("SELECT metadata ->> 'ip' FROM pghistory_context ORDER BY id")
         ).all()
     assert left == [None, None, None, "10.0.0.4"]
+    assert history.verify(pg_engine, base).discrepancies == ()
+
+
+@pytest.mark.parametrize("sealed_before", [True, False])
+def test_what_was_erased_before_is_not_counted_again(
+    base: Base,
+    person: Any,
+    session: Session,
+    pg_engine: Engine,
+    sealed_before: bool,
+) -> None:
+    def erase(*keys: int, dry_run: bool = False) -> tuple[int | None, int, int]:
+        done = history.erase(session, person, *keys, dry_run=dry_run)
+        session.commit()
+        return done.number, done.events, done.contexts
+
+    if sealed_before:
+        history.seal(pg_engine, base)
+    assert erase(2) == (1, 4, 1)
+    assert erase(2, dry_run=True) == erase(2) == (None, 0, 0)
+    history.seal(pg_engine, base)
+    assert erase(2) == (None, 0, 0)
+    with history.context(session, user=9, ip="10.0.0.9"):
+        session.get_one(person, 2).points = 9
+        session.commit()
+    assert erase(2, 3, dry_run=True) == (None, 5, 2)
+    assert erase((2,), 3) == (2, 5, 2)
+    with pg_engine.begin() as connection:
+        connection.execute(text("UPDATE person_event SET email = 'x' WHERE id = 3"))
+    assert erase(3) == (3, 4, 0)
+    with pg_engine.connect() as connection:
+        log = text("SELECT keys, events, contexts FROM pghistory_erasure ORDER BY id")
+        assert connection.execute(log).all() == [
+            (["2"], 4, 1),
+            (["2", "3"], 5, 2),
+            (["3"], 4, 0),
+        ]
+    history.seal(pg_engine, base)
     assert history.verify(pg_engine, base).discrepancies == ()
 
 

@@ -309,6 +309,107 @@ def test_many_events_and_contexts_are_sealed_as_few_are(
     assert history.verify(pg_engine, base).discrepancies == ()
 
 
+@pytest.mark.parametrize("many_times", [-1, 1_000_000])
+def test_salts_are_found_one_by_one_or_all_at_once(
+    base: Any,
+    person: Any,
+    pg_engine: Engine,
+    some_events: list[int],
+    monkeypatch: Any,
+    many_times: int,
+) -> None:
+    monkeypatch.setattr("sa_history.sealing.sources._MANY_TIMES", many_times)
+    history.seal(pg_engine, base)
+    with Session(pg_engine) as session:
+        session.get_one(person, 2).points = 7
+        session.add(person(id=4, name="Name4"))
+        session.commit()
+    history.seal(pg_engine, base)
+    with pg_engine.connect() as connection:
+        salts = connection.scalars(text("SELECT salt FROM pghistory_salt")).all()
+    assert len({bytes(salt) for salt in salts}) == 7  # four persons, three contexts
+    assert history.verify(pg_engine, base).discrepancies == ()
+    monkeypatch.undo()
+    assert history.verify(pg_engine, base).discrepancies == ()
+
+
+@pytest.mark.parametrize("has_events_of_rows", [True, False])
+def test_objects_whose_first_events_are_gone_have_salts(
+    base: Any,
+    pg_engine: Engine,
+    some_events: list[int],
+    monkeypatch: Any,
+    has_events_of_rows: bool,
+) -> None:
+    """A long run of seals looks for others only if there is one without a salt."""
+    monkeypatch.setattr("sa_history.sealing.seal.RANGE", 3)
+    if not has_events_of_rows:
+        with pg_engine.begin() as connection:
+            connection.execute(text("DELETE FROM person_event WHERE pgh_op = 'I'"))
+    history.seal(pg_engine, base, batch=3)
+    keys = "SELECT key FROM pghistory_salt WHERE table_name = 'person_event' ORDER BY 1"
+    with pg_engine.connect() as connection:
+        assert [*connection.scalars(text(keys))] == ["1", "2", "3"]
+        events = text("SELECT sum(events), count(*) FROM pghistory_seal")
+        number = 12 if has_events_of_rows else 9
+        assert connection.execute(events).one() == (number, number // 3)
+    assert history.verify(pg_engine, base).discrepancies == ()
+
+
+@pytest.mark.usefixtures("some_events")
+def test_a_role_that_may_write_seals_and_owns_nothing_seals(
+    base: Any, pg_engine: Engine, monkeypatch: Any
+) -> None:
+    """It may not analyze the salts, which makes no difference but for the time."""
+    has_grown = text("SELECT true OR CAST(:relation AS text) IS NULL")
+    monkeypatch.setattr("sa_history.sealing.sources._HAS_GROWN", has_grown)
+    role = f"sealer_{pg_engine.url.database}"
+    with pg_engine.begin() as connection:
+        connection.execute(text(f"CREATE ROLE {role}"))
+        for grant in (
+            "SELECT ON ALL TABLES IN SCHEMA public",
+            "SELECT ON ALL SEQUENCES IN SCHEMA public",
+            "INSERT ON pghistory_salt, pghistory_seal, pghistory_seal_range",
+            "UPDATE ON pghistory_seal",
+        ):
+            connection.execute(text(f"GRANT {grant} TO {role}"))
+    try:
+        with pg_engine.begin() as connection:
+            connection.execute(text(f"SET ROLE {role}"))
+            assert history.seal(connection, base).chains["pghistory_seal"].number == 1
+            connection.execute(text("RESET ROLE"))
+        assert history.verify(pg_engine, base).discrepancies == ()
+    finally:
+        with pg_engine.begin() as connection:
+            connection.execute(text(f"DROP OWNED BY {role}"))
+            connection.execute(text(f"DROP ROLE {role}"))
+
+
+def test_each_of_many_batches_has_a_plan_of_its_own(
+    base: Any, person: Any, pg_engine: Engine
+) -> None:
+    """One for any batch takes half as much time again; it would be the eleventh's."""
+    with pg_engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO person SELECT i, 'Name', NULL, 0"
+                " FROM generate_series(1, 12000) AS i"
+            )
+        )
+    general = text(
+        "SELECT sum(generic_plans) FROM pg_prepared_statements"
+        " WHERE statement LIKE '%each_event%' AND NOT statement LIKE '%general%'"
+    )
+    with pg_engine.connect() as connection:
+        history.seal(connection, base, batch=1_000)
+        assert connection.scalar(general) == 0
+        connection.commit()
+        # And PostgreSQL knows of the salts, by which it chooses a plan.
+        known = text("SELECT reltuples FROM pg_class WHERE relname = 'pghistory_salt'")
+        assert connection.scalar(known) > 9_000
+    assert history.verify(pg_engine, base).discrepancies == ()
+
+
 @pytest.mark.usefixtures("some_events")
 def test_ranges_that_the_events_fill_end_with_the_seal(
     base: Any, pg_engine: Engine, monkeypatch: Any
