@@ -14,7 +14,9 @@ underscore or a dot, but over no others.
 
 from __future__ import annotations
 
+import datetime
 import json
+import uuid
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -167,6 +169,19 @@ class Manifest:
 
 
 def _part(fields: dict[str, Any]) -> ArchivedPart:
+    """Return what a manifest says of a part.
+
+    :raises ValueError: what files are found by, or rows are chosen by, is none.
+    """
+    path = fields["path"]
+    if path.startswith("/") or ".." in path.split("/"):
+        raise ValueError(f"{path!r} is outside of the folder")
+    if not isinstance(fields["rows"], int):
+        raise ValueError(f"{fields['rows']!r} is no number of rows")
+    for bound in filter(None, (fields["lower"], fields["upper"])):
+        uuid.UUID(bound) if "-" in bound[1:] else int(bound)
+    for time in filter(None, (fields["since"], fields["until"])):
+        datetime.datetime.fromisoformat(time)
     columns = tuple(ArchivedColumn(**column) for column in fields.pop("columns"))
     replaced = tuple(fields.pop("replaced"))
     return ArchivedPart(columns=columns, replaced=replaced, **fields)
