@@ -139,7 +139,8 @@ def archive(
             "give one of create_engine(...)"
         )
     if older_than is not None:
-        keep_since(older_than, datetime.datetime.now(datetime.timezone.utc))
+        today = datetime.datetime.now(datetime.timezone.utc)
+        keep_since(older_than, today, "older_than")
     metadatas = [metadata_of(model) for model in models]
     folder = ArchiveFolder(to)
     settings = RunSettings(

@@ -26,7 +26,7 @@ from sa_history.ddl.execution import schema_names
 from sa_history.query.aggregate import AggregateRow
 from sa_history.query.pages import CriteriaOf
 from sa_history.query.sources import EventSource
-from sa_history.sql.compose import Qualified
+from sa_history.sql.compose import Qualified, SchemaNames
 from sa_history.tracking.registry import History, Tracking
 
 
@@ -71,7 +71,14 @@ class ArchivedLists:
         contexts: Sequence[GivenContext] = (),
     ) -> None:
         self._first_live = first_live
-        given = _GivenPart(connection, history.shared.context_table, contexts)
+        dialect: Any = connection.dialect
+        given = _GivenPart(
+            dialect._json_deserializer,
+            # At once, as the database may not be asked where the files are read.
+            schema_names(connection),
+            history.shared.context_table,
+            contexts,
+        )
         self._reader = ArchiveReader(folder, history, given)
 
     def __enter__(self) -> ArchivedLists:
@@ -212,12 +219,14 @@ class _GivenPart:
     """In place of the live part of an archive: some contexts, and no event."""
 
     def __init__(
-        self, connection: Connection, table: Table, contexts: Sequence[GivenContext]
+        self,
+        json_deserializer: Any,
+        schemas: SchemaNames,
+        table: Table,
+        contexts: Sequence[GivenContext],
     ) -> None:
-        dialect: Any = connection.dialect
-        self.json_deserializer = dialect._json_deserializer
-        # At once, as the database may not be asked where the files are read.
-        self._schemas = schema_names(connection)
+        self.json_deserializer = json_deserializer
+        self._schemas = schemas
         self._table = table
         self._contexts = contexts
 

@@ -142,7 +142,13 @@ class ArchiveFolder:
             return None
         with self._errors(path), self.open_file(path) as file:
             text = file.read().decode(errors="replace")
-        return Manifest.from_json(text, self.path(path))
+        manifest = Manifest.from_json(text, self.path(path))
+        if manifest.folder != folder:
+            raise ArchiveError(
+                f"{self.path(path)} is that of {manifest.folder}; give folders the "
+                "names that they had"
+            )
+        return manifest
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Write the manifest of a table."""

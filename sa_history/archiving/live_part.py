@@ -168,6 +168,8 @@ class LivePart:
         try:
             cursor.execute(query)
             rows = cursor.fetchall()
+        except self.connection.dialect.loaded_dbapi.Error as error:
+            raise ArchiveError(f"PostgreSQL cannot be read: {error}") from error
         finally:
             cursor.close()
         values = zip(*rows, strict=True) if rows else ([] for _ in schema)

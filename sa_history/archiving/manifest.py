@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import uuid
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -147,12 +148,16 @@ class Manifest:
         """
         try:
             fields = json.loads(text)
+            if not isinstance(fields["parts"], list):
+                raise TypeError(f"{fields['parts']!r} is no list of parts")
             if fields.pop("format") != FORMAT:
                 raise ArchiveError(
                     f"{where} was written by a later version of sa_history, whose "
                     "format is another one; upgrade sa_history to read it"
                 )
             parts = tuple(_part(part) for part in fields.pop("parts"))
+            if len({part.path for part in parts}) < len(parts):
+                raise ValueError("a part is named twice")
             versions = tuple(fields.pop("versions").items())
             still_open = fields.pop("open")
             return cls(
@@ -166,6 +171,12 @@ class Manifest:
                 f"{where} is no manifest of an archive: {error!r}; restore it from a "
                 "backup, or archive into another folder"
             ) from error
+
+
+_CARRIER = re.compile(
+    r"bool|int16|int32|int64|float|double|string|binary|date32\[day\]"
+    r"|timestamp\[us(, tz=UTC)?\]|decimal128\(\d+, ?\d+\)"
+)
 
 
 def _part(fields: dict[str, Any]) -> ArchivedPart:
@@ -183,6 +194,9 @@ def _part(fields: dict[str, Any]) -> ArchivedPart:
     for time in filter(None, (fields["since"], fields["until"])):
         datetime.datetime.fromisoformat(time)
     columns = tuple(ArchivedColumn(**column) for column in fields.pop("columns"))
+    for column in columns:
+        if not _CARRIER.fullmatch(column.carrier):
+            raise ValueError(f"{column.carrier!r} is no type of files")
     replaced = tuple(fields.pop("replaced"))
     return ArchivedPart(columns=columns, replaced=replaced, **fields)
 

@@ -17,10 +17,13 @@ _LEVEL = 3
 """The level of Zstandard's compression."""
 
 _PAGE = 64 * 1024
-"""The size of a page, and of a dictionary at most, in bytes.
+"""The size of a page in bytes; readers pass over those without what they look for."""
 
-Readers who look for the events of one object pass over pages without them, but read
-each dictionary as a whole. One that would be larger is of values that hardly repeat.
+_DICTIONARY = 256 * 1024
+"""The size of the dictionary of a column in bytes, at most.
+
+Readers decode it as a whole, also for one row. One that would be larger is of values
+that repeat too seldom.
 """
 
 
@@ -47,7 +50,7 @@ def write_rows(
         compression="zstd",
         compression_level=_LEVEL,
         use_dictionary=[name for name in schema.names if name not in deltas],
-        dictionary_pagesize_limit=_PAGE,
+        dictionary_pagesize_limit=_DICTIONARY,
         data_page_size=_PAGE,
         column_encoding=dict.fromkeys(deltas, "DELTA_BINARY_PACKED"),
         store_decimal_as_integer=True,

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, func, select, text
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 import sa_history as history
-from sa_history.exc import ArchiveError
+from sa_history.exc import ArchiveError, CommandError
 from tests.archiving.conftest import LATER
 
 
@@ -20,6 +21,16 @@ from tests.archiving.conftest import LATER
 def test_what_is_no_folder_is_refused(base: Any, pg_engine: Engine, place: Any) -> None:
     with pytest.raises(ArchiveError, match="is a path, a URI or a file system"):
         history.archive(pg_engine, base, to=place)
+
+
+@pytest.mark.parametrize("age", [12, "12", "-1 month", "monthly", ""])
+def test_what_is_no_age_is_refused(
+    base: Any, pg_engine: Engine, folder: Path, age: Any
+) -> None:
+    told = f"older_than is a number of days, .* got {age!r}"
+    with pytest.raises(CommandError, match=told):
+        history.archive(pg_engine, base, to=folder, older_than=age)
+    assert not folder.exists()
 
 
 @pytest.fixture
@@ -57,6 +68,31 @@ def test_a_manifest_with_other_values_is_refused(
     with (
         history.archived(folder, base) as asked,
         pytest.raises(ArchiveError, match="is no manifest"),
+    ):
+        asked.sql()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda f: f["parts"].append(f["parts"][0]), "a part is named twice"),
+        (lambda f: f.update(parts={}), "is no list of parts"),
+        (
+            lambda f: f["parts"][0]["columns"][0].update(carrier="decimal128(x, y)"),
+            "is no type of files",
+        ),
+        (lambda f: f.update(table="other"), "is that of public.other; give folders"),
+    ],
+)
+def test_a_manifest_of_another_form_is_refused(
+    write: Any, archive: Any, edit: Any, base: Any, folder: Path, change: Any, told: str
+) -> None:
+    write(15)
+    archive()
+    edit(change)
+    with (
+        history.archived(folder, base) as asked,
+        pytest.raises(ArchiveError, match=told),
     ):
         asked.sql()
 
@@ -166,3 +202,61 @@ def test_who_may_not_read_what_was_archived_reads_the_folder(
     with history.archived(folder, base, live=reader) as asked:
         assert len(asked.events(account)) == 25
     reader.dispose()
+
+
+def test_who_may_not_read_events_is_told(
+    write: Any, archive: Any, account: Any, base: Any, folder: Path, reader: Engine
+) -> None:
+    write(15)
+    archive()
+    with (
+        history.archived(folder, base, live=reader) as asked,
+        pytest.raises(ArchiveError, match="cannot be read: permission denied"),
+    ):
+        asked.events(account, 1)
+    reader.dispose()
+
+
+def test_what_a_changed_table_does_not_take_is_told(
+    write: Any,
+    archive: Any,
+    account: Any,
+    base: Any,
+    folder: Path,
+    pg_engine: Engine,
+) -> None:
+    with Session(pg_engine) as session:
+        session.add(account(id=99, balance=100_000))
+        session.commit()
+    write(15)
+    archive(drop=True, now=LATER)
+    change = "ALTER TABLE account_event ALTER balance TYPE smallint USING 0"
+    with pg_engine.begin() as connection:
+        connection.execute(text(change))
+    told = "value that its column does not take: .*100000.* earlier values, too"
+    with (
+        history.archived(folder, base, live=pg_engine) as asked,
+        pytest.raises(ArchiveError, match=told),
+    ):
+        asked.events(account)
+    for change in ("SELECT", "ALTER TABLE account_event DROP balance"):
+        with pg_engine.begin() as connection:
+            connection.execute(text(change))
+        with pytest.raises(ArchiveError, match=r"(?s)brought back: .* those of then"):
+            history.restore(pg_engine, folder, base)
+
+
+def test_a_folder_is_not_missed_where_no_table_has_partitions(
+    base: Any, create_all: Callable[[], None], pg_engine: Engine, folder: Path
+) -> None:
+    @history.track()
+    class Note(base):
+        __tablename__ = "note"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    create_all()
+    with Session(pg_engine) as session:
+        session.add(Note(id=1))
+        session.commit()
+    with history.archived(folder, base, live=pg_engine) as asked:
+        assert [event.id for event in asked.events(Note, 1)] == [1]
