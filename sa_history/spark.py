@@ -260,7 +260,7 @@ class _Archive:
         """
         found = {
             t.event_table: ReadTable(
-                t.event_table, self.find(t.event_table), None, None, 0
+                self._folder, t.event_table, self.find(t.event_table), None, None, 0
             )
             for t in tracking.history.trackings.values()
         }

@@ -103,8 +103,8 @@ def archive(
     archive are not written again. Contexts are archived in the same way, one period
     after they were made. Partitions are closed by :func:`partitions`.
 
-    :param bind: an engine, whose user owns the tables; of any driver. A second
-        connection is made to the same database by libpq.
+    :param bind: an engine, whose user owns the tables; of any driver. Two more
+        connections are made to the same database by libpq.
     :param models: declarative bases or MetaData.
     :param to: the folder, made if there is none: a path; a URI such as
         ``"s3://bucket/folder"``, of a file system that pyarrow knows, or with
@@ -139,7 +139,8 @@ def archive(
             "give one of create_engine(...)"
         )
     if older_than is not None:
-        keep_since(older_than, datetime.datetime.now(datetime.timezone.utc))
+        today = datetime.datetime.now(datetime.timezone.utc)
+        keep_since(older_than, today, "older_than")
     metadatas = [metadata_of(model) for model in models]
     folder = ArchiveFolder(to)
     settings = RunSettings(
@@ -151,7 +152,11 @@ def archive(
         now=now,
     )
     try:
-        with turn(bind) as connection, open_source(bind) as source:
+        with (
+            turn(bind) as connection,
+            open_source(bind) as source,
+            open_source(bind) as second,
+        ):
             time = now or time_in_database(connection)
             before = None if older_than is None else keep_since(older_than, time)
             schemas = schema_names(connection)
@@ -162,7 +167,7 @@ def archive(
             ]
             _require_some(tables)
             meter = _ProgressMeter(progress)
-            run = Run(bind, connection, source, folder, lock_timeout, meter)
+            run = Run(*(bind, connection, source, second), folder, lock_timeout, meter)
             archives = [TableArchive(run, table, before) for table in tables]
             if progress is not None:
                 meter.total = sum(a.rows_to_read(verify, open) for a in archives)

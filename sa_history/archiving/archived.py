@@ -3,50 +3,25 @@
 from __future__ import annotations
 
 import datetime
-import functools
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import (
-    AbstractContextManager,
-    ExitStack,
-    contextmanager,
-    suppress,
-)
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Row,
-    Table,
-    and_,
-    or_,
-    select,
-)
+from sqlalchemy import Row
 from sqlalchemy.orm import InstrumentedAttribute, Query, Session
 
 from sa_history._types import UNSET
 from sa_history.archiving.aggregate_rows import aggregate_rows
-from sa_history.archiving.duckdb_dialect import (
-    ArchiveCompiler,
-    DuckDBDialect,
-    Past,
-    Prepare,
-    duckdb_engine,
-)
 from sa_history.archiving.folder import ArchiveFolder
-from sa_history.archiving.known_times import require_known
-from sa_history.archiving.live_part import LivePart, simple_criterion
-from sa_history.archiving.packages import load
-from sa_history.archiving.read_tables import WRITER, ReadTable, archived_table
-from sa_history.archiving.views import Dialect, EventViews, script
-from sa_history.capture.event_table import OLD_KEY
+from sa_history.archiving.live_part import LivePart
+from sa_history.archiving.reader import ArchiveReader
+from sa_history.archiving.views import Dialect, script
 from sa_history.definition.mapped_tables import Model
 from sa_history.exc import EventsError
 from sa_history.query.aggregate import AggregateRow, EventFilters
-from sa_history.query.as_of_rows import PointInTime
 from sa_history.query.attribute_history import changes
-from sa_history.query.row_keys import have_key
 from sa_history.query.sources import (
     EventTarget,
     RowTarget,
@@ -57,8 +32,8 @@ from sa_history.query.time_travel import point_in_time
 from sa_history.tracking.context_class import Context
 from sa_history.tracking.diff import Diff
 from sa_history.tracking.event_class import Event
-from sa_history.tracking.events import Events, events, key_values, trackings_of
-from sa_history.tracking.registry import History, Tracking
+from sa_history.tracking.events import Events, events
+from sa_history.tracking.registry import Tracking
 from sa_history.tracking.versions import steps
 
 if TYPE_CHECKING:
@@ -94,7 +69,8 @@ def archived(folder: Any, models: Any, *, live: Any = None) -> Archived:
             f"{models!r} tracks nothing; give a declarative base with tracked classes"
         )
     part = None if live is None else LivePart(live)
-    return Archived(ArchiveFolder(folder), trackings[0].history, part)
+    reader = ArchiveReader(ArchiveFolder(folder), trackings[0].history, part)
+    return Archived(reader)
 
 
 class Archived:
@@ -107,19 +83,8 @@ class Archived:
             account = past.get(Account, 7)
     """
 
-    def __init__(self, folder: ArchiveFolder, history: History, live: Any) -> None:
-        self._folder = folder
-        self._history = history
-        self._live = live
-        self._closing = ExitStack()
-        if self._live is not None:
-            self._closing.callback(self._live.close)
-        self._tables: dict[Table, ReadTable] = {}
-        self._session: Session | None = None
-        self._covered: dict[Table, int] = {}
-        # Of events that were read; the first one that is asked for brings all along.
-        self._pending: set[uuid.UUID] = set()
-        self._loaded: dict[uuid.UUID, Context] = {}
+    def __init__(self, reader: ArchiveReader) -> None:
+        self._reader = reader
 
     def __enter__(self) -> Self:
         return self
@@ -139,7 +104,7 @@ class Archived:
 
             archive.close()
         """
-        self._closing.close()
+        self._reader.close()
 
     def sql(self, dialect: Dialect = "duckdb") -> str:
         """Return the statements that create views of the archive, for other tools.
@@ -157,12 +122,13 @@ class Archived:
 
             duckdb.sql(history.archived("/archive", Base).sql())
         """
+        history, archived = self._reader.history, self._reader.archived
         found = {
             tracking: table
-            for tracking in self._history.trackings.values()
-            if (table := self._archived(tracking.event_table, True))
+            for tracking in history.trackings.values()
+            if (table := archived(tracking.event_table, with_open=True))
         }
-        contexts = self._archived(self._history.shared.context_table, True)
+        contexts = archived(history.shared.context_table, with_open=True)
         return script(dialect, found, contexts)
 
     @property
@@ -178,11 +144,7 @@ class Archived:
 
             archive.session.scalars(Account.events.where(Account.events.balance < 0))
         """
-        if self._session is None:
-            self._session = self._closing.enter_context(
-                Session(self._engine(None, self._prepare), autoflush=False)
-            )
-        return self._session
+        return self._reader.session
 
     def as_of(
         self,
@@ -215,23 +177,12 @@ class Archived:
             given[0] if len(given) == 1 else None, is_transaction=when is None
         )
 
-        def prepare(
-            compiled: ArchiveCompiler, parameters: Sequence[Any], statement: Any
-        ) -> None:
-            for tracking in compiled.trackings:
-                require_known(tracking, self._all_parts(), self._live, point, value)
-            self._prepare(compiled, parameters, statement)
+        def make(engine: Any) -> ArchivedPast:
+            return ArchivedPast(engine, self._reader.covering_row)
 
-        def rows_of(tracking: Tracking) -> str:
-            included = _included(point, value)
-            can_be_erased = bool(tracking.options.erasable)
-            views = self._views(tracking)
-            return views.rows_as_of(included, with_erased=can_be_erased)
-
-        past = ArchivedPast(
-            self._engine(Past(point, value, rows_of), prepare), self._covering_row
-        )
-        return self._closing.enter_context(past)
+        past: Any = self._reader.past_session(point, value, make)
+        found: ArchivedPast = past
+        return found
 
     def events(
         self,
@@ -261,10 +212,11 @@ class Archived:
             of_target = of_target.of(key)
         statement = of_target.select()
         table = tracking.event_table
-        with self._covering({table: statement.whereclause}):
+        with self._reader.covering({table: statement.whereclause}):
             found = self.session.scalars(statement).all()
         if tracking.options.context == "reference":
-            self._pending |= {event.pgh_context_id for event in found} - {None}
+            ids = {event.pgh_context_id for event in found} - {None}
+            self._reader.expect_contexts(ids)
         return found
 
     def diffs(
@@ -333,7 +285,7 @@ class Archived:
             filters.criteria,
             limit,
             newest_first,
-            self._covering,
+            self._reader.covering,
         )
 
     def context(self, id: uuid.UUID) -> Context | None:
@@ -345,124 +297,7 @@ class Archived:
 
             archive.context(event.pgh_context_id).metadata
         """
-        return self._contexts([id]).get(id)
-
-    @functools.cached_property
-    def _connection(self) -> Any:
-        """The connection of DuckDB, whose tables are in memory."""
-        connection = load("duckdb").connect(":memory:")
-        self._closing.callback(connection.close)
-        connection.execute("SET TimeZone = 'UTC'")
-        # Else each statement reads the ends of all files again.
-        connection.execute("SET parquet_metadata_cache = true")
-        return connection
-
-    def _engine(
-        self,
-        past: Past | None,
-        prepare: Prepare,
-    ) -> Any:
-        options = {}
-        if self._live is not None:
-            dialect: Any = self._live.connection.dialect
-            options["json_deserializer"] = dialect._json_deserializer
-        return duckdb_engine(self._connection, DuckDBDialect(prepare, past, **options))
-
-    def _archived(self, table: Table, with_open: bool) -> Any:
-        schema = None
-        if self._live is not None:
-            schema = self._live.name_of(table).schema
-        return archived_table(self._folder, table, schema, with_open)
-
-    def _table(self, table: Table) -> ReadTable:
-        """Return what is read of an event table or the context table."""
-        if table not in self._tables:
-            self._tables[table] = ReadTable(
-                table,
-                self._archived(table, self._live is None),
-                self._connection,
-                self._live,
-                len(self._tables),
-            )
-        return self._tables[table]
-
-    def _all_parts(self) -> Mapping[Table, Any]:
-        tables = [t.event_table for t in self._history.trackings.values()]
-        return {table: self._table(table) for table in tables}
-
-    def _views(self, tracking: Tracking) -> EventViews:
-        table = self._table(tracking.event_table)
-        return EventViews(tracking, table.columns, table.name, WRITER)
-
-    def _prepare(
-        self, compiled: ArchiveCompiler, parameters: Sequence[Any], statement: Any
-    ) -> None:
-        """Read the live rows that a statement needs.
-
-        What was covered for it is enough if it reads the table once. So are the rows
-        that its WHERE asks for, if it reads no other table.
-        """
-        covered, self._covered = self._covered, {}
-        contexts = self._history.shared.context_table
-        if not covered and _is_of_one_key(compiled, contexts, parameters):
-            wanted, self._pending = self._pending | {*parameters}, set()
-            self._loaded |= self._contexts(wanted)
-            covered = {contexts: 1}
-        if not covered and len(compiled.read) == 1:
-            (table,) = compiled.read
-            if (criterion := simple_criterion(statement, table)) is not None:
-                with self._covering({table: criterion}):
-                    covered = self._covered
-        for table in dict.fromkeys(compiled.read):
-            if compiled.read.count(table) > covered.get(table, 0):
-                self._table(table).load_all()
-
-    @contextmanager
-    def _covering(
-        self, wanted: Mapping[Table, ColumnElement[bool] | str | None]
-    ) -> Iterator[None]:
-        """Read the live rows that the first statement of a block needs.
-
-        :param wanted: the criteria of these rows, maybe as SQL; None for all.
-        """
-        for table, criterion in wanted.items():
-            if self._live is None or criterion is None:
-                continue
-            sql: str | None
-            if isinstance(criterion, str):
-                sql = criterion
-            else:
-                sql = self._live.as_sql(criterion)
-            if sql is not None:
-                self._table(table).load_some(sql)
-                self._covered[table] = 1
-        try:
-            yield
-        finally:
-            self._covered = {}
-
-    def _covering_row(self, model: Any, key: Any) -> AbstractContextManager[None]:
-        """Read the live events that say what a row was.
-
-        An event that gave it another key has that one, so it is looked for, too.
-        """
-        wanted: dict[Table, ColumnElement[bool] | str | None] = {}
-        with suppress(EventsError):  # as the statement reads all, or says it better
-            for tracking in trackings_of(model):
-                events = tracking.event_table
-                values = key_values(tracking, key)
-                is_of_row = and_(*have_key(tracking, events, values))
-                wanted[events] = or_(is_of_row, events.c[OLD_KEY].is_not(None))
-        return self._covering(wanted)
-
-    def _contexts(self, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Context]:
-        wanted = list(ids)
-        table = self._history.shared.context_table
-        context_class: Any = self._history.context_class
-        is_wanted = table.c.id.in_(wanted)
-        with self._covering({table: is_wanted}):
-            found = self.session.scalars(select(context_class).where(is_wanted))
-            return {context.id: context for context in found}
+        return self._reader.contexts([id]).get(id)
 
 
 class ArchivedPast(Session):
@@ -510,19 +345,3 @@ class ArchivedPast(Session):
         """
         found: Query[Any] = self.query(*entities)
         return found
-
-
-def _is_of_one_key(
-    compiled: ArchiveCompiler, table: Table, parameters: Sequence[Any]
-) -> bool:
-    """Return whether a statement reads one row of a table by its ``id``."""
-    is_by_id = compiled.string.endswith(f"{table.fullname}.id = ?")
-    return compiled.read == [table] and is_by_id and len(parameters) == 1
-
-
-def _included(point: PointInTime, value: str) -> str:
-    """Return the criterion of events that are not after a point in time."""
-    column = WRITER.quote(point.value)
-    if point is PointInTime.TIME:
-        return f"{column} <= {WRITER.time(value)}"
-    return f"{column} <= {int(value)}"

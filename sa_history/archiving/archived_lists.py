@@ -6,27 +6,27 @@ events. So the files alone are read here, and of the contexts those that are giv
 
 from __future__ import annotations
 
+import datetime
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, Date, Table, cast, func, select
 
 from sa_history.archiving.aggregate_rows import aggregate_rows
-from sa_history.archiving.archived import Archived
 from sa_history.archiving.carriers import CarriedColumn, arrow_schema
 from sa_history.archiving.folder import ArchiveFolder
-from sa_history.archiving.live_part import gaps
+from sa_history.archiving.live_part import DroppedPart, gaps
 from sa_history.archiving.manifest import ArchivedColumn, ArchivedPart
 from sa_history.archiving.packages import load
+from sa_history.archiving.reader import ArchiveReader
 from sa_history.capture.partitioning import FIRST_ID
 from sa_history.ddl.execution import schema_names
 from sa_history.query.aggregate import AggregateRow
 from sa_history.query.pages import CriteriaOf
 from sa_history.query.sources import EventSource
-from sa_history.sql.compose import Qualified
+from sa_history.sql.compose import Qualified, SchemaNames
 from sa_history.tracking.registry import History, Tracking
 
 
@@ -49,7 +49,8 @@ class ArchivedLists:
 
     :param folder: the archive.
     :param history: the models.
-    :param connection: the database, which is asked for nothing but names.
+    :param connection: the database, which is asked for nothing but names, and for these
+        when the object is made; the files are read when the methods are called.
     :param first_live: the number of the first event of each table that was not removed.
         Tables without one have lost none, and nothing of them is read.
     :param contexts: those that criteria are to find beside the archived ones.
@@ -70,16 +71,21 @@ class ArchivedLists:
         contexts: Sequence[GivenContext] = (),
     ) -> None:
         self._first_live = first_live
-        given = _GivenPart(connection, history.shared.context_table, contexts)
-        self._archived = Archived(folder, history, given)
-        self._closing = ExitStack()
+        dialect: Any = connection.dialect
+        given = _GivenPart(
+            dialect._json_deserializer,
+            # At once, as the database may not be asked where the files are read.
+            schema_names(connection),
+            history.shared.context_table,
+            contexts,
+        )
+        self._reader = ArchiveReader(folder, history, given)
 
     def __enter__(self) -> ArchivedLists:
-        self._closing.enter_context(self._archived)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._closing.close()
+        self._reader.close()
 
     def newest(
         self,
@@ -121,7 +127,7 @@ class ArchivedLists:
                 .order_by(number.desc())
                 .limit(limit - len(found))
             )
-            found += self._archived.session.scalars(statement)
+            found += self._reader.session.scalars(statement)
             if len(found) == limit:
                 break
         return found
@@ -131,25 +137,36 @@ class ArchivedLists:
 
         :param numbers: some of those that :meth:`newest` returned.
         """
-        by_tracking: dict[Tracking, list[int]] = {}
-        for number, tracking in numbers:
-            by_tracking.setdefault(tracking, []).append(number)
+        by_tracking = _by_tracking(numbers)
 
         def criteria(source: EventSource) -> Iterator[Any]:
-            wanted = by_tracking[source.tracking]
-            number = source.tracking.event_table.c.pgh_id
-            yield number.in_(wanted)
-            yield number.between(min(wanted), max(wanted))
+            return _are_among(source.tracking, by_tracking[source.tracking])
 
         sources = [EventSource(tracking, None) for tracking in by_tracking]
         return aggregate_rows(
-            self._archived.session,
+            self._reader.session,
             sources,
             criteria,
             None,
             True,
-            self._archived._covering,
+            self._reader.covering,
         )
+
+    def days(
+        self, numbers: Sequence[tuple[int, Tracking]]
+    ) -> list[tuple[datetime.date, Tracking, int]]:
+        """Return how many events there are of each day, in UTC, and table.
+
+        :param numbers: some of those that :meth:`newest` returned.
+        """
+        found = []
+        for tracking, wanted in _by_tracking(numbers).items():
+            day = cast(tracking.event_table.c.pgh_created_at, Date)
+            statement = select(day, func.count()).group_by(day)
+            chosen = statement.where(*_are_among(tracking, wanted))
+            rows = self._reader.session.execute(chosen)
+            found += [(row[0], tracking, row[1]) for row in rows]
+        return found
 
     def missing(self, tracking: Tracking) -> list[tuple[int, int]]:
         """Return the numbers of events that were removed and are not in the archive.
@@ -164,7 +181,24 @@ class ArchivedLists:
         ]
 
     def _parts(self, tracking: Tracking) -> Sequence[ArchivedPart]:
-        return self._archived._table(tracking.event_table).parts
+        return self._reader.table(tracking.event_table).parts
+
+
+def _by_tracking(
+    numbers: Sequence[tuple[int, Tracking]],
+) -> dict[Tracking, list[int]]:
+    found: dict[Tracking, list[int]] = {}
+    for number, tracking in numbers:
+        found.setdefault(tracking, []).append(number)
+    return found
+
+
+def _are_among(tracking: Tracking, numbers: Sequence[int]) -> Iterator[Any]:
+    """Yield the criteria of the events with some numbers."""
+    number = tracking.event_table.c.pgh_id
+    yield number.in_(numbers)
+    # By which files are passed over.
+    yield number.between(min(numbers), max(numbers))
 
 
 def _windows(parts: Sequence[ArchivedPart], end: int) -> Iterator[tuple[int, int]]:
@@ -185,9 +219,14 @@ class _GivenPart:
     """In place of the live part of an archive: some contexts, and no event."""
 
     def __init__(
-        self, connection: Connection, table: Table, contexts: Sequence[GivenContext]
+        self,
+        json_deserializer: Any,
+        schemas: SchemaNames,
+        table: Table,
+        contexts: Sequence[GivenContext],
     ) -> None:
-        self.connection = connection
+        self.json_deserializer = json_deserializer
+        self._schemas = schemas
         self._table = table
         self._contexts = contexts
 
@@ -196,7 +235,11 @@ class _GivenPart:
 
     def name_of(self, table: Table) -> Qualified:
         """Return the name of a table with its schema in the database."""
-        return Qualified(schema_names(self.connection)(table.schema), table.name)
+        return Qualified(self._schemas(table.schema), table.name)
+
+    def dropped(self, table: Table) -> list[DroppedPart]:
+        """Return none: whoever asks lists what is missing."""
+        return []
 
     def columns(self, table: Table) -> list[CarriedColumn]:
         """Return the columns that are given."""

@@ -117,6 +117,12 @@ class Cursor:
         try:
             found = self._connection.sql(statement, params=values or None)
             table = found.to_arrow_table()
+        except duckdb.ConversionException as error:
+            raise ArchiveError(
+                f"the archive has a value that its column does not take: {error}; the "
+                "column may have got another type since, so read it as one that takes "
+                "earlier values, too, such as text"
+            ) from error
         except duckdb.Error as error:
             raise ArchiveError(
                 f"DuckDB, which reads the archive, refuses a statement: {error}; it "

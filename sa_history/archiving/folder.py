@@ -29,6 +29,11 @@ class ArchiveFolder:
 
     def __init__(self, place: Any) -> None:
         fs = load("pyarrow.fs")
+        if not isinstance(place, fs.FileSystem) and not _is_path(place):
+            raise ArchiveError(
+                "the folder of an archive is a path, a URI or a file system of pyarrow,"
+                f" got {place!r}"
+            )
         if isinstance(place, fs.FileSystem):
             self._files, self._root = place, ""
             self.name = f"{place.type_name}:{getattr(place, 'base_path', '')}"
@@ -39,6 +44,7 @@ class ArchiveFolder:
             self.name = os.path.abspath(name)
             self._files, self._root = fs.LocalFileSystem(), self.name
         self._is_local = isinstance(self._files, fs.LocalFileSystem)
+        self._named: set[str] = set()
         self._file_type = fs.FileType
         self._selector = fs.FileSelector
 
@@ -112,6 +118,7 @@ class ArchiveFolder:
 
     def remove(self, folder: str) -> None:
         """Remove a folder with its files, if there is one."""
+        self._named.discard(folder)
         with self._errors(folder):
             (found,) = self._files.get_file_info([self.path(folder)])
             if found.type == self._file_type.Directory:
@@ -135,7 +142,13 @@ class ArchiveFolder:
             return None
         with self._errors(path), self.open_file(path) as file:
             text = file.read().decode(errors="replace")
-        return Manifest.from_json(text, self.path(path))
+        manifest = Manifest.from_json(text, self.path(path))
+        if manifest.folder != folder:
+            raise ArchiveError(
+                f"{self.path(path)} is that of {manifest.folder}; give folders the "
+                "names that they had"
+            )
+        return manifest
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Write the manifest of a table."""
@@ -160,10 +173,15 @@ class ArchiveFolder:
                 os.close(descriptor)
 
     def _sync_folders(self, folder: str) -> None:
-        """Have a disk store the names in a folder, and those of folders around it."""
-        parts = folder.split("/")
-        for number in range(len(parts), -1, -1):
-            self._sync("/".join(parts[:number]))
+        """Have a disk store the names in a folder, and those of folders around it.
+
+        The name of a folder is stored once; it does not change.
+        """
+        self._sync(folder)
+        while folder and folder not in self._named:
+            self._named.add(folder)
+            folder = folder.rpartition("/")[0]
+            self._sync(folder)
 
     @contextmanager
     def _errors(self, path: str) -> Iterator[None]:
@@ -171,6 +189,12 @@ class ArchiveFolder:
             yield
         except OSError as error:
             raise ArchiveError(f"{self.path(path)}: {error}") from error
+
+
+def _is_path(place: Any) -> bool:
+    """Return whether something is a path, and names more than where we are."""
+    path = os.fspath(place) if isinstance(place, os.PathLike) else place
+    return isinstance(path, str) and path != ""
 
 
 def _from_uri(fs: Any, uri: str) -> tuple[Any, str]:

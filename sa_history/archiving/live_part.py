@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     Column,
@@ -45,6 +45,7 @@ from sa_history.archiving.carriers import (
 from sa_history.archiving.manifest import ArchivedPart
 from sa_history.archiving.packages import load
 from sa_history.archiving.source import RowSource, open_source
+from sa_history.capture.archive_table import archive_table_of
 from sa_history.capture.partitioning import CONTEXT_KEY, FIRST_ID, KEPT_OFFSET, KEY
 from sa_history.ddl.execution import schema_names
 from sa_history.exc import ArchiveError
@@ -57,6 +58,19 @@ _LITERALS._backslash_escapes = False
 """The dialect of SQL without parameters."""
 
 _SNAPSHOT = "ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
+
+class DroppedPart(NamedTuple):
+    """A partition that was archived and dropped.
+
+    :param path: its file, from the folder of the table.
+    :param sha256: the digest of the file.
+    :param folder: the archive.
+    """
+
+    path: str
+    sha256: str
+    folder: str
 
 
 class LivePart:
@@ -86,6 +100,12 @@ class LivePart:
         ]
         self.connection.execute(select(*settings))
 
+    @property
+    def json_deserializer(self) -> Any:
+        """What makes JSON objects of Python; None for Python's own."""
+        dialect: Any = self.connection.dialect
+        return dialect._json_deserializer
+
     def close(self) -> None:
         """End the transaction."""
         self._closing.close()
@@ -94,6 +114,24 @@ class LivePart:
         """Return the name of a table with its schema in the database."""
         schemas = schema_names(self.connection)
         return Qualified(schemas(table.schema), table.name)
+
+    def dropped(self, table: Table) -> list[DroppedPart]:
+        """Return the partitions of a table that only an archive has.
+
+        :return: an empty list if the user may not read what was archived.
+        """
+        archived = archive_table_of(table.metadata)
+        if archived is None:
+            return []
+        name = self.name_of(archived).render(str)
+        may_read = func.has_table_privilege(func.to_regclass(name), "SELECT")
+        if not self.connection.scalar(select(may_read)):
+            return []
+        rows = archived.c
+        statement = select(rows.path, rows.sha256, rows.folder).where(
+            rows.table_name == self.name_of(table).dotted, rows.dropped_at.is_not(None)
+        )
+        return [DroppedPart(*row) for row in self.connection.execute(statement)]
 
     def columns(self, table: Table) -> list[CarriedColumn]:
         """Return the columns of a table, none if there is no such table."""
@@ -130,6 +168,8 @@ class LivePart:
         try:
             cursor.execute(query)
             rows = cursor.fetchall()
+        except self.connection.dialect.loaded_dbapi.Error as error:
+            raise ArchiveError(f"PostgreSQL cannot be read: {error}") from error
         finally:
             cursor.close()
         values = zip(*rows, strict=True) if rows else ([] for _ in schema)

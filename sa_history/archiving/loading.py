@@ -42,12 +42,21 @@ def load_part(
     :param table: a table with the columns of the part, and maybe others that may be
         NULL; with its schema in the database.
     :return: how many rows there are.
-    :raises ArchiveError: the file is not what the manifest says.
+    :raises ArchiveError: the file is not what the manifest says, or the table has not
+        its columns any more.
     """
     path = f"{manifest.folder}/{part.path}"
     require_digest(folder, manifest, part)
     with folder.open_file(path) as file:
-        return copy_rows(connection, table, part.columns, read_rows(file, part.columns))
+        rows = read_rows(file, part.columns)
+        try:
+            return copy_rows(connection, table, part.columns, rows)
+        except connection.dialect.loaded_dbapi.Error as error:
+            raise ArchiveError(
+                f"{folder.path(path)} cannot be brought back: {error}; if the table "
+                "has got other columns or types since, restore it into a database that "
+                "has those of then"
+            ) from error
 
 
 def copy_rows(

@@ -15,8 +15,10 @@ underscore or a dot, but over no others.
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
+import uuid
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -179,12 +181,16 @@ class Manifest:
         """
         try:
             fields = json.loads(text)
+            if not isinstance(fields["parts"], list):
+                raise TypeError(f"{fields['parts']!r} is no list of parts")
             if fields.pop("format") != FORMAT:
                 raise ArchiveError(
                     f"{where} was written by a later version of sa_history, whose "
                     "format is another one; upgrade sa_history to read it"
                 )
             parts = tuple(_part(part) for part in fields.pop("parts"))
+            if len({part.path for part in parts}) < len(parts):
+                raise ValueError("a part is named twice")
             versions = tuple(fields.pop("versions").items())
             still_open = fields.pop("open")
             return cls(
@@ -200,8 +206,30 @@ class Manifest:
             ) from error
 
 
+_CARRIER = re.compile(
+    r"bool|int16|int32|int64|float|double|string|binary|date32\[day\]"
+    r"|timestamp\[us(, tz=UTC)?\]|decimal128\(\d+, ?\d+\)"
+)
+
+
 def _part(fields: dict[str, Any]) -> ArchivedPart:
+    """Return what a manifest says of a part.
+
+    :raises ValueError: what files are found by, or rows are chosen by, is none.
+    """
+    path = fields["path"]
+    if path.startswith("/") or ".." in path.split("/"):
+        raise ValueError(f"{path!r} is outside of the folder")
+    if not isinstance(fields["rows"], int):
+        raise ValueError(f"{fields['rows']!r} is no number of rows")
+    for bound in filter(None, (fields["lower"], fields["upper"])):
+        uuid.UUID(bound) if "-" in bound[1:] else int(bound)
+    for time in filter(None, (fields["since"], fields["until"])):
+        datetime.datetime.fromisoformat(time)
     columns = tuple(ArchivedColumn(**column) for column in fields.pop("columns"))
+    for column in columns:
+        if not _CARRIER.fullmatch(column.carrier):
+            raise ValueError(f"{column.carrier!r} is no type of files")
     replaced = tuple(fields.pop("replaced"))
     return ArchivedPart(columns=columns, replaced=replaced, **fields)
 

@@ -16,6 +16,16 @@ ROW_GROUP = 122_880
 _LEVEL = 3
 """The level of Zstandard's compression."""
 
+_PAGE = 64 * 1024
+"""The size of a page in bytes; readers pass over those without what they look for."""
+
+_DICTIONARY = 256 * 1024
+"""The size of the dictionary of a column in bytes, at most.
+
+Readers decode it as a whole, also for one row. One that would be larger is of values
+that repeat too seldom.
+"""
+
 
 def write_rows(
     stream: Any,
@@ -40,6 +50,8 @@ def write_rows(
         compression="zstd",
         compression_level=_LEVEL,
         use_dictionary=[name for name in schema.names if name not in deltas],
+        dictionary_pagesize_limit=_DICTIONARY,
+        data_page_size=_PAGE,
         column_encoding=dict.fromkeys(deltas, "DELTA_BINARY_PACKED"),
         store_decimal_as_integer=True,
         write_page_index=True,
@@ -134,6 +146,15 @@ def read_rows(file: Any, columns: Sequence[ArchivedColumn]) -> Iterator[Any]:
     parquet = load("pyarrow.parquet")
     with parquet.ParquetFile(file, pre_buffer=False) as opened:
         yield from opened.iter_batches(batch_size=ROW_GROUP // 4)
+
+
+def shape_of(file: Any) -> tuple[int, Any]:
+    """Return the number of rows of a file, and its schema as pyarrow has it.
+
+    :param file: open to read.
+    """
+    with load("pyarrow.parquet").ParquetFile(file, pre_buffer=False) as opened:
+        return opened.metadata.num_rows, opened.schema_arrow
 
 
 def first_difference(

@@ -6,13 +6,15 @@ statement first needs them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Table
 
 from sa_history.archiving.folder import ArchiveFolder
-from sa_history.archiving.live_part import LivePart
+from sa_history.archiving.live_part import DroppedPart, LivePart
 from sa_history.archiving.manifest import EXACT, ArchivedColumn, ArchivedPart, folder_of
+from sa_history.archiving.packages import load
 from sa_history.archiving.views import ArchivedTable, Writer, no_rows
 from sa_history.capture.event_table import is_event_table
 from sa_history.exc import ArchiveError
@@ -23,6 +25,7 @@ WRITER = Writer("duckdb")
 class ReadTable:
     """A table that statements read.
 
+    :param folder: the archive.
     :param table: the event table, or the context table.
     :param archived: its files; None if it has none.
     :param duckdb: the connection of DuckDB.
@@ -32,12 +35,14 @@ class ReadTable:
 
     def __init__(
         self,
+        folder: ArchiveFolder,
         table: Table,
         archived: ArchivedTable | None,
         duckdb: Any,
         live: LivePart | None,
         number: int,
     ) -> None:
+        self._folder = folder
         self.table = table
         self.archived = archived
         self._duckdb = duckdb
@@ -49,6 +54,17 @@ class ReadTable:
             [] if live is None else [c.column for c in live.columns(table)]
         )
         self._is_whole = not self._live_columns
+
+    def _require_dropped(self, dropped: Sequence[DroppedPart]) -> None:
+        """Refuse a folder that lacks what the database has no more."""
+        known = {part.path: {part.sha256, *part.replaced} for part in self.parts}
+        for part in dropped:
+            if part.sha256 not in known.get(part.path, ()):
+                raise ArchiveError(
+                    f"{self._folder} has not {part.path} of {self.table.fullname!r}, "
+                    f"which was archived to {part.folder} and dropped; give that "
+                    "folder, or move all of it"
+                )
 
     @property
     def parts(self) -> tuple[ArchivedPart, ...]:
@@ -76,7 +92,7 @@ class ReadTable:
         """Read all rows that are not archived, unless they are there."""
         self._define()
         if self._live is not None and not self._is_whole:
-            self._duckdb.execute(f"DELETE FROM {self._live_name}")
+            self._execute(f"DELETE FROM {self._live_name}")
             self._insert(self._live.all_rows(self.table, self.parts))
             self._is_whole = True
 
@@ -96,22 +112,22 @@ class ReadTable:
         if self._exact is not None:
             return
         if not self.columns:
-            where = "nothing" if self.archived is None else self.archived.root
             raise ArchiveError(
-                f"{self.table.fullname!r} is neither in the archive ({where}) nor in "
-                "the database; archive it, or give archived(..., live=engine)"
+                f"{self.table.fullname!r} is neither in the archive ({self._folder}) "
+                "nor in the database; give the folder that it was archived to, or "
+                "archived(..., live=engine)"
             )
+        if self._live is not None:
+            self._require_dropped(self._live.dropped(self.table))
         if self.table.schema:
             schema = WRITER.quote(self.table.schema)
-            self._duckdb.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+            self._execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
         if self._live_columns:
             typed = [
                 f"{WRITER.quote(c.name)} {WRITER.type(c.carrier)}"
                 for c in (*self._live_columns, _EXACT)
             ]
-            self._duckdb.execute(
-                f"CREATE TEMP TABLE {self._live_name} ({', '.join(typed)})"
-            )
+            self._execute(f"CREATE TEMP TABLE {self._live_name} ({', '.join(typed)})")
         self._exact = set()
         if self.archived is not None and self.archived.parts:
             self._exact = self._exact_in(f"({self._files()})")
@@ -123,7 +139,7 @@ class ReadTable:
         key = WRITER.quote(self.table.primary_key.columns[0].name)
         arrow = f"{self._live_name}_arrow"
         self._duckdb.register(arrow, rows)
-        self._duckdb.execute(
+        self._execute(
             f"INSERT INTO {self._live_name} BY NAME SELECT * FROM {arrow} "
             f"WHERE {key} NOT IN (SELECT {key} FROM {self._live_name})"
         )
@@ -136,11 +152,21 @@ class ReadTable:
 
     def _exact_in(self, source: str) -> set[str]:
         """Return the columns with values that their types cannot hold."""
-        found = self._duckdb.execute(
+        found = self._execute(
             f"SELECT DISTINCT unnest(json_keys({EXACT})) FROM {source} AS rows "
             f"WHERE {EXACT} IS NOT NULL"
         )
         return {name for (name,) in found.fetchall()}
+
+    def _execute(self, statement: str) -> Any:
+        try:
+            return self._duckdb.execute(statement)
+        except load("duckdb").Error as error:
+            (said, *_) = str(error).split("\n\n")
+            raise ArchiveError(
+                f"what the archive has of {self.table.fullname!r} cannot be read: "
+                f"{said}; restore the files from a backup, with their manifest"
+            ) from error
 
     def _files(self) -> str:
         assert self.archived is not None
@@ -162,7 +188,7 @@ class ReadTable:
             sources.append(f"SELECT {', '.join(names)} FROM {self._live_name}")
         sources = sources or [no_rows(WRITER, self.columns)]
         values = ", ".join(self._decoded(column) for column in self.columns)
-        self._duckdb.execute(
+        self._execute(
             f"CREATE OR REPLACE VIEW {self.name} AS SELECT {values}, {EXACT} "
             f"FROM ({' UNION ALL '.join(sources)}) AS pgh_rows"
         )

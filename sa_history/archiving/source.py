@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 
 from sa_history.archiving.packages import load
 from sa_history.exc import ArchiveError
-from sa_history.sql.compose import quote_ident, quote_literal
+from sa_history.sql.compose import Joined, Qualified, Raw, quote_ident, quote_literal
 from sa_history.sql.output_settings import OUTPUT_SETTINGS
 
 SETTINGS = {**OUTPUT_SETTINGS, "client_encoding": "UTF8", "search_path": "pg_catalog"}
@@ -38,6 +38,16 @@ class RowSource:
         with _errors(), self._connection.cursor() as cursor:
             cursor.execute(statement)
 
+    def lock(self, table: Qualified, timeout: int) -> None:
+        """Have nobody alter or drop a table until the transaction ends.
+
+        :param timeout: how long to wait for the lock, in milliseconds.
+        :raises ArchiveError: it was not to be had.
+        """
+        self.execute(f"SET LOCAL lock_timeout = {timeout:d}")
+        lock = (Raw("LOCK TABLE "), table, Raw(" IN ACCESS SHARE MODE"))
+        self.execute(Joined(lock).render(str))
+
     def end_transaction(self) -> None:
         """End the transaction, which has only read."""
         with _errors():
@@ -57,14 +67,27 @@ class RowSource:
         :param query: whose columns are those of the schema.
         :param schema: what the batches have.
         """
+        with self.begun(query, schema) as found:
+            yield from found
+
+    @contextmanager
+    def begun(self, query: str, schema: Any) -> Iterator[Iterator[Any]]:
+        """Begin a query, whose rows the server sorts while something else is done.
+
+        :param query: as for :meth:`batches`, and so is the schema.
+        :return: the batches, for the block.
+        """
         with _errors(), self._connection.cursor() as cursor:
             cursor.execute(query)
-            for batch in cursor.fetch_record_batch():
-                columns = [
-                    column if column.type == field.type else column.cast(field.type)
-                    for column, field in zip(batch.columns, schema, strict=True)
-                ]
-                yield self._cast(columns, schema=schema)
+            yield self._batches(cursor, schema)
+
+    def _batches(self, cursor: Any, schema: Any) -> Iterator[Any]:
+        for batch in cursor.fetch_record_batch():
+            columns = [
+                column if column.type == field.type else column.cast(field.type)
+                for column, field in zip(batch.columns, schema, strict=True)
+            ]
+            yield self._cast(columns, schema=schema)
 
 
 @contextmanager

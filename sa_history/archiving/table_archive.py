@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -24,6 +25,7 @@ from sa_history.archiving.part_files import (
     RowCount,
     first_difference,
     read_rows,
+    shape_of,
     write_rows,
 )
 from sa_history.archiving.source import RowSource
@@ -62,6 +64,7 @@ class Run:
     :param engine: the database.
     :param connection: a connection that commits each statement.
     :param source: reads the rows.
+    :param second: another connection, which reads them again to compare.
     :param folder: the archive.
     :param lock_timeout: how long to wait for locks, in milliseconds.
     :param meter: is told how far it is.
@@ -70,6 +73,7 @@ class Run:
     engine: Engine
     connection: Connection
     source: RowSource
+    second: RowSource
     folder: ArchiveFolder
     lock_timeout: int
     meter: Meter
@@ -186,9 +190,10 @@ class TableArchive:
         for partition in self._unwritten():
             try:
                 self._archive(partition)
-            except DBAPIError as error:
-                if sqlstate_of(error.orig) != _LOCK_NOT_AVAILABLE:
+            except (DBAPIError, ArchiveError) as error:
+                if sqlstate_of(error.__cause__) != _LOCK_NOT_AVAILABLE:
                     raise
+                self._end_readings()
                 name = partition.name.dotted
                 self.postponed.append(f"archive {name}: others are writing it")
                 return
@@ -206,19 +211,30 @@ class TableArchive:
                 part = known
             else:
                 self._forget_open()
-                part = self._write(self._path(partition, known), columns, query, bounds)
+                path = self._path(partition, known)
+                # The server sorts for both readings at once.
+                with self._run.second.begun(query, arrow_schema(columns)) as again:
+                    part = self._write(path, columns, query, bounds, again)
                 if known is not None:  # until the database knows the new one
                     old = (*known.replaced, known.sha256)
                     part = replace(part, replaced=old)
                 self._save(self.manifest.with_part(part))
             record_part(self.table.archived, connection, self._folder.name, part)
             # Before the locks end: the removal of the partition waits for readers.
-            self._run.source.end_transaction()
+            self._end_readings()
         self._recorded[partition.name] = part
         self.written.append(part)
 
+    def _end_readings(self) -> None:
+        self._run.source.end_transaction()
+        self._run.second.end_transaction()
+
     def _lock(self, connection: Connection, partition: RangePartition) -> None:
         """Wait for who writes a partition, and keep writers out until the end."""
+        # First, since one who waits for an exclusive lock waits for the connection that
+        # keeps writers out, and whoever begins to read then waits for that one.
+        for source in (self._run.source, self._run.second):
+            source.lock(partition.name, self._run.lock_timeout)
         for name, value in (
             ("lock_timeout", str(self._run.lock_timeout)),
             # It waits while a file is written.
@@ -249,7 +265,8 @@ class TableArchive:
         if archived.find(archived.all(connection), partition) is not None:
             return False
         path = f"{self.table.folder}/{known.path}"
-        if known.columns == columns and self._difference(path, columns, query) is None:
+        rows = self._run.source.batches(query, arrow_schema(columns))
+        if known.columns == columns and self._difference(path, columns, rows) is None:
             return True
         raise ArchiveError(
             f"{self._folder.path(path)} is not what {partition.name.dotted} has, and "
@@ -269,8 +286,12 @@ class TableArchive:
         columns: tuple[ArchivedColumn, ...],
         query: str,
         bounds: tuple[str | None, str | None],
+        again: Iterator[Any],
     ) -> ArchivedPart:
-        """Write a file, compare it, and give it its name."""
+        """Write a file, compare it, and give it its name.
+
+        :param again: the rows of the query by another reading.
+        """
         schema, source = arrow_schema(columns), self._run.source
         whole = f"{self.table.folder}/{path}"
         count = RowCount(self.table.key, self.table.time)
@@ -281,7 +302,7 @@ class TableArchive:
             write_rows(stream, columns, batches, self._run.meter.wrote)
 
         def check(written: str) -> None:
-            position = self._difference(written, columns, query)
+            position = self._difference(written, columns, again)
             if position is not None:
                 raise ArchiveError(
                     f"row {position + 1} of {self._folder.path(written)} is not what "
@@ -309,14 +330,12 @@ class TableArchive:
         )
 
     def _difference(
-        self, path: str, columns: tuple[ArchivedColumn, ...], query: str
+        self, path: str, columns: tuple[ArchivedColumn, ...], rows: Iterator[Any]
     ) -> int | None:
-        """Return the position of the first row that differs from those of a query."""
+        """Return the position of the first row of a file that differs from others."""
         with self._folder.open_file(path) as file:
             return first_difference(
-                read_rows(file, columns),
-                self._run.source.batches(query, arrow_schema(columns)),
-                self._run.meter.compared,
+                read_rows(file, columns), rows, self._run.meter.compared
             )
 
     def _save(self, manifest: Manifest) -> None:
@@ -333,16 +352,19 @@ class TableArchive:
     def write_open(self) -> None:
         """Write what comes after the last partition, in place of an earlier file."""
         self._run.meter.begin(self.table.name.dotted)
-        columns = read_columns(self._run.connection, self.table.name)
+        carried = read_columns(self._run.connection, self.table.name)
+        columns = tuple(c.column for c in carried)
         lower = self._edge
         query = select_rows(
-            columns, self.table.name, self.table.order_by, self._from(lower)
-        )
+            carried, self.table.name, self.table.order_by, self._from(lower)
+        ).render(str)
         part = self._write(
             f"{OPEN}/{self.table.file_name}",
-            tuple(c.column for c in columns),
-            query.render(str),
+            columns,
+            query,
             (None if lower is None else self.table.table.text(lower), None),
+            # By the connection with the snapshot, when the first reading has ended.
+            self._run.source.batches(query, arrow_schema(columns)),
         )
         self._save(replace(self.manifest, open=part))
         self.open = part
@@ -352,7 +374,7 @@ class TableArchive:
         self._run.meter.begin(self.table.name.dotted)
         intact = []
         for each in self.manifest.parts:
-            problem = self._digest_problem(each)
+            problem = self._file_problem(each)
             if problem is None:
                 intact.append(each)
             else:
@@ -371,9 +393,10 @@ class TableArchive:
                 intact.remove(part)
                 continue
             query = select_rows(columns, partition.name, self.table.order_by)
-            position = self._difference(
-                self._whole(part), part.columns, query.render(str)
+            rows = self._run.source.batches(
+                query.render(str), arrow_schema(part.columns)
             )
+            position = self._difference(self._whole(part), part.columns, rows)
             self._run.source.end_transaction()
             if position is not None:
                 row = f"row {position + 1}"
@@ -384,18 +407,29 @@ class TableArchive:
     def _whole(self, part: ArchivedPart) -> str:
         return f"{self.table.folder}/{part.path}"
 
-    def _digest_problem(self, part: ArchivedPart) -> str | None:
+    def _file_problem(self, part: ArchivedPart) -> str | None:
         path = self._folder.path(self._whole(part))
         if not self._folder.exists(self._whole(part)):
             return f"{path} is missing"
         digest = self._folder.digest(self._whole(part))
         if digest == part.sha256:
-            return None
+            return self._manifest_problem(part)
         if digest in part.replaced:
             return (
                 f"{path} still has values that were to be erased; run the erasure again"
             )
         return f"{path} has another digest than the manifest says"
+
+    def _manifest_problem(self, part: ArchivedPart) -> str | None:
+        """Return what the manifest says of a file and is not so, in words."""
+        with self._folder.open_file(self._whole(part)) as file:
+            rows, schema = shape_of(file)
+        path = self._folder.path(self._whole(part))
+        if rows != part.rows:
+            return f"{path} has {rows} rows, and the manifest says {part.rows}"
+        if not schema.equals(arrow_schema(part.columns)):
+            return f"{path} has other columns than the manifest says"
+        return None
 
     def intact(self) -> list[str]:
         """Return the paths of the parts whose files are as they were written.
@@ -408,7 +442,7 @@ class TableArchive:
             part = self._recorded[partition.name]
             if part is None:
                 continue
-            problem = self._digest_problem(part)
+            problem = self._file_problem(part)
             if problem is None:
                 found.append(part.path)
             else:

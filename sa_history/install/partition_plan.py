@@ -59,17 +59,20 @@ _SHORT = {"d": "day", "w": "week"}
 """Units as the commands that take an age have them."""
 
 
-def keep_since(keep: str, now: datetime.datetime) -> datetime.datetime:
+def keep_since(
+    keep: str, now: datetime.datetime, name: str = "keep"
+) -> datetime.datetime:
     """Return the time since which events are kept.
 
     :param keep: such as ``"24 months"``, ``"90 days"``, ``"1 year"``, ``"4w"``.
     :param now: the end of that time.
+    :param name: what the text is called, for the error.
     :raises CommandError: the text is none of these.
     """
-    found = _KEEP.fullmatch(keep)
+    found = _KEEP.fullmatch(keep) if isinstance(keep, str) else None
     if found is None:
         raise CommandError(
-            f"keep is a number of days, weeks, months or years, got {keep!r}; write "
+            f"{name} is a number of days, weeks, months or years, got {keep!r}; write "
             '"24 months"'
         )
     count, unit = int(found[1]), found[2] or _SHORT[found[3]]
@@ -80,7 +83,7 @@ def keep_since(keep: str, now: datetime.datetime) -> datetime.datetime:
         return months_before(now, count * (12 if unit == "year" else 1))
     except (OverflowError, ValueError):
         raise CommandError(
-            f"keep is {keep!r}, which begins before the year 1; give less"
+            f"{name} is {keep!r}, which begins before the year 1; give less"
         ) from None
 
 

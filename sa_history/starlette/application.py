@@ -235,7 +235,7 @@ class _Application:
         archive = self._options.archive
 
         def respond(session: Session) -> PageResponse:
-            shown = Timeline(session, self._metadata, hidden, archive)
+            shown = Timeline(session, self._metadata, hidden, archive, self._read_files)
             return self._pages.respond(page, Visit(asked, shown), arguments)
 
         return self._sent(await self._in_session(respond))
@@ -248,6 +248,12 @@ class _Application:
 
         async with AsyncSession(self._engine) as session:
             return await session.run_sync(function)
+
+    def _read_files(self, function: Callable[[], _Answer]) -> _Answer:
+        """Call a function that waits for files: in a thread, if this is the loop."""
+        if isinstance(self._engine, Engine):
+            return function()
+        return await_only(run_in_threadpool(function))
 
     def _in_sync_session(self, function: Callable[[Session], _Answer]) -> _Answer:
         with Session(self._engine) as session:

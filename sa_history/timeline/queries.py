@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import uuid
+from collections import Counter
 from collections.abc import (
     Callable,
     Collection,
@@ -14,7 +15,7 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from sqlalchemy import (
     ARRAY,
@@ -94,6 +95,9 @@ from sa_history.writing.undo import Undo, undo
 
 Found: TypeAlias = tuple[Tracking, Any]
 """Whose event it is, and a row of AggregateEvent; an AggregateRow if it is archived."""
+
+
+_Answer = TypeVar("_Answer")
 
 
 def is_archived(row: Any) -> bool:
@@ -218,10 +222,23 @@ def _number(key: Any) -> int:
     return number
 
 
+def _ends(keys: Sequence[ArchivedKey]) -> dict[Tracking, int]:
+    """Return the number that those of the events of each table are below."""
+    return {key.tracking: key.pgh_id + 1 for key in sorted(keys, key=_number)}
+
+
 def _original_number(found: Found) -> int:
     """Return the number that an event had before it was kept under another one."""
     number: int = found[1].pgh_id
     return number + KEPT_OFFSET if number < FIRST_ID else number
+
+
+ReadFiles: TypeAlias = Callable[[Callable[[], Any]], Any]
+"""Calls a function, and returns what it returns."""
+
+
+def _call(function: Callable[[], Any]) -> Any:
+    return function()
 
 
 class Timeline:
@@ -232,6 +249,7 @@ class Timeline:
     :param hidden: the columns that are never shown. Where a key is hidden no row is
         found by its key, since that would tell whether a guess is right.
     :param archive: the archive that has events that were removed; None if none has.
+    :param read_files: calls a function that reads files, where it may wait for them.
     """
 
     def __init__(
@@ -240,9 +258,11 @@ class Timeline:
         metadata: MetaData,
         hidden: Hidden,
         archive: ArchiveFolder | None = None,
+        read_files: ReadFiles = _call,
     ) -> None:
         self.session = session
         self.archive = archive
+        self.read_files = read_files
         self.metadata = metadata
         self.hidden = hidden
         self.trackings = trackings_in(metadata)
@@ -279,7 +299,9 @@ class Timeline:
 
     def with_session(self, session: Session) -> Timeline:
         """Return the same events, read through another session."""
-        return Timeline(session, self.metadata, self.hidden, self.archive)
+        return Timeline(
+            session, self.metadata, self.hidden, self.archive, self.read_files
+        )
 
     def events(self, filters: Filters, before: int | None, limit: int) -> EventList:
         """Return the newest events.
@@ -355,9 +377,12 @@ class Timeline:
             lowest = max(lowest, live[-1].pgh_id)
         if lowest >= edge:
             return KeyList(live, searched_to)
-        with self._lists(filters, first_live) as lists:
-            archived, oldest = self._newest_archived(lists, filters, before, limit)
-            missing = {tracking: lists.missing(tracking) for tracking in first_live}
+
+        def ask(lists: ArchivedLists) -> Any:
+            newest = self._newest_archived(lists, filters, before, limit)
+            return *newest, {t: lists.missing(t) for t in first_live}
+
+        archived, oldest, missing = self._from_archive(filters, first_live, ask)
         keys = sorted([*live, *archived], key=_number, reverse=True)[:limit]
         searched = [number for number in (searched_to, oldest) if number is not None]
         if searched:
@@ -395,23 +420,31 @@ class Timeline:
             return []
         return self._reader(lacking, criteria, limit).keys(self.session)
 
-    @contextlib.contextmanager
-    def _lists(
-        self, filters: Filters, first_live: Mapping[Tracking, int]
-    ) -> Iterator[ArchivedLists]:
-        """Give the lists of what is in the archive and not in the database.
+    def _from_archive(
+        self,
+        filters: Filters,
+        first_live: Mapping[Tracking, int],
+        ask: Callable[[ArchivedLists], _Answer],
+    ) -> _Answer:
+        """Return what is in the archive and not in the database.
 
         Contexts are archived later than their events, so the database may have some.
+
+        :param ask: asks the archive, and nothing of the database.
         """
         history = self.trackings[0].history
         assert self.archive is not None
         contexts = self._contexts(filters, history)
         connection = self.session.connection()
+        lists = ArchivedLists(self.archive, history, connection, first_live, contexts)
+
+        def answer() -> _Answer:
+            with lists:
+                return ask(lists)
+
         try:
-            with ArchivedLists(
-                self.archive, history, connection, first_live, contexts
-            ) as lists:
-                yield lists
+            found: _Answer = self.read_files(answer)
+            return found
         except ArchiveError as error:
             raise NoArchive(f"{error}.") from error
 
@@ -458,9 +491,8 @@ class Timeline:
 
     def _read_archived(self, keys: Sequence[ArchivedKey]) -> list[Found]:
         """Return archived events, each with its context, wherever that is."""
-        first_live = {key.tracking: key.pgh_id + 1 for key in sorted(keys, key=_number)}
-        with self._lists(Filters(), first_live) as lists:
-            rows = lists.rows(keys)
+        first_live = _ends(keys)
+        rows = self._from_archive(Filters(), first_live, lambda lists: lists.rows(keys))
         missing = {
             row.pgh_context_id
             for row in rows
@@ -490,23 +522,53 @@ class Timeline:
         if not shown:
             return Counts([], None)
         with _errors():
+            if first_live := self._first_live(filters):
+                return self._counts_with_archived(filters, first_live)
             newest = self._kept_reader(shown, filters, None, SEARCHED)
             found = newest.keys(self.session)
-            oldest = found[-1].pgh_id if len(found) == SEARCHED else None
             if not found:
                 return Counts([], None)
+            oldest = found[-1].pgh_id if len(found) == SEARCHED else None
             matching = self._matching(filters, found[0].pgh_id + 1, oldest)
-            statement = union_all(
-                *(
-                    _counted(number, tracking, matching(EventSource(tracking, None)))
-                    for number, tracking in numbered(shown)
-                )
-            )
-            rows = self.session.execute(statement).all()
-        of_source = dict(numbered(shown))
-        return Counts(
-            [(row.day, of_source[row.source], row.events) for row in rows], oldest
+            return Counts(self._days(shown, matching), oldest)
+
+    def _counts_with_archived(
+        self, filters: Filters, first_live: Mapping[Tracking, int]
+    ) -> Counts:
+        """Return how many events of the database and of the archive there are."""
+        listed = self._keys_with_archived(filters, None, SEARCHED, first_live)
+        keys, oldest = listed.keys, listed.searched_to
+        archived = [key for key in keys if isinstance(key, ArchivedKey)]
+        live = [key.pgh_id for key in keys if not isinstance(key, ArchivedKey)]
+        numbers = any_(literal(live, ARRAY(BigInteger)))
+        counted = self._days(
+            self._shown(filters),
+            lambda source: [source.tracking.event_table.c.pgh_id == numbers],
         )
+        if archived:
+            counted += self._from_archive(
+                Filters(), _ends(archived), lambda lists: lists.days(archived)
+            )
+        sums: Counter[tuple[datetime.date, Tracking]] = Counter()
+        for day, tracking, events in counted:
+            sums[day, tracking] += events
+        if len(keys) == SEARCHED:
+            oldest = keys[-1].pgh_id
+        return Counts([(*pair, events) for pair, events in sums.items()], oldest)
+
+    def _days(
+        self, shown: Sequence[Tracking], criteria: CriteriaOf
+    ) -> list[tuple[datetime.date, Tracking, int]]:
+        """Return how many events of the database each day and model has."""
+        statement = union_all(
+            *(
+                _counted(number, tracking, criteria(EventSource(tracking, None)))
+                for number, tracking in numbered(shown)
+            )
+        )
+        of_source = dict(numbered(shown))
+        rows = self.session.execute(statement)
+        return [(row.day, of_source[row.source], row.events) for row in rows]
 
     def sizes(self, keep: str | None) -> list[EventTableSize]:
         """Return how large the event tables are.
@@ -687,8 +749,11 @@ class Timeline:
         if not first_live:
             return found
         sources = [EventSource(tracking, None) for tracking in shown]
-        with self._lists(filters, first_live) as lists:
-            pairs = lists.newest(sources, criteria, None, limit)
+        pairs = self._from_archive(
+            filters,
+            first_live,
+            lambda lists: lists.newest(sources, criteria, None, limit),
+        )
         numbers = {number for number, _ in pairs}
         # Not those of which a kept copy is there, too.
         found = [f for f in found if f[1].pgh_id + KEPT_OFFSET not in numbers]
@@ -702,8 +767,9 @@ class Timeline:
         first_live = self._first_live(filters)
         if not first_live:
             return False
-        with self._lists(filters, first_live) as lists:
-            return not lists.missing(tracking)
+        return self._from_archive(
+            filters, first_live, lambda lists: not lists.missing(tracking)
+        )
 
     def _reader(
         self, shown: Sequence[Tracking], criteria: CriteriaOf, limit: int | None

@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime
 import shutil
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as parquet
 import pytest
@@ -17,7 +19,10 @@ from sqlalchemy.orm import Session
 import sa_history as history
 from sa_history import AggregateEvent
 from sa_history.archiving import packages, part_files, table_archive
+from sa_history.archiving.carriers import arrow_schema
+from sa_history.archiving.manifest import ArchivedColumn
 from sa_history.archiving.source import open_source
+from sa_history.archiving.table_archive import TableArchive
 from sa_history.exc import ArchiveError, CommandError, EventsRemovedError
 from sa_history.install import check
 from tests.archiving.conftest import LATER
@@ -250,7 +255,31 @@ def test_an_archive_may_be_moved_and_not_be_lost(
     assert run("SELECT DISTINCT folder FROM pghistory_archive") == [(str(moved),)]
 
 
+@pytest.mark.parametrize("mode", ["ROW EXCLUSIVE", "ACCESS EXCLUSIVE"])
 def test_who_writes_a_partition_makes_it_wait(
+    write: Any,
+    archive: Any,
+    pg_engine: Engine,
+    mode: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write(15)
+    lock = TableArchive._lock
+    with pg_engine.connect() as connection, monkeypatch.context() as patch:
+
+        def lock_after_another(self: TableArchive, *arguments: Any) -> None:
+            connection.execute(text(f"LOCK TABLE account_event_p1 IN {mode} MODE"))
+            lock(self, *arguments)
+
+        patch.setattr(TableArchive, "_lock", lock_after_another)
+        report = archive(lock_timeout=50)["account_event"]
+        assert report.postponed == (
+            "archive public.account_event_p1: others are writing it",
+        )
+    assert len(archive()["account_event"].archived) == 1
+
+
+def test_what_others_write_is_not_dropped(
     write: Any, archive: Any, pg_engine: Engine
 ) -> None:
     write(15)
@@ -261,7 +290,52 @@ def test_who_writes_a_partition_makes_it_wait(
             "archive public.account_event_p1: others are writing it",
             "remove public.account_event_p1: it is not in the archive",
         )
-    assert len(archive()["account_event"].archived) == 1
+
+
+def test_who_waits_to_alter_a_partition_waits_until_it_is_written(
+    write: Any, archive: Any, pg_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(15)
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+
+    def alter() -> None:
+        with pg_engine.begin() as connection:
+            connection.execute(text("SET LOCAL lock_timeout = '5s'"))
+            lock = "LOCK TABLE account_event_p1 IN ACCESS EXCLUSIVE MODE"
+            connection.execute(text(lock))
+
+    altering: list[Future[None]] = []
+    lock = TableArchive._lock
+
+    def lock_before_another(self: TableArchive, *arguments: Any) -> None:
+        lock(self, *arguments)
+        altering.append(threads.submit(alter))
+        with pg_engine.connect() as connection:
+            while not connection.scalar(waiting):
+                connection.rollback()
+
+    monkeypatch.setattr(TableArchive, "_lock", lock_before_another)
+    with ThreadPoolExecutor() as threads:
+        assert len(archive()["account_event"].archived) == 1
+    (altered,) = altering
+    assert altered.result() is None
+
+
+def test_no_dictionary_is_large(tmp_path: Path) -> None:
+    columns = [ArchivedColumn("name", "text", "string")]
+    names = [f"{n * 7919 % 20_000:05}" + "abcde" * 6 for n in range(20_000)]
+    rows = pa.RecordBatch.from_arrays(
+        [pa.array(names), pa.nulls(len(names), pa.string())],
+        schema=arrow_schema(columns),
+    )
+    with (tmp_path / "events.parquet").open("wb") as file:
+        part_files.write_rows(file, columns, [rows], lambda *_: None)
+    found = parquet.ParquetFile(tmp_path / "events.parquet")
+    chunk = found.metadata.row_group(0).column(0)
+    # Where the dictionary begins, and the pages after it, of which there are several.
+    dictionary = chunk.data_page_offset - chunk.dictionary_page_offset
+    assert dictionary < chunk.total_compressed_size / 2
+    assert found.read().column("name").to_pylist() == names
 
 
 def test_progress_tells_of_rows_and_bytes(

@@ -219,7 +219,7 @@ def test_an_object_is_asked_for_without_all_live_events(
         last = session.scalar(shop.Account.events.last())
         key, transaction = last.id, last.pgh_xact_id
     with history.archived(folder, shop.base, live=pg_engine) as archive:
-        archive._live.all_rows = statements.append  # type: ignore[assignment]
+        archive._reader.live.all_rows = statements.append
         newest = archive.events(shop.Account, key)[-1]
         assert newest.pgh_id == last.pgh_id
         assert newest.pgh_context.metadata["user"] in range(5)
@@ -261,9 +261,10 @@ def test_a_statement_about_one_table_reads_the_live_events_that_it_chooses(
         for statement in [*chosen, *all_read]:
             expected.append(answer_to(session, statement, number))
     with history.archived(folder, shop.base, live=pg_engine) as archive:
-        read, archive._live.all_rows = archive._live.all_rows, None
+        live = archive._reader.live
+        read, live.all_rows = live.all_rows, None
         found = [answer_to(archive.session, s, number) for s in chosen]
-        archive._live.all_rows = read
+        live.all_rows = read
         found += [answer_to(archive.session, s, number) for s in all_read]
         assert archive.session.get(events.model, number).pgh_id == number
     assert found == expected

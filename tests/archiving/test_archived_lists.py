@@ -21,5 +21,5 @@ def test_a_context_that_is_in_a_file_is_not_given_beside_it() -> None:
     contexts = [GivenContext(id_of(n), None, "{}") for n in (1, 2, 3, 4)]
     nowhere: Any = None
     file: Any = SimpleNamespace(lower=str(id_of(2)), upper=str(id_of(4)))
-    rows = _GivenPart(nowhere, table, contexts).all_rows(table, [file])
+    rows = _GivenPart(None, nowhere, table, contexts).all_rows(table, [file])
     assert rows.column("id").to_pylist() == [str(id_of(1)), str(id_of(4))]

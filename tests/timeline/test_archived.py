@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,27 @@ from typing import Any
 import flask
 import pytest
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import text
+from sqlalchemy import URL, NullPool, text
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Mapped, mapped_column
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 import sa_history
 from sa_history import track
 from sa_history.archiving import packages
+from sa_history.archiving.folder import ArchiveFolder
 from sa_history.exc import ArchiveError
+from sa_history.starlette import timeline
 from sa_history.timeline import queries
-from tests.timeline.visitor import Looker, change, seen_by, words
+from tests.timeline.visitor import (
+    SECRET_KEY,
+    AsgiClient,
+    Looker,
+    change,
+    seen_by,
+    words,
+)
 
 LATER = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=100)
 
@@ -217,6 +230,59 @@ def test_erased_values_are_shown_as_erased(
     (event,) = walk(look, "/objects/page_event/2")
     assert event["archived"]
     assert event["data"]["secret"] == {"erased": True}
+
+
+def test_the_chart_counts_archived_events(
+    app: flask.Flask, drop: Any, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = Looker(seen_by(app, archive=folder))
+    paths = ["/chart", "/chart?user=ada", "/chart?text=AGE+1", "/chart?key=1"]
+    before = {path: look.json(path) for path in paths}
+    assert sum(day["events"] for day in before["/chart"]["days"]) == 17
+    drop()
+    assert {path: look.json(path) for path in paths} == before
+    monkeypatch.setattr(queries, "SEARCHED", 6)
+    some = look.json("/chart")
+    assert sum(day["events"] for day in some["days"]) == 6
+    assert not some["is_whole"]
+
+
+def test_files_are_read_while_the_event_loop_goes_on(
+    db: SQLAlchemy,
+    drop: Any,
+    folder: str,
+    pg_url: URL,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drop()
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def authorize(request: Any) -> bool:
+        loops.append(asyncio.get_running_loop())
+        return True
+
+    read = ArchiveFolder.read_manifest
+
+    def read_manifest(self: ArchiveFolder, path: str) -> Any:
+        # What another request does meanwhile.
+        other = asyncio.run_coroutine_threadsafe(asyncio.sleep(0, "went on"), loops[-1])
+        assert other.result(timeout=5) == "went on"
+        return read(self, path)
+
+    monkeypatch.setattr(ArchiveFolder, "read_manifest", read_manifest)
+    pages = timeline(
+        create_async_engine(pg_url, poolclass=NullPool),
+        models=db.Model,
+        authorize=authorize,
+        secret_key=SECRET_KEY,
+        archive=folder,
+    )
+    look = Looker(AsgiClient(Starlette(routes=[Mount("/history", pages)])))
+    assert len(look.json("/")["events"]) == 17
+    assert look.json("/chart")["days"]
+    at = "at=2020-01-01"
+    assert look.json(f"/objects/page_event/1?{at}")["state"] is None
+    assert "page 1" in look.client.get("/history/export.csv").text
 
 
 def test_a_text_is_looked_for_in_some_events_at_a_time(
