@@ -103,13 +103,13 @@ def test_seals_that_cannot_be_read_are_not_shown(
 ) -> None:
     client, token = restoring(app, authorize_verify=lambda event: True)
     look, path = Looker(client), "/history/seals/person_event/2"
-    for statement, message in (
-        ("RENAME COLUMN salt TO pepper", "The database refused it: column"),
-        ("RENAME TO pepper", "the database has no table pghistory_salt"),
+    for statement, status, message in (
+        ("RENAME COLUMN salt TO pepper", 200, "unreadable person_event 1 to 2 (column"),
+        ("RENAME TO pepper", 409, "the database has no table pghistory_salt"),
     ):
         execute(app, db, f"ALTER TABLE pghistory_salt {statement}")
         answer = client.post(path, data={"token": token})
-        assert (answer.status_code, message in words(answer.text)) == (409, True)
+        assert (answer.status_code, message in words(answer.text)) == (status, True)
     assert "sealed" in words(look.page("/"))
     execute(app, db, "ALTER TABLE pghistory_seal RENAME TO gone")
     assert "sealed" not in words(look.page("/"))
