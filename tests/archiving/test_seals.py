@@ -15,7 +15,6 @@ from sqlalchemy.orm import Session
 
 import sa_history as history
 from sa_history.archiving.archived_rows import _type_of
-from sa_history.archiving.duckdb_dialect import _in_array
 from sa_history.archiving.folder import ArchiveFolder
 from sa_history.archiving.manifest import ArchivedColumn, Manifest
 from sa_history.exc import ArchiveError
@@ -166,11 +165,6 @@ def test_columns_of_files_alone_have_types_of_their_own() -> None:
     carried = {"decimal128(9, 2)": "numeric", "int32": "integer", "string": "text"}
     for carrier, type_ in carried.items():
         assert _type_of(ArchivedColumn("x", "bad; DROP TABLE y", carrier)) == type_
-    assert [_in_array(name) for name in ("a", "null", 'a "b\\"')] == [
-        "a",
-        '"null"',
-        r'"a \"b\\\""',
-    ]
 
 
 def test_what_is_no_archive_is_refused(
