@@ -49,12 +49,8 @@ def upgrade() -> None:
         '  END IF;\n'
         "  context_metadata := COALESCE(NULLIF(current_setting('pghistory.context_metadata', true), ''), '{}');\n"
         '  SELECT context.id,\n'
-        '      context.metadata::text = context_metadata::text,\n'
-        '      CASE WHEN context.created_at = now() THEN pg_xact_status((\n'
-        '        pg_current_xact_id()::text::bigint - 2147483648\n'
-        '        + ((context.xmin::text::bigint - pg_current_xact_id()::text::bigint + 2147483648) & 4294967295)\n'
-        "      )::text::xid8) = 'in progress' END\n"
-        '    INTO stored_id, is_same, is_own\n'
+        '      context.metadata::text = context_metadata::text\n'
+        '    INTO stored_id, is_same\n'
         '    FROM "public"."pghistory_context" AS context\n'
         '    WHERE context.id = COALESCE(stored_id, context_id);\n'
         '  IF NOT FOUND AND pg_try_advisory_xact_lock(hashtextextended(context_id::text, 0)) THEN\n'
@@ -63,6 +59,13 @@ def upgrade() -> None:
         "    VALUES (context_id, now(), now(), context_metadata, NULLIF(current_setting('pghistory.context_parent_id', true), '')::uuid)\n"
         '    ON CONFLICT (id) DO NOTHING;\n'
         '  ELSIF NOT is_same THEN\n'
+        '    SELECT CASE WHEN context.created_at = now() THEN pg_xact_status((\n'
+        '        pg_current_xact_id()::text::bigint - 2147483648\n'
+        '        + ((context.xmin::text::bigint - pg_current_xact_id()::text::bigint + 2147483648) & 4294967295)\n'
+        "      )::text::xid8) = 'in progress' END\n"
+        '    INTO is_own\n'
+        '    FROM "public"."pghistory_context" AS context\n'
+        '    WHERE context.id = stored_id;\n'
         '    UPDATE "public"."pghistory_context" AS context SET metadata = context_metadata\n'
         '    WHERE context.id = stored_id AND is_own;\n'
         '  END IF;\n'
@@ -78,7 +81,7 @@ def upgrade() -> None:
         '  RETURN left(set_config(\'pghistory.context_stored\', COALESCE(stored_id, context_id)::text || current_setting(\'pghistory.context_id\', true) || COALESCE(current_setting(\'pghistory.context_metadata\', true), \'\') || $history$"public"."pghistory_context"$history$, true), 36);\n'
         'END\n'
         '$history1$',
-        'COMMENT ON FUNCTION "public"."pghistory_context_attach"() IS \'sa_history:f669affbfef35fd6\'',
+        'COMMENT ON FUNCTION "public"."pghistory_context_attach"() IS \'sa_history:cdd7f2431f8e56b0\'',
     )
     op.history_ddl(
         'replace function public.pghistory_context_value',
@@ -126,17 +129,18 @@ def upgrade() -> None:
         '  pgh_deleted text;\n'
         '  pgh_found text;\n'
         '  pgh_depth integer;\n'
-        '  pgh_nested boolean := false;\n'
+        '  pgh_nested boolean;\n'
         'BEGIN\n'
         "  IF NULLIF(current_setting('pghistory.ignore', true), '')::jsonb ?| ARRAY['users:events', 'users:*', '*:events'] THEN\n"
         '    RETURN NULL;\n'
         '  END IF;\n'
-        "  IF pg_trigger_depth() > 1 OR current_setting('pghistory.nested_depth_' || TG_RELID, true) <> '' THEN\n"
+        "  IF pg_trigger_depth() > 1 OR current_setting('pghistory.has_nested', true) <> '' THEN\n"
         "    pgh_depth := COALESCE(NULLIF(current_setting('pghistory.nested_depth_' || TG_RELID, true), ''), '0');\n"
         '    IF pgh_depth > pg_trigger_depth() THEN\n'
         '      pgh_nested := true;\n'
         '    ELSIF pgh_depth < pg_trigger_depth() THEN\n'
-        "      pgh_found := set_config('pghistory.nested_depth_' || TG_RELID, pg_trigger_depth()::text, true);\n"
+        "      pgh_found := set_config('pghistory.nested_depth_' || TG_RELID, pg_trigger_depth()::text, true)\n"
+        "        || set_config('pghistory.has_nested', 'on', true);\n"
         '    END IF;\n'
         '  END IF;\n'
         "  IF TG_OP = 'INSERT' THEN\n"
@@ -231,7 +235,7 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."users_event_record"() IS \'sa_history:eabbe2399b933d32\'',
+        'COMMENT ON FUNCTION "public"."users_event_record"() IS \'sa_history:a60c19b8a5004cf9\'',
     )
     op.history_ddl(
         'replace function public.product_event_record',
@@ -243,17 +247,18 @@ def upgrade() -> None:
         '  pgh_deleted text;\n'
         '  pgh_found text;\n'
         '  pgh_depth integer;\n'
-        '  pgh_nested boolean := false;\n'
+        '  pgh_nested boolean;\n'
         'BEGIN\n'
         "  IF NULLIF(current_setting('pghistory.ignore', true), '')::jsonb ?| ARRAY['product:events', 'product:*', '*:events'] THEN\n"
         '    RETURN NULL;\n'
         '  END IF;\n'
-        "  IF pg_trigger_depth() > 1 OR current_setting('pghistory.nested_depth_' || TG_RELID, true) <> '' THEN\n"
+        "  IF pg_trigger_depth() > 1 OR current_setting('pghistory.has_nested', true) <> '' THEN\n"
         "    pgh_depth := COALESCE(NULLIF(current_setting('pghistory.nested_depth_' || TG_RELID, true), ''), '0');\n"
         '    IF pgh_depth > pg_trigger_depth() THEN\n'
         '      pgh_nested := true;\n'
         '    ELSIF pgh_depth < pg_trigger_depth() THEN\n'
-        "      pgh_found := set_config('pghistory.nested_depth_' || TG_RELID, pg_trigger_depth()::text, true);\n"
+        "      pgh_found := set_config('pghistory.nested_depth_' || TG_RELID, pg_trigger_depth()::text, true)\n"
+        "        || set_config('pghistory.has_nested', 'on', true);\n"
         '    END IF;\n'
         '  END IF;\n'
         "  IF TG_OP = 'INSERT' THEN\n"
@@ -348,7 +353,7 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."product_event_record"() IS \'sa_history:8762df95fb8be711\'',
+        'COMMENT ON FUNCTION "public"."product_event_record"() IS \'sa_history:c5ffc1b77fceadbc\'',
     )
     op.history_ddl(
         'replace function public.order_tag_event_record',
@@ -360,17 +365,18 @@ def upgrade() -> None:
         '  pgh_deleted text;\n'
         '  pgh_found text;\n'
         '  pgh_depth integer;\n'
-        '  pgh_nested boolean := false;\n'
+        '  pgh_nested boolean;\n'
         'BEGIN\n'
         "  IF NULLIF(current_setting('pghistory.ignore', true), '')::jsonb ?| ARRAY['order_tag:events', 'order_tag:*', '*:events'] THEN\n"
         '    RETURN NULL;\n'
         '  END IF;\n'
-        "  IF pg_trigger_depth() > 1 OR current_setting('pghistory.nested_depth_' || TG_RELID, true) <> '' THEN\n"
+        "  IF pg_trigger_depth() > 1 OR current_setting('pghistory.has_nested', true) <> '' THEN\n"
         "    pgh_depth := COALESCE(NULLIF(current_setting('pghistory.nested_depth_' || TG_RELID, true), ''), '0');\n"
         '    IF pgh_depth > pg_trigger_depth() THEN\n'
         '      pgh_nested := true;\n'
         '    ELSIF pgh_depth < pg_trigger_depth() THEN\n'
-        "      pgh_found := set_config('pghistory.nested_depth_' || TG_RELID, pg_trigger_depth()::text, true);\n"
+        "      pgh_found := set_config('pghistory.nested_depth_' || TG_RELID, pg_trigger_depth()::text, true)\n"
+        "        || set_config('pghistory.has_nested', 'on', true);\n"
         '    END IF;\n'
         '  END IF;\n'
         "  IF TG_OP = 'INSERT' THEN\n"
@@ -465,7 +471,7 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."order_tag_event_record"() IS \'sa_history:eee576509db564fe\'',
+        'COMMENT ON FUNCTION "public"."order_tag_event_record"() IS \'sa_history:9159a71f98cf96c6\'',
     )
     op.history_ddl(
         'replace function public.tag_event_record',
@@ -477,17 +483,18 @@ def upgrade() -> None:
         '  pgh_deleted text;\n'
         '  pgh_found text;\n'
         '  pgh_depth integer;\n'
-        '  pgh_nested boolean := false;\n'
+        '  pgh_nested boolean;\n'
         'BEGIN\n'
         "  IF NULLIF(current_setting('pghistory.ignore', true), '')::jsonb ?| ARRAY['tag:events', 'tag:*', '*:events'] THEN\n"
         '    RETURN NULL;\n'
         '  END IF;\n'
-        "  IF pg_trigger_depth() > 1 OR current_setting('pghistory.nested_depth_' || TG_RELID, true) <> '' THEN\n"
+        "  IF pg_trigger_depth() > 1 OR current_setting('pghistory.has_nested', true) <> '' THEN\n"
         "    pgh_depth := COALESCE(NULLIF(current_setting('pghistory.nested_depth_' || TG_RELID, true), ''), '0');\n"
         '    IF pgh_depth > pg_trigger_depth() THEN\n'
         '      pgh_nested := true;\n'
         '    ELSIF pgh_depth < pg_trigger_depth() THEN\n'
-        "      pgh_found := set_config('pghistory.nested_depth_' || TG_RELID, pg_trigger_depth()::text, true);\n"
+        "      pgh_found := set_config('pghistory.nested_depth_' || TG_RELID, pg_trigger_depth()::text, true)\n"
+        "        || set_config('pghistory.has_nested', 'on', true);\n"
         '    END IF;\n'
         '  END IF;\n'
         "  IF TG_OP = 'INSERT' THEN\n"
@@ -582,7 +589,7 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."tag_event_record"() IS \'sa_history:8a27421b402034d6\'',
+        'COMMENT ON FUNCTION "public"."tag_event_record"() IS \'sa_history:29010ac3afea553d\'',
     )
     op.history_ddl(
         'replace function public.orders_event_record',
@@ -594,17 +601,18 @@ def upgrade() -> None:
         '  pgh_deleted text;\n'
         '  pgh_found text;\n'
         '  pgh_depth integer;\n'
-        '  pgh_nested boolean := false;\n'
+        '  pgh_nested boolean;\n'
         'BEGIN\n'
         "  IF NULLIF(current_setting('pghistory.ignore', true), '')::jsonb ?| ARRAY['orders:events', 'orders:*', '*:events'] THEN\n"
         '    RETURN NULL;\n'
         '  END IF;\n'
-        "  IF pg_trigger_depth() > 1 OR current_setting('pghistory.nested_depth_' || TG_RELID, true) <> '' THEN\n"
+        "  IF pg_trigger_depth() > 1 OR current_setting('pghistory.has_nested', true) <> '' THEN\n"
         "    pgh_depth := COALESCE(NULLIF(current_setting('pghistory.nested_depth_' || TG_RELID, true), ''), '0');\n"
         '    IF pgh_depth > pg_trigger_depth() THEN\n'
         '      pgh_nested := true;\n'
         '    ELSIF pgh_depth < pg_trigger_depth() THEN\n'
-        "      pgh_found := set_config('pghistory.nested_depth_' || TG_RELID, pg_trigger_depth()::text, true);\n"
+        "      pgh_found := set_config('pghistory.nested_depth_' || TG_RELID, pg_trigger_depth()::text, true)\n"
+        "        || set_config('pghistory.has_nested', 'on', true);\n"
         '    END IF;\n'
         '  END IF;\n'
         "  IF TG_OP = 'INSERT' THEN\n"
@@ -699,7 +707,7 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."orders_event_record"() IS \'sa_history:00ceae0d2c861bf4\'',
+        'COMMENT ON FUNCTION "public"."orders_event_record"() IS \'sa_history:7cddb9d54c266f28\'',
     )
     op.history_ddl(
         'replace function public.item_event_record',
@@ -711,17 +719,18 @@ def upgrade() -> None:
         '  pgh_deleted text;\n'
         '  pgh_found text;\n'
         '  pgh_depth integer;\n'
-        '  pgh_nested boolean := false;\n'
+        '  pgh_nested boolean;\n'
         'BEGIN\n'
         "  IF NULLIF(current_setting('pghistory.ignore', true), '')::jsonb ?| ARRAY['item:events', 'item:*', '*:events'] THEN\n"
         '    RETURN NULL;\n'
         '  END IF;\n'
-        "  IF pg_trigger_depth() > 1 OR current_setting('pghistory.nested_depth_' || TG_RELID, true) <> '' THEN\n"
+        "  IF pg_trigger_depth() > 1 OR current_setting('pghistory.has_nested', true) <> '' THEN\n"
         "    pgh_depth := COALESCE(NULLIF(current_setting('pghistory.nested_depth_' || TG_RELID, true), ''), '0');\n"
         '    IF pgh_depth > pg_trigger_depth() THEN\n'
         '      pgh_nested := true;\n'
         '    ELSIF pgh_depth < pg_trigger_depth() THEN\n'
-        "      pgh_found := set_config('pghistory.nested_depth_' || TG_RELID, pg_trigger_depth()::text, true);\n"
+        "      pgh_found := set_config('pghistory.nested_depth_' || TG_RELID, pg_trigger_depth()::text, true)\n"
+        "        || set_config('pghistory.has_nested', 'on', true);\n"
         '    END IF;\n'
         '  END IF;\n'
         "  IF TG_OP = 'INSERT' THEN\n"
@@ -816,7 +825,7 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."item_event_record"() IS \'sa_history:74ca08664f56b036\'',
+        'COMMENT ON FUNCTION "public"."item_event_record"() IS \'sa_history:22e12a2580a06589\'',
     )
     # ### end Alembic commands ###
 
