@@ -109,6 +109,8 @@ class Others:
     def erase(self) -> None:
         """Erase what is known of a row's owners."""
         number = self.random.randint(1, 6)
+        if self.detached is not None:
+            self.detach()  # what is detached is in no table that can be erased
         with Session(self.engine) as session:
             history.erase(session, self.account, number)
             session.commit()

@@ -12,6 +12,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
 from sa_history import AfterDelete, Snapshot, track
+from sa_history.capture.partitioning import KEPT_OFFSET
 from sa_history.cli.command import Database
 from sa_history.cli.sealing import erase as erase_command
 from sa_history.exc import ErasureError
@@ -122,6 +123,33 @@ def test_what_is_erased_is_erased_in_kept_events_too(
         ).all()
     assert words == [None]
     assert problems(pg_engine, base) == []
+
+
+TWICE = """
+INSERT INTO note_event
+SELECT (jsonb_populate_record(e, jsonb_build_object('pgh_id', pgh_id - :offset))).*
+FROM note_event AS e WHERE id = 35
+"""
+
+
+def test_an_event_that_is_there_under_both_numbers_is_erased_once(
+    note: Any, base: type[DeclarativeBase], pg_engine: Engine
+) -> None:
+    write(pg_engine, note, range(1, 33))
+    history.seal(pg_engine, base)
+    history.partitions(pg_engine, base)
+    later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=60)
+    history.partitions(pg_engine, base, keep="1 month", now=later)
+    write(pg_engine, note, range(33, 36))
+    with pg_engine.begin() as connection:
+        # As it is until the partition of an event that is kept has been dropped.
+        connection.execute(text(TWICE), {"offset": KEPT_OFFSET})
+    with Session(pg_engine) as session:
+        assert history.erase(session, note, 35) == history.Erasure(2, 1, 0)
+        session.commit()
+        of_note = "SELECT pgh_id > 0, words FROM note_event WHERE id = 35 ORDER BY 1"
+        found = session.execute(text(of_note)).all()
+    assert found == [(False, None), (True, None)]
 
 
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
