@@ -18,11 +18,9 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import (
     Column,
-    ColumnElement,
     Engine,
     StaticPool,
     Table,
-    literal_column,
     types,
 )
 from sqlalchemy.dialects.postgresql import INET
@@ -343,10 +341,6 @@ class _Types(PGTypeCompiler):
         if type_.precision is None:
             return "DECIMAL(38, 10)"
         return str(super().visit_NUMERIC(type_, **kw))
-
-
-def _text(value: str) -> ColumnElement[str]:
-    return literal_column(quote_literal(value), types.Text)
 
 
 @dataclass(frozen=True)

@@ -237,6 +237,7 @@ def test_the_chart_counts_archived_events(
 ) -> None:
     look = Looker(seen_by(app, archive=folder))
     paths = ["/chart", "/chart?user=ada", "/chart?text=AGE+1", "/chart?key=1"]
+    paths += ["/chart?user=nobody"]
     before = {path: look.json(path) for path in paths}
     assert sum(day["events"] for day in before["/chart"]["days"]) == 17
     drop()

@@ -98,6 +98,28 @@ def test_who_may_not_verify_is_refused(
     assert answer.status_code == 403
 
 
+SHORT_WAITS = """
+DO $$ BEGIN
+  EXECUTE format('ALTER DATABASE %I SET lock_timeout = 100', current_database());
+END $$
+"""
+
+
+def test_a_verification_that_the_database_ends_is_told(
+    app: flask.Flask, db: SQLAlchemy, person: Any
+) -> None:
+    client, token = restoring(app, authorize_verify=lambda event: True)
+    execute(app, db, SHORT_WAITS)
+    with app.app_context():
+        db.engine.dispose()
+        with db.engine.begin() as other:
+            other.execute(text("LOCK TABLE pghistory_salt IN ACCESS EXCLUSIVE MODE"))
+            path = "/history/seals/person_event/2"
+            answer = client.post(path, data={"token": token})
+    assert answer.status_code == 409
+    assert "lock timeout" in words(answer.text)
+
+
 def test_seals_that_cannot_be_read_are_not_shown(
     app: flask.Flask, db: SQLAlchemy, person: Any
 ) -> None:
