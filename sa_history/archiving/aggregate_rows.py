@@ -189,7 +189,7 @@ class _Maker:
             postgresql_type(key.type), types.DateTime
         ):
             return value.replace("T", " ").replace("+00:00", "+00")
-        if isinstance(key.type, INET) and "/" not in value:
+        if isinstance(postgresql_type(key.type), INET) and "/" not in value:
             # What its cast to text adds.
             return f"{value}/{128 if ':' in value else 32}"
         return str(value)

@@ -10,12 +10,10 @@ from sqlalchemy import (
     FromClause,
     Select,
     Subquery,
-    Text,
     and_,
     case,
     false,
     func,
-    literal,
     null,
     or_,
     select,
@@ -36,7 +34,7 @@ from sa_history.query.row_keys import (
 from sa_history.query.sources import RowTarget
 from sa_history.sql.comparison import stored_differs
 from sa_history.tracking.completeness import GONE
-from sa_history.tracking.erased import ERASED
+from sa_history.tracking.erased import ERASED, is_erased
 from sa_history.tracking.events import trackings_of
 from sa_history.tracking.registry import Tracking
 from sa_history.util.messages import suggestion
@@ -149,13 +147,13 @@ def _compared(tracking: Tracking, name: str, key: Sequence[Any]) -> Subquery:
             else_=previous(value_of(events)),
         )
 
-    def is_erased(of: FromClause) -> ColumnElement[bool]:
-        return literal(column.name, Text) == func.any(of.c[ERASED_COLUMN])
+    def was_erased(of: FromClause) -> ColumnElement[bool]:
+        return is_erased(column.name, of.c[ERASED_COLUMN])
 
     erased = (
         (
-            func.coalesce(before(is_erased), false()).label("before_erased"),
-            func.coalesce(case((~is_gone, is_erased(events))), false()).label(
+            func.coalesce(before(was_erased), false()).label("before_erased"),
+            func.coalesce(case((~is_gone, was_erased(events))), false()).label(
                 "after_erased"
             ),
         )
@@ -233,8 +231,8 @@ class _ErasableValue(Bundle[Any]):
         self, query: Any, procs: Sequence[Callable[[Any], Any]], labels: Sequence[str]
     ) -> Callable[[Any], Any]:
         """Return what makes the value of a row."""
-        value, is_erased = procs
-        return lambda row: ERASED if is_erased(row) else value(row)
+        value, has_mark = procs
+        return lambda row: ERASED if has_mark(row) else value(row)
 
 
 def _visible(compared: Subquery) -> Select[Any]:

@@ -36,6 +36,7 @@ from sa_history.sql.column_types import holds_decimals
 from sa_history.sql.comparison import stored_differs
 from sa_history.sql.compose import pairs_by_call
 from sa_history.tracking.completeness import comparable_events
+from sa_history.tracking.erased import is_erased
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.shared_keys import had_shared_key
 
@@ -299,8 +300,8 @@ def _value(
     value = as_jsonb(events.c[column_name])
     if name not in tracking.options.erasable:
         return value
-    is_erased = literal(column_name, Text) == func.any(events.c[ERASED_COLUMN])
-    return case((is_erased, _erased_word()), else_=func.to_jsonb(value, type_=JSONB))
+    has_no_value = is_erased(column_name, events.c[ERASED_COLUMN])
+    return case((has_no_value, _erased_word()), else_=func.to_jsonb(value, type_=JSONB))
 
 
 def _erased_word() -> ColumnElement[Any]:

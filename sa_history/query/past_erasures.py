@@ -20,10 +20,8 @@ from sqlalchemy import (
     Label,
     Select,
     Table,
-    Text,
     false,
     func,
-    literal_column,
 )
 from sqlalchemy.dialects.postgresql.base import PGCompiler
 from sqlalchemy.engine.cursor import (
@@ -35,8 +33,7 @@ from sqlalchemy.sql.expression import AliasedReturnsRows
 from sqlalchemy.types import TypeEngine
 
 from sa_history.capture.seal_tables import ERASED_COLUMN
-from sa_history.sql.compose import quote_literal
-from sa_history.tracking.erased import ERASED
+from sa_history.tracking.erased import ERASED, is_erased
 from sa_history.tracking.registry import Tracking
 
 # SQLAlchemy's compiler has no types; what it is given is passed on as it is.
@@ -125,20 +122,13 @@ class MarkingCompiler(PGCompiler):
             if tracking is None or column.name not in _erasable_names(tracking):
                 return None
             erased = _column_of(column.table, ERASED_COLUMN)
-            return self.is_among(column.name, erased)
+            return is_erased(column.name, erased)
         if isinstance(source, Select) and self._comes_with_mark(column):
             mark: ColumnElement[bool] = _column_of(
                 column.table, self._mark_name(column.name)
             )
             return mark
         return None
-
-    def is_among(self, name: str, erased: ColumnElement[Any]) -> ColumnElement[bool]:
-        """Return whether a name is one of those in ``pgh_erased``."""
-        found: ColumnElement[bool] = literal_column(
-            quote_literal(name), Text
-        ) == func.any(erased)
-        return found
 
     def _comes_with_mark(self, column: Any) -> bool:
         """Return whether a column of a subquery has a mark there."""

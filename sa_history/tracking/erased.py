@@ -6,7 +6,10 @@ import enum
 from collections.abc import Collection
 from typing import Any
 
+from sqlalchemy import ColumnElement, Text, func, literal_column
+
 from sa_history.capture.seal_tables import ERASED_COLUMN
+from sa_history.sql.compose import quote_literal
 from sa_history.tracking.registry import Tracking
 
 
@@ -30,6 +33,17 @@ class Erased(enum.Enum):
 
 ERASED = Erased.ERASED
 """A value that ``history.erase`` has taken out of an event; it is not NULL."""
+
+
+def is_erased(column_name: str, erased: Any) -> ColumnElement[bool]:
+    """Return the criterion of events from which the value of a column was erased.
+
+    :param erased: the ``pgh_erased`` of the events.
+    """
+    found: ColumnElement[bool] = literal_column(
+        quote_literal(column_name), Text
+    ) == func.any(erased)
+    return found
 
 
 def erased_attributes(tracking: Tracking, erased: Collection[str] | None) -> set[str]:
