@@ -219,7 +219,7 @@ def _to_duckdb(value: Any) -> Any:
         return str(value)
     if isinstance(value, (list, tuple)):
         return [_to_duckdb(item) for item in value]
-    if isinstance(value, _ranges()):
+    if isinstance(value, _ranges()) and not _is_as_written(value):
         raise ArchiveError(
             f"{value!r} cannot be compared with the ranges of an archive, which are "
             "text; compare cast(..., Text) with what PostgreSQL writes, such as '[1,5)'"
@@ -234,6 +234,21 @@ def _ranges() -> tuple[type, type]:
     """Return what psycopg has for ranges, of which SQLAlchemy makes its own."""
     range_, multirange = (load(f"psycopg.types.{n}") for n in ("range", "multirange"))
     return range_.Range, multirange.Multirange
+
+
+def _is_as_written(value: Any) -> bool:
+    """Return whether PostgreSQL writes a range as psycopg does, and no equal one so.
+
+    It does if the range is empty, and of integers and dates as it stores them.
+    """
+    if isinstance(value, _ranges()[1]):
+        return False
+    ends = [end for end in (value.lower, value.upper) if end is not None]
+    is_stored_so = value.bounds == ("(" if value.lower is None else "[") + ")"
+    return value.isempty or (
+        is_stored_so
+        and all(isinstance(end, int) or type(end) is datetime.date for end in ends)
+    )
 
 
 class _NoDDL(NoDDL, PGDDLCompiler):

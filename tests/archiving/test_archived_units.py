@@ -11,6 +11,8 @@ from typing import Any
 
 import duckdb
 import pytest
+from psycopg.types.multirange import Multirange
+from psycopg.types.range import Range
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -199,6 +201,16 @@ def test_a_cursor_gives_rows_one_by_one_or_some_of_them() -> None:
     cursor.execute("SELECT len(?), ?", [[1, 2], memoryview(b"x")])
     assert cursor.fetchall() == [(2, b"x")]
     cursor.close()
+
+
+def test_ranges_are_parameters_if_postgresql_has_no_other_text_of_them() -> None:
+    cursor = Cursor(duckdb.connect())
+    day, noon = datetime.date(2024, 1, 1), datetime.datetime(2024, 1, 1, 12)
+    cursor.execute("SELECT ?, ?, ?", [Range(day), Range(empty=True), Range(1, 5)])
+    assert cursor.fetchone() == ("[2024-01-01,)", "empty", "[1,5)")
+    for other in (Range(noon), Range(1, 5, "[]"), Multirange([Range(1, 5)])):
+        with pytest.raises(ArchiveError, match="compare cast"):
+            cursor.execute("SELECT ?", [other])
 
 
 def test_values_are_read_by_the_types_of_statements(engine: Engine) -> None:

@@ -349,15 +349,23 @@ def test_ranges_are_not_compared_as_text_without_a_word(
     create_all()
     with Session(pg_engine) as session:
         # It is stored as [1,5).
-        session.add(Stay(nights=Range(1, 4, bounds="[]"), guest="ann"))
+        stay = Stay(nights=Range(1, 4, bounds="[]"), guest="ann")
+        session.add_all([stay, Stay(nights=Range(None, 1, bounds="()"), guest="cy")])
+        session.commit()
+        stay.guest = "bob"
         session.commit()
     history.archive(pg_engine, base, to=folder, open=True)
     with history.archived(folder, base) as archive:
         with pytest.raises(ArchiveError, match="cannot be compared with the ranges"):
             archive.events(Stay, Range(1, 4, bounds="[]"))
         as_written = cast(Stay.events.pgh_obj_id, Text) == "[1,5)"
-        (event,) = archive.session.scalars(Stay.events.select().where(as_written))
-        assert event.guest == "ann"
+        found = archive.session.scalars(Stay.events.select().where(as_written))
+        assert [event.guest for event in found] == ["ann", "bob"]
+        # As PostgreSQL writes them, they are one text.
+        _, event = archive.events(Stay, Range(1, 5))
+        assert event.diff == {"guest": ("ann", "bob")}
+        (event,) = archive.events(Stay, Range(None, 1))
+        assert event.guest == "cy"
 
 
 def test_tables_and_schemas_of_all_names_have_folders_of_their_own(
