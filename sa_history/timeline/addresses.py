@@ -101,7 +101,7 @@ class Addresses:
 
         A path loses slashes and dots on its way; keys that have such are an argument.
         """
-        path, given = f"/objects/{quote(table, safe='')}", {**(arguments or {})}
+        path, given = f"/objects/{as_segment(table)}", {**(arguments or {})}
         if is_path(key):
             return self._address(f"{path}/{quote(key)}", given)
         return self._address(path, {**given, "key": [key]})
@@ -116,15 +116,29 @@ class Addresses:
 
     def restore(self, table: str, event_id: int) -> str:
         """Return the address that restores an event by POST."""
-        return self._address(f"/restore/{quote(table, safe='')}/{event_id}", None)
+        return self._address(f"/restore/{as_segment(table)}/{event_id}", None)
 
     def seal(self, table: str, event_id: int) -> str:
         """Return the address of the seal of an event, which is verified by POST."""
-        return self._address(f"/seals/{quote(table, safe='')}/{event_id}", None)
+        return self._address(f"/seals/{as_segment(table)}/{event_id}", None)
 
     def _address(self, path: str, arguments: Arguments | None) -> str:
         query = urlencode(arguments or {}, doseq=True)
         return f"{self.root}{path}{'?' if query else ''}{query}"
+
+
+def as_segment(table: str) -> str:
+    """Return the name of a table as one part of a path.
+
+    Servers take an escaped slash for a slash before any router sees it, so slashes are
+    written as https://www.rfc-editor.org/rfc/rfc6901#section-3 does.
+    """
+    return quote(table.replace("~", "~0").replace("/", "~1"), safe="")
+
+
+def from_segment(segment: str) -> str:
+    """Return the name of a table, given as one part of a path."""
+    return segment.replace("~1", "/").replace("~0", "~")
 
 
 def is_path(key: str) -> bool:

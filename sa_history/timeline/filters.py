@@ -376,6 +376,32 @@ def has_text(
     return or_(*(value.ilike(pattern) for value in texts))
 
 
+def event_criteria(
+    filters: Filters,
+    hidden: Callable[[Tracking], AbstractSet[str]],
+    before: int | None,
+    oldest: int | None,
+) -> Callable[[EventSource], Iterator[ColumnElement[bool]]]:
+    """Return the criteria for events, the text of a filter among them.
+
+    :param hidden: returns the attributes of a tracked table that are never shown.
+    :param before: the number that the events' numbers are smaller than.
+    :param oldest: the smallest number that they may have.
+    """
+
+    def criteria(source: EventSource) -> Iterator[ColumnElement[bool]]:
+        number = source.tracking.event_table.c.pgh_id
+        yield from filters.criteria(source)
+        if before is not None:
+            yield number < before
+        if oldest is not None:
+            yield number >= oldest
+        if filters.text is not None:
+            yield has_text(source.tracking, hidden(source.tracking), filters.text)
+
+    return criteria
+
+
 def like(text: str) -> Any:
     """Return the pattern of what has a text."""
     return bindparam(None, f"%{_LIKE.sub(_escaped, text)}%", Text, unique=True)

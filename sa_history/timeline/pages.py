@@ -29,7 +29,8 @@ from sa_history.exc import (
 from sa_history.sealing.chain import Seal
 from sa_history.sealing.verify import Discrepancy
 from sa_history.sql.readable_json import dumps
-from sa_history.timeline.addresses import Addresses, is_path
+from sa_history.timeline.addresses import Addresses, from_segment, is_path
+from sa_history.timeline.archived_events import is_archived
 from sa_history.timeline.cards import cards_of
 from sa_history.timeline.chart import HEIGHT, WIDTH, Chart
 from sa_history.timeline.display import Display, zone_of
@@ -42,7 +43,7 @@ from sa_history.timeline.options import (
     choices,
     is_permission,
 )
-from sa_history.timeline.queries import SEARCHED, Found, Timeline, is_archived
+from sa_history.timeline.queries import SEARCHED, Found, Timeline
 from sa_history.timeline.references import Reference, referring_keys
 from sa_history.timeline.rendering import render
 from sa_history.timeline.requests import JSON, PageRequest
@@ -116,8 +117,11 @@ class Pages:
         :param page: the name of a page, as in ``ROUTES``.
         :param arguments: the parts of the path.
         """
+        table = {k: from_segment(arguments[k]) for k in arguments if k == "table"}
         try:
-            response: PageResponse = getattr(self, page)(visit, **arguments)
+            response: PageResponse = getattr(self, page)(
+                visit, **{**arguments, **table}
+            )
         except PageError as error:
             addresses = visit.addresses
             back = ("Back to the history", addresses.events())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import uuid
 from collections import Counter
 from collections.abc import (
     Callable,
@@ -15,21 +14,17 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
-    Column,
     ColumnElement,
     Date,
-    Enum,
     Integer,
     Interval,
     MetaData,
-    String,
     Text,
-    Uuid,
     and_,
     any_,
     bindparam,
@@ -43,53 +38,56 @@ from sqlalchemy import (
     or_,
     select,
     text,
-    tuple_,
     union_all,
 )
 from sqlalchemy import cast as sql_cast
-from sqlalchemy.exc import DataError, DBAPIError, InvalidRequestError
-from sqlalchemy.orm import Session, defer, raiseload
+from sqlalchemy.exc import DataError, DBAPIError
+from sqlalchemy.orm import Session, defer
 
-from sa_history.archiving.archived_lists import ArchivedLists, GivenContext
+from sa_history.archiving.archived_lists import ArchivedLists
 from sa_history.archiving.folder import ArchiveFolder
 from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
 from sa_history.capture.trackers import version_labels
 from sa_history.ddl.execution import schema_names
-from sa_history.exc import ArchiveError, EventsRemovedError
+from sa_history.exc import EventsRemovedError
 from sa_history.install.sizes import EventTableSize, event_table_sizes
 from sa_history.query.aggregate import (
     COLUMNS,
     AggregateEvent,
-    AggregateRow,
     aggregate,
 )
 from sa_history.query.details import numbered
 from sa_history.query.last_numbers import last_numbers_before
 from sa_history.query.pages import CriteriaOf, PageReader
-from sa_history.query.removed_events import read_horizons, require_version
+from sa_history.query.removed_events import require_version
 from sa_history.query.row_keys import have_key, keys_of
 from sa_history.query.sources import EventSource
 from sa_history.sealing.chain import Seal
 from sa_history.sealing.event_seals import sealed_number, seals_of_events
 from sa_history.sealing.verify import Discrepancy, verify_event
 from sa_history.sql.column_types import holds_json
-from sa_history.sql.readable_json import loads
+from sa_history.timeline.archived_events import (
+    ArchivedEvents,
+    ArchivedKey,
+    ReadFiles,
+    call,
+    ends,
+    number_of,
+)
 from sa_history.timeline.entries import Entry, Hidden, ShownTable
-from sa_history.timeline.filters import Filters, has_text, like, tracking_of
+from sa_history.timeline.filters import Filters, event_criteria, tracking_of
 from sa_history.timeline.references import Reference
 from sa_history.timeline.responses import (
     BadRequest,
-    NoArchive,
     NotFound,
     TookTooLong,
 )
+from sa_history.timeline.row_names import row_names
 from sa_history.tracking.completeness import version_events
 from sa_history.tracking.distribution import current_transaction
 from sa_history.tracking.event_class import Event, map_events
-from sa_history.tracking.identity import identity_by_key
-from sa_history.tracking.registry import History, Tracking, trackings_in
+from sa_history.tracking.registry import Tracking, trackings_in
 from sa_history.tracking.restore import restore_row
-from sa_history.tracking.value_text import as_text
 from sa_history.util.postgresql import sqlstate_of
 from sa_history.writing.undo import Undo, undo
 
@@ -98,22 +96,6 @@ Found: TypeAlias = tuple[Tracking, Any]
 
 
 _Answer = TypeVar("_Answer")
-
-
-def is_archived(row: Any) -> bool:
-    """Return whether a row is one of an archive, and none of the database."""
-    return isinstance(row, AggregateRow)
-
-
-class ArchivedKey(NamedTuple):
-    """What tells an event of an archive.
-
-    :param pgh_id: its number.
-    :param tracking: whose event it is.
-    """
-
-    pgh_id: int
-    tracking: Tracking
 
 
 SEARCHED = 10_000
@@ -207,38 +189,10 @@ def _newest_of_rows(tracking: Tracking, numbers: Sequence[int]) -> Any:
     return select(events.c.pgh_id).where(chosen, ~follows)
 
 
-def _converter(column: Column[Any]) -> Callable[[str], Any] | None:
-    """Return what makes a key of a text, None for a type whose keys are not known."""
-    kind = column.type
-    if isinstance(kind, Integer):
-        return int
-    if isinstance(kind, Uuid):
-        return uuid.UUID if kind.as_uuid else str
-    return str if isinstance(kind, String) and not isinstance(kind, Enum) else None
-
-
-def _number(key: Any) -> int:
-    number: int = key.pgh_id
-    return number
-
-
-def _ends(keys: Sequence[ArchivedKey]) -> dict[Tracking, int]:
-    """Return the number that those of the events of each table are below."""
-    return {key.tracking: key.pgh_id + 1 for key in sorted(keys, key=_number)}
-
-
 def _original_number(found: Found) -> int:
     """Return the number that an event had before it was kept under another one."""
     number: int = found[1].pgh_id
     return number + KEPT_OFFSET if number < FIRST_ID else number
-
-
-ReadFiles: TypeAlias = Callable[[Callable[[], Any]], Any]
-"""Calls a function, and returns what it returns."""
-
-
-def _call(function: Callable[[], Any]) -> Any:
-    return function()
 
 
 class Timeline:
@@ -258,14 +212,15 @@ class Timeline:
         metadata: MetaData,
         hidden: Hidden,
         archive: ArchiveFolder | None = None,
-        read_files: ReadFiles = _call,
+        read_files: ReadFiles = call,
     ) -> None:
         self.session = session
-        self.archive = archive
-        self.read_files = read_files
         self.metadata = metadata
         self.hidden = hidden
         self.trackings = trackings_in(metadata)
+        self._archived = ArchivedEvents(
+            session, self.trackings, hidden, archive, read_files
+        )
         self._shown_tables: dict[Tracking, ShownTable] = {}
 
     @property
@@ -299,8 +254,9 @@ class Timeline:
 
     def with_session(self, session: Session) -> Timeline:
         """Return the same events, read through another session."""
+        archived = self._archived
         return Timeline(
-            session, self.metadata, self.hidden, self.archive, self.read_files
+            session, self.metadata, self.hidden, archived.folder, archived.read_files
         )
 
     def events(self, filters: Filters, before: int | None, limit: int) -> EventList:
@@ -310,7 +266,7 @@ class Timeline:
         :param limit: the greatest number of events.
         """
         with _errors():
-            first_live = self._first_live(filters)
+            first_live = self._archived.first_live(self._shown(filters))
             if first_live:
                 listed = self._keys_with_archived(filters, before, limit, first_live)
                 return EventList(self.read(listed.keys), listed.searched_to)
@@ -326,7 +282,7 @@ class Timeline:
         """
         self._limit_time()
         with _errors():
-            first_live = self._first_live(filters)
+            first_live = self._archived.first_live(self._shown(filters))
             if first_live:
                 return self._keys_with_archived(filters, before, limit, first_live)
             reader, oldest = self._newest(filters, before, limit)
@@ -342,19 +298,9 @@ class Timeline:
         reader = self._reader(self.trackings, lambda _: (), None)
         found = self._found(reader.rows(self.session, live))
         if archived:
-            found += self._read_archived(archived)
+            found += self._archived.rows(archived)
             found.sort(key=lambda pair: pair[1].pgh_id, reverse=True)
         return found
-
-    def _first_live(self, filters: Filters) -> dict[Tracking, int]:
-        """Return the number of the first event of each table that lost some.
-
-        None does without an archive, which alone has the others.
-        """
-        if self.archive is None:
-            return {}
-        horizons = read_horizons(self.session.connection(), self._shown(filters))
-        return {tracking: horizon.first_id for tracking, horizon in horizons.items()}
 
     def _keys_with_archived(
         self,
@@ -379,11 +325,13 @@ class Timeline:
             return KeyList(live, searched_to)
 
         def ask(lists: ArchivedLists) -> Any:
-            newest = self._newest_archived(lists, filters, before, limit)
+            newest = self._archived.newest(
+                lists, self._shown(filters), filters, before, limit, SEARCHED
+            )
             return *newest, {t: lists.missing(t) for t in first_live}
 
-        archived, oldest, missing = self._from_archive(filters, first_live, ask)
-        keys = sorted([*live, *archived], key=_number, reverse=True)[:limit]
+        archived, oldest, missing = self._archived.ask(first_live, ask, filters)
+        keys = sorted([*live, *archived], key=number_of, reverse=True)[:limit]
         searched = [number for number in (searched_to, oldest) if number is not None]
         if searched:
             last = max(searched)
@@ -420,101 +368,6 @@ class Timeline:
             return []
         return self._reader(lacking, criteria, limit).keys(self.session)
 
-    def _from_archive(
-        self,
-        filters: Filters,
-        first_live: Mapping[Tracking, int],
-        ask: Callable[[ArchivedLists], _Answer],
-    ) -> _Answer:
-        """Return what is in the archive and not in the database.
-
-        Contexts are archived later than their events, so the database may have some.
-
-        :param ask: asks the archive, and nothing of the database.
-        """
-        history = self.trackings[0].history
-        assert self.archive is not None
-        contexts = self._contexts(filters, history)
-        connection = self.session.connection()
-        lists = ArchivedLists(self.archive, history, connection, first_live, contexts)
-
-        def answer() -> _Answer:
-            with lists:
-                return ask(lists)
-
-        try:
-            found: _Answer = self.read_files(answer)
-            return found
-        except ArchiveError as error:
-            raise NoArchive(f"{error}.") from error
-
-    def _contexts(self, filters: Filters, history: History) -> list[GivenContext]:
-        """Return the contexts that the database has and filters look for."""
-        contexts = history.shared.context_table
-        events = select(contexts.c.id.label("pgh_context_id")).subquery()
-        of_table = [t for t in self.trackings if t.options.context == "reference"]
-        criteria = [
-            c for t in of_table[:1] for c in filters.criteria_of_contexts(t, events)
-        ]
-        if filters.text is not None:
-            is_found = sql_cast(contexts.c.metadata, Text).ilike(like(filters.text))
-            return self._given_contexts(history, is_found)
-        if not criteria:
-            return []
-        is_wanted = contexts.c.id.in_(select(events.c[0]).where(*criteria))
-        return self._given_contexts(history, is_wanted)
-
-    def _given_contexts(
-        self, history: History, wanted: ColumnElement[bool]
-    ) -> list[GivenContext]:
-        contexts = history.shared.context_table.c
-        metadata = sql_cast(contexts.metadata, Text)
-        statement = select(contexts.id, contexts.parent_id, metadata).where(wanted)
-        return [GivenContext(*row) for row in self.session.execute(statement)]
-
-    def _newest_archived(
-        self, lists: ArchivedLists, filters: Filters, before: int | None, limit: int
-    ) -> tuple[list[ArchivedKey], int | None]:
-        """Return the newest archived events, and the number of the last one searched.
-
-        The number is None if these are all, as :meth:`_newest` has it.
-        """
-        sources = [EventSource(tracking, None) for tracking in self._shown(filters)]
-        oldest = None
-        if filters.text is not None:
-            others = replace(filters, text=None)
-            found = lists.newest(sources, others.criteria, before, SEARCHED)
-            oldest = found[-1][0] if len(found) == SEARCHED else None
-        matching = self._matching(filters, before, oldest)
-        newest = lists.newest(sources, matching, before, limit)
-        return [ArchivedKey(*pair) for pair in newest], oldest
-
-    def _read_archived(self, keys: Sequence[ArchivedKey]) -> list[Found]:
-        """Return archived events, each with its context, wherever that is."""
-        first_live = _ends(keys)
-        rows = self._from_archive(Filters(), first_live, lambda lists: lists.rows(keys))
-        missing = {
-            row.pgh_context_id
-            for row in rows
-            if row.pgh_context is None and row.pgh_context_id is not None
-        }
-        known: dict[Any, Any] = {}
-        if missing:
-            history = self.trackings[0].history
-            is_missing = history.shared.context_table.c.id.in_(missing)
-            for context in self._given_contexts(history, is_missing):
-                known[context.id] = loads(context.metadata)
-        of_model = {t.event_class.__name__: t for t in self.trackings}
-        return [
-            (
-                of_model[row.pgh_model],
-                row
-                if row.pgh_context is not None
-                else row._replace(pgh_context=known.get(row.pgh_context_id)),
-            )
-            for row in rows
-        ]
-
     def counts(self, filters: Filters) -> Counts:
         """Return how many events each day and model has, of the newest ones."""
         self._limit_time()
@@ -522,7 +375,7 @@ class Timeline:
         if not shown:
             return Counts([], None)
         with _errors():
-            if first_live := self._first_live(filters):
+            if first_live := self._archived.first_live(self._shown(filters)):
                 return self._counts_with_archived(filters, first_live)
             newest = self._kept_reader(shown, filters, None, SEARCHED)
             found = newest.keys(self.session)
@@ -546,8 +399,8 @@ class Timeline:
             lambda source: [source.tracking.event_table.c.pgh_id == numbers],
         )
         if archived:
-            counted += self._from_archive(
-                Filters(), _ends(archived), lambda lists: lists.days(archived)
+            counted += self._archived.ask(
+                ends(archived), lambda lists: lists.days(archived)
             )
         sums: Counter[tuple[datetime.date, Tracking]] = Counter()
         for day, tracking, events in counted:
@@ -656,24 +509,7 @@ class Timeline:
     def _matching(
         self, filters: Filters, before: int | None, oldest: int | None
     ) -> CriteriaOf:
-        """Return the criteria for events that have the text of a filter.
-
-        :param before: the number that the events' numbers are smaller than.
-        :param oldest: the smallest number that they may have.
-        """
-
-        def criteria(source: EventSource) -> Iterator[ColumnElement[bool]]:
-            number = source.tracking.event_table.c.pgh_id
-            yield from filters.criteria(source)
-            if before is not None:
-                yield number < before
-            if oldest is not None:
-                yield number >= oldest
-            if filters.text is not None:
-                hidden = self.hidden.attributes(source.tracking)
-                yield has_text(source.tracking, hidden, filters.text)
-
-        return criteria
+        return event_criteria(filters, self.hidden.attributes, before, oldest)
 
     def _limit_time(self) -> None:
         """Have the server end statements that take too long, in this transaction.
@@ -745,31 +581,29 @@ class Timeline:
         with _errors():
             reader = self._reader(shown, criteria, limit)
             found = self._found(reader.read(self.session))
-            first_live = self._first_live(filters)
+            first_live = self._archived.first_live(self._shown(filters))
         if not first_live:
             return found
         sources = [EventSource(tracking, None) for tracking in shown]
-        pairs = self._from_archive(
-            filters,
+        pairs = self._archived.ask(
             first_live,
             lambda lists: lists.newest(sources, criteria, None, limit),
+            filters,
         )
         numbers = {number for number, _ in pairs}
         # Not those of which a kept copy is there, too.
         found = [f for f in found if f[1].pgh_id + KEPT_OFFSET not in numbers]
         if pairs:
-            found += self._read_archived([ArchivedKey(*pair) for pair in pairs])
+            found += self._archived.rows([ArchivedKey(*pair) for pair in pairs])
         return sorted(found, key=_original_number, reverse=True)[:limit]
 
     def _knows_all(self, tracking: Tracking) -> bool:
         """Return whether an archive has all events of a table that were removed."""
         filters = Filters(table=tracking)
-        first_live = self._first_live(filters)
+        first_live = self._archived.first_live(self._shown(filters))
         if not first_live:
             return False
-        return self._from_archive(
-            filters, first_live, lambda lists: not lists.missing(tracking)
-        )
+        return self._archived.ask(first_live, lambda lists: not lists.missing(tracking))
 
     def _reader(
         self, shown: Sequence[Tracking], criteria: CriteriaOf, limit: int | None
@@ -887,43 +721,8 @@ class Timeline:
         :param name: called with an object of the model. Of what is hidden, and of
             relationships, the object has nothing.
         """
-        model, table = tracking.model, self.shown_table(tracking)
-        key = [table.columns[attribute] for attribute in table.key]
-        converters = [convert for convert in map(_converter, key) if convert]
-        if model is None or len(converters) < len(key):
-            return {}
-        mapper = inspect(model)
-        wanted = {
-            tuple(
-                convert(as_text(value))
-                for convert, value in zip(converters, reference.values, strict=True)
-            ): reference
-            for reference in references
-        }
-        of_identity = {
-            identity_by_key(mapper, dict(zip(key, values, strict=True))): reference
-            for values, reference in wanted.items()
-        }
-        unread = [
-            defer(getattr(model, known.key), raiseload=True)
-            for known in mapper.column_attrs
-            if any(self._is_unread(each) for each in known.columns)
-        ]
-        statement = select(model).where(tuple_(*key).in_([*wanted]))
-        found: dict[Reference, str] = {}
-        # A value that Python cannot read has no name.
-        with contextlib.suppress(LookupError, ValueError):
-            objects = self.session.scalars(statement.options(*unread, raiseload("*")))
-            for each in objects.unique():
-                with contextlib.suppress(InvalidRequestError):
-                    identity = tuple(mapper.primary_key_from_instance(each))
-                    found[of_identity[identity]] = name(each) or ""
-        return found
-
-    def _is_unread(self, column: Any) -> bool:
-        return not isinstance(column, Column) or (
-            self.hidden.hides(column) or holds_json(column.type)
-        )
+        table = self.shown_table(tracking)
+        return row_names(self.session, table, self.hidden, references, name)
 
     def seals(self, entries: Iterable[Entry]) -> dict[tuple[str, int], Seal | None]:
         """Return the seals of events by their table and number.

@@ -102,6 +102,22 @@ def test_a_state_that_a_condition_chose_is_shown(
     assert state["data"] == {"id": 1, "price": 6}
 
 
+def test_rows_of_a_table_with_a_slash_in_its_name_have_pages(
+    app: flask.Flask, db: SQLAlchemy, write: Callable[..., None], look: Looker
+) -> None:
+    @track(Snapshot)
+    class Part(db.Model):  # type: ignore[name-defined, misc]
+        __tablename__ = "parts/~0 50%"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    with app.app_context():
+        db.create_all()
+    write(Part(id=7))
+    address = re.findall(r'href="/history(/objects/[^"]+)"', look.page("/"))[0]
+    (event,) = look.json(address)["events"]
+    assert event["data"] == {"id": 7}
+
+
 def test_what_a_row_was_before_events_were_removed_is_not_known(
     app: flask.Flask, db: SQLAlchemy, write: Callable[..., None], look: Looker
 ) -> None:
