@@ -35,9 +35,9 @@ from sqlalchemy.sql import operators
 from sa_history.archiving.packages import load
 from sa_history.archiving.text_values import TEXT, as_text, oid_of, text_reader
 from sa_history.exc import ArchiveError, PastError
+from sa_history.query.as_of_compiler import AsOfCompiler, NoDDL, NoText
 from sa_history.query.as_of_rows import PointInTime
 from sa_history.query.past_erasures import ErasedOr
-from sa_history.query.time_travel import AsOfCompiler, NoDDL, NoText
 from sa_history.sql.column_types import POSTGRESQL, postgresql_type
 from sa_history.sql.compose import quote_literal
 from sa_history.sql.readable_json import READABLE_JSON
