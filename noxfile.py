@@ -272,11 +272,12 @@ def writes(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Try random names, values, conditions, savepoints and options, twelve times."""
+    """Try random names, values, conditions, statements and options, twelve times."""
     session.install(*group("tests"), "-e", ".")
     folders = ["tests/injection", "tests/conditions"]
     folders += ["tests/attribution/test_savepoints.py", "tests/test_random_options.py"]
     folders += ["tests/migrations/test_random_options.py"]
+    folders += ["tests/db/test_random_statements.py"]
     session.run(
         # Both levels: with all drivers, and all of what the tests leave to others.
         *("pytest", *WORKERS, "--both-levels", *folders, *session.posargs),
