@@ -23,14 +23,17 @@ from sqlalchemy import (
     Table,
     types,
 )
-from sqlalchemy.dialects.postgresql import INET
+from sqlalchemy.dialects.postgresql import CIDR, INET, INTERVAL
 from sqlalchemy.dialects.postgresql.base import PGDDLCompiler, PGTypeCompiler
 from sqlalchemy.dialects.postgresql.psycopg import (
     PGDialect_psycopg,
     PGExecutionContext_psycopg,
 )
+from sqlalchemy.dialects.postgresql.ranges import AbstractRange
 from sqlalchemy.engine import make_url
 from sqlalchemy.sql import operators
+from sqlalchemy.sql.elements import CollectionAggregate, Grouping, UnaryExpression
+from sqlalchemy.sql.functions import FunctionElement
 
 from sa_history.archiving.packages import load
 from sa_history.archiving.text_values import TEXT, as_text, oid_of, text_reader
@@ -48,13 +51,14 @@ from sa_history.tracking.registry import Tracking
 
 _INTEGERS = (20, 21, 23)
 _NUMERIC = 1700
+_DOUBLE = 701
 _OIDS = {
     "int16": 21,
     "int32": 23,
     "int64": 20,
     "bool": 16,
     "float": 700,
-    "double": 701,
+    "double": _DOUBLE,
     "date32[day]": 1082,
     "binary": 17,
 }
@@ -172,7 +176,17 @@ def _to_python(column: Any) -> list[Any]:
         days = column.cast(pa.int32()).to_pylist()
         return [_time(first, day, n, 2**31) for n in days]
     found: list[Any] = column.to_pylist()
-    return found
+    return [*map(_interval, found)] if name == "month_day_nano_interval" else found
+
+
+def _interval(value: Any) -> datetime.timedelta | None:
+    """Return an interval as psycopg does: a year has 365 days, and a month 30."""
+    if value is None:
+        return None
+    years, months = divmod(abs(value.months), 12)
+    days = 365 * years + 30 * months
+    days = value.days + (days if value.months > 0 else -days)
+    return datetime.timedelta(days=days, microseconds=value.nanoseconds // 1000)
 
 
 def _time(first: Any, unit: datetime.timedelta, count: int | None, end: int) -> Any:
@@ -271,6 +285,9 @@ class _Context(NoText, PGExecutionContext_psycopg):
             return _in_turn(_require_time, self._processor(type_, coltype))
         if coltype == _NUMERIC and isinstance(postgresql_type(type_), types.Integer):
             return _in_turn(int, self._processor(type_, 20))
+        if coltype == _DOUBLE and _is_numeric(type_):
+            # What was reckoned; SQLAlchemy would round it to the digits of a column.
+            return _in_turn(_decimal, self._processor(type_, _NUMERIC))
         if coltype != TEXT:
             return self._processor(type_, coltype)
         oid = _oid_of(type_)
@@ -279,6 +296,15 @@ class _Context(NoText, PGExecutionContext_psycopg):
 
     def _processor(self, type_: Any, coltype: int) -> Any:
         return super().get_result_processor(type_, "", coltype)
+
+
+def _is_numeric(type_: Any) -> bool:
+    plain = postgresql_type(type_)
+    return isinstance(plain, types.Numeric) and not isinstance(plain, types.Float)
+
+
+def _decimal(value: float) -> decimal.Decimal:
+    return decimal.Decimal(repr(value))
 
 
 def _in_turn(
@@ -429,21 +455,127 @@ class ArchiveCompiler(AsOfCompiler):
                 has_bits = f"contains({value}, '/')"
                 return f"CASE WHEN {has_bits} THEN {value} ELSE {value} || {bits} END"
         written: str = super().visit_cast(cast, **kw)
-        return written
+        length = getattr(cast.type, "length", None)
+        if not isinstance(cast.type, types.String) or length is None:
+            return written
+        # DuckDB takes no notice of it.
+        cut = f"left({written}, {length:d})"
+        is_char = isinstance(cast.type, types.CHAR)
+        return f"rpad({cut}, {length:d}, ' ')" if is_char else cut
 
     def visit_binary(self, binary: Any, *arguments: Any, **kw: Any) -> str:
-        """Refuse to compare or reckon with numbers that DuckDB has as text."""
-        if binary.operator not in _OF_TEXT:
+        """Refuse to compare or reckon with what DuckDB has as text of other order."""
+        if binary.operator in _OF_ORDER:
+            _require_order(binary.left, binary.right)
+        elif binary.operator not in _OF_TEXT:
             _require_numbers(binary.left, binary.right)
         written: str = super().visit_binary(binary, *arguments, **kw)
-        return written
+        array = _array_of(binary.right)
+        if array is None:
+            return written
+        # DuckDB finds nothing in NULL, where PostgreSQL does not know.
+        return f"CASE WHEN {self.process(array, **kw)} IS NOT NULL THEN {written} END"
 
     def visit_function(self, func: Any, *arguments: Any, **kw: Any) -> str:
-        """Refuse what would be the first or the last one in the order of texts."""
-        if func.name.lower() in ("max", "min"):
-            _require_numbers(*func.clauses)
+        """Refuse what would be another one in DuckDB."""
+        name = func.name.lower()
+        if name in ("max", "min", "greatest", "least"):
+            _require_order(*func.clauses)
+        if name in _OTHER_FUNCTIONS:
+            raise ArchiveError(
+                f"DuckDB, which reads the archive, means something else by {name!r}; "
+                "select the values, and do it in Python"
+            )
         written: str = super().visit_function(func, *arguments, **kw)
         return written
+
+    def order_by_clause(self, select: Any, **kw: Any) -> str:
+        """Refuse to sort by what DuckDB has as text of another order."""
+        _require_order(*select._order_by_clauses)
+        written: str = super().order_by_clause(select, **kw)
+        return written
+
+    def visit_over(self, over: Any, **kw: Any) -> str:
+        """Refuse to sort by what DuckDB has as text of another order."""
+        _require_order(*(over.order_by if over.order_by is not None else ()))
+        written: str = super().visit_over(over, **kw)
+        return written
+
+    def visit_extract(self, extract: Any, **kw: Any) -> str:
+        """Render a part of a time; of seconds, DuckDB gives whole ones."""
+        parts = {"second": 1_000_000, "seconds": 1_000_000}
+        parts |= {"millisecond": 1000, "milliseconds": 1000}
+        part = parts.get(extract.field.lower())
+        if part is None:
+            written: str = super().visit_extract(extract, **kw)
+            return written
+        micros = f"EXTRACT(microsecond FROM {self.process(extract.expr, **kw)})"
+        return f"(CAST({micros} AS DECIMAL(18, 6)) / {part})"
+
+    def visit_round_func(self, function: Any, **kw: Any) -> str:
+        """Render a rounded number; PostgreSQL rounds a half of a float to even."""
+        values = [self.process(value, **kw) for value in function.clauses]
+        first = next(iter(function.clauses))
+        if len(values) == 1 and isinstance(postgresql_type(first.type), types.Float):
+            return f"round_even({values[0]}, 0)"
+        return f"round({', '.join(values)})"
+
+    def visit_substring_func(self, function: Any, **kw: Any) -> str:
+        """Render a part of a text; for DuckDB, numbers below 1 count from its end."""
+        text_, start, *length = (self.process(v, **kw) for v in function.clauses)
+        end = [f"greatest(({start}) + ({n}) - greatest({start}, 1), 0)" for n in length]
+        return f"substring({', '.join([text_, f'greatest({start}, 1)', *end])})"
+
+    visit_substr_func = visit_substring_func
+
+    def visit_date_trunc_func(self, function: Any, **kw: Any) -> str:
+        """Render the beginning of a period; that of a date has a time zone."""
+        part, time, *zone = (self.process(value, **kw) for value in function.clauses)
+        if isinstance(postgresql_type([*function.clauses][1].type), types.Date):
+            time = f"CAST({time} AS TIMESTAMPTZ)"
+        return f"date_trunc({', '.join([part, time, *zone])})"
+
+    def visit_date_part_func(self, function: Any, **kw: Any) -> str:
+        """Render a part of a time; of seconds, DuckDB gives whole ones."""
+        part, time = (self.process(value, **kw) for value in function.clauses)
+        micros = f"CAST(date_part('microsecond', {time}) AS DOUBLE)"
+        return (
+            f"CASE WHEN {part} IN ('second', 'seconds') THEN {micros} / 1000000"
+            f" WHEN {part} IN ('millisecond', 'milliseconds') THEN {micros} / 1000"
+            f" ELSE date_part({part}, {time}) END"
+        )
+
+    def visit_concat_func(self, function: Any, **kw: Any) -> str:
+        """Render texts after one another; PostgreSQL writes t and f for booleans."""
+        values = [self.process(value, **kw) for value in function.clauses]
+        texts = [
+            f"CASE {value} WHEN true THEN 't' WHEN false THEN 'f' END"
+            if isinstance(postgresql_type(clause.type), types.Boolean)
+            else value
+            for clause, value in zip(function.clauses, values, strict=True)
+        ]
+        return f"{function.name}({', '.join(texts)})"
+
+    visit_concat_ws_func = visit_concat_func
+
+    def visit_getitem_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
+        """Render an item of an array, which files have as PostgreSQL writes it."""
+        index = binary.right
+        if not isinstance(postgresql_type(binary.left.type), types.ARRAY):
+            written: str = super().visit_getitem_binary(binary, operator, **kw)
+            return written
+        if not isinstance(postgresql_type(index.type), types.Integer):
+            raise ArchiveError(
+                "DuckDB, which reads the archive, has arrays as text, and no parts of "
+                "them; select the array, and take its part in Python"
+            )
+        return f"({self._items(binary.left, **kw)})[{self.process(index, **kw)}]"
+
+    def visit_any_op_unary_operator(
+        self, element: Any, operator: Any, **kw: Any
+    ) -> str:
+        """Render ANY of an array."""
+        return f"ANY ({self._items(element.element, **kw)})"
 
     def visit_ilike_op_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
         """Render ILIKE with the character that PostgreSQL takes to escape others."""
@@ -472,18 +604,25 @@ class ArchiveCompiler(AsOfCompiler):
         return f"to_json({self.process(function.clauses, **kw)})"
 
     def visit_any_func(self, function: Any, **kw: Any) -> str:
-        """Render ANY of an array, which files have as PostgreSQL writes it.
+        """Render ANY of an array."""
+        (array,) = function.clauses
+        return f"ANY ({self._items(array, **kw)})"
+
+    def _items(self, element: Any, **kw: Any) -> str:
+        """Return the items of an array, which files have as PostgreSQL writes it.
 
         https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO
         """
-        array = self.process(function.clauses, **kw)
+        array = self.process(element, **kw)
+        item_type = getattr(postgresql_type(element.type), "item_type", types.Text())
         items = f"""regexp_extract_all({array}, '"([^"\\\\]|\\\\.)*"|[^,{{}}"]+')"""
         quoted = r"regexp_replace(item[2:-2], '\\(.)', '\1', 'g')"
         item = (
             f"CASE WHEN item[1] = '\"' THEN {quoted} "
             "WHEN upper(item) <> 'NULL' THEN item END"
         )
-        return f"ANY (list_transform({items}, lambda item: {item}))"
+        type_ = self.dialect.type_compiler_instance.process(item_type)
+        return f"CAST(list_transform({items}, lambda item: {item}) AS {type_}[])"
 
     def visit_record_image_ne_func(self, function: Any, **kw: Any) -> str:
         """Render whether two rows differ."""
@@ -493,6 +632,11 @@ class ArchiveCompiler(AsOfCompiler):
     def visit_custom_op_binary(self, element: Any, operator: Any, **kw: Any) -> str:
         """Render the operators that DuckDB has under other names."""
         left, right = (self.process(e, **kw) for e in (element.left, element.right))
+        if operator.opstring.upper() in ("SIMILAR TO", "NOT SIMILAR TO"):
+            raise ArchiveError(
+                "DuckDB, which reads the archive, means something else by SIMILAR TO; "
+                "write it as LIKE, or as a regular expression: regexp_match(...)"
+            )
         if operator.opstring == "@>":
             return f"json_contains({left}, {right})"
         written: str = super().visit_custom_op_binary(element, operator, **kw)
@@ -508,19 +652,66 @@ _OF_TEXT = (
 """The operators that are right for numbers that are text."""
 
 
+_OF_ORDER = (
+    *(operators.lt, operators.le, operators.gt, operators.ge),
+    *(operators.between_op, operators.not_between_op),
+)
+
+_OTHER_FUNCTIONS = ("format", "row_to_json", "sha256")
+"""Functions of PostgreSQL that are others in DuckDB, or give other text."""
+
+_OTHER_ORDER = (
+    types.Enum,
+    types.JSON,
+    types.ARRAY,
+    types.Interval,
+    INTERVAL,
+    INET,
+    CIDR,
+    AbstractRange,
+)
+"""The types whose values are text in an archive, of another order than they have."""
+
+
+def _array_of(element: Any) -> Any:
+    """Return the array of ANY, or None."""
+    if isinstance(element, CollectionAggregate):
+        array = element.element
+    elif isinstance(element, FunctionElement) and element.name.lower() == "any":
+        (array,) = element.clauses
+    else:
+        return None
+    return array if isinstance(postgresql_type(array.type), types.ARRAY) else None
+
+
 def _require_numbers(*elements: Any) -> None:
     for element in elements:
         if not isinstance(element, Column):
             continue
         type_ = postgresql_type(element.type)
-        is_numeric = isinstance(type_, types.Numeric) and not isinstance(
-            type_, types.Float
-        )
-        if is_numeric and getattr(type_, "precision", None) is None:
+        if _is_numeric(type_) and getattr(type_, "precision", None) is None:
             raise ArchiveError(
                 f"{element.table.name}.{element.name} is a numeric without a precision,"
                 " which DuckDB has as text; cast it to compare it or to reckon with "
                 "it: cast(..., Float)"
+            )
+
+
+def _require_order(*elements: Any) -> None:
+    """Refuse what is text in an archive, and has another order than its text."""
+    for element in elements:
+        column = element
+        while isinstance(column, (UnaryExpression, Grouping)):
+            column = column.element
+        _require_numbers(column)
+        if not isinstance(column, Column):
+            continue
+        type_ = postgresql_type(column.type)
+        if isinstance(type_, _OTHER_ORDER) and getattr(type_, "native_enum", True):
+            raise ArchiveError(
+                f"{column.table.name}.{column.name} is text for DuckDB, which reads "
+                "the archive, and has another order than in PostgreSQL; cast it to be "
+                "sorted and compared as text: cast(..., Text)"
             )
 
 
@@ -537,6 +728,7 @@ class DuckDBDialect(PGDialect_psycopg):
     """
 
     supports_statement_cache = True
+    supports_server_side_cursors = False
     statement_compiler: Any = ArchiveCompiler
     execution_ctx_cls = _Context
     ddl_compiler = _NoDDL

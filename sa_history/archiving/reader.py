@@ -185,6 +185,10 @@ class ArchiveReader:
         connection = load("duckdb").connect(":memory:")
         self._closing.callback(connection.close)
         connection.execute("SET TimeZone = 'UTC'")
+        # As PostgreSQL has it: NULL is the largest, and 7 / 2 is 3.
+        order = "nulls_last_on_asc_first_on_desc"
+        connection.execute(f"SET default_null_order = '{order}'")
+        connection.execute("SET integer_division = true")
         # Else each statement reads the ends of all files again.
         connection.execute("SET parquet_metadata_cache = true")
         return connection
