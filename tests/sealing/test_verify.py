@@ -119,7 +119,7 @@ def test_seals_that_were_made_anew_are_found_by_a_digest_from_outside(
         connection.execute(text("UPDATE person_event SET points = 9 WHERE pgh_id = 5"))
     gone = verify(pg_engine, base, digest=digest).discrepancies
     assert [(d.problem, d.detail) for d in gone] == [
-        ("resealed", "the digest knows 1 seals, of which there are 0")
+        ("resealed", "the digest knows 1 seal, of which there are 0")
     ]
     seal(pg_engine, base)
     assert verify(pg_engine, base).discrepancies == ()
