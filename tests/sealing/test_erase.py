@@ -289,7 +289,7 @@ def test_an_object_of_a_joined_subclass_is_erased_by_the_class_above_it(
         kind: Mapped[str]
         name: Mapped[str]
         stars: Mapped[str]
-        __mapper_args__ = {"concrete": True}
+        __mapper_args__ = {"concrete": True, "polymorphic_identity": "guest"}
 
     base.metadata.create_all(pg_engine)
     with Session(pg_engine) as session:
@@ -301,6 +301,8 @@ def test_an_object_of_a_joined_subclass_is_erased_by_the_class_above_it(
         assert [one["model"] for one in found["events"]] == ["Party", "Employee"]
         assert found == {**history.subject(session, Employee, 7), "model": "Party"}
         assert found["row"]["badge"] == "B7"
+        (own,) = history.subject(session, Party.__table__, 7)["events"]
+        assert own["model"] == "Party"
         assert history.erase(session, Party, 7).events == 2
         session.commit()
         badges = text("SELECT badge, pgh_erased FROM employee_event")
