@@ -49,7 +49,7 @@ from sa_history.sealing.sources import (
     ledger_of,
 )
 from sa_history.tracking.databases import ModelSession
-from sa_history.tracking.events import trackings_of
+from sa_history.tracking.events import trackings_with_subclasses
 from sa_history.tracking.registry import Tracking
 from sa_history.util.sessions import (
     AnyAsyncSession,
@@ -101,6 +101,9 @@ def erase(
     If nothing is left, since all of it was erased before, nothing is recorded, and the
     numbers returned are 0 and None.
 
+    An object of a joined subclass, which a class above it may name, has events in
+    several tables, all of which are erased.
+
     The rows themselves are not changed: update or delete them before, in the same
     transaction. They are locked, so that nobody records more of them meanwhile. Backups
     and the write-ahead log keep the values until they expire.
@@ -123,12 +126,14 @@ def erase(
     :return: how much was erased.
     :raises ErasureError: nothing of the model can be erased; an event was sealed before
         the model had these options; another row has taken a key that the object had;
-        events of the model are archived, and no archive is given; or the transaction
+        events of the model are archived, and no archive is given; a partition that
+        somebody has detached has events of the object; or the transaction
         is not READ COMMITTED, and so would not see what was sealed or removed since it
         began.
-    :raises ArchiveError: a file of the archive cannot be read.
+    :raises ArchiveError: a file of the archive cannot be read, or the archive is that
+        of another database.
     :raises EventsError: the model is not tracked, or a key has another number of
-        columns.
+        columns, is None, or is no integer where the column has integers.
 
     Example::
 
@@ -160,7 +165,7 @@ def erase(
 def _erase_in_database(
     session: Session, model: Model, keys: Sequence[Any], reason: str | None, dry: bool
 ) -> Erasure:
-    for tracking in trackings_of(model):
+    for tracking in trackings_with_subclasses(model):
         _require_unarchived(session, tracking)
     return erase_history(session, model, keys, reason, dry)
 
@@ -212,6 +217,7 @@ class _ArchivedHistory:
                 f"{', '.join(self._folder.folders()) or 'no archive'}"
             )
         for archived in self._ledger.archived.values():
+            _require_own(self._ledger, archived)
             _require_files(archived)
         return self._ledger
 
@@ -291,6 +297,29 @@ def _load_anew(archived: ArchivedTable, keep: Callable[[Any], Any]) -> None:
     archived.forget(parts)
     for part in parts:
         archived.load(part, keep)
+
+
+def _require_own(ledger: LedgerWithArchive, archived: ArchivedTable) -> None:
+    """Refuse an archive of which the database knows nothing.
+
+    Numbers and keys of another database are those of others, whose values they are.
+
+    :raises ArchiveError: the database has not archived a file.
+    """
+    known = archive_table_of(ledger.history.metadata)
+    recorded: dict[str, str] = {}
+    if known is not None and ledger.columns_in_database(known):
+        rows = ledger.place_own(known)
+        query = select(rows.c.path, rows.c.sha256).where(
+            rows.c.table_name == archived.manifest.name
+        )
+        recorded = {row.path: row.sha256 for row in ledger.connection.execute(query)}
+    for part in archived.manifest.parts:
+        if recorded.get(part.path) not in (part.sha256, *part.replaced):
+            raise ArchiveError(
+                f"{archived.folder.path(archived.path(part))} is no file that this "
+                "database has archived; give the folder of its own archive"
+            )
 
 
 def _require_files(archived: ArchivedTable) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from sqlalchemy.orm import Session
 
 from sa_history.cli.command import Database
+from sa_history.cli.keys import texts_of_one_key
 from sa_history.cli.output import print_json, printable, table_lines
 from sa_history.cli.times import local, time_of
 from sa_history.exc import CommandError
@@ -24,6 +25,7 @@ def as_of(
     database: Database,
     time: str,
     key: Sequence[str],
+    id: Sequence[str],
     limit: int | None,
     csv: bool,
     json: bool,
@@ -31,7 +33,8 @@ def as_of(
     """Print the rows of a model as they were.
 
     :param time: the time, as text.
-    :param key: the primary key of a row, all rows if it is empty.
+    :param key: the primary key of a row.
+    :param id: the primary key in place of that; all rows if both are empty.
     :param limit: the greatest number of rows.
     :param csv: print CSV.
     """
@@ -39,9 +42,10 @@ def as_of(
         raise CommandError("as-of got both --csv and --json; give one of them")
     moment = time_of(time)
     row_key = None
-    if key:
+    texts = texts_of_one_key("as-of", database.model, key, id)
+    if texts:
         with Session(database.engine) as session:
-            row_key = key_from_texts(session, database.model, key)
+            row_key = key_from_texts(session, database.model, texts)
     statement = past_rows(database.model, row_key, limit)
     with as_of_block(database.engine, moment) as past:
         result = past.execute(statement)

@@ -24,13 +24,12 @@ JSON = Argument("--json", Kind.FLAG, "print JSON, an object on each line")
 KEY = Argument(
     "key", Kind.NAMES, "the primary key of a row, a value for each of its columns"
 )
-_ID = Argument(
-    "--id",
-    Kind.TEXTS,
-    "the key of an object in place of the values, with commas between those of a key "
-    "of several; may be repeated",
-    metavar="KEY",
+_ID_TEXT = (
+    "the key of a row in place of the values, with commas between those of a key of "
+    "several"
 )
+_ID = Argument("--id", Kind.TEXTS, _ID_TEXT, metavar="KEY")
+_IDS = Argument("--id", Kind.TEXTS, f"{_ID_TEXT}; may be repeated", metavar="KEY")
 _TIME = "a time such as 2026-11-28T12:00, or an age such as 90m, 2h, 7d or 4w"
 
 COMMANDS = (
@@ -188,6 +187,7 @@ COMMANDS = (
         "Show what changed, the newest first.",
         (
             KEY,
+            _IDS,
             Argument(
                 "--user",
                 Kind.OPTIONAL_TEXT,
@@ -222,6 +222,7 @@ COMMANDS = (
         "Show what differs between two versions of a row.",
         (
             KEY,
+            _ID,
             Argument(
                 "--between",
                 Kind.PAIR,
@@ -245,6 +246,7 @@ COMMANDS = (
         (
             Argument("time", Kind.NAME, _TIME),
             KEY,
+            _ID,
             Argument("--limit", Kind.COUNT, "so many rows at most", metavar="NUMBER"),
             Argument("--csv", Kind.FLAG, "print CSV, with a line of names"),
             JSON,
@@ -299,7 +301,7 @@ COMMANDS = (
         "Erase the personal data of objects from their history, and not from the rows.",
         (
             KEY,
-            _ID,
+            _IDS,
             Argument(
                 "--reason", Kind.OPTIONAL_TEXT, "why, for the log", metavar="TEXT"
             ),

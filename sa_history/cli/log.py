@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from sa_history._types import Op
 from sa_history.cli.command import Database
+from sa_history.cli.keys import texts_of_keys
 from sa_history.cli.output import GREEN, RED, YELLOW, colored, print_json, printable
 from sa_history.cli.times import local, time_of
 from sa_history.exc import CommandError
@@ -34,6 +35,7 @@ _USER = "user"
 def log(
     database: Database,
     key: Sequence[str],
+    id: Sequence[str],
     user: str | None,
     context: Sequence[str],
     transaction: int | None,
@@ -44,7 +46,8 @@ def log(
 ) -> int:
     """Print events, the newest first.
 
-    :param key: the primary key of a row, all rows if it is empty.
+    :param key: the primary key of a row.
+    :param id: the keys of more rows; all rows if there is no key at all.
     :param user: the value of the key ``user`` of the context.
     :param context: further keys and values, as ``key=value``.
     :param transaction: the number of a transaction.
@@ -58,7 +61,7 @@ def log(
     times = [None if text is None else time_of(text) for text in (since, until)]
     is_empty = True
     with Session(database.engine) as session:
-        for targets in _targets(session, database, key):
+        for targets in _targets(session, database, key, id):
             search = EventSearch(targets, pairs, times[0], times[1], transaction)
             for tracking, row in search.rows(session, limit):
                 if json:
@@ -83,19 +86,19 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _targets(
-    session: Session, database: Database, key: Sequence[str]
+    session: Session, database: Database, key: Sequence[str], ids: Sequence[str]
 ) -> Iterator[list[Any]]:
     """Yield targets for a search, of one MetaData each."""
     model = database.model
-    if key and model is None:
+    if model is None and (key or ids):
         raise CommandError(
-            f"{' '.join(key)!r} is the key of a row, of which the model is not given; "
-            "name the class in place of the base"
+            f"{' '.join([*key, *ids])!r} is the key of a row, of which the model is "
+            "not given; name the class in place of the base"
         )
-    if key:
-        yield [(model, key_from_texts(session, model, key))]
-    elif model is not None:
-        yield [model]
+    if model is not None:
+        keys = texts_of_keys(model, key, ids)
+        rows = [(model, key_from_texts(session, model, texts)) for texts in keys]
+        yield rows or [model]
     else:
         for metadata in database.metadatas:
             yield [metadata]

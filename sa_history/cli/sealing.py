@@ -15,6 +15,7 @@ from sa_history.archiving.erasure import erase as erase_objects
 from sa_history.archiving.verification import verify as verify_seals
 from sa_history.capture.seal_tables import seal_tables_of
 from sa_history.cli.command import FOUND, Database
+from sa_history.cli.keys import texts_of_keys, texts_of_one_key
 from sa_history.cli.output import GREEN, RED, YELLOW, colored, print_json, printable
 from sa_history.exc import CommandError
 from sa_history.query.event_search import key_from_texts
@@ -26,6 +27,7 @@ from sa_history.sealing.subject import subject as all_of_subject
 from sa_history.sealing.verify import Discrepancy
 from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.events import trackings_of
+from sa_history.util.messages import counted
 
 
 def seal(database: Database, to: str | None, timeout: int, json: bool) -> int:
@@ -43,8 +45,10 @@ def seal(database: Database, to: str | None, timeout: int, json: bool) -> int:
     for name, head in digest.chains.items():
         if json:
             print_json(table=name, seal=head.number, root=head.root)
-        else:
+        elif head.number:
             print(f"{printable(name)}: seal {head.number}, root {head.root}")
+        else:
+            print(f"{printable(name)}: no event to seal yet")
     return 0
 
 
@@ -78,7 +82,9 @@ def verify(
             "keep its digest"
         )
     if not json and not found.discrepancies:
-        what = f"{found.events} events in {found.seals} seals are as they were sealed"
+        events, seals = counted(found.events, "event"), counted(found.seals, "seal")
+        verb = "is as it was" if found.events == 1 else "are as they were"
+        what = f"{events} in {seals} {verb} sealed"
         print(colored(what, GREEN))
     return FOUND if found.discrepancies else 0
 
@@ -126,7 +132,7 @@ def erase(
     # An erasure has to see what others have committed meanwhile.
     with Session(database.engine) as session:
         session.connection(execution_options={"isolation_level": "READ COMMITTED"})
-        keys = list(_keys(session, model, key, id))
+        keys = [_key(session, model, texts) for texts in texts_of_keys(model, key, id)]
         done = erase_objects(
             *(session, model, *keys), reason=reason, dry_run=dry_run, archive=archive
         )
@@ -136,7 +142,8 @@ def erase(
         print_json(erasure=done.number, events=done.events, contexts=done.contexts)
     elif done.events or done.contexts:
         verb = "erases" if dry_run else "erased"
-        print(f"{verb} values of {done.events} events and {done.contexts} contexts")
+        events = counted(done.events, "event")
+        print(f"{verb} values of {events} and {counted(done.contexts, 'context')}")
     else:
         print("nothing is left to erase")
     for note in notes:
@@ -165,9 +172,10 @@ def _notes(
         for known in erasures_of(connection, tracking, key):
             if known.number != number:
                 day = known.erased_at.astimezone(datetime.timezone.utc).date()
+                verb = "was" if known.events == 1 else "were"
                 yield (
-                    f"{name}: {known.events} events were erased before, by erasure "
-                    f"{known.number} of {day}"
+                    f"{name}: {counted(known.events, 'event')} {verb} erased before, "
+                    f"by erasure {known.number} of {day}"
                 )
         found = columns.by_attribute
         erasable = [each for each in found if each in tracking.options.erasable]
@@ -195,27 +203,15 @@ def subject(
     :param json: changes nothing; it is JSON anyway.
     """
     model: Any = database.model
+    texts = texts_of_one_key("subject", model, key, id)
     with Session(database.engine) as session:
-        keys = list(_keys(session, model, key, id))
-        if len(keys) != 1:
-            raise CommandError(
-                f"subject is about one object, got {len(keys)} of them; give its key"
-            )
         made_by: Any = int(user) if user is not None and user.isdecimal() else user
-        print_json(**all_of_subject(session, model, keys[0], user=made_by))
+        own = _key(session, model, texts)
+        print_json(**all_of_subject(session, model, own, user=made_by))
     return 0
 
 
-def _keys(
-    session: Session, model: Any, key: Sequence[str], ids: Sequence[str]
-) -> Iterator[tuple[Any, ...]]:
-    """Yield keys from their texts.
-
-    :param key: the values of one key; none for no such key.
-    :param ids: keys; commas separate the values of a key of several.
-    """
-    has_several = len(trackings_of(model)[0].tracked_columns.key) > 1
-    listed = [one.split(",") if has_several else [one] for one in ids]
-    for texts in [[*key], *listed] if key else listed:
-        selected = select(key_from_texts(session, model, texts).subquery())
-        yield tuple(session.execute(selected).one())
+def _key(session: Session, model: Any, texts: Sequence[str]) -> tuple[Any, ...]:
+    """Return a key from the texts of its values."""
+    selected = select(key_from_texts(session, model, texts).subquery())
+    return tuple(session.execute(selected).one())

@@ -99,12 +99,14 @@ class SealDigest:
             found = json.loads(text)
             if found["sa_history"] != FORMAT:
                 raise ValueError(f"it has the format {found['sa_history']!r}")
-            return cls(
-                {
-                    str(name): ChainHead(int(head["seal"]), str(head["root"]))
-                    for name, head in found["chains"].items()
-                }
-            )
+            heads = {
+                str(name): ChainHead(int(head["seal"]), str(head["root"]))
+                for name, head in found["chains"].items()
+            }
+            for head in heads.values():
+                if head.number < 0:
+                    raise ValueError(f"it has a seal {head.number}")
+            return cls(heads)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise SealError(
                 f"this is no digest of seals ({error}); give what sa-history seal "

@@ -38,6 +38,7 @@ from sa_history.ddl.elements import Statement
 from sa_history.definition.mapped_tables import Model
 from sa_history.exc import ErasureError
 from sa_history.sealing.chain import Seal, read_seals
+from sa_history.sealing.detached import require_attached
 from sa_history.sealing.erasure_log import add_to_log
 from sa_history.sealing.leaves import (
     commitment,
@@ -61,7 +62,7 @@ from sa_history.sealing.sources import (
 from sa_history.sql.compose import Ident, Joined, Raw
 from sa_history.sql.naming import CONTEXT_METADATA
 from sa_history.tracking.databases import ModelSession
-from sa_history.tracking.events import key_values, trackings_of
+from sa_history.tracking.events import key_values, trackings_with_subclasses
 from sa_history.tracking.registry import Tracking
 
 
@@ -116,15 +117,16 @@ def erase_history(
     :param archived: what is in an archive, of which the database has then what a
         verification needs; the files are not changed. None without one.
     :raises ErasureError: nothing of the model can be erased; an event was sealed before
-        the model had these options; another row has taken a key that the object had; or
-        the transaction is not READ COMMITTED.
+        the model had these options; another row has taken a key that the object had; a
+        detached partition has events of it; or the transaction is not READ COMMITTED.
     :raises EventsError: the model is not tracked, or a key has another number of
         columns.
     """
-    trackings = [t for t in trackings_of(model) if t.options.is_erasable]
+    tracked = trackings_with_subclasses(model)
+    trackings = [t for t in tracked if t.options.is_erasable]
     _require_erasable(model)
     if not trackings or not keys:
-        subject = trackings_of(model)[0].subject
+        subject = tracked[0].subject
         raise ErasureError(
             f"erase got no key of {subject}; give one at least"
             if trackings
@@ -139,7 +141,7 @@ def _require_erasable(model: Model) -> None:
 
     :raises ErasureError: there is such an event table.
     """
-    trackings = trackings_of(model)
+    trackings = trackings_with_subclasses(model)
     for one in trackings:
         for other in trackings:
             kept = {*one.options.erasable} & {*other.tracked_columns.stored}
@@ -183,6 +185,17 @@ def _erase(
         events = [objects.events(seals) for objects in found]
         keys_of_contexts = erased_context_keys(ledger, seals)
         ids = [number for some in events for number in some.contexts]
+        if any(t.options.partition_by is not None for t in trackings):
+            table = ledger.history.shared.context_table
+            require_attached(
+                ledger,
+                table,
+                ["id", "metadata"],
+                lambda rows: and_(
+                    rows.c.id == func.any(_uuids(ids)),
+                    has_keys(rows.c.metadata, keys_of_contexts),
+                ),
+            )
         ids = _with_inherited(ledger, ids, keys_of_contexts, archived)
         contexts = _contexts_of(ledger, ids, keys_of_contexts)
         _require_context_commitments(ledger, seals, contexts, keys_of_contexts)
@@ -238,6 +251,14 @@ class _Objects:
         table = tracking.event_table
         keys = self._all_keys()
         events, key = self._events()
+        if tracking.options.partition_by is not None:
+            of_key = [column.name for column in key]
+            require_attached(
+                self.ledger,
+                table,
+                of_key,
+                lambda rows: _is_one_of([rows.c[name] for name in of_key], keys),
+            )
         of_objects = select(events.c.pgh_id).where(_is_one_of(key, keys))
         found = set(self.ledger.connection.scalars(of_objects))
         # Until its partition is dropped, an event is there under both numbers.
@@ -449,16 +470,6 @@ class _ErasableEvents:
         )
         execute = self.ledger.connection.execute
         execute(_remembered(erased, rows))
-        own = self.ledger.place_own(sealed.table, dict.fromkeys(names))
-        nulls: dict[str, Any] = {name: null() for name in self.columns}
-        if self.inline_keys:
-            nulls[CONTEXT] = nulled(own.c[CONTEXT], self.inline_keys)
-        with self._unprotected():
-            execute(
-                update(own)
-                .where(self._are(own, with_kept=True))
-                .values({**nulls, ERASED_COLUMN: literal(told, ARRAY(Text))})
-            )
         salt = self.ledger.place(self.ledger.tables.salt)
         # As an array, for the index: PostgreSQL would read all salts to join a few.
         keys = func.array(
@@ -470,6 +481,16 @@ class _ErasableEvents:
                 salt.c.table_name == sealed.name, salt.c.key == func.any(keys)
             )
         )
+        own = self.ledger.place_own(sealed.table, dict.fromkeys(names))
+        nulls: dict[str, Any] = {name: null() for name in self.columns}
+        if self.inline_keys:
+            nulls[CONTEXT] = nulled(own.c[CONTEXT], self.inline_keys)
+        with self._unprotected():
+            execute(
+                update(own)
+                .where(self._are(own, with_kept=True))
+                .values({**nulls, ERASED_COLUMN: literal(told, ARRAY(Text))})
+            )
 
     @contextmanager
     def _unprotected(self) -> Iterator[None]:

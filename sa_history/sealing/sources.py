@@ -74,6 +74,9 @@ _MANY = 5_000
 """From so many events on, they are joined at once and not one by one."""
 
 
+_SORTED, _SORTED_AT_ONCE = 150, 1_000_000
+"""The bytes that each event takes where digests are sorted, and for how many."""
+
 AsBytes: TypeAlias = Callable[[ColumnElement[str]], ColumnElement[bytes]]
 """What makes the bytes of a text."""
 
@@ -363,7 +366,7 @@ def canonical_settings(connection: Connection, events: int = 0) -> Iterator[None
     """
     plans = {}
     if events > _MANY:
-        plans = {"enable_nestloop": "off", "work_mem": _memory(connection)}
+        plans = {"enable_nestloop": "off", "work_mem": _memory(connection, events)}
     before = _set(connection, {**_CANONICAL, **plans})
     if before is None:
         raise SealError(
@@ -375,12 +378,16 @@ def canonical_settings(connection: Connection, events: int = 0) -> Iterator[None
     _set(connection, before)
 
 
-def _memory(connection: Connection) -> str:
-    """Return the memory for sorts and joins, which is that of maintenance."""
+def _memory(connection: Connection, events: int) -> str:
+    """Return the memory for sorts and joins: that of maintenance at least.
+
+    :param events: how many are sorted by their numbers; in a file this would take a
+        tenth of all the time. Of very large seals they are.
+    """
     names = "work_mem", "maintenance_work_mem"
     sizes = (func.pg_size_bytes(func.current_setting(name)) for name in names)
-    size = connection.scalar(select(func.greatest(*sizes)))
-    return f"{(size or 0) // 1024}kB"
+    size = connection.scalar(select(func.greatest(*sizes))) or 0
+    return f"{max(size, min(events, _SORTED_AT_ONCE) * _SORTED) // 1024}kB"
 
 
 def _set(connection: Connection, settings: dict[str, str]) -> dict[str, str] | None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Any, overload
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Date, DateTime, Interval, func, select
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from sa_history.definition.mapped_tables import Model
 from sa_history.exc import EventsError
 from sa_history.query.aggregate import AggregateEvent, AggregateRow
 from sa_history.tracking.databases import ModelSession
-from sa_history.tracking.events import key_values, trackings_of
+from sa_history.tracking.events import key_values, trackings_with_subclasses
 from sa_history.tracking.value_text import as_json
 from sa_history.util.sessions import (
     AnyAsyncSession,
@@ -88,7 +89,7 @@ def subject(
 def _subject(
     session: Session, model: Model, key: Any, references: int, user: Any
 ) -> dict[str, Any]:
-    trackings = trackings_of(model)
+    trackings = trackings_with_subclasses(model)
     values = key_values(trackings[0], key)
     row = None
     for tracking in trackings:
@@ -98,18 +99,15 @@ def _subject(
             found[name] == value
             for name, value in zip(columns.key, values, strict=True)
         )
-        now = (
-            ModelSession(session, tracking)
-            .execute(select(*found.values()).where(*is_row))
-            .first()
-        )
+        read = select(*map(_as_read, found.values())).where(*is_row)
+        now = ModelSession(session, tracking).execute(read).first()
         if now is not None:
             pairs = zip(found, map(as_json, now), strict=True)
             row = {**dict(pairs), **(row or {})}
-    own = _events(session, AggregateEvent.select((model, key)))
-    others = _events(
-        session, AggregateEvent.select((model, key), references=references)
-    )
+    tables = dict.fromkeys(tracking.table for tracking in trackings)
+    objects = [(table, tuple(values)) for table in tables]
+    own = _events(session, AggregateEvent.select(*objects))
+    others = _events(session, AggregateEvent.select(*objects, references=references))
     numbers = {event["id"] for event in own}
     metadata = trackings[0].table.metadata
     made = (
@@ -125,6 +123,12 @@ def _subject(
         "references": [event for event in others if event["id"] not in numbers],
         "made": made,
     }
+
+
+def _as_read(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return a column as it is read: times as JSON, as Python has not all of them."""
+    is_time = isinstance(column.type, (Date, DateTime, Interval))
+    return func.to_jsonb(column, type_=JSONB) if is_time else column
 
 
 def _events(session: Session, statement: Any) -> list[dict[str, Any]]:

@@ -8,7 +8,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar
 
-from sqlalchemy import Connection, Engine, MetaData, func, select
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Engine,
+    MetaData,
+    and_,
+    case,
+    exists,
+    func,
+    not_,
+    or_,
+    select,
+)
+from sqlalchemy import cast as sql_cast
 from sqlalchemy.exc import ProgrammingError
 
 from sa_history.ddl.execution import connection_of
@@ -29,6 +42,7 @@ from sa_history.sealing.chain import (
 )
 from sa_history.sealing.leaves import RangeDigest, range_digests
 from sa_history.sealing.sources import (
+    CONTEXT,
     CONTEXT_ID,
     Ledger,
     SealedTable,
@@ -36,6 +50,7 @@ from sa_history.sealing.sources import (
     ledger_of,
     metadata_of,
 )
+from sa_history.util.messages import counted
 
 
 class SealProblem(str, enum.Enum):
@@ -327,6 +342,7 @@ class Verifier:
         for differences in by_table.values():
             yield from differences.discrepancies()
         yield from self._of_erasures()
+        yield from self._of_erased_columns()
         if expected is not None:
             yield from self._of_head(expected)
 
@@ -384,19 +400,66 @@ class Verifier:
         )
         recorded = log.c.events + log.c.contexts
         query = (
-            select(log.c.id, recorded, func.count())
-            .join(erased, erased.c.erasure_id == log.c.id)
-            .group_by(log.c.id, recorded)
-            .having(func.count() > recorded)
-            .order_by(log.c.id)
+            select(erased.c.erasure_id, recorded, func.count())
+            .select_from(erased.outerjoin(log, erased.c.erasure_id == log.c.id))
+            .group_by(erased.c.erasure_id, recorded)
+            .having(func.count() > func.coalesce(recorded, 0))
+            .order_by(erased.c.erasure_id)
         )
-        for number, known, counted in self._ledger.connection.execute(query):
+        for number, known, found in self._ledger.connection.execute(query):
             yield Discrepancy(
                 SealProblem.CHANGED,
                 tables.erasure.fullname,
                 *(number, number, (number,)),
-                f"it has erased {known} events and contexts, of which there are "
-                f"{counted}",
+                f"it is not there, and has erased {found} events and contexts"
+                if known is None
+                else f"it has erased {known} events and contexts, of which there are "
+                f"{found}",
+            )
+
+    def _of_erased_columns(self) -> Iterator[Discrepancy]:
+        """Yield events of which other columns are said to be erased than were.
+
+        Readers take it for the truth: a value that is there would be shown as erased.
+        Of an event that was sealed before, all that its seal names as erasable was
+        erased, and nothing else.
+        """
+        tables = self._ledger.tables
+        log, erased, seals = (
+            self._ledger.place(table)
+            for table in (tables.erasure, tables.erased, tables.seal)
+        )
+        # The text of a number, or of the id of a context.
+        is_number = erased.c.id.regexp_match("^-?[0-9]{1,18}$")
+        number = case((is_number, sql_cast(erased.c.id, BigInteger)))
+        is_sealed = and_(
+            seals.c.table_name == erased.c.table_name,
+            number.between(seals.c.first_id, seals.c.last_id),
+            seals.c.sealed_at < log.c.erased_at,
+        )
+        erasable, told = seals.c.erasable, erased.c.columns
+        others = func.unnest(told).column_valued("told")
+        is_other = others == func.any(seals.c.columns)
+        is_other &= others != func.all(erasable)
+        is_other &= others != CONTEXT
+        query = (
+            select(erased.c.table_name, number)
+            .join(log, erased.c.erasure_id == log.c.id)
+            .join(seals, is_sealed)
+            .where(
+                or_(
+                    not_(told.op("@>", is_comparison=True)(erasable)),
+                    exists(select(others).where(is_other)),
+                ),
+            )
+            .order_by(erased.c.table_name, number)
+        )
+        for name, found in self._ledger.connection.execute(query):
+            yield Discrepancy(
+                SealProblem.CHANGED,
+                name,
+                *(found, found, (found,)),
+                "other columns than were erased are said to be so",
             )
 
     def _of_head(self, expected: ChainHead) -> Iterator[Discrepancy]:
@@ -404,8 +467,8 @@ class Verifier:
         roots[0] = ""
         if roots.get(expected.number) != expected.root:
             what = (
-                f"the digest knows {expected.number} seals, of which there are "
-                f"{len(self._seals)}"
+                f"the digest knows {counted(expected.number, 'seal')}, of which there "
+                f"are {len(self._seals)}"
                 if expected.number not in roots
                 else f"the root of seal {expected.number} is not that of the digest"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -362,8 +363,8 @@ def key_values(tracking: Tracking, key: Any) -> list[Any]:
     """Return the values of a key.
 
     :param key: the value, or a tuple of the values in the order of the key's columns.
-    :raises EventsError: the key has another number of columns; or a value is a text
-        where the column has numbers, or the other way round.
+    :raises EventsError: the key has another number of columns; or a value is None, a
+        text where the column has integers, or the other way round.
     """
     values = values_of_columns(tracking, key)
     columns = tracking.tracked_columns
@@ -371,14 +372,20 @@ def key_values(tracking: Tracking, key: Any) -> list[Any]:
         kind = columns.by_attribute[name].type
         # PostgreSQL compares no text with a number, and its error names no attribute.
         wanted = None
-        if isinstance(kind, Integer) and isinstance(value, str):
-            wanted = "a number"
-        elif isinstance(kind, String) and isinstance(value, int):
+        if isinstance(kind, Integer) and isinstance(value, (str, float)):
+            wanted = "a number" if isinstance(value, str) else "an integer"
+        elif isinstance(kind, String) and isinstance(value, (int, float)):
             wanted = None if isinstance(kind, Enum) else "a text"
         if wanted is not None:
             raise EventsError(
                 f"{name}, of the key of {tracking.subject}, is {wanted}, got "
                 f"{value!r}; convert it"
+            )
+        # No row has it, so an answer would be empty, which may be taken for true.
+        if value is None:
+            raise EventsError(
+                f"{name}, of the key of {tracking.subject}, cannot be None; give the "
+                "key that a row has or had"
             )
     return values
 
@@ -421,6 +428,27 @@ def trackings_of(target: Any) -> list[Tracking]:
         found += trackings_of_table(table)
     if not found:
         raise EventsError(f"{target!r} is not tracked; put @track(...) on its class")
+    return found
+
+
+def trackings_with_subclasses(target: Any) -> list[Tracking]:
+    """Return the trackings of a class and of its joined subclasses.
+
+    An object that is named by a class and a key may be of a subclass, which has more of
+    it in a table of its own, under the same key.
+
+    :param target: a mapped class or a Table.
+    :raises EventsError: the target is not tracked.
+    """
+    found = trackings_of(target)
+    if isinstance(target, Table):
+        return found
+    mapper = inspect(target).mapper
+    for subclass in mapper.self_and_descendants:
+        between = takewhile(lambda one: one is not mapper, subclass.iterate_to_root())
+        table = subclass.local_table
+        if isinstance(table, Table) and not any(one.concrete for one in between):
+            found += [t for t in trackings_of_table(table) if t not in found]
     return found
 
 

@@ -1,4 +1,4 @@
-"""Parts of error messages that many modules write alike."""
+"""Parts of messages that many modules write alike."""
 
 from __future__ import annotations
 
@@ -22,3 +22,16 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"; {hint}it has {', '.join(names)}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with what it counts, in the singular or the plural.
+
+    :param noun: in the singular; the plural has an "s".
+
+    Example::
+
+        >>> counted(1, "event"), counted(2, "event")
+        ('1 event', '2 events')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

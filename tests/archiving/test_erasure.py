@@ -186,6 +186,19 @@ def test_events_that_are_archived_are_not_erased_without_the_archive(
         erase(pg_engine, person, 4)
     with pytest.raises(ArchiveError, match="has nothing of these models"):
         erase(pg_engine, person, 4, archive=folder / "other")
+    for forget in (
+        # As a database has it that is another one, or was restored from before.
+        "UPDATE pghistory_archive SET sha256 = md5(sha256)",
+        "DROP TABLE pghistory_archive",
+    ):
+        with pg_engine.connect() as connection:
+            connection.execute(text(forget))
+            with (
+                Session(connection) as session,
+                pytest.raises(ArchiveError, match="no file that this database has ar"),
+            ):
+                history.erase(session, person, 4, archive=folder)
+            connection.rollback()
     with pg_engine.connect() as connection:
         connection.begin()
         with Session(connection, join_transaction_mode="create_savepoint") as session:

@@ -576,6 +576,20 @@ MISTAKES: dict[str, Mistake] = {
         why="id, of the key of Account, is a number",
         to_do="convert it",
     ),
+    "a key with a fraction": Mistake(
+        lambda s: s.account.events.of(1.5).select(),
+        exc.EventsError,
+        what="got 1.5",
+        why="id, of the key of Account, is an integer",
+        to_do="convert it",
+    ),
+    "a key that is None": Mistake(
+        lambda s: AggregateEvent.select((s.account, (None,))),
+        exc.EventsError,
+        what="None",
+        why="id, of the key of Account, cannot be None",
+        to_do="give the key that a row has or had",
+    ),
     "a key of a target as text": Mistake(
         lambda s: AggregateEvent.select((s.account, "7")),
         exc.EventsError,

@@ -86,7 +86,7 @@ def test_events_are_sealed_and_verified(pg_engine: Engine, capsys: Capture) -> N
     assert main(["seal", "people:Base", "--json"]) == 0
     assert [one["seal"] for one in told(capsys)] == [1]
     assert main(["verify", "people:Base", "--digest", "digest.json"]) == 0
-    assert capsys.readouterr().out == "2 events in 1 seals are as they were sealed\n"
+    assert capsys.readouterr().out == "2 events in 1 seal are as they were sealed\n"
     assert main(["verify", "people:Base", "--json"]) == 0
     assert told(capsys) == []
     with pg_engine.begin() as connection:
@@ -120,7 +120,7 @@ def test_events_are_sealed_and_verified(pg_engine: Engine, capsys: Capture) -> N
         ),
         (["erase", "people:Person"], "erase got no key"),
         (["erase", "people:Person", "--id", "x"], "'x' is no key of Person"),
-        (["subject", "people:Person"], "subject is about one object, got 0 of them"),
+        (["subject", "people:Person"], "the key of Person is (id), got ()"),
     ],
 )
 def test_what_cannot_be_done_is_told(
@@ -159,7 +159,7 @@ def test_objects_are_erased_by_their_keys(pg_engine: Engine, capsys: Capture) ->
     assert said.out == "nothing is left to erase\n"
     today = datetime.datetime.now(datetime.timezone.utc).date()
     assert said.err.splitlines() == [
-        f"Person 1: 1 events were erased before, by erasure 1 of {today}",
+        f"Person 1: 1 event was erased before, by erasure 1 of {today}",
         "Person 1: the row still has name, which erase leaves",
     ]
     with pg_engine.begin() as connection:
@@ -185,7 +185,45 @@ def test_nothing_sealed_is_no_success(pg_engine: Engine, capsys: Capture) -> Non
     with pg_engine.begin() as connection:
         connection.execute(text("TRUNCATE pghistory_seal CASCADE"))
     assert main(["verify", "people:Base", "--digest", "digest.json"]) == 1
-    assert "the digest knows 1 seals" in capsys.readouterr().out
+    assert "the digest knows 1 seal, of" in capsys.readouterr().out
+
+
+def test_seals_without_events_are_told(pg_engine: Engine, capsys: Capture) -> None:
+    with pg_engine.begin() as connection:
+        connection.execute(text("DELETE FROM person_event WHERE pgh_id > 1"))
+        connection.execute(text("DELETE FROM person_event"))
+    assert main(["seal", "people:Base"]) == 0
+    assert capsys.readouterr().out == "pghistory_seal: no event to seal yet\n"
+    assert main(["seal", "people:Base", "--json"]) == 0
+    assert [one["seal"] for one in told(capsys)] == [0]
+
+
+@pytest.mark.parametrize("command", ["log", "diff", "subject", "erase"])
+def test_a_key_is_given_as_words_or_by_an_option(capsys: Capture, command: str) -> None:
+    options = ["--dry-run"] if command == "erase" else []
+    assert main([command, "people:Person", "1", *options]) == 0
+    said = capsys.readouterr().out
+    assert "1" in said
+    assert main([command, "people:Person", "--id", "1", *options]) == 0
+    assert capsys.readouterr().out == said
+
+
+def test_a_command_about_one_row_takes_one_key(capsys: Capture) -> None:
+    several = ["people:Person", "--id", "1", "--id", "2"]
+    assert main(["log", *several, "--json"]) == 0
+    assert [event["key"] for event in told(capsys)] == ["2", "1"]
+    assert main(["log", "people:Visit", "--id", "1,mo"]) == 0
+    assert "no event was found" in capsys.readouterr().err
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat()
+    assert main(["as-of", "people:Person", now, "--id", "2", "--json"]) == 0
+    assert [row["id"] for row in told(capsys)] == [2]
+    assert main(["log", "people:Base", "--id", "2"]) == 2
+    assert "'2' is the key of a row" in capsys.readouterr().err
+    for command in (["diff"], ["subject"]):
+        assert main([*command, *several]) == 2
+        assert "is about one row, got 2 keys" in capsys.readouterr().err
+    assert main(["as-of", "people:Person", now, "1", "--id", "2"]) == 2
+    assert "as-of is about one row, got 2 keys" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("user", ["1", "ann"])

@@ -24,6 +24,12 @@ HIDDEN = [
     "CREATE VIEW {table} AS SELECT * FROM hidden",
 ]
 
+SAID_TO_BE_ERASED = [
+    "UPDATE pghistory_erased SET columns = {} WHERE table_name = 'person_event'",
+    "UPDATE person_event SET pgh_erased = columns FROM pghistory_erased AS e"
+    " WHERE e.table_name = 'person_event' AND e.id = pgh_id::text",
+]
+
 DAMAGES: dict[str, tuple[list[str], set[str]]] = {
     "column added": (["ALTER TABLE person_event ADD extra text DEFAULT 'x'"], set()),
     "column dropped": (["ALTER TABLE person_event DROP points"], {"unreadable"}),
@@ -128,6 +134,18 @@ DAMAGES: dict[str, tuple[list[str], set[str]]] = {
             " VALUES (2, 'U', 'snapshot', 1, 1)",
         ],
         {"added"},
+    ),
+    "erased by an erasure that is not there": (
+        ["UPDATE pghistory_erased SET erasure_id = 7"],
+        {"changed"},
+    ),
+    "a value said to be erased": (
+        [one.format("columns || '{points}'::text[]") for one in SAID_TO_BE_ERASED],
+        {"changed"},
+    ),
+    "an erased value said to be none": (
+        [one.format("'{name}'") for one in SAID_TO_BE_ERASED],
+        {"changed"},
     ),
     "erasure by hand": (
         [

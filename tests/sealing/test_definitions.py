@@ -21,6 +21,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
 from sa_history import ERASED, track
+from sa_history.capture.seal_tables import seal_tables_of
 from sa_history.exc import AppendOnlyError, DefinitionError, ErasureError
 from sa_history.install import check, harden
 
@@ -67,6 +68,15 @@ def test_a_table_of_the_name_of_one_of_seals_is_refused() -> None:
     table = Table("log", metadata, Column("id", String, primary_key=True))
     with pytest.raises(DefinitionError, match="has a table 'audit.pghistory_salt'"):
         track(sealed=True)(table)
+
+
+def test_no_foreign_key_is_checked_for_each_event_that_is_erased(
+    base: type[DeclarativeBase], person: Any
+) -> None:
+    """It takes longer than all else of an erasure."""
+    tables = seal_tables_of(base.metadata)
+    assert tables is not None
+    assert not tables.erased.foreign_keys
 
 
 def test_models_that_ask_for_no_seals_have_no_tables_of_them(

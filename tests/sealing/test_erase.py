@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, ForeignKey, Numeric, text
+from sqlalchemy import DateTime, Engine, ForeignKey, Numeric, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
@@ -261,3 +262,69 @@ def test_a_transaction_that_does_not_see_new_seals_is_refused(
         history.seal(pg_engine, base)
         with pytest.raises(ErasureError, match=f"is {level}, .*READ COMMITTED"):
             history.erase(session, person, 2)
+
+
+def test_an_object_of_a_joined_subclass_is_erased_by_the_class_above_it(
+    base: Base, pg_engine: Engine
+) -> None:
+    @track(sealed=True, erasable=["name"])
+    class Party(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "party"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        kind: Mapped[str]
+        name: Mapped[str]
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "party"}
+
+    @track(sealed=True, erasable=["badge"])
+    class Employee(Party):
+        __tablename__ = "employee"
+        id: Mapped[int] = mapped_column(ForeignKey("party.id"), primary_key=True)
+        badge: Mapped[str]
+        __mapper_args__ = {"polymorphic_identity": "employee"}
+
+    @track(erasable=["stars"])
+    class Guest(Party):
+        __tablename__ = "guest"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        kind: Mapped[str]
+        name: Mapped[str]
+        stars: Mapped[str]
+        __mapper_args__ = {"concrete": True, "polymorphic_identity": "guest"}
+
+    base.metadata.create_all(pg_engine)
+    with Session(pg_engine) as session:
+        session.add(Employee(id=7, name="Ann", badge="B7"))
+        session.add(Guest(id=7, kind="guest", name="Other", stars="5"))
+        session.commit()
+        history.seal(pg_engine, base)
+        found = history.subject(session, Party, 7)
+        assert [one["model"] for one in found["events"]] == ["Party", "Employee"]
+        assert found == {**history.subject(session, Employee, 7), "model": "Party"}
+        assert found["row"]["badge"] == "B7"
+        (own,) = history.subject(session, Party.__table__, 7)["events"]
+        assert own["model"] == "Party"
+        assert history.erase(session, Party, 7).events == 2
+        session.commit()
+        badges = text("SELECT badge, pgh_erased FROM employee_event")
+        assert session.execute(badges).all() == [(None, ["badge"])]
+        assert session.scalar(text("SELECT stars FROM guest_event")) == "5"
+    assert history.verify(pg_engine, base).discrepancies == ()
+
+
+def test_times_that_python_lacks_are_told_of_a_subject(
+    base: Base, pg_engine: Engine
+) -> None:
+    @track()
+    class Booking(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "booking"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        until: Mapped[datetime.datetime] = mapped_column(DateTime(timezone=True))
+        since: Mapped[datetime.date]
+
+    base.metadata.create_all(pg_engine)
+    with Session(pg_engine) as session:
+        fill = text("INSERT INTO booking VALUES (1, 'infinity', '0044-03-15 BC')")
+        session.execute(fill)
+        found = history.subject(session, Booking, 1)
+    assert found["row"] == {"id": 1, "until": "infinity", "since": "0044-03-15 BC"}
+    assert found["events"][0]["data"] == found["row"]

@@ -15,6 +15,7 @@ from sa_history import AfterDelete, Snapshot, track
 from sa_history.capture.partitioning import KEPT_OFFSET
 from sa_history.cli.command import Database
 from sa_history.cli.sealing import erase as erase_command
+from sa_history.ddl.partitions import REMOVED
 from sa_history.exc import ErasureError
 from sa_history.sealing.event_seals import seals_of_events
 from sa_history.sealing.verify import SealProblem
@@ -168,3 +169,61 @@ def test_an_erasure_that_would_not_see_what_is_kept_meanwhile_is_refused(
         erase_command(*(database, ["1"], [], None, None), dry_run=False, json=False)
         == 0
     )
+
+
+def test_an_erasure_refuses_what_somebody_has_detached(
+    note: Any, base: type[DeclarativeBase], pg_engine: Engine
+) -> None:
+    write(pg_engine, note, range(1, 13))
+    history.partitions(pg_engine, base)
+    write(pg_engine, note, range(13, 33))
+    report, _ = history.partitions(pg_engine, base)
+    first = report.partitions[0]
+    name, bounds = first.name.name, f"FROM ({first.lower}) TO ({first.upper})"
+
+    def execute(statement: str) -> None:
+        with pg_engine.begin() as connection:
+            connection.execute(text(statement))
+
+    execute(f"ALTER TABLE note_event DETACH PARTITION {name}")
+    with Session(pg_engine) as session:
+        with pytest.raises(ErasureError, match=rf"{name}, .*to be erased \(1\)"):
+            history.erase(session, note, 3, dry_run=True)
+        assert history.erase(session, note, 30).events == 1
+        session.commit()
+        # A removal drops what it has detached.
+        execute(f"COMMENT ON TABLE {name} IS '{REMOVED}'")
+        assert history.erase(session, note, 3).events == 0
+        execute(f"COMMENT ON TABLE {name} IS 'somebody has detached it'")
+        with pytest.raises(ErasureError, match="no partition of note_event any more"):
+            history.erase(session, note, 3)
+        execute(f"ALTER TABLE note_event ATTACH PARTITION {name} FOR VALUES {bounds}")
+        assert history.erase(session, note, 3).events == 1
+        session.commit()
+    assert problems(pg_engine, base) == []
+
+
+def test_an_erasure_refuses_contexts_that_somebody_has_detached(
+    base: type[DeclarativeBase], pg_engine: Engine
+) -> None:
+    @track(erasable_context=["ip"], partition_by=10)
+    class Note(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "note"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    base.metadata.create_all(pg_engine)
+    with Session(pg_engine) as session:
+        for number in (1, 2):
+            with history.context(session, ip="10.0.0.1" if number == 1 else None):
+                session.add(Note(id=number))
+                session.commit()
+        find = "SELECT inhrelid::regclass::text FROM pg_inherits"
+        of_contexts = f"{find} WHERE inhparent = 'pghistory_context'::regclass"
+        for name in session.scalars(text(of_contexts)).all():
+            session.execute(
+                text(f"ALTER TABLE pghistory_context DETACH PARTITION {name}")
+            )
+        session.commit()
+        with pytest.raises(ErasureError, match="no partition of pghistory_context any"):
+            history.erase(session, Note, 1)
+        history.erase(session, Note, 2)

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    MetaData,
+    create_engine,
+    event,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -17,6 +26,7 @@ import sa_history as history
 from sa_history import SealDigest, seal, track, verify
 from sa_history.exc import SealError
 from sa_history.sealing.chain import write_digest
+from sa_history.sealing.sources import canonical_settings
 
 Base = type[DeclarativeBase]
 
@@ -420,3 +430,15 @@ def test_ranges_that_the_events_fill_end_with_the_seal(
     with pg_engine.connect() as connection:
         assert [*connection.scalars(text(query))] == [4, 4, 4]
     assert history.verify(pg_engine, base).discrepancies == ()
+
+
+def test_digests_of_a_million_events_are_sorted_in_memory(pg_engine: Engine) -> None:
+    """A very large seal takes no more, and the server's settings may give more."""
+    with pg_engine.connect() as connection:
+        for events, memory in ((5_001, 64), (1_000_000, 143), (50_000_000, 143)):
+            with canonical_settings(connection, events):
+                size = select(func.pg_size_bytes(func.current_setting("work_mem")))
+                assert (connection.scalar(size) or 0) >> 20 == memory
+        connection.execute(text("SET LOCAL maintenance_work_mem = '1GB'"))
+        with canonical_settings(connection, 1_000_000):
+            assert connection.scalar(text("SHOW work_mem")) == "1GB"

@@ -119,7 +119,7 @@ def test_seals_that_were_made_anew_are_found_by_a_digest_from_outside(
         connection.execute(text("UPDATE person_event SET points = 9 WHERE pgh_id = 5"))
     gone = verify(pg_engine, base, digest=digest).discrepancies
     assert [(d.problem, d.detail) for d in gone] == [
-        ("resealed", "the digest knows 1 seals, of which there are 0")
+        ("resealed", "the digest knows 1 seal, of which there are 0")
     ]
     seal(pg_engine, base)
     assert verify(pg_engine, base).discrepancies == ()
@@ -214,7 +214,8 @@ def test_old_events_that_a_recorded_retention_has_removed_are_no_fault(
 
 def test_a_digest_that_is_none_is_refused(base: Base, pg_engine: Engine) -> None:
     newer = '{"sa_history": 9, "chains": {}}'
-    for text_ in ("", "{}", "[]", newer, '{"sa_history": 1}'):
+    negative = '{"sa_history": 1, "chains": {"s": {"seal": -1, "root": ""}}}'
+    for text_ in ("", "{}", "[]", newer, '{"sa_history": 1}', negative):
         with pytest.raises(SealError, match="this is no digest of seals"):
             SealDigest.from_json(text_)
 
