@@ -339,18 +339,21 @@ def read_range_partitions(
     return found
 
 
-def read_removed_tables(
-    connection: Connection, schemas: Sequence[str]
+def read_tables_by_comment(
+    connection: Connection, schemas: Sequence[str], comments: Collection[str]
 ) -> dict[str, list[Qualified]]:
-    """Read the partitions that are detached to be dropped, and are still there.
+    """Read the tables with some comments, without partitions.
 
-    :param schemas: the schemas of the partitions.
-    :return: by their comments, which begin with ``REMOVED``.
+    A partition that was detached is found by it.
+
+    :param schemas: the schemas of the tables.
+    :return: the tables by their comments.
     """
     statement = text(catalog.TABLES_BY_COMMENT).bindparams(
-        bindparam("schemas", type_=ARRAY(Text))
+        bindparam("schemas", type_=ARRAY(Text)),
+        bindparam("comments", type_=ARRAY(Text)),
     )
-    parameters = {"schemas": list(schemas), "beginning": REMOVED}
+    parameters = {"schemas": list(schemas), "comments": list(comments)}
     found: dict[str, list[Qualified]] = {}
     for row in connection.execute(statement, parameters):
         found.setdefault(row.comment, []).append(Qualified(row.schema, row.name))

@@ -60,7 +60,7 @@ def maintain(
         ]
         survey = PartitionSurvey(
             connection,
-            [table.table.name for table in (*events, *contexts)],
+            {table.table.name: table.comment for table in (*events, *contexts)},
             [table.state for table in events],
         )
         reports = [table.run(dry_run, survey) for table in events]

@@ -7,15 +7,16 @@ many there are; a table with something to do is read anew before each of its ste
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection
 
 from sa_history.ddl.catalog import InstalledTrigger, read_triggers
 from sa_history.ddl.partitions import (
+    REMOVED,
     RangePartition,
     read_range_partitions,
-    read_removed_tables,
+    read_tables_by_comment,
 )
 from sa_history.install.partition_state import (
     PartitionState,
@@ -34,7 +35,7 @@ class PartitionSurvey:
 
     :param connection: a connection that commits each statement.
     :param tables: the names of the partitioned tables, with their schemas in the
-        database.
+        database, and the comments on their partitions.
     :param states: those of the event tables among them; they are given the first events
         of the partitions that take the next ones.
     """
@@ -42,7 +43,7 @@ class PartitionSurvey:
     def __init__(
         self,
         connection: Connection,
-        tables: Sequence[Qualified],
+        tables: Mapping[Qualified, str],
         states: Sequence[PartitionState],
     ) -> None:
         schemas = sorted({str(name.schema) for name in tables})
@@ -61,7 +62,8 @@ class PartitionSurvey:
         """
         self.partitions = read_range_partitions(connection, schemas, names)
         """The partitions of each table that has some, in the order of their bounds."""
-        self.removed = read_removed_tables(connection, schemas)
+        going = [REMOVED + comment for comment in tables.values()]
+        self.removed = read_tables_by_comment(connection, schemas, going)
         """The detached partitions that are not yet dropped, by their comments."""
         self.triggers = triggers_of(
             connection,

@@ -182,11 +182,11 @@ FROM pg_catalog.pg_description AS d
 JOIN pg_catalog.pg_class AS c ON c.oid = d.objoid
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE d.classoid = 'pg_catalog.pg_class'::regclass AND d.objsubid = 0
-  AND starts_with(d.description, :beginning)
+  AND d.description = ANY (:comments)
   AND c.relkind = 'r' AND NOT c.relispartition AND n.nspname = ANY (:schemas)
 ORDER BY n.nspname, c.relname
 """
-"""The tables, but for partitions, whose comments begin with a text."""
+"""The tables, but for partitions, with one of some comments."""
 
 SIZES = """
 SELECT n.nspname AS schema, c.relname AS name, c.reltuples::bigint AS rows,
