@@ -61,7 +61,7 @@ from sa_history.install.partition_steps import (
 from sa_history.install.partition_survey import PartitionSurvey
 from sa_history.query.as_of_rows import are_last_no_more, last_events
 from sa_history.query.removed_events import read_horizon
-from sa_history.sealing.removal import record_removal
+from sa_history.sealing.removal import last_sealed_id, record_removal
 from sa_history.sealing.sources import wait_for_erasures
 from sa_history.sql.compose import Qualified, SchemaNames
 from sa_history.tracking.completeness import missing_operations
@@ -248,6 +248,7 @@ class EventMaintenance(TableMaintenance):
                 self.require_removable(connection, partition)
                 is_first = self._hold(connection, partition)
                 self._require_unreferred(connection, partition)
+                self._require_sealed(connection, partition)
                 # Deletions of kept events have to see what others have committed.
                 folder = self.require_archived(connection, partition)
                 horizon = self._horizon_without(connection, partition, folder)
@@ -302,6 +303,27 @@ class EventMaintenance(TableMaintenance):
         for partition in kept[:1]:
             self.kept = partition.name
         return bool(kept)
+
+    def _require_sealed(
+        self, connection: Connection, partition: RangePartition
+    ) -> None:
+        """Postpone the removal of events that are to be sealed, and are not yet.
+
+        The last ones of their rows are kept, which a verification would take for events
+        that somebody has added to what was sealed without them.
+        """
+        if not self.tracking.options.sealed or not self.settings.keeps_last:
+            return
+        last_id = last_sealed_id(
+            connection, self.event_table.metadata, self.event_table.fullname
+        )
+        events = self.state.rows_of(partition.name)
+        unsealed = select(literal(1)).where(events.c.pgh_id > last_id).limit(1)
+        if connection.execute(unsealed).first():
+            raise Postponed(
+                "some of its events are not sealed yet; seal them, or give "
+                "keep_last_events=False (--without-last-events)"
+            )
 
     def _tell_seals(self, connection: Connection, partition: RangePartition) -> None:
         """Record the removal for verifications, if the events are sealed."""

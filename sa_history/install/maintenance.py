@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy import BigInteger, Connection, Engine, MetaData, cast, func, select
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import StaticPool
 
 from sa_history.ddl.advisory_lock import KEY
@@ -101,6 +102,16 @@ def turn(engine: Engine) -> Iterator[Connection]:
             connection.execute(unlock)
 
 
+def _second_connection(engine: Engine) -> Connection:
+    try:
+        return engine.connect()
+    except PoolTimeout as error:
+        raise InstallError(
+            f"the pool of the engine gave no second connection ({error}), and "
+            "partitions needs two at once; give an engine with a larger pool_size"
+        ) from error
+
+
 def _require_session(engine: Engine, connection: Connection) -> None:
     """Refuse a pooler that gives sessions of the server to one transaction at a time.
 
@@ -112,7 +123,7 @@ def _require_session(engine: Engine, connection: Connection) -> None:
     """
     session = select(func.pg_backend_pid())
     before = connection.scalar(session)
-    with engine.connect() as other:
+    with _second_connection(engine) as other:
         keeps_its_own = other.scalar(session) != before == connection.scalar(session)
     if not keeps_its_own:
         raise InstallError(

@@ -218,6 +218,15 @@ def test_an_engine_with_one_connection_for_all_is_refused(
     engine.dispose()
 
 
+def test_a_pool_that_has_no_second_connection_is_named(
+    account: Any, base: type[DeclarativeBase], pg_url: URL
+) -> None:
+    engine = create_engine(pg_url, pool_size=1, max_overflow=0, pool_timeout=0.1)
+    with pytest.raises(InstallError, match="partitions needs two at once; give an"):
+        history.partitions(engine, base)
+    engine.dispose()
+
+
 def test_another_database_is_refused(account: Any, base: type[DeclarativeBase]) -> None:
     engine = create_engine("sqlite://")
     with pytest.raises(DialectError, match="partitions needs PostgreSQL, .* sqlite"):
