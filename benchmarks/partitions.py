@@ -336,7 +336,7 @@ WHERE pgh_created_at >= :since AND pgh_created_at < :until
 OLDEST_PARTITION = """
 SELECT inhrelid::regclass::text FROM pg_inherits
 WHERE inhparent = 'account_event'::regclass
-  AND inhrelid <> to_regclass('account_event_p0')
+  AND inhrelid IS DISTINCT FROM to_regclass('account_event_p0')
 ORDER BY substr(inhrelid::regclass::text, length('account_event_p') + 1)::bigint
 LIMIT 1
 """

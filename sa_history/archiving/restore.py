@@ -39,7 +39,7 @@ from sa_history.install.partition_state import sorted_out, time_in_database
 from sa_history.install.partition_steps import RunSettings
 from sa_history.install.survey import explained, metadata_of
 from sa_history.query.removed_events import read_horizon
-from sa_history.sql.compose import Ident, Joined, Qualified, Raw
+from sa_history.sql.compose import Ident, Joined, Qualified, Raw, SchemaNames
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,9 @@ def restore(
                     manifest = opened.read_manifest(archivable.folder)
                     if manifest is None:
                         continue
-                    restoration = _restoration(archivable, settings, connection)
+                    restoration = _restoration(
+                        archivable, settings, connection, schemas
+                    )
                     restoration.begin(opened, manifest, archivable)
                     reports.append(restoration.restore(since, progress or _no_progress))
     except DBAPIError as error:
@@ -128,15 +130,18 @@ def _no_progress(part: ArchivedPart) -> None:
 
 
 def _restoration(
-    table: ArchivableTable, settings: RunSettings, connection: Connection
+    table: ArchivableTable,
+    settings: RunSettings,
+    connection: Connection,
+    schemas: SchemaNames,
 ) -> _EventRestoration | _ContextRestoration:
     if isinstance(table, EventsToArchive):
         return _EventRestoration(
-            settings, connection, table.tracking, table.partitioning
+            settings, connection, table.tracking, table.partitioning, schemas
         )
     assert isinstance(table, ContextsToArchive)
     return _ContextRestoration(
-        settings, connection, table.partitioning, table.trackings
+        settings, connection, table.partitioning, table.trackings, schemas
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -304,26 +304,30 @@ def read_partitions_of(
     :param table: its name, with the schema.
     :return: None if there is no partitioned table with that name.
     """
-    found = read_range_partitions(connection, [str(table.schema)], table.name)
+    found = read_range_partitions(connection, [str(table.schema)], [table.name])
     return found.get(table)
 
 
 def read_range_partitions(
-    connection: Connection, schemas: Sequence[str], table: str | None = None
+    connection: Connection,
+    schemas: Sequence[str],
+    tables: Collection[str] | None = None,
 ) -> dict[Qualified, list[RangePartition]]:
     """Read the partitions of the partitioned tables in some schemas.
 
     :param schemas: the schemas of the partitioned tables.
-    :param table: the name of a table, to read the partitions of no other; None for all.
+    :param tables: the names of tables, to read the partitions of no others; None for
+        all.
     :return: by the name of the table; in the order of their bounds, a default last.
     """
     statement = text(catalog.RANGE_PARTITIONS).bindparams(
-        bindparam("schemas", type_=ARRAY(Text))
+        bindparam("schemas", type_=ARRAY(Text)),
+        bindparam("tables", type_=ARRAY(Text)),
     )
     parameters = {
         "schemas": list(schemas),
         "time_check": TIME_CHECK,
-        "table": table,
+        "tables": None if tables is None else list(tables),
     }
     found: dict[Qualified, list[RangePartition]] = {}
     for row in connection.execute(statement, parameters):
@@ -332,6 +336,27 @@ def read_range_partitions(
             partitions.append(_partition(row))
     for partitions in found.values():
         partitions.sort(key=_position)
+    return found
+
+
+def read_tables_by_comment(
+    connection: Connection, schemas: Sequence[str], comments: Collection[str]
+) -> dict[str, list[Qualified]]:
+    """Read the tables with some comments, without partitions.
+
+    A partition that was detached is found by it.
+
+    :param schemas: the schemas of the tables.
+    :return: the tables by their comments.
+    """
+    statement = text(catalog.TABLES_BY_COMMENT).bindparams(
+        bindparam("schemas", type_=ARRAY(Text)),
+        bindparam("comments", type_=ARRAY(Text)),
+    )
+    parameters = {"schemas": list(schemas), "comments": list(comments)}
+    found: dict[str, list[Qualified]] = {}
+    for row in connection.execute(statement, parameters):
+        found.setdefault(row.comment, []).append(Qualified(row.schema, row.name))
     return found
 
 

@@ -9,6 +9,7 @@ transaction, so that no row changes between its copy and the end.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -337,8 +338,10 @@ class Repartition:
             *old.drop_row_triggers(name),
             rename_table(name, first.name),
             *(
-                rename_index(first, index, shortened(f"{first.name}_{number}"))
-                for number, index in enumerate(old.indexes, 1)
+                rename_index(first, index, free)
+                for index, free in zip(
+                    old.indexes, self._index_names(old), strict=False
+                )
             ),
             self._create_like(first),
             *old.create_indexes(),
@@ -348,6 +351,16 @@ class Repartition:
             _drop_check(first),
             *(revoke_all(first, role) for role in grantees),
         )
+
+    def _index_names(self, old: TableProperties) -> Iterator[str]:
+        """Yield names for the indexes of the first partition.
+
+        A table that somebody has made of a partition by hand has some of these names,
+        which go to the indexes of the new table.
+        """
+        used = {index.name for index in old.indexes}
+        names = (shortened(f"{self.first.name}_{n}") for n in itertools.count(1))
+        return (name for name in names if name not in used)
 
     def _create_like(self, first: Qualified) -> Fragment:
         return Joined(

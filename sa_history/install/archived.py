@@ -24,6 +24,7 @@ class ArchivedPartitions:
         assert found is not None  # as its table has partitions
         self._archived = found
         self._table = table
+        self._is_there = False
 
     def is_known(self, connection: Connection) -> bool:
         """Return whether the database has the table of archived partitions."""
@@ -32,7 +33,9 @@ class ArchivedPartitions:
 
     def all(self, connection: Connection) -> Sequence[Row[Any]]:
         """Return the rows of all partitions; empty if nothing was ever archived."""
-        if not self.is_known(connection):
+        if not self._is_there:
+            self._is_there = self.is_known(connection)
+        if not self._is_there:
             return []
         rows = self._archived
         of_table = rows.c.table_name == self._table.name.dotted

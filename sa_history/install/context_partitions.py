@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from sqlalchemy import (
     Connection,
+    Table,
     TableClause,
     Uuid,
     column,
@@ -33,7 +34,6 @@ from sa_history.capture.partitioning import (
     bound_at,
     time_of_bound,
 )
-from sa_history.ddl.execution import schema_names
 from sa_history.ddl.partitions import REMOVED, RangePartition, comment_on_table
 from sa_history.install.drift import in_database
 from sa_history.install.partition_plan import end_of, length_of
@@ -43,7 +43,8 @@ from sa_history.install.partition_steps import (
     Step,
     TableMaintenance,
 )
-from sa_history.sql.compose import Qualified
+from sa_history.install.partition_survey import PartitionSurvey
+from sa_history.sql.compose import Qualified, SchemaNames
 from sa_history.tracking.registry import Tracking
 
 _PERIODS: tuple[PartitionPeriod, ...] = ("day", "week", "month", "year")
@@ -61,8 +62,8 @@ class ContextMaintenance(TableMaintenance):
         connection: Connection,
         partitioning: ContextPartitioning,
         trackings: Sequence[Tracking],
+        schemas: SchemaNames,
     ) -> None:
-        schemas = schema_names(connection)
         partitioned = partitioning.partitioned
         name = in_database(partitioned.name, schemas)
         super().__init__(
@@ -82,27 +83,32 @@ class ContextMaintenance(TableMaintenance):
         """Return the name of the first partition, which has no lower bound."""
         return in_database(self._partitioning.name(None), self.schemas), None
 
-    def steps(self) -> Iterator[Step]:
-        """Yield the steps that there are now, in their order."""
-        found = [p for p in self.partitions(self.connection) if not p.is_default]
+    def steps(self, survey: PartitionSurvey) -> Iterator[Step]:
+        """Yield the steps that there are now, in their order.
+
+        :param survey: what there was when the run began.
+        """
+        found = [p for p in self.current() if not p.is_default]
         going = [p for p in found if p.is_going]
         used = [p for p in found if not p.is_going]
-        yield from self.finish_removals(going)
+        yield from self.finish_removals(going, survey)
         if used and used[-1].upper is None:
-            yield from self._steps_of(used)
+            yield from self._steps_of(used, survey)
         else:
             yield self._create_tail(used[-1].upper if used else None)
 
-    def _steps_of(self, used: list[RangePartition]) -> Iterator[Step]:
+    def _steps_of(
+        self, used: list[RangePartition], survey: PartitionSurvey
+    ) -> Iterator[Step]:
         """Yield the steps of partitions of which the last has no upper bound."""
-        yield from self.protect(used)
+        yield from self.protect(used, survey)
         # The partition of now, and the one after it.
-        this = end_of(self._period, self.now())
+        this = end_of(self._period, self.settings.now or survey.now)
         ends = (this, end_of(self._period, this))
         due = [end for end in ends if (used[-1].lower or 0) < bound_at(end)]
         if due:
             yield self._cut(used[-1], due[0])
-        if self.settings.removes_some:
+        if self.settings.removes_some and self._may_be_removable(used, survey):
             removable = self._removable(self.connection, used)
             if removable:
                 yield self._remove(removable)
@@ -150,6 +156,23 @@ class ContextMaintenance(TableMaintenance):
         columns = [column(name, type_) for name, type_ in self._columns]
         return table(partition.name, *columns, schema=partition.schema)
 
+    def _may_be_removable(
+        self, used: list[RangePartition], survey: PartitionSurvey
+    ) -> bool:
+        """Return False if no partition can be removed, by what is known already."""
+        if survey.is_old:
+            return True
+        times = [self.settings.now or survey.now]
+        for tracking in self._trackings:
+            oldest = survey.oldest(self._name_of(tracking.event_table))
+            times += [] if oldest is None else [oldest]
+        before = min(times) - length_of(self._period)
+        return any(
+            time_of_bound(partition.upper) <= before
+            for partition in used
+            if partition.upper is not None and partition.name != self._first(partition)
+        )
+
     def _removable(
         self, connection: Connection, used: list[RangePartition]
     ) -> list[RangePartition]:
@@ -158,16 +181,16 @@ class ContextMaintenance(TableMaintenance):
         if oldest is None:
             return []
         before = oldest - length_of(self._period)
+        archived = self.archived.all(connection)
 
         def is_older(partition: RangePartition) -> bool:
             if partition.upper is None or time_of_bound(partition.upper) > before:
                 return False
+            if self.reason_to_keep(archived, partition) is not None:
+                return False
             contexts = self._rows_of(partition.name)
             last = connection.scalar(select(func.max(contexts.c.updated_at)))
-            if last is not None and last > before:
-                return False
-            archived = self.archived.all(connection)
-            return self.reason_to_keep(archived, partition) is None
+            return last is None or last <= before
 
         found = list(itertools.takewhile(is_older, used))
         # One that has replaced others is not replaced by itself.
@@ -197,10 +220,7 @@ class ContextMaintenance(TableMaintenance):
     def _other_tables(self, connection: Connection) -> bool:
         """Return True if tables without partitions may have contexts there."""
         ours = [t.event_table for t in self._trackings if t.options.partition_by]
-        known = [
-            in_database(Qualified(events.schema, events.name), self.schemas).render(str)
-            for events in ours
-        ]
+        known = [self._name_of(events).render(str) for events in ours]
         query = text(
             "SELECT count(*) FROM pg_catalog.pg_attribute AS a"
             " JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid"
@@ -211,6 +231,9 @@ class ContextMaintenance(TableMaintenance):
         )
         found = connection.scalar(query, {"known": known, "going": f"{REMOVED}%"})
         return bool(found)
+
+    def _name_of(self, table: Table) -> Qualified:
+        return in_database(Qualified(table.schema, table.name), self.schemas)
 
     def _remove(self, going: list[RangePartition]) -> Step:
         """Return the step that takes partitions out of the table.
@@ -233,7 +256,8 @@ class ContextMaintenance(TableMaintenance):
                 self.adopt(connection, first)
 
         names = ", ".join(partition.name.dotted for partition in going)
-        return Step(("remove",), f"remove {names}", run)
+        then = tuple(self.drop(partition.name) for partition in going)
+        return Step(("remove",), f"remove {names}", run, then)
 
 
 def longest_period(trackings: Sequence[Tracking]) -> PartitionPeriod:

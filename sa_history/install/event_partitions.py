@@ -26,7 +26,6 @@ from sa_history.capture.partitioning import (
     Horizon,
 )
 from sa_history.ddl.elements import PGTrigger
-from sa_history.ddl.execution import schema_names
 from sa_history.ddl.partitions import (
     REMOVED,
     TIME_CHECK,
@@ -59,11 +58,12 @@ from sa_history.install.partition_steps import (
     Step,
     TableMaintenance,
 )
+from sa_history.install.partition_survey import PartitionSurvey
 from sa_history.query.as_of_rows import are_last_no_more, last_events
 from sa_history.query.removed_events import read_horizon
-from sa_history.sealing.removal import record_removal
+from sa_history.sealing.removal import last_sealed_id, record_removal
 from sa_history.sealing.sources import wait_for_erasures
-from sa_history.sql.compose import Qualified
+from sa_history.sql.compose import Qualified, SchemaNames
 from sa_history.tracking.completeness import missing_operations
 from sa_history.tracking.registry import Tracking
 
@@ -81,8 +81,8 @@ class EventMaintenance(TableMaintenance):
         connection: Connection,
         tracking: Tracking,
         partitioning: EventPartitioning,
+        schemas: SchemaNames,
     ) -> None:
-        schemas = schema_names(connection)
         self.state = PartitionState(tracking, partitioning, schemas)
         super().__init__(
             settings,
@@ -96,8 +96,6 @@ class EventMaintenance(TableMaintenance):
         self.partitioning = partitioning
         self.event_table = tracking.event_table
         self.kept = in_database(partitioning.kept, schemas)
-        # What others write meanwhile is left to the next run.
-        self._next_id = self.state.next_id(connection)
 
     def first_partition(self) -> tuple[Qualified, int]:
         """Return the name of the first partition, and its lower bound."""
@@ -107,15 +105,19 @@ class EventMaintenance(TableMaintenance):
         """Return the append-only trigger of a partition, if it has to have one."""
         return self.partitioning.guards(partition)
 
-    def steps(self) -> Iterator[Step]:
-        """Yield the steps that there are now, in their order."""
-        kept, used = sorted_out(self.partitions(self.connection))
+    def steps(self, survey: PartitionSurvey) -> Iterator[Step]:
+        """Yield the steps that there are now, in their order.
+
+        :param survey: what there was when the run began.
+        """
+        kept, used = sorted_out(self.current())
         going = [p for p in used if p.is_going]
         used = [p for p in used if not p.is_going]
-        next_id = self._next_id
-        yield from self.finish_removals(going)
-        yield from self._mend(kept, used)
-        usage = self.state.usage(self.connection, used, next_id, self.now())
+        next_id = survey.next_ids[self.state.sequence]
+        now = self.settings.now or survey.now
+        yield from self.finish_removals(going, survey)
+        yield from self._mend(kept, used, survey)
+        usage = self.state.usage(self.connection, used, next_id, now)
         cut = planned_cut(usage, self.state.partition_by) if usage else None
         if usage is not None and cut is not None:
             empty = usage.following if cut.partition is usage.partition else ()
@@ -124,25 +126,28 @@ class EventMaintenance(TableMaintenance):
             if is_full(partition, next_id) and not partition.is_closed:
                 yield self._close(partition)
         if self.settings.removes_some and not going:
-            since = self.settings.keeps_since(self.now())
+            since = self.settings.keeps_since(now)
             # One at a time: what is kept of a partition comes before all that stays.
             yield from map(self._remove, removable(used, since, next_id)[:1])
 
     def _mend(
-        self, kept: list[RangePartition], used: list[RangePartition]
+        self,
+        kept: list[RangePartition],
+        used: list[RangePartition],
+        survey: PartitionSurvey,
     ) -> Iterator[Step]:
         """Yield the steps that make partitions as they have to be."""
         if (used and used[-1].upper is not None) or not used:
             yield self._create_tail((used[-1].upper if used else None) or FIRST_ID)
         for partition in used:
             if partition.is_validated is not None and not is_full(
-                partition, self._next_id
+                partition, survey.next_ids[self.state.sequence]
             ):
                 # It would refuse the events that come.
                 name = partition.name
                 what = f"drop constraint {TIME_CHECK} of {name.dotted}"
                 yield self.statement(what, drop_time_check(name))
-        yield from self.protect([*kept, *used])
+        yield from self.protect([*kept, *used], survey)
 
     def _create_tail(self, lower: int) -> Step:
         def run() -> None:
@@ -234,7 +239,7 @@ class EventMaintenance(TableMaintenance):
         """Return the step that begins to remove a partition.
 
         It notes that its events are gone, and keeps the last one of each row. The rest
-        is done by the steps that follow, of this run or of another.
+        is done by the steps that follow it, or by those of another run.
         """
 
         def run() -> None:
@@ -243,6 +248,7 @@ class EventMaintenance(TableMaintenance):
                 self.require_removable(connection, partition)
                 is_first = self._hold(connection, partition)
                 self._require_unreferred(connection, partition)
+                self._require_sealed(connection, partition)
                 # Deletions of kept events have to see what others have committed.
                 folder = self.require_archived(connection, partition)
                 horizon = self._horizon_without(connection, partition, folder)
@@ -266,7 +272,8 @@ class EventMaintenance(TableMaintenance):
                 )
 
         name = partition.name.dotted
-        return Step(("remove", name), f"remove {name}", run)
+        then = (self.detach(partition),)
+        return Step(("remove", name), f"remove {name}", run, then)
 
     def _hold(self, connection: Connection, partition: RangePartition) -> bool:
         """Keep a partition as it is until the end of the transaction.
@@ -296,6 +303,27 @@ class EventMaintenance(TableMaintenance):
         for partition in kept[:1]:
             self.kept = partition.name
         return bool(kept)
+
+    def _require_sealed(
+        self, connection: Connection, partition: RangePartition
+    ) -> None:
+        """Postpone the removal of events that are to be sealed, and are not yet.
+
+        The last ones of their rows are kept, which a verification would take for events
+        that somebody has added to what was sealed without them.
+        """
+        if not self.tracking.options.sealed or not self.settings.keeps_last:
+            return
+        last_id = last_sealed_id(
+            connection, self.event_table.metadata, self.event_table.fullname
+        )
+        events = self.state.rows_of(partition.name)
+        unsealed = select(literal(1)).where(events.c.pgh_id > last_id).limit(1)
+        if connection.execute(unsealed).first():
+            raise Postponed(
+                "some of its events are not sealed yet; seal them, or give "
+                "keep_last_events=False (--without-last-events)"
+            )
 
     def _tell_seals(self, connection: Connection, partition: RangePartition) -> None:
         """Record the removal for verifications, if the events are sealed."""

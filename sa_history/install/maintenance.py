@@ -11,13 +11,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy import BigInteger, Connection, Engine, MetaData, cast, func, select
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import StaticPool
 
 from sa_history.ddl.advisory_lock import KEY
+from sa_history.ddl.execution import schema_names
 from sa_history.exc import InstallError
 from sa_history.install.context_partitions import ContextMaintenance
 from sa_history.install.event_partitions import EventMaintenance
 from sa_history.install.partition_steps import PartitionReport, RunSettings
+from sa_history.install.partition_survey import PartitionSurvey
 from sa_history.tracking.registry import history_of, trackings_in
 from sa_history.util.postgresql import require_postgresql
 
@@ -38,21 +41,36 @@ def maintain(
     trackings = [t for metadata in metadatas for t in trackings_in(metadata)]
     if not any(tracking.partitioning() for tracking in trackings):
         return []
-    reports = []
     with turn(settings.engine) as connection:
-        for tracking in trackings:
-            partitioning = tracking.partitioning()
-            if partitioning is not None:
-                events = EventMaintenance(settings, connection, tracking, partitioning)
-                reports.append(events.run(dry_run))
+        schemas = schema_names(connection)
+        events = [
+            EventMaintenance(settings, connection, tracking, partitioning, schemas)
+            for tracking in trackings
+            if (partitioning := tracking.partitioning()) is not None
+        ]
+        contexts = [
+            ContextMaintenance(
+                settings,
+                connection,
+                of_contexts,
+                [t for t in trackings if t.history is history],
+                schemas,
+            )
+            for history in filter(None, map(history_of, metadatas))
+            if (of_contexts := history.shared.partitioning) is not None
+        ]
+        survey = PartitionSurvey(
+            connection,
+            {table.table.name: table.comment for table in (*events, *contexts)},
+            [table.state for table in events],
+        )
+        reports = [table.run(dry_run, survey) for table in events]
         # After the events that have them.
-        for history in filter(None, map(history_of, metadatas)):
-            of_contexts = history.shared.partitioning
-            if of_contexts is not None:
-                own = [t for t in trackings if t.history is history]
-                contexts = ContextMaintenance(settings, connection, of_contexts, own)
-                if contexts.is_partitioned or settings.converts:
-                    reports.append(contexts.run(dry_run))
+        reports += [
+            table.run(dry_run, survey)
+            for table in contexts
+            if table.table.name in survey.partitions or settings.converts
+        ]
     return reports
 
 
@@ -84,6 +102,16 @@ def turn(engine: Engine) -> Iterator[Connection]:
             connection.execute(unlock)
 
 
+def _second_connection(engine: Engine) -> Connection:
+    try:
+        return engine.connect()
+    except PoolTimeout as error:
+        raise InstallError(
+            f"the pool of the engine gave no second connection ({error}), and "
+            "partitions needs two at once; give an engine with a larger pool_size"
+        ) from error
+
+
 def _require_session(engine: Engine, connection: Connection) -> None:
     """Refuse a pooler that gives sessions of the server to one transaction at a time.
 
@@ -95,7 +123,7 @@ def _require_session(engine: Engine, connection: Connection) -> None:
     """
     session = select(func.pg_backend_pid())
     before = connection.scalar(session)
-    with engine.connect() as other:
+    with _second_connection(engine) as other:
         keeps_its_own = other.scalar(session) != before == connection.scalar(session)
     if not keeps_its_own:
         raise InstallError(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from sa_history._types import PartitionBy, PartitionPeriod
@@ -97,7 +97,8 @@ class Usage:
     :param now: the time.
     :param first_id: the number of its first event; None if it has none.
     :param first_time: the time of its first event; None if it has none.
-    :param rows: the number of its events; None if they are not counted.
+    :param rows: the number of its events, or more if the exact number makes no
+        difference; None if they are not counted.
     """
 
     partition: RangePartition
@@ -107,6 +108,13 @@ class Usage:
     first_id: int | None
     first_time: datetime.datetime | None
     rows: int | None = None
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers the sequence has given since its first event."""
+        assert self.first_id is not None
+        # Whoever wrote events with numbers of their own may be ahead of the sequence.
+        return max(self.next_id - self.first_id, 1)
 
 
 @dataclass(frozen=True)
@@ -128,12 +136,20 @@ def planned_cut(usage: Usage, partition_by: PartitionBy) -> Cut | None:
     """
     if usage.first_id is None or usage.first_time is None:
         return None
-    # Whoever wrote events with numbers of their own may be ahead of the sequence.
-    numbers = max(usage.next_id - usage.first_id, 1)
     if isinstance(partition_by, int):
         assert usage.rows is not None
-        return _cut_by_number(usage, partition_by, numbers / max(usage.rows, 1))
-    return _cut_by_time(usage, partition_by, usage.first_time, numbers)
+        return _cut_by_number(usage, partition_by, usage.numbers / max(usage.rows, 1))
+    return _cut_by_time(usage, partition_by, usage.first_time, usage.numbers)
+
+
+def is_count_needed(usage: Usage, wanted: int) -> bool:
+    """Return whether it makes a difference how many of the numbers became events.
+
+    :param usage: of a partition with events that are not counted.
+    :param wanted: how many events a partition holds.
+    """
+    most = replace(usage, rows=usage.numbers)
+    return planned_cut(most, wanted) is not None or is_late(most, wanted)
 
 
 def _cut_by_number(usage: Usage, wanted: int, numbers_each: float) -> Cut | None:

@@ -11,20 +11,31 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Connection,
+    DateTime,
     TableClause,
     column,
     func,
+    literal,
     select,
     table,
+    union_all,
 )
 
 from sa_history.capture.partitioning import FIRST_ID, EventPartitioning, Horizon
 from sa_history.ddl.partitions import RangePartition
 from sa_history.install.drift import Problem, in_database
 from sa_history.install.findings import Finding
-from sa_history.install.partition_plan import Usage, is_full, is_late
+from sa_history.install.partition_plan import (
+    Usage,
+    is_count_needed,
+    is_full,
+    is_late,
+)
 from sa_history.sql.compose import Qualified, SchemaNames
 from sa_history.tracking.registry import Tracking
+
+FirstEvent = tuple[int, datetime.datetime]
+"""The number and the time of the first event of a partition."""
 
 
 class PartitionState:
@@ -49,6 +60,8 @@ class PartitionState:
         sequence = tracking.history.shared.pg_sequence().name
         self.sequence = in_database(sequence, schemas)
         """The sequence that numbers the events, with its schema in the database."""
+        self.first_events: dict[Qualified, FirstEvent | None] = {}
+        """The first events of partitions, as far as they were read."""
 
     def rows_of(self, partition: Qualified) -> TableClause:
         """Return a partition as a table of SQLAlchemy."""
@@ -64,6 +77,17 @@ class PartitionState:
             *(func.has_table_privilege(_quoted(p.name), "SELECT") for p in partitions),
         ]
         return all(connection.execute(select(*may)).one())
+
+    def current(
+        self, used: Sequence[RangePartition], next_id: int
+    ) -> RangePartition | None:
+        """Return the partition that takes the next event; None if none does.
+
+        :param used: the partitions, in the order of their bounds.
+        :param next_id: the number of the next event.
+        """
+        begun = [p for p in used if (p.lower or FIRST_ID) <= next_id]
+        return begun[-1] if begun and not is_full(begun[-1], next_id) else None
 
     def next_id(self, connection: Connection) -> int:
         """Return the number that the sequence gives next."""
@@ -90,28 +114,46 @@ class PartitionState:
         :param now: the time.
         :return: None if no partition takes it.
         """
-        current = [p for p in used if (p.lower or FIRST_ID) <= next_id]
-        if not current or is_full(current[-1], next_id):
+        current = self.current(used, next_id)
+        if current is None:
             return None
-        events = self.rows_of(current[-1].name)
-        first = connection.execute(
-            select(events.c.pgh_id, events.c.pgh_created_at)
-            .order_by(events.c.pgh_id)
-            .limit(1)
-        ).first()
-        rows: int | None = None
-        if isinstance(self.partition_by, int):
-            count = select(func.count()).select_from(events)
+        if current.name not in self.first_events:
+            self.first_events |= read_first_events(connection, [current.name])
+        first_id, first_time = self.first_events[current.name] or (None, None)
+        following = used[used.index(current) + 1 :]
+        usage = Usage(current, following, next_id, now, first_id, first_time)
+        if not isinstance(self.partition_by, int) or first_id is None:
+            return usage
+        rows = usage.numbers
+        if is_count_needed(usage, self.partition_by):
+            count = select(func.count()).select_from(self.rows_of(current.name))
             rows = connection.execute(count).scalar_one()
-        return Usage(
-            current[-1],
-            used[len(current) :],
-            next_id,
-            now,
-            None if first is None else first.pgh_id,
-            None if first is None else first.pgh_created_at,
-            rows,
-        )
+        return replace(usage, rows=rows)
+
+
+_AT_ONCE = 50
+"""Of how many partitions the first event is read at once, as each takes some locks."""
+
+
+def read_first_events(
+    connection: Connection, partitions: Sequence[Qualified]
+) -> dict[Qualified, FirstEvent | None]:
+    """Read the first event of each of some partitions; None if it has no event."""
+    found: dict[Qualified, FirstEvent | None] = dict.fromkeys(partitions)
+    for begin in range(0, len(partitions), _AT_ONCE):
+        firsts = []
+        for position in range(begin, min(begin + _AT_ONCE, len(partitions))):
+            name = partitions[position]
+            columns = column("pgh_id", BigInteger), column("pgh_created_at", _TIME)
+            events = table(name.name, *columns, schema=name.schema)
+            first = select(literal(position).label("position"), *events.c)
+            firsts.append(first.order_by(events.c.pgh_id).limit(1))
+        for row in connection.execute(union_all(*firsts)):
+            found[partitions[row.position]] = row.pgh_id, row.pgh_created_at
+    return found
+
+
+_TIME = DateTime(timezone=True)
 
 
 def _quoted(name: Qualified) -> str:

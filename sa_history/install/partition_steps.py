@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -10,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData, Row, func, select, text
+from sqlalchemy import Connection, Engine, MetaData, Row, func, select
 from sqlalchemy.exc import DBAPIError
 
 from sa_history.ddl.advisory_lock import wait_for_turn
-from sa_history.ddl.catalog import InstalledTrigger, read_triggers
+from sa_history.ddl.catalog import InstalledTrigger
 from sa_history.ddl.elements import PGTrigger, Statement
 from sa_history.ddl.execution import begin, create_objects
 from sa_history.ddl.partitions import (
@@ -33,6 +34,11 @@ from sa_history.exc import InstallError
 from sa_history.install.archived import ArchivedPartitions
 from sa_history.install.partition_plan import keep_since
 from sa_history.install.partition_state import time_in_database
+from sa_history.install.partition_survey import (
+    PartitionSurvey,
+    TriggersOf,
+    triggers_of,
+)
 from sa_history.sql.compose import Fragment, Qualified, Raw, SchemaNames
 from sa_history.util.postgresql import LOCK_REFUSALS, message_of, sqlstate_of
 
@@ -120,11 +126,13 @@ class Step:
     :param key: what it does, and to what.
     :param what: the same in words.
     :param run: does it.
+    :param then: the steps that it makes possible, to be done at once after it.
     """
 
     key: tuple[str, ...]
     what: str
     run: Callable[[], None]
+    then: tuple[Step, ...] = ()
 
 
 class Postponed(Exception):
@@ -159,11 +167,18 @@ class TableMaintenance(ABC):
         self.archived = ArchivedPartitions(metadata, table)
         self._done: list[str] = []
         self._postponed: list[str] = []
+        self._current: list[RangePartition] | None = None
+        self._triggers: tuple[set[Qualified], TriggersOf] | None = None
+        self._lock_timeout: str | None = None
 
-    @property
-    def is_partitioned(self) -> bool:
-        """True if the table has partitions in the database."""
-        return read_partitions_of(self.connection, self.table.name) is not None
+    def current(self) -> list[RangePartition]:
+        """Return the partitions, as they are after the steps that are done.
+
+        :raises InstallError: as by :meth:`partitions`.
+        """
+        if self._current is None:
+            self._current = self.partitions(self.connection)
+        return self._current
 
     def partitions(self, connection: Connection) -> list[RangePartition]:
         """Return the partitions in the order of their bounds.
@@ -184,41 +199,66 @@ class TableMaintenance(ABC):
         """Return the name of the first partition, and its lower bound or None."""
 
     @abstractmethod
-    def steps(self) -> Iterator[Step]:
+    def steps(self, survey: PartitionSurvey) -> Iterator[Step]:
         """Yield the steps that there are now, in their order.
 
         What only the later ones depend on is read when the earlier ones are taken, as
-        all of it is read anew after each step.
+        the partitions are read anew after each step.
+
+        :param survey: what there was when the run began.
         """
 
     def guards(self, partition: Qualified) -> list[PGTrigger]:
         """Return the triggers that a partition has to have."""
         return []
 
-    def run(self, dry_run: bool) -> PartitionReport:
+    def run(self, dry_run: bool, survey: PartitionSurvey) -> PartitionReport:
         """Do one step after the other, and return the report.
 
         :param dry_run: True to only say what would be done first.
+        :param survey: what there was when the run began.
         """
         name = self.table.name.dotted
+        self._current = survey.partitions.get(self.table.name)
         if self.settings.converts:
-            if dry_run and not self.is_partitioned:
+            if dry_run and self._current is None:
                 return PartitionReport(name, (f"give {name} partitions",), (), ())
             if not dry_run:
                 self._convert()
+                self._note_change(survey)
         if dry_run:
-            self._done += [step.what for step in self.steps()]
+            self._done += [step.what for step in self.steps(survey)]
         else:
-            tried: set[tuple[str, ...]] = set()
-            while step := next((s for s in self.steps() if s.key not in tried), None):
-                tried.add(step.key)
-                self._try(step)
+            self._run_steps(survey)
         return PartitionReport(
-            name,
-            tuple(self._done),
-            tuple(self._postponed),
-            tuple(self.partitions(self.connection)),
+            name, tuple(self._done), tuple(self._postponed), tuple(self.current())
         )
+
+    def _run_steps(self, survey: PartitionSurvey) -> None:
+        tried: set[tuple[str, ...]] = set()
+
+        def next_step() -> Step | None:
+            steps = self.steps(survey)
+            return next((step for step in steps if step.key not in tried), None)
+
+        step = next_step()
+        if step is not None and survey.is_old:
+            # The steps of other tables may have taken long.
+            self._current = None
+            step = next_step()
+        while step is not None:
+            self._do(step, tried)
+            self._note_change(survey)
+            step = next_step()
+
+    def _note_change(self, survey: PartitionSurvey) -> None:
+        self._current, survey.is_old = None, True
+
+    def _do(self, step: Step, tried: set[tuple[str, ...]]) -> None:
+        tried.add(step.key)
+        if self._try(step):
+            for following in step.then:
+                self._do(following, tried)
 
     def _convert(self) -> None:
         """Give the table partitions, or finish what an interrupted run began."""
@@ -233,7 +273,8 @@ class TableMaintenance(ABC):
             if any(p.name == first for p in self.partitions(connection)):
                 create_objects(connection, *self.guards(first))
 
-    def _try(self, step: Step) -> None:
+    def _try(self, step: Step) -> bool:
+        """Do a step if it can be done now; return whether it was."""
         why = "others are using the table"
         for attempt in range(self.settings.attempts):
             try:
@@ -251,11 +292,12 @@ class TableMaintenance(ABC):
                 time.sleep(0.05 * 2**attempt)
             else:
                 self._done.append(step.what)
-                return
+                return True
         self._postponed.append(f"{step.what}: {why}")
+        return False
 
     def now(self) -> datetime.datetime:
-        """Return the time."""
+        """Return the time, which is that of the database if none is given."""
         return self.settings.now or time_in_database(self.connection)
 
     def reason_to_keep(
@@ -318,30 +360,22 @@ class TableMaintenance(ABC):
         folder: str = found.folder
         return folder
 
-    def finish_removals(self, going: list[RangePartition]) -> Iterator[Step]:
+    def finish_removals(
+        self, going: list[RangePartition], survey: PartitionSurvey
+    ) -> Iterator[Step]:
         """Yield the steps that finish removals that have begun.
 
         PostgreSQL detaches one partition at a time, and an interrupted detachment has
         to be finished before another.
 
         :param going: the partitions that are being removed.
+        :param survey: what there was when the run began.
         """
         first = sorted(going, key=lambda partition: not partition.is_detaching)[:1]
-        yield from map(self._drop, self._left_over())
-        yield from map(self._detach, first)
-
-    def _left_over(self) -> list[Qualified]:
-        """Return partitions that are detached, and not yet dropped."""
-        query = text(
-            "SELECT c.relname FROM pg_catalog.pg_class AS c"
-            " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
-            " WHERE n.nspname = :schema AND c.relkind = 'r' AND NOT c.relispartition"
-            " AND obj_description(c.oid, 'pg_class') = :comment ORDER BY c.relname"
-        )
-        schema = self.table.name.schema
-        going = {"schema": schema, "comment": REMOVED + self.comment}
-        names = self.connection.scalars(query, going)
-        return [Qualified(schema, name) for name in names]
+        for name in survey.removed.get(REMOVED + self.comment, ()):
+            if name.schema == self.table.name.schema:
+                yield self.drop(name)
+        yield from map(self.detach, first)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -381,22 +415,20 @@ class TableMaintenance(ABC):
         self._set_lock_timeout(connection, self.settings.lock_timeout, True)
         self.execute(connection, lock_table(self.table.name, mode))
 
-    def protect(self, partitions: list[RangePartition]) -> Iterator[Step]:
+    def protect(
+        self, partitions: list[RangePartition], survey: PartitionSurvey
+    ) -> Iterator[Step]:
         """Yield the steps that give partitions their triggers, and no other rights."""
-        triggers = read_triggers(
-            self.connection,
-            [str(self.table.name.schema)],
-            definitions=False,
-            relations=[partition.name.name for partition in partitions],
-        )
+        triggers = self._triggers_of(partitions, survey)
         for partition in partitions:
             name, guards = partition.name, self.guards(partition.name)
+            there = {trigger.name: trigger for trigger in triggers.get(name, ())}
             for guard in guards:
-                there = triggers.get((name, guard.name))
-                if there is None or there.enabled == "D":
-                    yield self._guard(guard, there)
-            for trigger in triggers.values():
-                is_ours = trigger.relation == name and trigger.fingerprint is not None
+                found = there.get(guard.name)
+                if found is None or found.enabled == "D":
+                    yield self._guard(guard, found)
+            for trigger in there.values():
+                is_ours = trigger.fingerprint is not None
                 if is_ours and trigger.name not in [guard.name for guard in guards]:
                     what = f"drop trigger {trigger.name} on {name.dotted}"
                     yield self.statement(what, Raw("DROP ") + trigger.target())
@@ -410,6 +442,22 @@ class TableMaintenance(ABC):
                     f"give {name.dotted} to {partition.owner}",
                     change_owner(name, partition.owner),
                 )
+
+    def _triggers_of(
+        self, partitions: list[RangePartition], survey: PartitionSurvey
+    ) -> TriggersOf:
+        """Return the triggers of partitions, read once for each of them.
+
+        What a step has done about one since is not done again in the run.
+        """
+        if self._triggers is None:
+            known = survey.partitions.get(self.table.name, ())
+            self._triggers = {partition.name for partition in known}, survey.triggers
+        if not self._triggers[0].issuperset(p.name for p in partitions):
+            schemas = [str(self.table.name.schema)]
+            found = triggers_of(self.connection, schemas, partitions)
+            self._triggers = {partition.name for partition in partitions}, found
+        return self._triggers[1]
 
     def _guard(self, guard: PGTrigger, there: InstalledTrigger | None) -> Step:
         if there is not None:
@@ -445,35 +493,46 @@ class TableMaintenance(ABC):
                 if made.owner is not None:
                     self.execute(connection, change_owner(partition, made.owner))
 
-    def _detach(self, partition: RangePartition) -> Step:
+    def detach(self, partition: RangePartition) -> Step:
         """Return the step that detaches a partition, while others go on."""
+        attempts = itertools.count()
 
         def statement() -> Fragment:
-            # Also by an attempt before this one.
-            is_begun = any(
-                p.is_detaching and p.name == partition.name
-                for p in self.partitions(self.connection)
-            )
+            is_begun = partition.is_detaching
+            if next(attempts) > 0:
+                # By the attempt before this one.
+                is_begun = any(
+                    p.is_detaching and p.name == partition.name
+                    for p in self.partitions(self.connection)
+                )
             return self.table.detach(
                 partition.name, "FINALIZE" if is_begun else "CONCURRENTLY"
             )
 
-        return self._outside(f"detach {partition.name.dotted}", statement)
+        what = f"detach {partition.name.dotted}"
+        return self._outside(what, statement, then=(self.drop(partition.name),))
 
-    def _drop(self, partition: Qualified) -> Step:
+    def drop(self, partition: Qualified) -> Step:
+        """Return the step that drops a partition that is detached."""
         drop = drop_table(partition)
         return self._outside(f"drop {partition.dotted}", lambda: drop)
 
-    def _outside(self, what: str, statement: Callable[[], Fragment]) -> Step:
+    def _outside(
+        self,
+        what: str,
+        statement: Callable[[], Fragment],
+        then: tuple[Step, ...] = (),
+    ) -> Step:
         """Return a step outside of a transaction, as it has some of its own."""
 
         def run() -> None:
-            setting = select(func.current_setting("lock_timeout"))
-            before = self.connection.scalar(setting)
+            if self._lock_timeout is None:
+                setting = select(func.current_setting("lock_timeout"))
+                self._lock_timeout = self.connection.scalar(setting)
             self._set_lock_timeout(self.connection, self.settings.lock_timeout, False)
             try:
                 self.execute(self.connection, statement())
             finally:
-                self._set_lock_timeout(self.connection, before, False)
+                self._set_lock_timeout(self.connection, self._lock_timeout, False)
 
-        return Step((what,), what, run)
+        return Step((what,), what, run, then)

@@ -42,7 +42,11 @@ from sa_history.ddl.elements import DEFAULT_SCHEMA, Statement
 from sa_history.ddl.execution import CITUS_SETTINGS, connection_of, read_server
 from sa_history.ddl.fingerprint import PREFIX
 from sa_history.ddl.foreign_keys import may_update_and_delete
-from sa_history.ddl.partitions import read_range_partitions
+from sa_history.ddl.partitions import (
+    REMOVED,
+    read_range_partitions,
+    read_tables_by_comment,
+)
 from sa_history.definition.columns import kind_of_generated
 from sa_history.definition.row_order import CHANGES, MOVES, ROWS
 from sa_history.exc import InstallError
@@ -173,7 +177,43 @@ class Survey:
                     found += partition_findings(
                         self._connection, state, self._partitions[table]
                     )
-        return found
+        return found + self._detached_partitions()
+
+    def _detached_partitions(self) -> list[Finding]:
+        """Return the partitions that are tables of their own by now.
+
+        They are found by the comments that they have had as partitions.
+        """
+        parents = {p.comment: p.event_table for _, p in self._partitioned()} | {
+            contexts.comment: contexts.context_table
+            for history in filter(None, map(history_of, self._metadatas))
+            if (contexts := history.shared.partitioning) is not None
+        }
+        if not parents:
+            return []
+        comments = [*parents, *(REMOVED + comment for comment in parents)]
+        found = read_tables_by_comment(self._connection, self._looked_at, comments)
+        return [
+            self._detached(name, parents.get(comment))
+            for comment, names in found.items()
+            for name in names
+            if name not in self._tables
+        ]
+
+    def _detached(self, name: Qualified, parent: Table | None) -> Finding:
+        """Return the finding of a detached partition.
+
+        :param parent: its table; None if it is being removed.
+        """
+        if parent is None:
+            return Finding(
+                Problem.OVERDUE, "partition", name.dotted, command="partitions"
+            )
+        advice = (
+            f"it is detached from {self._name(parent).dotted}, so its rows are neither "
+            "found nor erased; attach it, drop it, or give it another comment"
+        )
+        return Finding(Problem.ORPHANED, "partition", name.dotted, advice=advice)
 
     def _name(self, table: Table) -> Qualified:
         return Qualified(self.schemas(table.schema), table.name)

@@ -6,8 +6,22 @@ from typing import Any
 
 from sqlalchemy import Connection, MetaData
 
+from sa_history.sealing.chain import last_seal
 from sa_history.sealing.erasure_log import add_to_log
 from sa_history.sealing.sources import ledger_of, metadata_of
+
+
+def last_sealed_id(
+    connection: Connection, models: MetaData | type[Any], event_table: str
+) -> int:
+    """Return the number up to which the events of a table are sealed; 0 if none are.
+
+    :param models: as for :func:`record_removal`.
+    :param event_table: as for :func:`record_removal`.
+    :raises SealError: the models have no seals, or their tables are missing.
+    """
+    seal = last_seal(ledger_of(connection, metadata_of(models)), event_table)
+    return 0 if seal is None else seal.last_id
 
 
 def record_removal(

@@ -138,10 +138,10 @@ SELECT n.nspname AS schema, c.relname AS name,
   pg_get_expr(p.relpartbound, 0) AS bounds, i.inhdetachpending AS is_detaching,
   k.convalidated AS is_validated,
   (
-    regexp_match(pg_get_constraintdef(k.oid), '>= ''([^'']+)''::timestamp with')
+    regexp_match(k.definition, '>= ''([^'']+)''::timestamp with')
   )[1]::timestamptz AS since,
   (
-    regexp_match(pg_get_constraintdef(k.oid), '<= ''([^'']+)''::timestamp with')
+    regexp_match(k.definition, '<= ''([^'']+)''::timestamp with')
   )[1]::timestamptz AS until,
   CASE WHEN p.relowner <> c.relowner THEN pg_get_userbyid(c.relowner)::text END
     AS owner,
@@ -158,18 +158,35 @@ JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_inherits AS i ON i.inhparent = c.oid
 LEFT JOIN pg_catalog.pg_class AS p ON p.oid = i.inhrelid
 LEFT JOIN pg_catalog.pg_namespace AS pn ON pn.oid = p.relnamespace
-LEFT JOIN pg_catalog.pg_constraint AS k
-  ON k.conrelid = p.oid AND k.contype = 'c' AND k.conname = :time_check
+LEFT JOIN LATERAL (
+  SELECT own.convalidated, pg_get_constraintdef(own.oid) AS definition
+  FROM pg_catalog.pg_constraint AS own
+  WHERE own.conrelid = p.oid AND own.contype = 'c' AND own.conname = :time_check
+  OFFSET 0
+) AS k ON true
 WHERE n.nspname = ANY (:schemas) AND c.relkind = 'p' AND NOT c.relispartition
-  AND (CAST(:table AS text) IS NULL OR c.relname = :table)
+  AND (CAST(:tables AS text[]) IS NULL OR c.relname = ANY (:tables))
 ORDER BY n.nspname, c.relname, p.relname
 """
-"""The partitions of all tables or of one, with their bounds as text.
+"""The partitions of all tables or of some, with their bounds as text.
 
 A table without partitions has one row. Bounds are constants; with the OID of the table,
 ``pg_get_expr`` would lock it. The times of a closed partition are those of its
-constraint, which PostgreSQL writes and reads by the same settings.
+constraint, which PostgreSQL writes and reads by the same settings; by ``OFFSET 0`` it
+writes each once.
 """
+
+TABLES_BY_COMMENT = """
+SELECT n.nspname AS schema, c.relname AS name, d.description AS comment
+FROM pg_catalog.pg_description AS d
+JOIN pg_catalog.pg_class AS c ON c.oid = d.objoid
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE d.classoid = 'pg_catalog.pg_class'::regclass AND d.objsubid = 0
+  AND d.description = ANY (:comments)
+  AND c.relkind = 'r' AND NOT c.relispartition AND n.nspname = ANY (:schemas)
+ORDER BY n.nspname, c.relname
+"""
+"""The tables, but for partitions, with one of some comments."""
 
 SIZES = """
 SELECT n.nspname AS schema, c.relname AS name, c.reltuples::bigint AS rows,

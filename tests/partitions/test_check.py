@@ -115,6 +115,33 @@ def test_a_gap_and_partitions_of_others_are_for_somebody_to_look_at(
         "orphaned partition public.odd: sa_history has not made it; detach it",
         "missing partition public.account_event from 11 to 21: events with such "
         f"numbers are refused, and {gap}",
+        "orphaned partition public.account_event_p11: it is detached from "
+        "public.account_event, so its rows are neither found nor erased; attach it, "
+        "drop it, or give it another comment",
+    ]
+
+
+def test_a_partition_that_is_detached_and_still_there_is_told(
+    base: type[DeclarativeBase], pg_engine: Engine, run: Any
+) -> None:
+    """Somebody has detached the first, and a run was ended before it dropped others."""
+    run(
+        "ALTER TABLE account_event DETACH PARTITION account_event_p11",
+        "COMMENT ON TABLE account_event_p11 IS"
+        " 'To be dropped by sa_history: Events of account'",
+        "ALTER TABLE pghistory_context DETACH PARTITION pghistory_context_p1",
+    )
+    overdue, orphaned = (
+        line for line in found(pg_engine, base) if not line.startswith("missing")
+    )
+    assert overdue == (
+        "overdue partition public.account_event_p11: run sa-history partitions"
+    )
+    assert orphaned.startswith("orphaned partition public.pghistory_context_p1: it is")
+    run("COMMENT ON TABLE pghistory_context_p1 IS 'kept for the auditors'")
+    history.partitions(pg_engine, base)
+    assert not [
+        line for line in found(pg_engine, base) if "p1:" in line or "11:" in line
     ]
 
 

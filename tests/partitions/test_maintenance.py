@@ -9,8 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import (
     URL,
+    Column,
     Engine,
+    Integer,
+    MetaData,
     StaticPool,
+    Table,
     create_engine,
     event,
     select,
@@ -19,9 +23,11 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Session
 
 import sa_history as history
+from sa_history import track
 from sa_history.ddl.partitions import RangePartition
 from sa_history.exc import CommandError, DialectError, InstallError
-from sa_history.install import check
+from sa_history.install import check, partition_state
+from tests.partitions.conftest import before
 
 Partitions = Callable[..., list[RangePartition]]
 Bounds = Callable[..., list[tuple[int | None, int | None]]]
@@ -212,6 +218,15 @@ def test_an_engine_with_one_connection_for_all_is_refused(
     engine.dispose()
 
 
+def test_a_pool_that_has_no_second_connection_is_named(
+    account: Any, base: type[DeclarativeBase], pg_url: URL
+) -> None:
+    engine = create_engine(pg_url, pool_size=1, max_overflow=0, pool_timeout=0.1)
+    with pytest.raises(InstallError, match="partitions needs two at once; give an"):
+        history.partitions(engine, base)
+    engine.dispose()
+
+
 def test_another_database_is_refused(account: Any, base: type[DeclarativeBase]) -> None:
     engine = create_engine("sqlite://")
     with pytest.raises(DialectError, match="partitions needs PostgreSQL, .* sqlite"):
@@ -245,6 +260,19 @@ def test_a_default_partition_puts_off_a_removal_before_it_begins(
     assert bounds() == [(None, 1), (13, None)]
 
 
+def _asked(engine: Engine, *models: Any, **options: Any) -> list[str]:
+    """Return the statements of a run."""
+    sent: list[str] = []
+
+    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
+        sent.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    history.partitions(engine, *models, **options)
+    event.remove(engine, "before_cursor_execute", note)
+    return sent
+
+
 def test_a_removal_asks_little_of_the_catalog(
     write: Any, base: type[DeclarativeBase], pg_engine: Engine
 ) -> None:
@@ -252,15 +280,55 @@ def test_a_removal_asks_little_of_the_catalog(
     history.partitions(pg_engine, base)
     later = datetime.datetime.now(UTC) + datetime.timedelta(days=20)
     history.partitions(pg_engine, base, keep="1 month", now=later)
-    sent: list[str] = []
-
-    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
-        sent.append(statement)
-
-    event.listen(pg_engine, "before_cursor_execute", note)
-    report, _ = history.partitions(pg_engine, base, keep="1 day", now=later)
-    event.remove(pg_engine, "before_cursor_execute", note)
-    assert report.done[-1] == "drop public.account_event_p1"
-    assert len([s for s in sent if "pg_inherits" in s]) <= 12
+    sent = _asked(pg_engine, base, keep="1 day", now=later)
+    assert any("DROP TABLE" in statement for statement in sent)
+    assert len([s for s in sent if "pg_inherits" in s]) <= 5
     assert len([s for s in sent if "pghistory_archive" in s]) <= 4
-    assert len(sent) <= 80
+    assert len(sent) <= 55
+
+
+def _notes(count: int) -> MetaData:
+    """Return tables whose event tables are partitioned."""
+    metadata = MetaData()
+    for number in range(count):
+        table = Table(
+            f"note_{number}", metadata, Column("id", Integer, primary_key=True)
+        )
+        track(partition_by="month", append_only=True)(table)
+    return metadata
+
+
+def test_a_run_with_nothing_to_do_asks_as_little_of_many_tables_as_of_one(
+    pg_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few, many = _notes(1), _notes(7)
+    many.create_all(pg_engine)
+    with pg_engine.begin() as connection:
+        for number in range(7):
+            connection.execute(many.tables[f"note_{number}"].insert(), {"id": 1})
+    history.partitions(pg_engine, many)
+    of_many = _asked(pg_engine, many, keep="1 year")
+    assert len(of_many) == len(_asked(pg_engine, few, keep="1 year")) <= 14
+    monkeypatch.setattr(partition_state, "_AT_ONCE", 3)
+    assert len(_asked(pg_engine, many, keep="1 year")) == len(of_many) + 2
+
+
+def test_what_others_do_while_one_table_is_maintained_is_seen_before_the_next(
+    pg_engine: Engine, run: Any
+) -> None:
+    metadata = _notes(2)
+    metadata.create_all(pg_engine)
+    tail = "CREATE TABLE {0}_p1 PARTITION OF {0} FOR VALUES FROM (1) TO (MAXVALUE)"
+    run("DROP TABLE note_0_event_p1", "DROP TABLE note_1_event_p1")
+    make_another = tail.format("note_1_event")
+    with before(
+        pg_engine, 'ON TABLE "public"."note_0_event_p1"', lambda: run(make_another)
+    ):
+        first, second, _ = history.partitions(pg_engine, metadata)
+    assert first.done == (
+        "create the last partition of public.note_0_event, from event 1",
+    )
+    assert second.done == (
+        "create trigger note_1_event_append_only on public.note_1_event_p1",
+    )
+    assert check(pg_engine, metadata) == []

@@ -12,6 +12,7 @@ from sa_history.install.partition_plan import (
     Cut,
     Usage,
     end_of,
+    is_count_needed,
     is_late,
     keep_since,
     planned_cut,
@@ -155,6 +156,17 @@ def test_a_number_is_that_of_the_events_of_the_table_itself() -> None:
     assert planned_cut(half, 10) == Cut(tail, 41 + 40)
     assert planned_cut(usage(at(1), 25, used, (tail,), rows=2), 10) is None
     assert planned_cut(usage(at(1), 25, used, (tail,), rows=15), 10) == Cut(used, 25)
+
+
+def test_events_are_counted_only_where_it_makes_a_difference() -> None:
+    tail, used = partition(41, None), partition(1, 41)
+    assert not is_count_needed(usage(at(1), 5), 10)
+    assert is_count_needed(usage(at(1), 6), 10)
+    # Its end is known, and the next one's is too, once it is half full.
+    made = (partition(41, 81), partition(81, None))
+    assert is_count_needed(usage(at(1), 6, used, (tail,)), 10)
+    assert not is_count_needed(usage(at(1), 15, used, made), 10)
+    assert is_count_needed(usage(at(1), 16, used, made), 10)
 
 
 def test_a_tail_is_late_when_it_has_more_than_a_partition() -> None:

@@ -115,6 +115,29 @@ def test_the_rows_stay_and_new_events_follow(
     assert check(pg_engine, base) == []
 
 
+def test_a_partition_that_was_made_the_table_by_hand_becomes_one_again(
+    account: Any, base: type[DeclarativeBase], pg_engine: Engine, run: Any
+) -> None:
+    base.metadata.create_all(pg_engine)
+    run("INSERT INTO account VALUES (1, 5)")
+    to_partitions(pg_engine)
+    run(
+        "ALTER TABLE account_event DETACH PARTITION account_event_p1",
+        "DROP TABLE account_event",
+        "ALTER TABLE account_event_p1 RENAME TO account_event",
+    )
+    names = (
+        "SELECT indexrelid::regclass::text FROM pg_index"
+        " WHERE indrelid = '{}'::regclass ORDER BY 1"
+    )
+    before = run(names.format("account_event"))
+    to_partitions(pg_engine)
+    assert run(names.format("account_event")) == before
+    assert not {*run(names.format("account_event_p1"))} & {*before}
+    run("UPDATE account SET balance = 6")
+    assert [row.balance for row in run(EVENTS_OF_ALL)] == [5, 6]
+
+
 def test_a_table_is_dumped_as_before_after_both_ways(
     account: Any,
     base: type[DeclarativeBase],

@@ -107,6 +107,44 @@ def test_what_retention_removes_is_told_as_removed_and_is_no_fault(
     assert problems(pg_engine, base) == []
 
 
+@pytest.mark.parametrize("sealed", [0, 4])
+def test_events_of_which_the_last_are_kept_are_sealed_before(
+    sealed: int, note: Any, base: type[DeclarativeBase], pg_engine: Engine
+) -> None:
+    write(pg_engine, note, range(1, sealed + 1))
+    if sealed:
+        history.seal(pg_engine, base)
+    write(pg_engine, note, range(sealed + 1, 33))
+    history.partitions(pg_engine, base)
+    later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=60)
+    report, _ = history.partitions(pg_engine, base, keep="1 month", now=later)
+    assert report.done == ()
+    assert report.postponed == (
+        "remove public.note_event_p1: some of its events are not sealed yet; seal "
+        "them, or give keep_last_events=False (--without-last-events)",
+    )
+    history.seal(pg_engine, base)
+    report, _ = history.partitions(pg_engine, base, keep="1 month", now=later)
+    assert "drop public.note_event_p1" in report.done
+    assert problems(pg_engine, base) == []
+    history.seal(pg_engine, base)
+    assert problems(pg_engine, base) == []
+
+
+def test_events_of_which_none_is_kept_need_no_seal(
+    note: Any, base: type[DeclarativeBase], pg_engine: Engine
+) -> None:
+    write(pg_engine, note, range(1, 33))
+    history.partitions(pg_engine, base)
+    later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=60)
+    report, _ = history.partitions(
+        pg_engine, base, keep="1 month", now=later, keep_last_events=False
+    )
+    assert "drop public.note_event_p1" in report.done
+    history.seal(pg_engine, base)
+    assert problems(pg_engine, base) == []
+
+
 def test_what_is_erased_is_erased_in_kept_events_too(
     note: Any, base: type[DeclarativeBase], pg_engine: Engine
 ) -> None:
