@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, func, select, text
+from sqlalchemy import URL, Engine, create_engine, func, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.pool import NullPool
 
 import sa_history as history
 from sa_history.exc import ArchiveError, CommandError
@@ -169,6 +170,33 @@ def test_a_folder_without_what_was_dropped_is_refused(
         pytest.raises(ArchiveError, match=r"neither in the archive \(.*none\)"),
     ):
         asked.events(account)
+
+
+def test_a_folder_of_another_database_is_refused(
+    write: Any,
+    archive: Any,
+    account: Any,
+    base: Any,
+    folder: Path,
+    pg_engine: Engine,
+    other_url: URL,
+) -> None:
+    write(15)
+    archive()
+    other = create_engine(other_url, poolclass=NullPool)
+    base.metadata.create_all(other)
+    for number in range(3):
+        with Session(other) as session:
+            session.add(account(id=number))
+            session.commit()
+    with (
+        history.archived(folder, base, live=other) as asked,
+        pytest.raises(ArchiveError, match="no record of it; .* of another database"),
+    ):
+        asked.events(account)
+    told = "neither a record of it nor such a partition; .* into another folder"
+    with pytest.raises(ArchiveError, match=told):
+        history.archive(other, base, to=folder)
 
 
 @pytest.fixture
