@@ -200,17 +200,21 @@ def test_a_folder_of_another_database_is_refused(
 
 
 @pytest.fixture
-def reader(pg_engine: Engine) -> Iterator[Engine]:
+def role(pg_engine: Engine) -> str:
+    """The name of a role, of which no other test of the server has one."""
+    return f"reader_of_{pg_engine.url.database}"
+
+
+@pytest.fixture
+def reader(pg_engine: Engine, role: str) -> Iterator[Engine]:
     """An engine of who may read events and contexts, and not what was archived."""
     tables = "account_event, pghistory_context"
     with pg_engine.begin() as connection:
-        connection.execute(text("CREATE ROLE sa_history_reader"))
-    yield create_engine(
-        pg_engine.url, connect_args={"options": "-c role=sa_history_reader"}
-    )
+        connection.execute(text(f"CREATE ROLE {role}"))
+    yield create_engine(pg_engine.url, connect_args={"options": f"-c role={role}"})
     with pg_engine.begin() as connection:
-        connection.execute(text(f"REVOKE ALL ON {tables} FROM sa_history_reader"))
-        connection.execute(text("DROP ROLE sa_history_reader"))
+        connection.execute(text(f"REVOKE ALL ON {tables} FROM {role}"))
+        connection.execute(text(f"DROP ROLE {role}"))
 
 
 def test_who_may_not_read_what_was_archived_reads_the_folder(
@@ -221,12 +225,13 @@ def test_who_may_not_read_what_was_archived_reads_the_folder(
     folder: Path,
     pg_engine: Engine,
     reader: Engine,
+    role: str,
 ) -> None:
     write(25)
     archive(drop=True, now=LATER)
     with pg_engine.begin() as connection:
         tables = "account_event, pghistory_context"
-        connection.execute(text(f"GRANT SELECT ON {tables} TO sa_history_reader"))
+        connection.execute(text(f"GRANT SELECT ON {tables} TO {role}"))
     with history.archived(folder, base, live=reader) as asked:
         assert len(asked.events(account)) == 25
     reader.dispose()
