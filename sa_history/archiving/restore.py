@@ -325,7 +325,8 @@ class _ContextRestoration(_Restoration, ContextMaintenance):
             found = connection.execute(
                 insert(contexts)
                 .from_select(again.c.keys(), select(*again.c))
-                .on_conflict_do_nothing()
+                .on_conflict_do_nothing(),
+                execution_options={"preserve_rowcount": True},
             )
             self.note(connection, part)
         return found.rowcount

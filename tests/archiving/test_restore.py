@@ -39,7 +39,8 @@ def test_an_empty_database_gets_all_of_it(
     base.metadata.drop_all(pg_engine)
     base.metadata.create_all(pg_engine)
     told: list[Any] = []
-    history.restore(pg_engine, folder, base, progress=told.append)
+    reports = history.restore(pg_engine, folder, base, progress=told.append)
+    assert [report.rows for report in reports] == [len(events), len(contexts)]
     assert rows() == events
     assert rows("pghistory_context") == contexts
     assert len(told) > 2
