@@ -66,6 +66,7 @@ def write_rows(
     ) as writer:
         following = (pa.Table.from_batches(group, schema) for group in groups)
         for table in chain(first, following):
+            first.clear()  # or its memory would be kept until the end
             writer.write_table(table, row_group_size=ROW_GROUP)
             on_rows(table.num_rows, stream.tell() - size)
             size = stream.tell()

@@ -58,7 +58,7 @@ class ReadTable:
     def _require_right_folder(self, recorded: Sequence[RecordedPart]) -> None:
         """Refuse a folder that lacks what was dropped, or is of another database."""
         known = {part.path: {part.sha256, *part.replaced} for part in self.parts}
-        if known and not known.keys() & {part.path for part in recorded}:
+        if known and not any(p.sha256 in known.get(p.path, ()) for p in recorded):
             raise ArchiveError(
                 f"{self._folder} has {self.parts[0].path} of {self.table.fullname!r}, "
                 "and the database has no record of it; it may be the archive of "

@@ -185,17 +185,34 @@ def test_a_folder_of_another_database_is_refused(
     archive()
     other = create_engine(other_url, poolclass=NullPool)
     base.metadata.create_all(other)
-    for number in range(3):
-        with Session(other) as session:
-            session.add(account(id=number))
-            session.commit()
-    with (
-        history.archived(folder, base, live=other) as asked,
-        pytest.raises(ArchiveError, match="no record of it; .* of another database"),
-    ):
-        asked.events(account)
+
+    def add(numbers: range) -> None:
+        for number in numbers:
+            with Session(other) as session:
+                session.add(account(id=number))
+                session.commit()
+
+    def ask() -> None:
+        with (
+            history.archived(folder, base, live=other) as asked,
+            pytest.raises(ArchiveError, match="no record of it; .* another database"),
+        ):
+            asked.events(account)
+
+    add(range(3))
+    ask()
     told = "neither a record of it nor such a partition; .* into another folder"
     with pytest.raises(ArchiveError, match=told):
+        history.archive(other, base, to=folder)
+    # With partitions of the same numbers, in an archive of its own.
+    add(range(3, 15))
+    history.partitions(other, base)
+    add(range(15, 18))
+    history.partitions(other, base)
+    own = folder.with_name("own")
+    assert any(r.archived for r in history.archive(other, base, to=own))
+    ask()
+    with pytest.raises(ArchiveError, match=f"archived to {own}; give that folder"):
         history.archive(other, base, to=folder)
 
 
