@@ -197,6 +197,8 @@ def main() -> None:
     parser.add_argument("--spark", action="store_true", help="ask Apache Spark")
     parser.add_argument("--picture", help="the file to draw the answers to")
     arguments = parser.parse_args()
+    if not Path(arguments.folder).is_dir():
+        parser.error(f"there is no folder {arguments.folder}; make.py makes one")
     if arguments.spark:
         ask = by_spark(arguments.folder, start_spark())
     else:

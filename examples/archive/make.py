@@ -11,6 +11,7 @@ import argparse
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import shop
 import two_years
@@ -40,6 +41,9 @@ def main() -> None:
     parser.add_argument("folder", help="where the archive is to be")
     parser.add_argument("--orders", type=int, default=300, help="how many to make")
     arguments = parser.parse_args()
+    folder = Path(arguments.folder)
+    if folder.is_dir() and any(folder.iterdir()):
+        parser.error(f"{folder} has something in it; give a new folder, or remove it")
     with database() as engine:
         two_years.make(engine, arguments.orders)
         # With the part that is not closed, so that all is in the files.

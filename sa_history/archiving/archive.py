@@ -154,8 +154,8 @@ def archive(
     try:
         with (
             turn(bind) as connection,
-            open_source(bind) as source,
-            open_source(bind) as second,
+            open_source(bind, lock_timeout) as source,
+            open_source(bind, lock_timeout) as second,
         ):
             time = now or time_in_database(connection)
             before = None if older_than is None else keep_since(older_than, time)

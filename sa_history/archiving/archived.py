@@ -19,7 +19,7 @@ from sa_history.archiving.live_part import LivePart
 from sa_history.archiving.reader import ArchiveReader
 from sa_history.archiving.views import Dialect, script
 from sa_history.definition.mapped_tables import Model
-from sa_history.exc import EventsError
+from sa_history.exc import ArchiveError, EventsError
 from sa_history.query.aggregate import AggregateRow, EventFilters
 from sa_history.query.attribute_history import changes
 from sa_history.query.sources import (
@@ -117,6 +117,7 @@ class Archived:
 
         :param dialect: ``"duckdb"`` or ``"spark"``.
         :return: statements, each with a semicolon at the end of its line.
+        :raises ArchiveError: none of the event tables is in the archive.
 
         Example::
 
@@ -129,6 +130,11 @@ class Archived:
             if (table := archived(tracking.event_table, with_open=True))
         }
         contexts = archived(history.shared.context_table, with_open=True)
+        if not found:
+            raise ArchiveError(
+                f"{self._reader.folder} has no events of these models; give the folder "
+                "that they were archived to"
+            )
         return script(dialect, found, contexts)
 
     @property

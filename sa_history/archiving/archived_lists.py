@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Date, Table, cast, func, select
 from sa_history.archiving.aggregate_rows import aggregate_rows
 from sa_history.archiving.carriers import CarriedColumn, arrow_schema
 from sa_history.archiving.folder import ArchiveFolder
-from sa_history.archiving.live_part import DroppedPart, gaps
+from sa_history.archiving.live_part import RecordedPart, gaps
 from sa_history.archiving.manifest import ArchivedColumn, ArchivedPart
 from sa_history.archiving.packages import load
 from sa_history.archiving.reader import ArchiveReader
@@ -237,9 +237,9 @@ class _GivenPart:
         """Return the name of a table with its schema in the database."""
         return Qualified(self._schemas(table.schema), table.name)
 
-    def dropped(self, table: Table) -> list[DroppedPart]:
-        """Return none: whoever asks lists what is missing."""
-        return []
+    def recorded(self, table: Table) -> list[RecordedPart] | None:
+        """Return None: whoever asks lists what is missing."""
+        return None
 
     def columns(self, table: Table) -> list[CarriedColumn]:
         """Return the columns that are given."""

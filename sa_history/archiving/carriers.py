@@ -206,8 +206,3 @@ def arrow_type(carrier: str) -> Any:
     if carrier == "timestamp[us, tz=UTC]":
         return pa.timestamp("us", tz="UTC")
     return pa.type_for_alias(carrier)
-
-
-def delta_encoded(columns: Sequence[ArchivedColumn]) -> list[str]:
-    """Return the columns whose values differ little from one row to the next."""
-    return [c.name for c in columns if c.carrier.startswith(("int", "timestamp"))]

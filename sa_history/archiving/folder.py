@@ -64,6 +64,12 @@ class ArchiveFolder:
             (found,) = self._files.get_file_info([self.path(path)])
         return bool(found.type == self._file_type.File)
 
+    def has_folder(self, path: str) -> bool:
+        """Return whether there is a folder."""
+        with self._errors(path):
+            (found,) = self._files.get_file_info([self.path(path)])
+        return bool(found.type == self._file_type.Directory)
+
     def open_file(self, path: str) -> Any:
         """Return a file to read at any position; to be closed."""
         with self._errors(path):
@@ -119,9 +125,8 @@ class ArchiveFolder:
     def remove(self, folder: str) -> None:
         """Remove a folder with its files, if there is one."""
         self._named.discard(folder)
-        with self._errors(folder):
-            (found,) = self._files.get_file_info([self.path(folder)])
-            if found.type == self._file_type.Directory:
+        if self.has_folder(folder):
+            with self._errors(folder):
                 self._files.delete_dir(self.path(folder))
 
     def remove_unfinished(self, folder: str) -> None:

@@ -8,6 +8,7 @@ few; both see the same snapshot.
 from __future__ import annotations
 
 import datetime
+import functools
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -24,7 +25,6 @@ from sqlalchemy import (
     func,
     select,
 )
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import CompileError
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import (
@@ -49,28 +49,35 @@ from sa_history.capture.archive_table import archive_table_of
 from sa_history.capture.partitioning import CONTEXT_KEY, FIRST_ID, KEPT_OFFSET, KEY
 from sa_history.ddl.execution import schema_names
 from sa_history.exc import ArchiveError
-from sa_history.sql.compose import Fragment, Ident, Literal, Qualified, Raw, join
+from sa_history.sql.compose import (
+    Fragment,
+    Ident,
+    Literal,
+    Qualified,
+    Raw,
+    SchemaNames,
+    join,
+)
+from sa_history.sql.expressions import expression_sql
 from sa_history.sql.output_settings import OUTPUT_SETTINGS
 from sa_history.util.sessions import is_async
-
-_LITERALS: Any = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
-_LITERALS._backslash_escapes = False
-"""The dialect of SQL without parameters."""
 
 _SNAPSHOT = "ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 
-class DroppedPart(NamedTuple):
-    """A partition that was archived and dropped.
+class RecordedPart(NamedTuple):
+    """A partition that the database says is in an archive.
 
     :param path: its file, from the folder of the table.
     :param sha256: the digest of the file.
     :param folder: the archive.
+    :param is_dropped: True if only the archive has it.
     """
 
     path: str
     sha256: str
     folder: str
+    is_dropped: bool
 
 
 class LivePart:
@@ -112,26 +119,30 @@ class LivePart:
 
     def name_of(self, table: Table) -> Qualified:
         """Return the name of a table with its schema in the database."""
-        schemas = schema_names(self.connection)
-        return Qualified(schemas(table.schema), table.name)
+        return Qualified(self._schemas(table.schema), table.name)
 
-    def dropped(self, table: Table) -> list[DroppedPart]:
-        """Return the partitions of a table that only an archive has.
+    @functools.cached_property
+    def _schemas(self) -> SchemaNames:
+        return schema_names(self.connection)
 
-        :return: an empty list if the user may not read what was archived.
+    def recorded(self, table: Table) -> list[RecordedPart] | None:
+        """Return the partitions of a table that were archived.
+
+        :return: None if the user may not read what was archived.
         """
         archived = archive_table_of(table.metadata)
         if archived is None:
-            return []
+            return None
         name = self.name_of(archived).render(str)
         may_read = func.has_table_privilege(func.to_regclass(name), "SELECT")
         if not self.connection.scalar(select(may_read)):
-            return []
+            return None
         rows = archived.c
-        statement = select(rows.path, rows.sha256, rows.folder).where(
-            rows.table_name == self.name_of(table).dotted, rows.dropped_at.is_not(None)
+        is_dropped = rows.dropped_at.is_not(None)
+        statement = select(rows.path, rows.sha256, rows.folder, is_dropped).where(
+            rows.table_name == self.name_of(table).dotted
         )
-        return [DroppedPart(*row) for row in self.connection.execute(statement)]
+        return [RecordedPart(*row) for row in self.connection.execute(statement)]
 
     def columns(self, table: Table) -> list[CarriedColumn]:
         """Return the columns of a table, none if there is no such table."""
@@ -193,12 +204,9 @@ class LivePart:
         if others or is_translated or not all(map(_is_plain, _values_in(criterion))):
             return None
         try:
-            compiled = criterion.compile(
-                dialect=_LITERALS, compile_kwargs={"literal_binds": True}
-            )
+            return expression_sql(criterion)
         except (CompileError, NotImplementedError):
             return None
-        return str(compiled)
 
     def _query(self, table: Table, criteria: Sequence[Fragment]) -> str:
         where = join(" AND ", criteria) if criteria else None

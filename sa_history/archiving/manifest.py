@@ -16,6 +16,7 @@ underscore or a dot, but over no others.
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import re
 import uuid
@@ -115,6 +116,11 @@ class ArchivedPart:
     archived_at: str
     replaced: tuple[str, ...] = ()
 
+    @functools.cached_property
+    def json(self) -> str:
+        """The part as it stands in a manifest, which is written for each new part."""
+        return json.dumps(asdict(self))
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -169,7 +175,7 @@ class Manifest:
             "open": None if self.open is None else asdict(self.open),
         }
         # A line for each part. Python would take long to indent many of them.
-        parts = ",\n ".join(json.dumps(asdict(part)) for part in self.parts)
+        parts = ",\n ".join(part.json for part in self.parts)
         return f'{json.dumps(fields)[:-1]}, "parts": [\n {parts}\n]}}\n'
 
     @classmethod

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any
 
-from sa_history.archiving.carriers import arrow_schema, delta_encoded
+from sa_history.archiving.carriers import arrow_schema
 from sa_history.archiving.manifest import ArchivedColumn
 from sa_history.archiving.packages import load
 
@@ -18,6 +19,9 @@ _LEVEL = 3
 
 _PAGE = 64 * 1024
 """The size of a page in bytes; readers pass over those without what they look for."""
+
+_PAGE_ROWS = 8192
+"""The rows of a page, at most: a reader decodes a page as a whole, also for one row."""
 
 _DICTIONARY = 256 * 1024
 """The size of the dictionary of a column in bytes, at most.
@@ -42,25 +46,55 @@ def write_rows(
         the bytes that they take.
     """
     pa, parquet = load("pyarrow"), load("pyarrow.parquet")
-    schema, deltas = arrow_schema(columns), delta_encoded(columns)
+    schema = arrow_schema(columns)
+    groups = _groups(batches)
+    first = [pa.Table.from_batches(group, schema) for group in islice(groups, 1)]
+    encodings = _encodings(schema, first)
     size = stream.tell()
     with parquet.ParquetWriter(
         stream,
         schema,
         compression="zstd",
         compression_level=_LEVEL,
-        use_dictionary=[name for name in schema.names if name not in deltas],
+        use_dictionary=[name for name in schema.names if name not in encodings],
         dictionary_pagesize_limit=_DICTIONARY,
         data_page_size=_PAGE,
-        column_encoding=dict.fromkeys(deltas, "DELTA_BINARY_PACKED"),
+        max_rows_per_page=_PAGE_ROWS,
+        column_encoding=encodings,
         store_decimal_as_integer=True,
         write_page_index=True,
     ) as writer:
-        for group in _groups(batches):
-            table = pa.Table.from_batches(group, schema=schema)
+        following = (pa.Table.from_batches(group, schema) for group in groups)
+        for table in chain(first, following):
+            first.clear()  # or its memory would be kept until the end
             writer.write_table(table, row_group_size=ROW_GROUP)
             on_rows(table.num_rows, stream.tell() - size)
             size = stream.tell()
+
+
+def _encodings(schema: Any, first: Sequence[Any]) -> dict[str, str]:
+    """Return the encodings of the columns that have no dictionary.
+
+    :param first: the first row group; empty if there are no rows.
+    """
+    types = load("pyarrow").types
+    found = {}
+    for field in schema:
+        if types.is_integer(field.type) or types.is_timestamp(field.type):
+            found[field.name] = "DELTA_BINARY_PACKED"
+        elif any(_dictionary_size(t.column(field.name)) > _DICTIONARY for t in first):
+            # What a value shares with the one before it is not repeated.
+            found[field.name] = "DELTA_BYTE_ARRAY"
+    return found
+
+
+def _dictionary_size(column: Any) -> int:
+    """Return the bytes that the dictionary of a column would have; 0 if not of text."""
+    pa, compute = load("pyarrow"), load("pyarrow.compute")
+    if not (pa.types.is_string(column.type) or pa.types.is_binary(column.type)):
+        return 0
+    values = compute.unique(column)
+    return (compute.sum(compute.binary_length(values)).as_py() or 0) + 4 * len(values)
 
 
 def _groups(batches: Iterable[Any]) -> Iterator[list[Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Table
 
 from sa_history.archiving.folder import ArchiveFolder
-from sa_history.archiving.live_part import DroppedPart, LivePart
+from sa_history.archiving.live_part import LivePart, RecordedPart
 from sa_history.archiving.manifest import EXACT, ArchivedColumn, ArchivedPart, folder_of
 from sa_history.archiving.packages import load
 from sa_history.archiving.views import ArchivedTable, Writer, no_rows
@@ -55,11 +55,18 @@ class ReadTable:
         )
         self._is_whole = not self._live_columns
 
-    def _require_dropped(self, dropped: Sequence[DroppedPart]) -> None:
-        """Refuse a folder that lacks what the database has no more."""
+    def _require_right_folder(self, recorded: Sequence[RecordedPart]) -> None:
+        """Refuse a folder that lacks what was dropped, or is of another database."""
         known = {part.path: {part.sha256, *part.replaced} for part in self.parts}
-        for part in dropped:
-            if part.sha256 not in known.get(part.path, ()):
+        if known and not any(p.sha256 in known.get(p.path, ()) for p in recorded):
+            raise ArchiveError(
+                f"{self._folder} has {self.parts[0].path} of {self.table.fullname!r}, "
+                "and the database has no record of it; it may be the archive of "
+                "another database, or one whose writing was interrupted: run "
+                "sa-history archive once more"
+            )
+        for part in recorded:
+            if part.is_dropped and part.sha256 not in known.get(part.path, ()):
                 raise ArchiveError(
                     f"{self._folder} has not {part.path} of {self.table.fullname!r}, "
                     f"which was archived to {part.folder} and dropped; give that "
@@ -118,7 +125,9 @@ class ReadTable:
                 "archived(..., live=engine)"
             )
         if self._live is not None:
-            self._require_dropped(self._live.dropped(self.table))
+            recorded = self._live.recorded(self.table)
+            if recorded is not None:
+                self._require_right_folder(recorded)
         if self.table.schema:
             schema = WRITER.quote(self.table.schema)
             self._execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")

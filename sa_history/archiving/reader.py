@@ -52,7 +52,7 @@ class ArchiveReader:
     def __init__(self, folder: ArchiveFolder, history: History, live: Any) -> None:
         self.history = history
         self.live = live
-        self._folder = folder
+        self.folder = folder
         self._closing = ExitStack()
         if live is not None:
             self._closing.callback(live.close)
@@ -72,13 +72,13 @@ class ArchiveReader:
         :param with_open: whether to read the part that was not closed, too.
         """
         schema = None if self.live is None else self.live.name_of(table).schema
-        return archived_table(self._folder, table, schema, with_open)
+        return archived_table(self.folder, table, schema, with_open)
 
     def table(self, table: Table) -> ReadTable:
         """Return what is read of an event table or the context table."""
         if table not in self._tables:
             self._tables[table] = ReadTable(
-                self._folder,
+                self.folder,
                 table,
                 self.archived(table, with_open=self.live is None),
                 self._connection,

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sa_history.archiving.folder import ArchiveFolder
 from sa_history.archiving.loading import load_part
-from sa_history.archiving.manifest import ArchivedPart, Manifest
+from sa_history.archiving.manifest import MANIFEST, ArchivedPart, Manifest
 from sa_history.archiving.table_archive import record_part
 from sa_history.archiving.tables import (
     ArchivableTable,
@@ -84,9 +84,9 @@ def restore(
     :param progress: called after each partition; None for no calls.
     :param lock_timeout: how long to wait for locks, in milliseconds.
     :return: a report for each table that is in the archive.
-    :raises ArchiveError: there is no archive of the models; a file is not what its
-        manifest says; the database has other events with such numbers. What was
-        restored before stays.
+    :raises ArchiveError: there is no archive of the models, or it lacks a manifest or
+        what was dropped; a file is not what its manifest says; the database has other
+        events with such numbers. What was restored before stays.
     :raises InstallError: a table has no partitions in the database.
 
     Example::
@@ -107,7 +107,7 @@ def restore(
             schemas, now = schema_names(connection), time_in_database(connection)
             for metadata in metadatas:
                 for archivable in tables_of(connection, metadata, schemas, now):
-                    manifest = opened.read_manifest(archivable.folder)
+                    manifest = _manifest(opened, archivable, connection)
                     if manifest is None:
                         continue
                     restoration = _restoration(
@@ -123,6 +123,29 @@ def restore(
             f"{', '.join(opened.folders()) or 'no archive'}"
         )
     return reports
+
+
+def _manifest(
+    folder: ArchiveFolder, table: ArchivableTable, connection: Connection
+) -> Manifest | None:
+    """Return the manifest of a table; None if the archive has nothing of it.
+
+    :raises ArchiveError: the archive has lost something of it.
+    """
+    manifest = folder.read_manifest(table.folder)
+    if manifest is None and folder.has_folder(table.folder):
+        raise ArchiveError(
+            f"{folder.path(table.folder)} has no {MANIFEST}, which says what is in it; "
+            "restore the file from a backup"
+        )
+    paths = [part.path for part in manifest.parts] if manifest else []
+    for row in table.archived.all(connection):
+        if row.dropped_at is not None and row.path not in paths:
+            raise ArchiveError(
+                f"{folder} has not {table.folder}/{row.path}, which was archived to "
+                f"{row.folder} and dropped; give that folder, or move all of it"
+            )
+    return manifest
 
 
 def _no_progress(part: ArchivedPart) -> None:
@@ -307,7 +330,8 @@ class _ContextRestoration(_Restoration, ContextMaintenance):
             found = connection.execute(
                 insert(contexts)
                 .from_select(again.c.keys(), select(*again.c))
-                .on_conflict_do_nothing()
+                .on_conflict_do_nothing(),
+                execution_options={"preserve_rowcount": True},
             )
             self.note(connection, part)
         return found.rowcount

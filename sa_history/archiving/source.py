@@ -38,13 +38,11 @@ class RowSource:
         with _errors(), self._connection.cursor() as cursor:
             cursor.execute(statement)
 
-    def lock(self, table: Qualified, timeout: int) -> None:
+    def lock(self, table: Qualified) -> None:
         """Have nobody alter or drop a table until the transaction ends.
 
-        :param timeout: how long to wait for the lock, in milliseconds.
         :raises ArchiveError: it was not to be had.
         """
-        self.execute(f"SET LOCAL lock_timeout = {timeout:d}")
         lock = (Raw("LOCK TABLE "), table, Raw(" IN ACCESS SHARE MODE"))
         self.execute(Joined(lock).render(str))
 
@@ -91,10 +89,11 @@ class RowSource:
 
 
 @contextmanager
-def open_source(engine: Engine) -> Iterator[RowSource]:
+def open_source(engine: Engine, lock_timeout: int = 0) -> Iterator[RowSource]:
     """Open a connection for reading rows; it is closed at the end of the block.
 
     :param engine: the database.
+    :param lock_timeout: how long to wait for locks, in milliseconds; 0 for any time.
     """
     adbc = load("adbc_driver_postgresql.dbapi")
     with engine.connect() as connection:
@@ -102,7 +101,12 @@ def open_source(engine: Engine) -> Iterator[RowSource]:
     with _errors(), adbc.connect(conninfo) as connected:
         source = RowSource(connected)
         # Committed, or else the end of a transaction would undo them.
-        settings = {**SETTINGS, "work_mem": _WORK_MEM, "statement_timeout": "0"}
+        settings = {
+            **SETTINGS,
+            "work_mem": _WORK_MEM,
+            "statement_timeout": "0",
+            "lock_timeout": str(lock_timeout),
+        }
         for name, value in settings.items():
             source.execute(f"SET {quote_ident(name)} = {_value(name, value)}")
         connected.commit()

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, Row, func, select
 from sqlalchemy.exc import DBAPIError
 
 from sa_history.archiving.carriers import arrow_schema, read_columns, select_rows
@@ -104,16 +104,21 @@ class TableArchive:
         if manifest is None:
             manifest = Manifest(str(table.name.schema), table.name.name, table.key)
         self.manifest = manifest
-        self._require_known()
+        rows = table.archived.all(run.connection)
         partitions = table.partitions(run.connection)
+        self._require_known(rows)
+        self._require_ours(rows, partitions)
         self._closed = table.closed(run.connection, partitions, before)
-        self._closed = [p for p in self._closed if not self._is_restored(p)]
-        self._recorded = {p.name: self._find_recorded(p) for p in self._closed}
+        self._closed = [p for p in self._closed if not self._is_restored(rows, p)]
+        self._recorded = {p.name: self._find_recorded(rows, p) for p in self._closed}
 
-    def _require_known(self) -> None:
-        """Refuse a folder that lacks what was archived."""
+    def _require_known(self, rows: Sequence[Row[Any]]) -> None:
+        """Refuse a folder that lacks what was archived.
+
+        :param rows: what the database has recorded, as for those that follow.
+        """
         parts = {part.path: part for part in self.manifest.parts}
-        for row in self.table.archived.all(self._run.connection):
+        for row in rows:
             part = parts.get(row.path)
             if part is None or row.sha256 not in (part.sha256, *part.replaced):
                 raise ArchiveError(
@@ -125,22 +130,40 @@ class TableArchive:
                     self._run.connection, row.path, folder=self._folder.name
                 )
 
-    def _is_restored(self, partition: RangePartition) -> bool:
+    def _require_ours(
+        self, rows: Sequence[Row[Any]], partitions: Sequence[RangePartition]
+    ) -> None:
+        """Refuse a folder with what the database has never had.
+
+        What an interrupted run has written is compared with its partition later.
+        """
+        known = {row.path for row in rows}
+        bounds = list(map(self.table.archived.bounds, partitions))
+        for part in self.manifest.parts:
+            if part.path not in known and (part.lower, part.upper) not in bounds:
+                raise ArchiveError(
+                    f"{self._folder} has {self.table.folder}/{part.path}, and the "
+                    "database has neither a record of it nor such a partition; it may "
+                    "be of another database, so archive into another folder"
+                )
+
+    def _is_restored(self, rows: Sequence[Row[Any]], partition: RangePartition) -> bool:
         """Return whether a partition has contexts that were archived with others.
 
         They came back into the partition that had replaced theirs.
         """
         if partition.lower is not None:
             return False
-        rows = self.table.archived.all(self._run.connection)
         there = [r for r in rows if r.dropped_at is None]
         number, upper = self.table.table.number, partition.upper or 0
         return any(number(row.upper_bound) < upper for row in there)
 
-    def _find_recorded(self, partition: RangePartition) -> ArchivedPart | None:
+    def _find_recorded(
+        self, rows: Sequence[Row[Any]], partition: RangePartition
+    ) -> ArchivedPart | None:
         """Return the part of a partition that is recorded as it is now."""
         archived, connection = self.table.archived, self._run.connection
-        row = archived.find(archived.all(connection), partition)
+        row = archived.find(rows, partition)
         if row is None or archived.is_changed(connection, row, partition):
             return None
         return next(p for p in self.manifest.parts if p.path == row.path)
@@ -234,7 +257,7 @@ class TableArchive:
         # First, since one who waits for an exclusive lock waits for the connection that
         # keeps writers out, and whoever begins to read then waits for that one.
         for source in (self._run.source, self._run.second):
-            source.lock(partition.name, self._run.lock_timeout)
+            source.lock(partition.name)
         for name, value in (
             ("lock_timeout", str(self._run.lock_timeout)),
             # It waits while a file is written.

@@ -321,9 +321,14 @@ def test_who_waits_to_alter_a_partition_waits_until_it_is_written(
     assert altered.result() is None
 
 
-def test_no_dictionary_is_large(tmp_path: Path) -> None:
+def test_no_dictionary_is_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(part_files, "ROW_GROUP", 20_000)
     columns = [ArchivedColumn("name", "text", "string")]
-    names = [f"{n * 7919 % 20_000:05}" + "abcde" * 6 for n in range(20_000)]
+    # The first row group has one value, so the column has a dictionary.
+    names = ["the same"] * 20_000
+    names += [f"{n * 7919 % 20_000:05}" + "abcde" * 6 for n in range(20_000)]
     rows = pa.RecordBatch.from_arrays(
         [pa.array(names), pa.nulls(len(names), pa.string())],
         schema=arrow_schema(columns),
@@ -331,7 +336,7 @@ def test_no_dictionary_is_large(tmp_path: Path) -> None:
     with (tmp_path / "events.parquet").open("wb") as file:
         part_files.write_rows(file, columns, [rows], lambda *_: None)
     found = parquet.ParquetFile(tmp_path / "events.parquet")
-    chunk = found.metadata.row_group(0).column(0)
+    chunk = found.metadata.row_group(1).column(0)
     # Where the dictionary begins, and the pages after it, of which there are several.
     dictionary = chunk.data_page_offset - chunk.dictionary_page_offset
     assert dictionary < chunk.total_compressed_size / 2

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import datetime
 import functools
+import io
 import math
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from psycopg.types.multirange import Multirange
 from psycopg.types.range import Range
@@ -43,6 +47,7 @@ from sqlalchemy.types import UserDefinedType
 
 from sa_history import AfterUpdate, track
 from sa_history.archiving import aggregate_rows
+from sa_history.archiving.carriers import arrow_schema
 from sa_history.archiving.duckdb_dialect import (
     Cursor,
     DuckDBDialect,
@@ -51,7 +56,13 @@ from sa_history.archiving.duckdb_dialect import (
 )
 from sa_history.archiving.known_times import require_known
 from sa_history.archiving.live_part import LivePart, gaps
-from sa_history.archiving.manifest import ArchivedColumn, ArchivedPart, Manifest
+from sa_history.archiving.manifest import (
+    EXACT,
+    ArchivedColumn,
+    ArchivedPart,
+    Manifest,
+)
+from sa_history.archiving.part_files import read_rows, write_rows
 from sa_history.archiving.views import ArchivedTable, EventViews, Writer, script
 from sa_history.exc import ArchiveError, EventsRemovedError, PastError
 from sa_history.query.as_of_rows import PointInTime
@@ -375,11 +386,44 @@ def test_criteria_that_cannot_be_written_as_text_are_not_pushed_down() -> None:
     as_sql = functools.partial(LivePart.as_sql, live)
     assert as_sql(table.c.id.in_([1, 2])) == "t.id IN (1, 2)"
     assert as_sql(tuple_(table.c.id, table.c.id).in_([(1, 2)])) is not None
+    assert as_sql(func.pow(table.c.id, 2) < 9) == "power(t.id, 2) < 9"
     assert as_sql(table.c.raw == b"x") is None
     assert as_sql(table.c.shape == "x") is None
     assert as_sql(table.c.id.in_(select(table.c.id))) is None
     live.connection.get_execution_options = lambda: {"schema_translate_map": {}}
     assert as_sql(table.c.id == 1) is None
+
+
+def test_columns_are_encoded_by_how_many_values_they_have(tmp_path: Path) -> None:
+    columns = [
+        ArchivedColumn("number", "bigint", "int64"),
+        ArchivedColumn("few", "text", "string"),
+        ArchivedColumn("many", "text", "string"),
+        ArchivedColumn("raw", "bytea", "binary"),
+    ]
+    rows = 30_000
+    values = {
+        "number": range(rows),
+        "few": [f"value {n % 100}" for n in range(rows)],
+        "many": [f"value {n * 7919 % rows}" if n % 9 else None for n in range(rows)],
+        "raw": [f"value {n * 7919 % rows}".encode() for n in range(rows)],
+        EXACT: [None] * rows,
+    }
+    schema = arrow_schema(columns)
+    arrays = [pa.array(values[field.name], type=field.type) for field in schema]
+    table = pa.Table.from_arrays(arrays, schema=schema)
+    file = io.BytesIO()
+    write_rows(file, columns, table.to_batches(), lambda *_: None)
+    group = pyarrow.parquet.ParquetFile(file).metadata.row_group(0)
+    number, few, many, raw, _ = (set(group.column(n).encodings) for n in range(5))
+    assert "RLE_DICTIONARY" in few
+    assert number == {"RLE", "DELTA_BINARY_PACKED"}
+    assert many == raw == {"RLE", "DELTA_BYTE_ARRAY"}
+    assert pa.Table.from_batches(read_rows(file, columns)).equals(table)
+    path = tmp_path / "events.parquet"
+    path.write_bytes(file.getvalue())
+    read = duckdb.sql(f"SELECT number, few, many, raw FROM '{path}'").fetchall()
+    assert read == list(zip(*list(values.values())[:-1], strict=True))
 
 
 def test_points_in_time_are_known_by_the_parts_and_by_what_was_removed() -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, func, select, text
+from sqlalchemy import URL, Engine, create_engine, func, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.pool import NullPool
 
 import sa_history as history
 from sa_history.exc import ArchiveError, CommandError
@@ -171,18 +172,66 @@ def test_a_folder_without_what_was_dropped_is_refused(
         asked.events(account)
 
 
+def test_a_folder_of_another_database_is_refused(
+    write: Any,
+    archive: Any,
+    account: Any,
+    base: Any,
+    folder: Path,
+    pg_engine: Engine,
+    other_url: URL,
+) -> None:
+    write(15)
+    archive()
+    other = create_engine(other_url, poolclass=NullPool)
+    base.metadata.create_all(other)
+
+    def add(numbers: range) -> None:
+        for number in numbers:
+            with Session(other) as session:
+                session.add(account(id=number))
+                session.commit()
+
+    def ask() -> None:
+        with (
+            history.archived(folder, base, live=other) as asked,
+            pytest.raises(ArchiveError, match="no record of it; .* another database"),
+        ):
+            asked.events(account)
+
+    add(range(3))
+    ask()
+    told = "neither a record of it nor such a partition; .* into another folder"
+    with pytest.raises(ArchiveError, match=told):
+        history.archive(other, base, to=folder)
+    # With partitions of the same numbers, in an archive of its own.
+    add(range(3, 15))
+    history.partitions(other, base)
+    add(range(15, 18))
+    history.partitions(other, base)
+    own = folder.with_name("own")
+    assert any(r.archived for r in history.archive(other, base, to=own))
+    ask()
+    with pytest.raises(ArchiveError, match=f"archived to {own}; give that folder"):
+        history.archive(other, base, to=folder)
+
+
 @pytest.fixture
-def reader(pg_engine: Engine) -> Iterator[Engine]:
+def role(pg_engine: Engine) -> str:
+    """The name of a role, of which no other test of the server has one."""
+    return f"reader_of_{pg_engine.url.database}"
+
+
+@pytest.fixture
+def reader(pg_engine: Engine, role: str) -> Iterator[Engine]:
     """An engine of who may read events and contexts, and not what was archived."""
     tables = "account_event, pghistory_context"
     with pg_engine.begin() as connection:
-        connection.execute(text("CREATE ROLE sa_history_reader"))
-    yield create_engine(
-        pg_engine.url, connect_args={"options": "-c role=sa_history_reader"}
-    )
+        connection.execute(text(f"CREATE ROLE {role}"))
+    yield create_engine(pg_engine.url, connect_args={"options": f"-c role={role}"})
     with pg_engine.begin() as connection:
-        connection.execute(text(f"REVOKE ALL ON {tables} FROM sa_history_reader"))
-        connection.execute(text("DROP ROLE sa_history_reader"))
+        connection.execute(text(f"REVOKE ALL ON {tables} FROM {role}"))
+        connection.execute(text(f"DROP ROLE {role}"))
 
 
 def test_who_may_not_read_what_was_archived_reads_the_folder(
@@ -193,12 +242,13 @@ def test_who_may_not_read_what_was_archived_reads_the_folder(
     folder: Path,
     pg_engine: Engine,
     reader: Engine,
+    role: str,
 ) -> None:
     write(25)
     archive(drop=True, now=LATER)
     with pg_engine.begin() as connection:
         tables = "account_event, pghistory_context"
-        connection.execute(text(f"GRANT SELECT ON {tables} TO sa_history_reader"))
+        connection.execute(text(f"GRANT SELECT ON {tables} TO {role}"))
     with history.archived(folder, base, live=reader) as asked:
         assert len(asked.events(account)) == 25
     reader.dispose()

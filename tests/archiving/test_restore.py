@@ -39,7 +39,8 @@ def test_an_empty_database_gets_all_of_it(
     base.metadata.drop_all(pg_engine)
     base.metadata.create_all(pg_engine)
     told: list[Any] = []
-    history.restore(pg_engine, folder, base, progress=told.append)
+    reports = history.restore(pg_engine, folder, base, progress=told.append)
+    assert [report.rows for report in reports] == [len(events), len(contexts)]
     assert rows() == events
     assert rows("pghistory_context") == contexts
     assert len(told) > 2
@@ -55,6 +56,25 @@ def test_an_empty_database_gets_all_of_it(
         connection.execute(text("DELETE FROM pghistory_archive"))
     with pytest.raises(ArchiveError, match="restore into an empty database"):
         history.restore(pg_engine, folder, base)
+
+
+def test_what_a_folder_has_lost_is_told(
+    write: Any, archive: Any, pg_engine: Engine, base: Any, folder: Path, rows: Any
+) -> None:
+    write(25)
+    archive(drop=True, now=LATER)
+    before = rows()
+    events = folder / "public.account_event"
+    events.rename(folder / "other")
+    told = r"has not public\.account_event/pgh_part=1/.* and dropped; give that folder"
+    with pytest.raises(ArchiveError, match=told):
+        history.restore(pg_engine, folder, base)
+    (folder / "other").rename(events)
+    (events / "_manifest.json").unlink()
+    told = r"public\.account_event has no _manifest\.json, .* from a backup"
+    with pytest.raises(ArchiveError, match=told):
+        history.restore(pg_engine, folder, base)
+    assert rows() == before
 
 
 def test_a_dump_has_what_was_archived_and_dropped(
