@@ -363,9 +363,8 @@ def test_a_revision_sees_what_is_changed_until_it_is_locked_at_any_level(
     to_partitions(pg_engine)
     # As autocommit_block() of Alembic, where the server's default is another level.
     options = "-c default_transaction_isolation=repeatable\\ read"
-    engine = create_engine(
-        pg_url, isolation_level="AUTOCOMMIT", connect_args={"options": options}
-    )
+    engine = create_engine(pg_url, connect_args={"options": options})
+    engine = engine.execution_options(isolation_level="AUTOCOMMIT")
     grant = f"GRANT SELECT ON account_event TO {reader}"
     with before_the_lock(engine, lambda: run(grant)):
         to_one_table(engine)
