@@ -62,6 +62,7 @@ def test_a_partition_that_is_detached_before_its_removal_stays(
         assert connection.scalar(query) == 25
 
 
+@pytest.mark.usefixtures("english")
 def test_a_partition_that_is_dropped_before_its_removal_postpones_it(
     closed: int, remove: Any, pg_engine: Engine, run: Any
 ) -> None:
