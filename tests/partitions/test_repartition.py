@@ -275,6 +275,7 @@ def reader(pg_engine: Engine) -> Iterator[str]:
         ("CREATE TABLE child () INHERITS (account_event)", "table child"),
     ],
 )
+@pytest.mark.usefixtures("english")
 def test_what_cannot_come_along_is_refused(
     statement: str,
     reason: str,
