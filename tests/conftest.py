@@ -248,12 +248,22 @@ def english(pg_url: URL) -> None:
 
 
 @pytest.fixture
-def read_committed(pg_url: URL) -> Iterator[None]:
+def read_committed(
+    pg_url: URL, first_engines: dict[tuple[URL, bool], Engine]
+) -> Iterator[None]:
     """Have transactions be READ COMMITTED, for what refuses all others."""
     name, level = "default_transaction_isolation", "read committed"
     was_other = _set_default(pg_url, name, level, but_for=(level,))
+    known = {}
+    if was_other:
+        # An engine asks for its default when it connects first.
+        keys = [key for key in first_engines if key[0] == pg_url]
+        known = {key: first_engines.pop(key) for key in keys}
     yield
     if was_other:
+        for key in [key for key in first_engines if key[0] == pg_url]:
+            del first_engines[key]
+        first_engines.update(known)
         # Other tests get the database, and are to have the server's default.
         _set_default(pg_url, name, None)
 

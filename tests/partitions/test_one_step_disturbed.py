@@ -103,6 +103,7 @@ def test_what_erases_events_waits_for_the_copies_of_the_last_ones(
         assert connection.scalars(query).all() == [None]
 
 
+@pytest.mark.usefixtures("english")
 def test_a_row_that_refers_to_an_event_later_puts_off_the_rest_of_the_removal(
     closed: int, remove: Any, base: Any, pg_engine: Engine, run: Any
 ) -> None:
