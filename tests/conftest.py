@@ -254,7 +254,7 @@ def read_committed(
     """Have transactions be READ COMMITTED, for what refuses all others."""
     name, level = "default_transaction_isolation", "read committed"
     was_other = _set_default(pg_url, name, level, but_for=(level,))
-    known = {}
+    known: dict[tuple[URL, bool], Engine] = {}
     if was_other:
         # An engine asks for its default when it connects first.
         keys = [key for key in first_engines if key[0] == pg_url]
