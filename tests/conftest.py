@@ -244,12 +244,49 @@ def pg_url(pg_server: PgServer, pg_template: str, reused: Reused) -> Iterator[UR
 @pytest.fixture
 def english(pg_url: URL) -> None:
     """Have PostgreSQL say in English what it says within a message of ours."""
-    with _connect(pg_url) as connection:
-        found = connection.execute("SHOW lc_messages").fetchone()
-        if found not in [("C",), ("",)]:
-            name = psycopg.sql.Identifier(str(pg_url.database))
-            set_ = psycopg.sql.SQL("ALTER DATABASE {} SET lc_messages = 'C'")
-            connection.execute(set_.format(name))
+    _set_default(pg_url, "lc_messages", "C", but_for=("C", ""))
+
+
+@pytest.fixture
+def read_committed(
+    pg_url: URL, first_engines: dict[tuple[URL, bool], Engine]
+) -> Iterator[None]:
+    """Have transactions be READ COMMITTED, for what refuses all others."""
+    name, level = "default_transaction_isolation", "read committed"
+    was_other = _set_default(pg_url, name, level, but_for=(level,))
+    known: dict[tuple[URL, bool], Engine] = {}
+    if was_other:
+        # An engine asks for its default when it connects first.
+        keys = [key for key in first_engines if key[0] == pg_url]
+        known = {key: first_engines.pop(key) for key in keys}
+    yield
+    if was_other:
+        for key in [key for key in first_engines if key[0] == pg_url]:
+            del first_engines[key]
+        first_engines.update(known)
+        # Other tests get the database, and are to have the server's default.
+        _set_default(pg_url, name, None)
+
+
+def _set_default(
+    url: URL, setting: str, value: str | None, but_for: tuple[str, ...] = ()
+) -> bool:
+    """Set what connections to a database have, unless that is one of some values.
+
+    :param value: None for what the server has.
+    :return: whether it was set.
+    """
+    names = [psycopg.sql.Identifier(name) for name in (str(url.database), setting)]
+    statement = psycopg.sql.SQL("ALTER DATABASE {} RESET {}").format(*names)
+    if value is not None:
+        set_ = psycopg.sql.SQL("ALTER DATABASE {} SET {} = {}")
+        statement = set_.format(*names, psycopg.sql.Literal(value))
+    with _connect(url) as connection:
+        found = connection.execute("SELECT current_setting(%s)", [setting]).fetchone()
+        if found is not None and found[0] in but_for:
+            return False
+        connection.execute(statement)
+    return True
 
 
 @pytest.fixture

@@ -131,6 +131,7 @@ class Answers:
 
 
 @pytest.mark.parametrize("number", range(2 * SCALE))
+@pytest.mark.usefixtures("read_committed")
 def test_a_history_is_the_same_live_archived_and_restored(
     number: int, base: type[DeclarativeBase], pg_engine: Engine, tmp_path: Path
 ) -> None:

@@ -42,7 +42,9 @@ def main() -> int:
     arguments = parser.parse_args()
     settings = {**SETTINGS, "default_transaction_isolation": arguments.isolation}
     with EmbeddedPostgres(bindir=BINDIR, **settings) as server:
-        environment = {**os.environ, "DATABASE_URL": server.url()}
+        # A newer pg_dump prints what this server has for its own, such as pg_attver.
+        environment = {"DATABASE_URL": server.url(), "PG_BINDIR": str(BINDIR)}
+        environment = {**os.environ, **environment}
         return subprocess.run(arguments.command, env=environment).returncode
 
 

@@ -502,8 +502,9 @@ def _transaction(connection: Connection) -> Iterator[bool]:
     :return: True if the transaction ends with the block.
     """
     if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
-        # As in autocommit_block() of Alembic: what SQLAlchemy begins there is none.
-        connection.exec_driver_sql("BEGIN")
+        # As in autocommit_block() of Alembic: what SQLAlchemy begins there is none. At
+        # other levels it would not see what others change until it has the lock.
+        connection.exec_driver_sql("BEGIN ISOLATION LEVEL READ COMMITTED")
         try:
             yield True
         except BaseException:

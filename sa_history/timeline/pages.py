@@ -144,6 +144,7 @@ class Pages:
         if form.errors:
             return self._wrong_form("chart", visit, extra)
         chart = Chart.of(visit.timeline.counts(form.filters))
+        visit.timeline.finish()
         if visit.request.wants_json:
             return PageResponse(dumps(_chart_as_json(chart)), content_type=JSON)
         body = render(
@@ -214,6 +215,7 @@ class Pages:
             raise BadRequest(f"{name}: {message}")
         limit = self.options.export_limit
         found = visit.timeline.keys(form.filters, request.cursor, limit + 1)
+        visit.timeline.finish()
         keys = found.keys[:limit]
         last = keys[-1].pgh_id if len(found.keys) > limit else found.searched_to
         # Who has the file only learns by its name that there are more.
@@ -229,6 +231,7 @@ class Pages:
             def part(session: Session) -> str:
                 shown = visit.timeline.with_session(session)
                 found = shown.read(keys)
+                shown.finish()
                 return written(self._entry(shown, event) for event in found)
 
             return part
@@ -583,6 +586,7 @@ class Pages:
             following = _following(page, visit, last, extra)
         seals = shown.seals(entry for entry in entries if not entry.archived)
         if request.wants_json:
+            shown.finish()
             return _as_json(entries, seals, following, extra)
         link = self.options.link or _no_link
         more = self._entry(shown, listed.found[page_size]) if is_full else None
@@ -611,6 +615,7 @@ class Pages:
             export_limit=self.options.export_limit,
             **extra,
         )
+        shown.finish()
         return PageResponse(body, status)
 
     def _entry(self, shown: Timeline, found: Found) -> Entry:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import (
     Column,
     DateTime,
@@ -26,6 +27,7 @@ from sa_history import AfterDelete, AfterUpdate, AggregateEvent, Snapshot, new, 
 from sa_history.archiving import aggregate_rows
 
 
+@pytest.mark.usefixtures("read_committed")
 def test_rows_of_all_kinds_of_events_are_those_of_the_database(
     base: Any,
     create_all: Callable[[], None],

@@ -288,6 +288,7 @@ KEYS: list[tuple[list[Any], list[Any]]] = [
 ]
 
 
+@pytest.mark.usefixtures("read_committed")
 def test_rows_are_found_by_keys_of_all_types(
     base: Any, create_all: Callable[[], None], pg_engine: Engine, folder: Path
 ) -> None:

@@ -49,6 +49,9 @@ def secrets_in(found: str) -> list[str]:
     return [s for s in SECRETS if re.search(rf"{re.escape(s)}(?!\d)", found)]
 
 
+pytestmark = pytest.mark.usefixtures("read_committed")
+
+
 def erase(engine: Engine, person: Any, *keys: Any, **options: Any) -> Any:
     with Session(engine) as session:
         done = history.erase(session, person, *keys, **options)

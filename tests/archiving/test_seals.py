@@ -150,6 +150,7 @@ def test_a_column_that_was_dropped_later_is_verified_in_the_archive(
     ]
 
 
+@pytest.mark.usefixtures("read_committed")
 def test_an_archive_of_which_the_database_knows_nothing_is_verified(
     sealed: Any, person: Any, base: Any, pg_engine: Engine, archive: Any, folder: Path
 ) -> None:

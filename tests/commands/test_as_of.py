@@ -141,7 +141,7 @@ def test_what_the_complete_history_leaves_out_is_not_told_as_null(
         ),
     ],
 )
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("database", "english")
 def test_what_has_no_past_is_an_error_in_one_line(
     arguments: str, message: str, run: Main
 ) -> None:

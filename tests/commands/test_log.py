@@ -200,6 +200,7 @@ def test_a_row_is_named_by_all_columns_of_its_key(
         ("Loud", "HEY", None, ""),
     ],
 )
+@pytest.mark.usefixtures("english")
 def test_a_key_may_be_of_any_type(
     model: str, key: str, wrong: str | None, reason: str, run: Main, odd_keys: Any
 ) -> None:
@@ -259,6 +260,7 @@ def test_a_key_may_be_of_any_type(
         ),
     ],
 )
+@pytest.mark.usefixtures("english")
 def test_what_names_no_row_is_an_error_in_one_line(
     arguments: list[str], message: str, run: Main
 ) -> None:

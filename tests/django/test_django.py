@@ -172,6 +172,7 @@ def test_the_past_of_what_django_wrote_can_be_seen_and_undone(
     assert till.Account.objects.get().balance == 1
 
 
+@pytest.mark.usefixtures("read_committed")
 def test_erased_events_are_read_and_told_by_their_column(
     models: Any, till: Any, pg_engine: Engine, pg_session: Session
 ) -> None:

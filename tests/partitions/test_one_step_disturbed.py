@@ -62,6 +62,7 @@ def test_a_partition_that_is_detached_before_its_removal_stays(
         assert connection.scalar(query) == 25
 
 
+@pytest.mark.usefixtures("english")
 def test_a_partition_that_is_dropped_before_its_removal_postpones_it(
     closed: int, remove: Any, pg_engine: Engine, run: Any
 ) -> None:
@@ -102,6 +103,7 @@ def test_what_erases_events_waits_for_the_copies_of_the_last_ones(
         assert connection.scalars(query).all() == [None]
 
 
+@pytest.mark.usefixtures("english")
 def test_a_row_that_refers_to_an_event_later_puts_off_the_rest_of_the_removal(
     closed: int, remove: Any, base: Any, pg_engine: Engine, run: Any
 ) -> None:

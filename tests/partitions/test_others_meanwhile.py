@@ -238,6 +238,7 @@ SEEDS = range(6)
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("converts", [False, True], ids=["partitioned", "one table"])
+@pytest.mark.usefixtures("read_committed")
 def test_what_others_do_while_old_events_are_removed_stays_done(
     converts: bool, seed: int, level: str, pg_engine: Engine, others: Any
 ) -> None:
@@ -270,6 +271,7 @@ def test_what_others_do_while_old_events_are_removed_stays_done(
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.usefixtures("read_committed")
 def test_what_others_do_while_partitions_become_one_table_stays_done(
     seed: int, level: str, pg_engine: Engine, others: Any
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from unittest.mock import ANY
 
 import pytest
-from sqlalchemy import URL, Engine, event, text
+from sqlalchemy import URL, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -25,6 +25,11 @@ from sa_history.sql.compose import Qualified
 
 EVENTS = Qualified("public", "account_event")
 FIRST = Qualified("public", "account_event_p1")
+
+
+@pytest.fixture(autouse=True)
+def _read_committed(read_committed: None) -> None:
+    """As the connections of commands are."""
 
 
 @pytest.fixture
@@ -293,6 +298,7 @@ def reader(pg_engine: Engine) -> Iterator[str]:
         ("CREATE TABLE child () INHERITS (account_event)", "table child"),
     ],
 )
+@pytest.mark.usefixtures("english")
 def test_what_cannot_come_along_is_refused(
     statement: str,
     reason: str,
@@ -367,6 +373,28 @@ def test_what_it_gets_until_it_is_locked_comes_along(
         f"SELECT has_table_privilege('{reader}', 'account_event', 'SELECT'),"
         f" has_column_privilege('{reader}', 'account_event', 'balance', 'UPDATE')"
     ) == [(True, True)]
+
+
+def test_a_revision_sees_what_is_changed_until_it_is_locked_at_any_level(
+    account: Any,
+    base: type[DeclarativeBase],
+    pg_engine: Engine,
+    pg_url: URL,
+    run: Any,
+    reader: str,
+) -> None:
+    base.metadata.create_all(pg_engine)
+    to_partitions(pg_engine)
+    # As autocommit_block() of Alembic, where the server's default is another level.
+    options = "-c default_transaction_isolation=repeatable\\ read"
+    engine = create_engine(pg_url, connect_args={"options": options})
+    engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+    grant = f"GRANT SELECT ON account_event TO {reader}"
+    with before_the_lock(engine, lambda: run(grant)):
+        to_one_table(engine)
+    engine.dispose()
+    granted = f"SELECT has_table_privilege('{reader}', 'account_event', 'SELECT')"
+    assert run(granted) == [(True,)]
 
 
 LATE = "CREATE MATERIALIZED VIEW late AS SELECT * FROM account_event"

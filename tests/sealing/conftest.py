@@ -13,6 +13,11 @@ import sa_history as history
 from sa_history import AfterDelete, Snapshot, track
 
 
+@pytest.fixture(autouse=True)
+def _read_committed(read_committed: None) -> None:
+    """Erasing, and sealing on a connection, refuse other levels of isolation."""
+
+
 @pytest.fixture
 def person(base: type[DeclarativeBase], create_all: Callable[[], None]) -> Any:
     """A person with a sealed history, of which the name and the email can be erased."""

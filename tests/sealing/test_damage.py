@@ -201,7 +201,7 @@ def test_a_role_that_may_not_read_has_found_nothing(
             history.verify(connection, base)
 
 
-@pytest.mark.usefixtures("some_events")
+@pytest.mark.usefixtures("english", "some_events")
 def test_a_page_of_one_event_is_told_that_seals_cannot_be_read(
     base: Base, pg_engine: Engine
 ) -> None:

@@ -219,6 +219,7 @@ def test_exports_have_archived_events(app: flask.Flask, drop: Any, folder: str) 
     assert after == before
 
 
+@pytest.mark.usefixtures("read_committed")
 def test_erased_values_are_shown_as_erased(
     app: flask.Flask, db: SQLAlchemy, page: Any, drop: Any, folder: str
 ) -> None:

@@ -41,6 +41,31 @@ from sa_history.flask import History
 from tests.timeline.visitor import Looker, seen_by, words
 
 
+def test_psycopg_prepares_what_pages_and_exports_read_again_and_again(
+    app: flask.Flask,
+    db: SQLAlchemy,
+    note: Any,
+    write: Callable[..., None],
+    look: Looker,
+) -> None:
+    write(note(id=1, body="a"))
+    query = text("SELECT statement FROM pg_prepared_statements")
+    for path, part in (
+        ("/", " AS pgh_data"),
+        ("/?user=ada", "metadata"),
+        ("/export.csv", " AS pgh_data"),
+        ("/chart", " AS day"),
+    ):
+        with app.app_context():
+            db.engine.dispose()
+        for _ in range(7):
+            answer = look.client.get(f"/history{path}")
+            assert (answer.status_code, len(answer.text) > 0) == (200, True)
+        with app.app_context(), db.engine.connect() as connection:
+            prepared = "".join(connection.scalars(query))
+        assert part in prepared, path
+
+
 def test_an_event_tells_who_when_what_and_in_which_request(
     app: flask.Flask, db: SQLAlchemy, note: Any, look: Looker
 ) -> None:

@@ -105,6 +105,7 @@ END $$
 """
 
 
+@pytest.mark.usefixtures("english")
 def test_a_verification_that_the_database_ends_is_told(
     app: flask.Flask, db: SQLAlchemy, person: Any
 ) -> None:
@@ -120,6 +121,7 @@ def test_a_verification_that_the_database_ends_is_told(
     assert "lock timeout" in words(answer.text)
 
 
+@pytest.mark.usefixtures("english")
 def test_seals_that_cannot_be_read_are_not_shown(
     app: flask.Flask, db: SQLAlchemy, person: Any
 ) -> None:
@@ -138,6 +140,7 @@ def test_seals_that_cannot_be_read_are_not_shown(
     assert all("seal" not in event for event in look.json("/")["events"])
 
 
+@pytest.mark.usefixtures("read_committed")
 def test_what_was_erased_has_the_word_on_all_pages(
     app: flask.Flask, db: SQLAlchemy, person: Any
 ) -> None:
