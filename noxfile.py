@@ -272,7 +272,10 @@ def writes(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Try random names, values, conditions, statements and options, twelve times."""
+    """Try random names, values, conditions, statements and options, twelve times.
+
+    It takes about an hour on two cores.
+    """
     session.install(*group("tests"), "-e", ".")
     folders = ["tests/injection", "tests/conditions"]
     folders += ["tests/attribution/test_savepoints.py", "tests/test_random_options.py"]

@@ -22,7 +22,11 @@ from sqlalchemy import (
     types,
 )
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql.base import PGCompiler, PGDialect
+from sqlalchemy.dialects.postgresql.base import (
+    PGCompiler,
+    PGDialect,
+    PGIdentifierPreparer,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement, TextClause
@@ -54,8 +58,10 @@ class _LiteralCompiler(PGCompiler):
 
     def visit_bindparam(self, bindparam: Any, *args: Any, **kw: Any) -> str:
         # Functions that are compiled in their own way may not pass on what they are
-        # told, as func.pow() of SQLAlchemy 2.1.
-        kw["literal_binds"] = True
+        # told, as func.pow() of SQLAlchemy 2.1. Of a list whose type has an expression
+        # around each value, SQLAlchemy writes that expression first, with a mark.
+        is_mark = bindparam.expanding and kw.get("skip_bind_expression")
+        kw["literal_binds"] = not is_mark
         compiler: Any = super()
         text: str = compiler.visit_bindparam(bindparam, *args, **kw)
         return text
@@ -79,8 +85,21 @@ class _QueryCompiler(_LiteralCompiler):
         return f"CAST({text} AS {name})"
 
 
+class _Preparer(PGIdentifierPreparer):
+    """Quotes also what is reserved in PL/pgSQL, which finds no column in NEW.begin.
+
+    https://github.com/postgres/postgres/blob/master/src/pl/plpgsql/src/pl_reserved_kwlist.h
+    """
+
+    reserved_words = PGIdentifierPreparer.reserved_words | {
+        *("begin", "by", "declare", "execute", "foreach", "if", "loop", "strict"),
+        "while",
+    }
+
+
 class _LiteralDialect(PGDialect):
     statement_compiler = _LiteralCompiler
+    preparer = _Preparer
     supports_statement_cache = False
 
 

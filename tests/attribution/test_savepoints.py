@@ -111,6 +111,7 @@ class Write:
     context: uuid.UUID | None
     metadata: dict[str, Any]
     is_ignored: bool
+    transaction: int
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ class Walk:
         self._session = session
         self._luck = random.Random(SEED)
         self._number = 0
+        self._transaction = 0
         self._target: tuple[Session, ...] = ()
         self._blocks: list[Block] = []
         self._savepoints: list[Savepoint] = []
@@ -239,6 +241,7 @@ class Walk:
                 contexts[-1].context if contexts else None,
                 metadata,
                 is_ignored=len(contexts) < len(self._blocks),
+                transaction=self._transaction,
             )
         )
         self._rows[id_] = version
@@ -439,10 +442,45 @@ class Walk:
         if way == "commit" and not self._has_failed:
             self.kept += self._open
             self._kept_rows = self._rows
+        self._transaction += 1
         self._open = []
         self._rows = dict(self._kept_rows)
         self._savepoints.clear()
         self._has_failed = False
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A row of the table of contexts.
+
+    :param context: the id of the block.
+    :param copied_by: the transaction whose copy it is; None for what was stored first.
+    """
+
+    context: uuid.UUID
+    copied_by: int | None = None
+
+
+def foretold(written: list[Write]) -> tuple[list[Stored | None], dict[Stored, Any]]:
+    """Return what each write has as its context, and the metadata of each of these.
+
+    What a transaction has stored stays as it is. A later one that knows more of the
+    same block, since it was annotated, has a copy of its own.
+    """
+    contexts: list[Stored | None] = []
+    metadata: dict[Stored, Any] = {}
+    stored_by: dict[uuid.UUID, int] = {}
+    for write in written:
+        if write.context is None:
+            contexts.append(None)
+            continue
+        stored = Stored(write.context)
+        first = stored_by.setdefault(write.context, write.transaction)
+        if first != write.transaction and metadata[stored] != write.metadata:
+            stored = Stored(write.context, copied_by=write.transaction)
+        contexts.append(stored)
+        metadata[stored] = write.metadata
+    return contexts, metadata
 
 
 def compare_walk(
@@ -465,16 +503,26 @@ def compare_walk(
         print(f"WALK_SEED={SEED}", *walks[0].steps, sep="\n")
     (walk,) = walks
     written = [write for write in walk.kept if not write.is_ignored]
-    expected = {write.row: write.context for write in written}
-    contexts = {write.context: write.metadata for write in written if write.context}
+    expected, metadata = foretold(written)
     model = history.events(entry).model
     mapped = model.pgh_context.property.mapper.class_
     with Session(engine) as session:
         events = session.scalars(select(model).order_by(model.pgh_id)).all()
-        assert [(e.id, e.version) for e in events] == list(expected)
-        assert {(e.id, e.version): e.pgh_context_id for e in events} == expected
-        stored = {c.id: c.metadata for c in session.scalars(select(mapped))}
-        assert stored == contexts
+        assert [(e.id, e.version) for e in events] == [write.row for write in written]
+        found = {c.id: c for c in session.scalars(select(mapped))}
+        # Nobody can foretell the id of a copy; it is one for the whole transaction.
+        ids = {each: each.context for each in metadata if each.copied_by is None}
+        for event, stored in zip(events, expected, strict=True):
+            if stored is not None and stored not in ids:
+                ids[stored] = event.pgh_context_id
+                assert found[event.pgh_context_id].parent_id == stored.context
+        assert [event.pgh_context_id for event in events] == [
+            None if stored is None else ids[stored] for stored in expected
+        ]
+        assert len({*ids.values()}) == len(ids)
+        assert {c.id: c.metadata for c in found.values()} == {
+            ids[stored]: own for stored, own in metadata.items()
+        }
     assert len(walk.kept) > STEPS / 20
     assert len(written) < len(walk.kept)
     return walk

@@ -118,6 +118,30 @@ def test_odd_names_labels_and_values_are_taken_as_they_are(
     assert first.pgh_data == {"id": 1, "value": "a"}
 
 
+def test_a_column_with_the_name_of_a_word_of_functions_is_looked_at(
+    pg_engine: Engine, level: str
+) -> None:
+    meeting = Table(
+        "meeting",
+        MetaData(),
+        Column("id", Integer, primary_key=True),
+        Column("begin", Integer),
+    )
+    track(
+        AfterUpdate(new["begin"] > old["begin"], label="later"),
+        AfterUpdate(new["begin"] < old["begin"], label="earlier"),
+        level=level,
+    )(meeting)
+    meeting.metadata.create_all(pg_engine)
+    with pg_engine.begin() as connection:
+        connection.execute(meeting.insert().values({"id": 1, "begin": 5}))
+        for begin in (7, 6):
+            connection.execute(meeting.update().values({"begin": begin}))
+        table = history.events(meeting).table
+        labels = select(table.c.pgh_label).order_by(table.c.pgh_id)
+        assert connection.scalars(labels).all() == ["later", "earlier"]
+
+
 def test_event_table_is_made_in_the_schema_of_the_tracked_table(
     base: type[DeclarativeBase],
     level: str,

@@ -15,6 +15,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    TypeDecorator,
     all_,
     and_,
     any_,
@@ -58,6 +59,16 @@ class Size(Integer):
     comparator_factory = Comparator
 
 
+class UpperCase(TypeDecorator[str]):
+    """A type whose values have an expression around them."""
+
+    impl = String
+    cache_ok = True
+
+    def bind_expression(self, bindparam: Any) -> ColumnElement[str]:
+        return func.upper(bindparam)
+
+
 @pytest.fixture
 def scope() -> RowScope:
     """An update of a table, of which a tracker stores three columns."""
@@ -69,6 +80,7 @@ def scope() -> RowScope:
         Column("title", String),
         Column("data", JSON),
         Column("tags", ARRAY(Integer)),
+        Column("code", UpperCase),
         Column("area", Integer, Computed("id * 2", persisted=True)),
         Column("Twice", Integer, Computed("id * 2", persisted=False)),
     )
@@ -293,6 +305,36 @@ def test_a_value_is_a_literal_in_functions_that_are_compiled_in_their_own_way(
     assert condition_sql(func.pow(new.id, 2) > 4, scope).endswith("(NEW.id, 2) > 4")
 
 
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        pytest.param(new.code == "a", "NEW.code = upper('a')", id="one"),
+        pytest.param(
+            new.code.in_(["a", "b"]),
+            "NEW.code IN (upper('a'), upper('b'))",
+            id="list",
+        ),
+        pytest.param(
+            ~new.code.in_(["a"]), "(NEW.code NOT IN (upper('a')))", id="not_in_list"
+        ),
+    ],
+)
+def test_a_value_has_the_expression_of_its_type_around_it(
+    scope: RowScope, condition: Any, expected: str
+) -> None:
+    assert condition_sql(condition, scope) == expected
+
+
+@pytest.mark.parametrize("word", ["begin", "by", "case", "if", "loop", "strict"])
+def test_a_column_with_the_name_of_a_word_of_functions_is_quoted(word: str) -> None:
+    table = Table("meeting", MetaData(), Column(word, Integer, primary_key=True))
+    columns = TableColumns("Meeting", table, dict(table.columns), {}, key=(word,))
+    scope = RowScope("Meeting", columns, (word,), Operation.UPDATE)
+    expected = f'OLD."{word}" IS DISTINCT FROM NEW."{word}"'
+    assert condition_sql(AnyChange(), scope) == expected
+    assert condition_sql(new[word] > 1, scope) == f'NEW."{word}" > 1'
+
+
 def test_a_condition_looks_at_a_column_that_the_table_got_later(
     scope: RowScope,
 ) -> None:
@@ -384,13 +426,13 @@ def test_a_change_needs_both_rows(
         pytest.param(
             AnyChange("id", "data", "tilte"),
             "Note has no column attribute 'tilte' for old.tilte; did you mean 'title'? "
-            "it has id, title, data, tags, area, size",
+            "it has id, title, data, tags, code, area, size",
             id="any",
         ),
         pytest.param(
             AllChange(exclude=["data", "tilte"]),
             "Note has no column attribute 'tilte' for new.tilte; did you mean 'title'? "
-            "it has id, title, data, tags, area, size",
+            "it has id, title, data, tags, code, area, size",
             id="exclude",
         ),
         pytest.param(
