@@ -88,6 +88,20 @@ class RangeDigest:
     marks: bytes
 
 
+@dataclass(frozen=True)
+class KeptEvents:
+    """Which events have lower numbers than they had, as others were removed.
+
+    :param until: the number that they had at most. What has a low number and had a
+        higher one is an event that somebody added.
+    :param removed: the first and the last number of each range whose removal is
+        recorded. Until its partition is dropped, an event of it is there twice.
+    """
+
+    until: int
+    removed: Sequence[tuple[int, int]] = ()
+
+
 def range_digests(
     ledger: Ledger,
     sealed: SealedTable,
@@ -95,21 +109,20 @@ def range_digests(
     areas: Sequence[tuple[int, int]],
     *,
     with_marks: bool,
-    removed_until: int = 0,
+    kept: KeptEvents | None = None,
 ) -> list[RangeDigest]:
     """Return the digests of the events in areas of numbers, one for each area.
 
     :param areas: the first and the last number of each area, in their order; each
         begins where the one before it has ended.
     :param with_marks: False to leave out the marks, which takes less time.
-    :param removed_until: the last number of an event that a retention has removed. Such
-        an event may have been kept, under a number that is lower.
+    :param kept: which events are sealed as others than they are; None for none.
     """
-    used = used_contexts(ledger, sealed, leaf_columns, areas, removed_until)
+    used = used_contexts(ledger, sealed, leaf_columns, areas, kept)
     query = select_ranges(
         *(ledger, sealed, leaf_columns, areas, used),
         with_marks=with_marks,
-        removed_until=removed_until,
+        kept=kept,
     )
     found = {
         row.area: RangeDigest(
@@ -129,7 +142,7 @@ def select_ranges(
     used: Any,
     *,
     with_marks: bool = True,
-    removed_until: int = 0,
+    kept: KeptEvents | None = None,
 ) -> Select[Any]:
     """Return a SELECT of the digests of the events in areas of numbers.
 
@@ -141,7 +154,7 @@ def select_ranges(
     bounds = areas[0][0], areas[-1][1]
     # A statement of the database does not know how many salts there are.
     has_many = ledger.has_many_salts(len(areas) * RANGE)
-    each = _leaves(ledger, sealed, leaf_columns, bounds, used, removed_until, has_many)
+    each = _leaves(ledger, sealed, leaf_columns, bounds, used, kept, has_many)
     # Parts of the leaf: the beginning of the content; and the end of the number and the
     # beginning of the context, which are side by side.
     content = func.substr(each.c.leaf, 41, CONTENT_BYTES)
@@ -171,7 +184,7 @@ def used_contexts(
     sealed: SealedTable,
     leaf_columns: LeafColumns,
     areas: Sequence[tuple[int, int]],
-    removed_until: int = 0,
+    kept: KeptEvents | None = None,
 ) -> Any:
     """Return the ids of the contexts of some events.
 
@@ -182,9 +195,9 @@ def used_contexts(
         return []
     events = ledger.place(sealed.table, [sealed.id, CONTEXT_ID])
     bounds = areas[0][0], areas[-1][1]
-    are_meant = _are_meant(events, sealed, bounds, removed_until)
+    is_meant = are_meant(events, sealed, bounds, kept)
     used = select(events.c[CONTEXT_ID]).where(
-        are_meant, events.c[CONTEXT_ID].is_not(None)
+        is_meant, events.c[CONTEXT_ID].is_not(None)
     )
     few = list(ledger.connection.scalars(used.distinct().limit(_FEW + 1)))
     return few if len(few) <= _FEW else used.distinct()
@@ -230,14 +243,18 @@ def with_salts(
     return source.outerjoin(of_table, of_table.c.key == key), of_table
 
 
-def _are_meant(
+def are_meant(
     events: TableClause,
     sealed: SealedTable,
     bounds: tuple[int, int],
-    removed_until: int,
+    kept: KeptEvents | None,
 ) -> ColumnElement[bool]:
-    if removed_until:
-        return _with_kept(events, sealed, bounds, removed_until)
+    """Return which events have, or had, the numbers of an area.
+
+    :param kept: as :func:`range_digests` has it.
+    """
+    if kept is not None:
+        return _with_kept(events, sealed, bounds, kept)
     return events.c[sealed.id].between(*bounds)
 
 
@@ -247,7 +264,7 @@ def _leaves(
     leaf_columns: LeafColumns,
     bounds: tuple[int, int],
     used: Any,
-    removed_until: int,
+    kept: KeptEvents | None,
     has_many_salts: bool,
 ) -> Subquery:
     """Return a SELECT of events with the number and the leaf of each."""
@@ -255,8 +272,8 @@ def _leaves(
     names = [sealed.id, *leaf_columns.columns, *sealed.key, *erased_names]
     events = ledger.place(sealed.table, names)
     position: ColumnElement[int] = events.c[sealed.id]
-    are_meant = _are_meant(events, sealed, bounds, removed_until)
-    if removed_until:
+    is_meant = are_meant(events, sealed, bounds, kept)
+    if kept is not None:
         position = sealed.number(position)
     source: Any = events
     as_bytes = ledger.bytes_of_text()
@@ -293,7 +310,7 @@ def _leaves(
     return (
         select(position.label("id"), leaf.label("leaf"), unsalted.label("unsalted"))
         .select_from(source)
-        .where(are_meant)
+        .where(is_meant)
         # It keeps PostgreSQL from making the same digest for each use of it.
         .offset(literal_column("0"))
         .subquery("each_event")
@@ -301,21 +318,24 @@ def _leaves(
 
 
 def _with_kept(
-    events: TableClause,
-    sealed: SealedTable,
-    bounds: tuple[int, int],
-    removed_until: int,
+    events: TableClause, sealed: SealedTable, bounds: tuple[int, int], kept: KeptEvents
 ) -> ColumnElement[bool]:
-    """Return which events are meant, where some are kept under lower numbers."""
+    """Return which events are meant, where some have lower numbers than they had."""
     number, (first_id, last_id) = events.c[sealed.id], bounds
-    is_kept = number <= removed_until - KEPT_OFFSET
-    kept = number.between(max(first_id, FIRST_ID) - KEPT_OFFSET, last_id - KEPT_OFFSET)
-    # Until its partition is dropped, an event is there under both numbers.
+    is_kept = number <= kept.until - KEPT_OFFSET
+    own = number.between(max(first_id, FIRST_ID) - KEPT_OFFSET, last_id - KEPT_OFFSET)
+    is_removed = or_(
+        false(),
+        *(
+            number.between(first - KEPT_OFFSET, last - KEPT_OFFSET)
+            for first, last in kept.removed
+        ),
+    )
     original = events.alias()
     is_there = exists().where(original.c[sealed.id] == number + KEPT_OFFSET)
     return or_(
         and_(number.between(first_id, last_id), ~is_kept),
-        and_(is_kept, kept, ~is_there),
+        and_(is_kept, own, ~and_(is_removed, is_there)),
     )
 
 

@@ -21,12 +21,14 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    or_,
     select,
     text,
 )
 from sqlalchemy import cast as sql_cast
 
 from sa_history.capture.context_table import SharedObjects
+from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
 from sa_history.ddl.execution import connection_of
 from sa_history.exc import SealError
 from sa_history.sealing.chain import (
@@ -40,6 +42,8 @@ from sa_history.sealing.chain import (
 )
 from sa_history.sealing.leaves import (
     RANGE,
+    KeptEvents,
+    are_meant,
     contexts_in_use,
     has_keys,
     key_text,
@@ -256,43 +260,55 @@ def _seal_batch(
         last = last_seal(ledger, sealed.name)
         first_id = 1 if last is None else last.last_id + 1
         leaf_columns = ledger.leaf_columns(sealed)
-        areas = _areas(ledger, sealed, first_id, limit, batch)
+        kept = KeptEvents(limit) if ledger.has_kept(sealed, first_id) else None
+        areas = _areas(ledger, sealed, first_id, limit, batch, kept)
         if not areas:
             return 0, has_salts
         has_salts = has_salts and len(areas) == batch // RANGE
         with canonical_settings(connection, len(areas) * RANGE):
-            contexts = used_contexts(ledger, sealed, leaf_columns, areas)
-            add_salts = partial(
-                _add_salts, ledger, sealed, leaf_columns, areas, contexts
-            )
+            contexts = used_contexts(ledger, sealed, leaf_columns, areas, kept)
+            given = (ledger, sealed, leaf_columns, areas, contexts, kept)
+            add_salts, add = partial(_add_salts, *given), partial(_add, *given)
             # To look for the salts of all objects takes a fifth of the time. In a long
             # run of seals most have one.
             add_salts(of_first_events=has_salts)
             with connection.begin_nested() as attempt:
-                events, is_whole = _add(ledger, sealed, leaf_columns, areas, contexts)
+                events, is_whole = add()
                 if not is_whole:
                     attempt.rollback()
             if not is_whole:
                 add_salts(of_first_events=False)
-                events, _ = _add(ledger, sealed, leaf_columns, areas, contexts)
+                events, _ = add()
             return events, has_salts and is_whole
 
 
 def _areas(
-    ledger: Ledger, sealed: SealedTable, first_id: int, limit: int, batch: int
+    ledger: Ledger,
+    sealed: SealedTable,
+    first_id: int,
+    limit: int,
+    batch: int,
+    kept: KeptEvents | None,
 ) -> list[tuple[int, int]]:
     """Return the numbers of the next ranges, none if there are no events.
 
     :param batch: the greatest number of events, of which whole ranges are taken.
+    :param kept: as :func:`range_digests` has it. Such events were before all others,
+        and so they are by their lower numbers.
     """
+    before_all = first_id - 1 - (0 if kept is None else KEPT_OFFSET)
     events = ledger.place(sealed.table, [sealed.id])
     number = events.c[sealed.id]
+
+    is_told = []
+    if kept is not None:
+        is_told = [or_(number >= FIRST_ID, number <= kept.until - KEPT_OFFSET)]
 
     def event_after(before: Any, offset: int) -> Any:
         """Return the number of the event which so many others are before."""
         return (
             select(number)
-            .where(number > before, number <= limit)
+            .where(number > before, number <= limit, *is_told)
             .order_by(number)
             .offset(offset)
             .limit(1)
@@ -301,7 +317,7 @@ def _areas(
 
     # Each step reads the index from the end of one range to that of the next one.
     start = select(
-        sql_cast(literal(first_id - 1), BigInteger).label("last_id"),
+        sql_cast(literal(before_all), BigInteger).label("last_id"),
         sql_cast(literal(0), Integer).label("ranges"),
     )
     ends = start.cte("range_end", recursive=True)
@@ -314,12 +330,13 @@ def _areas(
     inner = list(ledger.connection.scalars(query.order_by(ends.c.ranges)))
     if len(inner) < batch // RANGE:
         # The last range has all numbers up to the end of the seal.
-        if ledger.connection.scalar(select(event_after([first_id - 1, *inner][-1], 0))):
+        if ledger.connection.scalar(select(event_after([before_all, *inner][-1], 0))):
             inner.append(limit)
         elif inner:
             inner[-1] = limit
-    starts = [first_id, *(end + 1 for end in inner[:-1])]
-    return list(zip(starts, inner, strict=False))
+    ends_then = [end if end >= FIRST_ID else end + KEPT_OFFSET for end in inner]
+    starts = [first_id, *(end + 1 for end in ends_then[:-1])]
+    return list(zip(starts, ends_then, strict=False))
 
 
 def _add_salts(
@@ -328,6 +345,7 @@ def _add_salts(
     leaf_columns: LeafColumns,
     areas: Sequence[tuple[int, int]],
     used: Any,
+    kept: KeptEvents | None,
     *,
     of_first_events: bool,
 ) -> None:
@@ -335,6 +353,7 @@ def _add_salts(
 
     :param areas: the numbers of the events.
     :param used: the ids of their contexts.
+    :param kept: as :func:`range_digests` has it.
     :param of_first_events: False to look at the objects of all events, True to leave
         out events of an UPDATE or DELETE, which mostly are of objects with a salt.
     """
@@ -358,7 +377,8 @@ def _add_salts(
 
     if leaf_columns.can_be_erased:
         events = ledger.place(sealed.table, [sealed.id, "pgh_op", *sealed.key])
-        is_sealed_now = events.c[sealed.id].between(areas[0][0], areas[-1][1])
+        bounds = areas[0][0], areas[-1][1]
+        is_sealed_now = are_meant(events, sealed, bounds, kept)
         # Distinct before they are text, which costs more.
         of_events = select(*(events.c[name] for name in sealed.key))
         if of_first_events:
@@ -393,14 +413,16 @@ def _add(
     leaf_columns: LeafColumns,
     areas: Sequence[tuple[int, int]],
     contexts: Any,
+    kept: KeptEvents | None,
 ) -> tuple[int, bool]:
     """Add a seal to the chain.
 
     :param areas: the numbers of its ranges.
     :param contexts: the ids of its contexts.
+    :param kept: as :func:`range_digests` has it.
     :return: how many events it has, and whether all have the salts that they need.
     """
-    ranges = select_ranges(ledger, sealed, leaf_columns, areas, contexts)
+    ranges = select_ranges(ledger, sealed, leaf_columns, areas, contexts, kept=kept)
     before = last_seal(ledger)
     now = ledger.connection.scalar(select(func.clock_timestamp()))
     assert now is not None

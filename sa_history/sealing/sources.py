@@ -16,6 +16,7 @@ from sqlalchemy import (
     TableClause,
     case,
     column,
+    exists,
     func,
     literal_column,
     select,
@@ -141,9 +142,16 @@ class SealedTable:
 
         :param number: the number that it has now.
         """
-        if self.tracking is None or self.tracking.options.partition_by is None:
+        if not self.keeps_events:
             return number
         return case((number < FIRST_ID, number + KEPT_OFFSET), else_=number)
+
+    @property
+    def keeps_events(self) -> bool:
+        """True if events may be kept under lower numbers when others are removed."""
+        return self.tracking is not None and (
+            self.tracking.options.partition_by is not None
+        )
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -176,6 +184,14 @@ class Ledger:
     def name(self) -> str:
         """The name of the table of seals, by which digests name the chain."""
         return self.tables.seal.fullname
+
+    def has_kept(self, sealed: SealedTable, first_id: int) -> bool:
+        """Return whether events are kept that had a number from this one on."""
+        if not sealed.keeps_events:
+            return False
+        number = self.place(sealed.table, [sealed.id]).c[sealed.id]
+        is_kept = number.between(first_id - KEPT_OFFSET, FIRST_ID - 1)
+        return bool(self.connection.scalar(select(exists().where(is_kept))))
 
     def place(self, table: Table, names: Iterable[str] | None = None) -> Any:
         """Return a table with its schema, to be read under any ``search_path``.

@@ -24,6 +24,7 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.exc import ProgrammingError
 
+from sa_history.capture.partitioning import FIRST_ID
 from sa_history.ddl.execution import connection_of
 from sa_history.exc import SealError
 from sa_history.sealing.chain import (
@@ -36,11 +37,12 @@ from sa_history.sealing.chain import (
     digest_of_ranges,
     first_line,
     is_refused,
+    last_seal,
     marks_of,
     read_ranges,
     read_seals,
 )
-from sa_history.sealing.leaves import RangeDigest, range_digests
+from sa_history.sealing.leaves import KeptEvents, RangeDigest, range_digests
 from sa_history.sealing.sources import (
     CONTEXT,
     CONTEXT_ID,
@@ -574,14 +576,17 @@ class Verifier:
                 seal.leaf_columns,
                 areas,
                 with_marks=with_marks,
-                removed_until=max(
-                    (last for _, last in self._removed.get(seal.table_name, ())),
-                    default=0,
-                )
-                if self._archived is None
-                else 0,
+                kept=self._kept(sealed),
             ),
         )
+
+    def _kept(self, sealed: SealedTable) -> KeptEvents | None:
+        """Return which events are sealed as others than they are."""
+        if self._archived is not None or not self._ledger.has_kept(sealed, FIRST_ID):
+            return None
+        last = last_seal(self._ledger, sealed.name)
+        removed = self._removed.get(sealed.name, ())
+        return KeptEvents(0 if last is None else last.last_id, removed)
 
     def _read(self, seal: Seal, read: Callable[[], _Read]) -> _Read:
         """Return what is read under the settings of digests.
@@ -676,10 +681,15 @@ class Verifier:
         """Return the numbers of the events that a retention has removed, by table."""
         log = self._ledger.place(self._ledger.tables.erasure)
         removals: dict[str, list[tuple[int, int]]] = {}
-        query = select(log).where(log.c.first_id.is_not(None))
+        query = select(log).where(log.c.first_id.is_not(None)).order_by(log.c.first_id)
         for row in self._ledger.connection.execute(query):
             bounds = removals.setdefault(row.table_name, [])
-            bounds.append((row.first_id, row.last_id))
+            # Years of months are one range.
+            if bounds and row.first_id <= bounds[-1][1] + 1:
+                first, last = bounds.pop()
+                bounds.append((first, max(last, row.last_id)))
+            else:
+                bounds.append((row.first_id, row.last_id))
         return removals
 
     def _is_removed(self, seal: Seal, number: int) -> bool:

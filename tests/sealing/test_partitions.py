@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, MetaData, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
@@ -20,6 +20,8 @@ from sa_history.exc import ErasureError
 from sa_history.sealing.event_seals import seals_of_events
 from sa_history.sealing.verify import SealProblem
 from sa_history.tracking.events import trackings_of
+
+LATER = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=60)
 
 
 @pytest.fixture
@@ -265,3 +267,45 @@ def test_an_erasure_refuses_contexts_that_somebody_has_detached(
         with pytest.raises(ErasureError, match="no partition of pghistory_context any"):
             history.erase(session, Note, 1)
         history.erase(session, Note, 2)
+
+
+def test_events_that_were_kept_before_the_table_was_sealed_are_no_fault(
+    base: type[DeclarativeBase], pg_engine: Engine
+) -> None:
+    class Later(DeclarativeBase):
+        metadata = MetaData()
+
+    def model(of: Any, **options: Any) -> Any:
+        @track(Snapshot, AfterDelete, partition_by=10, **options)
+        class Note(of):  # type: ignore[misc]
+            __tablename__ = "note"
+            id: Mapped[int] = mapped_column(primary_key=True)
+            words: Mapped[str | None]
+
+        return Note
+
+    def remove(of: Any) -> list[str]:
+        history.partitions(pg_engine, of)
+        report, *_ = history.partitions(pg_engine, of, keep="1 month", now=LATER)
+        return [step for step in report.done if step.startswith("drop")]
+
+    note = model(base)
+    base.metadata.create_all(pg_engine)
+    write(pg_engine, note, range(1, 33))
+    assert remove(base)
+    note = model(Later, sealed=True)
+    Later.metadata.create_all(pg_engine)
+    write(pg_engine, note, range(33, 66))
+    history.seal(pg_engine, Later)
+    assert problems(pg_engine, Later) == []
+    assert remove(Later)
+    assert problems(pg_engine, Later) == []
+    with pg_engine.begin() as connection:
+        connection.execute(
+            text(
+                "UPDATE note_event SET words = 'other' WHERE pgh_id BETWEEN :a AND :b"
+            ),
+            {"a": 20 - KEPT_OFFSET, "b": 40 - KEPT_OFFSET},
+        )
+    (found,) = history.verify(pg_engine, Later).discrepancies
+    assert (found.problem, found.ids) == (SealProblem.CHANGED, tuple(range(20, 41)))
