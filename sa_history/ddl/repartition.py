@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, Row, func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from sa_history.ddl.elements import Statement
@@ -96,7 +96,8 @@ class Repartition:
         """Make a plain table partitioned; its rows are in the first partition.
 
         :raises InstallError: the table has what cannot be given to another table, or
-            rows that the first partition does not take; or it is never free.
+            rows that the first partition does not take; it is never free; or the
+            transaction is not READ COMMITTED.
         """
         with _transaction(self.connection):
             own = self._own()
@@ -117,8 +118,8 @@ class Repartition:
         before the table is locked, those of the others while it is. A sole partition
         becomes the table, without a copy.
 
-        :raises InstallError: the table has what cannot be given to another table; or
-            it is never free.
+        :raises InstallError: the table has what cannot be given to another table; it
+            is never free; or the transaction is not READ COMMITTED.
         """
         with self._transaction_without_ddl() as is_own:
             own = self._own()
@@ -186,10 +187,25 @@ class Repartition:
         """
         with _transaction(self.connection) as is_own:
             self._own()
+            self._require_new_snapshots()
             self._execute(
                 lock_table(self.table.name, "SHARE UPDATE EXCLUSIVE", recurse=False)
             )
             yield is_own
+
+    def _require_new_snapshots(self) -> None:
+        """Refuse a transaction that would not see what others write until the lock.
+
+        Their rows would stay behind.
+        """
+        setting = select(func.current_setting("transaction_isolation"))
+        level = str(self.connection.scalar(setting))
+        if level != "read committed":
+            raise InstallError(
+                f"the transaction is {level.upper()}, which would lose what others "
+                f"write into {self.table.name.dotted} meanwhile; convert it at READ "
+                "COMMITTED, as in autocommit_block() of a revision"
+            )
 
     def _replace(
         self, work: Callable[[TableProperties], None], *, is_part: bool

@@ -425,6 +425,28 @@ def test_what_cannot_come_along_is_refused_also_after_the_rows_are_looked_at(
             Repartition(connection, table, FIRST, 1, report).partition()
 
 
+def test_a_transaction_that_would_not_see_what_others_write_is_refused(
+    account: Any, create_all: Callable[[], None], pg_engine: Engine
+) -> None:
+    create_all()
+    repeatable, serializable = (
+        pg_engine.execution_options(isolation_level=level)
+        for level in ("REPEATABLE READ", "SERIALIZABLE")
+    )
+    told = r"is REPEATABLE READ, .* convert it at READ COMMITTED"
+    with repartition(repeatable) as change, pytest.raises(InstallError, match=told):
+        change.partition()
+    to_partitions(pg_engine)
+    with (
+        repartition(serializable) as change,
+        change.connection.begin(),
+        pytest.raises(InstallError, match="SERIALIZABLE"),
+    ):
+        change.unpartition()
+    with repartition(pg_engine) as change:
+        change.unpartition()
+
+
 def test_rows_below_the_first_partition_are_refused(
     account: Any, base: type[DeclarativeBase], pg_engine: Engine, run: Any
 ) -> None:
