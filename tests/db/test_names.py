@@ -33,6 +33,7 @@ from sa_history import (
     Manual,
     Snapshot,
     new,
+    old,
     track,
 )
 
