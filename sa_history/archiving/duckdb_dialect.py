@@ -561,9 +561,6 @@ class ArchiveCompiler(AsOfCompiler):
     def visit_getitem_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
         """Render an item of an array, which files have as PostgreSQL writes it."""
         index = binary.right
-        if not isinstance(postgresql_type(binary.left.type), types.ARRAY):
-            written: str = super().visit_getitem_binary(binary, operator, **kw)
-            return written
         if not isinstance(postgresql_type(index.type), types.Integer):
             raise ArchiveError(
                 "DuckDB, which reads the archive, has arrays as text, and no parts of "

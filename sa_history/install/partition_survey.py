@@ -90,12 +90,11 @@ class PartitionSurvey:
         :return: None if it is not known.
         """
         _, used = sorted_out(self.partitions.get(table, ()))
-        for partition in used[:1]:
-            if partition.is_closed:
-                return partition.since
-            first = self._first_events.get(partition.name)
-            return None if first is None else first[1]
-        return None
+        oldest = next(iter(used), None)
+        if oldest is not None and oldest.is_closed:
+            return oldest.since
+        first = None if oldest is None else self._first_events.get(oldest.name)
+        return None if first is None else first[1]
 
 
 def triggers_of(

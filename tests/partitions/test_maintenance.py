@@ -24,7 +24,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 
 import sa_history as history
 from sa_history import track
-from sa_history.ddl.partitions import RangePartition
+from sa_history.ddl.partitions import REMOVED, RangePartition
 from sa_history.exc import CommandError, DialectError, InstallError
 from sa_history.install import check, partition_state
 from tests.partitions.conftest import before
@@ -332,3 +332,36 @@ def test_what_others_do_while_one_table_is_maintained_is_seen_before_the_next(
         "create trigger note_1_event_append_only on public.note_1_event_p1",
     )
     assert check(pg_engine, metadata) == []
+
+
+def test_what_a_run_has_not_dropped_is_that_of_the_table_in_its_own_schema(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_engine: Engine
+) -> None:
+    for schema in ("one", "two"):
+        table = Table(
+            "account",
+            base.metadata,
+            Column("id", Integer, primary_key=True),
+            schema=schema,
+        )
+        track(partition_by=10, event_name=schema.title())(table)
+    with pg_engine.begin() as connection:
+        connection.execute(text("CREATE SCHEMA one; CREATE SCHEMA two"))
+    create_all()
+    with pg_engine.begin() as connection:
+        for schema in ("one", "two"):
+            rows = f"INSERT INTO {schema}.account SELECT generate_series(1, 5)"
+            connection.execute(text(rows))
+    history.partitions(pg_engine, base)
+    with pg_engine.begin() as connection:
+        comment = connection.scalar(
+            text("SELECT obj_description('one.account_event_p1'::regclass)")
+        )
+        for statement in (
+            "ALTER TABLE one.account_event DETACH PARTITION one.account_event_p1",
+            f"COMMENT ON TABLE one.account_event_p1 IS '{REMOVED}{comment}'",
+        ):
+            connection.execute(text(statement))
+    reports = {r.table: r.done for r in history.partitions(pg_engine, base)}
+    assert "drop one.account_event_p1" in reports["one.account_event"]
+    assert not [step for step in reports["two.account_event"] if "one." in step]

@@ -41,6 +41,8 @@ from sa_history.flask import History
 from tests.timeline.visitor import Looker, seen_by, words
 
 
+# The engine of the application of FastAPI has a new connection for each page here.
+@pytest.mark.parametrize("framework", ["flask", "starlette"], indirect=True)
 def test_psycopg_prepares_what_pages_and_exports_read_again_and_again(
     app: flask.Flask,
     db: SQLAlchemy,
