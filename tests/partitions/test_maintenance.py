@@ -357,13 +357,13 @@ def test_what_a_run_has_not_dropped_is_that_of_the_table_in_its_own_schema(
     history.partitions(pg_engine, base)
     with pg_engine.begin() as connection:
         comment = connection.scalar(
-            text("SELECT obj_description('one.account_event_p1'::regclass)")
+            text("SELECT obj_description('two.account_event_p1'::regclass)")
         )
         for statement in (
-            "ALTER TABLE one.account_event DETACH PARTITION one.account_event_p1",
-            f"COMMENT ON TABLE one.account_event_p1 IS '{REMOVED}{comment}'",
+            "ALTER TABLE two.account_event DETACH PARTITION two.account_event_p1",
+            f"COMMENT ON TABLE two.account_event_p1 IS '{REMOVED}{comment}'",
         ):
             connection.execute(text(statement))
     reports = {r.table: r.done for r in history.partitions(pg_engine, base)}
-    assert "drop one.account_event_p1" in reports["one.account_event"]
-    assert not [step for step in reports["two.account_event"] if "one." in step]
+    assert "drop two.account_event_p1" in reports["two.account_event"]
+    assert not [step for step in reports["one.account_event"] if "two." in step]
