@@ -385,7 +385,7 @@ def tables(
     return chance
 
 
-SEEDS = pytest.mark.parametrize("tables", range(2 * SCALE), indirect=True)
+SEEDS = pytest.mark.parametrize("tables", range(SCALE), indirect=True)
 
 
 @SEEDS
