@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, inspect, text
+from sqlalchemy import Connection, Engine, Table, func, inspect, select, text
 from sqlalchemy.engine.reflection import Inspector
 
 from sa_history.ddl.elements import (
@@ -252,3 +252,22 @@ def schema_names(connection: Connection) -> SchemaNames:
     options = connection.get_execution_options()
     translate = options.get("schema_translate_map") or {}
     return lambda schema: translate.get(schema, schema) or default
+
+
+def require_new_snapshots(
+    connection: Connection, error: type[HistoryError], remedy: str
+) -> None:
+    """Refuse a transaction whose statements do not see what others commit meanwhile.
+
+    :param error: the class of the error.
+    :param remedy: the end of its message.
+    :raises HistoryError: of that class: the transaction is not READ COMMITTED.
+    """
+    level = str(
+        connection.scalar(select(func.current_setting("transaction_isolation")))
+    )
+    if level != "read committed":
+        raise error(
+            f"the connection's transaction is {level.upper()}, and so does not see "
+            f"what others commit meanwhile; {remedy}"
+        )

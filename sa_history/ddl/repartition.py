@@ -16,11 +16,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, text
+from sqlalchemy import Connection, Row, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from sa_history.ddl.elements import Statement
-from sa_history.ddl.execution import execute_statements, server_in_run
+from sa_history.ddl.execution import (
+    execute_statements,
+    require_new_snapshots,
+    server_in_run,
+)
 from sa_history.ddl.partitions import (
     PartitionedTable,
     RangePartition,
@@ -187,25 +191,15 @@ class Repartition:
         """
         with _transaction(self.connection) as is_own:
             self._own()
-            self._require_new_snapshots()
+            # What others write until the lock would stay behind.
+            remedy = "convert it at READ COMMITTED, as in autocommit_block()"
+            require_new_snapshots(
+                self.connection, InstallError, f"{remedy} of a revision"
+            )
             self._execute(
                 lock_table(self.table.name, "SHARE UPDATE EXCLUSIVE", recurse=False)
             )
             yield is_own
-
-    def _require_new_snapshots(self) -> None:
-        """Refuse a transaction that would not see what others write until the lock.
-
-        Their rows would stay behind.
-        """
-        setting = select(func.current_setting("transaction_isolation"))
-        level = str(self.connection.scalar(setting))
-        if level != "read committed":
-            raise InstallError(
-                f"the transaction is {level.upper()}, which would lose what others "
-                f"write into {self.table.name.dotted} meanwhile; convert it at READ "
-                "COMMITTED, as in autocommit_block() of a revision"
-            )
 
     def _replace(
         self, work: Callable[[TableProperties], None], *, is_part: bool

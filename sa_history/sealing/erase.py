@@ -35,6 +35,7 @@ from sa_history.capture.event_table import OLD_KEY, key_columns
 from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
 from sa_history.capture.seal_tables import ERASED_COLUMN
 from sa_history.ddl.elements import Statement
+from sa_history.ddl.execution import require_new_snapshots
 from sa_history.definition.mapped_tables import Model
 from sa_history.exc import ErasureError
 from sa_history.sealing.chain import Seal, read_seals
@@ -57,7 +58,6 @@ from sa_history.sealing.sources import (
     canonical_settings,
     erasable_columns,
     ledger_of,
-    require_new_snapshots,
 )
 from sa_history.sql.compose import Ident, Joined, Raw
 from sa_history.sql.naming import CONTEXT_METADATA

@@ -29,7 +29,7 @@ from sqlalchemy import cast as sql_cast
 
 from sa_history.capture.context_table import SharedObjects
 from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
-from sa_history.ddl.execution import connection_of
+from sa_history.ddl.execution import connection_of, require_new_snapshots
 from sa_history.exc import SealError
 from sa_history.sealing.chain import (
     ChainHead,
@@ -59,7 +59,6 @@ from sa_history.sealing.sources import (
     canonical_settings,
     ledger_of,
     metadata_of,
-    require_new_snapshots,
 )
 from sa_history.sql.compose import Qualified
 

@@ -353,25 +353,6 @@ def ledger_of(
     return ledger
 
 
-def require_new_snapshots(
-    connection: Connection, error: type[HistoryError], remedy: str
-) -> None:
-    """Refuse a transaction whose statements do not see what others commit meanwhile.
-
-    :param error: the class of the error.
-    :param remedy: the end of its message.
-    :raises HistoryError: of that class: the transaction is not READ COMMITTED.
-    """
-    level = str(
-        connection.scalar(select(func.current_setting("transaction_isolation")))
-    )
-    if level != "read committed":
-        raise error(
-            f"the connection's transaction is {level.upper()}, and so does not see "
-            f"what others commit meanwhile; {remedy}"
-        )
-
-
 @contextmanager
 def canonical_settings(connection: Connection, events: int = 0) -> Iterator[None]:
     """Have values written as text in one way, whatever the session's settings are.
