@@ -51,6 +51,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 from sqlalchemy import URL, Connection, Engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import DeclarativeBase, close_all_sessions
@@ -266,13 +267,9 @@ class Page:
         return printed.getvalue()
 
     def _run_sql(self, block: Block) -> str:
-        url = self.url.set(drivername="postgresql").render_as_string(
-            hide_password=False
-        )
         tables = []
         # A page may have a transaction open, which would wait for this one.
-        options = "-c lock_timeout=60s"
-        with psycopg.connect(url, autocommit=True, options=options) as connection:
+        with _connect(self.url, options="-c lock_timeout=60s") as connection:
             cursor = connection.execute(block.code.encode())
             while True:
                 if cursor.description is not None:
@@ -366,6 +363,12 @@ def name_of(page: Path) -> str:
 # Those with many commands, of which each is a program to start.
 LONG = [HERE / f"{name}.md" for name in ("command_line", "fastapi", "migrations")]
 
+# Of those that show what PostgreSQL has by default, and the server may have otherwise.
+DEFAULTS = {
+    HERE / "conditions.md": ("lc_messages", "C"),
+    HERE / "proof_and_erasure.md": ("default_transaction_isolation", "read committed"),
+}
+
 RUNS = [(page, tab) for page in PAGES for tab in tabs_of(page.read_text()) or [None]]
 IDS = [f"{name_of(page)}-{tab}" if tab else name_of(page) for page, tab in RUNS]
 
@@ -382,4 +385,19 @@ def test_page(page: Path, tab: str | None, pg_url: URL, tmp_path: Path) -> None:
     """The page shows what happens."""
     if page.stem == "from_continuum" and sys.version_info < (3, 11):
         pytest.skip("SQLAlchemy-Continuum 2 needs Python 3.11")
+    if page in DEFAULTS:
+        _set_default(pg_url, *DEFAULTS[page])
     Page(page, tab, pg_url, tmp_path / "shop").run()
+
+
+def _set_default(url: URL, setting: str, value: str) -> None:
+    """Set what connections to a database have."""
+    names = [sql.Identifier(name) for name in (str(url.database), setting)]
+    set_ = sql.SQL("ALTER DATABASE {} SET {} = {}").format(*names, sql.Literal(value))
+    with _connect(url) as connection:
+        connection.execute(set_)
+
+
+def _connect(url: URL, **options: str) -> psycopg.Connection:
+    plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    return psycopg.connect(plain, autocommit=True, **options)

@@ -438,6 +438,7 @@ def test_contexts_that_come_late_are_archived_with_the_others_of_their_time(
     assert "01900000-0000-7000-8000-000000000001" in table.column("id").to_pylist()
 
 
+@pytest.mark.usefixtures("english")
 def test_without_its_table_nothing_is_archived_and_all_can_be_removed(
     write: Any, archive: Any, pg_engine: Engine, base: Any, run: Any, folder: Path
 ) -> None:
@@ -456,6 +457,7 @@ def test_without_its_table_nothing_is_archived_and_all_can_be_removed(
         history.restore(pg_engine, folder, base)
 
 
+@pytest.mark.usefixtures("english")
 def test_what_cannot_be_archived_is_refused(
     pg_engine: Engine,
     account: Any,

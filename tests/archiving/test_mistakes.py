@@ -228,7 +228,10 @@ def reader(pg_engine: Engine, role: str) -> Iterator[Engine]:
     tables = "account_event, pghistory_context"
     with pg_engine.begin() as connection:
         connection.execute(text(f"CREATE ROLE {role}"))
-    yield create_engine(pg_engine.url, connect_args={"options": f"-c role={role}"})
+    options = {"options": f"-c role={role}"}
+    engine = create_engine(pg_engine.url, connect_args=options)
+    yield engine
+    engine.dispose()
     with pg_engine.begin() as connection:
         connection.execute(text(f"REVOKE ALL ON {tables} FROM {role}"))
         connection.execute(text(f"DROP ROLE {role}"))
@@ -251,9 +254,9 @@ def test_who_may_not_read_what_was_archived_reads_the_folder(
         connection.execute(text(f"GRANT SELECT ON {tables} TO {role}"))
     with history.archived(folder, base, live=reader) as asked:
         assert len(asked.events(account)) == 25
-    reader.dispose()
 
 
+@pytest.mark.usefixtures("english")
 def test_who_may_not_read_events_is_told(
     write: Any, archive: Any, account: Any, base: Any, folder: Path, reader: Engine
 ) -> None:
@@ -264,7 +267,6 @@ def test_who_may_not_read_events_is_told(
         pytest.raises(ArchiveError, match="cannot be read: permission denied"),
     ):
         asked.events(account, 1)
-    reader.dispose()
 
 
 def test_what_a_changed_table_does_not_take_is_told(
