@@ -212,7 +212,8 @@ def test_one_table_has_no_event_twice_of_a_partition_that_goes(
         assert remove().done == ("remove public.account_event_p1",)
     table = PartitionedTable(Qualified("public", "account_event"), "pgh_id", "bigint")
     first = Qualified("public", "account_event_p1")
-    with pg_engine.connect() as connection:
+    engine = pg_engine.execution_options(isolation_level="READ COMMITTED")
+    with engine.connect() as connection:
         Repartition(connection, table, first, 1, str).unpartition()
         ids = connection.scalars(text("SELECT id FROM account_event ORDER BY id"))
         assert ids.all() == list(range(1, 26))

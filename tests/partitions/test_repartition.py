@@ -354,21 +354,28 @@ def test_what_it_gets_until_it_is_locked_comes_along(
     )
     if way is to_one_table:
         to_partitions(pg_engine)
+    ((version,),) = run("SELECT current_setting('server_version_num')::int")
+    changes = [
+        f"GRANT SELECT ON account_event TO {reader}",
+        f"GRANT UPDATE (balance) ON account_event TO {reader}",
+        "CREATE VIEW made AS SELECT balance FROM account_event",
+    ]
+    # Up to PostgreSQL 15, to read what a view is locks the view itself, so who replaces
+    # it waits for the end.
+    is_replaced = version >= 160000
+    if is_replaced:
+        changed = "SELECT id FROM account_event WHERE balance > 5"
+        changes.append(f"CREATE OR REPLACE VIEW changed AS {changed}")
 
     def change() -> None:
-        run(
-            f"GRANT SELECT ON account_event TO {reader}",
-            f"GRANT UPDATE (balance) ON account_event TO {reader}",
-            "CREATE VIEW made AS SELECT balance FROM account_event",
-            "CREATE OR REPLACE VIEW changed AS SELECT id FROM account_event"
-            " WHERE balance > 5",
-        )
+        run(*changes)
 
     with before_the_lock(pg_engine, change):
         way(pg_engine)
     run("INSERT INTO account VALUES (2, 6)")
     assert run("SELECT balance FROM made ORDER BY 1") == [(5,), (6,)]
-    assert run("SELECT id FROM changed") == [(2,)]
+    assert run("SELECT id FROM changed WHERE id > 1") == [(2,)]
+    assert run("SELECT count(*) FROM changed") == [(1 if is_replaced else 2,)]
     assert run(
         f"SELECT has_table_privilege('{reader}', 'account_event', 'SELECT'),"
         f" has_column_privilege('{reader}', 'account_event', 'balance', 'UPDATE')"
