@@ -363,11 +363,9 @@ def name_of(page: Path) -> str:
 # Those with many commands, of which each is a program to start.
 LONG = [HERE / f"{name}.md" for name in ("command_line", "fastapi", "migrations")]
 
-# Of those that show what PostgreSQL has by default, and the server may have otherwise.
-DEFAULTS = {
-    HERE / "conditions.md": ("lc_messages", "C"),
-    HERE / "proof_and_erasure.md": ("default_transaction_isolation", "read committed"),
-}
+# What a server may have otherwise, and pages show: what PostgreSQL says, and what a
+# transaction sees of others.
+DEFAULTS = {"lc_messages": "C", "default_transaction_isolation": "read committed"}
 
 RUNS = [(page, tab) for page in PAGES for tab in tabs_of(page.read_text()) or [None]]
 IDS = [f"{name_of(page)}-{tab}" if tab else name_of(page) for page, tab in RUNS]
@@ -385,17 +383,13 @@ def test_page(page: Path, tab: str | None, pg_url: URL, tmp_path: Path) -> None:
     """The page shows what happens."""
     if page.stem == "from_continuum" and sys.version_info < (3, 11):
         pytest.skip("SQLAlchemy-Continuum 2 needs Python 3.11")
-    if page in DEFAULTS:
-        _set_default(pg_url, *DEFAULTS[page])
+    with _connect(pg_url) as connection:
+        for setting, value in DEFAULTS.items():
+            set_ = sql.SQL("ALTER DATABASE {} SET {} = {}").format(
+                sql.Identifier(str(pg_url.database)), sql.Identifier(setting), value
+            )
+            connection.execute(set_)
     Page(page, tab, pg_url, tmp_path / "shop").run()
-
-
-def _set_default(url: URL, setting: str, value: str) -> None:
-    """Set what connections to a database have."""
-    names = [sql.Identifier(name) for name in (str(url.database), setting)]
-    set_ = sql.SQL("ALTER DATABASE {} SET {} = {}").format(*names, sql.Literal(value))
-    with _connect(url) as connection:
-        connection.execute(set_)
 
 
 def _connect(url: URL, **options: str) -> psycopg.Connection:

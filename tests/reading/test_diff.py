@@ -304,6 +304,7 @@ def test_an_event_can_be_compared_with_the_row_as_it_is_now(
     }
 
 
+@pytest.mark.usefixtures("read_committed")
 def test_the_row_of_now_is_compared_after_a_flush_as_a_query_reads_it(
     shop: SimpleNamespace, pg_session: Session, pg_engine: Engine
 ) -> None:
