@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from psycopg.errors import SerializationFailure
 from sqlalchemy import (
     Column,
     Engine,
@@ -17,6 +18,7 @@ from sqlalchemy import (
     select,
     text,
 )
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 import sa_history as history
@@ -24,6 +26,7 @@ from sa_history import track
 from sa_history.exc import ConflictError
 
 
+@pytest.mark.parametrize("isolation_level", ["READ COMMITTED", "REPEATABLE READ"])
 @pytest.mark.parametrize("limit", [1_000_000, 0], ids=["row by row", "by sets"])
 @pytest.mark.parametrize(
     ("write", "conflict"),
@@ -38,11 +41,15 @@ def test_what_is_written_meanwhile_is_a_conflict(
     pg_engine: Engine,
     blocked: Callable[[], int],
     monkeypatch: pytest.MonkeyPatch,
+    isolation_level: str,
     limit: int,
     write: str,
     conflict: str,
 ) -> None:
-    """A row that refers to a deleted one would be deleted by ON DELETE CASCADE."""
+    """A row that refers to a deleted one would be deleted by ON DELETE CASCADE.
+
+    At REPEATABLE READ an undo does not see what others write, and PostgreSQL refuses.
+    """
     monkeypatch.setattr("sa_history.writing.undo.ROW_BY_ROW", limit)
     key = Column("id", Integer, primary_key=True)
     maker = track()(Table("maker", base.metadata, key, Column("a", Integer)))
@@ -58,8 +65,10 @@ def test_what_is_written_meanwhile_is_a_conflict(
         number = session.scalars(select(func.pg_current_xact_id().cast(Text))).one()
         session.commit()
 
+    engine = pg_engine.execution_options(isolation_level=isolation_level)
+
     def undo() -> None:
-        with Session(pg_engine) as session:
+        with Session(engine) as session:
             history.undo(session, maker, transaction=int(number))
             session.commit()
 
@@ -68,5 +77,10 @@ def test_what_is_written_meanwhile_is_a_conflict(
             other.execute(text(write))
             undone = thread.submit(undo)
             blocked()
-        with pytest.raises(ConflictError, match=conflict):
-            undone.result()
+        if isolation_level == "READ COMMITTED":
+            with pytest.raises(ConflictError, match=conflict):
+                undone.result()
+        else:
+            with pytest.raises(OperationalError) as refused:
+                undone.result()
+            assert isinstance(refused.value.orig, SerializationFailure)

@@ -187,6 +187,7 @@ def test_two_sessions_see_two_points_in_time_at_once(
         assert before.get_one(Product, 1) is not after.get_one(Product, 1)
 
 
+@pytest.mark.usefixtures("read_committed")
 def test_the_connection_is_given_back_as_it_was(
     shop: SimpleNamespace, pg_url: URL
 ) -> None:
