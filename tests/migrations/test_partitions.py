@@ -206,7 +206,8 @@ def test_the_way_back_is_refused_once_events_were_removed(
         "op.history_unpartition"
     )
     assert check(pg_engine, partitioned) == []
-    with pg_engine.connect() as connection:
+    engine = pg_engine.execution_options(isolation_level="READ COMMITTED")
+    with engine.connect() as connection:
         operations = Operations(MigrationContext.configure(connection))
         operations.history_unpartition(  # type: ignore[attr-defined]
             "post_event",

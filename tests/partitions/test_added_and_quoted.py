@@ -31,6 +31,7 @@ def remove(engine: Engine, base: Any) -> Any:
 
 def to_one_table(engine: Engine) -> None:
     """Make the event table one table."""
+    engine = engine.execution_options(isolation_level="READ COMMITTED")
     with engine.connect() as connection:
         Repartition(
             connection,
