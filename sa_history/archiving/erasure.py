@@ -22,7 +22,7 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session, SessionTransaction
 
-from sa_history.archiving.archived_rows import ArchivedTable, LedgerWithArchive
+from sa_history.archiving.archived_rows import LedgerWithArchive, LoadedTable
 from sa_history.archiving.carriers import TEXT
 from sa_history.archiving.folder import ArchiveFolder
 from sa_history.archiving.manifest import ArchivedPart, Manifest
@@ -212,10 +212,7 @@ class _ArchivedHistory:
         """Return a ledger that sees what is loaded of the archive."""
         self._ledger = LedgerWithArchive.of(ledger, self._folder, with_kept=True)
         if not self._ledger.archived:
-            raise ArchiveError(
-                f"{self._folder} has nothing of these models; it has "
-                f"{', '.join(self._folder.folders()) or 'no archive'}"
-            )
+            raise self._folder.lacks_models()
         for archived in self._ledger.archived.values():
             _require_own(self._ledger, archived)
             _require_files(archived)
@@ -228,17 +225,18 @@ class _ArchivedHistory:
         if archived is None:
             return
         columns = key_columns(tracking.tracked_columns, tracking.event_table)
-        values = [
-            _texts(self._ledger, column.type, [key[place] for key in keys])
-            for place, column in enumerate(columns)
+        values = [[key[place] for key in keys] for place in range(len(columns))]
+        texts = [
+            _texts(self._ledger, column.type, given)
+            for column, given in zip(columns, values, strict=True)
         ]
 
         def keep(batch: Any) -> Any:
             compute = load("pyarrow.compute")
             is_moved = compute.is_valid(batch.column(OLD_KEY))
             is_one = None
-            for column, (given, texts) in zip(columns, values, strict=True):
-                found = _is_in(batch.column(column.name), given, texts)
+            for column, given, written in zip(columns, values, texts, strict=True):
+                found = _is_in(batch.column(column.name), given, written)
                 is_one = found if is_one is None else compute.and_(is_one, found)
             return batch.filter(compute.or_(is_moved, is_one))
 
@@ -277,29 +275,31 @@ class _ArchivedHistory:
         known = connection.get_execution_options()
         options = {n: v for n, v in known.items() if n == "schema_translate_map"}
         engine = connection.engine.execution_options(**options)
-        waits, is_committed = [True], [False]
+        waits, is_committed = True, False
 
         def committed(session: Session) -> None:
-            is_committed[0] = session.get_nested_transaction() is None
+            nonlocal is_committed
+            is_committed = session.get_nested_transaction() is None
 
         def ended(session: Session, transaction: SessionTransaction) -> None:
-            if transaction.parent is None and waits[0]:
-                waits[0] = False
-                if is_committed[0]:
+            nonlocal waits
+            if transaction.parent is None and waits:
+                waits = False
+                if is_committed:
                     rewrite_erased(engine, metadata, self._folder, number)
 
         event.listen(session, "after_commit", committed)
         event.listen(session, "after_transaction_end", ended)
 
 
-def _load_anew(archived: ArchivedTable, keep: Callable[[Any], Any]) -> None:
+def _load_anew(archived: LoadedTable, keep: Callable[[Any], Any]) -> None:
     parts = archived.manifest.parts
     archived.forget(parts)
     for part in parts:
         archived.load(part, keep)
 
 
-def _require_own(ledger: LedgerWithArchive, archived: ArchivedTable) -> None:
+def _require_own(ledger: LedgerWithArchive, archived: LoadedTable) -> None:
     """Refuse an archive of which the database knows nothing.
 
     Numbers and keys of another database are those of others, whose values they are.
@@ -315,14 +315,15 @@ def _require_own(ledger: LedgerWithArchive, archived: ArchivedTable) -> None:
         )
         recorded = {row.path: row.sha256 for row in ledger.connection.execute(query)}
     for part in archived.manifest.parts:
-        if recorded.get(part.path) not in (part.sha256, *part.replaced):
+        if recorded.get(part.path) not in part.digests:
+            path = archived.folder.path(archived.manifest.path(part))
             raise ArchiveError(
-                f"{archived.folder.path(archived.path(part))} is no file that this "
-                "database has archived; give the folder of its own archive"
+                f"{path} is no file that this database has archived; give the folder "
+                "of its own archive"
             )
 
 
-def _require_files(archived: ArchivedTable) -> None:
+def _require_files(archived: LoadedTable) -> None:
     """Refuse files that are not what was archived.
 
     The commitments that an erasure makes would be to other values for ever.
@@ -330,10 +331,9 @@ def _require_files(archived: ArchivedTable) -> None:
     :raises ArchiveError: there is such a file.
     """
     for part in archived.manifest.parts:
-        path = archived.path(part)
+        path = archived.manifest.path(part)
         is_there = archived.folder.exists(path)
-        known = (part.sha256, *part.replaced)
-        if not is_there or archived.folder.digest(path) not in known:
+        if not is_there or archived.folder.digest(path) not in part.digests:
             raise ArchiveError(
                 f"{archived.folder.path(path)} is "
                 f"{'not what its manifest says' if is_there else 'missing'}; restore "
@@ -341,16 +341,14 @@ def _require_files(archived: ArchivedTable) -> None:
             )
 
 
-def _texts(
-    ledger: Ledger, type_: Any, values: Sequence[Any]
-) -> tuple[Sequence[Any], list[str]]:
-    """Return values, and the texts of them that PostgreSQL writes."""
+def _texts(ledger: Ledger, type_: Any, values: Sequence[Any]) -> list[str]:
+    """Return the texts of values that PostgreSQL writes."""
     texts: list[str] = []
     with canonical_settings(ledger.connection):
         for value in values:
             written = func.format("%s", sql_cast(literal(value, type_), type_))
             texts.append(ledger.connection.scalar(select(written)) or "")
-    return values, texts
+    return texts
 
 
 def _is_in(column: Any, values: Sequence[Any], texts: Sequence[str]) -> Any:
@@ -431,7 +429,7 @@ class _ErasedFile:
     def __init__(
         self,
         connection: Connection,
-        archived: ArchivedTable,
+        archived: LoadedTable,
         erased: Mapping[str, Sequence[str]],
         context_keys: Sequence[str],
     ) -> None:
@@ -447,11 +445,10 @@ class _ErasedFile:
 
     def is_wanted(self, part: ArchivedPart) -> bool:
         """Return whether a file has a value that was erased."""
-        folder, path = self._archived.folder, self._archived.path(part)
+        folder, path = self._archived.folder, self._archived.manifest.path(part)
         with folder.open_file(path) as file:
             return any(
-                not is_same(self.change(batch), batch)
-                for batch in read_rows(file, part.columns)
+                not is_same(self.change(batch), batch) for batch in read_rows(file)
             )
 
     def change(self, batch: Any) -> Any:

@@ -20,6 +20,7 @@ import functools
 import json
 import re
 import uuid
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -116,6 +117,11 @@ class ArchivedPart:
     archived_at: str
     replaced: tuple[str, ...] = ()
 
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """The digests of all versions of the file, of the present one first."""
+        return (self.sha256, *self.replaced)
+
     @functools.cached_property
     def json(self) -> str:
         """The part as it stands in a manifest, which is written for each new part."""
@@ -156,7 +162,11 @@ class Manifest:
     @property
     def columns(self) -> tuple[ArchivedColumn, ...]:
         """The columns of all parts, each as the latest part has it."""
-        return tuple({c.name: c for part in self.parts for c in part.columns}.values())
+        return columns_of(self.parts)
+
+    def path(self, part: ArchivedPart) -> str:
+        """Return the path of a part's file, from the folder of the archive."""
+        return f"{self.folder}/{part.path}"
 
     def with_part(self, part: ArchivedPart) -> Manifest:
         """Return the manifest with a part, in place of one of the same path."""
@@ -210,6 +220,14 @@ class Manifest:
                 f"{where} is no manifest of an archive: {error!r}; restore it from a "
                 "backup, or archive into another folder"
             ) from error
+
+
+def columns_of(parts: Iterable[ArchivedPart]) -> tuple[ArchivedColumn, ...]:
+    """Return the columns of parts, each as the latest part has it.
+
+    :param parts: in the order of their bounds.
+    """
+    return tuple({c.name: c for part in parts for c in part.columns}.values())
 
 
 _CARRIER = re.compile(

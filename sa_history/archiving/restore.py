@@ -118,10 +118,7 @@ def restore(
     except DBAPIError as error:
         raise ArchiveError(explained(error)) from error
     if not reports:
-        raise ArchiveError(
-            f"{opened} has nothing of these models; it has "
-            f"{', '.join(opened.folders()) or 'no archive'}"
-        )
+        raise opened.lacks_models()
     return reports
 
 

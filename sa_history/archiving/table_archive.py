@@ -120,7 +120,7 @@ class TableArchive:
         parts = {part.path: part for part in self.manifest.parts}
         for row in rows:
             part = parts.get(row.path)
-            if part is None or row.sha256 not in (part.sha256, *part.replaced):
+            if part is None or row.sha256 not in part.digests:
                 raise ArchiveError(
                     f"{self._folder} has not {self.table.folder}/{row.path}, which was "
                     f"archived to {row.folder}; give that folder, or move all of it"
@@ -239,8 +239,7 @@ class TableArchive:
                 with self._run.second.begun(query, arrow_schema(columns)) as again:
                     part = self._write(path, columns, query, bounds, again)
                 if known is not None:  # until the database knows the new one
-                    old = (*known.replaced, known.sha256)
-                    part = replace(part, replaced=old)
+                    part = replace(part, replaced=(*known.replaced, known.sha256))
                 self._save(self.manifest.with_part(part))
             record_part(self.table.archived, connection, self._folder.name, part)
             # Before the locks end: the removal of the partition waits for readers.
@@ -287,9 +286,9 @@ class TableArchive:
         archived, connection = self.table.archived, self._run.connection
         if archived.find(archived.all(connection), partition) is not None:
             return False
-        path = f"{self.table.folder}/{known.path}"
+        path = self.manifest.path(known)
         rows = self._run.source.batches(query, arrow_schema(columns))
-        if known.columns == columns and self._difference(path, columns, rows) is None:
+        if known.columns == columns and self._difference(path, rows) is None:
             return True
         raise ArchiveError(
             f"{self._folder.path(path)} is not what {partition.name.dotted} has, and "
@@ -325,7 +324,7 @@ class TableArchive:
             write_rows(stream, columns, batches, self._run.meter.wrote)
 
         def check(written: str) -> None:
-            position = self._difference(written, columns, again)
+            position = self._difference(written, again)
             if position is not None:
                 raise ArchiveError(
                     f"row {position + 1} of {self._folder.path(written)} is not what "
@@ -352,14 +351,10 @@ class TableArchive:
             archived_at=datetime.datetime.now(datetime.timezone.utc).isoformat(),
         )
 
-    def _difference(
-        self, path: str, columns: tuple[ArchivedColumn, ...], rows: Iterator[Any]
-    ) -> int | None:
+    def _difference(self, path: str, rows: Iterator[Any]) -> int | None:
         """Return the position of the first row of a file that differs from others."""
         with self._folder.open_file(path) as file:
-            return first_difference(
-                read_rows(file, columns), rows, self._run.meter.compared
-            )
+            return first_difference(read_rows(file), rows, self._run.meter.compared)
 
     def _save(self, manifest: Manifest) -> None:
         self.manifest = replace(manifest, versions=_versions())
@@ -406,35 +401,38 @@ class TableArchive:
             part = self._recorded[partition.name]
             if part not in intact:
                 continue
-            name, path = partition.name.dotted, self._folder.path(self._whole(part))
-            # Columns that were added since then are NULL in old rows.
-            wanted = [c.name for c in part.columns]
-            found = read_columns(self._run.connection, partition.name)
-            columns = [c for c in found if c.column.name in wanted]
-            if tuple(c.column for c in columns) != part.columns:
-                self.problems.append(f"{path} has other columns than {name}")
-                intact.remove(part)
-                continue
-            query = select_rows(columns, partition.name, self.table.order_by)
-            rows = self._run.source.batches(
-                query.render(str), arrow_schema(part.columns)
-            )
-            position = self._difference(self._whole(part), part.columns, rows)
-            self._run.source.end_transaction()
-            if position is not None:
-                row = f"row {position + 1}"
-                self.problems.append(f"{path} differs from {name} in {row}")
+            problem = self._partition_problem(part, partition)
+            if problem is not None:
+                self.problems.append(problem)
                 intact.remove(part)
         self.verified = intact
 
-    def _whole(self, part: ArchivedPart) -> str:
-        return f"{self.table.folder}/{part.path}"
+    def _partition_problem(
+        self, part: ArchivedPart, partition: RangePartition
+    ) -> str | None:
+        """Return how a partition differs from its file, in words."""
+        name, stored = partition.name.dotted, self.manifest.path(part)
+        path = self._folder.path(stored)
+        # Columns that were added since then are NULL in old rows.
+        wanted = [c.name for c in part.columns]
+        found = read_columns(self._run.connection, partition.name)
+        columns = [c for c in found if c.column.name in wanted]
+        if tuple(c.column for c in columns) != part.columns:
+            return f"{path} has other columns than {name}"
+        query = select_rows(columns, partition.name, self.table.order_by)
+        rows = self._run.source.batches(query.render(str), arrow_schema(part.columns))
+        position = self._difference(stored, rows)
+        self._run.source.end_transaction()
+        if position is None:
+            return None
+        return f"{path} differs from {name} in row {position + 1}"
 
     def _file_problem(self, part: ArchivedPart) -> str | None:
-        path = self._folder.path(self._whole(part))
-        if not self._folder.exists(self._whole(part)):
+        stored = self.manifest.path(part)
+        path = self._folder.path(stored)
+        if not self._folder.exists(stored):
             return f"{path} is missing"
-        digest = self._folder.digest(self._whole(part))
+        digest = self._folder.digest(stored)
         if digest == part.sha256:
             return self._manifest_problem(part)
         if digest in part.replaced:
@@ -445,9 +443,10 @@ class TableArchive:
 
     def _manifest_problem(self, part: ArchivedPart) -> str | None:
         """Return what the manifest says of a file and is not so, in words."""
-        with self._folder.open_file(self._whole(part)) as file:
+        stored = self.manifest.path(part)
+        with self._folder.open_file(stored) as file:
             rows, schema = shape_of(file)
-        path = self._folder.path(self._whole(part))
+        path = self._folder.path(stored)
         if rows != part.rows:
             return f"{path} has {rows} rows, and the manifest says {part.rows}"
         if not schema.equals(arrow_schema(part.columns)):
