@@ -16,11 +16,10 @@ from sa_history.archiving.manifest import ArchivedPart
 from sa_history.archiving.source import open_source
 from sa_history.archiving.table_archive import Meter, Run, TableArchive
 from sa_history.archiving.tables import ArchivableTable, tables_of
-from sa_history.ddl.execution import schema_names
+from sa_history.ddl.execution import schema_names, time_in_database
 from sa_history.exc import ArchiveError
 from sa_history.install.maintenance import maintain, turn
 from sa_history.install.partition_plan import keep_since
-from sa_history.install.partition_state import time_in_database
 from sa_history.install.partition_steps import PartitionReport, RunSettings
 from sa_history.install.survey import explained, metadata_of
 

@@ -30,6 +30,7 @@ from sa_history.archiving.packages import load
 from sa_history.archiving.part_files import is_same, read_rows
 from sa_history.archiving.rewriting import rewrite_part, with_column, with_nulls
 from sa_history.capture.archive_table import archive_table_of
+from sa_history.capture.context_storage import CONTEXT_COLUMN
 from sa_history.capture.event_table import OLD_KEY, key_columns
 from sa_history.capture.seal_tables import ERASED_COLUMN
 from sa_history.definition.mapped_tables import Model
@@ -42,12 +43,7 @@ from sa_history.sealing.erase import (
     erased_context_keys,
     nulled,
 )
-from sa_history.sealing.sources import (
-    CONTEXT,
-    Ledger,
-    canonical_settings,
-    ledger_of,
-)
+from sa_history.sealing.sources import Ledger, canonical_settings, ledger_of
 from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.events import trackings_with_subclasses
 from sa_history.tracking.registry import Tracking
@@ -462,10 +458,14 @@ class _ErasedFile:
             if self._is_context:
                 batch = self._without_keys(batch, "metadata", rows, columns)
                 continue
-            there = [n for n in columns if n in batch.schema.names and n != CONTEXT]
+            there = [
+                n for n in columns if n in batch.schema.names and n != CONTEXT_COLUMN
+            ]
             batch = with_nulls(batch, rows, *there)
-            if CONTEXT in columns and CONTEXT in batch.schema.names:
-                batch = self._without_keys(batch, CONTEXT, rows, self._context_keys)
+            if CONTEXT_COLUMN in columns and CONTEXT_COLUMN in batch.schema.names:
+                batch = self._without_keys(
+                    batch, CONTEXT_COLUMN, rows, self._context_keys
+                )
             if ERASED_COLUMN in batch.schema.names:
                 told = self._scalar(sql_cast(literal(columns, ARRAY(Text)), Text))
                 texts = batch.column(ERASED_COLUMN)

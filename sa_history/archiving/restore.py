@@ -22,7 +22,7 @@ from sa_history.archiving.tables import (
     tables_of,
 )
 from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
-from sa_history.ddl.execution import schema_names
+from sa_history.ddl.execution import schema_names, time_in_database
 from sa_history.ddl.partitions import (
     RangePartition,
     comment_on_table,
@@ -35,7 +35,7 @@ from sa_history.install.context_partitions import ContextMaintenance
 from sa_history.install.drift import in_database
 from sa_history.install.event_partitions import EventMaintenance
 from sa_history.install.maintenance import turn
-from sa_history.install.partition_state import sorted_out, time_in_database
+from sa_history.install.partition_state import sorted_out
 from sa_history.install.partition_steps import RunSettings
 from sa_history.install.survey import explained, metadata_of
 from sa_history.query.removed_events import read_horizon

@@ -17,17 +17,13 @@ from sa_history.archiving.archived_rows import (
 from sa_history.archiving.folder import ArchiveFolder
 from sa_history.archiving.manifest import ArchivedPart
 from sa_history.capture.archive_table import archive_table_of
+from sa_history.capture.context_storage import CONTEXT_ID_COLUMN
 from sa_history.capture.partitioning import FIRST_ID
 from sa_history.exc import ArchiveError
 from sa_history.sealing.chain import Seal, SealDigest
-from sa_history.sealing.sources import CONTEXT_ID, Ledger, SealedTable
-from sa_history.sealing.verify import (
-    Discrepancy,
-    SealProblem,
-    Verification,
-    Verifier,
-    verify_seals,
-)
+from sa_history.sealing.discrepancies import Discrepancy, SealProblem, Verification
+from sa_history.sealing.sources import Ledger, SealedTable
+from sa_history.sealing.verify import Verifier, verify_seals
 
 
 def verify(
@@ -177,8 +173,8 @@ class _ArchiveVerification:
         self, archived: LoadedTable, contexts: LoadedTable
     ) -> list[ArchivedPart]:
         """Return the parts that may have contexts of the events that are loaded."""
-        events = self._ledger.place(archived.table, [CONTEXT_ID])
-        number = events.c[CONTEXT_ID]
+        events = self._ledger.place(archived.table, [CONTEXT_ID_COLUMN])
+        number = events.c[CONTEXT_ID_COLUMN]
         first, last = (
             self._ledger.connection.scalar(
                 select(number).where(number.is_not(None)).order_by(by).limit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -252,6 +253,14 @@ def schema_names(connection: Connection) -> SchemaNames:
     options = connection.get_execution_options()
     translate = options.get("schema_translate_map") or {}
     return lambda schema: translate.get(schema, schema) or default
+
+
+def time_in_database(connection: Connection) -> datetime.datetime:
+    """Return the time that the database has."""
+    now: datetime.datetime = connection.execute(
+        select(func.clock_timestamp())
+    ).scalar_one()
+    return now
 
 
 def require_new_snapshots(

@@ -336,7 +336,7 @@ class EventMaintenance(TableMaintenance):
             self.event_table.fullname,
             partition.lower or FIRST_ID,
             partition.upper - 1,
-            reason=self._reason(),
+            self._reason(),
         )
 
     def _reason(self) -> str:

@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 
 from sa_history.capture.partitioning import FIRST_ID, EventPartitioning, Horizon
+from sa_history.ddl.execution import time_in_database
 from sa_history.ddl.partitions import RangePartition
 from sa_history.install.drift import Problem, in_database
 from sa_history.install.findings import Finding
@@ -170,14 +171,6 @@ def sorted_out(
     ours = [p for p in partitions if not p.is_default]
     kept = [p for p in ours if p.upper is not None and p.upper <= FIRST_ID]
     return kept, [p for p in ours if p not in kept]
-
-
-def time_in_database(connection: Connection) -> datetime.datetime:
-    """Return the time that the database has."""
-    now: datetime.datetime = connection.execute(
-        select(func.clock_timestamp())
-    ).scalar_one()
-    return now
 
 
 def any_findings(table: Qualified, partitions: list[RangePartition]) -> list[Finding]:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sa_history.ddl.advisory_lock import wait_for_turn
 from sa_history.ddl.catalog import InstalledTrigger
 from sa_history.ddl.elements import PGTrigger, Statement
-from sa_history.ddl.execution import begin, create_objects
+from sa_history.ddl.execution import begin, create_objects, time_in_database
 from sa_history.ddl.partitions import (
     REMOVED,
     PartitionedTable,
@@ -33,7 +33,6 @@ from sa_history.ddl.repartition import Repartition
 from sa_history.exc import InstallError
 from sa_history.install.archived import ArchivedPartitions
 from sa_history.install.partition_plan import keep_since
-from sa_history.install.partition_state import time_in_database
 from sa_history.install.partition_survey import (
     PartitionSurvey,
     TriggersOf,

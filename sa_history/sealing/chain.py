@@ -56,6 +56,11 @@ class ChainHead:
     number: int
     root: str
 
+    @classmethod
+    def of(cls, last: Seal | None) -> ChainHead:
+        """Return the head of a chain whose last seal is given; None without seals."""
+        return cls(0, "") if last is None else cls(last.number, last.root.hex())
+
 
 @dataclass(frozen=True)
 class SealDigest:
@@ -238,12 +243,7 @@ def read_ranges(ledger: Ledger, seal: Seal) -> list[RangeDigest]:
     rows = ledger.connection.execute(
         select(table).where(table.c.seal_id == seal.number).order_by(table.c.first_id)
     )
-    return [
-        RangeDigest(
-            row.first_id, row.last_id, row.events, bytes(row.digest), bytes(row.marks)
-        )
-        for row in rows
-    ]
+    return [RangeDigest.of_row(row) for row in rows]
 
 
 def write_seal(ledger: Ledger, seal: Seal) -> None:

@@ -31,6 +31,7 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
+from sa_history.capture.context_storage import CONTEXT_COLUMN, CONTEXT_ID_COLUMN
 from sa_history.capture.event_table import OLD_KEY, key_columns
 from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
 from sa_history.capture.seal_tables import ERASED_COLUMN
@@ -50,8 +51,6 @@ from sa_history.sealing.leaves import (
     with_salts,
 )
 from sa_history.sealing.sources import (
-    CONTEXT,
-    CONTEXT_ID,
     LeafColumns,
     Ledger,
     SealedTable,
@@ -363,7 +362,7 @@ class _ErasableEvents:
 
         They are those of all models, as seals have one commitment to all of them.
         """
-        is_inline = CONTEXT in self.tracking.event_table.columns
+        is_inline = CONTEXT_COLUMN in self.tracking.event_table.columns
         return erased_context_keys(self.ledger, self.seals) if is_inline else ()
 
     def require_commitments(self) -> None:
@@ -384,11 +383,15 @@ class _ErasableEvents:
     def with_contexts(self) -> _ErasableEvents:
         """Return the events with the ids of their stored contexts."""
         table, keys = self.tracking.event_table, self.tracking.options.erasable_context
-        if not keys or CONTEXT in table.columns or CONTEXT_ID not in table.columns:
+        if (
+            not keys
+            or CONTEXT_COLUMN in table.columns
+            or CONTEXT_ID_COLUMN not in table.columns
+        ):
             return self
-        events = self.ledger.place(table, ["pgh_id", CONTEXT_ID])
-        query = select(events.c[CONTEXT_ID]).where(
-            self._are(events), events.c[CONTEXT_ID].is_not(None)
+        events = self.ledger.place(table, ["pgh_id", CONTEXT_ID_COLUMN])
+        query = select(events.c[CONTEXT_ID_COLUMN]).where(
+            self._are(events), events.c[CONTEXT_ID_COLUMN].is_not(None)
         )
         found = tuple(self.ledger.connection.scalars(query.distinct()))
         return _ErasableEvents(
@@ -409,7 +412,7 @@ class _ErasableEvents:
 
     def _told(self) -> list[str]:
         """Return the names of the columns that the events have as erased."""
-        return [*self.columns, *([CONTEXT] if self.inline_keys else [])]
+        return [*self.columns, *([CONTEXT_COLUMN] if self.inline_keys else [])]
 
     def count_left(self) -> int:
         """Return how many of the events are not erased yet, or have a value again."""
@@ -424,7 +427,7 @@ class _ErasableEvents:
             *(events.c[name].is_not(None) for name in self.columns),
         ]
         if self.inline_keys:
-            is_left.append(has_keys(events.c[CONTEXT], self.inline_keys))
+            is_left.append(has_keys(events.c[CONTEXT_COLUMN], self.inline_keys))
         query = select(func.count()).where(self._are(events), or_(*is_left))
         return self.ledger.connection.scalar(query) or 0
 
@@ -433,12 +436,7 @@ class _ErasableEvents:
 
         :param erasure: the number of the erasure.
         """
-        sealed = SealedTable(
-            self.tracking.event_table.fullname,
-            self.tracking.event_table,
-            "pgh_id",
-            self.tracking,
-        )
+        sealed = SealedTable.of(self.tracking)
         told = self._told()
         names = ["pgh_id", ERASED_COLUMN, *sealed.key, *told]
         events = self.ledger.place(sealed.table, dict.fromkeys(names))
@@ -484,7 +482,7 @@ class _ErasableEvents:
         own = self.ledger.place_own(sealed.table, dict.fromkeys(names))
         nulls: dict[str, Any] = {name: null() for name in self.columns}
         if self.inline_keys:
-            nulls[CONTEXT] = nulled(own.c[CONTEXT], self.inline_keys)
+            nulls[CONTEXT_COLUMN] = nulled(own.c[CONTEXT_COLUMN], self.inline_keys)
         with self._unprotected():
             execute(
                 update(own)
@@ -571,10 +569,10 @@ def _require_context_commitments(
         sealed = tables.get(one.table_name)
         if not missing or sealed is None or not known.refers_to_contexts:
             continue
-        events = ledger.place(sealed.table, [sealed.id, CONTEXT_ID])
+        events = ledger.place(sealed.table, [sealed.id, CONTEXT_ID_COLUMN])
         number = ledger.connection.scalar(
             select(func.min(events.c[sealed.id])).where(
-                events.c[CONTEXT_ID] == func.any(_uuids(ids)),
+                events.c[CONTEXT_ID_COLUMN] == func.any(_uuids(ids)),
                 events.c[sealed.id].between(one.first_id, one.last_id),
             )
         )

@@ -30,9 +30,7 @@ def record_removal(
     event_table: str,
     first_id: int,
     last_id: int,
-    *,
-    events: int = 0,
-    reason: str | None = None,
+    reason: str,
 ) -> int:
     """Record that the events with some numbers are removed, in the same transaction.
 
@@ -44,8 +42,7 @@ def record_removal(
         they give it.
     :param first_id: the number of the first event that is removed.
     :param last_id: the number of the last one.
-    :param events: how many events these are, for who reads the record.
-    :param reason: why; None for no reason.
+    :param reason: why, for who reads the record.
     :return: the number of the record in the log of erasures.
     :raises SealError: the models have no seals, or their tables are missing.
     """
@@ -57,7 +54,7 @@ def record_removal(
         keys=[],
         first_id=first_id,
         last_id=last_id,
-        events=events,
+        events=0,
         contexts=0,
         reason=reason,
     )

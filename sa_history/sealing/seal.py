@@ -29,7 +29,11 @@ from sqlalchemy import cast as sql_cast
 
 from sa_history.capture.context_table import SharedObjects
 from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
-from sa_history.ddl.execution import connection_of, require_new_snapshots
+from sa_history.ddl.execution import (
+    connection_of,
+    require_new_snapshots,
+    time_in_database,
+)
 from sa_history.exc import SealError
 from sa_history.sealing.chain import (
     ChainHead,
@@ -44,6 +48,7 @@ from sa_history.sealing.leaves import (
     RANGE,
     KeptEvents,
     are_meant,
+    bounds_of,
     contexts_in_use,
     has_keys,
     key_text,
@@ -146,7 +151,7 @@ def seal(
                     progress(sealed_now)
         with connection_of(bind, SealError) as connection:
             ledger = ledger_of(connection, metadata)
-            chains[ledger.name] = head_of(ledger)
+            chains[ledger.name] = ChainHead.of(last_seal(ledger))
     digest = SealDigest(chains)
     if anchor is not None:
         anchor(digest)
@@ -159,12 +164,6 @@ def _refuse_unsealed(metadata: MetaData) -> None:
         f"no model of this MetaData (with {tables}, ...) is sealed; give track(..., "
         "sealed=True) to those whose events are to be sealed"
     )
-
-
-def head_of(ledger: Ledger) -> ChainHead:
-    """Return the last seal of the chain."""
-    last = last_seal(ledger)
-    return ChainHead(0, "") if last is None else ChainHead(last.number, last.root.hex())
 
 
 def _settled(
@@ -245,7 +244,7 @@ def _seal_batch(
     sealed: SealedTable,
     limit: int,
     batch: int,
-    has_salts: bool = False,
+    has_salts: bool,
 ) -> tuple[int, bool]:
     """Seal the next events of a table.
 
@@ -365,7 +364,7 @@ def _add_salts(
         # the index, which then grows at one place.
         unknown = select(keys.c.key).select_from(source).where(known.c.key.is_(None))
         new = unknown.order_by(keys.c.key).subquery()
-        salt = _salt_of(as_bytes(new.c.key))
+        salt = _new_salt(as_bytes(new.c.key))
         ledger.connection.execute(
             insert(salts).from_select(
                 ["table_name", "key", "salt"],
@@ -376,8 +375,7 @@ def _add_salts(
 
     if leaf_columns.can_be_erased:
         events = ledger.place(sealed.table, [sealed.id, "pgh_op", *sealed.key])
-        bounds = areas[0][0], areas[-1][1]
-        is_sealed_now = are_meant(events, sealed, bounds, kept)
+        is_sealed_now = are_meant(events, sealed, bounds_of(areas), kept)
         # Distinct before they are text, which costs more.
         of_events = select(*(events.c[name] for name in sealed.key))
         if of_first_events:
@@ -393,7 +391,7 @@ def _add_salts(
         add(ledger.history.shared.context_table.fullname, keys.subquery())
 
 
-def _salt_of(key: Any) -> Any:
+def _new_salt(key: Any) -> Any:
     """Return the salt of a key, which nobody can guess.
 
     To read 16 random bytes for each takes as long as all else of it, so a statement
@@ -421,10 +419,8 @@ def _add(
     :param kept: as :func:`range_digests` has it.
     :return: how many events it has, and whether all have the salts that they need.
     """
-    ranges = select_ranges(ledger, sealed, leaf_columns, areas, contexts, kept=kept)
+    ranges = select_ranges(ledger, sealed, leaf_columns, areas, contexts, kept)
     before = last_seal(ledger)
-    now = ledger.connection.scalar(select(func.clock_timestamp()))
-    assert now is not None
     unchained = Seal(
         number=1 if before is None else before.number + 1,
         table_name=sealed.name,
@@ -434,7 +430,7 @@ def _add(
         events=0,
         digest=b"",
         root=b"",
-        sealed_at=now,
+        sealed_at=time_in_database(ledger.connection),
     )
     write_seal(ledger, unchained)
     events, digest, unsalted = write_ranges(ledger, unchained.number, ranges)

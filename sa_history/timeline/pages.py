@@ -27,7 +27,7 @@ from sa_history.exc import (
     UndoError,
 )
 from sa_history.sealing.chain import Seal
-from sa_history.sealing.verify import Discrepancy
+from sa_history.sealing.discrepancies import Discrepancy
 from sa_history.sql.readable_json import dumps
 from sa_history.timeline.addresses import Addresses, from_segment, is_path
 from sa_history.timeline.archived_events import is_archived

@@ -63,8 +63,9 @@ from sa_history.query.removed_events import require_version
 from sa_history.query.row_keys import have_key, keys_of
 from sa_history.query.sources import EventSource
 from sa_history.sealing.chain import Seal
+from sa_history.sealing.discrepancies import Discrepancy
 from sa_history.sealing.event_seals import sealed_number, seals_of_events
-from sa_history.sealing.verify import Discrepancy, verify_event
+from sa_history.sealing.verify import verify_event
 from sa_history.sql.column_types import holds_json
 from sa_history.timeline.archived_events import (
     ArchivedEvents,
