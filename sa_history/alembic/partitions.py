@@ -254,7 +254,7 @@ def repartitions(
     ]
     operations: list[MigrateOperation] = []
     for each, table in found:
-        name = Qualified(schemas(table.schema), table.name)
+        name = Qualified.of(table, schemas)
         is_partitioned = name in in_database
         if (
             is_partitioned == each.is_partitioned
@@ -348,7 +348,7 @@ def leave_partitions_alone(
     :return: the partitions of each partitioned table.
     """
     parents = {
-        Qualified(schemas(table.schema), table.name)
+        Qualified.of(table, schemas)
         for metadata in metadatas
         for history in [history_of(metadata)]
         if history is not None

@@ -21,7 +21,8 @@ from sa_history.exc import ArchiveError
 from sa_history.install.maintenance import maintain, turn
 from sa_history.install.partition_plan import keep_since
 from sa_history.install.partition_steps import PartitionReport, RunSettings
-from sa_history.install.survey import explained, metadata_of
+from sa_history.install.survey import explained
+from sa_history.util.arguments import metadata_of
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def archive(
     if older_than is not None:
         today = datetime.datetime.now(datetime.timezone.utc)
         keep_since(older_than, today, "older_than")
-    metadatas = [metadata_of(model) for model in models]
+    metadatas = [metadata_of(model, ArchiveError) for model in models]
     folder = ArchiveFolder(to)
     settings = RunSettings(
         bind,

@@ -32,14 +32,14 @@ from sa_history.ddl.partitions import (
 from sa_history.ddl.table_properties import disabled_triggers
 from sa_history.exc import ArchiveError
 from sa_history.install.context_partitions import ContextMaintenance
-from sa_history.install.drift import in_database
 from sa_history.install.event_partitions import EventMaintenance
 from sa_history.install.maintenance import turn
 from sa_history.install.partition_state import sorted_out
 from sa_history.install.partition_steps import RunSettings
-from sa_history.install.survey import explained, metadata_of
+from sa_history.install.survey import explained
 from sa_history.query.removed_events import read_horizon
 from sa_history.sql.compose import Ident, Joined, Qualified, Raw, SchemaNames
+from sa_history.util.arguments import metadata_of
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def restore(
             f"restore takes an engine, got {bind!r}; give one of create_engine(...), "
             "such as of psycopg"
         )
-    metadatas = [metadata_of(model) for model in models]
+    metadatas = [metadata_of(model, ArchiveError) for model in models]
     opened = ArchiveFolder(folder)
     settings = RunSettings(bind, lock_timeout, attempts=1)
     reports = []
@@ -249,7 +249,7 @@ class _EventRestoration(_Restoration, EventMaintenance):
                     )
                 self.execute(connection, Raw("DROP TABLE ") + partition.name)
             # Whose numbers begin after those of the archive from now on.
-            tail = in_database(self.partitioning.name(upper), self.schemas)
+            tail = self.partitioning.name(upper).in_database(self.schemas)
             self.execute(connection, self.table.create(tail, upper, None))
             self.adopt(connection, tail)
             last = max(upper, self.state.next_id(connection)) - 1
@@ -259,7 +259,7 @@ class _EventRestoration(_Restoration, EventMaintenance):
     def _put_back(self, part: ArchivedPart) -> None:
         """Make a part a partition again, in one transaction."""
         lower, upper = _bounds(part)
-        name = in_database(self.partitioning.name(lower), self.schemas)
+        name = self.partitioning.name(lower).in_database(self.schemas)
         with self.transaction() as connection:
             self.execute(connection, self.table.create_alike(name))
             load_part(connection, self.folder, self.manifest, part, name)

@@ -36,9 +36,7 @@ from sa_history.ddl.partitions import RangePartition
 from sa_history.exc import ArchiveError
 from sa_history.install.archived import ArchivedPartitions
 from sa_history.sql.compose import Fragment, Ident, Joined, Qualified, Raw
-from sa_history.util.postgresql import sqlstate_of
-
-_LOCK_NOT_AVAILABLE = "55P03"
+from sa_history.util.postgresql import LOCK_NOT_AVAILABLE, sqlstate_of
 
 OPEN = "pgh_part=open"
 """The folder of what comes after the last partition."""
@@ -214,7 +212,7 @@ class TableArchive:
             try:
                 self._archive(partition)
             except (DBAPIError, ArchiveError) as error:
-                if sqlstate_of(error.__cause__) != _LOCK_NOT_AVAILABLE:
+                if sqlstate_of(error.__cause__) != LOCK_NOT_AVAILABLE:
                     raise
                 self._end_readings()
                 name = partition.name.dotted

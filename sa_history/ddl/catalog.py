@@ -263,7 +263,7 @@ def read_catalog(
             row.mark,
         )
         for row in relations
-        if _text(row.kind) == "v"
+        if text_of_char(row.kind) == "v"
     ]
     sequences = [
         InstalledSequence(
@@ -272,7 +272,7 @@ def read_catalog(
             row.mark,
         )
         for row in relations
-        if _text(row.kind) == "S"
+        if text_of_char(row.kind) == "S"
     ]
     return Catalog(
         {(f.name, names_in(f.arguments)): f for f in functions},
@@ -449,7 +449,7 @@ def _trigger(row: Any) -> InstalledTrigger:
         relation=Qualified(row.schema, row.relation),
         function=Qualified(row.function_schema, row.function),
         type=row.type,
-        enabled=_text(row.enabled),
+        enabled=text_of_char(row.enabled),
         has_condition=row.has_condition,
         deferrable=deferrable if row.deferrable else None,
         old_rows=row.old_rows,
@@ -462,8 +462,8 @@ def _trigger(row: Any) -> InstalledTrigger:
     )
 
 
-def _text(value: Any) -> str:
-    # The type "char" comes as bytes from some drivers.
+def text_of_char(value: Any) -> str:
+    """Return a value of the type ``"char"``, which some drivers give as bytes."""
     return value.decode() if isinstance(value, bytes) else str(value)
 
 

@@ -15,7 +15,12 @@ from typing import Any
 
 from sqlalchemy import ARRAY, Connection, Table, Text, bindparam, text
 
-from sa_history.ddl.catalog import InstalledTrigger, read_catalog, read_schemas
+from sa_history.ddl.catalog import (
+    InstalledTrigger,
+    read_catalog,
+    read_schemas,
+    text_of_char,
+)
 from sa_history.ddl.elements import DEFAULT_SCHEMA
 from sa_history.ddl.execution import server_in_run
 from sa_history.exc import DistributionError
@@ -103,9 +108,9 @@ def read_placements(connection: Connection, schemas: Iterable[str]) -> Placement
 
 def _distribution(row: Any) -> Distribution:
     """Return what a row of ``pg_dist_partition`` says."""
-    if _text(row.method) != "n":  # rows are spread by a column
+    if text_of_char(row.method) != "n":  # rows are spread by a column
         return Distribution.SHARDS
-    if _text(row.replication) == "t":  # each node has a copy
+    if text_of_char(row.replication) == "t":  # each node has a copy
         return Distribution.REFERENCE
     if not row.colocation:
         return Distribution.MANAGED
@@ -119,14 +124,9 @@ def _column(row: Any) -> str | None:
 
     Where Citus itself keeps several copies of a shard, each would record its events.
     """
-    is_hashed = _text(row.method) == "h" and _text(row.replication) == "s"
+    is_hashed = text_of_char(row.method) == "h" and text_of_char(row.replication) == "s"
     found: str | None = row.column
     return found if is_hashed and not row.is_partitioned else None
-
-
-def _text(value: Any) -> str:
-    # The type "char" comes as bytes from some drivers.
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def refuse_worker(connection: Connection) -> None:

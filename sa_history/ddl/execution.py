@@ -263,6 +263,15 @@ def time_in_database(connection: Connection) -> datetime.datetime:
     return now
 
 
+def may_read(connection: Connection, table: Qualified) -> bool:
+    """Return whether there is a table, and the connection's role may read it.
+
+    :param table: with its schema in the database.
+    """
+    found = func.to_regclass(table.render(str))
+    return bool(connection.scalar(select(func.has_table_privilege(found, "SELECT"))))
+
+
 def require_new_snapshots(
     connection: Connection, error: type[HistoryError], remedy: str
 ) -> None:
@@ -270,12 +279,13 @@ def require_new_snapshots(
 
     :param error: the class of the error.
     :param remedy: the end of its message.
-    :raises HistoryError: of that class: the transaction is not READ COMMITTED.
+    :raises HistoryError: of that class: the transaction is not READ COMMITTED, which
+        PostgreSQL's READ UNCOMMITTED is as well.
     """
     level = str(
         connection.scalar(select(func.current_setting("transaction_isolation")))
     )
-    if level != "read committed":
+    if level not in ("read committed", "read uncommitted"):
         raise error(
             f"the connection's transaction is {level.upper()}, and so does not see "
             f"what others commit meanwhile; {remedy}"

@@ -35,7 +35,6 @@ from sa_history.capture.partitioning import (
     time_of_bound,
 )
 from sa_history.ddl.partitions import REMOVED, RangePartition, comment_on_table
-from sa_history.install.drift import in_database
 from sa_history.install.partition_plan import end_of, length_of
 from sa_history.install.partition_steps import (
     Postponed,
@@ -65,7 +64,7 @@ class ContextMaintenance(TableMaintenance):
         schemas: SchemaNames,
     ) -> None:
         partitioned = partitioning.partitioned
-        name = in_database(partitioned.name, schemas)
+        name = partitioned.name.in_database(schemas)
         super().__init__(
             settings,
             connection,
@@ -81,7 +80,7 @@ class ContextMaintenance(TableMaintenance):
 
     def first_partition(self) -> tuple[Qualified, None]:
         """Return the name of the first partition, which has no lower bound."""
-        return in_database(self._partitioning.name(None), self.schemas), None
+        return self._partitioning.name(None).in_database(self.schemas), None
 
     def steps(self, survey: PartitionSurvey) -> Iterator[Step]:
         """Yield the steps that there are now, in their order.
@@ -116,7 +115,7 @@ class ContextMaintenance(TableMaintenance):
     def _create_tail(self, lower: int | None) -> Step:
         def run() -> None:
             with self.transaction() as connection:
-                tail = in_database(self._partitioning.name(lower), self.schemas)
+                tail = self._partitioning.name(lower).in_database(self.schemas)
                 self.execute(connection, self.table.create(tail, lower, None))
                 self.adopt(connection, tail)
 
@@ -131,7 +130,7 @@ class ContextMaintenance(TableMaintenance):
             with self.transaction() as connection:
                 self.lock(connection, "ACCESS EXCLUSIVE")
                 self.execute(connection, self.table.detach(tail.name))
-                name = in_database(self._partitioning.name(upper), self.schemas)
+                name = self._partitioning.name(upper).in_database(self.schemas)
                 self.execute(connection, self.table.create(name, upper, None))
                 # Ids of others are random, and those of a clock that is fast are early.
                 contexts, later = self._rows_of(tail.name), self._rows_of(name)
@@ -200,7 +199,7 @@ class ContextMaintenance(TableMaintenance):
     def _first(self, last: RangePartition) -> Qualified:
         """Return the name of the partition that replaces those up to one."""
         assert last.upper is not None
-        return in_database(self._partitioning.name_of_first(last.upper), self.schemas)
+        return self._partitioning.name_of_first(last.upper).in_database(self.schemas)
 
     def _oldest_event(self, connection: Connection) -> datetime.datetime | None:
         """Return the time of the oldest event that was not removed.
@@ -233,7 +232,7 @@ class ContextMaintenance(TableMaintenance):
         return bool(found)
 
     def _name_of(self, table: Table) -> Qualified:
-        return in_database(Qualified(table.schema, table.name), self.schemas)
+        return Qualified.of(table, self.schemas)
 
     def _remove(self, going: list[RangePartition]) -> Step:
         """Return the step that takes partitions out of the table.

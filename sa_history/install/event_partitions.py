@@ -45,7 +45,6 @@ from sa_history.ddl.table_properties import (
     read_foreign_keys,
     validate_constraint,
 )
-from sa_history.install.drift import in_database
 from sa_history.install.partition_plan import (
     is_full,
     planned_cut,
@@ -95,11 +94,11 @@ class EventMaintenance(TableMaintenance):
         self.tracking = tracking
         self.partitioning = partitioning
         self.event_table = tracking.event_table
-        self.kept = in_database(partitioning.kept, schemas)
+        self.kept = partitioning.kept.in_database(schemas)
 
     def first_partition(self) -> tuple[Qualified, int]:
         """Return the name of the first partition, and its lower bound."""
-        return in_database(self.partitioning.name(FIRST_ID), self.schemas), FIRST_ID
+        return self.partitioning.name(FIRST_ID).in_database(self.schemas), FIRST_ID
 
     def guards(self, partition: Qualified) -> list[PGTrigger]:
         """Return the append-only trigger of a partition, if it has to have one."""
@@ -152,7 +151,7 @@ class EventMaintenance(TableMaintenance):
     def _create_tail(self, lower: int) -> Step:
         def run() -> None:
             with self.transaction() as connection:
-                tail = in_database(self.partitioning.name(lower), self.schemas)
+                tail = self.partitioning.name(lower).in_database(self.schemas)
                 self.execute(connection, self.table.create(tail, lower, None))
                 self.adopt(connection, tail)
 
@@ -192,7 +191,7 @@ class EventMaintenance(TableMaintenance):
                     self.table.attach(partition.name, partition.lower, end),
                     *create_foreign_keys(keys),
                 )
-                tail = in_database(self.partitioning.name(end), self.schemas)
+                tail = self.partitioning.name(end).in_database(self.schemas)
                 self.execute(connection, self.table.create(tail, end, None))
                 self.adopt(connection, tail)
             for key in keys:

@@ -39,7 +39,13 @@ from sa_history.install.partition_survey import (
     triggers_of,
 )
 from sa_history.sql.compose import Fragment, Qualified, Raw, SchemaNames
-from sa_history.util.postgresql import LOCK_REFUSALS, message_of, sqlstate_of
+from sa_history.util.postgresql import (
+    FOREIGN_KEY_VIOLATION,
+    LOCK_REFUSALS,
+    UNDEFINED_TABLE,
+    message_of,
+    sqlstate_of,
+)
 
 _ENDS_AUTOVACUUM = 2_000
 """For how many milliseconds to wait for what an autovacuum is in the way of.
@@ -48,7 +54,7 @@ PostgreSQL ends the autovacuum once somebody has waited for ``deadlock_timeout``
 is a second by default.
 """
 
-_CHANGED_MEANWHILE = {"23503", "42P01"}
+_CHANGED_MEANWHILE = (FOREIGN_KEY_VIOLATION, UNDEFINED_TABLE)
 """The SQLSTATE of a row that refers to an event, and of a table that is not there."""
 
 

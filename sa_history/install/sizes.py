@@ -200,10 +200,7 @@ def event_table_sizes(
     :raises InstallError: there is no such table.
     """
     since = None if keep is None else keep_since(keep, time_in_database(connection))
-    names = {
-        t: Qualified(schemas(t.event_table.schema), t.event_table.name)
-        for t in trackings
-    }
+    names = {t: Qualified.of(t.event_table, schemas) for t in trackings}
     partitions = read_range_partitions(
         connection, sorted({str(name.schema) for name in names.values()})
     )

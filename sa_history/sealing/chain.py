@@ -39,7 +39,7 @@ from sa_history.sealing.leaves import (
     sha256,
 )
 from sa_history.sealing.sources import LeafColumns, Ledger
-from sa_history.util.postgresql import sqlstate_of
+from sa_history.util.postgresql import INSUFFICIENT_PRIVILEGE, sqlstate_of
 
 FORMAT = 1
 """The version of digests and of the JSON that has the root of a chain."""
@@ -197,7 +197,7 @@ def read_seals(ledger: Ledger) -> list[Seal]:
 def is_refused(error: BaseException) -> bool:
     """Return whether the role lacks a right, which says nothing of what is read."""
     original = getattr(error, "orig", None)
-    return sqlstate_of(original) == "42501"
+    return sqlstate_of(original) == INSUFFICIENT_PRIVILEGE
 
 
 def first_line(error: BaseException) -> str:

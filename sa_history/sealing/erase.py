@@ -229,10 +229,7 @@ class _Objects:
 
     def lock_rows(self) -> None:
         """Wait until nobody writes the rows, and let nobody do so."""
-        columns = [
-            self.tracking.tracked_columns.by_attribute[name]
-            for name in self.tracking.tracked_columns.key
-        ]
+        columns = self.tracking.tracked_columns.columns_of_key
         self.ledger.connection.execute(
             select(*columns)
             .where(_is_one_of(columns, self.keys))

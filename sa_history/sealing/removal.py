@@ -6,9 +6,11 @@ from typing import Any
 
 from sqlalchemy import Connection, MetaData
 
+from sa_history.exc import SealError
 from sa_history.sealing.chain import last_seal
 from sa_history.sealing.erasure_log import add_to_log
-from sa_history.sealing.sources import ledger_of, metadata_of
+from sa_history.sealing.sources import ledger_of
+from sa_history.util.arguments import metadata_of
 
 
 def last_sealed_id(
@@ -20,7 +22,7 @@ def last_sealed_id(
     :param event_table: as for :func:`record_removal`.
     :raises SealError: the models have no seals, or their tables are missing.
     """
-    seal = last_seal(ledger_of(connection, metadata_of(models)), event_table)
+    seal = last_seal(ledger_of(connection, metadata_of(models, SealError)), event_table)
     return 0 if seal is None else seal.last_id
 
 
@@ -46,7 +48,7 @@ def record_removal(
     :return: the number of the record in the log of erasures.
     :raises SealError: the models have no seals, or their tables are missing.
     """
-    ledger = ledger_of(connection, metadata_of(models))
+    ledger = ledger_of(connection, metadata_of(models, SealError))
     ledger.wait_for_turn()
     return add_to_log(
         ledger,

@@ -63,9 +63,9 @@ from sa_history.sealing.sources import (
     SealedTable,
     canonical_settings,
     ledger_of,
-    metadata_of,
 )
 from sa_history.sql.compose import Qualified
+from sa_history.util.arguments import metadata_of
 
 _WRITERS = text(
     """
@@ -127,7 +127,7 @@ def seal(
         raise SealError(f"a batch has {RANGE} events at least, got batch={batch!r}")
     chains: dict[str, ChainHead] = {}
     sealed_now = 0
-    for metadata in map(metadata_of, models):
+    for metadata in [metadata_of(model, SealError) for model in models]:
         with connection_of(bind, SealError) as connection:
             ledger = ledger_of(connection, metadata)
             require_new_snapshots(
@@ -215,7 +215,7 @@ def _writers(ledger: Ledger, table: Table, own: bool = False) -> dict[str, bool]
     :return: by its number, whether it is prepared for a commit in two phases.
     """
     connection = ledger.connection
-    name = Qualified(ledger.schemas(table.schema), table.name).render(str)
+    name = Qualified.of(table, ledger.schemas).render(str)
     rows = connection.execute(_WRITERS, {"relation": name}).all()
     pid = connection.scalar(select(func.pg_backend_pid()))
     if own and any(row.pid == pid for row in rows):

@@ -256,7 +256,7 @@ class Ledger:
 
     def kind_of(self, table: Table) -> str | None:
         """Return the kind of a relation by ``pg_class.relkind``, None if it is gone."""
-        name = Qualified(self.schemas(table.schema), table.name).render(str)
+        name = Qualified.of(table, self.schemas).render(str)
         kind: str | None = self.connection.scalar(_KIND, {"relation": name})
         return kind
 
@@ -280,7 +280,7 @@ class Ledger:
 
     def _salts(self) -> Qualified:
         salt = self.tables.salt
-        return Qualified(self.schemas(salt.schema), salt.name)
+        return Qualified.of(salt, self.schemas)
 
     def bytes_of_text(self) -> AsBytes:
         """Return what makes the bytes of a text in UTF-8, for a great many texts."""
@@ -312,20 +312,6 @@ def erasable_columns(tracking: Tracking) -> tuple[str, ...]:
             if c.name in options.erasable_context
         ),
     )
-
-
-def metadata_of(models: Any) -> MetaData:
-    """Return the MetaData of a declarative base, or a MetaData itself.
-
-    :raises SealError: it is neither.
-    """
-    found = getattr(models, "metadata", models)
-    if not isinstance(found, MetaData):
-        raise SealError(
-            f"{models!r} is no declarative base and no MetaData; give one that has "
-            "sealed models"
-        )
-    return found
 
 
 def ledger_of(

@@ -54,8 +54,8 @@ from sa_history.sealing.sources import (
     SealedTable,
     canonical_settings,
     ledger_of,
-    metadata_of,
 )
+from sa_history.util.arguments import metadata_of
 from sa_history.util.messages import counted
 
 Archived: TypeAlias = Callable[
@@ -154,7 +154,7 @@ def _by_chain(
     Several MetaData have one chain if their tables of seals are the same.
     """
     found: dict[tuple[str, str], tuple[Ledger, list[SealedTable]]] = {}
-    for metadata in map(metadata_of, models):
+    for metadata in [metadata_of(model, SealError) for model in models]:
         ledger = ledger_of(connection, metadata)
         seals = ledger.tables.seal
         chain = (ledger.schemas(seals.schema), seals.name)

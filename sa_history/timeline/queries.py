@@ -89,7 +89,7 @@ from sa_history.tracking.distribution import current_transaction
 from sa_history.tracking.event_class import Event, map_events
 from sa_history.tracking.registry import Tracking, trackings_in
 from sa_history.tracking.restore import restore_row
-from sa_history.util.postgresql import sqlstate_of
+from sa_history.util.postgresql import QUERY_CANCELED, sqlstate_of
 from sa_history.writing.undo import Undo, undo
 
 Found: TypeAlias = tuple[Tracking, Any]
@@ -157,13 +157,9 @@ def _errors() -> Iterator[None]:
         # A key, or a number, that the column cannot hold; asyncpg has no DataError.
         if isinstance(error, DataError) or code.startswith("22"):
             raise NotFound from error
-        if code == _QUERY_CANCELED:
+        if code == QUERY_CANCELED:
             raise TookTooLong from error
         raise
-
-
-_QUERY_CANCELED = "57014"
-"""https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
 
 def _counted(

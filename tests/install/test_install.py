@@ -69,9 +69,9 @@ def test_a_connection_that_cannot_see_what_others_install_is_refused(
             with pytest.raises(InstallError) as refused:
                 change(connection, installed)
         assert str(refused.value) == (
-            f"nothing was changed: the connection's transaction is {level}, which does "
-            "not see what others install meanwhile; give an engine, or a connection "
-            'with isolation_level="READ COMMITTED"'
+            f"the connection's transaction is {level}, and so does not see what others "
+            "commit meanwhile; give an engine, or a connection with "
+            'isolation_level="READ COMMITTED"'
         )
         assert check(connection, installed) != []
     install(isolated, installed)
