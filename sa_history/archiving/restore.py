@@ -250,8 +250,7 @@ class _EventRestoration(_Restoration, EventMaintenance):
                 self.execute(connection, Raw("DROP TABLE ") + partition.name)
             # Whose numbers begin after those of the archive from now on.
             tail = self.partitioning.name(upper).in_database(self.schemas)
-            self.execute(connection, self.table.create(tail, upper, None))
-            self.adopt(connection, tail)
+            self.create_partition(connection, tail, upper, None)
             last = max(upper, self.state.next_id(connection)) - 1
             sequence = self.state.sequence.render(str)
             connection.execute(select(func.setval(sequence, last)))

@@ -52,9 +52,9 @@ from sa_history.install.partition_plan import (
 )
 from sa_history.install.partition_state import PartitionState, sorted_out
 from sa_history.install.partition_steps import (
+    MaintenanceStep,
     Postponed,
     RunSettings,
-    Step,
     TableMaintenance,
 )
 from sa_history.install.partition_survey import PartitionSurvey
@@ -104,7 +104,7 @@ class EventMaintenance(TableMaintenance):
         """Return the append-only trigger of a partition, if it has to have one."""
         return self.partitioning.guards(partition)
 
-    def steps(self, survey: PartitionSurvey) -> Iterator[Step]:
+    def steps(self, survey: PartitionSurvey) -> Iterator[MaintenanceStep]:
         """Yield the steps that there are now, in their order.
 
         :param survey: what there was when the run began.
@@ -134,10 +134,16 @@ class EventMaintenance(TableMaintenance):
         kept: list[RangePartition],
         used: list[RangePartition],
         survey: PartitionSurvey,
-    ) -> Iterator[Step]:
+    ) -> Iterator[MaintenanceStep]:
         """Yield the steps that make partitions as they have to be."""
         if (used and used[-1].upper is not None) or not used:
-            yield self._create_tail((used[-1].upper if used else None) or FIRST_ID)
+            lower = (used[-1].upper if used else None) or FIRST_ID
+            tail = self.partitioning.name(lower).in_database(self.schemas)
+            what = (
+                f"create the last partition of {self.table.name.dotted}, from event "
+                f"{lower}"
+            )
+            yield self.create_tail(tail, lower, what)
         for partition in used:
             if partition.is_validated is not None and not is_full(
                 partition, survey.next_ids[self.state.sequence]
@@ -148,20 +154,9 @@ class EventMaintenance(TableMaintenance):
                 yield self.statement(what, drop_time_check(name))
         yield from self.protect([*kept, *used], survey)
 
-    def _create_tail(self, lower: int) -> Step:
-        def run() -> None:
-            with self.transaction() as connection:
-                tail = self.partitioning.name(lower).in_database(self.schemas)
-                self.execute(connection, self.table.create(tail, lower, None))
-                self.adopt(connection, tail)
-
-        name = self.table.name.dotted
-        what = f"create the last partition of {name}, from event {lower}"
-        return Step((what,), what, run)
-
     def _cut(
         self, partition: RangePartition, empty: Sequence[RangePartition], upper: int
-    ) -> Step:
+    ) -> MaintenanceStep:
         """Return the step that gives a partition an end, with a new tail after it.
 
         It keeps all others out, and so no event is being written meanwhile. If there
@@ -192,8 +187,7 @@ class EventMaintenance(TableMaintenance):
                     *create_foreign_keys(keys),
                 )
                 tail = self.partitioning.name(end).in_database(self.schemas)
-                self.execute(connection, self.table.create(tail, end, None))
-                self.adopt(connection, tail)
+                self.create_partition(connection, tail, end, None)
             for key in keys:
                 if key.is_validated:
                     referring = Qualified(key.schema, key.name)
@@ -202,9 +196,9 @@ class EventMaintenance(TableMaintenance):
                         self.execute(connection, validation)
 
         name = partition.name.dotted
-        return Step(("end", name), f"end {name} before event {upper}", run)
+        return MaintenanceStep(("end", name), f"end {name} before event {upper}", run)
 
-    def _close(self, partition: RangePartition) -> Step:
+    def _close(self, partition: RangePartition) -> MaintenanceStep:
         """Return the step that makes known between which times its events were made."""
         name = partition.name
 
@@ -232,9 +226,9 @@ class EventMaintenance(TableMaintenance):
                     self.execute(connection, drop_time_check(name))
                 raise Postponed("an event came in with a number of its own") from None
 
-        return Step(("close", name.dotted), f"close {name.dotted}", run)
+        return MaintenanceStep(("close", name.dotted), f"close {name.dotted}", run)
 
-    def _remove(self, partition: RangePartition) -> Step:
+    def _remove(self, partition: RangePartition) -> MaintenanceStep:
         """Return the step that begins to remove a partition.
 
         It notes that its events are gone, and keeps the last one of each row. The rest
@@ -272,7 +266,7 @@ class EventMaintenance(TableMaintenance):
 
         name = partition.name.dotted
         then = (self.detach(partition),)
-        return Step(("remove", name), f"remove {name}", run, then)
+        return MaintenanceStep(("remove", name), f"remove {name}", run, then)
 
     def _hold(self, connection: Connection, partition: RangePartition) -> bool:
         """Keep a partition as it is until the end of the transaction.

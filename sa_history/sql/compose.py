@@ -80,7 +80,7 @@ class Idents(Fragment):
 
 
 @dataclass(frozen=True)
-class RowColumns(Fragment):
+class RowIdents(Fragment):
     """Columns of a row that the library's own SQL names.
 
     :param row: the row, as the SQL names it, such as ``NEW``.
