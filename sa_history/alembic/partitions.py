@@ -150,7 +150,12 @@ class RepartitionOp(MigrateOperation):
                 )
         """
         operation = cls(
-            *(table, first, lower, key, key_type, schema),
+            table,
+            first,
+            lower,
+            key,
+            key_type,
+            schema,
             is_undone=True,
             forget_removed=forget_removed,
         )
@@ -262,9 +267,13 @@ def repartitions(
         ):
             continue
         repartition = RepartitionOp(
-            *(table.name, each.first.name, each.lower, each.key, each.key_type),
+            table.name,
+            each.first.name,
+            each.lower,
+            each.key,
+            each.key_type,
             table.schema,
-            not each.is_partitioned,
+            is_undone=not each.is_partitioned,
         )
         renew = _renewal(each.guard, each.first, schemas)
         if each.is_partitioned:

@@ -201,7 +201,7 @@ class LoadedTable:
                 true(), *(~self._is_in(key, name) for name in self.loaded.values())
             )
         parts = [p for p in self.manifest.parts if p.path in self.loaded]
-        if self.key != "id":
+        if not self.manifest.has_contexts:
             bounds = map(numbers_of, parts)
             kept = -(1 << 63), FIRST_ID - 1
             return not_(or_(*(key.between(*ends) for ends in (*bounds, kept))))
@@ -220,7 +220,9 @@ class LoadedTable:
         known = column(self.key, key.type)
         rows = select(known).select_from(table_clause(name, known, schema=TEMPORARY))
         is_in = key.in_(rows)
-        return is_in if self.key == "id" else or_(is_in, (key + KEPT_OFFSET).in_(rows))
+        if self.manifest.has_contexts:
+            return is_in
+        return or_(is_in, (key + KEPT_OFFSET).in_(rows))
 
 
 def numbers_of(part: ArchivedPart) -> tuple[int, int]:
@@ -281,8 +283,13 @@ class LedgerWithArchive(Ledger):
                     )
                     types = {row.name: row.type for row in rows}
                 found[table] = LoadedTable(
-                    *(ledger.connection, folder, manifest, table, name, types),
-                    with_kept=with_kept,
+                    ledger.connection,
+                    folder,
+                    manifest,
+                    table,
+                    name,
+                    types,
+                    with_kept,
                 )
         return cls(
             ledger.connection,

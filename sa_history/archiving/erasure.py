@@ -432,7 +432,7 @@ class _ErasedFile:
         self._connection = connection
         self._archived = archived
         self._context_keys = context_keys
-        self._is_context = archived.key == "id"
+        self._is_context = archived.manifest.has_contexts
         # Few erasures have columns that others have not.
         self._by_columns: dict[tuple[str, ...], list[Any]] = {}
         for number, columns in erased.items():

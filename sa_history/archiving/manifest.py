@@ -24,6 +24,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from sa_history.capture.partitioning import CONTEXT_KEY
 from sa_history.exc import ArchiveError
 
 FORMAT = 1
@@ -118,6 +119,16 @@ class ArchivedPart:
     replaced: tuple[str, ...] = ()
 
     @property
+    def earliest(self) -> datetime.datetime | None:
+        """The time of ``since``; None of contexts."""
+        return _time(self.since)
+
+    @property
+    def latest(self) -> datetime.datetime | None:
+        """The time of ``until``; None of contexts."""
+        return _time(self.until)
+
+    @property
     def digests(self) -> tuple[str, ...]:
         """The digests of all versions of the file, of the present one first."""
         return (self.sha256, *self.replaced)
@@ -126,6 +137,10 @@ class ArchivedPart:
     def json(self) -> str:
         """The part as it stands in a manifest, which is written for each new part."""
         return json.dumps(asdict(self))
+
+
+def _time(iso: str | None) -> datetime.datetime | None:
+    return None if iso is None else datetime.datetime.fromisoformat(iso)
 
 
 @dataclass(frozen=True)
@@ -153,6 +168,11 @@ class Manifest:
     def name(self) -> str:
         """The name of the table in ``pghistory_archive``."""
         return f"{self.schema}.{self.table}"
+
+    @property
+    def has_contexts(self) -> bool:
+        """Whether the rows are contexts, and not events."""
+        return self.key == CONTEXT_KEY
 
     @property
     def folder(self) -> str:

@@ -214,9 +214,7 @@ class _EventRestoration(_Restoration, EventMaintenance):
         missing = [
             part
             for part in self.missing(self.connection)
-            if since is None
-            or part.until is None
-            or datetime.datetime.fromisoformat(part.until) >= since
+            if since is None or part.latest is None or part.latest >= since
         ]
         if missing:
             self._require_room(missing)

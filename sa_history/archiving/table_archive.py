@@ -493,15 +493,11 @@ def record_part(
         rows=part.rows,
         first_id=part.first_id,
         last_id=part.last_id,
-        since=_time(part.since),
-        until=_time(part.until),
+        since=part.earliest,
+        until=part.latest,
         sha256=part.sha256,
         **values,
     )
-
-
-def _time(iso: str | None) -> datetime.datetime | None:
-    return None if iso is None else datetime.datetime.fromisoformat(iso)
 
 
 @functools.cache

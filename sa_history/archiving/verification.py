@@ -98,7 +98,7 @@ class _ArchiveVerification:
         numbers = {
             table.fullname: [numbers_of(part) for part in archived.manifest.parts]
             for table, archived in self._ledger.archived.items()
-            if archived.key != "id"
+            if not archived.manifest.has_contexts
         }
         verifier = Verifier(self._ledger, self._seals, self._tables, numbers)
         new: list[Discrepancy] = []

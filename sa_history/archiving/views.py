@@ -215,8 +215,7 @@ class ArchivedTable:
 
 
 def _begins_by(part: ArchivedPart, moment: datetime.datetime) -> bool:
-    since = part.since
-    return since is None or datetime.datetime.fromisoformat(since) <= moment
+    return part.earliest is None or part.earliest <= moment
 
 
 def _value(

@@ -134,7 +134,7 @@ def erase(
         session.connection(execution_options={"isolation_level": "READ COMMITTED"})
         keys = [_key(session, model, texts) for texts in texts_of_keys(model, key, id)]
         done = erase_objects(
-            *(session, model, *keys), reason=reason, dry_run=dry_run, archive=archive
+            session, model, *keys, reason=reason, dry_run=dry_run, archive=archive
         )
         session.commit()
         notes = [n for key in keys for n in _notes(session, model, key, done.number)]

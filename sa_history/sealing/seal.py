@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -139,13 +139,7 @@ def seal(
         if len(tables) == 1 and not tables[0].tracking:
             _refuse_unsealed(metadata)
         for sealed in tables:
-            limit, has_salts = _settled(bind, metadata, sealed, timeout), True
-            while limit is not None:
-                events, has_salts = _seal_batch(
-                    bind, metadata, sealed, limit, batch, has_salts
-                )
-                if not events:
-                    break
+            for events in _seal_table(bind, metadata, sealed, timeout, batch):
                 sealed_now += events
                 if progress is not None:
                     progress(sealed_now)
@@ -156,6 +150,22 @@ def seal(
     if anchor is not None:
         anchor(digest)
     return digest
+
+
+def _seal_table(
+    bind: Engine | Connection,
+    metadata: MetaData,
+    sealed: SealedTable,
+    timeout: int,
+    batch: int,
+) -> Iterator[int]:
+    """Seal the events of a table, and yield the number of each batch."""
+    limit, has_salts = _settled(bind, metadata, sealed, timeout), True
+    while limit is not None:
+        events, has_salts = _seal_batch(bind, metadata, sealed, limit, batch, has_salts)
+        if not events:
+            return
+        yield events
 
 
 def _refuse_unsealed(metadata: MetaData) -> None:
