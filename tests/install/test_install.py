@@ -398,7 +398,7 @@ def test_models_that_track_nothing_are_refused(
 def test_what_is_no_database_and_no_models_is_refused(pg_engine: Engine) -> None:
     with pytest.raises(InstallError, match="bind is an engine or a connection, got 1"):
         check(1, MetaData())  # type: ignore[arg-type]
-    with pytest.raises(InstallError, match="'x' is no declarative base and no MetaData"):
+    with pytest.raises(InstallError, match="'x' is no declarative base and no"):
         check(pg_engine, "x")  # type: ignore[arg-type]
     with pytest.raises(InstallError, match="no models; give a declarative base"):
         check(pg_engine)
