@@ -174,7 +174,7 @@ def _renamed_sequence(
         moves = (*_moves("SEQUENCE", old, new), mark)
         return [statement.render(schemas) for statement in moves]
 
-    names = [f"{name.schema}.{name.name}" for name in (source, target)]
+    names = [name.dotted for name in (source, target)]
     return HistoryOp(
         f"rename sequence {names[0]} to {names[1]}",
         statements(source, target),

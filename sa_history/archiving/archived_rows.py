@@ -43,6 +43,7 @@ from sa_history.archiving.manifest import (
 from sa_history.archiving.part_files import read_rows
 from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
 from sa_history.ddl.elements import Statement
+from sa_history.ddl.partitions import drop_table
 from sa_history.exc import ArchiveError
 from sa_history.sealing.sources import Ledger, canonical_settings
 from sa_history.sql.compose import Ident, Joined, Qualified, Raw, join
@@ -165,7 +166,7 @@ class LoadedTable:
         for part in parts:
             name = self.loaded.pop(part.path, None)
             if name is not None:
-                drop = Joined((Raw("DROP TABLE "), Qualified(TEMPORARY, name)))
+                drop = drop_table(Qualified(TEMPORARY, name))
                 self.connection.execute(Statement(drop, TEMPORARY))
 
     def beside(self, placed: Any, names: Iterable[str]) -> Any:

@@ -26,6 +26,7 @@ from sa_history.ddl.execution import schema_names, time_in_database
 from sa_history.ddl.partitions import (
     RangePartition,
     comment_on_table,
+    drop_table,
     time_check,
     validate_time_check,
 )
@@ -245,7 +246,7 @@ class _EventRestoration(_Restoration, EventMaintenance):
                         f"{upper - 1} of the archive, which the database does not say "
                         "were dropped; restore into an empty database"
                     )
-                self.execute(connection, Raw("DROP TABLE ") + partition.name)
+                self.execute(connection, drop_table(partition.name))
             # Whose numbers begin after those of the archive from now on.
             tail = self.partitioning.name(upper).in_database(self.schemas)
             self.create_partition(connection, tail, upper, None)

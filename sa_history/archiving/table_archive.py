@@ -32,7 +32,7 @@ from sa_history.archiving.source import RowSource
 from sa_history.archiving.tables import ArchivableTable
 from sa_history.ddl.elements import Statement
 from sa_history.ddl.execution import begin
-from sa_history.ddl.partitions import RangePartition
+from sa_history.ddl.partitions import RangePartition, lock_table
 from sa_history.exc import ArchiveError
 from sa_history.install.archived import ArchivedPartitions
 from sa_history.sql.compose import Fragment, Ident, Joined, Qualified, Raw
@@ -261,8 +261,8 @@ class TableArchive:
             ("idle_in_transaction_session_timeout", "0"),
         ):
             connection.execute(select(func.set_config(name, value, True)))
-        lock = (Raw("LOCK TABLE "), partition.name, Raw(" IN SHARE MODE"))
-        connection.execute(Statement(Raw(Joined(lock).render(str))))
+        lock = lock_table(partition.name, "SHARE")
+        connection.execute(Statement(Raw(lock.render(str))))
 
     def _known(self, bounds: tuple[str | None, str | None]) -> ArchivedPart | None:
         """Return the part with some bounds, that the manifest has."""

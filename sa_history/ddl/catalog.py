@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import ARRAY, Connection, Text, bindparam, text
 
+from sa_history.ddl.elements import switch_trigger
 from sa_history.ddl.fingerprint import PREFIX
 from sa_history.ddl.foreign_keys import ReferentialActions
 from sa_history.sql import catalog_queries as catalog
@@ -22,9 +23,6 @@ from sa_history.sql.compose import (
     join,
 )
 from sa_history.sql.output_settings import OUTPUT_SETTINGS
-
-ENABLED = {"O": "ENABLE", "D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}
-"""The words of ALTER TABLE for each value of ``pg_trigger.tgenabled``."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class InstalledTrigger:
     :param relation: the table or view that it is on.
     :param function: the function that it runs.
     :param type: the bits of ``pg_trigger.tgtype``.
-    :param enabled: a key of :data:`ENABLED`.
+    :param enabled: a key of ``ENABLED``.
     :param has_condition: whether it has a WHEN.
     :param deferrable: None, ``"IMMEDIATE"`` or ``"DEFERRED"``.
     :param old_rows: the name of the transition table of old rows.
@@ -124,16 +122,9 @@ class InstalledTrigger:
     def enable(self, state: str) -> Fragment:
         """Return the statement that enables or disables it.
 
-        :param state: a key of :data:`ENABLED`.
+        :param state: a key of ``ENABLED``.
         """
-        return Joined(
-            (
-                Raw("ALTER TABLE "),
-                self.relation,
-                Raw(f" {ENABLED[state]} TRIGGER "),
-                Ident(self.name),
-            )
-        )
+        return switch_trigger(self.relation, self.name, state)
 
 
 @dataclass(frozen=True)

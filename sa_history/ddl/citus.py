@@ -177,7 +177,7 @@ def attached_problem(name: Qualified, placement: Placement) -> str | None:
     if placement.is_local:
         return None
     return (
-        f"{name.schema}.{name.name} is {placement.distribution.value} of Citus, on "
+        f"{name.dotted} is {placement.distribution.value} of Citus, on "
         "which only the triggers of track() are supported; take attach() off the "
         "model, or make it a local table by undistribute_table()"
     )
@@ -280,8 +280,8 @@ def distribution_problem(
         if found.column != column or found.colocation != placement.colocation:
             by = "" if found.column is None else f" by {found.column!r}"
             return (
-                f"the history of {tracked.schema}.{tracked.name} is to be distributed "
-                f"by {column!r}, but the {called} {name.schema}.{name.name} is "
+                f"the history of {tracked.dotted} is to be distributed "
+                f"by {column!r}, but the {called} {name.dotted} is "
                 f"{found.distribution.value}{by} of Citus, in the colocation group "
                 f"{found.colocation}; distribute both by create_distributed_table(), "
                 "before they have triggers, the event table with colocate_with; "
@@ -305,8 +305,8 @@ def sharded_schema_problem(
             or found.colocation != placement.colocation
         ):
             return (
-                f"the history of {tracked.schema}.{tracked.name} is to be in a sharded "
-                f"schema, but the {called} {name.schema}.{name.name} is "
+                f"the history of {tracked.dotted} is to be in a sharded "
+                f"schema, but the {called} {name.dotted} is "
                 f"{found.distribution.value} of Citus, in the colocation group "
                 f"{found.colocation}, and not together with the others on one node; "
                 "have all of them in one schema that is created while "
@@ -338,8 +338,8 @@ def recording_problem(
             "in one schema of schema-based sharding, or give track(distribute=...)"
         )
         return (
-            f"the history of {tracked.schema}.{tracked.name} is not supported, as the "
-            f"{called} {name.schema}.{name.name} is {found.distribution.value} of "
+            f"the history of {tracked.dotted} is not supported, as the "
+            f"{called} {name.dotted} is {found.distribution.value} of "
             f"Citus; {remedy}"
         )
     return None

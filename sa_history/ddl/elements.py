@@ -185,6 +185,30 @@ class Referencing:
         return Joined((Raw("REFERENCING"), *tables, Raw(" ")))
 
 
+ENABLED = {"O": "ENABLE", "D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}
+"""The words of ALTER TABLE for each value of ``pg_trigger.tgenabled``."""
+
+
+def switch_trigger(table: Qualified, name: str, state: str) -> Fragment:
+    """Return the statement that enables or disables a trigger.
+
+    :param table: the table of the trigger.
+    :param name: the trigger's name.
+    :param state: a key of :data:`ENABLED`.
+    """
+    how = Raw(f" {ENABLED[state]} TRIGGER ")
+    return Joined((Raw("ALTER TABLE "), table, how, Ident(name)))
+
+
+def drop_trigger(table: Qualified, name: str) -> Fragment:
+    """Return the statement that drops a trigger.
+
+    :param table: the table of the trigger.
+    :param name: the trigger's name.
+    """
+    return Joined((Raw("DROP TRIGGER "), Ident(name), Raw(" ON "), table))
+
+
 def transition_tables(operation: Operation) -> Referencing:
     """Return the transition tables of an operation, ``old_rows`` and ``new_rows``."""
     return Referencing(

@@ -264,7 +264,7 @@ class Survey:
         found: list[Finding] = []
         for table in self._needed():
             qualified = self._name(table)
-            name = f"{qualified.schema}.{qualified.name}"
+            name = qualified.dotted
             if qualified not in there:
                 found.append(Finding(Problem.MISSING, "table", name, advice=MIGRATE))
                 continue
@@ -284,7 +284,7 @@ class Survey:
             Finding(
                 Problem.OUTDATED,
                 "column",
-                f"{qualified.schema}.{qualified.name}.{column.name}",
+                f"{qualified.dotted}.{column.name}",
                 advice=f"it is {found}, and {wanted} in the model; drop it and add it "
                 "again in a migration",
             )

@@ -35,7 +35,7 @@ from sa_history.capture.context_storage import CONTEXT_COLUMN, CONTEXT_ID_COLUMN
 from sa_history.capture.event_table import OLD_KEY, key_columns
 from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
 from sa_history.capture.seal_tables import ERASED_COLUMN
-from sa_history.ddl.elements import Statement
+from sa_history.ddl.elements import Statement, switch_trigger
 from sa_history.ddl.execution import require_new_snapshots
 from sa_history.definition.mapped_tables import Model
 from sa_history.exc import ErasureError
@@ -58,7 +58,7 @@ from sa_history.sealing.sources import (
     erasable_columns,
     ledger_of,
 )
-from sa_history.sql.compose import Ident, Joined, Raw
+from sa_history.sql.compose import Raw
 from sa_history.sql.naming import CONTEXT_METADATA
 from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.events import key_values, trackings_with_subclasses
@@ -191,7 +191,7 @@ def _erase(
                 table,
                 ["id", "metadata"],
                 lambda rows: and_(
-                    rows.c.id == func.any(_uuids(ids)),
+                    _is_any(rows.c.id, ids),
                     has_keys(rows.c.metadata, keys_of_contexts),
                 ),
             )
@@ -496,20 +496,13 @@ class _ErasableEvents:
             return
 
         def switch(state: str) -> None:
-            alter = Joined(
-                (
-                    Raw("ALTER TABLE "),
-                    trigger.table,
-                    Raw(f" {state} TRIGGER "),
-                    Ident(trigger.name),
-                )
-            )
+            alter = switch_trigger(trigger.table, trigger.name, state)
             rendered = Raw(alter.render(self.ledger.schemas))
             self.ledger.connection.execute(Statement(rendered))
 
-        switch("DISABLE")
+        switch("D")
         yield
-        switch("ENABLE")
+        switch("O")
 
 
 def _all_of(seals: Sequence[Seal]) -> Iterator[str]:
@@ -569,7 +562,7 @@ def _require_context_commitments(
         events = ledger.place(sealed.table, [sealed.id, CONTEXT_ID_COLUMN])
         number = ledger.connection.scalar(
             select(func.min(events.c[sealed.id])).where(
-                events.c[CONTEXT_ID_COLUMN] == func.any(_uuids(ids)),
+                _is_any(events.c[CONTEXT_ID_COLUMN], ids),
                 events.c[sealed.id].between(one.first_id, one.last_id),
             )
         )
@@ -603,7 +596,7 @@ def _with_inherited(
             archived.load_contexts([*known])
             one = ledger.place(table)
             around = select(one.c.parent_id).where(
-                one.c.id == func.any(_uuids(new)), one.c.parent_id.is_not(None)
+                _is_any(one.c.id, new), one.c.parent_id.is_not(None)
             )
             parents = ledger.connection.scalars(around).all()
             archived.load_contexts([*dict.fromkeys([*known, *parents])])
@@ -620,7 +613,7 @@ def _with_inherited(
             other.c.parent_id == one.c.id,
         ):
             query = select(other.c.id).where(
-                one.c.id == func.any(_uuids([*known])), is_near, has_same
+                _is_any(one.c.id, [*known]), is_near, has_same
             )
             found = ledger.connection.scalars(query.distinct())
             new += [number for number in found if number not in known]
@@ -634,7 +627,7 @@ def _contexts_of(ledger: Ledger, ids: Sequence[Any], keys: Sequence[str]) -> lis
         return []
     contexts = ledger.place(ledger.history.shared.context_table)
     query = select(contexts.c.id).where(
-        contexts.c.id == func.any(_uuids(ids)),
+        _is_any(contexts.c.id, ids),
         has_keys(contexts.c.metadata, keys),
     )
     return list(ledger.connection.scalars(query))
@@ -650,7 +643,7 @@ def _erase_contexts(
     salt = ledger.place(ledger.tables.salt)
     number = sql_cast(contexts.c.id, Text)
     name = table.fullname
-    is_one = contexts.c.id == func.any(_uuids(ids))
+    is_one = _is_any(contexts.c.id, ids)
     is_own_salt = and_(salt.c.table_name == name, salt.c.key == number)
     rows = (
         select(
@@ -668,7 +661,7 @@ def _erase_contexts(
     execute(_remembered(erased, rows))
     own = ledger.place_own(table)
     metadata = nulled(own.c.metadata, keys)
-    is_own = own.c.id == func.any(_uuids(ids))
+    is_own = _is_any(own.c.id, ids)
     execute(update(own).where(is_own).values(metadata=metadata))
     execute(
         delete(salt).where(
@@ -677,8 +670,10 @@ def _erase_contexts(
     )
 
 
-def _uuids(ids: Sequence[Any]) -> Any:
-    return sql_cast(bindparam(None, list(ids), ARRAY(Uuid)), ARRAY(Uuid))
+def _is_any(column: Any, ids: Sequence[Any]) -> Any:
+    """Return whether a column has one of some ids of contexts."""
+    given = sql_cast(bindparam(None, list(ids), ARRAY(Uuid)), ARRAY(Uuid))
+    return column == func.any(given)
 
 
 def nulled(metadata: Any, keys: Sequence[str]) -> Any:
