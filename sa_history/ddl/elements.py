@@ -167,7 +167,7 @@ class Referencing:
             if not isinstance(name, str) or not 0 < len(name.encode()) <= MAX_BYTES:
                 raise DefinitionError(
                     f"Referencing: a transition table has a name of up to {MAX_BYTES} "
-                    f"bytes, got {name!r}"
+                    f"bytes, got {name!r}; rename it"
                 )
         if self.old is not None and self.old == self.new:
             raise DefinitionError(

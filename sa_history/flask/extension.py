@@ -221,7 +221,8 @@ class History:
         scope = _current()
         if scope is None:
             raise ContextError(
-                "there is no request and no command whose context could be annotated"
+                "there is no request and no command whose context could be annotated; "
+                "begin one with history.context(session, ...)"
             )
         scope.annotate(metadata)
 

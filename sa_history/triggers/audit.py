@@ -217,7 +217,8 @@ class Audit(TableTrigger):
         table = target.columns.table
         if target.is_view or self.log is table:
             raise DefinitionError(
-                f"{target.subject}: Audit needs a table, other than the log"
+                f"{target.subject}: Audit needs a table, other than the log; attach it "
+                "to a table, and have it write into another"
             )
         if self._pairs(target, Operation.UPDATE) and ROW_NUMBER in _names(table):
             raise DefinitionError(

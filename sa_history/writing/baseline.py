@@ -179,7 +179,9 @@ def _tracking(target: Any, events: str) -> Tracking:
                     "told apart"
                 )
             return tracking
-    raise EventsError(f"{target!r} has no events named {events!r}")
+    raise EventsError(
+        f"{target!r} has no events named {events!r}; see track(events=...)"
+    )
 
 
 def _end_of_batch(
