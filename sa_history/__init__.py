@@ -97,10 +97,10 @@ if TYPE_CHECKING:
     from sa_history.install.api import partitions
     from sa_history.install.partition_steps import PartitionReport
     from sa_history.sealing.chain import SealDigest
+    from sa_history.sealing.discrepancies import Discrepancy, SealProblem, Verification
     from sa_history.sealing.erase import Erasure
     from sa_history.sealing.seal import seal
     from sa_history.sealing.subject import subject
-    from sa_history.sealing.verify import Discrepancy, SealProblem, Verification
     from sa_history.writing.baseline import baseline
     from sa_history.writing.create_event import create_event
     from sa_history.writing.undo import Undo, undo
@@ -124,9 +124,9 @@ else:
         "Erasure": "sa_history.sealing.erase",
         "seal": "sa_history.sealing.seal",
         "subject": "sa_history.sealing.subject",
-        "Discrepancy": "sa_history.sealing.verify",
-        "SealProblem": "sa_history.sealing.verify",
-        "Verification": "sa_history.sealing.verify",
+        "Discrepancy": "sa_history.sealing.discrepancies",
+        "SealProblem": "sa_history.sealing.discrepancies",
+        "Verification": "sa_history.sealing.discrepancies",
         "baseline": "sa_history.writing.baseline",
         "create_event": "sa_history.writing.create_event",
         "Undo": "sa_history.writing.undo",

@@ -5,6 +5,7 @@
     HistoryError
      +-- DefinitionError        something is defined in a way that cannot work
      |    +-- ConditionError    a condition names or compares what is not there
+     +-- ArchiveError           an archive cannot be written, or read, as asked
      +-- DialectError           the engine is not PostgreSQL
      +-- ContextError           a context cannot be entered, changed or sent
      +-- CommandError           a command was given what it cannot use

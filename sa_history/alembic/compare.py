@@ -38,7 +38,6 @@ from sa_history.install.drift import (
     Difference,
     Problem,
     differences,
-    in_database,
     needed_by,
 )
 from sa_history.install.expected import ExpectedObject, objects_of
@@ -154,7 +153,7 @@ class _Comparison:
         self, upgrade_ops: ops.UpgradeOps, renamed: set[Qualified]
     ) -> list[Difference]:
         tables = renamed | {
-            Qualified(self.schemas(table.schema), table.name)
+            Qualified.of(table, self.schemas)
             for metadata in self.metadatas
             for table in metadata.tables.values()
         }
@@ -173,7 +172,7 @@ class _Comparison:
         for tracking in (t for m in self.metadatas for t in trackings_in(m)):
             if tracking.options.partition_by is not None:
                 table = tracking.event_table
-                yield Qualified(self.schemas(table.schema), table.name)
+                yield Qualified.of(table, self.schemas)
 
     def _is_on_partition(self, difference: Difference) -> bool:
         installed = difference.installed
@@ -203,7 +202,7 @@ class _Comparison:
         definition = difference.expected.definition if difference.expected else None
         if (
             isinstance(definition, PGSequence)
-            and in_database(definition.name, self.schemas) in renamed
+            and definition.name.in_database(self.schemas) in renamed
         ):
             return False
         if difference.problem is Problem.NEWER:

@@ -59,7 +59,7 @@ def distributions(
         tracked, events = (
             (name, placements.get(name, LOCAL))
             for table in (tracking.table, tracking.event_table)
-            for name in [Qualified(schemas(table.schema), table.name)]
+            for name in [Qualified.of(table, schemas)]
         )
         statements = distribute(tracked, events, column)
         if statements:

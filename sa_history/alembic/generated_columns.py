@@ -12,9 +12,8 @@ from alembic.operations import ops
 from alembic.util import PriorityDispatchResult
 from sqlalchemy import Table
 
-from sa_history.attachments.registry import attachments_of
 from sa_history.definition.columns import kind_of_generated
-from sa_history.tracking.registry import trackings_of_table
+from sa_history.tracking.ignore import has_triggers
 
 
 def compare_generated_columns(
@@ -26,7 +25,7 @@ def compare_generated_columns(
     table: Table | None,
 ) -> PriorityDispatchResult:
     """Renew the generated columns of another kind than the model's."""
-    if reflected is not None and table is not None and _has_triggers(table):
+    if reflected is not None and table is not None and has_triggers(table):
         renewed: list[ops.MigrateOperation] = []
         for column in table.columns:
             found = reflected.columns.get(column.name)
@@ -45,8 +44,3 @@ def compare_generated_columns(
         # First, since what Alembic does may be about the new columns, such as an index.
         modify_table_ops.ops[:0] = renewed
     return PriorityDispatchResult.CONTINUE
-
-
-def _has_triggers(table: Table) -> bool:
-    attached = attachments_of(table.metadata).of_table(table)
-    return bool(attached or trackings_of_table(table))

@@ -150,7 +150,12 @@ class RepartitionOp(MigrateOperation):
                 )
         """
         operation = cls(
-            *(table, first, lower, key, key_type, schema),
+            table,
+            first,
+            lower,
+            key,
+            key_type,
+            schema,
             is_undone=True,
             forget_removed=forget_removed,
         )
@@ -254,7 +259,7 @@ def repartitions(
     ]
     operations: list[MigrateOperation] = []
     for each, table in found:
-        name = Qualified(schemas(table.schema), table.name)
+        name = Qualified.of(table, schemas)
         is_partitioned = name in in_database
         if (
             is_partitioned == each.is_partitioned
@@ -262,9 +267,13 @@ def repartitions(
         ):
             continue
         repartition = RepartitionOp(
-            *(table.name, each.first.name, each.lower, each.key, each.key_type),
+            table.name,
+            each.first.name,
+            each.lower,
+            each.key,
+            each.key_type,
             table.schema,
-            not each.is_partitioned,
+            is_undone=not each.is_partitioned,
         )
         renew = _renewal(each.guard, each.first, schemas)
         if each.is_partitioned:
@@ -348,7 +357,7 @@ def leave_partitions_alone(
     :return: the partitions of each partitioned table.
     """
     parents = {
-        Qualified(schemas(table.schema), table.name)
+        Qualified.of(table, schemas)
         for metadata in metadatas
         for history in [history_of(metadata)]
         if history is not None

@@ -20,7 +20,6 @@ from sqlalchemy import Column, Index, MetaData
 from sa_history.alembic.operations import HistoryOp
 from sa_history.ddl.elements import PGSequence
 from sa_history.ddl.fingerprint import SetComment
-from sa_history.install.drift import in_database
 from sa_history.sql.compose import (
     Fragment,
     Ident,
@@ -57,6 +56,10 @@ class TableName:
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}" if self.schema else self.name
+
+    def in_database(self, schemas: SchemaNames) -> Qualified:
+        """Return the name as the database has it."""
+        return Qualified(schemas(self.schema), self.name)
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,8 @@ class TableRename:
         return f"rename table {self.before} to {self.after}"
 
     def _statements(self, schemas: SchemaNames) -> list[str]:
-        source = Qualified(schemas(self.before.schema), self.before.name)
-        target = Qualified(schemas(self.after.schema), self.after.name)
+        source = self.before.in_database(schemas)
+        target = self.after.in_database(schemas)
         statements = _moves("TABLE", source, target)
         for old, new in self.indexes:
             index = Qualified(target.schema, old)
@@ -130,7 +133,7 @@ def rename(
         before, after = map(_table, names)
         pairs = _renamed_tables(upgrade_ops, metadatas, before, after)
         for old, new in pairs:
-            tables.add(Qualified(schemas(old.schema), old.name))
+            tables.add(old.in_database(schemas))
             renamed = _table_rename(upgrade_ops, old, new)
             operations.append(renamed.operation(schemas))
         for source, target in _sequences(metadatas, before, after, schemas):
@@ -158,7 +161,7 @@ def _sequences(
                 metadata, "history_sequence", context_table_name=before.name
             )
             source = Qualified(schemas(before.schema), name)
-            target = in_database(history.shared.pg_sequence().name, schemas)
+            target = history.shared.pg_sequence().name.in_database(schemas)
             if source != target:
                 yield source, target
 
@@ -171,7 +174,7 @@ def _renamed_sequence(
         moves = (*_moves("SEQUENCE", old, new), mark)
         return [statement.render(schemas) for statement in moves]
 
-    names = [f"{name.schema}.{name.name}" for name in (source, target)]
+    names = [name.dotted for name in (source, target)]
     return HistoryOp(
         f"rename sequence {names[0]} to {names[1]}",
         statements(source, target),
@@ -229,7 +232,7 @@ def _renamed_column(
     table: TableName, before: str, after: str, schemas: SchemaNames
 ) -> HistoryOp:
     def statement(old: str, new: str) -> list[str]:
-        relation = Qualified(schemas(table.schema), table.name)
+        relation = table.in_database(schemas)
         parts = (
             Raw("ALTER TABLE "),
             relation,

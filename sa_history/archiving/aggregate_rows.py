@@ -31,7 +31,7 @@ from sqlalchemy.orm import Session
 
 from sa_history._types import Op
 from sa_history.archiving.duckdb_dialect import OutOfRange
-from sa_history.archiving.text_values import TEXT, oid_of, text_reader
+from sa_history.archiving.text_values import TEXT_OID, oid_of, text_reader
 from sa_history.capture.event_table import OLD_KEY
 from sa_history.capture.seal_tables import ERASED_COLUMN
 from sa_history.query.aggregate import AggregateRow
@@ -406,7 +406,7 @@ def _items(type_: Any, value: Any) -> Any:
         return [_items(type_, item) for item in value]
     if isinstance(value, (str, Decimal, float, bool, int, datetime.date, bytes)):
         return as_json(type_, value, isinstance(value, Decimal))
-    return value if value is None or isinstance(value, (dict,)) else str(value)
+    return value if value is None or isinstance(value, dict) else str(value)
 
 
 def _load(text: str, name: str) -> Any:
@@ -415,7 +415,7 @@ def _load(text: str, name: str) -> Any:
     :param name: the type, with brackets for an array.
     """
     array = "[]" if name.endswith("[]") else ""
-    return text_reader(oid_of(name) or oid_of(f"text{array}") or TEXT)(text)
+    return text_reader(oid_of(name) or oid_of(f"text{array}") or TEXT_OID)(text)
 
 
 def _json_text(value: Any) -> str:

@@ -13,16 +13,16 @@ from sqlalchemy.exc import DBAPIError
 
 from sa_history.archiving.folder import ArchiveFolder
 from sa_history.archiving.manifest import ArchivedPart
-from sa_history.archiving.source import open_source
+from sa_history.archiving.source import RowSource, open_source
 from sa_history.archiving.table_archive import Meter, Run, TableArchive
 from sa_history.archiving.tables import ArchivableTable, tables_of
-from sa_history.ddl.execution import schema_names
+from sa_history.ddl.execution import schema_names, time_in_database
 from sa_history.exc import ArchiveError
 from sa_history.install.maintenance import maintain, turn
 from sa_history.install.partition_plan import keep_since
-from sa_history.install.partition_state import time_in_database
 from sa_history.install.partition_steps import PartitionReport, RunSettings
-from sa_history.install.survey import explained, metadata_of
+from sa_history.install.survey import explained
+from sa_history.util.arguments import metadata_of
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def archive(
     if older_than is not None:
         today = datetime.datetime.now(datetime.timezone.utc)
         keep_since(older_than, today, "older_than")
-    metadatas = [metadata_of(model) for model in models]
+    metadatas = [metadata_of(model, ArchiveError) for model in models]
     folder = ArchiveFolder(to)
     settings = RunSettings(
         bind,
@@ -167,19 +167,11 @@ def archive(
             ]
             _require_some(tables)
             meter = _ProgressMeter(progress)
-            run = Run(*(bind, connection, source, second), folder, lock_timeout, meter)
+            run = Run(bind, connection, source, second, folder, lock_timeout, meter)
             archives = [TableArchive(run, table, before) for table in tables]
             if progress is not None:
                 meter.total = sum(a.rows_to_read(verify, open) for a in archives)
-            for archived in archives:
-                archived.write_closed()
-            if open:
-                with source.snapshot():
-                    for archived in archives:
-                        archived.write_open()
-            if verify:
-                for archived in archives:
-                    archived.verify()
+            _write(archives, source, with_open=open, verify=verify)
             removes = {a.table.name.dotted: a.intact() for a in archives if drop}
         removals = {}
         if drop:
@@ -189,6 +181,24 @@ def archive(
     except DBAPIError as error:
         raise ArchiveError(explained(error)) from error
     return [_report(a, folder, removals.get(a.table.name.dotted)) for a in archives]
+
+
+def _write(
+    archives: Sequence[TableArchive], source: RowSource, with_open: bool, verify: bool
+) -> None:
+    """Write the files of tables, and compare them if that is asked for.
+
+    :param source: reads what is not closed, of all tables in one snapshot.
+    """
+    for archived in archives:
+        archived.write_closed()
+    if with_open:
+        with source.snapshot():
+            for archived in archives:
+                archived.write_open()
+    if verify:
+        for archived in archives:
+            archived.verify()
 
 
 def _require_some(tables: Sequence[ArchivableTable]) -> None:

@@ -235,7 +235,7 @@ class _GivenPart:
 
     def name_of(self, table: Table) -> Qualified:
         """Return the name of a table with its schema in the database."""
-        return Qualified(self._schemas(table.schema), table.name)
+        return Qualified.of(table, self._schemas)
 
     def recorded(self, table: Table) -> list[RecordedPart] | None:
         """Return None: whoever asks lists what is missing."""

@@ -43,6 +43,7 @@ from sa_history.archiving.manifest import (
 from sa_history.archiving.part_files import read_rows
 from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
 from sa_history.ddl.elements import Statement
+from sa_history.ddl.partitions import drop_table
 from sa_history.exc import ArchiveError
 from sa_history.sealing.sources import Ledger, canonical_settings
 from sa_history.sql.compose import Ident, Joined, Qualified, Raw, join
@@ -78,7 +79,7 @@ _CARRIED = {
 
 
 @dataclass(frozen=True, eq=False)
-class ArchivedTable:
+class LoadedTable:
     """A table of an archive, of which some parts are loaded.
 
     :param connection: the connection to the database.
@@ -113,10 +114,6 @@ class ArchivedTable:
         more = {c.name: _type_of(c) for c in self.manifest.columns}
         return {**more, **self.types}
 
-    def path(self, part: ArchivedPart) -> str:
-        """Return the path of a part's file, from the folder of the archive."""
-        return f"{self.manifest.folder}/{part.path}"
-
     def load(
         self, part: ArchivedPart, keep: Callable[[Any], Any] = lambda batch: batch
     ) -> None:
@@ -147,10 +144,10 @@ class ArchivedTable:
             with (
                 self.connection.begin_nested(),
                 canonical_settings(self.connection),
-                self.folder.open_file(self.path(part)) as file,
+                self.folder.open_file(self.manifest.path(part)) as file,
             ):
                 self.connection.execute(Statement(create, TEMPORARY))
-                rows = map(keep, read_rows(file, part.columns))
+                rows = map(keep, read_rows(file))
                 copy_rows(self.connection, placed, part.columns, rows)
                 key: Column[Any] = Column(self.key)
                 Table(name, MetaData(), key, schema=TEMPORARY)
@@ -159,8 +156,8 @@ class ArchivedTable:
                 self.connection.execute(Statement(analyze, TEMPORARY))
         except (ValueError, OSError, TypeError, AttributeError, error_class) as error:
             raise ArchiveError(
-                f"{self.folder.path(self.path(part))} cannot be read: {error}; restore "
-                "it from a backup"
+                f"{self.folder.path(self.manifest.path(part))} cannot be read: "
+                f"{error}; restore it from a backup"
             ) from error
         self.loaded[part.path] = name
 
@@ -169,7 +166,7 @@ class ArchivedTable:
         for part in parts:
             name = self.loaded.pop(part.path, None)
             if name is not None:
-                drop = Joined((Raw("DROP TABLE "), Qualified(TEMPORARY, name)))
+                drop = drop_table(Qualified(TEMPORARY, name))
                 self.connection.execute(Statement(drop, TEMPORARY))
 
     def beside(self, placed: Any, names: Iterable[str]) -> Any:
@@ -205,8 +202,8 @@ class ArchivedTable:
                 true(), *(~self._is_in(key, name) for name in self.loaded.values())
             )
         parts = [p for p in self.manifest.parts if p.path in self.loaded]
-        if self.key != "id":
-            bounds = [(int(p.lower or FIRST_ID), int(p.upper or 0) - 1) for p in parts]
+        if not self.manifest.has_contexts:
+            bounds = map(numbers_of, parts)
             kept = -(1 << 63), FIRST_ID - 1
             return not_(or_(*(key.between(*ends) for ends in (*bounds, kept))))
         ids = (
@@ -224,7 +221,14 @@ class ArchivedTable:
         known = column(self.key, key.type)
         rows = select(known).select_from(table_clause(name, known, schema=TEMPORARY))
         is_in = key.in_(rows)
-        return is_in if self.key == "id" else or_(is_in, (key + KEPT_OFFSET).in_(rows))
+        if self.manifest.has_contexts:
+            return is_in
+        return or_(is_in, (key + KEPT_OFFSET).in_(rows))
+
+
+def numbers_of(part: ArchivedPart) -> tuple[int, int]:
+    """Return the first and the last number that an archived partition is for."""
+    return int(part.lower or FIRST_ID), int(part.upper or 0) - 1
 
 
 def _uuid(text: str) -> Any:
@@ -248,7 +252,7 @@ class LedgerWithArchive(Ledger):
     :param archived: the tables of the archive.
     """
 
-    archived: Mapping[Table, ArchivedTable] = field(default_factory=dict)
+    archived: Mapping[Table, LoadedTable] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -257,7 +261,7 @@ class LedgerWithArchive(Ledger):
         """Return a ledger with the tables of an archive, of which nothing is loaded.
 
         :param folder: the archive.
-        :param with_kept: as ``ArchivedTable`` has it.
+        :param with_kept: as ``LoadedTable`` has it.
         :raises ArchiveError: the connection's driver does not copy rows, or a manifest
             cannot be read.
         """
@@ -279,9 +283,14 @@ class LedgerWithArchive(Ledger):
                         _TYPES, {"schema": name.schema, "table": name.name}
                     )
                     types = {row.name: row.type for row in rows}
-                found[table] = ArchivedTable(
-                    *(ledger.connection, folder, manifest, table, name, types),
-                    with_kept=with_kept,
+                found[table] = LoadedTable(
+                    ledger.connection,
+                    folder,
+                    manifest,
+                    table,
+                    name,
+                    types,
+                    with_kept,
                 )
         return cls(
             ledger.connection,

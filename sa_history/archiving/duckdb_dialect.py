@@ -36,7 +36,7 @@ from sqlalchemy.sql.elements import CollectionAggregate, Grouping, UnaryExpressi
 from sqlalchemy.sql.functions import FunctionElement
 
 from sa_history.archiving.packages import load
-from sa_history.archiving.text_values import TEXT, as_text, oid_of, text_reader
+from sa_history.archiving.text_values import TEXT_OID, as_text, oid_of, text_reader
 from sa_history.exc import ArchiveError, PastError
 from sa_history.query.as_of_compiler import AsOfCompiler, NoDDL, NoText
 from sa_history.query.as_of_rows import PointInTime
@@ -49,7 +49,6 @@ from sa_history.tracking.registry import Tracking
 # SQLAlchemy's compiler has no types; what it is given is passed on as it is.
 # mypy: disable-error-code="override, no-untyped-call"
 
-_INTEGERS = (20, 21, 23)
 _NUMERIC = 1700
 _DOUBLE = 701
 _OIDS = {
@@ -159,7 +158,7 @@ def _oid(type_: Any) -> int:
         return _NUMERIC
     if name.startswith("timestamp"):
         return 1184 if "tz=" in name else 1114
-    return _OIDS.get(name, TEXT)
+    return _OIDS.get(name, TEXT_OID)
 
 
 def _to_python(column: Any) -> list[Any]:
@@ -288,7 +287,7 @@ class _Context(NoText, PGExecutionContext_psycopg):
         if coltype == _DOUBLE and _is_numeric(type_):
             # What was reckoned; SQLAlchemy would round it to the digits of a column.
             return _in_turn(_decimal, self._processor(type_, _NUMERIC))
-        if coltype != TEXT:
+        if coltype != TEXT_OID:
             return self._processor(type_, coltype)
         oid = _oid_of(type_)
         loader = _loader(self.dialect, oid)
@@ -334,15 +333,15 @@ def _oid_of(type_: Any) -> int:
     try:
         name = POSTGRESQL.type_compiler_instance.process(type_).lower()
     except Exception:  # a type of the application, which says what it likes
-        return TEXT
+        return TEXT_OID
     plain, _, _ = name.partition("(")
     is_array = name.endswith("[]") and not plain.endswith("[]")
-    return oid_of(f"{plain}[]" if is_array else plain) or TEXT
+    return oid_of(f"{plain}[]" if is_array else plain) or TEXT_OID
 
 
 def _loader(dialect: Any, oid: int) -> Callable[[Any], Any] | None:
     """Return the function that reads text of a type as psycopg does."""
-    if oid == TEXT:
+    if oid == TEXT_OID:
         return None
     read_text = text_reader(oid, dialect._psycopg_adapters_map)
 

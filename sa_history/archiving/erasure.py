@@ -22,7 +22,7 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session, SessionTransaction
 
-from sa_history.archiving.archived_rows import ArchivedTable, LedgerWithArchive
+from sa_history.archiving.archived_rows import LedgerWithArchive, LoadedTable
 from sa_history.archiving.carriers import TEXT
 from sa_history.archiving.folder import ArchiveFolder
 from sa_history.archiving.manifest import ArchivedPart, Manifest
@@ -30,6 +30,7 @@ from sa_history.archiving.packages import load
 from sa_history.archiving.part_files import is_same, read_rows
 from sa_history.archiving.rewriting import rewrite_part, with_column, with_nulls
 from sa_history.capture.archive_table import archive_table_of
+from sa_history.capture.context_storage import CONTEXT_COLUMN
 from sa_history.capture.event_table import OLD_KEY, key_columns
 from sa_history.capture.seal_tables import ERASED_COLUMN
 from sa_history.definition.mapped_tables import Model
@@ -42,12 +43,7 @@ from sa_history.sealing.erase import (
     erased_context_keys,
     nulled,
 )
-from sa_history.sealing.sources import (
-    CONTEXT,
-    Ledger,
-    canonical_settings,
-    ledger_of,
-)
+from sa_history.sealing.sources import Ledger, canonical_settings, ledger_of
 from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.events import trackings_with_subclasses
 from sa_history.tracking.registry import Tracking
@@ -212,10 +208,7 @@ class _ArchivedHistory:
         """Return a ledger that sees what is loaded of the archive."""
         self._ledger = LedgerWithArchive.of(ledger, self._folder, with_kept=True)
         if not self._ledger.archived:
-            raise ArchiveError(
-                f"{self._folder} has nothing of these models; it has "
-                f"{', '.join(self._folder.folders()) or 'no archive'}"
-            )
+            raise self._folder.lacks_models()
         for archived in self._ledger.archived.values():
             _require_own(self._ledger, archived)
             _require_files(archived)
@@ -228,17 +221,18 @@ class _ArchivedHistory:
         if archived is None:
             return
         columns = key_columns(tracking.tracked_columns, tracking.event_table)
-        values = [
-            _texts(self._ledger, column.type, [key[place] for key in keys])
-            for place, column in enumerate(columns)
+        values = [[key[place] for key in keys] for place in range(len(columns))]
+        texts = [
+            _texts(self._ledger, column.type, given)
+            for column, given in zip(columns, values, strict=True)
         ]
 
         def keep(batch: Any) -> Any:
             compute = load("pyarrow.compute")
             is_moved = compute.is_valid(batch.column(OLD_KEY))
             is_one = None
-            for column, (given, texts) in zip(columns, values, strict=True):
-                found = _is_in(batch.column(column.name), given, texts)
+            for column, given, written in zip(columns, values, texts, strict=True):
+                found = _is_in(batch.column(column.name), given, written)
                 is_one = found if is_one is None else compute.and_(is_one, found)
             return batch.filter(compute.or_(is_moved, is_one))
 
@@ -277,29 +271,31 @@ class _ArchivedHistory:
         known = connection.get_execution_options()
         options = {n: v for n, v in known.items() if n == "schema_translate_map"}
         engine = connection.engine.execution_options(**options)
-        waits, is_committed = [True], [False]
+        waits, is_committed = True, False
 
         def committed(session: Session) -> None:
-            is_committed[0] = session.get_nested_transaction() is None
+            nonlocal is_committed
+            is_committed = session.get_nested_transaction() is None
 
         def ended(session: Session, transaction: SessionTransaction) -> None:
-            if transaction.parent is None and waits[0]:
-                waits[0] = False
-                if is_committed[0]:
+            nonlocal waits
+            if transaction.parent is None and waits:
+                waits = False
+                if is_committed:
                     rewrite_erased(engine, metadata, self._folder, number)
 
         event.listen(session, "after_commit", committed)
         event.listen(session, "after_transaction_end", ended)
 
 
-def _load_anew(archived: ArchivedTable, keep: Callable[[Any], Any]) -> None:
+def _load_anew(archived: LoadedTable, keep: Callable[[Any], Any]) -> None:
     parts = archived.manifest.parts
     archived.forget(parts)
     for part in parts:
         archived.load(part, keep)
 
 
-def _require_own(ledger: LedgerWithArchive, archived: ArchivedTable) -> None:
+def _require_own(ledger: LedgerWithArchive, archived: LoadedTable) -> None:
     """Refuse an archive of which the database knows nothing.
 
     Numbers and keys of another database are those of others, whose values they are.
@@ -315,14 +311,15 @@ def _require_own(ledger: LedgerWithArchive, archived: ArchivedTable) -> None:
         )
         recorded = {row.path: row.sha256 for row in ledger.connection.execute(query)}
     for part in archived.manifest.parts:
-        if recorded.get(part.path) not in (part.sha256, *part.replaced):
+        if recorded.get(part.path) not in part.digests:
+            path = archived.folder.path(archived.manifest.path(part))
             raise ArchiveError(
-                f"{archived.folder.path(archived.path(part))} is no file that this "
-                "database has archived; give the folder of its own archive"
+                f"{path} is no file that this database has archived; give the folder "
+                "of its own archive"
             )
 
 
-def _require_files(archived: ArchivedTable) -> None:
+def _require_files(archived: LoadedTable) -> None:
     """Refuse files that are not what was archived.
 
     The commitments that an erasure makes would be to other values for ever.
@@ -330,10 +327,9 @@ def _require_files(archived: ArchivedTable) -> None:
     :raises ArchiveError: there is such a file.
     """
     for part in archived.manifest.parts:
-        path = archived.path(part)
+        path = archived.manifest.path(part)
         is_there = archived.folder.exists(path)
-        known = (part.sha256, *part.replaced)
-        if not is_there or archived.folder.digest(path) not in known:
+        if not is_there or archived.folder.digest(path) not in part.digests:
             raise ArchiveError(
                 f"{archived.folder.path(path)} is "
                 f"{'not what its manifest says' if is_there else 'missing'}; restore "
@@ -341,16 +337,14 @@ def _require_files(archived: ArchivedTable) -> None:
             )
 
 
-def _texts(
-    ledger: Ledger, type_: Any, values: Sequence[Any]
-) -> tuple[Sequence[Any], list[str]]:
-    """Return values, and the texts of them that PostgreSQL writes."""
+def _texts(ledger: Ledger, type_: Any, values: Sequence[Any]) -> list[str]:
+    """Return the texts of values that PostgreSQL writes."""
     texts: list[str] = []
     with canonical_settings(ledger.connection):
         for value in values:
             written = func.format("%s", sql_cast(literal(value, type_), type_))
             texts.append(ledger.connection.scalar(select(written)) or "")
-    return values, texts
+    return texts
 
 
 def _is_in(column: Any, values: Sequence[Any], texts: Sequence[str]) -> Any:
@@ -431,14 +425,14 @@ class _ErasedFile:
     def __init__(
         self,
         connection: Connection,
-        archived: ArchivedTable,
+        archived: LoadedTable,
         erased: Mapping[str, Sequence[str]],
         context_keys: Sequence[str],
     ) -> None:
         self._connection = connection
         self._archived = archived
         self._context_keys = context_keys
-        self._is_context = archived.key == "id"
+        self._is_context = archived.manifest.has_contexts
         # Few erasures have columns that others have not.
         self._by_columns: dict[tuple[str, ...], list[Any]] = {}
         for number, columns in erased.items():
@@ -447,11 +441,10 @@ class _ErasedFile:
 
     def is_wanted(self, part: ArchivedPart) -> bool:
         """Return whether a file has a value that was erased."""
-        folder, path = self._archived.folder, self._archived.path(part)
+        folder, path = self._archived.folder, self._archived.manifest.path(part)
         with folder.open_file(path) as file:
             return any(
-                not is_same(self.change(batch), batch)
-                for batch in read_rows(file, part.columns)
+                not is_same(self.change(batch), batch) for batch in read_rows(file)
             )
 
     def change(self, batch: Any) -> Any:
@@ -465,10 +458,14 @@ class _ErasedFile:
             if self._is_context:
                 batch = self._without_keys(batch, "metadata", rows, columns)
                 continue
-            there = [n for n in columns if n in batch.schema.names and n != CONTEXT]
+            there = [
+                n for n in columns if n in batch.schema.names and n != CONTEXT_COLUMN
+            ]
             batch = with_nulls(batch, rows, *there)
-            if CONTEXT in columns and CONTEXT in batch.schema.names:
-                batch = self._without_keys(batch, CONTEXT, rows, self._context_keys)
+            if CONTEXT_COLUMN in columns and CONTEXT_COLUMN in batch.schema.names:
+                batch = self._without_keys(
+                    batch, CONTEXT_COLUMN, rows, self._context_keys
+                )
             if ERASED_COLUMN in batch.schema.names:
                 told = self._scalar(sql_cast(literal(columns, ARRAY(Text)), Text))
                 texts = batch.column(ERASED_COLUMN)

@@ -60,15 +60,16 @@ class ArchiveFolder:
 
         :param path: from the folder, as for all that follow.
         """
-        with self._errors(path):
-            (found,) = self._files.get_file_info([self.path(path)])
-        return bool(found.type == self._file_type.File)
+        return bool(self._info(path).type == self._file_type.File)
 
     def has_folder(self, path: str) -> bool:
         """Return whether there is a folder."""
+        return bool(self._info(path).type == self._file_type.Directory)
+
+    def _info(self, path: str) -> Any:
         with self._errors(path):
             (found,) = self._files.get_file_info([self.path(path)])
-        return bool(found.type == self._file_type.Directory)
+        return found
 
     def open_file(self, path: str) -> Any:
         """Return a file to read at any position; to be closed."""
@@ -85,9 +86,7 @@ class ArchiveFolder:
 
     def size(self, path: str) -> int:
         """Return the size of a file in bytes."""
-        with self._errors(path):
-            (found,) = self._files.get_file_info([self.path(path)])
-        return int(found.size)
+        return int(self._info(path).size)
 
     def write(
         self,
@@ -167,6 +166,13 @@ class ArchiveFolder:
             found = self._files.get_file_info(selector)
         names = [f.base_name for f in found if f.type == self._file_type.Directory]
         return sorted(n for n in names if self.exists(f"{n}/{MANIFEST}"))
+
+    def lacks_models(self) -> ArchiveError:
+        """Return the error that no table of some models is in the archive."""
+        return ArchiveError(
+            f"{self} has nothing of these models; it has "
+            f"{', '.join(self.folders()) or 'no archive'}"
+        )
 
     def _sync(self, path: str) -> None:
         """Have a disk store what was written; other stores have done so."""

@@ -79,9 +79,9 @@ def _is_after(
     if point is PointInTime.TRANSACTION:
         return int(value) >= horizon.transaction
     begins = [
-        datetime.datetime.fromisoformat(part.since)
+        part.earliest
         for part in table.parts
-        if part.since is not None and int(part.lower or 0) >= missing
+        if part.earliest is not None and int(part.lower or 0) >= missing
     ]
     return datetime.datetime.fromisoformat(value) >= min([horizon.until, *begins])
 
@@ -121,5 +121,5 @@ def _times(
             continue
         for part in other.archived.parts:
             is_before = end is None or (part.upper and int(part.upper) <= end)
-            if part.until is not None and (is_before or other is table):
-                yield datetime.datetime.fromisoformat(part.until)
+            if part.latest is not None and (is_before or other is table):
+                yield part.latest

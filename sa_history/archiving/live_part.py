@@ -47,7 +47,7 @@ from sa_history.archiving.packages import load
 from sa_history.archiving.source import RowSource, open_source
 from sa_history.capture.archive_table import archive_table_of
 from sa_history.capture.partitioning import CONTEXT_KEY, FIRST_ID, KEPT_OFFSET, KEY
-from sa_history.ddl.execution import schema_names
+from sa_history.ddl.execution import may_read, schema_names
 from sa_history.exc import ArchiveError
 from sa_history.sql.compose import (
     Fragment,
@@ -119,7 +119,7 @@ class LivePart:
 
     def name_of(self, table: Table) -> Qualified:
         """Return the name of a table with its schema in the database."""
-        return Qualified(self._schemas(table.schema), table.name)
+        return Qualified.of(table, self._schemas)
 
     @functools.cached_property
     def _schemas(self) -> SchemaNames:
@@ -131,11 +131,7 @@ class LivePart:
         :return: None if the user may not read what was archived.
         """
         archived = archive_table_of(table.metadata)
-        if archived is None:
-            return None
-        name = self.name_of(archived).render(str)
-        may_read = func.has_table_privilege(func.to_regclass(name), "SELECT")
-        if not self.connection.scalar(select(may_read)):
+        if archived is None or not may_read(self.connection, self.name_of(archived)):
             return None
         rows = archived.c
         is_dropped = rows.dropped_at.is_not(None)

@@ -45,10 +45,10 @@ def load_part(
     :raises ArchiveError: the file is not what the manifest says, or the table has not
         its columns any more.
     """
-    path = f"{manifest.folder}/{part.path}"
+    path = manifest.path(part)
     require_digest(folder, manifest, part)
     with folder.open_file(path) as file:
-        rows = read_rows(file, part.columns)
+        rows = read_rows(file)
         try:
             return copy_rows(connection, table, part.columns, rows)
         except connection.dialect.loaded_dbapi.Error as error:
@@ -94,7 +94,7 @@ def require_digest(
 
     :raises ArchiveError: it is not; says where.
     """
-    path = f"{manifest.folder}/{part.path}"
+    path = manifest.path(part)
     if not folder.exists(path):
         raise ArchiveError(f"{folder.path(path)} is missing; restore it from a backup")
     if folder.digest(path) != part.sha256:

@@ -20,9 +20,11 @@ import functools
 import json
 import re
 import uuid
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from sa_history.capture.partitioning import CONTEXT_KEY
 from sa_history.exc import ArchiveError
 
 FORMAT = 1
@@ -116,10 +118,29 @@ class ArchivedPart:
     archived_at: str
     replaced: tuple[str, ...] = ()
 
+    @property
+    def earliest(self) -> datetime.datetime | None:
+        """The time of ``since``; None of contexts."""
+        return _time(self.since)
+
+    @property
+    def latest(self) -> datetime.datetime | None:
+        """The time of ``until``; None of contexts."""
+        return _time(self.until)
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """The digests of all versions of the file, of the present one first."""
+        return (self.sha256, *self.replaced)
+
     @functools.cached_property
     def json(self) -> str:
         """The part as it stands in a manifest, which is written for each new part."""
         return json.dumps(asdict(self))
+
+
+def _time(iso: str | None) -> datetime.datetime | None:
+    return None if iso is None else datetime.datetime.fromisoformat(iso)
 
 
 @dataclass(frozen=True)
@@ -149,6 +170,11 @@ class Manifest:
         return f"{self.schema}.{self.table}"
 
     @property
+    def has_contexts(self) -> bool:
+        """Whether the rows are contexts, and not events."""
+        return self.key == CONTEXT_KEY
+
+    @property
     def folder(self) -> str:
         """The name of the table's folder."""
         return folder_of(self.schema, self.table)
@@ -156,7 +182,11 @@ class Manifest:
     @property
     def columns(self) -> tuple[ArchivedColumn, ...]:
         """The columns of all parts, each as the latest part has it."""
-        return tuple({c.name: c for part in self.parts for c in part.columns}.values())
+        return columns_of(self.parts)
+
+    def path(self, part: ArchivedPart) -> str:
+        """Return the path of a part's file, from the folder of the archive."""
+        return f"{self.folder}/{part.path}"
 
     def with_part(self, part: ArchivedPart) -> Manifest:
         """Return the manifest with a part, in place of one of the same path."""
@@ -210,6 +240,14 @@ class Manifest:
                 f"{where} is no manifest of an archive: {error!r}; restore it from a "
                 "backup, or archive into another folder"
             ) from error
+
+
+def columns_of(parts: Iterable[ArchivedPart]) -> tuple[ArchivedColumn, ...]:
+    """Return the columns of parts, each as the latest part has it.
+
+    :param parts: in the order of their bounds.
+    """
+    return tuple({c.name: c for part in parts for c in part.columns}.values())
 
 
 _CARRIER = re.compile(

@@ -172,7 +172,7 @@ def _iso(microseconds: int) -> str:
     return (_EPOCH + datetime.timedelta(microseconds=microseconds)).isoformat()
 
 
-def read_rows(file: Any, columns: Sequence[ArchivedColumn]) -> Iterator[Any]:
+def read_rows(file: Any) -> Iterator[Any]:
     """Yield the rows of a file, in batches.
 
     :param file: open to read.

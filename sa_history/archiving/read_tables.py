@@ -57,7 +57,7 @@ class ReadTable:
 
     def _require_right_folder(self, recorded: Sequence[RecordedPart]) -> None:
         """Refuse a folder that lacks what was dropped, or is of another database."""
-        known = {part.path: {part.sha256, *part.replaced} for part in self.parts}
+        known = {part.path: part.digests for part in self.parts}
         if known and not any(p.sha256 in known.get(p.path, ()) for p in recorded):
             raise ArchiveError(
                 f"{self._folder} has {self.parts[0].path} of {self.table.fullname!r}, "
@@ -191,7 +191,7 @@ class ReadTable:
                 WRITER.quote(c.name)
                 if c.name in known
                 else f"CAST(NULL AS {WRITER.type(c.carrier)}) AS {WRITER.quote(c.name)}"
-                for c in (*self.columns,)
+                for c in self.columns
             ]
             names.append(EXACT)
             sources.append(f"SELECT {', '.join(names)} FROM {self._live_name}")

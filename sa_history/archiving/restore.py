@@ -22,24 +22,25 @@ from sa_history.archiving.tables import (
     tables_of,
 )
 from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
-from sa_history.ddl.execution import schema_names
+from sa_history.ddl.execution import schema_names, time_in_database
 from sa_history.ddl.partitions import (
     RangePartition,
     comment_on_table,
+    drop_table,
     time_check,
     validate_time_check,
 )
 from sa_history.ddl.table_properties import disabled_triggers
 from sa_history.exc import ArchiveError
 from sa_history.install.context_partitions import ContextMaintenance
-from sa_history.install.drift import in_database
 from sa_history.install.event_partitions import EventMaintenance
 from sa_history.install.maintenance import turn
-from sa_history.install.partition_state import sorted_out, time_in_database
+from sa_history.install.partition_state import sorted_out
 from sa_history.install.partition_steps import RunSettings
-from sa_history.install.survey import explained, metadata_of
+from sa_history.install.survey import explained
 from sa_history.query.removed_events import read_horizon
 from sa_history.sql.compose import Ident, Joined, Qualified, Raw, SchemaNames
+from sa_history.util.arguments import metadata_of
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def restore(
             f"restore takes an engine, got {bind!r}; give one of create_engine(...), "
             "such as of psycopg"
         )
-    metadatas = [metadata_of(model) for model in models]
+    metadatas = [metadata_of(model, ArchiveError) for model in models]
     opened = ArchiveFolder(folder)
     settings = RunSettings(bind, lock_timeout, attempts=1)
     reports = []
@@ -118,10 +119,7 @@ def restore(
     except DBAPIError as error:
         raise ArchiveError(explained(error)) from error
     if not reports:
-        raise ArchiveError(
-            f"{opened} has nothing of these models; it has "
-            f"{', '.join(opened.folders()) or 'no archive'}"
-        )
+        raise opened.lacks_models()
     return reports
 
 
@@ -217,9 +215,7 @@ class _EventRestoration(_Restoration, EventMaintenance):
         missing = [
             part
             for part in self.missing(self.connection)
-            if since is None
-            or part.until is None
-            or datetime.datetime.fromisoformat(part.until) >= since
+            if since is None or part.latest is None or part.latest >= since
         ]
         if missing:
             self._require_room(missing)
@@ -250,11 +246,10 @@ class _EventRestoration(_Restoration, EventMaintenance):
                         f"{upper - 1} of the archive, which the database does not say "
                         "were dropped; restore into an empty database"
                     )
-                self.execute(connection, Raw("DROP TABLE ") + partition.name)
+                self.execute(connection, drop_table(partition.name))
             # Whose numbers begin after those of the archive from now on.
-            tail = in_database(self.partitioning.name(upper), self.schemas)
-            self.execute(connection, self.table.create(tail, upper, None))
-            self.adopt(connection, tail)
+            tail = self.partitioning.name(upper).in_database(self.schemas)
+            self.create_partition(connection, tail, upper, None)
             last = max(upper, self.state.next_id(connection)) - 1
             sequence = self.state.sequence.render(str)
             connection.execute(select(func.setval(sequence, last)))
@@ -262,7 +257,7 @@ class _EventRestoration(_Restoration, EventMaintenance):
     def _put_back(self, part: ArchivedPart) -> None:
         """Make a part a partition again, in one transaction."""
         lower, upper = _bounds(part)
-        name = in_database(self.partitioning.name(lower), self.schemas)
+        name = self.partitioning.name(lower).in_database(self.schemas)
         with self.transaction() as connection:
             self.execute(connection, self.table.create_alike(name))
             load_part(connection, self.folder, self.manifest, part, name)

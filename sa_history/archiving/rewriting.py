@@ -36,9 +36,9 @@ def rewrite_part(
     :raises ArchiveError: the file is neither what the manifest says nor an earlier
         version.
     """
-    path = f"{manifest.folder}/{part.path}"
+    path = manifest.path(part)
     before = folder.digest(path)
-    if before not in (part.sha256, *part.replaced):
+    if before not in part.digests:
         raise ArchiveError(
             f"{folder.path(path)} has another digest than the manifest says; restore "
             "it from a backup before values in it are erased"
@@ -47,7 +47,7 @@ def rewrite_part(
 
     def rows() -> Iterator[Any]:
         with folder.open_file(path) as file:
-            for batch in read_rows(file, part.columns):
+            for batch in read_rows(file):
                 yield change(batch)
 
     def write(stream: Any) -> None:
@@ -56,7 +56,7 @@ def rewrite_part(
     def check(written: str) -> None:
         nonlocal changed
         with folder.open_file(written) as file:
-            theirs = read_rows(file, part.columns)
+            theirs = read_rows(file)
             if first_difference(rows(), theirs, lambda rows: None) is not None:
                 raise ArchiveError(
                     f"{folder.path(written)} is not what was written; the disk may be "

@@ -12,8 +12,9 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from sa_history.archiving.packages import load
+from sa_history.ddl.partitions import lock_table
 from sa_history.exc import ArchiveError
-from sa_history.sql.compose import Joined, Qualified, Raw, quote_ident, quote_literal
+from sa_history.sql.compose import Qualified, quote_ident, quote_literal
 from sa_history.sql.output_settings import OUTPUT_SETTINGS
 
 SETTINGS = {**OUTPUT_SETTINGS, "client_encoding": "UTF8", "search_path": "pg_catalog"}
@@ -43,8 +44,7 @@ class RowSource:
 
         :raises ArchiveError: it was not to be had.
         """
-        lock = (Raw("LOCK TABLE "), table, Raw(" IN ACCESS SHARE MODE"))
-        self.execute(Joined(lock).render(str))
+        self.execute(lock_table(table, "ACCESS SHARE").render(str))
 
     def end_transaction(self) -> None:
         """End the transaction, which has only read."""

@@ -32,13 +32,11 @@ from sa_history.archiving.source import RowSource
 from sa_history.archiving.tables import ArchivableTable
 from sa_history.ddl.elements import Statement
 from sa_history.ddl.execution import begin
-from sa_history.ddl.partitions import RangePartition
+from sa_history.ddl.partitions import RangePartition, lock_table
 from sa_history.exc import ArchiveError
 from sa_history.install.archived import ArchivedPartitions
 from sa_history.sql.compose import Fragment, Ident, Joined, Qualified, Raw
-from sa_history.util.postgresql import sqlstate_of
-
-_LOCK_NOT_AVAILABLE = "55P03"
+from sa_history.util.postgresql import LOCK_NOT_AVAILABLE, sqlstate_of
 
 OPEN = "pgh_part=open"
 """The folder of what comes after the last partition."""
@@ -120,7 +118,7 @@ class TableArchive:
         parts = {part.path: part for part in self.manifest.parts}
         for row in rows:
             part = parts.get(row.path)
-            if part is None or row.sha256 not in (part.sha256, *part.replaced):
+            if part is None or row.sha256 not in part.digests:
                 raise ArchiveError(
                     f"{self._folder} has not {self.table.folder}/{row.path}, which was "
                     f"archived to {row.folder}; give that folder, or move all of it"
@@ -214,7 +212,7 @@ class TableArchive:
             try:
                 self._archive(partition)
             except (DBAPIError, ArchiveError) as error:
-                if sqlstate_of(error.__cause__) != _LOCK_NOT_AVAILABLE:
+                if sqlstate_of(error.__cause__) != LOCK_NOT_AVAILABLE:
                     raise
                 self._end_readings()
                 name = partition.name.dotted
@@ -239,8 +237,7 @@ class TableArchive:
                 with self._run.second.begun(query, arrow_schema(columns)) as again:
                     part = self._write(path, columns, query, bounds, again)
                 if known is not None:  # until the database knows the new one
-                    old = (*known.replaced, known.sha256)
-                    part = replace(part, replaced=old)
+                    part = replace(part, replaced=(*known.replaced, known.sha256))
                 self._save(self.manifest.with_part(part))
             record_part(self.table.archived, connection, self._folder.name, part)
             # Before the locks end: the removal of the partition waits for readers.
@@ -264,8 +261,8 @@ class TableArchive:
             ("idle_in_transaction_session_timeout", "0"),
         ):
             connection.execute(select(func.set_config(name, value, True)))
-        lock = (Raw("LOCK TABLE "), partition.name, Raw(" IN SHARE MODE"))
-        connection.execute(Statement(Raw(Joined(lock).render(str))))
+        lock = lock_table(partition.name, "SHARE")
+        connection.execute(Statement(Raw(lock.render(str))))
 
     def _known(self, bounds: tuple[str | None, str | None]) -> ArchivedPart | None:
         """Return the part with some bounds, that the manifest has."""
@@ -287,9 +284,9 @@ class TableArchive:
         archived, connection = self.table.archived, self._run.connection
         if archived.find(archived.all(connection), partition) is not None:
             return False
-        path = f"{self.table.folder}/{known.path}"
+        path = self.manifest.path(known)
         rows = self._run.source.batches(query, arrow_schema(columns))
-        if known.columns == columns and self._difference(path, columns, rows) is None:
+        if known.columns == columns and self._difference(path, rows) is None:
             return True
         raise ArchiveError(
             f"{self._folder.path(path)} is not what {partition.name.dotted} has, and "
@@ -325,7 +322,7 @@ class TableArchive:
             write_rows(stream, columns, batches, self._run.meter.wrote)
 
         def check(written: str) -> None:
-            position = self._difference(written, columns, again)
+            position = self._difference(written, again)
             if position is not None:
                 raise ArchiveError(
                     f"row {position + 1} of {self._folder.path(written)} is not what "
@@ -352,14 +349,10 @@ class TableArchive:
             archived_at=datetime.datetime.now(datetime.timezone.utc).isoformat(),
         )
 
-    def _difference(
-        self, path: str, columns: tuple[ArchivedColumn, ...], rows: Iterator[Any]
-    ) -> int | None:
+    def _difference(self, path: str, rows: Iterator[Any]) -> int | None:
         """Return the position of the first row of a file that differs from others."""
         with self._folder.open_file(path) as file:
-            return first_difference(
-                read_rows(file, columns), rows, self._run.meter.compared
-            )
+            return first_difference(read_rows(file), rows, self._run.meter.compared)
 
     def _save(self, manifest: Manifest) -> None:
         self.manifest = replace(manifest, versions=_versions())
@@ -406,35 +399,38 @@ class TableArchive:
             part = self._recorded[partition.name]
             if part not in intact:
                 continue
-            name, path = partition.name.dotted, self._folder.path(self._whole(part))
-            # Columns that were added since then are NULL in old rows.
-            wanted = [c.name for c in part.columns]
-            found = read_columns(self._run.connection, partition.name)
-            columns = [c for c in found if c.column.name in wanted]
-            if tuple(c.column for c in columns) != part.columns:
-                self.problems.append(f"{path} has other columns than {name}")
-                intact.remove(part)
-                continue
-            query = select_rows(columns, partition.name, self.table.order_by)
-            rows = self._run.source.batches(
-                query.render(str), arrow_schema(part.columns)
-            )
-            position = self._difference(self._whole(part), part.columns, rows)
-            self._run.source.end_transaction()
-            if position is not None:
-                row = f"row {position + 1}"
-                self.problems.append(f"{path} differs from {name} in {row}")
+            problem = self._partition_problem(part, partition)
+            if problem is not None:
+                self.problems.append(problem)
                 intact.remove(part)
         self.verified = intact
 
-    def _whole(self, part: ArchivedPart) -> str:
-        return f"{self.table.folder}/{part.path}"
+    def _partition_problem(
+        self, part: ArchivedPart, partition: RangePartition
+    ) -> str | None:
+        """Return how a partition differs from its file, in words."""
+        name, stored = partition.name.dotted, self.manifest.path(part)
+        path = self._folder.path(stored)
+        # Columns that were added since then are NULL in old rows.
+        wanted = [c.name for c in part.columns]
+        found = read_columns(self._run.connection, partition.name)
+        columns = [c for c in found if c.column.name in wanted]
+        if tuple(c.column for c in columns) != part.columns:
+            return f"{path} has other columns than {name}"
+        query = select_rows(columns, partition.name, self.table.order_by)
+        rows = self._run.source.batches(query.render(str), arrow_schema(part.columns))
+        position = self._difference(stored, rows)
+        self._run.source.end_transaction()
+        if position is None:
+            return None
+        return f"{path} differs from {name} in row {position + 1}"
 
     def _file_problem(self, part: ArchivedPart) -> str | None:
-        path = self._folder.path(self._whole(part))
-        if not self._folder.exists(self._whole(part)):
+        stored = self.manifest.path(part)
+        path = self._folder.path(stored)
+        if not self._folder.exists(stored):
             return f"{path} is missing"
-        digest = self._folder.digest(self._whole(part))
+        digest = self._folder.digest(stored)
         if digest == part.sha256:
             return self._manifest_problem(part)
         if digest in part.replaced:
@@ -445,9 +441,10 @@ class TableArchive:
 
     def _manifest_problem(self, part: ArchivedPart) -> str | None:
         """Return what the manifest says of a file and is not so, in words."""
-        with self._folder.open_file(self._whole(part)) as file:
+        stored = self.manifest.path(part)
+        with self._folder.open_file(stored) as file:
             rows, schema = shape_of(file)
-        path = self._folder.path(self._whole(part))
+        path = self._folder.path(stored)
         if rows != part.rows:
             return f"{path} has {rows} rows, and the manifest says {part.rows}"
         if not schema.equals(arrow_schema(part.columns)):
@@ -496,15 +493,11 @@ def record_part(
         rows=part.rows,
         first_id=part.first_id,
         last_id=part.last_id,
-        since=_time(part.since),
-        until=_time(part.until),
+        since=part.earliest,
+        until=part.latest,
         sha256=part.sha256,
         **values,
     )
-
-
-def _time(iso: str | None) -> datetime.datetime | None:
-    return None if iso is None else datetime.datetime.fromisoformat(iso)
 
 
 @functools.cache

@@ -25,7 +25,6 @@ from sa_history.ddl.partitions import (
 )
 from sa_history.install.archived import ArchivedPartitions
 from sa_history.install.context_partitions import longest_period
-from sa_history.install.drift import in_database
 from sa_history.install.partition_plan import length_of, removable
 from sa_history.install.partition_state import PartitionState, sorted_out
 from sa_history.sql.compose import Qualified, SchemaNames
@@ -161,7 +160,7 @@ class ContextsToArchive(ArchivableTable):
         now: datetime.datetime,
     ) -> None:
         partitioned = partitioning.partitioned
-        name = in_database(partitioned.name, schemas)
+        name = partitioned.name.in_database(schemas)
         metadata = partitioning.context_table.metadata
         super().__init__(replace(partitioned, name=name), metadata)
         self.partitioning = partitioning

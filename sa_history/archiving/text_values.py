@@ -10,7 +10,7 @@ from typing import Any
 
 from sa_history.archiving.packages import load
 
-TEXT = 25
+TEXT_OID = 25
 """The number of PostgreSQL's type ``text``."""
 
 

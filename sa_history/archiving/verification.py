@@ -7,23 +7,23 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData, inspect, select
+from sqlalchemy import Connection, Engine, MetaData, select
 
-from sa_history.archiving.archived_rows import ArchivedTable, LedgerWithArchive
+from sa_history.archiving.archived_rows import (
+    LedgerWithArchive,
+    LoadedTable,
+    numbers_of,
+)
 from sa_history.archiving.folder import ArchiveFolder
 from sa_history.archiving.manifest import ArchivedPart
 from sa_history.capture.archive_table import archive_table_of
+from sa_history.capture.context_storage import CONTEXT_ID_COLUMN
 from sa_history.capture.partitioning import FIRST_ID
 from sa_history.exc import ArchiveError
 from sa_history.sealing.chain import Seal, SealDigest
-from sa_history.sealing.sources import CONTEXT_ID, Ledger, SealedTable
-from sa_history.sealing.verify import (
-    Discrepancy,
-    SealProblem,
-    Verification,
-    Verifier,
-    verify_seals,
-)
+from sa_history.sealing.discrepancies import Discrepancy, SealProblem, Verification
+from sa_history.sealing.sources import Ledger, SealedTable
+from sa_history.sealing.verify import Verifier, verify_seals
 
 
 def verify(
@@ -96,12 +96,9 @@ class _ArchiveVerification:
         What is not in the database is no more told as removed if the archive has it.
         """
         numbers = {
-            table.fullname: [
-                (int(part.lower or FIRST_ID), int(part.upper or 0) - 1)
-                for part in archived.manifest.parts
-            ]
+            table.fullname: [numbers_of(part) for part in archived.manifest.parts]
             for table, archived in self._ledger.archived.items()
-            if archived.key != "id"
+            if not archived.manifest.has_contexts
         }
         verifier = Verifier(self._ledger, self._seals, self._tables, numbers)
         new: list[Discrepancy] = []
@@ -136,7 +133,7 @@ class _ArchiveVerification:
             for seal in self._verified
         )
 
-    def _load(self, archived: ArchivedTable, seal: Seal) -> bool:
+    def _load(self, archived: LoadedTable, seal: Seal) -> bool:
         """Load the parts that have events of a seal, and their contexts.
 
         :return: False if there are none, or they cannot be loaded.
@@ -158,8 +155,8 @@ class _ArchiveVerification:
             self._verified.append(seal)
         return is_verified
 
-    def _is_loaded(self, archived: ArchivedTable, part: ArchivedPart) -> bool:
-        path = archived.path(part)
+    def _is_loaded(self, archived: LoadedTable, part: ArchivedPart) -> bool:
+        path = archived.manifest.path(part)
         if path in self._unreadable:
             return False
         try:
@@ -173,11 +170,11 @@ class _ArchiveVerification:
         return True
 
     def _contexts_of(
-        self, archived: ArchivedTable, contexts: ArchivedTable
+        self, archived: LoadedTable, contexts: LoadedTable
     ) -> list[ArchivedPart]:
         """Return the parts that may have contexts of the events that are loaded."""
-        events = self._ledger.place(archived.table, [CONTEXT_ID])
-        number = events.c[CONTEXT_ID]
+        events = self._ledger.place(archived.table, [CONTEXT_ID_COLUMN])
+        number = events.c[CONTEXT_ID_COLUMN]
         first, last = (
             self._ledger.connection.scalar(
                 select(number).where(number.is_not(None)).order_by(by).limit(1)
@@ -192,10 +189,10 @@ class _ArchiveVerification:
             and (part.lower is None or part.lower <= str(last))
         ]
 
-    def _of_files(self, archived: ArchivedTable) -> Iterator[Discrepancy]:
+    def _of_files(self, archived: LoadedTable) -> Iterator[Discrepancy]:
         """Yield the files that are not those that were archived."""
         for part in archived.manifest.parts:
-            path = archived.path(part)
+            path = archived.manifest.path(part)
             if not self._folder.exists(path):
                 self._unreadable.add(path)
                 yield _of_file(
@@ -212,13 +209,11 @@ class _ArchiveVerification:
                 yield _of_file(SealProblem.CHANGED, archived, part, f"{path} {what}")
         yield from self._of_records(archived)
 
-    def _of_records(self, archived: ArchivedTable) -> Iterator[Discrepancy]:
+    def _of_records(self, archived: LoadedTable) -> Iterator[Discrepancy]:
         """Yield the parts that the database knows and the manifest does not."""
         known = archive_table_of(self._ledger.history.metadata)
         connection = self._ledger.connection
-        if known is None or not inspect(connection).has_table(
-            known.name, schema=self._ledger.schemas(known.schema)
-        ):
+        if known is None or not self._ledger.columns_in_database(known):
             return
         rows = self._ledger.place(known)
         there = {part.path: part for part in archived.manifest.parts}
@@ -230,16 +225,16 @@ class _ArchiveVerification:
                 yield Discrepancy(
                     SealProblem.MISSING,
                     archived.table.fullname,
-                    *(first, last, ()),
+                    first,
+                    last,
+                    (),
                     f"the archive has no {archived.manifest.folder}/{row.path}",
                     True,
                 )
-            elif part is not None and row.sha256 not in (part.sha256, *part.replaced):
-                yield _of_file(
-                    SealProblem.CHANGED,
-                    *(archived, part),
-                    f"{archived.path(part)} is not what the database has archived",
-                )
+            elif part is not None and row.sha256 not in part.digests:
+                path = archived.manifest.path(part)
+                what = f"{path} is not what the database has archived"
+                yield _of_file(SealProblem.CHANGED, archived, part, what)
 
 
 def _has_some(part: ArchivedPart, seal: Seal) -> bool:
@@ -251,7 +246,7 @@ def _has_some(part: ArchivedPart, seal: Seal) -> bool:
 
 
 def _of_file(
-    problem: SealProblem, archived: ArchivedTable, part: ArchivedPart, detail: str
+    problem: SealProblem, archived: LoadedTable, part: ArchivedPart, detail: str
 ) -> Discrepancy:
     first, last = _numbers(part.first_id, part.last_id)
     return Discrepancy(problem, archived.table.fullname, first, last, (), detail, True)

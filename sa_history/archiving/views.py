@@ -17,7 +17,13 @@ from itertools import groupby
 from typing import Literal, TypeAlias
 
 from sa_history._types import Op
-from sa_history.archiving.manifest import EXACT, ArchivedColumn, ArchivedPart, Manifest
+from sa_history.archiving.manifest import (
+    EXACT,
+    ArchivedColumn,
+    ArchivedPart,
+    Manifest,
+    columns_of,
+)
 from sa_history.capture.event_table import OLD_KEY, PREFIX, key_columns
 from sa_history.capture.seal_tables import ERASED_COLUMN
 from sa_history.capture.trackers import full_row_labels
@@ -140,8 +146,7 @@ def _kind(carrier: str) -> str:
     """Return the type of a carrier without what makes it narrower."""
     if carrier.startswith("timestamp"):
         return "timestamptz" if "UTC" in carrier else "timestamp"
-    kind = re.split(r"[\[(]", carrier)[0]
-    return {"float32": "float", "float64": "double"}.get(kind, kind)
+    return re.split(r"[\[(]", carrier)[0]
 
 
 def _as_pattern(paths: Sequence[str]) -> str:
@@ -183,7 +188,7 @@ class ArchivedTable:
     @property
     def columns(self) -> tuple[ArchivedColumn, ...]:
         """The columns of all parts, each as the latest part has it."""
-        return tuple({c.name: c for part in self.parts for c in part.columns}.values())
+        return columns_of(self.parts)
 
     def until(self, moment: datetime.datetime) -> ArchivedTable:
         """Return the table without the parts that begin after a time."""
@@ -202,9 +207,7 @@ class ArchivedTable:
         with_rows = [part for part in self.parts if part.rows]
         for names, parts in groupby(with_rows, key=lambda part: part.columns):
             known = {column.name: column for column in names}
-            paths = [
-                f"{self.root}/{self.manifest.folder}/{part.path}" for part in parts
-            ]
+            paths = [f"{self.root}/{self.manifest.path(part)}" for part in parts]
             values = [_value(writer, c, known.get(c.name)) for c in columns]
             values.append(writer.quote(EXACT))
             selects.append(f"SELECT {', '.join(values)} FROM {writer.files(paths)}")
@@ -212,8 +215,7 @@ class ArchivedTable:
 
 
 def _begins_by(part: ArchivedPart, moment: datetime.datetime) -> bool:
-    since = part.since
-    return since is None or datetime.datetime.fromisoformat(since) <= moment
+    return part.earliest is None or part.earliest <= moment
 
 
 def _value(

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, DateTime, MetaData, Table, Text
 
-from sa_history.exc import DefinitionError
-from sa_history.sql.naming import generated_name
+from sa_history.sql.naming import generated_name, require_new_table
 
 _INFO_KEY = "sa_history_archive"
 
@@ -43,12 +42,9 @@ def ensure_archive_table(metadata: MetaData) -> Table:
 
 def _create(metadata: MetaData) -> Table:
     name = generated_name(metadata, "history_archive_table")
-    key = f"{metadata.schema}.{name}" if metadata.schema else name
-    if key in metadata.tables:
-        raise DefinitionError(
-            f"the MetaData has a table {key!r} already, which is to be that of "
-            "archived partitions; leave it out where tables are reflected"
-        )
+    require_new_table(
+        metadata, name, "is to be that of archived partitions; leave it out"
+    )
     timestamp = DateTime(timezone=True)
     return Table(
         name,

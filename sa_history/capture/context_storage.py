@@ -36,8 +36,11 @@ from sa_history.sql.compose import Fragment, Raw, Setting
 from sa_history.sql.expressions import call_once
 from sa_history.sql.naming import CONTEXT_ID, CONTEXT_METADATA
 
-_ID = "pgh_context_id"
-_METADATA = "pgh_context"
+CONTEXT_ID_COLUMN = "pgh_context_id"
+"""The event column of the context's id."""
+
+CONTEXT_COLUMN = "pgh_context"
+"""The event column of an inline context's metadata."""
 
 MetadataCriterion = Callable[[ColumnElement[Any]], ColumnElement[bool]]
 """Makes a criterion of the JSONB expression that is a context's metadata."""
@@ -173,11 +176,11 @@ class _WithId(ContextStorage):
 
     def id_columns(self) -> list[Column[Any]]:
         """Return the column of the id."""
-        return [Column(_ID, Uuid)]
+        return [Column(CONTEXT_ID_COLUMN, Uuid)]
 
     def id_of(self, events: FromClause) -> ColumnElement[Any]:
         """Return the column of the id."""
-        return events.c[_ID]
+        return events.c[CONTEXT_ID_COLUMN]
 
 
 class ContextReference(_WithId):
@@ -189,20 +192,22 @@ class ContextReference(_WithId):
 
     def trigger_values(self) -> tuple[tuple[str, Fragment], ...]:
         """Call the function that stores the context and returns its id."""
-        return ((_ID, self.shared.attach_context + Raw("()")),)
+        return ((CONTEXT_ID_COLUMN, self.shared.attach_context + Raw("()")),)
 
     def insert_values(self) -> dict[str, ColumnElement[Any]]:
         """Call the function that stores the context and returns its id."""
-        return {_ID: call_once(self.shared.attach_context, Uuid())}
+        return {CONTEXT_ID_COLUMN: call_once(self.shared.attach_context, Uuid())}
 
     def relationships(
         self, event_table: Table, context_class: type[Any]
     ) -> dict[str, Any]:
         """Return ``pgh_context``, which loads the row of the context table."""
         context_mapper: Mapper[Any] = inspect(context_class)
-        is_its_context = foreign(event_table.c[_ID]) == context_mapper.c.id
+        is_its_context = (
+            foreign(event_table.c[CONTEXT_ID_COLUMN]) == context_mapper.c.id
+        )
         return {
-            _METADATA: relationship(
+            CONTEXT_COLUMN: relationship(
                 context_class, primaryjoin=is_its_context, viewonly=True
             )
         }
@@ -216,7 +221,7 @@ class ContextReference(_WithId):
         contexts = self.shared.context_table
         return (
             select(contexts.c.metadata)
-            .where(contexts.c.id == events.c[_ID])
+            .where(contexts.c.id == events.c[CONTEXT_ID_COLUMN])
             .scalar_subquery()
         )
 
@@ -225,7 +230,7 @@ class ContextReference(_WithId):
     ) -> ColumnElement[bool]:
         """Look for the id among those of the contexts that meet the criterion."""
         contexts = self.shared.context_table
-        return events.c[_ID].in_(
+        return events.c[CONTEXT_ID_COLUMN].in_(
             select(contexts.c.id).where(criterion(contexts.c.metadata))
         )
 
@@ -244,7 +249,7 @@ class ContextReference(_WithId):
         )
         is_child = contexts.c.parent_id == within.c.id
         within = within.union(select(contexts.c.id).join(within, is_child))
-        return events.c[_ID].in_(select(within.c.id))
+        return events.c[CONTEXT_ID_COLUMN].in_(select(within.c.id))
 
 
 class InlineContext(_WithId):
@@ -252,15 +257,15 @@ class InlineContext(_WithId):
 
     def metadata_columns(self) -> list[Column[Any]]:
         """Return the column of the metadata."""
-        return [Column(_METADATA, JSONB)]
+        return [Column(CONTEXT_COLUMN, JSONB)]
 
     def trigger_values(self) -> tuple[tuple[str, Fragment], ...]:
         """Read the settings that the session has of its context."""
         return tuple(
             (column, Setting(setting) + Raw(f"::{type_}"))
             for column, setting, type_ in (
-                (_ID, CONTEXT_ID, "uuid"),
-                (_METADATA, CONTEXT_METADATA, "jsonb"),
+                (CONTEXT_ID_COLUMN, CONTEXT_ID, "uuid"),
+                (CONTEXT_COLUMN, CONTEXT_METADATA, "jsonb"),
             )
         )
 
@@ -269,8 +274,8 @@ class InlineContext(_WithId):
         context_id = func.current_setting(CONTEXT_ID, True)
         metadata = func.current_setting(CONTEXT_METADATA, True)
         return {
-            _ID: cast(func.nullif(context_id, ""), Uuid),
-            _METADATA: cast(func.nullif(metadata, ""), JSONB),
+            CONTEXT_ID_COLUMN: cast(func.nullif(context_id, ""), Uuid),
+            CONTEXT_COLUMN: cast(func.nullif(metadata, ""), JSONB),
         }
 
     def relationships(
@@ -281,23 +286,23 @@ class InlineContext(_WithId):
 
     def inline_metadata_of(self, events: FromClause) -> ColumnElement[Any]:
         """Return the column of the metadata."""
-        return events.c[_METADATA]
+        return events.c[CONTEXT_COLUMN]
 
     def metadata_of(self, events: FromClause) -> ColumnElement[Any]:
         """Return the column of the metadata."""
-        return events.c[_METADATA]
+        return events.c[CONTEXT_COLUMN]
 
     def metadata_meets(
         self, events: FromClause, criterion: MetadataCriterion
     ) -> ColumnElement[bool]:
         """Apply the criterion to the column of the metadata."""
-        return criterion(events.c[_METADATA])
+        return criterion(events.c[CONTEXT_COLUMN])
 
     def is_within(
         self, events: FromClause, context: uuid.UUID | None
     ) -> ColumnElement[bool]:
         """Compare the id alone: events do not store which context is around it."""
-        return events.c[_ID] == context
+        return events.c[CONTEXT_ID_COLUMN] == context
 
 
 CONTEXT_STORAGES: Final[Mapping[ContextOption | None, type[ContextStorage]]] = {

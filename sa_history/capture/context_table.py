@@ -34,10 +34,10 @@ from sa_history.ddl.execution import (
     execute_statements,
     run_memo,
 )
-from sa_history.exc import AppendOnlyError, ContextRequiredError, DefinitionError
+from sa_history.exc import AppendOnlyError, ContextRequiredError
 from sa_history.sql import functions as bodies
 from sa_history.sql.compose import Qualified
-from sa_history.sql.naming import generated_name
+from sa_history.sql.naming import generated_name, require_new_table
 from sa_history.util.postgresql import require_postgresql
 
 CONTEXT_COMMENT = "Who made changes, and why: one row per context that made one"
@@ -131,12 +131,11 @@ def create_shared_objects(metadata: MetaData) -> SharedObjects:
     :raises DefinitionError: the MetaData has a table of its name.
     """
     name = generated_name(metadata, "history_context_table")
-    key = f"{metadata.schema}.{name}" if metadata.schema else name
-    if key in metadata.tables:
-        raise DefinitionError(
-            f"the MetaData has a table {key!r} already, which is to be the context "
-            "table; leave it and the event tables out where tables are reflected"
-        )
+    require_new_table(
+        metadata,
+        name,
+        "is to be the context table; leave it and the event tables out",
+    )
     timestamp = DateTime(timezone=True)
     table = Table(
         name,

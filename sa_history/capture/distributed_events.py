@@ -34,7 +34,7 @@ from sa_history.sql.compose import (
     Qualified,
     Raw,
     RegClass,
-    RowColumns,
+    RowIdents,
     join,
 )
 from sa_history.sql.functions import refuse
@@ -152,7 +152,7 @@ class Shards:
 
         :param row: the row, a record of PL/pgSQL.
         """
-        value = None if self.column is None else RowColumns(row, (self.column,))
+        value = None if self.column is None else RowIdents(row, (self.column,))
         return Joined((Raw("      pgh_shard := "), self._shard(value), Raw(";\n")))
 
     def find_for_rows(self, row: Row) -> Fragment:

@@ -56,7 +56,7 @@ from sa_history.sql.compose import (
     Qualified,
     Raw,
     RegClass,
-    RowColumns,
+    RowIdents,
     join,
 )
 from sa_history.triggers.transition_rows import (
@@ -481,7 +481,7 @@ def _insert_into_shard(capture: Capture, recording: Recording) -> Fragment:
             Raw("    EXECUTE 'INSERT INTO ' || pgh_shard || "),
             DollarQuoted(row),
             Raw(" USING "),
-            RowColumns("pgh_event", tuple(fields)),
+            RowIdents("pgh_event", tuple(fields)),
             Raw(";\n    END IF;\n    ELSIF pgh_rows > 1 THEN\n"),
             capture.shards.find_for_rows(recording.row),
             Raw("    EXECUTE 'INSERT INTO ' || pgh_shard || "),
@@ -530,7 +530,7 @@ def _insert_into(
 def _stored(recording: Recording) -> list[Fragment]:
     """Return the columns of the row that is stored, if any are, in one fragment."""
     names = tuple(name for _, name in recording.columns)
-    return [RowColumns(recording.row.upper(), names)] if names else []
+    return [RowIdents(recording.row.upper(), names)] if names else []
 
 
 # pgh_id and pgh_created_at have defaults.
@@ -575,7 +575,7 @@ def _former_key(recording: Recording) -> dict[str, Fragment]:
 
 
 def _old_key(key: tuple[str, ...], changes: str) -> Fragment:
-    columns = RowColumns("OLD", key)
+    columns = RowIdents("OLD", key)
     return Joined(
         (Raw(f"CASE WHEN {changes} THEN jsonb_build_array("), columns, Raw(") END"))
     )

@@ -23,8 +23,7 @@ from sqlalchemy import (
     func,
 )
 
-from sa_history.exc import DefinitionError
-from sa_history.sql.naming import generated_name
+from sa_history.sql.naming import generated_name, require_new_table
 
 _INFO_KEY = "sa_history_seals"
 
@@ -91,12 +90,7 @@ def _create_seal_tables(metadata: MetaData) -> SealTables:
         for content in _COMMENTS
     }
     for name in names.values():
-        key = f"{metadata.schema}.{name}" if metadata.schema else name
-        if key in metadata.tables:
-            raise DefinitionError(
-                f"the MetaData has a table {key!r} already, which seals and erasures "
-                "need; leave it out where tables are reflected"
-            )
+        require_new_table(metadata, name, "seals and erasures need; leave it out")
     seal = Table(
         names["seal"],
         metadata,

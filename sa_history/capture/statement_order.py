@@ -28,7 +28,7 @@ from sa_history.sql.compose import (
     Literal,
     Qualified,
     Raw,
-    RowColumns,
+    RowIdents,
     join,
 )
 from sa_history.sql.functions import refuse
@@ -92,9 +92,9 @@ class KeyColumn:
         to_text = "" if self.equal_by_pg_catalog else "::text"
         return Joined(
             (
-                RowColumns(one, (name,)),
+                RowIdents(one, (name,)),
                 Raw(f"{to_text} OPERATOR(pg_catalog.=) "),
-                RowColumns(other, (self.name,)),
+                RowIdents(other, (self.name,)),
                 Raw(to_text),
             )
         )
@@ -213,9 +213,9 @@ class OrderCheck:
                 Raw(" AS now WHERE "),
                 join(" AND ", is_there),
                 Raw("\n            AND ROW("),
-                RowColumns("now", tuple(self.columns)),
+                RowIdents("now", tuple(self.columns)),
                 Raw(")::record OPERATOR(pg_catalog.*=) ROW("),
-                RowColumns("NEW", tuple(self.columns)),
+                RowIdents("NEW", tuple(self.columns)),
                 Raw(")::record\n        )"),
             )
         )
@@ -268,7 +268,7 @@ class OrderCheck:
         wrong = Joined(
             (
                 Raw("concat_ws(', ', "),
-                RowColumns(row, tuple(each.name for each in self.key)),
+                RowIdents(row, tuple(each.name for each in self.key)),
                 Raw(")"),
             )
         )
@@ -353,7 +353,7 @@ class OrderCheck:
                 )
             )
             where = found
-            given.append(RowColumns(row, tuple(names)))
+            given.append(RowIdents(row, tuple(names)))
         query = Joined(
             (
                 Raw(" SELECT "),

@@ -8,7 +8,12 @@ from typing import ClassVar, TypeAlias
 
 from sa_history._types import UNSET, Operation, Row, Unset
 from sa_history.capture.recording import Recording
-from sa_history.definition.binding import RowScope, condition_sql, watched_names
+from sa_history.definition.binding import (
+    RowScope,
+    condition_sql,
+    watched_names,
+    with_condition,
+)
 from sa_history.definition.columns import TrackedColumns, chosen_names
 from sa_history.definition.conditions import AnyChange, Condition, ConditionArgument
 from sa_history.exc import DefinitionError
@@ -215,9 +220,7 @@ class ConditionTracker(Tracker):
             return replace(recording, condition=user_condition)
         scope = _scope(table, operation, self._watched(table))
         change = AnyChange()
-        condition = condition_sql(change, scope)
-        if user_condition is not None:
-            condition = f"({user_condition}) AND ({condition})"
+        condition = with_condition(user_condition, condition_sql(change, scope))
         return replace(
             recording,
             condition=condition,

@@ -14,6 +14,7 @@ from sa_history.cli.output import GREEN, RED, YELLOW, colored, print_json, print
 from sa_history.cli.progress import Progress
 from sa_history.install.sizes import human
 from sa_history.tracking.registry import trackings_in
+from sa_history.util.messages import counted
 
 
 def archive(
@@ -75,8 +76,8 @@ def _print(report: ArchiveReport) -> None:
     for problem in report.problems:
         print(f"  {colored('wrong:', RED)} {printable(problem)}")
     if report.verified:
-        number, rows = len(report.verified), sum(part.rows for part in report.verified)
-        files = f"{number} file{'' if number == 1 else 's'}, {rows:,} rows"
+        rows = sum(part.rows for part in report.verified)
+        files = f"{counted(len(report.verified), 'file')}, {rows:,} rows"
         print(f"  {colored(f'{files}: as they were written', GREEN)}")
     if report == ArchiveReport(report.table, report.folder):
         print("  nothing to do")

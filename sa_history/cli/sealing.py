@@ -21,10 +21,10 @@ from sa_history.exc import CommandError
 from sa_history.query.event_search import key_from_texts
 from sa_history.query.row_keys import have_key
 from sa_history.sealing.chain import SealDigest, write_digest
+from sa_history.sealing.discrepancies import Discrepancy
 from sa_history.sealing.erasure_log import erasures_of
 from sa_history.sealing.seal import seal as seal_events
 from sa_history.sealing.subject import subject as all_of_subject
-from sa_history.sealing.verify import Discrepancy
 from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.events import trackings_of
 from sa_history.util.messages import counted
@@ -134,7 +134,7 @@ def erase(
         session.connection(execution_options={"isolation_level": "READ COMMITTED"})
         keys = [_key(session, model, texts) for texts in texts_of_keys(model, key, id)]
         done = erase_objects(
-            *(session, model, *keys), reason=reason, dry_run=dry_run, archive=archive
+            session, model, *keys, reason=reason, dry_run=dry_run, archive=archive
         )
         session.commit()
         notes = [n for key in keys for n in _notes(session, model, key, done.number)]

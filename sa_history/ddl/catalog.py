@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import ARRAY, Connection, Text, bindparam, text
 
+from sa_history.ddl.elements import switch_trigger
 from sa_history.ddl.fingerprint import PREFIX
 from sa_history.ddl.foreign_keys import ReferentialActions
 from sa_history.sql import catalog_queries as catalog
@@ -22,9 +23,6 @@ from sa_history.sql.compose import (
     join,
 )
 from sa_history.sql.output_settings import OUTPUT_SETTINGS
-
-ENABLED = {"O": "ENABLE", "D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}
-"""The words of ALTER TABLE for each value of ``pg_trigger.tgenabled``."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class InstalledTrigger:
     :param relation: the table or view that it is on.
     :param function: the function that it runs.
     :param type: the bits of ``pg_trigger.tgtype``.
-    :param enabled: a key of :data:`ENABLED`.
+    :param enabled: a key of ``ENABLED``.
     :param has_condition: whether it has a WHEN.
     :param deferrable: None, ``"IMMEDIATE"`` or ``"DEFERRED"``.
     :param old_rows: the name of the transition table of old rows.
@@ -124,16 +122,9 @@ class InstalledTrigger:
     def enable(self, state: str) -> Fragment:
         """Return the statement that enables or disables it.
 
-        :param state: a key of :data:`ENABLED`.
+        :param state: a key of ``ENABLED``.
         """
-        return Joined(
-            (
-                Raw("ALTER TABLE "),
-                self.relation,
-                Raw(f" {ENABLED[state]} TRIGGER "),
-                Ident(self.name),
-            )
-        )
+        return switch_trigger(self.relation, self.name, state)
 
 
 @dataclass(frozen=True)
@@ -263,7 +254,7 @@ def read_catalog(
             row.mark,
         )
         for row in relations
-        if _text(row.kind) == "v"
+        if text_of_char(row.kind) == "v"
     ]
     sequences = [
         InstalledSequence(
@@ -272,7 +263,7 @@ def read_catalog(
             row.mark,
         )
         for row in relations
-        if _text(row.kind) == "S"
+        if text_of_char(row.kind) == "S"
     ]
     return Catalog(
         {(f.name, names_in(f.arguments)): f for f in functions},
@@ -449,7 +440,7 @@ def _trigger(row: Any) -> InstalledTrigger:
         relation=Qualified(row.schema, row.relation),
         function=Qualified(row.function_schema, row.function),
         type=row.type,
-        enabled=_text(row.enabled),
+        enabled=text_of_char(row.enabled),
         has_condition=row.has_condition,
         deferrable=deferrable if row.deferrable else None,
         old_rows=row.old_rows,
@@ -462,8 +453,8 @@ def _trigger(row: Any) -> InstalledTrigger:
     )
 
 
-def _text(value: Any) -> str:
-    # The type "char" comes as bytes from some drivers.
+def text_of_char(value: Any) -> str:
+    """Return a value of the type ``"char"``, which some drivers give as bytes."""
     return value.decode() if isinstance(value, bytes) else str(value)
 
 

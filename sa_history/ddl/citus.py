@@ -15,7 +15,12 @@ from typing import Any
 
 from sqlalchemy import ARRAY, Connection, Table, Text, bindparam, text
 
-from sa_history.ddl.catalog import InstalledTrigger, read_catalog, read_schemas
+from sa_history.ddl.catalog import (
+    InstalledTrigger,
+    read_catalog,
+    read_schemas,
+    text_of_char,
+)
 from sa_history.ddl.elements import DEFAULT_SCHEMA
 from sa_history.ddl.execution import server_in_run
 from sa_history.exc import DistributionError
@@ -103,9 +108,9 @@ def read_placements(connection: Connection, schemas: Iterable[str]) -> Placement
 
 def _distribution(row: Any) -> Distribution:
     """Return what a row of ``pg_dist_partition`` says."""
-    if _text(row.method) != "n":  # rows are spread by a column
+    if text_of_char(row.method) != "n":  # rows are spread by a column
         return Distribution.SHARDS
-    if _text(row.replication) == "t":  # each node has a copy
+    if text_of_char(row.replication) == "t":  # each node has a copy
         return Distribution.REFERENCE
     if not row.colocation:
         return Distribution.MANAGED
@@ -119,14 +124,9 @@ def _column(row: Any) -> str | None:
 
     Where Citus itself keeps several copies of a shard, each would record its events.
     """
-    is_hashed = _text(row.method) == "h" and _text(row.replication) == "s"
+    is_hashed = text_of_char(row.method) == "h" and text_of_char(row.replication) == "s"
     found: str | None = row.column
     return found if is_hashed and not row.is_partitioned else None
-
-
-def _text(value: Any) -> str:
-    # The type "char" comes as bytes from some drivers.
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def refuse_worker(connection: Connection) -> None:
@@ -177,7 +177,7 @@ def attached_problem(name: Qualified, placement: Placement) -> str | None:
     if placement.is_local:
         return None
     return (
-        f"{name.schema}.{name.name} is {placement.distribution.value} of Citus, on "
+        f"{name.dotted} is {placement.distribution.value} of Citus, on "
         "which only the triggers of track() are supported; take attach() off the "
         "model, or make it a local table by undistribute_table()"
     )
@@ -280,8 +280,8 @@ def distribution_problem(
         if found.column != column or found.colocation != placement.colocation:
             by = "" if found.column is None else f" by {found.column!r}"
             return (
-                f"the history of {tracked.schema}.{tracked.name} is to be distributed "
-                f"by {column!r}, but the {called} {name.schema}.{name.name} is "
+                f"the history of {tracked.dotted} is to be distributed "
+                f"by {column!r}, but the {called} {name.dotted} is "
                 f"{found.distribution.value}{by} of Citus, in the colocation group "
                 f"{found.colocation}; distribute both by create_distributed_table(), "
                 "before they have triggers, the event table with colocate_with; "
@@ -305,8 +305,8 @@ def sharded_schema_problem(
             or found.colocation != placement.colocation
         ):
             return (
-                f"the history of {tracked.schema}.{tracked.name} is to be in a sharded "
-                f"schema, but the {called} {name.schema}.{name.name} is "
+                f"the history of {tracked.dotted} is to be in a sharded "
+                f"schema, but the {called} {name.dotted} is "
                 f"{found.distribution.value} of Citus, in the colocation group "
                 f"{found.colocation}, and not together with the others on one node; "
                 "have all of them in one schema that is created while "
@@ -338,8 +338,8 @@ def recording_problem(
             "in one schema of schema-based sharding, or give track(distribute=...)"
         )
         return (
-            f"the history of {tracked.schema}.{tracked.name} is not supported, as the "
-            f"{called} {name.schema}.{name.name} is {found.distribution.value} of "
+            f"the history of {tracked.dotted} is not supported, as the "
+            f"{called} {name.dotted} is {found.distribution.value} of "
             f"Citus; {remedy}"
         )
     return None

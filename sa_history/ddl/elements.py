@@ -167,7 +167,7 @@ class Referencing:
             if not isinstance(name, str) or not 0 < len(name.encode()) <= MAX_BYTES:
                 raise DefinitionError(
                     f"Referencing: a transition table has a name of up to {MAX_BYTES} "
-                    f"bytes, got {name!r}"
+                    f"bytes, got {name!r}; rename it"
                 )
         if self.old is not None and self.old == self.new:
             raise DefinitionError(
@@ -183,6 +183,30 @@ class Referencing:
             if name is not None
         ]
         return Joined((Raw("REFERENCING"), *tables, Raw(" ")))
+
+
+ENABLED = {"O": "ENABLE", "D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}
+"""The words of ALTER TABLE for each value of ``pg_trigger.tgenabled``."""
+
+
+def switch_trigger(table: Qualified, name: str, state: str) -> Fragment:
+    """Return the statement that enables or disables a trigger.
+
+    :param table: the table of the trigger.
+    :param name: the trigger's name.
+    :param state: a key of :data:`ENABLED`.
+    """
+    how = Raw(f" {ENABLED[state]} TRIGGER ")
+    return Joined((Raw("ALTER TABLE "), table, how, Ident(name)))
+
+
+def drop_trigger(table: Qualified, name: str) -> Fragment:
+    """Return the statement that drops a trigger.
+
+    :param table: the table of the trigger.
+    :param name: the trigger's name.
+    """
+    return Joined((Raw("DROP TRIGGER "), Ident(name), Raw(" ON "), table))
 
 
 def transition_tables(operation: Operation) -> Referencing:

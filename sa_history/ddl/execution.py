@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -254,6 +255,23 @@ def schema_names(connection: Connection) -> SchemaNames:
     return lambda schema: translate.get(schema, schema) or default
 
 
+def time_in_database(connection: Connection) -> datetime.datetime:
+    """Return the time that the database has."""
+    now: datetime.datetime = connection.execute(
+        select(func.clock_timestamp())
+    ).scalar_one()
+    return now
+
+
+def may_read(connection: Connection, table: Qualified) -> bool:
+    """Return whether there is a table, and the connection's role may read it.
+
+    :param table: with its schema in the database.
+    """
+    found = func.to_regclass(table.render(str))
+    return bool(connection.scalar(select(func.has_table_privilege(found, "SELECT"))))
+
+
 def require_new_snapshots(
     connection: Connection, error: type[HistoryError], remedy: str
 ) -> None:
@@ -261,12 +279,13 @@ def require_new_snapshots(
 
     :param error: the class of the error.
     :param remedy: the end of its message.
-    :raises HistoryError: of that class: the transaction is not READ COMMITTED.
+    :raises HistoryError: of that class: the transaction is not READ COMMITTED, which
+        PostgreSQL's READ UNCOMMITTED is as well.
     """
     level = str(
         connection.scalar(select(func.current_setting("transaction_isolation")))
     )
-    if level != "read committed":
+    if level not in ("read committed", "read uncommitted"):
         raise error(
             f"the connection's transaction is {level.upper()}, and so does not see "
             f"what others commit meanwhile; {remedy}"

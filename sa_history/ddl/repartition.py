@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from sa_history.ddl.elements import Statement
+from sa_history.ddl.elements import Statement, drop_trigger
 from sa_history.ddl.execution import (
     execute_statements,
     require_new_snapshots,
@@ -469,10 +469,7 @@ class Repartition:
         new_names = _matching(old, held)
         self._change(
             old,
-            *(
-                Joined((Raw("DROP TRIGGER "), Ident(trigger.name), Raw(" ON "), rows))
-                for trigger in held.triggers
-            ),
+            *(drop_trigger(rows, trigger.name) for trigger in held.triggers),
             rename_table(name, parent.name),
             rename_table(rows, name.name),
             *own_keys,

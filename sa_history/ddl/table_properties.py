@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from sa_history.ddl.elements import Statement
+from sa_history.ddl.elements import Statement, drop_trigger, switch_trigger
 from sa_history.ddl.partitions import comment_on_table, revoke_all
 from sa_history.sql import table_queries as queries
 from sa_history.sql.compose import (
@@ -26,8 +26,6 @@ from sa_history.sql.compose import (
     Qualified,
     Raw,
 )
-
-_ENABLED = {"O": "ENABLE", "D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}
 
 
 @dataclass(frozen=True)
@@ -99,11 +97,7 @@ class TableProperties:
 
     def drop_row_triggers(self, table: Qualified) -> list[Fragment]:
         """Return the statements that drop the triggers for each row from a table."""
-        return [
-            Joined((Raw("DROP TRIGGER "), Ident(t.name), Raw(" ON "), table))
-            for t in self.triggers
-            if t.is_for_rows
-        ]
+        return [drop_trigger(table, t.name) for t in self.triggers if t.is_for_rows]
 
     def create_triggers(self) -> list[Fragment]:
         """Return the statements that create the triggers, as enabled as they were."""
@@ -111,8 +105,8 @@ class TableProperties:
         for trigger in self.triggers:
             statements.append(Raw(trigger.definition))
             if trigger.enabled != "O":
-                how = Raw(f"{_ENABLED[trigger.enabled]} TRIGGER ")
-                statements.append(_alter(self.name, how, Ident(trigger.name)))
+                switch = switch_trigger(self.name, trigger.name, trigger.enabled)
+                statements.append(switch)
             if trigger.comment is not None:
                 on_table = (Ident(trigger.name), Raw(" ON "), self.name)
                 comment = (Raw(" IS "), Literal(trigger.comment))
@@ -248,19 +242,15 @@ def disabled_triggers(connection: Connection, name: Qualified) -> Iterator[None]
     """Run a block in a transaction in which the triggers of a table are disabled."""
     parameters = {"schema": name.schema, "name": name.name}
     triggers = connection.execute(text(queries.ENABLED_TRIGGERS), parameters).all()
-
-    def switch(trigger: Row[Any], state: str) -> Fragment:
-        how = Raw(f" {_ENABLED[state]} TRIGGER ")
-        return Joined((Raw("ALTER TABLE "), name, how, Ident(trigger.name)))
-
     for trigger in triggers:
-        connection.execute(Statement(switch(trigger, "D")))
+        connection.execute(Statement(switch_trigger(name, trigger.name, "D")))
     yield
     if triggers:
         # PostgreSQL alters no table with checks of foreign keys that are deferred.
         connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
     for trigger in triggers:
-        connection.execute(Statement(switch(trigger, trigger.enabled)))
+        back = switch_trigger(name, trigger.name, trigger.enabled)
+        connection.execute(Statement(back))
 
 
 def read_properties(connection: Connection, name: Qualified) -> TableProperties:

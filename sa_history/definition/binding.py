@@ -329,6 +329,15 @@ def _or(condition: object) -> str:
     return ", or a function of old and new" if is_function else ""
 
 
+def with_condition(condition: str | None, sql: str) -> str:
+    """Return a condition that holds where another one does as well.
+
+    :param condition: the other one, which comes first; None for no other.
+    :param sql: the condition.
+    """
+    return sql if condition is None else f"({condition}) AND ({sql})"
+
+
 def condition_sql(condition: ConditionArgument, scope: RowScope) -> str:
     """Return a condition as SQL over ``OLD`` and ``NEW``.
 

@@ -56,6 +56,11 @@ class TableColumns:
         return self.by_attribute[name].name
 
     @property
+    def columns_of_key(self) -> list[Column[Any]]:
+        """The columns of the primary key, in the key's order."""
+        return [self.by_attribute[name] for name in self.key]
+
+    @property
     def generated(self) -> frozenset[str]:
         """The attributes whose columns are generated from others, and stored."""
         return frozenset(

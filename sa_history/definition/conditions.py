@@ -223,7 +223,9 @@ class ChangeCondition(Condition):
 
     def __init__(self, *names: str, exclude: tuple[str, ...] | list[str] = ()) -> None:
         if isinstance(exclude, str):
-            raise ConditionError(f"exclude is a list of names, got {exclude!r}")
+            raise ConditionError(
+                f"exclude is a list of names, got {exclude!r}; write [{exclude!r}]"
+            )
         for name in (*names, *exclude):
             if not isinstance(name, str):
                 raise ConditionError(

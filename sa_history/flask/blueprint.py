@@ -18,8 +18,9 @@ from sa_history.exc import DefinitionError
 from sa_history.timeline.addresses import ROUTES
 from sa_history.timeline.display import Labels
 from sa_history.timeline.entries import Entry
+from sa_history.timeline.error_pages import turned_away
 from sa_history.timeline.options import TimelineOptions, is_permission
-from sa_history.timeline.pages import Pages, Visit, turned_away
+from sa_history.timeline.pages import Pages, Visit
 from sa_history.timeline.queries import Timeline
 from sa_history.timeline.requests import PageRequest
 from sa_history.timeline.responses import CACHE_CONTROL, HEADERS, PageResponse

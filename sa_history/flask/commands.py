@@ -36,7 +36,7 @@ def _as_click(command: Command) -> click.Command:
     @with_appcontext
     def callback(model: str | None = None, **options: Any) -> None:
         def run() -> int:
-            databases = _databases(command, model)
+            databases = _databases(model)
             return run_command(_PROGRAM, command, databases, options)
 
         raise click.exceptions.Exit(exit_status(_PROGRAM, run))
@@ -50,7 +50,7 @@ def _as_click(command: Command) -> click.Command:
     )
 
 
-def _databases(command: Command, model: str | None) -> Sequence[Database]:
+def _databases(model: str | None) -> Sequence[Database]:
     """Return the databases of the application; that of a model, if one is named."""
     state: Any = flask.current_app.extensions["sa_history"]
     pairs = state.databases()

@@ -30,6 +30,7 @@ from sa_history.tracking.databases import (
     require_one_database,
 )
 from sa_history.tracking.registry import Tracking, trackings_in
+from sa_history.util.arguments import metadata_of
 from sa_history.util.event_loop import is_event_loop_running
 from sa_history.util.sessions import Target
 
@@ -220,7 +221,8 @@ class History:
         scope = _current()
         if scope is None:
             raise ContextError(
-                "there is no request and no command whose context could be annotated"
+                "there is no request and no command whose context could be annotated; "
+                "begin one with history.context(session, ...)"
             )
         scope.annotate(metadata)
 
@@ -287,12 +289,7 @@ class _State:
                 "History does not know the models; give History(..., models=Base)"
             )
         listed = list(models) if isinstance(models, Collection) else [models]
-        metadatas: list[Any] = [getattr(model, "metadata", model) for model in listed]
-        for metadata in metadatas:
-            if not isinstance(metadata, MetaData):
-                raise DefinitionError(
-                    f"models are declarative bases or MetaData, got {metadata!r}"
-                )
+        metadatas = [metadata_of(model, DefinitionError) for model in listed]
         return [(self._engine(metadata), metadata) for metadata in metadatas]
 
     @property

@@ -19,7 +19,8 @@ from sa_history.install.maintenance import maintain
 from sa_history.install.partition_plan import keep_since
 from sa_history.install.partition_steps import PartitionReport, RunSettings
 from sa_history.install.sizes import EventTableSize
-from sa_history.install.survey import Models, explained, metadata_of, open_survey
+from sa_history.install.survey import Models, explained, open_survey
+from sa_history.util.arguments import metadata_of
 
 
 def status(bind: Engine | Connection, *models: Models) -> list[State]:
@@ -294,7 +295,7 @@ def partitions(
     )
     try:
         # Several models of one base have the same MetaData.
-        metadatas = dict.fromkeys(metadata_of(model) for model in models)
+        metadatas = dict.fromkeys(metadata_of(model, InstallError) for model in models)
         return maintain(list(metadatas), settings, dry_run)
     except DBAPIError as error:
         raise InstallError(explained(error)) from error

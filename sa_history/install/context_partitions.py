@@ -35,12 +35,11 @@ from sa_history.capture.partitioning import (
     time_of_bound,
 )
 from sa_history.ddl.partitions import REMOVED, RangePartition, comment_on_table
-from sa_history.install.drift import in_database
 from sa_history.install.partition_plan import end_of, length_of
 from sa_history.install.partition_steps import (
+    MaintenanceStep,
     Postponed,
     RunSettings,
-    Step,
     TableMaintenance,
 )
 from sa_history.install.partition_survey import PartitionSurvey
@@ -65,7 +64,7 @@ class ContextMaintenance(TableMaintenance):
         schemas: SchemaNames,
     ) -> None:
         partitioned = partitioning.partitioned
-        name = in_database(partitioned.name, schemas)
+        name = partitioned.name.in_database(schemas)
         super().__init__(
             settings,
             connection,
@@ -81,9 +80,9 @@ class ContextMaintenance(TableMaintenance):
 
     def first_partition(self) -> tuple[Qualified, None]:
         """Return the name of the first partition, which has no lower bound."""
-        return in_database(self._partitioning.name(None), self.schemas), None
+        return self._partitioning.name(None).in_database(self.schemas), None
 
-    def steps(self, survey: PartitionSurvey) -> Iterator[Step]:
+    def steps(self, survey: PartitionSurvey) -> Iterator[MaintenanceStep]:
         """Yield the steps that there are now, in their order.
 
         :param survey: what there was when the run began.
@@ -95,11 +94,14 @@ class ContextMaintenance(TableMaintenance):
         if used and used[-1].upper is None:
             yield from self._steps_of(used, survey)
         else:
-            yield self._create_tail(used[-1].upper if used else None)
+            lower = used[-1].upper if used else None
+            tail = self._partitioning.name(lower).in_database(self.schemas)
+            what = f"create the last partition of {self.table.name.dotted}"
+            yield self.create_tail(tail, lower, what)
 
     def _steps_of(
         self, used: list[RangePartition], survey: PartitionSurvey
-    ) -> Iterator[Step]:
+    ) -> Iterator[MaintenanceStep]:
         """Yield the steps of partitions of which the last has no upper bound."""
         yield from self.protect(used, survey)
         # The partition of now, and the one after it.
@@ -113,17 +115,7 @@ class ContextMaintenance(TableMaintenance):
             if removable:
                 yield self._remove(removable)
 
-    def _create_tail(self, lower: int | None) -> Step:
-        def run() -> None:
-            with self.transaction() as connection:
-                tail = in_database(self._partitioning.name(lower), self.schemas)
-                self.execute(connection, self.table.create(tail, lower, None))
-                self.adopt(connection, tail)
-
-        what = f"create the last partition of {self.table.name.dotted}"
-        return Step((what,), what, run)
-
-    def _cut(self, tail: RangePartition, end: datetime.datetime) -> Step:
+    def _cut(self, tail: RangePartition, end: datetime.datetime) -> MaintenanceStep:
         """Return the step that gives the tail an end, with a new tail after it."""
         upper = bound_at(end)
 
@@ -131,7 +123,7 @@ class ContextMaintenance(TableMaintenance):
             with self.transaction() as connection:
                 self.lock(connection, "ACCESS EXCLUSIVE")
                 self.execute(connection, self.table.detach(tail.name))
-                name = in_database(self._partitioning.name(upper), self.schemas)
+                name = self._partitioning.name(upper).in_database(self.schemas)
                 self.execute(connection, self.table.create(name, upper, None))
                 # Ids of others are random, and those of a clock that is fast are early.
                 contexts, later = self._rows_of(tail.name), self._rows_of(name)
@@ -150,7 +142,7 @@ class ContextMaintenance(TableMaintenance):
                 self.adopt(connection, name)
 
         name = tail.name.dotted
-        return Step(("end", name), f"end {name} before {end:%Y-%m-%d}", run)
+        return MaintenanceStep(("end", name), f"end {name} before {end:%Y-%m-%d}", run)
 
     def _rows_of(self, partition: Qualified) -> TableClause:
         columns = [column(name, type_) for name, type_ in self._columns]
@@ -200,7 +192,7 @@ class ContextMaintenance(TableMaintenance):
     def _first(self, last: RangePartition) -> Qualified:
         """Return the name of the partition that replaces those up to one."""
         assert last.upper is not None
-        return in_database(self._partitioning.name_of_first(last.upper), self.schemas)
+        return self._partitioning.name_of_first(last.upper).in_database(self.schemas)
 
     def _oldest_event(self, connection: Connection) -> datetime.datetime | None:
         """Return the time of the oldest event that was not removed.
@@ -233,9 +225,9 @@ class ContextMaintenance(TableMaintenance):
         return bool(found)
 
     def _name_of(self, table: Table) -> Qualified:
-        return in_database(Qualified(table.schema, table.name), self.schemas)
+        return Qualified.of(table, self.schemas)
 
-    def _remove(self, going: list[RangePartition]) -> Step:
+    def _remove(self, going: list[RangePartition]) -> MaintenanceStep:
         """Return the step that takes partitions out of the table.
 
         What has an id of their time still comes, from a process that goes on in a
@@ -252,12 +244,11 @@ class ContextMaintenance(TableMaintenance):
                     comment = comment_on_table(partition.name, REMOVED + self.comment)
                     self.execute(connection, self.table.detach(partition.name), comment)
                 first, upper = self._first(going[-1]), going[-1].upper
-                self.execute(connection, self.table.create(first, None, upper))
-                self.adopt(connection, first)
+                self.create_partition(connection, first, None, upper)
 
         names = ", ".join(partition.name.dotted for partition in going)
         then = tuple(self.drop(partition.name) for partition in going)
-        return Step(("remove",), f"remove {names}", run, then)
+        return MaintenanceStep(("remove",), f"remove {names}", run, then)
 
 
 def longest_period(trackings: Sequence[Tracking]) -> PartitionPeriod:

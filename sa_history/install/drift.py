@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Container, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sa_history._types import Level, Operation
 from sa_history.ddl.catalog import (
@@ -107,7 +107,7 @@ def differences(
             )
             found.append(Difference(problem, kind, name, expected_object, installed))
     functions = {
-        in_database(expected_object.definition.name, schemas)
+        expected_object.definition.name.in_database(schemas)
         for expected_object in expected
         if isinstance(expected_object.definition, PGFunction)
     }
@@ -120,11 +120,6 @@ def differences(
         name = name_of_installed(stray)
         found.append(Difference(problem, stray.kind, name, None, stray))
     return found
-
-
-def in_database(name: Qualified, schemas: SchemaNames) -> Qualified:
-    """Return a name with its schema's name in the database."""
-    return replace(name, schema=schemas(name.schema))
 
 
 _KINDS: dict[type[DatabaseObject], str] = {
@@ -143,8 +138,8 @@ def kind_of(definition: DatabaseObject) -> str:
 def name_of(definition: DatabaseObject, schemas: SchemaNames) -> str:
     """Return the name of an object in messages: a trigger's with its table."""
     if isinstance(definition, PGTrigger):
-        return f"{definition.name} on {in_database(definition.table, schemas).dotted}"
-    return in_database(definition.name, schemas).dotted
+        return f"{definition.name} on {definition.table.in_database(schemas).dotted}"
+    return definition.name.in_database(schemas).dotted
 
 
 def name_of_installed(installed: Installed) -> str:
@@ -196,8 +191,8 @@ def find_installed(
 ) -> Installed | None:
     """Return the installed object of the same kind and name, or None."""
     if isinstance(wanted, PGTrigger):
-        return catalog.triggers.get((in_database(wanted.table, schemas), wanted.name))
-    name = in_database(wanted.name, schemas)
+        return catalog.triggers.get((wanted.table.in_database(schemas), wanted.name))
+    name = wanted.name.in_database(schemas)
     if isinstance(wanted, PGFunction):
         return catalog.functions.get((name, names_in(wanted.arguments)))
     if isinstance(wanted, PGView):
@@ -267,7 +262,7 @@ def _is_like(wanted: PGTrigger, there: InstalledTrigger, schemas: SchemaNames) -
     rows = wanted.referencing
     return (
         bits == there.type
-        and in_database(wanted.function, schemas) == there.function
+        and wanted.function.in_database(schemas) == there.function
         and (wanted.when is not None) == there.has_condition
         and wanted.deferrable == there.deferrable
         and (rows.old if rows else None) == there.old_rows

@@ -45,7 +45,6 @@ from sa_history.ddl.table_properties import (
     read_foreign_keys,
     validate_constraint,
 )
-from sa_history.install.drift import in_database
 from sa_history.install.partition_plan import (
     is_full,
     planned_cut,
@@ -53,9 +52,9 @@ from sa_history.install.partition_plan import (
 )
 from sa_history.install.partition_state import PartitionState, sorted_out
 from sa_history.install.partition_steps import (
+    MaintenanceStep,
     Postponed,
     RunSettings,
-    Step,
     TableMaintenance,
 )
 from sa_history.install.partition_survey import PartitionSurvey
@@ -95,17 +94,17 @@ class EventMaintenance(TableMaintenance):
         self.tracking = tracking
         self.partitioning = partitioning
         self.event_table = tracking.event_table
-        self.kept = in_database(partitioning.kept, schemas)
+        self.kept = partitioning.kept.in_database(schemas)
 
     def first_partition(self) -> tuple[Qualified, int]:
         """Return the name of the first partition, and its lower bound."""
-        return in_database(self.partitioning.name(FIRST_ID), self.schemas), FIRST_ID
+        return self.partitioning.name(FIRST_ID).in_database(self.schemas), FIRST_ID
 
     def guards(self, partition: Qualified) -> list[PGTrigger]:
         """Return the append-only trigger of a partition, if it has to have one."""
         return self.partitioning.guards(partition)
 
-    def steps(self, survey: PartitionSurvey) -> Iterator[Step]:
+    def steps(self, survey: PartitionSurvey) -> Iterator[MaintenanceStep]:
         """Yield the steps that there are now, in their order.
 
         :param survey: what there was when the run began.
@@ -135,10 +134,16 @@ class EventMaintenance(TableMaintenance):
         kept: list[RangePartition],
         used: list[RangePartition],
         survey: PartitionSurvey,
-    ) -> Iterator[Step]:
+    ) -> Iterator[MaintenanceStep]:
         """Yield the steps that make partitions as they have to be."""
         if (used and used[-1].upper is not None) or not used:
-            yield self._create_tail((used[-1].upper if used else None) or FIRST_ID)
+            lower = (used[-1].upper if used else None) or FIRST_ID
+            tail = self.partitioning.name(lower).in_database(self.schemas)
+            what = (
+                f"create the last partition of {self.table.name.dotted}, from event "
+                f"{lower}"
+            )
+            yield self.create_tail(tail, lower, what)
         for partition in used:
             if partition.is_validated is not None and not is_full(
                 partition, survey.next_ids[self.state.sequence]
@@ -149,20 +154,9 @@ class EventMaintenance(TableMaintenance):
                 yield self.statement(what, drop_time_check(name))
         yield from self.protect([*kept, *used], survey)
 
-    def _create_tail(self, lower: int) -> Step:
-        def run() -> None:
-            with self.transaction() as connection:
-                tail = in_database(self.partitioning.name(lower), self.schemas)
-                self.execute(connection, self.table.create(tail, lower, None))
-                self.adopt(connection, tail)
-
-        name = self.table.name.dotted
-        what = f"create the last partition of {name}, from event {lower}"
-        return Step((what,), what, run)
-
     def _cut(
         self, partition: RangePartition, empty: Sequence[RangePartition], upper: int
-    ) -> Step:
+    ) -> MaintenanceStep:
         """Return the step that gives a partition an end, with a new tail after it.
 
         It keeps all others out, and so no event is being written meanwhile. If there
@@ -192,9 +186,8 @@ class EventMaintenance(TableMaintenance):
                     self.table.attach(partition.name, partition.lower, end),
                     *create_foreign_keys(keys),
                 )
-                tail = in_database(self.partitioning.name(end), self.schemas)
-                self.execute(connection, self.table.create(tail, end, None))
-                self.adopt(connection, tail)
+                tail = self.partitioning.name(end).in_database(self.schemas)
+                self.create_partition(connection, tail, end, None)
             for key in keys:
                 if key.is_validated:
                     referring = Qualified(key.schema, key.name)
@@ -203,9 +196,9 @@ class EventMaintenance(TableMaintenance):
                         self.execute(connection, validation)
 
         name = partition.name.dotted
-        return Step(("end", name), f"end {name} before event {upper}", run)
+        return MaintenanceStep(("end", name), f"end {name} before event {upper}", run)
 
-    def _close(self, partition: RangePartition) -> Step:
+    def _close(self, partition: RangePartition) -> MaintenanceStep:
         """Return the step that makes known between which times its events were made."""
         name = partition.name
 
@@ -233,9 +226,9 @@ class EventMaintenance(TableMaintenance):
                     self.execute(connection, drop_time_check(name))
                 raise Postponed("an event came in with a number of its own") from None
 
-        return Step(("close", name.dotted), f"close {name.dotted}", run)
+        return MaintenanceStep(("close", name.dotted), f"close {name.dotted}", run)
 
-    def _remove(self, partition: RangePartition) -> Step:
+    def _remove(self, partition: RangePartition) -> MaintenanceStep:
         """Return the step that begins to remove a partition.
 
         It notes that its events are gone, and keeps the last one of each row. The rest
@@ -273,7 +266,7 @@ class EventMaintenance(TableMaintenance):
 
         name = partition.name.dotted
         then = (self.detach(partition),)
-        return Step(("remove", name), f"remove {name}", run, then)
+        return MaintenanceStep(("remove", name), f"remove {name}", run, then)
 
     def _hold(self, connection: Connection, partition: RangePartition) -> bool:
         """Keep a partition as it is until the end of the transaction.
@@ -336,7 +329,7 @@ class EventMaintenance(TableMaintenance):
             self.event_table.fullname,
             partition.lower or FIRST_ID,
             partition.upper - 1,
-            reason=self._reason(),
+            self._reason(),
         )
 
     def _reason(self) -> str:

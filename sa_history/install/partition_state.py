@@ -22,8 +22,9 @@ from sqlalchemy import (
 )
 
 from sa_history.capture.partitioning import FIRST_ID, EventPartitioning, Horizon
+from sa_history.ddl.execution import time_in_database
 from sa_history.ddl.partitions import RangePartition
-from sa_history.install.drift import Problem, in_database
+from sa_history.install.drift import Problem
 from sa_history.install.findings import Finding
 from sa_history.install.partition_plan import (
     Usage,
@@ -55,10 +56,10 @@ class PartitionState:
         self._event_table = tracking.event_table
         self.partition_by = partitioning.partition_by
         partitioned = partitioning.partitioned
-        self.table = replace(partitioned, name=in_database(partitioned.name, schemas))
+        self.table = replace(partitioned, name=partitioned.name.in_database(schemas))
         """The event table, with its schema in the database."""
         sequence = tracking.history.shared.pg_sequence().name
-        self.sequence = in_database(sequence, schemas)
+        self.sequence = sequence.in_database(schemas)
         """The sequence that numbers the events, with its schema in the database."""
         self.first_events: dict[Qualified, FirstEvent | None] = {}
         """The first events of partitions, as far as they were read."""
@@ -170,14 +171,6 @@ def sorted_out(
     ours = [p for p in partitions if not p.is_default]
     kept = [p for p in ours if p.upper is not None and p.upper <= FIRST_ID]
     return kept, [p for p in ours if p not in kept]
-
-
-def time_in_database(connection: Connection) -> datetime.datetime:
-    """Return the time that the database has."""
-    now: datetime.datetime = connection.execute(
-        select(func.clock_timestamp())
-    ).scalar_one()
-    return now
 
 
 def any_findings(table: Qualified, partitions: list[RangePartition]) -> list[Finding]:

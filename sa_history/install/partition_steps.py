@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sa_history.ddl.advisory_lock import wait_for_turn
 from sa_history.ddl.catalog import InstalledTrigger
 from sa_history.ddl.elements import PGTrigger, Statement
-from sa_history.ddl.execution import begin, create_objects
+from sa_history.ddl.execution import begin, create_objects, time_in_database
 from sa_history.ddl.partitions import (
     REMOVED,
     PartitionedTable,
@@ -33,14 +33,19 @@ from sa_history.ddl.repartition import Repartition
 from sa_history.exc import InstallError
 from sa_history.install.archived import ArchivedPartitions
 from sa_history.install.partition_plan import keep_since
-from sa_history.install.partition_state import time_in_database
 from sa_history.install.partition_survey import (
     PartitionSurvey,
     TriggersOf,
     triggers_of,
 )
 from sa_history.sql.compose import Fragment, Qualified, Raw, SchemaNames
-from sa_history.util.postgresql import LOCK_REFUSALS, message_of, sqlstate_of
+from sa_history.util.postgresql import (
+    FOREIGN_KEY_VIOLATION,
+    LOCK_REFUSALS,
+    UNDEFINED_TABLE,
+    message_of,
+    sqlstate_of,
+)
 
 _ENDS_AUTOVACUUM = 2_000
 """For how many milliseconds to wait for what an autovacuum is in the way of.
@@ -49,7 +54,7 @@ PostgreSQL ends the autovacuum once somebody has waited for ``deadlock_timeout``
 is a second by default.
 """
 
-_CHANGED_MEANWHILE = {"23503", "42P01"}
+_CHANGED_MEANWHILE = (FOREIGN_KEY_VIOLATION, UNDEFINED_TABLE)
 """The SQLSTATE of a row that refers to an event, and of a table that is not there."""
 
 
@@ -120,7 +125,7 @@ class RunSettings:
 
 
 @dataclass(frozen=True)
-class Step:
+class MaintenanceStep:
     """Something to do, once in a run.
 
     :param key: what it does, and to what.
@@ -132,7 +137,7 @@ class Step:
     key: tuple[str, ...]
     what: str
     run: Callable[[], None]
-    then: tuple[Step, ...] = ()
+    then: tuple[MaintenanceStep, ...] = ()
 
 
 class Postponed(Exception):
@@ -199,7 +204,7 @@ class TableMaintenance(ABC):
         """Return the name of the first partition, and its lower bound or None."""
 
     @abstractmethod
-    def steps(self, survey: PartitionSurvey) -> Iterator[Step]:
+    def steps(self, survey: PartitionSurvey) -> Iterator[MaintenanceStep]:
         """Yield the steps that there are now, in their order.
 
         What only the later ones depend on is read when the earlier ones are taken, as
@@ -237,7 +242,7 @@ class TableMaintenance(ABC):
     def _run_steps(self, survey: PartitionSurvey) -> None:
         tried: set[tuple[str, ...]] = set()
 
-        def next_step() -> Step | None:
+        def next_step() -> MaintenanceStep | None:
             steps = self.steps(survey)
             return next((step for step in steps if step.key not in tried), None)
 
@@ -254,7 +259,7 @@ class TableMaintenance(ABC):
     def _note_change(self, survey: PartitionSurvey) -> None:
         self._current, survey.is_old = None, True
 
-    def _do(self, step: Step, tried: set[tuple[str, ...]]) -> None:
+    def _do(self, step: MaintenanceStep, tried: set[tuple[str, ...]]) -> None:
         tried.add(step.key)
         if self._try(step):
             for following in step.then:
@@ -273,7 +278,7 @@ class TableMaintenance(ABC):
             if any(p.name == first for p in self.partitions(connection)):
                 create_objects(connection, *self.guards(first))
 
-    def _try(self, step: Step) -> bool:
+    def _try(self, step: MaintenanceStep) -> bool:
         """Do a step if it can be done now; return whether it was."""
         why = "others are using the table"
         for attempt in range(self.settings.attempts):
@@ -362,7 +367,7 @@ class TableMaintenance(ABC):
 
     def finish_removals(
         self, going: list[RangePartition], survey: PartitionSurvey
-    ) -> Iterator[Step]:
+    ) -> Iterator[MaintenanceStep]:
         """Yield the steps that finish removals that have begun.
 
         PostgreSQL detaches one partition at a time, and an interrupted detachment has
@@ -417,7 +422,7 @@ class TableMaintenance(ABC):
 
     def protect(
         self, partitions: list[RangePartition], survey: PartitionSurvey
-    ) -> Iterator[Step]:
+    ) -> Iterator[MaintenanceStep]:
         """Yield the steps that give partitions their triggers, and no other rights."""
         triggers = self._triggers_of(partitions, survey)
         for partition in partitions:
@@ -459,7 +464,9 @@ class TableMaintenance(ABC):
             self._triggers = {partition.name for partition in partitions}, found
         return self._triggers[1]
 
-    def _guard(self, guard: PGTrigger, there: InstalledTrigger | None) -> Step:
+    def _guard(
+        self, guard: PGTrigger, there: InstalledTrigger | None
+    ) -> MaintenanceStep:
         if there is not None:
             what = f"enable trigger {guard.name} on {guard.table.dotted}"
             return self.statement(what, there.enable("O"))
@@ -469,16 +476,43 @@ class TableMaintenance(ABC):
                 create_objects(connection, guard)
 
         what = f"create trigger {guard.name} on {guard.table.dotted}"
-        return Step((what,), what, run)
+        return MaintenanceStep((what,), what, run)
 
-    def statement(self, what: str, *statements: Fragment) -> Step:
+    def statement(self, what: str, *statements: Fragment) -> MaintenanceStep:
         """Return a step that executes statements in a transaction."""
 
         def run() -> None:
             with self.transaction() as connection:
                 self.execute(connection, *statements)
 
-        return Step((what,), what, run)
+        return MaintenanceStep((what,), what, run)
+
+    def create_tail(
+        self, name: Qualified, lower: int | None, what: str
+    ) -> MaintenanceStep:
+        """Return the step that creates a partition without an end.
+
+        :param name: with its schema in the database.
+        :param lower: its lower bound; None for none.
+        :param what: what the step does, in words.
+        """
+
+        def run() -> None:
+            with self.transaction() as connection:
+                self.create_partition(connection, name, lower, None)
+
+        return MaintenanceStep((what,), what, run)
+
+    def create_partition(
+        self,
+        connection: Connection,
+        name: Qualified,
+        lower: int | None,
+        upper: int | None,
+    ) -> None:
+        """Create a partition, with its comment, its triggers and the right owner."""
+        self.execute(connection, self.table.create(name, lower, upper))
+        self.adopt(connection, name)
 
     def adopt(self, connection: Connection, partition: Qualified) -> None:
         """Give a new partition its comment, its triggers, and the right owner."""
@@ -493,7 +527,7 @@ class TableMaintenance(ABC):
                 if made.owner is not None:
                     self.execute(connection, change_owner(partition, made.owner))
 
-    def detach(self, partition: RangePartition) -> Step:
+    def detach(self, partition: RangePartition) -> MaintenanceStep:
         """Return the step that detaches a partition, while others go on."""
         attempts = itertools.count()
 
@@ -512,7 +546,7 @@ class TableMaintenance(ABC):
         what = f"detach {partition.name.dotted}"
         return self._outside(what, statement, then=(self.drop(partition.name),))
 
-    def drop(self, partition: Qualified) -> Step:
+    def drop(self, partition: Qualified) -> MaintenanceStep:
         """Return the step that drops a partition that is detached."""
         drop = drop_table(partition)
         return self._outside(f"drop {partition.dotted}", lambda: drop)
@@ -521,8 +555,8 @@ class TableMaintenance(ABC):
         self,
         what: str,
         statement: Callable[[], Fragment],
-        then: tuple[Step, ...] = (),
-    ) -> Step:
+        then: tuple[MaintenanceStep, ...] = (),
+    ) -> MaintenanceStep:
         """Return a step outside of a transaction, as it has some of its own."""
 
         def run() -> None:
@@ -535,4 +569,4 @@ class TableMaintenance(ABC):
             finally:
                 self._set_lock_timeout(self.connection, self._lock_timeout, False)
 
-        return Step((what,), what, run, then)
+        return MaintenanceStep((what,), what, run, then)

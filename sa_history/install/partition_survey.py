@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection
 
 from sa_history.ddl.catalog import InstalledTrigger, read_triggers
+from sa_history.ddl.execution import time_in_database
 from sa_history.ddl.partitions import (
     REMOVED,
     RangePartition,
@@ -22,7 +23,6 @@ from sa_history.install.partition_state import (
     PartitionState,
     read_first_events,
     sorted_out,
-    time_in_database,
 )
 from sa_history.sql.compose import Qualified
 

@@ -25,7 +25,6 @@ from sa_history.ddl.partitions import drop_trigger_of_partitions
 from sa_history.install.drift import (
     Difference,
     Problem,
-    in_database,
     kind_of,
     name_of,
     name_of_installed,
@@ -135,9 +134,8 @@ class _Planner:
 
     def _views_to_renew(self) -> list[InstalledView]:
         reads: dict[Qualified, set[Qualified]] = {
-            in_database(expected_object.definition.name, self.schemas): {
-                Qualified(self.schemas(table.schema), table.name)
-                for table in expected_object.reads
+            expected_object.definition.name.in_database(self.schemas): {
+                Qualified.of(table, self.schemas) for table in expected_object.reads
             }
             for expected_object in self.expected
             if isinstance(expected_object.definition, PGView)
@@ -247,7 +245,7 @@ class _Planner:
             statements.append(before.enable(before.enabled))
         undo = [Raw("DROP ") + definition.target()]
         if isinstance(definition, PGTrigger) and definition.level is Level.STATEMENT:
-            table = in_database(definition.table, self.schemas)
+            table = definition.table.in_database(self.schemas)
             undo[:0] = self._drop_of_partitions(table, definition.name)
         return Step(
             f"create {target}",

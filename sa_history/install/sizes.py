@@ -28,16 +28,12 @@ from sqlalchemy import (
 
 from sa_history.capture.partitioning import FIRST_ID
 from sa_history.ddl.citus import read_bytes, read_placements
-from sa_history.ddl.execution import read_server
+from sa_history.ddl.execution import read_server, time_in_database
 from sa_history.ddl.partitions import RangePartition, read_range_partitions
 from sa_history.exc import InstallError
 from sa_history.install.findings import MIGRATE
 from sa_history.install.partition_plan import keep_since, removable
-from sa_history.install.partition_state import (
-    PartitionState,
-    sorted_out,
-    time_in_database,
-)
+from sa_history.install.partition_state import PartitionState, sorted_out
 from sa_history.sql import catalog_queries as catalog
 from sa_history.sql.compose import Qualified, SchemaNames
 from sa_history.tracking.registry import Tracking
@@ -204,10 +200,7 @@ def event_table_sizes(
     :raises InstallError: there is no such table.
     """
     since = None if keep is None else keep_since(keep, time_in_database(connection))
-    names = {
-        t: Qualified(schemas(t.event_table.schema), t.event_table.name)
-        for t in trackings
-    }
+    names = {t: Qualified.of(t.event_table, schemas) for t in trackings}
     partitions = read_range_partitions(
         connection, sorted({str(name.schema) for name in names.values()})
     )

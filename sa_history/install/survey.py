@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Engine, MetaData, Table, func, select
+from sqlalchemy import Connection, Engine, MetaData, Table
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from sa_history._types import Operation
@@ -39,7 +39,12 @@ from sa_history.ddl.citus import (
     refuse_worker,
 )
 from sa_history.ddl.elements import DEFAULT_SCHEMA, Statement
-from sa_history.ddl.execution import CITUS_SETTINGS, connection_of, read_server
+from sa_history.ddl.execution import (
+    CITUS_SETTINGS,
+    connection_of,
+    read_server,
+    require_new_snapshots,
+)
 from sa_history.ddl.fingerprint import PREFIX
 from sa_history.ddl.foreign_keys import may_update_and_delete
 from sa_history.ddl.partitions import (
@@ -78,7 +83,13 @@ from sa_history.tracking.distribution import problem_of, tables_written
 from sa_history.tracking.registry import Tracking, history_of, trackings_in
 from sa_history.triggers.audit import Audit
 from sa_history.triggers.refusing import RefusingTrigger
-from sa_history.util.postgresql import sqlstate_of
+from sa_history.util.arguments import metadata_of
+from sa_history.util.postgresql import (
+    INSUFFICIENT_PRIVILEGE,
+    UNDEFINED_COLUMN,
+    UNDEFINED_TABLE,
+    sqlstate_of,
+)
 
 Models: TypeAlias = "MetaData | type[Any]"
 """A MetaData, or a declarative base."""
@@ -216,7 +227,7 @@ class Survey:
         return Finding(Problem.ORPHANED, "partition", name.dotted, advice=advice)
 
     def _name(self, table: Table) -> Qualified:
-        return Qualified(self.schemas(table.schema), table.name)
+        return Qualified.of(table, self.schemas)
 
     def sizes(self, keep: str | None) -> list[EventTableSize]:
         """Return the sizes of the event tables.
@@ -253,7 +264,7 @@ class Survey:
         found: list[Finding] = []
         for table in self._needed():
             qualified = self._name(table)
-            name = f"{qualified.schema}.{qualified.name}"
+            name = qualified.dotted
             if qualified not in there:
                 found.append(Finding(Problem.MISSING, "table", name, advice=MIGRATE))
                 continue
@@ -273,7 +284,7 @@ class Survey:
             Finding(
                 Problem.OUTDATED,
                 "column",
-                f"{qualified.schema}.{qualified.name}.{column.name}",
+                f"{qualified.dotted}.{column.name}",
                 advice=f"it is {found}, and {wanted} in the model; drop it and add it "
                 "again in a migration",
             )
@@ -402,7 +413,7 @@ class Survey:
             function = tracking.function_name()
             if function is None or not tracking.is_distributed or placement.is_local:
                 continue
-            called = Qualified(self.schemas(function.schema), function.name)
+            called = function.in_database(self.schemas)
             on_table = [
                 trigger
                 for trigger in self._catalog.triggers.values()
@@ -625,7 +636,7 @@ def open_survey(
     :raises InstallError: there are no models, or none with objects; the connection's
         transaction cannot see what others install, or the database refuses something.
     """
-    metadatas = [metadata_of(model) for model in models]
+    metadatas = [metadata_of(model, InstallError) for model in models]
     if not metadatas:
         raise InstallError("no models; give a declarative base, or a MetaData")
     try:
@@ -636,34 +647,18 @@ def open_survey(
                     "first"
                 )
             if write:
-                _require_read_committed(connection)
+                require_new_snapshots(
+                    connection,
+                    InstallError,
+                    "give an engine, or a connection with isolation_level="
+                    '"READ COMMITTED"',
+                )
                 wait_for_turn(connection)
             yield Survey(connection, metadatas, write)
     except DBAPIError as error:
         done = "nothing was changed: " if write else ""
         raise InstallError(done + explained(error)) from error
 
-
-def _require_read_committed(connection: Connection) -> None:
-    """Refuse a transaction with one snapshot, which the wait for others would take.
-
-    :raises InstallError: it would not see what they have installed meanwhile.
-    """
-    setting = func.current_setting("transaction_isolation")
-    level = connection.execute(select(setting)).scalar_one()
-    # PostgreSQL's READ UNCOMMITTED is READ COMMITTED.
-    if level not in ("read committed", "read uncommitted"):
-        raise InstallError(
-            f"nothing was changed: the connection's transaction is {level.upper()}, "
-            "which does not see what others install meanwhile; give an engine, or a "
-            'connection with isolation_level="READ COMMITTED"'
-        )
-
-
-_INSUFFICIENT_PRIVILEGE = "42501"
-
-# A table and a column.
-_NOT_THERE = ("42P01", "42703")
 
 # A function, a trigger, and a view or a table.
 _TAKEN = ("42723", "42710", "42P07")
@@ -677,9 +672,9 @@ def explained(error: DBAPIError) -> str:
     # Not where in our functions it was raised.
     said = str(error.orig).partition("\nCONTEXT:")[0].strip()
     code = sqlstate_of(error.orig)
-    if code == _INSUFFICIENT_PRIVILEGE:
+    if code == INSUFFICIENT_PRIVILEGE:
         return f"{said}; do it as the role that owns the tables"
-    if code in _NOT_THERE:
+    if code in (UNDEFINED_TABLE, UNDEFINED_COLUMN):
         missing, *_ = said.splitlines()  # and then the statement
         return f"{missing}; {MIGRATE}"
     if code in _TAKEN:
@@ -693,14 +688,3 @@ def explained(error: DBAPIError) -> str:
             f"the database cannot be reached: {' '.join(said.split())}; check its URL"
         )
     return said
-
-
-def metadata_of(model: Any) -> MetaData:
-    """Return the MetaData of a declarative base, or the one given.
-
-    :raises InstallError: it is neither.
-    """
-    metadata = getattr(model, "metadata", model)
-    if not isinstance(metadata, MetaData):
-        raise InstallError(f"models are declarative bases or MetaData, got {model!r}")
-    return metadata

@@ -39,7 +39,7 @@ from sa_history.sealing.leaves import (
     sha256,
 )
 from sa_history.sealing.sources import LeafColumns, Ledger
-from sa_history.util.postgresql import sqlstate_of
+from sa_history.util.postgresql import INSUFFICIENT_PRIVILEGE, sqlstate_of
 
 FORMAT = 1
 """The version of digests and of the JSON that has the root of a chain."""
@@ -55,6 +55,11 @@ class ChainHead:
 
     number: int
     root: str
+
+    @classmethod
+    def of(cls, last: Seal | None) -> ChainHead:
+        """Return the head of a chain whose last seal is given; None without seals."""
+        return cls(0, "") if last is None else cls(last.number, last.root.hex())
 
 
 @dataclass(frozen=True)
@@ -192,7 +197,7 @@ def read_seals(ledger: Ledger) -> list[Seal]:
 def is_refused(error: BaseException) -> bool:
     """Return whether the role lacks a right, which says nothing of what is read."""
     original = getattr(error, "orig", None)
-    return sqlstate_of(original) == "42501"
+    return sqlstate_of(original) == INSUFFICIENT_PRIVILEGE
 
 
 def first_line(error: BaseException) -> str:
@@ -238,12 +243,7 @@ def read_ranges(ledger: Ledger, seal: Seal) -> list[RangeDigest]:
     rows = ledger.connection.execute(
         select(table).where(table.c.seal_id == seal.number).order_by(table.c.first_id)
     )
-    return [
-        RangeDigest(
-            row.first_id, row.last_id, row.events, bytes(row.digest), bytes(row.marks)
-        )
-        for row in rows
-    ]
+    return [RangeDigest.of_row(row) for row in rows]
 
 
 def write_seal(ledger: Ledger, seal: Seal) -> None:

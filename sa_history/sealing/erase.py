@@ -31,10 +31,11 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
+from sa_history.capture.context_storage import CONTEXT_COLUMN, CONTEXT_ID_COLUMN
 from sa_history.capture.event_table import OLD_KEY, key_columns
 from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
 from sa_history.capture.seal_tables import ERASED_COLUMN
-from sa_history.ddl.elements import Statement
+from sa_history.ddl.elements import Statement, switch_trigger
 from sa_history.ddl.execution import require_new_snapshots
 from sa_history.definition.mapped_tables import Model
 from sa_history.exc import ErasureError
@@ -50,8 +51,6 @@ from sa_history.sealing.leaves import (
     with_salts,
 )
 from sa_history.sealing.sources import (
-    CONTEXT,
-    CONTEXT_ID,
     LeafColumns,
     Ledger,
     SealedTable,
@@ -59,7 +58,7 @@ from sa_history.sealing.sources import (
     erasable_columns,
     ledger_of,
 )
-from sa_history.sql.compose import Ident, Joined, Raw
+from sa_history.sql.compose import Raw
 from sa_history.sql.naming import CONTEXT_METADATA
 from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.events import key_values, trackings_with_subclasses
@@ -192,7 +191,7 @@ def _erase(
                 table,
                 ["id", "metadata"],
                 lambda rows: and_(
-                    rows.c.id == func.any(_uuids(ids)),
+                    _is_any(rows.c.id, ids),
                     has_keys(rows.c.metadata, keys_of_contexts),
                 ),
             )
@@ -230,10 +229,7 @@ class _Objects:
 
     def lock_rows(self) -> None:
         """Wait until nobody writes the rows, and let nobody do so."""
-        columns = [
-            self.tracking.tracked_columns.by_attribute[name]
-            for name in self.tracking.tracked_columns.key
-        ]
+        columns = self.tracking.tracked_columns.columns_of_key
         self.ledger.connection.execute(
             select(*columns)
             .where(_is_one_of(columns, self.keys))
@@ -363,7 +359,7 @@ class _ErasableEvents:
 
         They are those of all models, as seals have one commitment to all of them.
         """
-        is_inline = CONTEXT in self.tracking.event_table.columns
+        is_inline = CONTEXT_COLUMN in self.tracking.event_table.columns
         return erased_context_keys(self.ledger, self.seals) if is_inline else ()
 
     def require_commitments(self) -> None:
@@ -384,11 +380,15 @@ class _ErasableEvents:
     def with_contexts(self) -> _ErasableEvents:
         """Return the events with the ids of their stored contexts."""
         table, keys = self.tracking.event_table, self.tracking.options.erasable_context
-        if not keys or CONTEXT in table.columns or CONTEXT_ID not in table.columns:
+        if (
+            not keys
+            or CONTEXT_COLUMN in table.columns
+            or CONTEXT_ID_COLUMN not in table.columns
+        ):
             return self
-        events = self.ledger.place(table, ["pgh_id", CONTEXT_ID])
-        query = select(events.c[CONTEXT_ID]).where(
-            self._are(events), events.c[CONTEXT_ID].is_not(None)
+        events = self.ledger.place(table, ["pgh_id", CONTEXT_ID_COLUMN])
+        query = select(events.c[CONTEXT_ID_COLUMN]).where(
+            self._are(events), events.c[CONTEXT_ID_COLUMN].is_not(None)
         )
         found = tuple(self.ledger.connection.scalars(query.distinct()))
         return _ErasableEvents(
@@ -409,7 +409,7 @@ class _ErasableEvents:
 
     def _told(self) -> list[str]:
         """Return the names of the columns that the events have as erased."""
-        return [*self.columns, *([CONTEXT] if self.inline_keys else [])]
+        return [*self.columns, *([CONTEXT_COLUMN] if self.inline_keys else [])]
 
     def count_left(self) -> int:
         """Return how many of the events are not erased yet, or have a value again."""
@@ -424,7 +424,7 @@ class _ErasableEvents:
             *(events.c[name].is_not(None) for name in self.columns),
         ]
         if self.inline_keys:
-            is_left.append(has_keys(events.c[CONTEXT], self.inline_keys))
+            is_left.append(has_keys(events.c[CONTEXT_COLUMN], self.inline_keys))
         query = select(func.count()).where(self._are(events), or_(*is_left))
         return self.ledger.connection.scalar(query) or 0
 
@@ -433,12 +433,7 @@ class _ErasableEvents:
 
         :param erasure: the number of the erasure.
         """
-        sealed = SealedTable(
-            self.tracking.event_table.fullname,
-            self.tracking.event_table,
-            "pgh_id",
-            self.tracking,
-        )
+        sealed = SealedTable.of(self.tracking)
         told = self._told()
         names = ["pgh_id", ERASED_COLUMN, *sealed.key, *told]
         events = self.ledger.place(sealed.table, dict.fromkeys(names))
@@ -484,7 +479,7 @@ class _ErasableEvents:
         own = self.ledger.place_own(sealed.table, dict.fromkeys(names))
         nulls: dict[str, Any] = {name: null() for name in self.columns}
         if self.inline_keys:
-            nulls[CONTEXT] = nulled(own.c[CONTEXT], self.inline_keys)
+            nulls[CONTEXT_COLUMN] = nulled(own.c[CONTEXT_COLUMN], self.inline_keys)
         with self._unprotected():
             execute(
                 update(own)
@@ -501,20 +496,13 @@ class _ErasableEvents:
             return
 
         def switch(state: str) -> None:
-            alter = Joined(
-                (
-                    Raw("ALTER TABLE "),
-                    trigger.table,
-                    Raw(f" {state} TRIGGER "),
-                    Ident(trigger.name),
-                )
-            )
+            alter = switch_trigger(trigger.table, trigger.name, state)
             rendered = Raw(alter.render(self.ledger.schemas))
             self.ledger.connection.execute(Statement(rendered))
 
-        switch("DISABLE")
+        switch("D")
         yield
-        switch("ENABLE")
+        switch("O")
 
 
 def _all_of(seals: Sequence[Seal]) -> Iterator[str]:
@@ -571,10 +559,10 @@ def _require_context_commitments(
         sealed = tables.get(one.table_name)
         if not missing or sealed is None or not known.refers_to_contexts:
             continue
-        events = ledger.place(sealed.table, [sealed.id, CONTEXT_ID])
+        events = ledger.place(sealed.table, [sealed.id, CONTEXT_ID_COLUMN])
         number = ledger.connection.scalar(
             select(func.min(events.c[sealed.id])).where(
-                events.c[CONTEXT_ID] == func.any(_uuids(ids)),
+                _is_any(events.c[CONTEXT_ID_COLUMN], ids),
                 events.c[sealed.id].between(one.first_id, one.last_id),
             )
         )
@@ -608,7 +596,7 @@ def _with_inherited(
             archived.load_contexts([*known])
             one = ledger.place(table)
             around = select(one.c.parent_id).where(
-                one.c.id == func.any(_uuids(new)), one.c.parent_id.is_not(None)
+                _is_any(one.c.id, new), one.c.parent_id.is_not(None)
             )
             parents = ledger.connection.scalars(around).all()
             archived.load_contexts([*dict.fromkeys([*known, *parents])])
@@ -625,7 +613,7 @@ def _with_inherited(
             other.c.parent_id == one.c.id,
         ):
             query = select(other.c.id).where(
-                one.c.id == func.any(_uuids([*known])), is_near, has_same
+                _is_any(one.c.id, [*known]), is_near, has_same
             )
             found = ledger.connection.scalars(query.distinct())
             new += [number for number in found if number not in known]
@@ -639,7 +627,7 @@ def _contexts_of(ledger: Ledger, ids: Sequence[Any], keys: Sequence[str]) -> lis
         return []
     contexts = ledger.place(ledger.history.shared.context_table)
     query = select(contexts.c.id).where(
-        contexts.c.id == func.any(_uuids(ids)),
+        _is_any(contexts.c.id, ids),
         has_keys(contexts.c.metadata, keys),
     )
     return list(ledger.connection.scalars(query))
@@ -655,7 +643,7 @@ def _erase_contexts(
     salt = ledger.place(ledger.tables.salt)
     number = sql_cast(contexts.c.id, Text)
     name = table.fullname
-    is_one = contexts.c.id == func.any(_uuids(ids))
+    is_one = _is_any(contexts.c.id, ids)
     is_own_salt = and_(salt.c.table_name == name, salt.c.key == number)
     rows = (
         select(
@@ -673,7 +661,7 @@ def _erase_contexts(
     execute(_remembered(erased, rows))
     own = ledger.place_own(table)
     metadata = nulled(own.c.metadata, keys)
-    is_own = own.c.id == func.any(_uuids(ids))
+    is_own = _is_any(own.c.id, ids)
     execute(update(own).where(is_own).values(metadata=metadata))
     execute(
         delete(salt).where(
@@ -682,8 +670,10 @@ def _erase_contexts(
     )
 
 
-def _uuids(ids: Sequence[Any]) -> Any:
-    return sql_cast(bindparam(None, list(ids), ARRAY(Uuid)), ARRAY(Uuid))
+def _is_any(column: Any, ids: Sequence[Any]) -> Any:
+    """Return whether a column has one of some ids of contexts."""
+    given = sql_cast(bindparam(None, list(ids), ARRAY(Uuid)), ARRAY(Uuid))
+    return column == func.any(given)
 
 
 def nulled(metadata: Any, keys: Sequence[str]) -> Any:

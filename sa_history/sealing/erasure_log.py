@@ -41,7 +41,7 @@ def erasures_of(
     erased = ledger.place(ledger.tables.erased)
     log = ledger.place(ledger.tables.erasure)
     name = tracking.event_table.fullname
-    number = SealedTable(name, tracking.event_table, "pgh_id", tracking).number
+    number = SealedTable.of(tracking).number
     numbers = select(sql_cast(number(events.c.pgh_id), Text)).where(
         *have_key(tracking, events, key)
     )

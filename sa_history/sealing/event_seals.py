@@ -9,7 +9,7 @@ from sqlalchemy import cast as sql_cast
 
 from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
 from sa_history.capture.seal_tables import seal_tables_of
-from sa_history.ddl.execution import schema_names
+from sa_history.ddl.execution import may_read, schema_names
 from sa_history.sealing.chain import Seal, seal_of_row
 from sa_history.sealing.sources import Ledger
 from sa_history.sql.compose import Qualified
@@ -34,9 +34,7 @@ def seals_of_events(
     if history is None or tables is None or not tracking.options.sealed:
         return None
     ledger = Ledger(connection, history, tables, schema_names(connection))
-    name = Qualified(ledger.schemas(tables.seal.schema), tables.seal.name).render(str)
-    may_read = func.has_table_privilege(func.to_regclass(name), "SELECT")
-    if not connection.scalar(select(may_read)):
+    if not may_read(connection, Qualified.of(tables.seal, ledger.schemas)):
         return None
     sealed_as = {number: sealed_number(tracking, number) for number in numbers}
     seals = ledger.place(tables.seal)

@@ -43,16 +43,10 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 
+from sa_history.capture.context_storage import CONTEXT_COLUMN, CONTEXT_ID_COLUMN
 from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
-from sa_history.sealing.sources import (
-    CONTEXT,
-    CONTEXT_ID,
-    AsBytes,
-    LeafColumns,
-    Ledger,
-    SealedTable,
-    utf8,
-)
+from sa_history.capture.seal_tables import ERASED_COLUMN
+from sa_history.sealing.sources import AsBytes, LeafColumns, Ledger, SealedTable, utf8
 
 RANGE = 1_000
 """The number of events of a range."""
@@ -87,6 +81,17 @@ class RangeDigest:
     digest: bytes | None
     marks: bytes
 
+    @classmethod
+    def of_row(cls, row: Any) -> RangeDigest:
+        """Return the digest that a row has in columns of these names."""
+        return cls(
+            row.first_id, row.last_id, row.events, bytes(row.digest), bytes(row.marks)
+        )
+
+
+NO_EVENTS = RangeDigest(None, None, 0, None, b"")
+"""The digest of a range without events."""
+
 
 @dataclass(frozen=True)
 class KeptEvents:
@@ -107,31 +112,24 @@ def range_digests(
     sealed: SealedTable,
     leaf_columns: LeafColumns,
     areas: Sequence[tuple[int, int]],
+    kept: KeptEvents | None,
     *,
     with_marks: bool,
-    kept: KeptEvents | None = None,
 ) -> list[RangeDigest]:
     """Return the digests of the events in areas of numbers, one for each area.
 
     :param areas: the first and the last number of each area, in their order; each
         begins where the one before it has ended.
-    :param with_marks: False to leave out the marks, which takes less time.
     :param kept: which events are sealed as others than they are; None for none.
+    :param with_marks: False to leave out the marks, which takes less time.
     """
     used = used_contexts(ledger, sealed, leaf_columns, areas, kept)
     query = select_ranges(
-        *(ledger, sealed, leaf_columns, areas, used),
-        with_marks=with_marks,
-        kept=kept,
+        ledger, sealed, leaf_columns, areas, used, kept, with_marks=with_marks
     )
-    found = {
-        row.area: RangeDigest(
-            row.first_id, row.last_id, row.events, bytes(row.digest), bytes(row.marks)
-        )
-        for row in ledger.connection.execute(query)
-    }
-    nothing = RangeDigest(None, None, 0, None, b"")
-    return [found.get(number, nothing) for number in range(1, len(areas) + 1)]
+    rows = ledger.connection.execute(query)
+    found = {row.area: RangeDigest.of_row(row) for row in rows}
+    return [found.get(number, NO_EVENTS) for number in range(1, len(areas) + 1)]
 
 
 def select_ranges(
@@ -140,9 +138,9 @@ def select_ranges(
     leaf_columns: LeafColumns,
     areas: Sequence[tuple[int, int]],
     used: Any,
+    kept: KeptEvents | None,
     *,
     with_marks: bool = True,
-    kept: KeptEvents | None = None,
 ) -> Select[Any]:
     """Return a SELECT of the digests of the events in areas of numbers.
 
@@ -151,7 +149,7 @@ def select_ranges(
         ``area``, from 1 on, and as ``unsalted`` whether the object of an event should
         have a salt and has none; without areas that have no events.
     """
-    bounds = areas[0][0], areas[-1][1]
+    bounds = bounds_of(areas)
     # A statement of the database does not know how many salts there are.
     has_many = ledger.has_many_salts(len(areas) * RANGE)
     each = _leaves(ledger, sealed, leaf_columns, bounds, used, kept, has_many)
@@ -184,7 +182,7 @@ def used_contexts(
     sealed: SealedTable,
     leaf_columns: LeafColumns,
     areas: Sequence[tuple[int, int]],
-    kept: KeptEvents | None = None,
+    kept: KeptEvents | None,
 ) -> Any:
     """Return the ids of the contexts of some events.
 
@@ -193,11 +191,10 @@ def used_contexts(
     """
     if not leaf_columns.refers_to_contexts:
         return []
-    events = ledger.place(sealed.table, [sealed.id, CONTEXT_ID])
-    bounds = areas[0][0], areas[-1][1]
-    is_meant = are_meant(events, sealed, bounds, kept)
-    used = select(events.c[CONTEXT_ID]).where(
-        is_meant, events.c[CONTEXT_ID].is_not(None)
+    events = ledger.place(sealed.table, [sealed.id, CONTEXT_ID_COLUMN])
+    is_meant = are_meant(events, sealed, bounds_of(areas), kept)
+    used = select(events.c[CONTEXT_ID_COLUMN]).where(
+        is_meant, events.c[CONTEXT_ID_COLUMN].is_not(None)
     )
     few = list(ledger.connection.scalars(used.distinct().limit(_FEW + 1)))
     return few if len(few) <= _FEW else used.distinct()
@@ -213,7 +210,9 @@ def contexts_in_use(ledger: Ledger, used: Any) -> Subquery:
         given = sql_cast(bindparam("used", used, ARRAY(Uuid)), ARRAY(Uuid))
         return select(contexts).where(contexts.c.id == func.any(given)).subquery()
     ids = used.subquery()
-    row = _found_one_by_one(select(contexts).where(contexts.c.id == ids.c[CONTEXT_ID]))
+    row = _found_one_by_one(
+        select(contexts).where(contexts.c.id == ids.c[CONTEXT_ID_COLUMN])
+    )
     return select(row).select_from(ids.join(row, true())).subquery()
 
 
@@ -243,6 +242,11 @@ def with_salts(
     return source.outerjoin(of_table, of_table.c.key == key), of_table
 
 
+def bounds_of(areas: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Return the first and the last number of areas that follow one another."""
+    return areas[0][0], areas[-1][1]
+
+
 def are_meant(
     events: TableClause,
     sealed: SealedTable,
@@ -268,7 +272,7 @@ def _leaves(
     has_many_salts: bool,
 ) -> Subquery:
     """Return a SELECT of events with the number and the leaf of each."""
-    erased_names = ["pgh_erased"] if leaf_columns.can_be_erased else []
+    erased_names = [ERASED_COLUMN] if leaf_columns.can_be_erased else []
     names = [sealed.id, *leaf_columns.columns, *sealed.key, *erased_names]
     events = ledger.place(sealed.table, names)
     position: ColumnElement[int] = events.c[sealed.id]
@@ -285,7 +289,7 @@ def _leaves(
         source, salt = with_salts(ledger, source, sealed.name, key, has_many_salts)
         unsalted = salt.c.salt.is_(None)
         made = commitment(events, salt, leaf_columns, as_bytes)
-        is_told = events.c.pgh_erased.is_(None)
+        is_told = events.c[ERASED_COLUMN].is_(None)
         # In most tables nothing was ever erased, and so nothing is joined.
         if ledger.connection.scalar(select(exists(select(erased.c.id)))):
             number = sql_cast(position, Text)
@@ -295,13 +299,13 @@ def _leaves(
                 *_keys_are_null(events, leaf_columns),
             ]
             made = _erased_or(erased, is_empty, made)
-            is_told = events.c.pgh_erased.is_not_distinct_from(erased.c.columns)
+            is_told = events.c[ERASED_COLUMN].is_not_distinct_from(erased.c.columns)
         parts.append(made)
     context: ColumnElement[Any] = _NO_CONTEXT
     if leaf_columns.refers_to_contexts:
         keys = leaf_columns.context_keys
         digests = _context_digests(ledger, used, keys, has_many_salts)
-        source = source.outerjoin(digests, digests.c.id == events.c[CONTEXT_ID])
+        source = source.outerjoin(digests, digests.c.id == events.c[CONTEXT_ID_COLUMN])
         context = func.coalesce(digests.c.digest, _NO_CONTEXT)
     content = sha256(_joined(*parts))
     if is_told is not None:
@@ -359,7 +363,7 @@ def commitment(
     """
     values = [events.c[name] for name in leaf_columns.erasable]
     if leaf_columns.stores_context and leaf_columns.context_keys:
-        values += picked(events.c[CONTEXT], leaf_columns.context_keys)
+        values += picked(events.c[CONTEXT_COLUMN], leaf_columns.context_keys)
     return sha256(_joined(_salt_of(salt), as_bytes(row_text(values))))
 
 
@@ -444,7 +448,9 @@ def _kept(columns: Any, leaf_columns: LeafColumns) -> list[ColumnElement[Any]]:
     """Return what is never erased of an event."""
     keys = leaf_columns.context_keys
     return [
-        _without(columns[name], keys) if name == CONTEXT and keys else columns[name]
+        _without(columns[name], keys)
+        if name == CONTEXT_COLUMN and keys
+        else columns[name]
         for name in leaf_columns.columns
         if name not in leaf_columns.erasable
     ]
@@ -455,7 +461,7 @@ def _keys_are_null(events: Any, leaf_columns: LeafColumns) -> list[ColumnElement
         return []
     return [
         _is_null(value)
-        for value in picked(events.c[CONTEXT], leaf_columns.context_keys)
+        for value in picked(events.c[CONTEXT_COLUMN], leaf_columns.context_keys)
     ]
 
 

@@ -6,9 +6,11 @@ from typing import Any
 
 from sqlalchemy import Connection, MetaData
 
+from sa_history.exc import SealError
 from sa_history.sealing.chain import last_seal
 from sa_history.sealing.erasure_log import add_to_log
-from sa_history.sealing.sources import ledger_of, metadata_of
+from sa_history.sealing.sources import ledger_of
+from sa_history.util.arguments import metadata_of
 
 
 def last_sealed_id(
@@ -20,7 +22,7 @@ def last_sealed_id(
     :param event_table: as for :func:`record_removal`.
     :raises SealError: the models have no seals, or their tables are missing.
     """
-    seal = last_seal(ledger_of(connection, metadata_of(models)), event_table)
+    seal = last_seal(ledger_of(connection, metadata_of(models, SealError)), event_table)
     return 0 if seal is None else seal.last_id
 
 
@@ -30,9 +32,7 @@ def record_removal(
     event_table: str,
     first_id: int,
     last_id: int,
-    *,
-    events: int = 0,
-    reason: str | None = None,
+    reason: str,
 ) -> int:
     """Record that the events with some numbers are removed, in the same transaction.
 
@@ -44,12 +44,11 @@ def record_removal(
         they give it.
     :param first_id: the number of the first event that is removed.
     :param last_id: the number of the last one.
-    :param events: how many events these are, for who reads the record.
-    :param reason: why; None for no reason.
+    :param reason: why, for who reads the record.
     :return: the number of the record in the log of erasures.
     :raises SealError: the models have no seals, or their tables are missing.
     """
-    ledger = ledger_of(connection, metadata_of(models))
+    ledger = ledger_of(connection, metadata_of(models, SealError))
     ledger.wait_for_turn()
     return add_to_log(
         ledger,
@@ -57,7 +56,7 @@ def record_removal(
         keys=[],
         first_id=first_id,
         last_id=last_id,
-        events=events,
+        events=0,
         contexts=0,
         reason=reason,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -29,7 +29,11 @@ from sqlalchemy import cast as sql_cast
 
 from sa_history.capture.context_table import SharedObjects
 from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
-from sa_history.ddl.execution import connection_of, require_new_snapshots
+from sa_history.ddl.execution import (
+    connection_of,
+    require_new_snapshots,
+    time_in_database,
+)
 from sa_history.exc import SealError
 from sa_history.sealing.chain import (
     ChainHead,
@@ -44,6 +48,7 @@ from sa_history.sealing.leaves import (
     RANGE,
     KeptEvents,
     are_meant,
+    bounds_of,
     contexts_in_use,
     has_keys,
     key_text,
@@ -58,9 +63,9 @@ from sa_history.sealing.sources import (
     SealedTable,
     canonical_settings,
     ledger_of,
-    metadata_of,
 )
 from sa_history.sql.compose import Qualified
+from sa_history.util.arguments import metadata_of
 
 _WRITERS = text(
     """
@@ -122,7 +127,7 @@ def seal(
         raise SealError(f"a batch has {RANGE} events at least, got batch={batch!r}")
     chains: dict[str, ChainHead] = {}
     sealed_now = 0
-    for metadata in map(metadata_of, models):
+    for metadata in [metadata_of(model, SealError) for model in models]:
         with connection_of(bind, SealError) as connection:
             ledger = ledger_of(connection, metadata)
             require_new_snapshots(
@@ -134,23 +139,33 @@ def seal(
         if len(tables) == 1 and not tables[0].tracking:
             _refuse_unsealed(metadata)
         for sealed in tables:
-            limit, has_salts = _settled(bind, metadata, sealed, timeout), True
-            while limit is not None:
-                events, has_salts = _seal_batch(
-                    bind, metadata, sealed, limit, batch, has_salts
-                )
-                if not events:
-                    break
+            for events in _seal_table(bind, metadata, sealed, timeout, batch):
                 sealed_now += events
                 if progress is not None:
                     progress(sealed_now)
         with connection_of(bind, SealError) as connection:
             ledger = ledger_of(connection, metadata)
-            chains[ledger.name] = head_of(ledger)
+            chains[ledger.name] = ChainHead.of(last_seal(ledger))
     digest = SealDigest(chains)
     if anchor is not None:
         anchor(digest)
     return digest
+
+
+def _seal_table(
+    bind: Engine | Connection,
+    metadata: MetaData,
+    sealed: SealedTable,
+    timeout: int,
+    batch: int,
+) -> Iterator[int]:
+    """Seal the events of a table, and yield the number of each batch."""
+    limit, has_salts = _settled(bind, metadata, sealed, timeout), True
+    while limit is not None:
+        events, has_salts = _seal_batch(bind, metadata, sealed, limit, batch, has_salts)
+        if not events:
+            return
+        yield events
 
 
 def _refuse_unsealed(metadata: MetaData) -> None:
@@ -159,12 +174,6 @@ def _refuse_unsealed(metadata: MetaData) -> None:
         f"no model of this MetaData (with {tables}, ...) is sealed; give track(..., "
         "sealed=True) to those whose events are to be sealed"
     )
-
-
-def head_of(ledger: Ledger) -> ChainHead:
-    """Return the last seal of the chain."""
-    last = last_seal(ledger)
-    return ChainHead(0, "") if last is None else ChainHead(last.number, last.root.hex())
 
 
 def _settled(
@@ -216,7 +225,7 @@ def _writers(ledger: Ledger, table: Table, own: bool = False) -> dict[str, bool]
     :return: by its number, whether it is prepared for a commit in two phases.
     """
     connection = ledger.connection
-    name = Qualified(ledger.schemas(table.schema), table.name).render(str)
+    name = Qualified.of(table, ledger.schemas).render(str)
     rows = connection.execute(_WRITERS, {"relation": name}).all()
     pid = connection.scalar(select(func.pg_backend_pid()))
     if own and any(row.pid == pid for row in rows):
@@ -245,7 +254,7 @@ def _seal_batch(
     sealed: SealedTable,
     limit: int,
     batch: int,
-    has_salts: bool = False,
+    has_salts: bool,
 ) -> tuple[int, bool]:
     """Seal the next events of a table.
 
@@ -365,7 +374,7 @@ def _add_salts(
         # the index, which then grows at one place.
         unknown = select(keys.c.key).select_from(source).where(known.c.key.is_(None))
         new = unknown.order_by(keys.c.key).subquery()
-        salt = _salt_of(as_bytes(new.c.key))
+        salt = _new_salt(as_bytes(new.c.key))
         ledger.connection.execute(
             insert(salts).from_select(
                 ["table_name", "key", "salt"],
@@ -376,8 +385,7 @@ def _add_salts(
 
     if leaf_columns.can_be_erased:
         events = ledger.place(sealed.table, [sealed.id, "pgh_op", *sealed.key])
-        bounds = areas[0][0], areas[-1][1]
-        is_sealed_now = are_meant(events, sealed, bounds, kept)
+        is_sealed_now = are_meant(events, sealed, bounds_of(areas), kept)
         # Distinct before they are text, which costs more.
         of_events = select(*(events.c[name] for name in sealed.key))
         if of_first_events:
@@ -393,7 +401,7 @@ def _add_salts(
         add(ledger.history.shared.context_table.fullname, keys.subquery())
 
 
-def _salt_of(key: Any) -> Any:
+def _new_salt(key: Any) -> Any:
     """Return the salt of a key, which nobody can guess.
 
     To read 16 random bytes for each takes as long as all else of it, so a statement
@@ -421,10 +429,8 @@ def _add(
     :param kept: as :func:`range_digests` has it.
     :return: how many events it has, and whether all have the salts that they need.
     """
-    ranges = select_ranges(ledger, sealed, leaf_columns, areas, contexts, kept=kept)
+    ranges = select_ranges(ledger, sealed, leaf_columns, areas, contexts, kept)
     before = last_seal(ledger)
-    now = ledger.connection.scalar(select(func.clock_timestamp()))
-    assert now is not None
     unchained = Seal(
         number=1 if before is None else before.number + 1,
         table_name=sealed.name,
@@ -434,7 +440,7 @@ def _add(
         events=0,
         digest=b"",
         root=b"",
-        sealed_at=now,
+        sealed_at=time_in_database(ledger.connection),
     )
     write_seal(ledger, unchained)
     events, digest, unsalted = write_ranges(ledger, unchained.number, ranges)

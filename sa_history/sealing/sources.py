@@ -24,9 +24,10 @@ from sqlalchemy import (
 )
 from sqlalchemy import table as table_clause
 
+from sa_history.capture.context_storage import CONTEXT_COLUMN, CONTEXT_ID_COLUMN
 from sa_history.capture.event_table import PREFIX, key_columns
 from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
-from sa_history.capture.seal_tables import SealTables, seal_tables_of
+from sa_history.capture.seal_tables import ERASED_COLUMN, SealTables, seal_tables_of
 from sa_history.ddl.catalog import read_columns
 from sa_history.ddl.elements import Statement
 from sa_history.ddl.execution import schema_names
@@ -37,12 +38,6 @@ from sa_history.tracking.registry import History, Tracking, history_of, tracking
 
 LOCK = 0x73615F7365616C73
 """The advisory lock of who seals or erases: "sa_seals" in ASCII."""
-
-CONTEXT = "pgh_context"
-"""The column of inline contexts."""
-
-CONTEXT_ID = "pgh_context_id"
-"""The column of the context's id."""
 
 _CANONICAL = {
     **OUTPUT_SETTINGS,
@@ -107,12 +102,12 @@ class LeafColumns:
     @property
     def stores_context(self) -> bool:
         """Whether events have their context's metadata in themselves."""
-        return CONTEXT in self.columns
+        return CONTEXT_COLUMN in self.columns
 
     @property
     def refers_to_contexts(self) -> bool:
         """Whether the contexts of events are rows of the context table."""
-        return CONTEXT_ID in self.columns and not self.stores_context
+        return CONTEXT_ID_COLUMN in self.columns and not self.stores_context
 
     @property
     def can_be_erased(self) -> bool:
@@ -134,6 +129,13 @@ class SealedTable:
     table: Table
     id: str
     tracking: Tracking | None
+
+    @classmethod
+    def of(cls, tracking: Tracking) -> SealedTable:
+        """Return the event table of a tracking, as it is sealed."""
+        return cls(
+            tracking.event_table.fullname, tracking.event_table, "pgh_id", tracking
+        )
 
     def number(self, number: ColumnElement[int]) -> ColumnElement[int]:
         """Return the number that a row was sealed with.
@@ -214,7 +216,7 @@ class Ledger:
         erasure = self.tables.erasure
         return [
             *(
-                SealedTable(t.event_table.fullname, t.event_table, "pgh_id", t)
+                SealedTable.of(t)
                 for t in trackings_in(self.history.metadata)
                 if t.options.sealed
             ),
@@ -241,7 +243,7 @@ class Ledger:
         known = [c.name for c in sealed.table.columns]
         more = self.columns_in_database(sealed.table).difference(known)
         columns = [
-            *(n for n in known if n not in (sealed.id, "pgh_erased")),
+            *(n for n in known if n not in (sealed.id, ERASED_COLUMN)),
             *sorted(name for name in more if not name.startswith(PREFIX)),
         ]
         if sealed.tracking is None:
@@ -254,7 +256,7 @@ class Ledger:
 
     def kind_of(self, table: Table) -> str | None:
         """Return the kind of a relation by ``pg_class.relkind``, None if it is gone."""
-        name = Qualified(self.schemas(table.schema), table.name).render(str)
+        name = Qualified.of(table, self.schemas).render(str)
         kind: str | None = self.connection.scalar(_KIND, {"relation": name})
         return kind
 
@@ -278,7 +280,7 @@ class Ledger:
 
     def _salts(self) -> Qualified:
         salt = self.tables.salt
-        return Qualified(self.schemas(salt.schema), salt.name)
+        return Qualified.of(salt, self.schemas)
 
     def bytes_of_text(self) -> AsBytes:
         """Return what makes the bytes of a text in UTF-8, for a great many texts."""
@@ -310,20 +312,6 @@ def erasable_columns(tracking: Tracking) -> tuple[str, ...]:
             if c.name in options.erasable_context
         ),
     )
-
-
-def metadata_of(models: Any) -> MetaData:
-    """Return the MetaData of a declarative base, or a MetaData itself.
-
-    :raises SealError: it is neither.
-    """
-    found = getattr(models, "metadata", models)
-    if not isinstance(found, MetaData):
-        raise SealError(
-            f"{models!r} is no declarative base and no MetaData; give one that has "
-            "sealed models"
-        )
-    return found
 
 
 def ledger_of(

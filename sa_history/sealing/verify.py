@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.exc import ProgrammingError
 
+from sa_history.capture.context_storage import CONTEXT_COLUMN, CONTEXT_ID_COLUMN
 from sa_history.capture.partitioning import FIRST_ID
 from sa_history.ddl.execution import connection_of
 from sa_history.exc import SealError
@@ -42,103 +42,21 @@ from sa_history.sealing.chain import (
     read_ranges,
     read_seals,
 )
-from sa_history.sealing.leaves import KeptEvents, RangeDigest, range_digests
+from sa_history.sealing.discrepancies import (
+    Discrepancy,
+    SealProblem,
+    Verification,
+    joined,
+)
+from sa_history.sealing.leaves import NO_EVENTS, KeptEvents, RangeDigest, range_digests
 from sa_history.sealing.sources import (
-    CONTEXT,
-    CONTEXT_ID,
     Ledger,
     SealedTable,
     canonical_settings,
     ledger_of,
-    metadata_of,
 )
+from sa_history.util.arguments import metadata_of
 from sa_history.util.messages import counted
-
-
-class SealProblem(str, enum.Enum):
-    """What is wrong with sealed events, or was done to them.
-
-    Example::
-
-        [d for d in verification.discrepancies if d.problem is SealProblem.MISSING]
-    """
-
-    CHANGED = "changed"
-    """An event, or its context, has other values; or an erased one has some again."""
-    MISSING = "missing"
-    """An event is not there any more."""
-    ADDED = "added"
-    """There is an event that was not there when its range was sealed."""
-    REORDERED = "reordered"
-    """Events have exchanged their places."""
-    RESEALED = "resealed"
-    """The seals are not those that were made, or not those that a digest knows."""
-    UNREADABLE = "unreadable"
-    """A table or a column that the seal names is gone, or of no model given."""
-    REMOVED = "removed"
-    """Old events were removed by a retention that is recorded; it is no fault."""
-
-    def __str__(self) -> str:
-        return self.value
-
-
-@dataclass(frozen=True)
-class Discrepancy:
-    """A range of sealed events that is not as it was, and how.
-
-    :param problem: what is wrong.
-    :param table: the event table, or the table of seals.
-    :param first_id: the number that the range begins with.
-    :param last_id: the number that it ends with.
-    :param ids: the numbers of the events; none if these cannot be told.
-    :param detail: more words; empty for none.
-    :param in_archive: whether it is so in the archive, and not in the database.
-
-    Example::
-
-        for discrepancy in history.verify(engine, Base).discrepancies:
-            print(discrepancy)
-    """
-
-    problem: SealProblem
-    table: str
-    first_id: int
-    last_id: int
-    ids: tuple[int, ...] = ()
-    detail: str = ""
-    in_archive: bool = False
-
-    def __str__(self) -> str:
-        shown = ", ".join(map(str, self.ids[:10]))
-        more = f" and {len(self.ids) - 10} more" if len(self.ids) > 10 else ""
-        ids = f": {shown}{more}" if self.ids else ""
-        detail = f" ({self.detail})" if self.detail else ""
-        where = f"{self.first_id} to {self.last_id}"
-        archive = " in the archive" if self.in_archive else ""
-        return f"{self.problem} {self.table} {where}{archive}{ids}{detail}"
-
-
-@dataclass(frozen=True)
-class Verification:
-    """What a verification has found.
-
-    :param discrepancies: what is not as it was.
-    :param removed: what a recorded retention has removed.
-    :param seals: how many seals were verified.
-    :param events: how many events these seal.
-    :param digest: the last seals that are in the database now.
-
-    Example::
-
-        assert not history.verify(engine, Base).discrepancies
-    """
-
-    discrepancies: tuple[Discrepancy, ...]
-    removed: tuple[Discrepancy, ...]
-    seals: int
-    events: int
-    digest: SealDigest
-
 
 Archived: TypeAlias = Callable[
     [Ledger, Sequence[Seal], Sequence[SealedTable], "list[Discrepancy]"],
@@ -178,15 +96,12 @@ def verify_seals(
                 )
             own = list(Verifier(ledger, known, tables).discrepancies(expected))
             found += own if archived is None else archived(ledger, known, tables, own)
-            last = known[-1] if known else None
-            heads[ledger.name] = ChainHead(
-                last.number if last else 0, last.root.hex() if last else ""
-            )
+            heads[ledger.name] = ChainHead.of(known[-1] if known else None)
             seals += len(known)
             events += sum(one.events for one in known)
     return Verification(
         discrepancies=tuple(d for d in found if d.problem is not SealProblem.REMOVED),
-        removed=tuple(_joined(d for d in found if d.problem is SealProblem.REMOVED)),
+        removed=tuple(joined(d for d in found if d.problem is SealProblem.REMOVED)),
         seals=seals,
         events=events,
         digest=SealDigest(heads),
@@ -209,7 +124,7 @@ def _known_seals(ledger: Ledger) -> list[Seal] | Discrepancy:
             if is_refused(error):
                 raise
             what = first_line(error)
-            return Discrepancy(SealProblem.UNREADABLE, name, 0, 0, (), what)
+            return Discrepancy(SealProblem.UNREADABLE, name, 0, 0, detail=what)
 
 
 def verify_event(
@@ -239,27 +154,13 @@ def _by_chain(
     Several MetaData have one chain if their tables of seals are the same.
     """
     found: dict[tuple[str, str], tuple[Ledger, list[SealedTable]]] = {}
-    for metadata in map(metadata_of, models):
+    for metadata in [metadata_of(model, SealError) for model in models]:
         ledger = ledger_of(connection, metadata)
         seals = ledger.tables.seal
         chain = (ledger.schemas(seals.schema), seals.name)
         _, tables = found.setdefault(chain, (ledger, []))
         tables += ledger.sealed_tables()
     return list(found.values())
-
-
-def _joined(removed: Iterable[Discrepancy]) -> Iterator[Discrepancy]:
-    """Yield discrepancies, those that follow one another as one."""
-    last: Discrepancy | None = None
-    for one in removed:
-        if last and (last.table, last.last_id + 1) == (one.table, one.first_id):
-            last = replace(last, last_id=one.last_id, ids=())
-            continue
-        if last:
-            yield last
-        last = one
-    if last:
-        yield last
 
 
 @dataclass
@@ -289,9 +190,6 @@ class _Differences:
             else:
                 yield one
 
-
-_NOTHING = RangeDigest(None, None, 0, None, b"")
-"""The digest of a range without events."""
 
 _TABLES = "r", "p"
 """The kinds of relations that have rows of their own, by ``pg_class.relkind``."""
@@ -412,8 +310,10 @@ class Verifier:
             yield Discrepancy(
                 SealProblem.CHANGED,
                 tables.erasure.fullname,
-                *(number, number, (number,)),
-                f"it is not there, and has erased {found} events and contexts"
+                first_id=number,
+                last_id=number,
+                ids=(number,),
+                detail=f"it is not there, and has erased {found} events and contexts"
                 if known is None
                 else f"it has erased {known} events and contexts, of which there are "
                 f"{found}",
@@ -443,7 +343,7 @@ class Verifier:
         others = func.unnest(told).column_valued("told")
         is_other = others == func.any(seals.c.columns)
         is_other &= others != func.all(erasable)
-        is_other &= others != CONTEXT
+        is_other &= others != CONTEXT_COLUMN
         query = (
             select(erased.c.table_name, number)
             .join(log, erased.c.erasure_id == log.c.id)
@@ -460,8 +360,10 @@ class Verifier:
             yield Discrepancy(
                 SealProblem.CHANGED,
                 name,
-                *(found, found, (found,)),
-                "other columns than were erased are said to be so",
+                first_id=found,
+                last_id=found,
+                ids=(found,),
+                detail="other columns than were erased are said to be so",
             )
 
     def _of_head(self, expected: ChainHead) -> Iterator[Discrepancy]:
@@ -475,7 +377,11 @@ class Verifier:
                 else f"the root of seal {expected.number} is not that of the digest"
             )
             yield Discrepancy(
-                SealProblem.RESEALED, self._ledger.name, 1, expected.number, (), what
+                SealProblem.RESEALED,
+                self._ledger.name,
+                first_id=1,
+                last_id=expected.number,
+                detail=what,
             )
 
     def _of_seal(
@@ -492,28 +398,13 @@ class Verifier:
         sealed = self._tables.get(seal.table_name)
         missing = self._missing(seal, sealed)
         if sealed is None or missing:
-            yield Discrepancy(
-                SealProblem.UNREADABLE,
-                seal.table_name,
-                seal.first_id,
-                seal.last_id,
-                (),
-                missing or "none of the models given is sealed in this table",
-            )
+            what = missing or "none of the models given is sealed in this table"
+            yield _unreadable(seal, what)
             return
         try:
-            yield from self._of_readable_seal(
-                *(seal, sealed, is_wrong, differences, only)
-            )
+            yield from self._of_readable_seal(seal, sealed, is_wrong, differences, only)
         except _UnreadableError as error:
-            yield Discrepancy(
-                SealProblem.UNREADABLE,
-                seal.table_name,
-                seal.first_id,
-                seal.last_id,
-                (),
-                str(error),
-            )
+            yield _unreadable(seal, str(error))
 
     def _of_readable_seal(
         self,
@@ -533,7 +424,7 @@ class Verifier:
         areas = areas_of(seal, ranges) if ranges else [(seal.first_id, seal.last_id)]
         if ranges and seal.first_id == 1:
             areas[0] = (-(1 << 63), areas[0][1])  # there are no numbers before
-        pairs = [*zip(areas, ranges or [_NOTHING], strict=True)]
+        pairs = [*zip(areas, ranges or [NO_EVENTS], strict=True)]
         if only is not None:
             pairs = [pair for pair in pairs if pair[0][0] <= only <= pair[0][1]]
             areas = [area for area, _ in pairs]
@@ -671,9 +562,10 @@ class Verifier:
 
     def _contexts_of(self, sealed: SealedTable, numbers: Sequence[int]) -> list[str]:
         """Return the ids of the contexts of some events."""
-        events = self._ledger.place(sealed.table, [sealed.id, CONTEXT_ID])
-        query = select(events.c[CONTEXT_ID]).where(
-            events.c[sealed.id].in_(numbers[:10]), events.c[CONTEXT_ID].is_not(None)
+        events = self._ledger.place(sealed.table, [sealed.id, CONTEXT_ID_COLUMN])
+        query = select(events.c[CONTEXT_ID_COLUMN]).where(
+            events.c[sealed.id].in_(numbers[:10]),
+            events.c[CONTEXT_ID_COLUMN].is_not(None),
         )
         return sorted(map(str, self._ledger.connection.scalars(query.distinct())))
 
@@ -705,8 +597,7 @@ class Verifier:
             seal.table_name,
             max(first_id, seal.first_id),
             last_id,
-            (),
-            f"seal {seal.number} is not the one that was made",
+            detail=f"seal {seal.number} is not the one that was made",
         )
 
     def _discrepancy(
@@ -721,6 +612,20 @@ class Verifier:
         return Discrepancy(
             problem, seal.table_name, first_id, area[1], tuple(numbers), detail
         )
+
+
+def _unreadable(seal: Seal, what: str) -> Discrepancy:
+    """Return that the events of a seal cannot be read.
+
+    :param what: why not, in words.
+    """
+    return Discrepancy(
+        SealProblem.UNREADABLE,
+        seal.table_name,
+        seal.first_id,
+        seal.last_id,
+        detail=what,
+    )
 
 
 def _without_overlap(ranges: Sequence[RangeDigest]) -> list[RangeDigest]:

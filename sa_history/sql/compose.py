@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from sqlalchemy import TableClause
+
 from sa_history.util.identifiers import unstorable
 
 T = TypeVar("T")
@@ -78,7 +80,7 @@ class Idents(Fragment):
 
 
 @dataclass(frozen=True)
-class RowColumns(Fragment):
+class RowIdents(Fragment):
     """Columns of a row that the library's own SQL names.
 
     :param row: the row, as the SQL names it, such as ``NEW``.
@@ -113,6 +115,15 @@ class Qualified(Fragment):
     def dotted(self) -> str:
         """The name as messages have it, without quotes."""
         return f"{self.schema}.{self.name}"
+
+    def in_database(self, schemas: SchemaNames) -> Qualified:
+        """Return the name with the name that its schema has in the database."""
+        return Qualified(schemas(self.schema), self.name)
+
+    @classmethod
+    def of(cls, table: TableClause, schemas: SchemaNames) -> Qualified:
+        """Return the name of a table of the models, as the database has it."""
+        return cls(schemas(table.schema), table.name)
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,20 @@ def generated_name(metadata: MetaData, convention: str, **tokens: str) -> str:
     return shortened(name)
 
 
+def require_new_table(metadata: MetaData, name: str, purpose: str) -> None:
+    """Refuse to add a table to a MetaData that has one of its name.
+
+    :param purpose: what the table is for, and what to do, for the message.
+    :raises DefinitionError: there is a table of this name.
+    """
+    key = f"{metadata.schema}.{name}" if metadata.schema else name
+    if key in metadata.tables:
+        raise DefinitionError(
+            f"the MetaData has a table {key!r} already, which {purpose} where tables "
+            "are reflected"
+        )
+
+
 def shortened(name: str) -> str:
     """Return a name in at most 63 bytes.
 

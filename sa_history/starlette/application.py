@@ -28,13 +28,15 @@ from sa_history.exc import DefinitionError
 from sa_history.timeline.addresses import ROUTES, Route
 from sa_history.timeline.display import Labels
 from sa_history.timeline.entries import Entry
+from sa_history.timeline.error_pages import turned_away
 from sa_history.timeline.options import TimelineOptions, is_permission
-from sa_history.timeline.pages import Pages, Visit, turned_away
+from sa_history.timeline.pages import Pages, Visit
 from sa_history.timeline.queries import Timeline
 from sa_history.timeline.requests import PageRequest
 from sa_history.timeline.responses import CACHE_CONTROL, HEADERS, PageResponse
 from sa_history.tracking.event_class import Event
 from sa_history.tracking.registry import trackings_in
+from sa_history.util.arguments import metadata_of
 from sa_history.util.sessions import is_async_engine, is_sessionmaker
 from sa_history.writing.undo import Undo
 
@@ -133,11 +135,7 @@ def timeline(
         pages = timeline(engine, models=Base, authorize=is_admin, secret_key=SECRET)
         app.mount("/history", pages)
     """
-    metadata = getattr(models, "metadata", models)
-    if not isinstance(metadata, MetaData):
-        raise DefinitionError(
-            f"models is a declarative base or a MetaData, got {models!r}"
-        )
+    metadata = metadata_of(models, DefinitionError)
     if not is_sessionmaker(engine):
         _require_engine(engine)
     if not isinstance(secret_key, (str, bytes)) or not secret_key:

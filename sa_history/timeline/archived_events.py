@@ -39,6 +39,17 @@ class ArchivedKey(NamedTuple):
     tracking: Tracking
 
 
+class FoundEvent(NamedTuple):
+    """An event, and whose it is.
+
+    :param tracking: the tracking whose event it is.
+    :param row: a row of AggregateEvent; an AggregateRow if it is archived.
+    """
+
+    tracking: Tracking
+    row: Any
+
+
 def is_archived(row: Any) -> bool:
     """Return whether a row is one of an archive, and none of the database."""
     return isinstance(row, AggregateRow)
@@ -129,7 +140,7 @@ class ArchivedEvents:
         newest = lists.newest(sources, criteria, before, limit)
         return [ArchivedKey(*pair) for pair in newest], oldest
 
-    def rows(self, keys: Sequence[ArchivedKey]) -> list[tuple[Tracking, AggregateRow]]:
+    def rows(self, keys: Sequence[ArchivedKey]) -> list[FoundEvent]:
         """Return events, each with its context, wherever that is."""
         rows = self.ask(ends(keys), lambda lists: lists.rows(keys))
         missing = {
@@ -144,7 +155,7 @@ class ArchivedEvents:
                 known[context.id] = loads(context.metadata)
         of_model = {t.event_class.__name__: t for t in self.trackings}
         return [
-            (
+            FoundEvent(
                 of_model[row.pgh_model],
                 row
                 if row.pgh_context is not None

@@ -90,15 +90,22 @@ class Chart:
         for day, tracking, events in sorted(shown, key=lambda count: count[0]):
             table = tracking.event_table.fullname
             x = (day - first).days * WIDTH
-            # What is there can be seen, however little it is.
-            height = round(max(HEIGHT * events / highest, 1), 2)
-            bar = Bar(day, table, events, x, height)
+            bar = Bar(day, table, events, x, bar_height(events, highest))
             bars.setdefault((tracking.subject, table), []).append(bar)
         rows = [ModelRow(key[0], row, _sum(row)) for key, row in bars.items()]
         rows.sort(key=lambda row: (-row.events, row.model))
         # The day of the oldest event that is counted may have more.
         is_whole = counts.oldest is None or first > min(days)
         return cls(first, last, rows, is_whole)
+
+
+def bar_height(value: int, highest: int) -> float:
+    """Return the height of a bar: what is there can be seen, however little it is.
+
+    :param value: what the bar shows.
+    :param highest: what the highest bar shows.
+    """
+    return round(max(HEIGHT * value / highest, 1), 2)
 
 
 def _sum(bars: Iterable[Bar]) -> int:

@@ -16,6 +16,7 @@ from sa_history.timeline.entries import Entry, ShownTable
 from sa_history.timeline.references import Reference, ReferringKey
 from sa_history.tracking.value_changes import Part, ValueChange, changes_within
 from sa_history.tracking.value_text import as_text, as_texts_that_differ
+from sa_history.util.messages import counted
 
 Labels: TypeAlias = "Mapping[str, str] | Callable[[str], str | None]"
 """What models and attributes are called, by ``"Order"`` and ``"Order.note"``."""
@@ -206,7 +207,7 @@ class Display:
         for unit, seconds in _UNITS:
             number = int(past.total_seconds()) // seconds
             if number:
-                return f"{number} {unit}{'' if number == 1 else 's'} ago"
+                return f"{counted(number, unit)} ago"
         return "just now"
 
 

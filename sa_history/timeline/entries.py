@@ -19,7 +19,7 @@ from sa_history.query.event_search import VERBS
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.stored_values import is_same_value
 
-GONE = (VERBS[Op.DELETE], VERBS[Op.TRUNCATE])
+GONE_VERBS = (VERBS[Op.DELETE], VERBS[Op.TRUNCATE])
 """The operations after which there is no row."""
 
 MASKED = "•••"

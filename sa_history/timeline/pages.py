@@ -27,23 +27,25 @@ from sa_history.exc import (
     UndoError,
 )
 from sa_history.sealing.chain import Seal
-from sa_history.sealing.verify import Discrepancy
+from sa_history.sealing.discrepancies import Discrepancy
 from sa_history.sql.readable_json import dumps
 from sa_history.timeline.addresses import Addresses, from_segment, is_path
-from sa_history.timeline.archived_events import is_archived
+from sa_history.timeline.archived_events import FoundEvent, is_archived
 from sa_history.timeline.cards import cards_of
 from sa_history.timeline.chart import HEIGHT, WIDTH, Chart
 from sa_history.timeline.display import Display, zone_of
 from sa_history.timeline.entries import Entry, changed
+from sa_history.timeline.error_pages import error_page
 from sa_history.timeline.export import HEADER, PART, as_csv, as_json_lines
 from sa_history.timeline.filters import ARGUMENTS, FilterForm, Filters, as_time
+from sa_history.timeline.json_answers import chart_as_json, list_as_json, seal_as_json
 from sa_history.timeline.options import (
     TimelineOptions,
     checked_link,
     choices,
     is_permission,
 )
-from sa_history.timeline.queries import SEARCHED, Found, Timeline
+from sa_history.timeline.queries import SEARCHED, Timeline
 from sa_history.timeline.references import Reference, referring_keys
 from sa_history.timeline.rendering import render
 from sa_history.timeline.requests import JSON, PageRequest
@@ -146,7 +148,7 @@ class Pages:
         chart = Chart.of(visit.timeline.counts(form.filters))
         visit.timeline.finish()
         if visit.request.wants_json:
-            return PageResponse(dumps(_chart_as_json(chart)), content_type=JSON)
+            return PageResponse(dumps(chart_as_json(chart)), content_type=JSON)
         body = render(
             "chart.html",
             chart=chart,
@@ -391,7 +393,7 @@ class Pages:
         if visit.request.wants_json:
             answer: dict[str, Any] = {
                 "event": entry.as_json(),
-                "seal": _seal_as_json(seal),
+                "seal": seal_as_json(seal),
             }
             if discrepancies is not None:
                 answer["discrepancies"] = [*map(str, discrepancies)]
@@ -587,7 +589,7 @@ class Pages:
         seals = shown.seals(entry for entry in entries if not entry.archived)
         if request.wants_json:
             shown.finish()
-            return _as_json(entries, seals, following, extra)
+            return list_as_json(entries, seals, following, extra)
         link = self.options.link or _no_link
         more = self._entry(shown, listed.found[page_size]) if is_full else None
         can_restore = self._can(request, self.options.authorize_restore)
@@ -618,7 +620,7 @@ class Pages:
         shown.finish()
         return PageResponse(body, status)
 
-    def _entry(self, shown: Timeline, found: Found) -> Entry:
+    def _entry(self, shown: Timeline, found: FoundEvent) -> Entry:
         tracking, row = found
         table = shown.shown_table(tracking)
         return Entry.of(row, table, self.options.who, is_archived(row))
@@ -656,79 +658,6 @@ class Pages:
         return str(session[TOKEN])
 
 
-def turned_away(request: PageRequest) -> PageResponse:
-    """Return the answer to somebody who may not see the pages.
-
-    It is the same for all that may be asked for, whether it exists or not.
-    """
-    return _as_html(Forbidden(), request, ("Back to the application", request.home))
-
-
-def error_page(
-    error: PageError, request: PageRequest, back: tuple[str, str]
-) -> PageResponse:
-    """Return an error as an answer, of the kind that is asked for.
-
-    :param back: the text and the address of the link that leads away from it.
-    """
-    if not request.wants_json:
-        return _as_html(error, request, back)
-    body = dumps({"error": error.message})
-    return PageResponse(body, error.status, JSON, error=error)
-
-
-def _as_html(
-    error: PageError, request: PageRequest, back: tuple[str, str]
-) -> PageResponse:
-    body = render("error.html", error=error, back=back, address=Addresses(request.root))
-    return PageResponse(body, error.status, error=error)
-
-
-def _as_json(
-    entries: Sequence[Entry],
-    seals: Mapping[tuple[str, int], Seal | None],
-    following: str | None,
-    extra: Mapping[str, Any],
-) -> PageResponse:
-    def as_json(entry: Entry) -> dict[str, Any]:
-        known = (entry.table, entry.id)
-        seal = {"seal": _seal_as_json(seals[known])} if known in seals else {}
-        return {**entry.as_json(), **seal}
-
-    answer: dict[str, Any] = {
-        "events": [as_json(entry) for entry in entries],
-        "next": following,
-    }
-    if extra.get("at") is not None:
-        state = extra["state"]
-        answer["state"] = None if state is None else state.as_json()
-    if extra.get("compared") is not None:
-        answer["compared"] = extra["compared"]
-    return PageResponse(dumps(answer), content_type=JSON)
-
-
-def _seal_as_json(seal: Seal | None) -> dict[str, Any] | None:
-    """Return a seal as JSON has it, None for None."""
-    if seal is None:
-        return None
-    return {
-        "number": seal.number,
-        "sealed_at": seal.sealed_at.isoformat(),
-        "root": seal.root.hex(),
-    }
-
-
-def _chart_as_json(chart: Chart | None) -> dict[str, Any]:
-    if chart is None:
-        return {"days": [], "is_whole": True}
-    days = [
-        {"day": bar.day.isoformat(), "model": row.model, "events": bar.events}
-        for row in chart.rows
-        for bar in row.bars
-    ]
-    return {"days": days, "is_whole": chart.is_whole}
-
-
 def _has_newest(filters: Filters, before: int | None) -> bool:
     """Return whether a list has the newest event of each row that is in it."""
     if before is not None:
@@ -736,7 +665,9 @@ def _has_newest(filters: Filters, before: int | None) -> bool:
     return replace(filters, table=None, key=None) == Filters()
 
 
-def _current(shown: Timeline, found: Sequence[Found], has_newest: bool) -> set[int]:
+def _current(
+    shown: Timeline, found: Sequence[FoundEvent], has_newest: bool
+) -> set[int]:
     """Return the events that rows are as they are now.
 
     Where some changes have no events, it is not known.
@@ -744,12 +675,12 @@ def _current(shown: Timeline, found: Sequence[Found], has_newest: bool) -> set[i
     :param found: events, newest first.
     :param has_newest: whether they have the newest event of each of their rows.
     """
-    newest: dict[tuple[Tracking, str], Found] = {}
+    newest: dict[tuple[Tracking, str], FoundEvent] = {}
     for tracking, row in found:
-        newest.setdefault((tracking, row.pgh_obj_id), (tracking, row))
+        newest.setdefault((tracking, row.pgh_obj_id), FoundEvent(tracking, row))
     is_complete = {t: not missing_operations(t) for t, _ in newest}
     present = [
-        (tracking, row)
+        FoundEvent(tracking, row)
         for tracking, row in newest.values()
         if is_complete[tracking] and row.pgh_op not in GONE and not is_archived(row)
     ]

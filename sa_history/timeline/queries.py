@@ -14,7 +14,7 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
@@ -63,12 +63,14 @@ from sa_history.query.removed_events import require_version
 from sa_history.query.row_keys import have_key, keys_of
 from sa_history.query.sources import EventSource
 from sa_history.sealing.chain import Seal
+from sa_history.sealing.discrepancies import Discrepancy
 from sa_history.sealing.event_seals import sealed_number, seals_of_events
-from sa_history.sealing.verify import Discrepancy, verify_event
+from sa_history.sealing.verify import verify_event
 from sa_history.sql.column_types import holds_json
 from sa_history.timeline.archived_events import (
     ArchivedEvents,
     ArchivedKey,
+    FoundEvent,
     ReadFiles,
     call,
     ends,
@@ -88,15 +90,8 @@ from sa_history.tracking.distribution import current_transaction
 from sa_history.tracking.event_class import Event, map_events
 from sa_history.tracking.registry import Tracking, trackings_in
 from sa_history.tracking.restore import restore_row
-from sa_history.util.postgresql import sqlstate_of
+from sa_history.util.postgresql import QUERY_CANCELED, sqlstate_of
 from sa_history.writing.undo import Undo, undo
-
-Found: TypeAlias = tuple[Tracking, Any]
-"""Whose event it is, and a row of AggregateEvent; an AggregateRow if it is archived."""
-
-
-_Answer = TypeVar("_Answer")
-
 
 SEARCHED = 10_000
 """How many events a text is looked for in, and how many the chart counts."""
@@ -117,7 +112,7 @@ class EventList:
         if there may be older ones.
     """
 
-    found: list[Found]
+    found: list[FoundEvent]
     searched_to: int | None
 
 
@@ -156,13 +151,9 @@ def _errors() -> Iterator[None]:
         # A key, or a number, that the column cannot hold; asyncpg has no DataError.
         if isinstance(error, DataError) or code.startswith("22"):
             raise NotFound from error
-        if code == _QUERY_CANCELED:
+        if code == QUERY_CANCELED:
             raise TookTooLong from error
         raise
-
-
-_QUERY_CANCELED = "57014"
-"""https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
 
 def _counted(
@@ -189,9 +180,9 @@ def _newest_of_rows(tracking: Tracking, numbers: Sequence[int]) -> Any:
     return select(events.c.pgh_id).where(chosen, ~follows)
 
 
-def _original_number(found: Found) -> int:
+def _original_number(found: FoundEvent) -> int:
     """Return the number that an event had before it was kept under another one."""
-    number: int = found[1].pgh_id
+    number: int = found.row.pgh_id
     return number + KEPT_OFFSET if number < FIRST_ID else number
 
 
@@ -299,7 +290,7 @@ class Timeline:
             reader, oldest = self._newest(filters, before, limit)
             return KeyList([] if reader is None else reader.keys(self.session), oldest)
 
-    def read(self, keys: Sequence[Any]) -> list[Found]:
+    def read(self, keys: Sequence[Any]) -> list[FoundEvent]:
         """Return events.
 
         :param keys: some of the keys of a list, in their order.
@@ -310,7 +301,7 @@ class Timeline:
         found = self._found(reader.rows(self.session, live))
         if archived:
             found += self._archived.rows(archived)
-            found.sort(key=lambda pair: pair[1].pgh_id, reverse=True)
+            found.sort(key=lambda one: one.row.pgh_id, reverse=True)
         return found
 
     def _keys_with_archived(
@@ -386,7 +377,7 @@ class Timeline:
         if not shown:
             return Counts([], None)
         with _errors():
-            if first_live := self._archived.first_live(self._shown(filters)):
+            if first_live := self._archived.first_live(shown):
                 return self._counts_with_archived(filters, first_live)
             newest = self._kept_reader(shown, filters, None, SEARCHED)
             found = newest.keys(self.session)
@@ -539,7 +530,7 @@ class Timeline:
             )
         )
 
-    def versions(self, filters: Filters, numbers: Sequence[int]) -> list[Found]:
+    def versions(self, filters: Filters, numbers: Sequence[int]) -> list[FoundEvent]:
         """Return some versions of a row, oldest first."""
 
         def criteria(source: EventSource) -> Iterator[ColumnElement[bool]]:
@@ -548,7 +539,7 @@ class Timeline:
 
         return self._rows(filters, criteria, len(numbers))[::-1]
 
-    def newest_of_rows(self, found: Sequence[Found]) -> set[int]:
+    def newest_of_rows(self, found: Sequence[FoundEvent]) -> set[int]:
         """Return the numbers of those events that no other one of their row follows."""
         numbers: dict[Tracking, list[int]] = {}
         for tracking, row in found:
@@ -558,7 +549,7 @@ class Timeline:
             return set()
         return {*self.session.scalars(union_all(*statements))}
 
-    def at(self, filters: Filters, moment: datetime.datetime) -> Found | None:
+    def at(self, filters: Filters, moment: datetime.datetime) -> FoundEvent | None:
         """Return the version that a row had at a moment, or None if it had none.
 
         :raises BadRequest: it may have had one, which was removed.
@@ -584,7 +575,9 @@ class Timeline:
                 raise BadRequest(f"{error.reason}; choose a later time") from error
         return rows[0] if rows else None
 
-    def _rows(self, filters: Filters, criteria: CriteriaOf, limit: int) -> list[Found]:
+    def _rows(
+        self, filters: Filters, criteria: CriteriaOf, limit: int
+    ) -> list[FoundEvent]:
         """Return the newest events that meet criteria."""
         shown = self._shown(filters)
         if not shown:
@@ -592,7 +585,7 @@ class Timeline:
         with _errors():
             reader = self._reader(shown, criteria, limit)
             found = self._found(reader.read(self.session))
-            first_live = self._archived.first_live(self._shown(filters))
+            first_live = self._archived.first_live(shown)
         if not first_live:
             return found
         sources = [EventSource(tracking, None) for tracking in shown]
@@ -603,7 +596,7 @@ class Timeline:
         )
         numbers = {number for number, _ in pairs}
         # Not those of which a kept copy is there, too.
-        found = [f for f in found if f[1].pgh_id + KEPT_OFFSET not in numbers]
+        found = [f for f in found if f.row.pgh_id + KEPT_OFFSET not in numbers]
         if pairs:
             found += self._archived.rows([ArchivedKey(*pair) for pair in pairs])
         return sorted(found, key=_original_number, reverse=True)[:limit]
@@ -636,9 +629,9 @@ class Timeline:
             return [t for t in shown if not self.hidden.has_key(t)]
         return [*shown]
 
-    def _found(self, rows: Sequence[Any]) -> list[Found]:
+    def _found(self, rows: Sequence[Any]) -> list[FoundEvent]:
         of_source = dict(numbered(self.trackings))
-        return [(of_source[row.source], row) for row in rows]
+        return [FoundEvent(of_source[row.source], row) for row in rows]
 
     def event(self, table: str, number: int) -> Event:
         """Return an event.
@@ -703,7 +696,7 @@ class Timeline:
             dry_run=dry_run,
         )
 
-    def written(self, limit: int) -> list[Found]:
+    def written(self, limit: int) -> list[FoundEvent]:
         """Return the newest events that this transaction has written.
 
         What the database refuses when it commits, it refuses now.
@@ -711,7 +704,7 @@ class Timeline:
         :param limit: the greatest number of events.
         """
         self.session.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
-        found: list[Found] = []
+        found: list[FoundEvent] = []
         # Of two at most: Citus numbers transactions by itself.
         for is_distributed in {tracking.is_distributed for tracking in self.trackings}:
             of_kind = [t for t in self.trackings if t.is_distributed is is_distributed]

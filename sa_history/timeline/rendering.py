@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sa_history.install.sizes import human
-from sa_history.timeline.entries import GONE
+from sa_history.timeline.entries import GONE_VERBS
 from sa_history.timeline.filters import PERIODS
 
 # Its own, since an application may have templates and variables of any name.
@@ -17,7 +17,7 @@ _ENVIRONMENT = Environment(
     undefined=StrictUndefined,
     auto_reload=False,
 )
-_ENVIRONMENT.globals.update(gone=GONE, human=human, periods=PERIODS)
+_ENVIRONMENT.globals.update(gone=GONE_VERBS, human=human, periods=PERIODS)
 
 
 def render(template: str, **values: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sa_history.install.sizes import EventTableSize, RelationSize
-from sa_history.timeline.chart import HEIGHT, WIDTH
+from sa_history.timeline.chart import WIDTH, bar_height
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,7 @@ class SizeChart:
                 relation,
                 number * WIDTH + 1,
                 WIDTH - 2,
-                # What is there can be seen, however little it is.
-                round(max(HEIGHT * relation.bytes / highest, 1), 2),
+                bar_height(relation.bytes, highest),
             )
             for number, relation in enumerate(table.relations)
         ]

@@ -148,7 +148,7 @@ def refuse_elsewhere(tracking: Tracking, connection: Connection, what: str) -> N
     for name, placement in found.values():
         if not placement.is_local:
             raise DistributionError(
-                f"{what} cannot write events of {name.schema}.{name.name}, which is "
+                f"{what} cannot write events of {name.dotted}, which is "
                 f"{placement.distribution.value} of Citus: they would have numbers of "
                 "another node, and be in a wrong order; let triggers write them"
             )

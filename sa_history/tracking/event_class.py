@@ -234,7 +234,7 @@ def _properties(tracking: Tracking) -> dict[str, Any]:
         event_table, tracking.history.context_class
     )
     if tracking.model is not None and columns.key:
-        key = [columns.by_attribute[name] for name in columns.key]
+        key = columns.columns_of_key
         event_key = key_columns(columns, event_table)
         properties["pgh_obj"] = relationship(
             tracking.model,

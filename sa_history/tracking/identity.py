@@ -64,7 +64,7 @@ def key_of(tracking: Tracking, obj: object) -> list[tuple[Column[Any], Any]]:
     state: InstanceState[Any] = inspect(obj, raiseerr=True)
     if state.identity is not None:
         # Not by the attributes: reading an expired one would need a round trip.
-        key = [columns.by_attribute[name] for name in columns.key]
+        key = columns.columns_of_key
         by_column = key_by_identity(state.mapper, key, state.identity)
         values = {name: by_column[columns.by_attribute[name]] for name in columns.key}
     else:

@@ -117,7 +117,7 @@ def _triggers(model: Any) -> list[tuple[str, Table]]:
         (name, table) for table in _tables(model) for name in _ignorable_names(table)
     ]
     if not found:
-        if any(map(_has_triggers, _tables(model))):
+        if any(map(has_triggers, _tables(model))):
             raise IgnoreError(
                 f"{_name_of(model)} has no trigger that can be ignored, since what it "
                 "has is ignorable=False; the owner of the table can disable it "
@@ -138,7 +138,8 @@ def _ignorable_names(table: Table) -> list[str]:
     ]
 
 
-def _has_triggers(table: Table) -> bool:
+def has_triggers(table: Table) -> bool:
+    """Return whether a table is tracked, or has triggers by ``attach``."""
     attached = attachments_of(table.metadata).of_table(table)
     return bool(attached or trackings_of_table(table))
 

@@ -290,7 +290,7 @@ class Tracking:
 
     def _key(self) -> tuple[KeyColumn, ...]:
         columns = self.tracked_columns
-        own = [columns.by_attribute[name] for name in columns.key]
+        own = columns.columns_of_key
         return tuple(
             KeyColumn(column.name, found_by.name, equal_by_pg_catalog(column.type))
             for column, found_by in zip(

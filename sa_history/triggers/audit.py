@@ -23,7 +23,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from sa_history._types import Level, Operation
 from sa_history.ddl.elements import PGFunction, PGTrigger, transition_tables
-from sa_history.definition.binding import condition_sql
+from sa_history.definition.binding import condition_sql, with_condition
 from sa_history.definition.columns import chosen_names
 from sa_history.definition.conditions import AnyChange
 from sa_history.definition.mapped_tables import check_table
@@ -217,7 +217,8 @@ class Audit(TableTrigger):
         table = target.columns.table
         if target.is_view or self.log is table:
             raise DefinitionError(
-                f"{target.subject}: Audit needs a table, other than the log"
+                f"{target.subject}: Audit needs a table, other than the log; attach it "
+                "to a table, and have it write into another"
             )
         if self._pairs(target, Operation.UPDATE) and ROW_NUMBER in _names(table):
             raise DefinitionError(
@@ -264,7 +265,7 @@ class Audit(TableTrigger):
             return condition
         scope = self._scope(target, operation, before=False)
         changed = condition_sql(AnyChange(*self._stored(target)), scope)
-        return f"({condition}) AND ({changed})" if condition else changed
+        return with_condition(condition, changed)
 
     def _insert(self, target: TriggerTarget, operation: Operation) -> Fragment:
         names = [target.columns.column_name(name) for name in target.columns.key]

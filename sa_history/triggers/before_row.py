@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sa_history._types import Level, Operation
 from sa_history.ddl.elements import PGFunction, PGTrigger
-from sa_history.definition.binding import condition_sql
+from sa_history.definition.binding import condition_sql, with_condition
 from sa_history.definition.conditions import AnyChange
 from sa_history.definition.operations import Insert, Operations
 from sa_history.exc import DefinitionError
@@ -111,4 +111,4 @@ class BeforeRowTrigger(TableTrigger):
         changed = condition_sql(
             AnyChange(), self._scope(target, operation, before=True)
         )
-        return Raw(f"({condition}) AND ({changed})" if condition else changed)
+        return Raw(with_condition(condition, changed))

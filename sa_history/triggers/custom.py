@@ -221,7 +221,9 @@ class Trigger(TableTrigger):
                 'only; give when="before", and RETURN NULL in the body'
             )
         if target.is_view and Operation.TRUNCATE in self.operation.members:
-            raise DefinitionError(f"{target.subject}: a view has no TRUNCATE")
+            raise DefinitionError(
+                f"{target.subject}: a view has no TRUNCATE; leave it out"
+            )
         if target.is_view and self.referencing is not None:
             raise DefinitionError(
                 f"{target.subject}: a view has no transition tables; attach it to the "

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, and_, false, not_, or_
 
 from sa_history._types import Operation
-from sa_history.definition.binding import RowScope, changed
+from sa_history.definition.binding import RowScope, changed, with_condition
 from sa_history.exc import DefinitionError, TransitionError
 from sa_history.sql.comparison import stored_equals
 from sa_history.sql.compose import Fragment, Ident, Joined, Literal, Raw
@@ -108,10 +108,8 @@ class FSM(RefusingTrigger):
             if operation is Operation.INSERT
             else self._wrong_transition(scope)
         )
-        sql = expression_sql(wrong)
         condition = self._condition_sql(target, operation, before=before_write)
-        if condition is not None:
-            sql = f"({condition}) AND ({sql})"
+        sql = with_condition(condition, expression_sql(wrong))
         column = target.columns.by_attribute[self.column]
         before, after = _as_text("OLD", column), _as_text("NEW", column)
         if operation is Operation.INSERT:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sa_history._types import UNSET, Deferrable, Level, Operation, Unset
-from sa_history.definition.binding import condition_sql
+from sa_history.definition.binding import condition_sql, with_condition
 from sa_history.definition.conditions import AnyChange, ConditionArgument
 from sa_history.exc import DefinitionError, ReadOnlyError
 from sa_history.sql.compose import Literal
@@ -96,8 +96,7 @@ class ReadOnly(RefusingTrigger):
             )
         changed = condition_sql(AnyChange(*names), scope)
         condition = self._condition_sql(target, Operation.UPDATE, before=before)
-        if condition is not None:
-            changed = f"({condition}) AND ({changed})"
+        changed = with_condition(condition, changed)
         read_only = ", ".join(columns.column_name(name) for name in names)
         return [
             Refusal(

@@ -39,8 +39,8 @@ from sa_history.sql.ignore_switch import switched
 from sa_history.triggers.base import TriggerTarget
 from sa_history.triggers.before_row import BeforeRowTrigger
 from sa_history.triggers.column_values import check_value
+from sa_history.util.postgresql import FOREIGN_KEY_VIOLATION
 
-FOREIGN_KEY_VIOLATION = "23503"
 FEATURE_NOT_SUPPORTED = "0A000"
 
 
@@ -104,7 +104,7 @@ class SoftDelete(BeforeRowTrigger):
                 f"{target.subject}: {self.column!r} is of the partition key, so a mark "
                 "would move the row; mark another column"
             )
-        key = (columns.by_attribute[name] for name in columns.key)
+        key = columns.columns_of_key
         return Joined(
             (
                 *([_refuse_move()] if partition_key else ()),

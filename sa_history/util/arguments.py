@@ -6,6 +6,8 @@ import numbers
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from sqlalchemy import MetaData
+
 from sa_history._types import Level
 from sa_history.exc import DefinitionError, HistoryError
 from sa_history.util.identifiers import check_text
@@ -60,6 +62,21 @@ def checked_level(owner: str, level: Level | str) -> Level:
             f'{owner}: level is "statement" or "row", got {level!r}; write one of the '
             "two"
         ) from None
+
+
+def metadata_of(models: Any, error: type[HistoryError]) -> MetaData:
+    """Return the MetaData of a declarative base, or a MetaData itself.
+
+    :param error: the class of the error.
+    :raises HistoryError: of that class: ``models`` is neither.
+    """
+    metadata = getattr(models, "metadata", models)
+    if not isinstance(metadata, MetaData):
+        raise error(
+            f"{models!r} is no declarative base and no MetaData; give the one that has "
+            "the models"
+        )
+    return metadata
 
 
 def checked_transaction(number: Any, error: type[HistoryError]) -> Any:

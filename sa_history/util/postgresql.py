@@ -21,7 +21,17 @@ def require_postgresql(connection: Connection, feature: str = "sa_history") -> N
         )
 
 
-LOCK_REFUSALS = frozenset({"55P03", "40P01"})
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+FOREIGN_KEY_VIOLATION = "23503"
+INSUFFICIENT_PRIVILEGE = "42501"
+UNDEFINED_COLUMN = "42703"
+UNDEFINED_TABLE = "42P01"
+LOCK_NOT_AVAILABLE = "55P03"
+"""What ``lock_timeout`` raises, too."""
+QUERY_CANCELED = "57014"
+"""What ``statement_timeout`` raises, too."""
+
+LOCK_REFUSALS = frozenset({LOCK_NOT_AVAILABLE, "40P01"})
 """The SQLSTATE of ``lock_timeout``, and of a deadlock."""
 
 

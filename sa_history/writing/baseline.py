@@ -75,7 +75,7 @@ def baseline(
     tracking = _tracking(target, events)
     refuse_distributed(tracking, "baseline")
     columns = tracking.tracked_columns
-    key = [columns.by_attribute[name] for name in columns.key]
+    key = columns.columns_of_key
     written = 0
     after: tuple[Any, ...] | None = None
     while True:
@@ -111,7 +111,7 @@ def baseline_insert(
     :param limit: the greatest number of rows; None for all.
     """
     columns, table = tracking.tracked_columns, tracking.table
-    key = [columns.by_attribute[name] for name in columns.key]
+    key = columns.columns_of_key
     values: dict[str, ColumnElement[Any]] = {
         "pgh_label": literal(label),
         "pgh_op": literal(Op.BASELINE.value),
@@ -157,7 +157,7 @@ def _has_event(tracking: Tracking) -> ColumnElement[bool]:
     """Return the criterion of rows that have an event."""
     columns = tracking.tracked_columns
     event_key = key_columns(columns, tracking.event_table)
-    key = [columns.by_attribute[name] for name in columns.key]
+    key = columns.columns_of_key
     return exists().where(
         *(event == own for event, own in zip(event_key, key, strict=True))
     )
@@ -179,7 +179,9 @@ def _tracking(target: Any, events: str) -> Tracking:
                     "told apart"
                 )
             return tracking
-    raise EventsError(f"{target!r} has no events named {events!r}")
+    raise EventsError(
+        f"{target!r} has no events named {events!r}; see track(events=...)"
+    )
 
 
 def _end_of_batch(

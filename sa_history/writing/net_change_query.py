@@ -148,7 +148,7 @@ class NetChangeQuery:
         self.tracking = tracking
         columns = tracking.tracked_columns
         stored = [columns.by_attribute[name] for name in columns.stored]
-        self.key = [columns.by_attribute[name] for name in columns.key]
+        self.key = columns.columns_of_key
         self.columns = [column for column in stored if column not in self.key]
         self._rows = rows
         self._added = AddedColumns(rows, tracking)

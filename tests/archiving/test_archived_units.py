@@ -419,7 +419,7 @@ def test_columns_are_encoded_by_how_many_values_they_have(tmp_path: Path) -> Non
     assert "RLE_DICTIONARY" in few
     assert number == {"RLE", "DELTA_BINARY_PACKED"}
     assert many == raw == {"RLE", "DELTA_BYTE_ARRAY"}
-    assert pa.Table.from_batches(read_rows(file, columns)).equals(table)
+    assert pa.Table.from_batches(read_rows(file)).equals(table)
     path = tmp_path / "events.parquet"
     path.write_bytes(file.getvalue())
     read = duckdb.sql(f"SELECT number, few, many, raw FROM '{path}'").fetchall()

@@ -17,8 +17,8 @@ from sa_history.cli.command import Database
 from sa_history.cli.sealing import erase as erase_command
 from sa_history.ddl.partitions import REMOVED
 from sa_history.exc import ErasureError
+from sa_history.sealing.discrepancies import SealProblem
 from sa_history.sealing.event_seals import seals_of_events
-from sa_history.sealing.verify import SealProblem
 from sa_history.tracking.events import trackings_of
 
 LATER = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=60)

@@ -108,6 +108,15 @@ def test_a_connection_that_has_written_events_is_refused(
             seal(connection, base)
 
 
+def test_a_connection_in_read_uncommitted_seals_as_postgresql_reads_there(
+    base: Base, some_events: list[int], pg_engine: Engine
+) -> None:
+    uncommitted = pg_engine.execution_options(isolation_level="READ UNCOMMITTED")
+    with uncommitted.begin() as connection:
+        seal(connection, base)
+    assert verify(pg_engine, base).events == len(some_events)
+
+
 @pytest.mark.parametrize(
     ("level", "message"),
     [

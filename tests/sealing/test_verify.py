@@ -204,7 +204,7 @@ def test_old_events_that_a_recorded_retention_has_removed_are_no_fault(
     seal(pg_engine, base)
     with pg_engine.begin() as connection:
         connection.execute(text("DELETE FROM person_event WHERE pgh_id <= 7"))
-        record_removal(connection, base, "person_event", 1, 6, reason="old")
+        record_removal(connection, base, "person_event", 1, 6, "old")
     found = verify(pg_engine, base)
     assert [(d.problem, d.ids) for d in found.discrepancies] == [("missing", (7,))]
     assert [str(d) for d in found.removed] == [
@@ -283,8 +283,8 @@ def test_what_a_retention_removes_is_told_as_one(
     with pg_engine.begin() as connection:
         connection.execute(text("DELETE FROM person_event WHERE pgh_id <= 2000"))
         connection.execute(text("DELETE FROM person_event WHERE pgh_id = 3001"))
-        record_removal(connection, base, "person_event", 1, 2000)
-        record_removal(connection, base, "person_event", 3001, 3001)
+        record_removal(connection, base, "person_event", 1, 2000, "old")
+        record_removal(connection, base, "person_event", 3001, 3001, "old")
     seal(pg_engine, base)
     found = verify(pg_engine, base)
     assert found.discrepancies == ()
@@ -353,7 +353,7 @@ def test_what_is_erased_or_removed_meanwhile_is_no_fault(
         with Session(pg_engine) as session:
             if is_removed:
                 session.execute(text("DELETE FROM person_event WHERE pgh_id <= 4"))
-                record_removal(session.connection(), base, "person_event", 1, 4)
+                record_removal(session.connection(), base, "person_event", 1, 4, "old")
             else:
                 erase(session, person, 2)
             session.commit()

@@ -236,7 +236,7 @@ def test_what_cannot_be_meant_is_refused(
         return timeline(**{**given, **options})
 
     for options, message in (
-        ({"models": "Base"}, "models is a declarative base or a MetaData, got 'Base'"),
+        ({"models": "Base"}, "'Base' is no declarative base and no MetaData"),
         ({"engine": "postgresql://"}, "sessionmaker that is bound to one, got 'postg"),
         ({"secret_key": ""}, "secret_key signs links, and cannot be empty"),
         ({"authorize": True}, "who may see it, got True"),

@@ -480,7 +480,11 @@ def test_a_text_that_postgresql_cannot_store_is_no_condition(scope: RowScope) ->
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        ((), {"exclude": "id"}, "^exclude is a list of names, got 'id'$"),
+        (
+            (),
+            {"exclude": "id"},
+            r"^exclude is a list of names, got 'id'; write \['id'\]$",
+        ),
         (
             (new.id,),
             {},
