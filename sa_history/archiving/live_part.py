@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import functools
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Connection,
     DateTime,
     Engine,
     Integer,
@@ -80,6 +81,36 @@ class RecordedPart(NamedTuple):
     is_dropped: bool
 
 
+def read_recorded(
+    connection: Connection,
+    tables: Sequence[Table],
+    name_of: Callable[[Table], Qualified],
+) -> dict[Table, list[RecordedPart]] | None:
+    """Read the partitions of tables that were archived.
+
+    :param tables: those of one MetaData.
+    :param name_of: returns the name of a table with its schema in the database.
+    :return: None if the user may not read what was archived.
+    """
+    archived = archive_table_of(tables[0].metadata)
+    if archived is None:
+        return None
+    name = name_of(archived).render(str)
+    may_read = func.has_table_privilege(func.to_regclass(name), "SELECT")
+    if not connection.scalar(select(may_read)):
+        return None
+    rows = archived.c
+    is_dropped = rows.dropped_at.is_not(None)
+    by_name = {name_of(table).dotted: table for table in tables}
+    statement = select(
+        rows.table_name, rows.path, rows.sha256, rows.folder, is_dropped
+    ).where(rows.table_name.in_([*by_name]))
+    found: dict[Table, list[RecordedPart]] = {table: [] for table in tables}
+    for table_name, *part in connection.execute(statement):
+        found[by_name[table_name]].append(RecordedPart(*part))
+    return found
+
+
 class LivePart:
     """A transaction that reads what is not archived.
 
@@ -130,19 +161,8 @@ class LivePart:
 
         :return: None if the user may not read what was archived.
         """
-        archived = archive_table_of(table.metadata)
-        if archived is None:
-            return None
-        name = self.name_of(archived).render(str)
-        may_read = func.has_table_privilege(func.to_regclass(name), "SELECT")
-        if not self.connection.scalar(select(may_read)):
-            return None
-        rows = archived.c
-        is_dropped = rows.dropped_at.is_not(None)
-        statement = select(rows.path, rows.sha256, rows.folder, is_dropped).where(
-            rows.table_name == self.name_of(table).dotted
-        )
-        return [RecordedPart(*row) for row in self.connection.execute(statement)]
+        found = read_recorded(self.connection, [table], self.name_of)
+        return None if found is None else found[table]
 
     def columns(self, table: Table) -> list[CarriedColumn]:
         """Return the columns of a table, none if there is no such table."""
