@@ -50,6 +50,7 @@ from sa_history.capture.archive_table import archive_table_of
 from sa_history.capture.partitioning import CONTEXT_KEY, FIRST_ID, KEPT_OFFSET, KEY
 from sa_history.ddl.execution import schema_names
 from sa_history.exc import ArchiveError
+from sa_history.sql.column_types import holds_json
 from sa_history.sql.compose import (
     Fragment,
     Ident,
@@ -221,7 +222,13 @@ class LivePart:
         is_translated = (
             "schema_translate_map" in self.connection.get_execution_options()
         )
-        if others or is_translated or not all(map(_is_plain, _values_in(criterion))):
+        # PostgreSQL cannot compare json, which DuckDB has as text.
+        has_json = any(
+            isinstance(element, BindParameter) and holds_json(element.type)
+            for element in iterate(criterion)
+        )
+        is_plain = not has_json and all(map(_is_plain, _values_in(criterion)))
+        if others or is_translated or not is_plain:
             return None
         try:
             return expression_sql(criterion)
