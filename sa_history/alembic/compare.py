@@ -9,7 +9,7 @@ order, each by its own ``reverse()``, as :meth:`HistoryOp.reverse`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from alembic.autogenerate.api import AutogenContext
@@ -123,6 +123,7 @@ class _Comparison:
             self.schemas,
             changed_columns(upgrade_ops, self.schemas),
             {*self.partitions, *self._partitioned()},
+            self._guards(renames.tables),
         )
         before: list[MigrateOperation] = [
             *map(_operation, plan.first),
@@ -150,9 +151,9 @@ class _Comparison:
         upgrade_ops.ops += after
 
     def _differences(
-        self, upgrade_ops: ops.UpgradeOps, renamed: set[Qualified]
+        self, upgrade_ops: ops.UpgradeOps, renamed: Mapping[Qualified, Qualified]
     ) -> list[Difference]:
-        tables = renamed | {
+        tables = renamed.keys() | {
             Qualified.of(table, self.schemas)
             for metadata in self.metadatas
             for table in metadata.tables.values()
@@ -173,6 +174,25 @@ class _Comparison:
             if tracking.options.partition_by is not None:
                 table = tracking.event_table
                 yield Qualified.of(table, self.schemas)
+
+    def _guards(
+        self, renamed: Mapping[Qualified, Qualified]
+    ) -> dict[Qualified, PGTrigger | None]:
+        """Return the append-only triggers of the tables that the database partitions.
+
+        :param renamed: the names after the revision, by those before.
+        :return: by the names of the tables, before and after; None for a table that has
+            none in the models.
+        """
+        guards: dict[Qualified, PGTrigger | None] = {}
+        for table in self.partitions:
+            guards |= dict.fromkeys([table, renamed.get(table, table)])
+        for tracking in (t for m in self.metadatas for t in trackings_in(m)):
+            events = tracking.event_table
+            name = Qualified.of(events, self.schemas)
+            if name in guards:
+                guards[name] = tracking.append_only_trigger()
+        return guards
 
     def _is_on_partition(self, difference: Difference) -> bool:
         installed = difference.installed

@@ -38,12 +38,12 @@ class Renames:
     """The renames of one revision.
 
     :param operations: the operations that rename.
-    :param tables: the names of renamed tables, before.
+    :param tables: the names of renamed tables: those after, by those before.
     :param sequences: the names of renamed sequences, after.
     """
 
     operations: list[HistoryOp]
-    tables: set[Qualified]
+    tables: dict[Qualified, Qualified]
     sequences: set[Qualified]
 
 
@@ -127,17 +127,17 @@ def rename(
     :raises CommandError: the models have no such rename.
     """
     operations: list[HistoryOp] = []
-    tables: set[Qualified] = set()
+    tables: dict[Qualified, Qualified] = {}
     sequences: set[Qualified] = set()
     for names in _pairs(arguments, "rename_table"):
         before, after = map(_table, names)
         pairs = _renamed_tables(upgrade_ops, metadatas, before, after)
         for old, new in pairs:
-            tables.add(old.in_database(schemas))
+            tables[old.in_database(schemas)] = new.in_database(schemas)
             renamed = _table_rename(upgrade_ops, old, new)
             operations.append(renamed.operation(schemas))
-        for source, target in _sequences(metadatas, before, after, schemas):
-            operations.append(_renamed_sequence(source, target, schemas))
+        for sequence, target in _sequences(metadatas, before, after, schemas):
+            operations.append(_renamed_sequence(sequence, target, schemas))
             sequences.add(target)
     for before_name, after_name in _pairs(arguments, "rename_column"):
         table, _, column = before_name.rpartition(".")

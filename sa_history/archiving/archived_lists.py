@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Date, Table, cast, func, select
 from sa_history.archiving.aggregate_rows import aggregate_rows
 from sa_history.archiving.carriers import CarriedColumn, arrow_schema
 from sa_history.archiving.folder import ArchiveFolder
-from sa_history.archiving.live_part import RecordedPart, gaps
+from sa_history.archiving.live_part import RecordedPart, gaps, read_recorded
 from sa_history.archiving.manifest import ArchivedColumn, ArchivedPart
 from sa_history.archiving.packages import load
 from sa_history.archiving.reader import ArchiveReader
@@ -49,8 +49,9 @@ class ArchivedLists:
 
     :param folder: the archive.
     :param history: the models.
-    :param connection: the database, which is asked for nothing but names, and for these
-        when the object is made; the files are read when the methods are called.
+    :param connection: the database, which is asked for nothing but names and for what
+        it has archived, when the object is made; the files are read when the methods
+        are called, and refused if they are of another database.
     :param first_live: the number of the first event of each table that was not removed.
         Tables without one have lost none, and nothing of them is read.
     :param contexts: those that criteria are to find beside the archived ones.
@@ -79,6 +80,7 @@ class ArchivedLists:
             history.shared.context_table,
             contexts,
         )
+        given.read_recorded(connection, [t.event_table for t in first_live])
         self._reader = ArchiveReader(folder, history, given)
 
     def __enter__(self) -> ArchivedLists:
@@ -229,6 +231,12 @@ class _GivenPart:
         self._schemas = schemas
         self._table = table
         self._contexts = contexts
+        self._recorded: dict[Table, list[RecordedPart]] = {}
+
+    def read_recorded(self, connection: Connection, tables: Sequence[Table]) -> None:
+        """Read which partitions of event tables and of contexts were archived."""
+        found = read_recorded(connection, [self._table, *tables], self.name_of)
+        self._recorded = found or {}
 
     def close(self) -> None:
         """Leave the connection to whoever gave it."""
@@ -238,8 +246,8 @@ class _GivenPart:
         return Qualified.of(table, self._schemas)
 
     def recorded(self, table: Table) -> list[RecordedPart] | None:
-        """Return None: whoever asks lists what is missing."""
-        return None
+        """Return the partitions of a table that were archived; None if not known."""
+        return self._recorded.get(table)
 
     def columns(self, table: Table) -> list[CarriedColumn]:
         """Return the columns that are given."""

@@ -17,10 +17,16 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
+    BinaryExpression,
     Column,
     Engine,
     StaticPool,
     Table,
+    Tuple,
+    and_,
+    not_,
+    null,
+    or_,
     types,
 )
 from sqlalchemy.dialects.postgresql import CIDR, INET, INTERVAL
@@ -464,6 +470,12 @@ class ArchiveCompiler(AsOfCompiler):
 
     def visit_binary(self, binary: Any, *arguments: Any, **kw: Any) -> str:
         """Refuse to compare or reckon with what DuckDB has as text of other order."""
+        row = _row_of(binary.left)
+        if row is not None or _row_of(binary.right) is not None:
+            members = _by_members(binary, row)
+            if members is not None:
+                return f"({self.process(members, **kw)})"
+            _require_numbers(*(row or ()))
         if binary.operator in _OF_ORDER:
             _require_order(binary.left, binary.right)
         elif binary.operator not in _OF_TEXT:
@@ -587,7 +599,8 @@ class ArchiveCompiler(AsOfCompiler):
 
     def visit_row_func(self, function: Any, **kw: Any) -> str:
         """Render a row of one column as this column, which is compared as text."""
-        return str(self.process(function.clauses, **kw))
+        written = str(self.process(function.clauses, **kw))
+        return written if len(function.clauses) == 1 else f"row({written})"
 
     def visit_jsonb_build_array_func(self, function: Any, **kw: Any) -> str:
         """Render a list of JSON with the blanks that PostgreSQL writes."""
@@ -669,6 +682,97 @@ _OTHER_ORDER = (
 """The types whose values are text in an archive, of another order than they have."""
 
 
+def _row_of(element: Any) -> list[Any] | None:
+    """Return the members of a row, as ``tuple_`` makes it; None for anything else."""
+    while isinstance(element, Grouping):
+        element = element.element
+    if isinstance(element, Tuple):
+        return [*element.clauses]
+    is_row = isinstance(element, FunctionElement) and element.name.lower() == "row"
+    return [*element.clauses] if is_row and len(element.clauses) > 1 else None
+
+
+_STRICT = {
+    operators.lt: operators.lt,
+    operators.le: operators.lt,
+    operators.gt: operators.gt,
+    operators.ge: operators.gt,
+}
+"""The operators that sort rows, each with the one for all members but the last."""
+
+
+def _by_members(binary: Any, row: list[Any] | None) -> Any:
+    """Return a comparison of a row as one of its members.
+
+    To DuckDB a NULL in a row is a value like others, and PostgreSQL does not know.
+    https://www.postgresql.org/docs/current/functions-comparisons.html
+
+    :param row: the members of the left side; None if it is no row.
+    :return: None if DuckDB means the same by it.
+    :raises ArchiveError: the other side is no row whose members are known.
+    """
+    operator, right = binary.operator, binary.right
+    if row is not None:
+        if operator in (operators.is_, operators.is_not):
+            return and_(*(_compared(operator, one, null()) for one in row))
+        if operator in (operators.in_op, operators.not_in_op):
+            if not isinstance(right, Grouping):
+                return None  # a SELECT, or values, which it takes for one
+            items = right.element.clauses
+            found = or_(*(_rows_compared(operators.eq, row, one) for one in items))
+            return found if operator is operators.in_op else not_(found)
+        if operator in (operators.between_op, operators.not_between_op):
+            low, high = right.clauses
+            found = _between(row, low, high)
+            if binary.modifiers.get("symmetric"):
+                found = or_(found, _between(row, high, low))
+            return found if operator is operators.between_op else not_(found)
+    if operator in (operators.eq, operators.ne, *_STRICT):
+        return _rows_compared(operator, row, right)
+    return None
+
+
+def _between(row: list[Any], low: Any, high: Any) -> Any:
+    return and_(
+        _rows_compared(operators.ge, row, low),
+        _rows_compared(operators.le, row, high),
+    )
+
+
+def _rows_compared(operator: Any, row: list[Any] | None, other: Any) -> Any:
+    """Return the comparison of a row with another, member by member.
+
+    :raises ArchiveError: the other is no row with as many members.
+    """
+    members = _row_of(other)
+    if row is None or members is None or len(row) != len(members):
+        raise ArchiveError(
+            "DuckDB, which reads the archive, means something else by the comparison "
+            "of a row with what is none of as many values; compare tuple_(...) with "
+            "tuple_(...), or write it as IN"
+        )
+    pairs = [*zip(row, members, strict=True)]
+    if operator in (operators.eq, operators.ne):
+        joined = and_ if operator is operators.eq else or_
+        return joined(*(_compared(operator, *pair) for pair in pairs))
+    *first, last = pairs
+    found = _compared(operator, *last)
+    for pair in reversed(first):
+        equal = _compared(operators.eq, *pair)
+        found = or_(_compared(_STRICT[operator], *pair), and_(equal, found))
+    return found
+
+
+def _compared(operator: Any, left: Any, right: Any) -> Any:
+    # Not by the operators of Python, which make "IS NULL" of "= NULL".
+    return BinaryExpression(
+        left.self_group(against=operator),
+        right.self_group(against=operator),
+        operator,
+        types.Boolean(),
+    )
+
+
 def _array_of(element: Any) -> Any:
     """Return the array of ANY, or None."""
     if isinstance(element, CollectionAggregate):
@@ -732,6 +836,8 @@ class DuckDBDialect(PGDialect_psycopg):
     _has_native_hstore = False
     _backslash_escapes = False
     _supports_jsonb_subscripting = False
+    # Of rows in a list, DuckDB would take NULL for a value like others.
+    tuple_in_values = True
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import functools
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Connection,
     DateTime,
     Engine,
     Integer,
@@ -49,6 +50,7 @@ from sa_history.capture.archive_table import archive_table_of
 from sa_history.capture.partitioning import CONTEXT_KEY, FIRST_ID, KEPT_OFFSET, KEY
 from sa_history.ddl.execution import may_read, schema_names
 from sa_history.exc import ArchiveError
+from sa_history.sql.column_types import holds_json
 from sa_history.sql.compose import (
     Fragment,
     Ident,
@@ -78,6 +80,32 @@ class RecordedPart(NamedTuple):
     sha256: str
     folder: str
     is_dropped: bool
+
+
+def read_recorded(
+    connection: Connection,
+    tables: Sequence[Table],
+    name_of: Callable[[Table], Qualified],
+) -> dict[Table, list[RecordedPart]] | None:
+    """Read the partitions of tables that were archived.
+
+    :param tables: those of one MetaData.
+    :param name_of: returns the name of a table with its schema in the database.
+    :return: None if the user may not read what was archived.
+    """
+    archived = archive_table_of(tables[0].metadata)
+    if archived is None or not may_read(connection, name_of(archived)):
+        return None
+    rows = archived.c
+    is_dropped = rows.dropped_at.is_not(None)
+    by_name = {name_of(table).dotted: table for table in tables}
+    statement = select(
+        rows.table_name, rows.path, rows.sha256, rows.folder, is_dropped
+    ).where(rows.table_name.in_([*by_name]))
+    found: dict[Table, list[RecordedPart]] = {table: [] for table in tables}
+    for table_name, *part in connection.execute(statement):
+        found[by_name[table_name]].append(RecordedPart(*part))
+    return found
 
 
 class LivePart:
@@ -130,15 +158,8 @@ class LivePart:
 
         :return: None if the user may not read what was archived.
         """
-        archived = archive_table_of(table.metadata)
-        if archived is None or not may_read(self.connection, self.name_of(archived)):
-            return None
-        rows = archived.c
-        is_dropped = rows.dropped_at.is_not(None)
-        statement = select(rows.path, rows.sha256, rows.folder, is_dropped).where(
-            rows.table_name == self.name_of(table).dotted
-        )
-        return [RecordedPart(*row) for row in self.connection.execute(statement)]
+        found = read_recorded(self.connection, [table], self.name_of)
+        return None if found is None else found[table]
 
     def columns(self, table: Table) -> list[CarriedColumn]:
         """Return the columns of a table, none if there is no such table."""
@@ -197,7 +218,13 @@ class LivePart:
         is_translated = (
             "schema_translate_map" in self.connection.get_execution_options()
         )
-        if others or is_translated or not all(map(_is_plain, _values_in(criterion))):
+        # PostgreSQL cannot compare json, which DuckDB has as text.
+        has_json = any(
+            isinstance(element, BindParameter) and holds_json(element.type)
+            for element in iterate(criterion)
+        )
+        is_plain = not has_json and all(map(_is_plain, _values_in(criterion)))
+        if others or is_translated or not is_plain:
             return None
         try:
             return expression_sql(criterion)

@@ -27,7 +27,7 @@ from sqlalchemy.types import NullType, SchemaType, TypeEngine
 from sa_history.capture.context_storage import ContextStorage
 from sa_history.capture.context_table import SharedObjects
 from sa_history.capture.options import TrackingOptions
-from sa_history.capture.partitioning import partition_options
+from sa_history.capture.partitioning import EVENT_COLUMNS, partition_options
 from sa_history.capture.seal_tables import erased_column
 from sa_history.ddl.batched_indexes import BatchedIndex
 from sa_history.definition.columns import TrackedColumns
@@ -336,9 +336,7 @@ class _Following(Column[Any]):
 
 def is_event_table(table: Table) -> bool:
     """Return whether a table, maybe a reflected one, is the event table of another."""
-    return {"pgh_id", "pgh_created_at", "pgh_op", "pgh_label"} <= set(
-        table.columns.keys()
-    )
+    return {*EVENT_COLUMNS} <= {*table.columns.keys()}
 
 
 def key_columns(columns: TrackedColumns, event_table: Table) -> list[Column[Any]]:

@@ -20,6 +20,9 @@ from sa_history.ddl.partitions import PartitionedTable, comment_on_table
 from sa_history.sql.compose import Fragment, Qualified
 from sa_history.sql.naming import generated_name
 
+EVENT_COLUMNS = ("pgh_id", "pgh_created_at", "pgh_op", "pgh_label")
+"""Columns that each event table has, and no other table."""
+
 KEY = "pgh_id"
 """The column by which event tables are partitioned."""
 
@@ -132,6 +135,16 @@ class EventPartitioning:
     guard: PGTrigger | None
 
     @property
+    def table(self) -> Table:
+        """The partitioned table."""
+        return self.event_table
+
+    @property
+    def known_by(self) -> tuple[str, ...]:
+        """The names of columns that each partition has."""
+        return EVENT_COLUMNS
+
+    @property
     def partitioned(self) -> PartitionedTable:
         """The event table as PostgreSQL partitions it."""
         name = Qualified(self.event_table.schema, self.event_table.name)
@@ -177,6 +190,16 @@ class ContextPartitioning:
     """
 
     context_table: Table
+
+    @property
+    def table(self) -> Table:
+        """The partitioned table."""
+        return self.context_table
+
+    @property
+    def known_by(self) -> tuple[str, ...]:
+        """The names of columns that each partition has."""
+        return (CONTEXT_KEY, "parent_id", "metadata")
 
     @property
     def partitioned(self) -> PartitionedTable:

@@ -252,18 +252,25 @@ class PGTrigger:
         :param replace: replace a trigger of the same name instead of failing;
             PostgreSQL cannot replace constraint triggers.
         """
+        before, after = self.around_table(replace)
+        return Joined((before, self.table, after))
+
+    def around_table(self, replace: bool = True) -> tuple[Fragment, Fragment]:
+        """Return what stands in the CREATE statement before its table, and after it.
+
+        :param replace: as of :meth:`create`.
+        """
         kind = "CREATE OR REPLACE TRIGGER " if replace else "CREATE TRIGGER "
         if self.deferrable is not None:
             kind = "CREATE CONSTRAINT TRIGGER "
-        parts: list[Fragment] = [
+        before: list[Fragment] = [
             Raw(kind),
             Ident(self.name),
             Raw(f" {self.timing} "),
             join(" OR ", (self._event(operation) for operation in self.operations)),
             Raw(" ON "),
-            self.table,
-            Raw("\n"),
         ]
+        parts: list[Fragment] = [Raw("\n")]
         if self.deferrable is not None:
             parts.append(Raw(f"DEFERRABLE INITIALLY {self.deferrable} "))
         if self.referencing is not None:
@@ -272,7 +279,7 @@ class PGTrigger:
         if self.when is not None:
             parts += [Raw("WHEN ("), self.when, Raw(")\n")]
         parts += [Raw("EXECUTE FUNCTION "), self.function, Raw("()")]
-        return Joined(tuple(parts))
+        return Joined(tuple(before)), Joined(tuple(parts))
 
     def on(self, table: Qualified) -> PGTrigger:
         """Return the same trigger on another table."""

@@ -12,7 +12,14 @@ import hashlib
 from dataclasses import dataclass
 
 from sa_history.ddl.elements import DatabaseObject
-from sa_history.sql.compose import Fragment, SchemaNames, quote_literal
+from sa_history.sql.compose import (
+    Fragment,
+    Joined,
+    Literal,
+    Raw,
+    SchemaNames,
+    quote_literal,
+)
 
 PREFIX = "sa_history:"
 """The beginning of every such comment."""
@@ -27,8 +34,27 @@ def fingerprint_of(definition: DatabaseObject, schemas: SchemaNames) -> str:
     return _fingerprint(definition.create().render(schemas))
 
 
+_DIGITS = 16
+"""How many hexadecimal digits of the hash are in the comment."""
+
+
 def _fingerprint(statement: str) -> str:
-    return PREFIX + hashlib.sha256(statement.encode()).hexdigest()[:16]
+    return PREFIX + hashlib.sha256(statement.encode()).hexdigest()[:_DIGITS]
+
+
+def fingerprint_expression(created: Fragment) -> Fragment:
+    """Return the expression of the comment, for an object that is known when it runs.
+
+    :param created: the expression of the object's CREATE statement.
+    """
+    return Joined(
+        (
+            Literal(PREFIX),
+            Raw(" || left(encode(sha256(convert_to("),
+            created,
+            Raw(f", 'UTF8')), 'hex'), {_DIGITS})"),
+        )
+    )
 
 
 @dataclass(frozen=True)

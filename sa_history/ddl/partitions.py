@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 from sqlalchemy import ARRAY, Connection, Text, bindparam, text
 
+from sa_history.ddl.elements import PGTrigger
+from sa_history.ddl.fingerprint import PREFIX, fingerprint_expression
 from sa_history.sql import catalog_queries as catalog
 from sa_history.sql.compose import (
     DollarQuoted,
@@ -24,6 +26,7 @@ from sa_history.sql.compose import (
     Qualified,
     Raw,
     RegClass,
+    Rendered,
 )
 from sa_history.sql.compose import Literal as LiteralText
 
@@ -242,6 +245,58 @@ def drop_trigger_of_partitions(table: Qualified, trigger: str) -> Fragment:
             Raw("\n  LOOP\n    EXECUTE format('DROP TRIGGER IF EXISTS %I ON %s', "),
             LiteralText(trigger),
             Raw(", partition);\n  END LOOP;\nEND\n"),
+        )
+    )
+    return Raw("DO ") + DollarQuoted(body)
+
+
+def create_trigger_of_partitions(trigger: PGTrigger) -> Fragment:
+    """Return the statement that gives all partitions of a table a trigger like its own.
+
+    It finds the partitions when it runs. One that has the trigger already keeps it; one
+    that has another trigger of that name lets the statement fail.
+
+    :param trigger: the trigger of the partitioned table.
+    """
+    created, marked = (
+        Joined(
+            (
+                Rendered(before),
+                Raw(" || partition || "),
+                Rendered(after),
+            )
+        )
+        for replace in (False, True)
+        for before, after in [trigger.around_table(replace)]
+    )
+    body = Joined(
+        (
+            Raw(
+                "\nDECLARE\n  partition text;\nBEGIN\n"
+                "  FOR partition IN\n"
+                """    SELECT '"' || replace(n.nspname, '"', '""') || '"."'\n"""
+                """      || replace(c.relname, '"', '""') || '"'\n"""
+                "    FROM pg_catalog.pg_inherits AS i\n"
+                "    JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid\n"
+                "    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace\n"
+                "    WHERE i.inhparent = "
+            ),
+            RegClass(trigger.table),
+            Raw(
+                " AND NOT EXISTS (\n"
+                "      SELECT FROM pg_catalog.pg_trigger AS t\n"
+                "      WHERE t.tgrelid = c.oid AND t.tgname = "
+            ),
+            LiteralText(trigger.name),
+            Raw("\n        AND starts_with(obj_description(t.oid, 'pg_trigger'), "),
+            LiteralText(PREFIX),
+            Raw(")\n    )\n  LOOP\n    EXECUTE "),
+            created,
+            Raw(";\n    EXECUTE format('COMMENT ON TRIGGER %I ON %s IS %L', "),
+            LiteralText(trigger.name),
+            Raw(", partition,\n      "),
+            fingerprint_expression(marked),
+            Raw(");\n  END LOOP;\nEND\n"),
         )
     )
     return Raw("DO ") + DollarQuoted(body)

@@ -28,9 +28,15 @@ from sqlalchemy import (
     or_,
     types,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.sql import visitors
-from sqlalchemy.sql.elements import ExpressionClauseList, TextClause, quoted_name
+from sqlalchemy.sql import operators, visitors
+from sqlalchemy.sql.elements import (
+    ExpressionClauseList,
+    Null,
+    TextClause,
+    quoted_name,
+)
 
 from sa_history._types import Operation, Row
 from sa_history.definition.columns import TableColumns
@@ -48,6 +54,7 @@ from sa_history.definition.conditions import (
     RowColumn,
 )
 from sa_history.exc import ConditionError
+from sa_history.sql.column_types import postgresql_type
 from sa_history.sql.comparison import any_differs, image_differs, stored_differs
 from sa_history.sql.expressions import expression_sql
 from sa_history.util.identifiers import unstorable
@@ -315,11 +322,31 @@ def _check_expression(expression: ClauseElement, scope: RowScope) -> None:
         if isinstance(element, SelectBase):
             # NEW and OLD would be tables of the subquery's own.
             raise ValueError("it has a subquery")
+        if isinstance(element, BinaryExpression):
+            _check_json(element)
         if isinstance(element, Column) and not scope.has(element):
             raise ConditionError(
                 f"{scope.subject}: a condition names the column {element}, which is "
                 f"neither of the old nor of the new row; write new.{element.key} or "
                 f"old.{element.key}"
+            )
+
+
+def _check_json(comparison: BinaryExpression[Any]) -> None:
+    """Refuse a comparison of ``json``, for which PostgreSQL has no operators.
+
+    :raises ValueError: it is one, and not with NULL.
+    """
+    sides = (comparison.left, comparison.right)
+    is_compared = operators.is_comparison(comparison.operator)
+    if not is_compared or any(isinstance(side, Null) for side in sides):
+        return
+    for side in sides:
+        type_ = postgresql_type(side.type)
+        if isinstance(type_, types.JSON) and not isinstance(type_, JSONB):
+            raise ValueError(
+                f"PostgreSQL cannot compare json, as {side} is; make the column JSONB, "
+                "or compare cast(..., JSONB)"
             )
 
 

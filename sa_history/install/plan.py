@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from sa_history._types import Level
+from sa_history.capture.append_only import append_only_trigger
 from sa_history.ddl.catalog import Catalog, Installed, InstalledTrigger, InstalledView
 from sa_history.ddl.elements import (
     DatabaseObject,
@@ -20,8 +22,11 @@ from sa_history.ddl.elements import (
     PGTrigger,
     PGView,
 )
-from sa_history.ddl.fingerprint import SetComment
-from sa_history.ddl.partitions import drop_trigger_of_partitions
+from sa_history.ddl.fingerprint import SetComment, fingerprint_of
+from sa_history.ddl.partitions import (
+    create_trigger_of_partitions,
+    drop_trigger_of_partitions,
+)
 from sa_history.install.drift import (
     Difference,
     Problem,
@@ -64,6 +69,7 @@ def plan_for(
     schemas: SchemaNames,
     changing: Mapping[Qualified, set[str]],
     partitioned: Container[Qualified] = (),
+    guards: Mapping[Qualified, PGTrigger | None] = MappingProxyType({}),
 ) -> Plan:
     """Return the steps that make the database as the models say.
 
@@ -76,8 +82,13 @@ def plan_for(
     :param partitioned: the event tables with partitions that ``found`` leaves out. The
         command that ends partitions has given each the triggers of its table, and they
         need their function as long as they are there.
+    :param guards: those of them that the database has, by their names there, with the
+        append-only trigger that each has to have; None for one that has none. Their
+        partitions get it together with the table.
     """
-    return _Planner(found, expected, catalog, schemas, changing, partitioned).plan()
+    return _Planner(
+        found, expected, catalog, schemas, changing, partitioned, guards
+    ).plan()
 
 
 def drop_step(installed: Installed, schemas: SchemaNames) -> Step:
@@ -100,6 +111,7 @@ class _Planner:
         schemas: SchemaNames,
         changing: Mapping[Qualified, set[str]],
         partitioned: Container[Qualified],
+        guards: Mapping[Qualified, PGTrigger | None],
     ) -> None:
         self.found = found
         self.expected = expected
@@ -107,6 +119,7 @@ class _Planner:
         self.schemas = schemas
         self.changing = changing
         self.partitioned = partitioned
+        self.guards = guards
         self._going = {
             id(d.installed) for d in found if d.problem is not Problem.DISABLED
         }
@@ -247,6 +260,8 @@ class _Planner:
         if isinstance(definition, PGTrigger) and definition.level is Level.STATEMENT:
             table = definition.table.in_database(self.schemas)
             undo[:0] = self._drop_of_partitions(table, definition.name)
+            if definition == self.guards.get(table):
+                statements.append(create_trigger_of_partitions(definition))
         return Step(
             f"create {target}",
             self._sql(*statements),
@@ -258,12 +273,29 @@ class _Planner:
         step = drop_step(installed, self.schemas)
         if isinstance(installed, InstalledTrigger) and not installed.is_for_rows:
             first = self._drop_of_partitions(installed.relation, installed.name)
-            step = replace(step, statements=(*self._sql(*first), *step.statements))
+            step = replace(
+                step,
+                statements=(*self._sql(*first), *step.statements),
+                undo_statements=(
+                    *step.undo_statements,
+                    *self._sql(*self._create_of_partitions(installed)),
+                ),
+            )
         return step
 
     def _drop_of_partitions(self, table: Qualified, trigger: str) -> list[Fragment]:
         is_partitioned = table in self.partitioned
         return [drop_trigger_of_partitions(table, trigger)] if is_partitioned else []
+
+    def _create_of_partitions(self, installed: InstalledTrigger) -> list[Fragment]:
+        """Return what gives partitions a trigger again that their table has now."""
+        if installed.relation not in self.guards:
+            return []
+        guard = append_only_trigger(
+            installed.name, installed.relation, installed.function
+        )
+        is_guard = fingerprint_of(guard, self.schemas) == installed.fingerprint
+        return [create_trigger_of_partitions(guard)] if is_guard else []
 
     def _sql(self, *statements: Fragment) -> tuple[str, ...]:
         return tuple(statement.render(self.schemas) for statement in statements)

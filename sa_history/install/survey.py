@@ -13,7 +13,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sa_history._types import Operation
 from sa_history.attachments.registry import attachments_of
 from sa_history.capture.archive_table import archive_table_of
-from sa_history.capture.partitioning import EventPartitioning
+from sa_history.capture.detached import read_detached
+from sa_history.capture.partitioning import ContextPartitioning, EventPartitioning
 from sa_history.capture.seal_tables import seal_tables_of
 from sa_history.ddl.advisory_lock import wait_for_turn
 from sa_history.ddl.catalog import (
@@ -47,11 +48,7 @@ from sa_history.ddl.execution import (
 )
 from sa_history.ddl.fingerprint import PREFIX
 from sa_history.ddl.foreign_keys import may_update_and_delete
-from sa_history.ddl.partitions import (
-    REMOVED,
-    read_range_partitions,
-    read_tables_by_comment,
-)
+from sa_history.ddl.partitions import read_range_partitions
 from sa_history.definition.columns import kind_of_generated
 from sa_history.definition.row_order import CHANGES, MOVES, ROWS
 from sa_history.exc import InstallError
@@ -193,23 +190,25 @@ class Survey:
     def _detached_partitions(self) -> list[Finding]:
         """Return the partitions that are tables of their own by now.
 
-        They are found by the comments that they have had as partitions.
+        Those are left out to which somebody has given another comment.
         """
-        parents = {p.comment: p.event_table for _, p in self._partitioned()} | {
-            contexts.comment: contexts.context_table
-            for history in filter(None, map(history_of, self._metadatas))
-            if (contexts := history.shared.partitioning) is not None
-        }
-        if not parents:
-            return []
-        comments = [*parents, *(REMOVED + comment for comment in parents)]
-        found = read_tables_by_comment(self._connection, self._looked_at, comments)
-        return [
-            self._detached(name, parents.get(comment))
-            for comment, names in found.items()
-            for name in names
-            if name not in self._tables
+        partitionings: list[EventPartitioning | ContextPartitioning] = [
+            *(partitioning for _, partitioning in self._partitioned()),
+            *(
+                contexts
+                for history in filter(None, map(history_of, self._metadatas))
+                if (contexts := history.shared.partitioning) is not None
+            ),
         ]
+        # By their names, since two event tables of one table have the same comment.
+        found: dict[Qualified, Finding] = {}
+        for partitioning in partitionings:
+            for detached in read_detached(self._connection, partitioning, self.schemas):
+                name = detached.name
+                if name not in self._tables and not detached.is_renounced:
+                    parent = None if detached.is_going else partitioning.table
+                    found.setdefault(name, self._detached(name, parent))
+        return [*found.values()]
 
     def _detached(self, name: Qualified, parent: Table | None) -> Finding:
         """Return the finding of a detached partition.

@@ -33,7 +33,11 @@ from sqlalchemy.orm import Session
 
 from sa_history.capture.context_storage import CONTEXT_COLUMN, CONTEXT_ID_COLUMN
 from sa_history.capture.event_table import OLD_KEY, key_columns
-from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
+from sa_history.capture.partitioning import (
+    FIRST_ID,
+    KEPT_OFFSET,
+    ContextPartitioning,
+)
 from sa_history.capture.seal_tables import ERASED_COLUMN
 from sa_history.ddl.elements import Statement, switch_trigger
 from sa_history.ddl.execution import require_new_snapshots
@@ -185,10 +189,9 @@ def _erase(
         keys_of_contexts = erased_context_keys(ledger, seals)
         ids = [number for some in events for number in some.contexts]
         if any(t.options.partition_by is not None for t in trackings):
-            table = ledger.history.shared.context_table
             require_attached(
                 ledger,
-                table,
+                ContextPartitioning(ledger.history.shared.context_table),
                 ["id", "metadata"],
                 lambda rows: and_(
                     _is_any(rows.c.id, ids),
@@ -247,11 +250,12 @@ class _Objects:
         table = tracking.event_table
         keys = self._all_keys()
         events, key = self._events()
-        if tracking.options.partition_by is not None:
+        partitioning = tracking.partitioning()
+        if partitioning is not None:
             of_key = [column.name for column in key]
             require_attached(
                 self.ledger,
-                table,
+                partitioning,
                 of_key,
                 lambda rows: _is_one_of([rows.c[name] for name in of_key], keys),
             )

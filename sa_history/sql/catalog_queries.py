@@ -188,6 +188,34 @@ ORDER BY n.nspname, c.relname
 """
 """The tables, but for partitions, with one of some comments."""
 
+DETACHED_PARTITIONS = """
+SELECT n.nspname AS schema, c.relname AS name, d.description AS comment,
+  has_table_privilege(c.oid, 'SELECT') AS is_readable, a.names AS columns
+FROM pg_catalog.pg_class AS c
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_description AS d ON d.objoid = c.oid AND d.objsubid = 0
+  AND d.classoid = 'pg_catalog.pg_class'::regclass
+CROSS JOIN LATERAL (
+  SELECT array_agg(a.attname::text) AS names FROM pg_catalog.pg_attribute AS a
+  WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+) AS a
+WHERE c.relkind = 'r' AND NOT c.relispartition AND n.nspname !~ '^pg_'
+  AND (d.description = ANY (:comments) OR (
+    n.nspname = :schema AND starts_with(c.relname::text, :begin)
+    AND right(c.relname, length(:end)) = :end
+  ))
+  AND (n.nspname = :schema OR NOT EXISTS (
+    SELECT FROM pg_catalog.pg_class AS o
+    WHERE o.relnamespace = n.oid AND o.relname = :table
+  ))
+  AND a.names @> :columns
+ORDER BY n.nspname, c.relname
+"""
+"""The tables that were partitions of another: by their comments, or by their names.
+
+One in a schema that has a table of the other's name is taken for a partition of that.
+"""
+
 SIZES = """
 SELECT n.nspname AS schema, c.relname AS name, c.reltuples::bigint AS rows,
   pg_total_relation_size(c.oid) AS bytes

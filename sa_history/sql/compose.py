@@ -149,6 +149,17 @@ class Literal(Fragment):
 
 
 @dataclass(frozen=True)
+class Rendered(Fragment):
+    """The text of a fragment as a string value, for SQL that composes SQL."""
+
+    fragment: Fragment
+
+    def render(self, schemas: SchemaNames) -> str:
+        """Return the fragment's text as a string literal."""
+        return quote_literal(self.fragment.render(schemas))
+
+
+@dataclass(frozen=True)
 class Setting(Fragment):
     """The value of a setting as text, or NULL if the setting is not set.
 

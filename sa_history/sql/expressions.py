@@ -7,7 +7,9 @@ when the statement is sent).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +47,43 @@ from sa_history.sql.compose import (
     quote_literal,
 )
 
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""A NUL in JSON, which PostgreSQL's jsonb cannot store."""
+
+
+def _json_sql(type_: types.JSON, value: Any, name: str) -> str:
+    """Return a value of JSON as a literal.
+
+    :param name: the name of the type.
+    :raises TypeError: JSON has no such value.
+    :raises ValueError: PostgreSQL has no such value.
+    """
+    if value is None and type_.none_as_null:
+        return "NULL"
+    written = json.dumps(
+        None if value is types.JSON.NULL else value,
+        allow_nan=False,
+        # A character that the database has not got is an error of its own.
+        ensure_ascii=False,
+    )
+    if _NUL.search(written):
+        raise ValueError(f"PostgreSQL's JSON cannot contain NUL, got {value!r}")
+    return f"{quote_literal(written)}::{name}"
+
+
+class _Json(postgresql.JSON[Any]):
+    """JSON with literals, of which SQLAlchemy has none."""
+
+    def literal_processor(self, dialect: Any) -> Callable[[Any], str]:
+        return lambda value: _json_sql(self, value, "json")
+
+
+class _Jsonb(postgresql.JSONB[Any]):
+    """JSONB with literals, of which SQLAlchemy has none."""
+
+    def literal_processor(self, dialect: Any) -> Callable[[Any], str]:
+        return lambda value: _json_sql(self, value, "jsonb")
+
 
 class _LiteralCompiler(PGCompiler):
     """Writes each value as a literal."""
@@ -54,6 +93,15 @@ class _LiteralCompiler(PGCompiler):
         if own is not None:
             return own
         text: str = super().render_literal_value(value, type_)  # type: ignore[no-untyped-call]
+        return text
+
+    def render_literal_bindparam(self, bindparam: Any, **kw: Any) -> str:
+        is_none = bindparam.value is None and bindparam.callable is None
+        if is_none and isinstance(postgresql_type(bindparam.type), types.JSON):
+            # A parameter may be the null of JSON, where SQLAlchemy writes NULL.
+            return str(bindparam.type._cached_literal_processor(self.dialect)(None))
+        compiler: Any = super()
+        text: str = compiler.render_literal_bindparam(bindparam, **kw)
         return text
 
     def visit_bindparam(self, bindparam: Any, *args: Any, **kw: Any) -> str:
@@ -101,6 +149,11 @@ class _LiteralDialect(PGDialect):
     statement_compiler = _LiteralCompiler
     preparer = _Preparer
     supports_statement_cache = False
+    colspecs = PGDialect.colspecs | {
+        types.JSON: _Json,
+        postgresql.JSON: _Json,
+        postgresql.JSONB: _Jsonb,
+    }
 
 
 def _dialect() -> PGDialect:

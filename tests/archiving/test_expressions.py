@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import enum
 import math
+import operator
 import uuid
 from collections.abc import Callable
 from decimal import Decimal
@@ -175,6 +176,7 @@ def expressions(c: Any) -> dict[str, Any]:
         "path of JSON": c.js["b"]["c"].astext,
         "number of JSON": c.js["a"].as_integer(),
         "pair": tuple_(c.id, c.id) < tuple_(2, 3),
+        **{f"rows: {n}": each for n, each in enumerate(comparisons_of_rows(c))},
         "by cases": case((c.i > 0, "p"), (c.i < 0, "m"), else_=None),
         "equal enums": c.e == Color.red,
         "less among keys": c.u < uuid.UUID(int=6),
@@ -183,6 +185,60 @@ def expressions(c: Any) -> dict[str, Any]:
         ),
         "the one before": func.lag(c.i).over(order_by=c.i),
     }
+
+
+def comparisons_of_rows(c: Any) -> list[Any]:
+    """Return comparisons of rows, of which some members are NULL."""
+    nothing = literal(None, Integer)
+    pairs = [tuple_(c.i, c.j), tuple_(c.j, c.i), tuple_(c.id, c.i)]
+    others = [
+        tuple_(7, 2),
+        tuple_(literal(2, Integer), nothing),
+        tuple_(nothing, 2),
+        tuple_(7, nothing),
+    ]
+    compared = [
+        make(pair, other)
+        for pair in pairs
+        for other in others
+        for make in (
+            *(operator.lt, operator.le, operator.gt, operator.ge),
+            *(operator.eq, operator.ne),
+        )
+    ]
+    pair, low, high = pairs[0], tuple_(-7, 3), tuple_(5, nothing)
+    event = c.i.table.alias()
+    query = select(event.c.i, event.c.j).where(event.c.id > 1)
+    return [
+        *compared,
+        tuple_(c.id, c.i, c.j) < tuple_(c.id, c.j, nothing),
+        tuple_(c.id, c.i, c.j) >= tuple_(c.id, 7, 2),
+        tuple_(c.i, c.s) > tuple_(c.i, "a"),
+        func.row(c.i, c.j) < func.row(7, nothing),
+        ~(pair == high),
+        pair.between(low, high),
+        ~pair.between(low, high),
+        pair.between(high, low, symmetric=True),
+        pair.in_([(7, 2), (5, 5)]),
+        pair.not_in([(7, 2), (5, 5)]),
+        pair.in_([(7, None), (5, 5)]),
+        pair.not_in([(7, None), (-7, 3)]),
+        ~pair.in_([(None, 2)]),
+        tuple_(c.i, c.s).not_in([(7, None), (5, "x")]),
+        tuple_(c.d, c.n).not_in([(datetime.date(2020, 2, 29), Decimal("2.50"))]),
+        tuple_(c.u, c.i).in_([(uuid.UUID(int=5), 7), (uuid.UUID(int=6), None)]),
+        pair.in_([]),
+        pair.not_in([]),
+        pair.in_([tuple_(c.i, 2), tuple_(c.j, c.i)]),
+        pair.not_in([tuple_(c.i, nothing), tuple_(c.j, c.i)]),
+        pair.in_(query),
+        pair.not_in(query),
+        pair.is_(None),
+        pair.is_not(None),
+        pair.is_distinct_from(tuple_(7, nothing)),
+        func.row(c.i, c.j).is_distinct_from(func.row(7, nothing)),
+        pair.is_not_distinct_from(tuple_(7, 2)),
+    ]
 
 
 def sums(c: Any) -> dict[str, Any]:
@@ -246,6 +302,10 @@ def test_expressions_that_mean_something_else_are_refused(
         *(func.format("%s", rows.s), func.sha256(rows.by)),
         *(func.row_to_json(text("1")), rows.s.op("similar to")("a%")),
         func.row_number().over(order_by=rows.e),
+        tuple_(rows.i, rows.j) < literal(5, Integer),
+        literal(5, Integer) == tuple_(rows.i, rows.j),
+        tuple_(rows.i, rows.j) != tuple_(1, 2, 3),
+        tuple_(rows.i, rows.e) > tuple_(1, Color.red),
     ]
     statements = [select(expression) for expression in refused]
     sorted_by = (rows.e, rows.e.desc(), rows.iv, rows.js, rows.a.desc().nulls_last())

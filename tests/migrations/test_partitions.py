@@ -23,6 +23,7 @@ from sqlalchemy import (
     inspect,
     text,
 )
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import sa_history as history
@@ -77,21 +78,100 @@ def test_append_only_comes_and_goes_where_each_partition_has_its_trigger(
     migrate(migrations, unguarded)
     run(pg_engine, "INSERT INTO post SELECT generate_series(1, 5)")
     for _ in range(2):
+        history.partitions(pg_engine, unguarded)
         migrate(migrations, guarded)
-        # It ends the partition, and gives both the trigger.
-        history.partitions(pg_engine, guarded)
         assert len(scalars(pg_engine, of_partitions)) >= 3
         assert check(pg_engine, guarded) == []
         migrate(migrations, unguarded)
         assert scalars(pg_engine, of_partitions) == []
         assert check(pg_engine, unguarded) == []
         migrations.downgrade()
-        history.partitions(pg_engine, guarded)
+        assert len(scalars(pg_engine, of_partitions)) >= 3
         assert check(pg_engine, guarded) == []
         migrations.downgrade()
         assert scalars(pg_engine, of_partitions) == []
         assert check(pg_engine, unguarded) == []
         migrations.upgrade()
+
+
+ODD = "Aud\"it's \\%"
+"""A schema whose name needs quotes in names, in strings, and as a format."""
+
+
+def _odd(**options: Any) -> MetaData:
+    metadata = MetaData()
+    table = Table(
+        "pö$tage",
+        metadata,
+        Column("id", Integer, primary_key=True, autoincrement=False),
+        schema=ODD,
+    )
+    track(Snapshot, AfterDelete, partition_by=2, **options)(table)
+    return metadata
+
+
+def test_the_partitions_that_there_are_get_the_trigger_with_their_table(
+    migrations: Any, pg_engine: Engine
+) -> None:
+    migrations.options = {"include_schemas": True}
+    quoted = '"' + ODD.replace('"', '""').replace("%", "%%") + '"'
+    run(pg_engine, f"CREATE SCHEMA {quoted}")
+    migrate(migrations, _odd())
+    for _ in range(2):
+        run(
+            pg_engine,
+            f'INSERT INTO {quoted}."pö$tage" SELECT coalesce(max(id), 0) + 1'
+            f' FROM {quoted}."pö$tage"',
+        )
+    guarded = _odd(append_only=True)
+    migrations.metadata = guarded
+    migrations.revise()
+    # The revision was made before some of the partitions were.
+    (report, _) = history.partitions(pg_engine, _odd())
+    assert len(report.partitions) >= 2
+    migrations.upgrade()
+    assert check(pg_engine, guarded) == []
+    for partition in report.partitions:
+        name = partition.name.render(str)
+        with pytest.raises(DBAPIError, match="append-only"):
+            run(pg_engine, f"TRUNCATE {name}".replace("%", "%%"))
+
+
+def test_another_trigger_of_that_name_on_a_partition_stays(
+    migrations: Any, pg_engine: Engine
+) -> None:
+    migrate(migrations, _models(partition_by=2, append_only=False))
+    run(
+        pg_engine,
+        "CREATE FUNCTION other() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN RETURN NULL; END'",
+        "CREATE TRIGGER post_event_append_only BEFORE TRUNCATE ON post_event_p1"
+        " EXECUTE FUNCTION other()",
+    )
+    with pytest.raises(DBAPIError, match='for relation "post_event_p1" already exists'):
+        migrate(migrations, _models(partition_by=2))
+    find = "SELECT tgfoid::regproc::text FROM pg_trigger WHERE NOT tgisinternal"
+    assert "other" in scalars(
+        pg_engine, f"{find} AND tgname = 'post_event_append_only'"
+    )
+
+
+def test_a_renamed_table_with_partitions_stays_append_only(
+    migrations: Any, pg_engine: Engine
+) -> None:
+    migrate(migrations, _models(partition_by=2))
+    run(pg_engine, "INSERT INTO post VALUES (1), (2), (3)")
+    history.partitions(pg_engine, _models(partition_by=2))
+    renamed = MetaData()
+    table = Table("letter", renamed, Column("id", Integer, primary_key=True))
+    track(Snapshot, AfterDelete, append_only=True, partition_by=2)(table)
+    migrations.metadata = renamed
+    migrations.revise("rename_table=post:letter")
+    migrations.upgrade()
+    assert check(pg_engine, renamed) == []
+    assert migrations.check() == []
+    migrations.downgrade()
+    assert check(pg_engine, _models(partition_by=2)) == []
 
 
 def test_partitions_that_are_made_later_are_no_difference(

@@ -313,6 +313,41 @@ def test_a_page_of_live_events_opens_no_file_and_what_cannot_be_read_is_told(
     assert "is no manifest of an archive" in look.page("/?user=ada", 503)
 
 
+@pytest.mark.parametrize("path", ["/", "/?table=page_event", "/chart", "/?user=ben"])
+def test_the_archive_of_another_database_is_refused(
+    app: flask.Flask, db: SQLAlchemy, drop: Any, folder: str, path: str
+) -> None:
+    drop()
+    look = Looker(seen_by(app, archive=folder))
+    look.page(path)
+    with app.app_context():
+        db.session.execute(text("DELETE FROM pghistory_archive"))
+        db.session.commit()
+    assert "it may be the archive of another database" in words(look.page(path, 503))
+
+
+def test_an_archive_that_lacks_what_was_dropped_is_refused(
+    app: flask.Flask, drop: Any, folder: str, tmp_path: Path
+) -> None:
+    drop()
+    (tmp_path / "empty").mkdir()
+    look = Looker(seen_by(app, archive=str(tmp_path / "empty")))
+    said = words(look.page("/", 503))
+    assert "which was archived to" in said
+    assert "give that folder, or move all of it" in said
+
+
+def test_who_may_not_read_what_was_archived_is_not_told_of_another_database(
+    app: flask.Flask, db: SQLAlchemy, drop: Any, folder: str
+) -> None:
+    drop()
+    with app.app_context():
+        db.session.execute(text("DROP TABLE pghistory_archive"))
+        db.session.commit()
+    look = Looker(seen_by(app, archive=folder))
+    assert len(look.json("/")["events"]) == 17
+
+
 def test_a_timeline_says_at_once_what_is_not_installed(
     app: flask.Flask, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
