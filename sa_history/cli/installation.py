@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import create_mock_engine
+from sqlalchemy.schema import CreateIndex
 
 from sa_history.cli.command import FOUND, Database
 from sa_history.cli.output import (
@@ -83,10 +85,12 @@ def ddl(database: Database, without_tables: bool, json: bool) -> int:
     :param without_tables: print only functions, triggers, views and the sequence.
     """
 
-    def show(statement: Any, *_: Any, **__: Any) -> None:
-        _print_statements([str(statement.compile(dialect=dialect)).strip()], json, "\n")
+    statements: list[Any] = []
 
-    engine = create_mock_engine("postgresql+psycopg://", show)
+    def keep(statement: Any, *_: Any, **__: Any) -> None:
+        statements.append(statement)
+
+    engine = create_mock_engine("postgresql+psycopg://", keep)
     dialect: Any = engine.dialect
     # Nothing is sent by the driver, so no percent sign is to be doubled for it.
     dialect.paramstyle = "named"
@@ -98,8 +102,13 @@ def ddl(database: Database, without_tables: bool, json: bool) -> int:
             metadata.create_all(engine, checkfirst=False)
             continue
         for expected in objects_of(metadata):
-            show(Statement(expected.definition.create()))
-            show(Statement(SetComment(expected.definition)))
+            statements.append(Statement(expected.definition.create()))
+            statements.append(Statement(SetComment(expected.definition)))
+    for of_indexes, group in groupby(statements, lambda s: isinstance(s, CreateIndex)):
+        texts = [str(each.compile(dialect=dialect)).strip() for each in group]
+        # SQLAlchemy has those of a table in a set, whose order changes from run to run.
+        for statement in sorted(texts) if of_indexes else texts:
+            _print_statements([statement], json, "\n")
     return 0
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import pytest
@@ -276,8 +279,14 @@ def test_ddl_is_what_create_all_runs(
 
     metadata_of(name).drop_all(pg_engine)
     assert main(["ddl", f"shop:{name}"]) == 0
-    psql(pg_url, capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    psql(pg_url, printed)
     assert dump(pg_url) == expected
+    indexes = re.findall(r"^CREATE INDEX (\S+) ON (\S+)", printed, re.MULTILINE)
+    assert len(indexes) > len({table for _, table in indexes})
+    for _, of_table in groupby(indexes, key=itemgetter(1)):
+        names = [index for index, _ in of_table]
+        assert names == sorted(names), "the same in each run"
 
 
 def test_ddl_needs_no_database(capsys: Capture) -> None:
