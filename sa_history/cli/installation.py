@@ -13,7 +13,6 @@ from sa_history.cli.output import (
     RED,
     colored,
     print_finding,
-    print_json,
     printable,
 )
 from sa_history.ddl.elements import Statement
@@ -27,7 +26,7 @@ def ls(database: Database, json: bool) -> int:
     for state in installation.status(database.engine, *database.metadatas):
         if json:
             found = state.problem.value if state.problem else "installed"
-            print_json(state=found, kind=state.kind, name=state.name)
+            database.print_json(state=found, kind=state.kind, name=state.name)
             continue
         status, rest = str(state)[:10], printable(str(state)[10:])
         print(f"{colored(status, RED if state.problem else GREEN)}{rest}")
@@ -43,13 +42,14 @@ def check(database: Database, allow: Collection[str], json: bool) -> int:
     if not found and not json:
         print("all is as the models say")
     for finding in found:
-        print_finding(finding, database.command, allow, json)
+        print_finding(finding, database.command, allow, json, **database.named)
     return FOUND if any(f.problem not in allow for f in found) else 0
 
 
 def install(database: Database, prune: bool, tracks_nothing: bool, json: bool) -> int:
     """Create or renew what is wrong, and print what was done."""
     _print_steps(
+        database,
         installation.install(
             database.engine,
             *database.metadatas,
@@ -63,14 +63,15 @@ def install(database: Database, prune: bool, tracks_nothing: bool, json: bool) -
 
 def uninstall(database: Database, json: bool) -> int:
     """Drop triggers and functions, and print what was done."""
-    _print_steps(installation.uninstall(database.engine, *database.metadatas), json)
+    steps = installation.uninstall(database.engine, *database.metadatas)
+    _print_steps(database, steps, json)
     return 0
 
 
-def _print_steps(steps: list[str], json: bool) -> None:
+def _print_steps(database: Database, steps: list[str], json: bool) -> None:
     for step in steps:
         if json:
-            print_json(step=step)
+            database.print_json(step=step)
         else:
             print(printable(step))
     if not steps and not json:
@@ -84,7 +85,8 @@ def ddl(database: Database, without_tables: bool, json: bool) -> int:
     """
 
     def show(statement: Any, *_: Any, **__: Any) -> None:
-        _print_statements([str(statement.compile(dialect=dialect)).strip()], json, "\n")
+        compiled = str(statement.compile(dialect=dialect)).strip()
+        _print_statements(database, [compiled], json, "\n")
 
     engine = create_mock_engine("postgresql+psycopg://", show)
     dialect: Any = engine.dialect
@@ -108,17 +110,19 @@ def harden(database: Database, app_role: str, dry_run: bool, json: bool) -> int:
     statements = installation.harden(
         database.engine, *database.metadatas, role=app_role, dry_run=dry_run
     )
-    _print_statements(statements, json)
+    _print_statements(database, statements, json)
     return 0
 
 
-def _print_statements(statements: Iterable[str], json: bool, after: str = "") -> None:
+def _print_statements(
+    database: Database, statements: Iterable[str], json: bool, after: str = ""
+) -> None:
     """Print statements of SQL, as psql runs them.
 
     :param after: what text has behind each.
     """
     for statement in statements:
         if json:
-            print_json(statement=statement)
+            database.print_json(statement=statement)
         else:
             print(f"{statement};{after}")
