@@ -718,8 +718,10 @@ def _by_members(binary: Any, row: list[Any] | None) -> Any:
         if operator in (operators.in_op, operators.not_in_op):
             if not isinstance(right, Grouping):
                 return None  # a SELECT, or values, which it takes for one
-            items = right.element.clauses
-            found = or_(*(_rows_compared(operators.eq, row, one) for one in items))
+            items: Any = right.element
+            found = or_(
+                *(_rows_compared(operators.eq, row, one) for one in items.clauses)
+            )
             return found if operator is operators.in_op else not_(found)
         if operator in (operators.between_op, operators.not_between_op):
             low, high = right.clauses

@@ -10,7 +10,7 @@ from sa_history.archiving.archive import ArchiveProgress, ArchiveReport
 from sa_history.archiving.archive import archive as write_archive
 from sa_history.archiving.manifest import ArchivedPart
 from sa_history.cli.command import FOUND, Database
-from sa_history.cli.output import GREEN, RED, YELLOW, colored, print_json, printable
+from sa_history.cli.output import GREEN, RED, YELLOW, colored, printable
 from sa_history.cli.progress import Progress
 from sa_history.install.sizes import human
 from sa_history.tracking.registry import trackings_in
@@ -53,7 +53,7 @@ def archive(
         )
     for report in reports:
         if json:
-            print_json(**_as_json(report))
+            database.print_json(**_as_json(report))
         else:
             _print(report)
     return FOUND if any(report.problems for report in reports) else 0

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from sa_history.cli.command import Database
 from sa_history.cli.keys import texts_of_one_key
-from sa_history.cli.output import print_json, printable, table_lines
+from sa_history.cli.output import printable, table_lines
 from sa_history.cli.times import local, time_of
 from sa_history.exc import CommandError
 from sa_history.query.event_search import key_from_texts
@@ -52,7 +52,7 @@ def as_of(
         names, found = list(result.keys()), result.all()
         if json:
             for row in found:
-                print_json(**dict(zip(names, map(as_json, row), strict=True)))
+                database.print_json(**dict(zip(names, map(as_json, row), strict=True)))
         elif csv:
             writer = csv_format.writer(sys.stdout, lineterminator="\n")
             writer.writerow(names)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from sa_history.cli.command import Database
-from sa_history.cli.output import print_json, printable
+from sa_history.cli.output import printable
 from sa_history.cli.progress import Progress
 from sa_history.tracking.registry import trackings_in
 from sa_history.writing.baseline import baseline as write_baseline
@@ -35,7 +35,7 @@ def baseline(database: Database, tables: Sequence[str], batch: int, json: bool) 
                 progress=progress.update,
             )
         if json:
-            print_json(
+            database.print_json(
                 table=table.fullname,
                 event_table=tracking.event_table.fullname,
                 events=written,

@@ -11,13 +11,13 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Engine, MetaData
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from sa_history.cli.output import print_finding, print_heading
+from sa_history.cli.output import print_finding, print_heading, print_json
 from sa_history.exc import CommandError, HistoryError
 from sa_history.install import api as installation
 from sa_history.install.drift import Problem
@@ -41,6 +41,7 @@ class Database:
     :param may_track_nothing: True if a configuration lists the database, which need not
         be one with tracked models; False if the models were given for it.
     :param model: the mapped class or table that the command is about, None for all.
+    :param is_one_of_several: True if the command is done in others, too.
     """
 
     metadatas: Sequence[MetaData]
@@ -49,6 +50,19 @@ class Database:
     targets: Sequence[str]
     may_track_nothing: bool = False
     model: Any | None = None
+    is_one_of_several: bool = False
+
+    def print_json(self, **fields: Any) -> None:
+        """Print an object of JSON on a line, with the database if there are several.
+
+        :param fields: as of the function of this name.
+        """
+        print_json(**self.named, **fields)
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The field of JSON that tells the database; none if there is only one."""
+        return {"database": self.name} if self.is_one_of_several else {}
 
     @property
     def engine(self) -> Engine:
@@ -207,7 +221,7 @@ def run_command(
     if len(databases) == 1:
         return command.run(databases[0], **options)
     statuses = []
-    for database in databases:
+    for database in (replace(d, is_one_of_several=True) for d in databases):
         print_heading(database.name, options)
         try:
             statuses.append(command.run(database, **options))
@@ -265,6 +279,7 @@ def _with_objects(
         metadatas = [m for d in databases for m in d.metadatas]
         seen: set[Engine] = set()
         for database in idle:
+            named = replace(database, is_one_of_several=len(databases) > 1).named
             if database.engine in seen:
                 continue
             seen.add(database.engine)
@@ -273,7 +288,9 @@ def _with_objects(
                 print_heading(database.name, options)
             allow = options.get("allow", Problem)
             for finding in found:
-                print_finding(finding, database.command, allow, json=options["json"])
+                print_finding(
+                    finding, database.command, allow, options["json"], **named
+                )
             is_fault = Problem.ORPHANED not in allow
             if found and is_fault and database in optional and used:
                 refused.append(database)

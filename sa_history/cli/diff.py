@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from sa_history.cli.command import Database
 from sa_history.cli.keys import texts_of_one_key
 from sa_history.cli.log import change_lines
-from sa_history.cli.output import print_json, printable
+from sa_history.cli.output import printable
 from sa_history.cli.times import local, time_of
 from sa_history.exc import CommandError
 from sa_history.query.event_search import (
@@ -59,7 +59,7 @@ def diff(
     changes = differences(before, after)
     if json:
         for name, (was, now) in changes.items():
-            print_json(attribute=name, before=was, after=now)
+            database.print_json(attribute=name, before=was, after=now)
         return 0
     for sign, version in (("---", before), ("+++", after)):
         print(f"{sign} {printable(' '.join(texts))}{_described(version)}")

@@ -15,7 +15,6 @@ from sa_history.cli.output import (
     RED,
     colored,
     print_finding,
-    print_json,
     printable,
 )
 from sa_history.ddl.elements import Statement
@@ -29,7 +28,7 @@ def ls(database: Database, json: bool) -> int:
     for state in installation.status(database.engine, *database.metadatas):
         if json:
             found = state.problem.value if state.problem else "installed"
-            print_json(state=found, kind=state.kind, name=state.name)
+            database.print_json(state=found, kind=state.kind, name=state.name)
             continue
         status, rest = str(state)[:10], printable(str(state)[10:])
         print(f"{colored(status, RED if state.problem else GREEN)}{rest}")
@@ -45,13 +44,14 @@ def check(database: Database, allow: Collection[str], json: bool) -> int:
     if not found and not json:
         print("all is as the models say")
     for finding in found:
-        print_finding(finding, database.command, allow, json)
+        print_finding(finding, database.command, allow, json, **database.named)
     return FOUND if any(f.problem not in allow for f in found) else 0
 
 
 def install(database: Database, prune: bool, tracks_nothing: bool, json: bool) -> int:
     """Create or renew what is wrong, and print what was done."""
     _print_steps(
+        database,
         installation.install(
             database.engine,
             *database.metadatas,
@@ -65,14 +65,15 @@ def install(database: Database, prune: bool, tracks_nothing: bool, json: bool) -
 
 def uninstall(database: Database, json: bool) -> int:
     """Drop triggers and functions, and print what was done."""
-    _print_steps(installation.uninstall(database.engine, *database.metadatas), json)
+    steps = installation.uninstall(database.engine, *database.metadatas)
+    _print_steps(database, steps, json)
     return 0
 
 
-def _print_steps(steps: list[str], json: bool) -> None:
+def _print_steps(database: Database, steps: list[str], json: bool) -> None:
     for step in steps:
         if json:
-            print_json(step=step)
+            database.print_json(step=step)
         else:
             print(printable(step))
     if not steps and not json:
@@ -107,8 +108,8 @@ def ddl(database: Database, without_tables: bool, json: bool) -> int:
     for of_indexes, group in groupby(statements, lambda s: isinstance(s, CreateIndex)):
         texts = [str(each.compile(dialect=dialect)).strip() for each in group]
         # SQLAlchemy has those of a table in a set, whose order changes from run to run.
-        for statement in sorted(texts) if of_indexes else texts:
-            _print_statements([statement], json, "\n")
+        in_order = sorted(texts) if of_indexes else texts
+        _print_statements(database, in_order, json, "\n")
     return 0
 
 
@@ -117,17 +118,19 @@ def harden(database: Database, app_role: str, dry_run: bool, json: bool) -> int:
     statements = installation.harden(
         database.engine, *database.metadatas, role=app_role, dry_run=dry_run
     )
-    _print_statements(statements, json)
+    _print_statements(database, statements, json)
     return 0
 
 
-def _print_statements(statements: Iterable[str], json: bool, after: str = "") -> None:
+def _print_statements(
+    database: Database, statements: Iterable[str], json: bool, after: str = ""
+) -> None:
     """Print statements of SQL, as psql runs them.
 
     :param after: what text has behind each.
     """
     for statement in statements:
         if json:
-            print_json(statement=statement)
+            database.print_json(statement=statement)
         else:
             print(f"{statement};{after}")

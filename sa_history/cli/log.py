@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from sa_history._types import Op
 from sa_history.cli.command import Database
 from sa_history.cli.keys import texts_of_keys
-from sa_history.cli.output import GREEN, RED, YELLOW, colored, print_json, printable
+from sa_history.cli.output import GREEN, RED, YELLOW, colored, printable
 from sa_history.cli.times import local, time_of
 from sa_history.exc import CommandError
 from sa_history.query.aggregate import AggregateRow
@@ -65,7 +65,7 @@ def log(
             search = EventSearch(targets, pairs, times[0], times[1], transaction)
             for tracking, row in search.rows(session, limit):
                 if json:
-                    print_json(**_as_json(row))
+                    database.print_json(**_as_json(row))
                 else:
                     print(*_lines(tracking, row), "", sep="\n")
                 is_empty = False

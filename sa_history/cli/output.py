@@ -34,19 +34,21 @@ def print_heading(database: str, options: Mapping[str, Any]) -> None:
 
 
 def print_finding(
-    finding: Finding, command: str, allow: Collection[str], json: bool
+    finding: Finding, command: str, allow: Collection[str], json: bool, **fields: str
 ) -> None:
     """Print a finding of a check.
 
     :param command: how a command is called, with braces for its name.
     :param allow: the problems that are no reason to fail.
     :param json: True for JSON.
+    :param fields: more that JSON has of it, before all else.
     """
     if not json:
         problem, _, rest = printable(finding.message(command)).partition(" ")
         print(f"{colored(problem, RED)} {rest}")
         return
     print_json(
+        **fields,
         problem=finding.problem.value,
         kind=finding.kind,
         name=finding.name,

@@ -6,7 +6,7 @@ import datetime
 from typing import Any
 
 from sa_history.cli.command import Database
-from sa_history.cli.output import YELLOW, colored, print_json, printable
+from sa_history.cli.output import YELLOW, colored, printable
 from sa_history.install import api as installation
 from sa_history.install.partition_steps import PartitionReport
 
@@ -41,7 +41,7 @@ def partitions(
         print("no event table has partitions")
     for report in reports:
         if json:
-            print_json(**_as_json(report))
+            database.print_json(**_as_json(report))
             continue
         print(printable(report.table))
         for step in report.done:

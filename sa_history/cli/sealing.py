@@ -16,7 +16,7 @@ from sa_history.archiving.verification import verify as verify_seals
 from sa_history.capture.seal_tables import seal_tables_of
 from sa_history.cli.command import FOUND, Database
 from sa_history.cli.keys import texts_of_keys, texts_of_one_key
-from sa_history.cli.output import GREEN, RED, YELLOW, colored, print_json, printable
+from sa_history.cli.output import GREEN, RED, YELLOW, colored, printable
 from sa_history.exc import CommandError
 from sa_history.query.event_search import key_from_texts
 from sa_history.query.row_keys import have_key
@@ -44,7 +44,7 @@ def seal(database: Database, to: str | None, timeout: int, json: bool) -> int:
             raise CommandError(f"the digest cannot be written: {error}") from None
     for name, head in digest.chains.items():
         if json:
-            print_json(table=name, seal=head.number, root=head.root)
+            database.print_json(table=name, seal=head.number, root=head.root)
         elif head.number:
             print(f"{printable(name)}: seal {head.number}, root {head.root}")
         else:
@@ -71,7 +71,7 @@ def verify(
     )
     for discrepancy in (*found.discrepancies, *found.removed):
         if json:
-            _print_as_json(discrepancy)
+            database.print_json(**_as_json(discrepancy))
             continue
         is_fault = discrepancy in found.discrepancies
         problem, _, rest = printable(str(discrepancy)).partition(" ")
@@ -89,16 +89,16 @@ def verify(
     return FOUND if found.discrepancies else 0
 
 
-def _print_as_json(discrepancy: Discrepancy) -> None:
-    print_json(
-        problem=discrepancy.problem.value,
-        table=discrepancy.table,
-        first_id=discrepancy.first_id,
-        last_id=discrepancy.last_id,
-        ids=list(discrepancy.ids),
-        detail=discrepancy.detail or None,
-        in_archive=discrepancy.in_archive,
-    )
+def _as_json(discrepancy: Discrepancy) -> dict[str, Any]:
+    return {
+        "problem": discrepancy.problem.value,
+        "table": discrepancy.table,
+        "first_id": discrepancy.first_id,
+        "last_id": discrepancy.last_id,
+        "ids": list(discrepancy.ids),
+        "detail": discrepancy.detail or None,
+        "in_archive": discrepancy.in_archive,
+    }
 
 
 def has_seals(metadata: MetaData) -> bool:
@@ -139,7 +139,9 @@ def erase(
         session.commit()
         notes = [n for key in keys for n in _notes(session, model, key, done.number)]
     if json:
-        print_json(erasure=done.number, events=done.events, contexts=done.contexts)
+        database.print_json(
+            erasure=done.number, events=done.events, contexts=done.contexts
+        )
     elif done.events or done.contexts:
         verb = "erases" if dry_run else "erased"
         events = counted(done.events, "event")
@@ -207,7 +209,7 @@ def subject(
     with Session(database.engine) as session:
         made_by: Any = int(user) if user is not None and user.isdecimal() else user
         own = _key(session, model, texts)
-        print_json(**all_of_subject(session, model, own, user=made_by))
+        database.print_json(**all_of_subject(session, model, own, user=made_by))
     return 0
 
 

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Iterator
 
 from sa_history.cli.command import Database
-from sa_history.cli.output import print_json, printable, table_lines
+from sa_history.cli.output import printable, table_lines
 from sa_history.install import api as installation
 from sa_history.install.sizes import EventTableSize, RelationSize, human
 
@@ -19,7 +19,7 @@ def size(database: Database, keep: str | None, json: bool) -> int:
     sizes = installation.size(database.engine, *database.metadatas, keep=keep)
     if json:
         for each in sizes:
-            print_json(**each.as_json(keep is not None))
+            database.print_json(**each.as_json(keep is not None))
         return 0
     header = ["table", "events", "size", "oldest", "newest", "a month"]
     if keep is not None:

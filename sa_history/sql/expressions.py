@@ -95,13 +95,13 @@ class _LiteralCompiler(PGCompiler):
         text: str = super().render_literal_value(value, type_)  # type: ignore[no-untyped-call]
         return text
 
-    def render_literal_bindparam(self, bindparam: Any, **kw: Any) -> str:
+    def render_literal_bindparam(self, bindparam: Any, *args: Any, **kw: Any) -> str:
         is_none = bindparam.value is None and bindparam.callable is None
         if is_none and isinstance(postgresql_type(bindparam.type), types.JSON):
             # A parameter may be the null of JSON, where SQLAlchemy writes NULL.
             return str(bindparam.type._cached_literal_processor(self.dialect)(None))
         compiler: Any = super()
-        text: str = compiler.render_literal_bindparam(bindparam, **kw)
+        text: str = compiler.render_literal_bindparam(bindparam, *args, **kw)
         return text
 
     def visit_bindparam(self, bindparam: Any, *args: Any, **kw: Any) -> str:

@@ -389,6 +389,7 @@ def test_criteria_that_cannot_be_written_as_text_are_not_pushed_down() -> None:
     assert as_sql(func.pow(table.c.id, 2) < 9) == "power(t.id, 2) < 9"
     assert as_sql(table.c.raw == b"x") is None
     assert as_sql(table.c.shape == "x") is None
+    assert as_sql(func.to_jsonb(table.c.id) == literal(1, JSONB)) is None
     assert as_sql(table.c.id.in_(select(table.c.id))) is None
     live.connection.get_execution_options = lambda: {"schema_translate_map": {}}
     assert as_sql(table.c.id == 1) is None

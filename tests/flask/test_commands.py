@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
-from sa_history import Snapshot, context, track
+from sa_history import Snapshot, context, seal, track
 from sa_history.cli import main
 from sa_history.exc import DefinitionError
 from sa_history.flask import History
@@ -287,6 +287,65 @@ def test_the_commands_are_for_all_databases(two: flask.Flask) -> None:
         with other.begin() as connection:
             connection.execute(text("ALTER TABLE visit DISABLE TRIGGER ALL"))
     assert invoke("check").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        (["ls"], "name"),
+        (["check"], "problem"),
+        (["install"], "step"),
+        (["ddl"], "statement"),
+        (["baseline"], "events"),
+        (["size"], "rows"),
+        (["log"], "operation"),
+        (["partitions", "--convert", "--dry-run"], "done"),
+        (["seal"], "root"),
+        (["verify"], "problem"),
+        (["uninstall"], "step"),
+    ],
+    ids=lambda given: given[0] if isinstance(given, list) else "",
+)
+def test_objects_of_json_name_their_database_where_there_are_several(
+    arguments: list[str],
+    key: str,
+    db: SQLAlchemy,
+    new_app: Callable[..., flask.Flask],
+    other_url: URL,
+) -> None:
+    for bind in (None, "other"):
+        key_column = mapped_column(Integer, primary_key=True)
+        names = {"__tablename__": f"trip_{bind}", "__bind_key__": bind}
+        trip = type(f"Trip_{bind}", (db.Model,), {**names, "id": key_column})
+        track(Snapshot, sealed=True, partition_by="month")(trip)
+    app = new_app(db, History(db), SQLALCHEMY_BINDS={"other": other_url})
+    metadatas = [db.metadatas[None], db.metadatas["other"]]
+    with app.app_context():
+        db.create_all()
+        for engine, name in (
+            (db.engine, "trip_None"),
+            (db.engines["other"], "trip_other"),
+        ):
+            with engine.begin() as connection:
+                for statement in (
+                    f'INSERT INTO "{name}" VALUES (1)',
+                    f'DROP TRIGGER "{name}_event_update" ON "{name}"',
+                ):
+                    connection.execute(text(statement))
+            if arguments == ["verify"]:
+                seal(engine, metadatas.pop(0))
+                with engine.begin() as connection:
+                    forged = f"UPDATE \"{name}_event\" SET pgh_label = 'x'"
+                    connection.execute(text(forged))
+    invoked = app.test_cli_runner().invoke(args=["history", *arguments, "--json"])
+    found = [json.loads(line) for line in invoked.stdout.splitlines()]
+    assert {each["database"] for each in found} == {
+        "db.Model",
+        "db.Model of the bind 'other'",
+    }
+    assert all(key in each and next(iter(each)) == "database" for each in found)
+    with app.app_context():
+        db.engines["other"].dispose()
 
 
 def visit_of(db: SQLAlchemy, bind: str) -> type[Any]:
