@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import ForeignKey
+from sqlalchemy import ForeignKey, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_history import SoftDelete, attach, old
@@ -69,6 +69,43 @@ def test_rows_in_joined_tables_stay_together(
     in_session(work)
     assert stored(animal, "id", "is_active") == [(1, "animal" not in soft)]
     assert stored(dog) == [(1, "dog" not in soft)]
+
+
+def test_the_own_table_of_three_is_marked_first(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    in_session: InSession,
+) -> None:
+    _, dog = make_animals(base, "animal", "dog")
+
+    @attach(SoftDelete("is_small"))
+    class Puppy(dog):  # type: ignore[misc]
+        __tablename__ = "puppy"
+        __mapper_args__ = {"polymorphic_identity": "puppy"}
+        puppy_id: Mapped[int] = mapped_column(
+            ForeignKey("dog.dog_id"), primary_key=True
+        )
+        is_small: Mapped[bool] = mapped_column(default=True)
+
+    create_all()
+    statements: list[str] = []
+
+    def work(session: Session) -> None:
+        rex = Puppy(id=1)
+        session.add(rex)
+        session.commit()
+
+        @event.listens_for(session.connection(), "before_cursor_execute")
+        def note(_: Any, __: Any, statement: str, *___: Any) -> None:
+            statements.append(statement)
+
+        session.delete(rex)
+        session.commit()
+        assert (rex.is_active, rex.is_good, rex.is_small) == (False, False, False)
+
+    in_session(work)
+    deletes = [words[2] for s in statements if (words := s.split())[0] == "DELETE"]
+    assert deletes == ["puppy", "dog", "animal"]
 
 
 def test_an_object_of_the_base_is_deleted_where_only_the_subclass_marks(
