@@ -155,7 +155,9 @@ def _soft_delete(
     columns = [
         attribute.key
         for attribute in state.mapper.column_attrs
-        if not attribute.deferred or attribute.key in state.dict
+        # An expression as polymorphic_on is a property, but no attribute of the class.
+        if attribute.key in state.manager
+        and (not attribute.deferred or attribute.key in state.dict)
     ]
     try:
         session.refresh(obj, columns)
