@@ -378,7 +378,8 @@ class Oracle:
         found = session.execute(history.changes((model, key), name))
         numbers = {change.number for change in changes}
         assert [r.pgh_id for r in found if r.pgh_id in numbers] == expected
-        if last.op == "D" or tracking.model is None:
+        is_there = last.key in self.commits[-1].rows[table]
+        if not is_there or tracking.model is None:
             return
         obj = events[-1].pgh_obj
         assert obj is not None
