@@ -272,7 +272,7 @@ def writes(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Try random names, values, conditions, statements and options, twelve times.
+    """Try random names, values, conditions, mappings and others, twelve times.
 
     It takes about an hour on two cores.
     """
@@ -280,7 +280,7 @@ def fuzz(session: nox.Session) -> None:
     folders = ["tests/injection", "tests/conditions"]
     folders += ["tests/attribution/test_savepoints.py", "tests/test_random_options.py"]
     folders += ["tests/migrations/test_random_options.py"]
-    folders += ["tests/db/test_random_statements.py"]
+    folders += ["tests/db/test_random_statements.py", "tests/mappings"]
     session.run(
         # Both levels: with all drivers, and all of what the tests leave to others.
         *("pytest", *WORKERS, "--both-levels", *folders, *session.posargs),

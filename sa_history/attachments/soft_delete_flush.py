@@ -37,6 +37,7 @@ from sqlalchemy.sql.elements import quoted_name
 from sa_history.attachments.registry import INFO_KEY as ATTACHMENTS
 from sa_history.attachments.registry import Attachment, attachments_of
 from sa_history.contexts.stack import active_stacks, ignored_keys
+from sa_history.definition.mapped_tables import tables_of
 from sa_history.triggers.soft_delete import SoftDelete
 
 
@@ -69,8 +70,8 @@ def _soft_deletes(mapper: Mapper[Any]) -> list[Attachment]:
     """Return the ``SoftDelete`` attachments of a class, a subclass's table first."""
     return [
         attachment
-        for table in reversed(mapper.tables)
-        if isinstance(table, Table) and ATTACHMENTS in table.metadata.info
+        for table in tables_of(mapper)
+        if ATTACHMENTS in table.metadata.info
         for attachment in attachments_of(table.metadata).of_table(table)
         if isinstance(attachment.trigger, SoftDelete)
     ]
@@ -154,7 +155,9 @@ def _soft_delete(
     columns = [
         attribute.key
         for attribute in state.mapper.column_attrs
-        if not attribute.deferred or attribute.key in state.dict
+        # An expression as polymorphic_on is a property, but no attribute of the class.
+        if attribute.key in state.manager
+        and (not attribute.deferred or attribute.key in state.dict)
     ]
     try:
         session.refresh(obj, columns)

@@ -92,6 +92,22 @@ def shares_a_table(mapper: Mapper[Any]) -> bool:
     return mapper.single and mapper.inherits is not None
 
 
+def tables_of(mapper: Mapper[Any]) -> list[Table]:
+    """Return the tables of a mapped class, its own before those of its bases.
+
+    ``Mapper.tables`` has them in the order in which the joins between them are visited,
+    in which the own table is the last of two and the first of three.
+    """
+    found: list[Table] = []
+    for one in mapper.iterate_to_root():
+        base = () if one.inherits is None or one.concrete else one.inherits.tables
+        own = [table for table in reversed(one.tables) if table not in base]
+        found += [table for table in own if isinstance(table, Table)]
+        if one.concrete:
+            break
+    return found
+
+
 def is_view(table: Table) -> bool:
     """Return whether a Table stands for a view that :func:`view` made."""
     return VIEWS_OF in table.metadata.info

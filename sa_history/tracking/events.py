@@ -35,7 +35,7 @@ from sqlalchemy.sql.selectable import SelectBase
 
 from sa_history._types import UNSET, Unset
 from sa_history.capture.event_table import key_columns
-from sa_history.definition.mapped_tables import MappedObject, Model
+from sa_history.definition.mapped_tables import MappedObject, Model, tables_of
 from sa_history.exc import EventsError
 from sa_history.tracking.completeness import comparable_events
 from sa_history.tracking.event_class import Event, map_events
@@ -422,7 +422,7 @@ def trackings_of(target: Any) -> list[Tracking]:
             raise EventsError(
                 f"{target!r} is not a mapped class, an object of one, or a Table"
             ) from None
-        tables = [t for t in reversed(mapper.tables) if isinstance(t, Table)]
+        tables = tables_of(mapper)
     found = []
     for table in tables:
         found += trackings_of_table(table)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import datetime
 import enum
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -81,11 +81,13 @@ class StoredRow(Mapping[str, Any]):
 
     def only(self, names: Iterable[str]) -> StoredRow:
         """Return the row with some of its columns."""
-        return StoredRow({name: self[name] for name in names}, self.images)
+        values = {name: self[name] for name in names}
+        return StoredRow(values, _of_columns(self.images, values))
 
     def updated(self, other: StoredRow) -> StoredRow:
         """Return the row with the values of another one, where that has some."""
-        return StoredRow({**self, **other}, {**self.images, **other.images})
+        kept = self.without({*other})
+        return StoredRow({**self, **other}, {**kept.images, **other.images})
 
     def without(self, names: set[str]) -> StoredRow:
         """Return the row without some columns."""
@@ -102,6 +104,12 @@ class StoredRow(Mapping[str, Any]):
         return self.keys() == other.keys() and not any(
             self.differs(name, other) for name in self
         )
+
+
+def _of_columns(
+    images: Mapping[str, str | None], names: Collection[str]
+) -> dict[str, str | None]:
+    return {name: image for name, image in images.items() if name in names}
 
 
 def is_same_value(one: Any, other: Any) -> bool:

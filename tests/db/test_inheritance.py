@@ -90,6 +90,34 @@ def test_joined_parent_and_child_have_a_history_each(
     ]
 
 
+def test_events_of_a_class_with_three_tables_are_those_of_its_own(
+    base: type[DeclarativeBase],
+    create_all: CreateAll,
+    level: str,
+    pg_session: Session,
+) -> None:
+    person, employee_class = people(base, track(level=level), track(level=level))
+
+    @track(level=level)
+    class Manager(employee_class):  # type: ignore[misc]
+        __tablename__ = "manager"
+        id: Mapped[int] = mapped_column(ForeignKey(employee_class.id), primary_key=True)
+        bonus: Mapped[int]
+        __mapper_args__ = {"polymorphic_identity": "manager"}
+
+    create_all()
+    manager = Manager(id=1, name="Ann", salary=10, bonus=3)
+    pg_session.add(manager)
+    pg_session.commit()
+    for target in (Manager, manager):
+        (event,) = pg_session.scalars(history.events(target).select())
+        assert event.bonus == 3
+    (change,) = pg_session.execute(history.changes(manager, "id"))
+    assert change.pgh_id == event.pgh_id
+    assert history.events(employee_class).table.name == "employee_event"
+    assert history.events(person).table.name == "person_event"
+
+
 def test_mixin_tracks_joined_subclasses_unless_they_say_otherwise(
     base: type[DeclarativeBase],
     create_all: CreateAll,

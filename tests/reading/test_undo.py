@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import re
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import (
+    ARRAY,
     Column,
     Integer,
+    Interval,
     MetaData,
     Table,
     Text,
@@ -93,6 +96,33 @@ def test_a_context_is_undone_with_the_contexts_within_it(
         assert row.pgh_context == {"undo": {"context": str(context.id)}}
         assert row.pgh_xact_id == done.transaction
         pg_session.rollback()
+
+
+@pytest.mark.usefixtures("undo_way")
+def test_columns_that_changed_one_after_the_other_are_all_set_back(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
+) -> None:
+    stay = Table(
+        "stay",
+        base.metadata,
+        Column("id", Integer, primary_key=True),
+        Column("length", Interval),  # which Python does not read exactly
+        Column("name", Text),
+        Column("beds", ARRAY(Integer)),
+    )
+    track()(stay)
+    create_all()
+    days = [datetime.timedelta(number) for number in range(3)]
+    before = {"id": 1, "length": days[1], "name": "a", "beds": [1]}
+    commit(pg_session, insert(stay).values(before))
+    changed = commit(
+        pg_session,
+        update(stay).values(length=days[2]),
+        update(stay).values(name="b"),
+        update(stay).values(beds=[2], length=days[0]),
+    )
+    history.undo(pg_session, stay, transaction=changed)
+    assert rows(pg_session, stay) == [tuple(before.values())]
 
 
 def test_undo_of_a_context_leaves_alone_tables_that_store_none(

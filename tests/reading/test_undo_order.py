@@ -12,6 +12,7 @@ from sqlalchemy import (
     Integer,
     Table,
     Text,
+    TypeDecorator,
     delete,
     insert,
     update,
@@ -74,6 +75,51 @@ def test_rows_that_refer_to_each_other_are_undone_in_order(
     assert rows(pg_session, node) == in_circle
     history.undo(pg_session, node, transaction=undone)
     assert rows(pg_session, node) == [(1, None, None)]
+
+
+class Code(TypeDecorator[str]):
+    """A text in small letters, of which the program has capitals."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _: Any) -> str | None:
+        return None if value is None else value.lower()
+
+    def process_result_value(self, value: str | None, _: Any) -> str | None:
+        return None if value is None else value.upper()
+
+
+@pytest.mark.usefixtures("undo_way")
+def test_rows_whose_keys_have_a_type_of_the_application_refer_to_each_other_again(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
+) -> None:
+    maker = Table(
+        "maker",
+        base.metadata,
+        Column("id", Code, primary_key=True),
+        Column("best_id", Code, ForeignKey("product.id")),
+    )
+    product = Table(
+        "product",
+        base.metadata,
+        Column("id", Code, primary_key=True),
+        Column("maker_id", Code, ForeignKey("maker.id"), nullable=False),
+    )
+    for table in (maker, product):
+        track()(table)
+    create_all()
+    made = commit(
+        pg_session,
+        insert(maker).values(id="A"),
+        insert(product).values(id="P", maker_id="A"),
+        update(maker).values(best_id="P"),
+    )
+    undone = history.undo(pg_session, base, transaction=made).transaction
+    pg_session.commit()
+    assert rows(pg_session, maker, product) == []
+    history.undo(pg_session, base, transaction=undone)
+    assert rows(pg_session, maker, product) == [("A", "P"), ("P", "A")]
 
 
 @pytest.mark.usefixtures("undo_way")
