@@ -85,7 +85,6 @@ def ddl(database: Database, without_tables: bool, json: bool) -> int:
 
     :param without_tables: print only functions, triggers, views and the sequence.
     """
-
     statements: list[Any] = []
 
     def keep(statement: Any, *_: Any, **__: Any) -> None:
