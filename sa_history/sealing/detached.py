@@ -27,14 +27,26 @@ def require_attached(
     :param partitioning: how the table of events or of contexts is partitioned.
     :param names: the columns that ``is_one`` needs.
     :param is_one: returns the criterion of the rows that are to be erased.
-    :raises ErasureError: there is such a partition with such a row.
+    :raises ErasureError: there is such a partition with such a row, or one that cannot
+        be asked whether it has one.
     """
     table = partitioning.table
     for detached in read_detached(ledger.connection, partitioning, ledger.schemas):
-        can_be_asked = detached.is_readable and detached.columns.issuperset(names)
-        if detached.is_going or not can_be_asked:
+        if detached.is_going:
             continue
         name = detached.name
+        what = f"{name.dotted}, which is no partition of {table.fullname} any more, "
+        missing = sorted(set(names) - detached.columns)
+        if missing or not detached.is_readable:
+            reason = (
+                f"as it has no column {missing[0]!r}"
+                if missing
+                else "as the role may not read it"
+            )
+            raise ErasureError(
+                f"{what}cannot be asked for rows that are to be erased, {reason}; "
+                "attach it to erase them there, or drop it"
+            )
         rows = table_clause(
             name.name,
             *(column(known, table.columns[known].type) for known in names),
@@ -45,7 +57,6 @@ def require_attached(
         )
         if found:
             raise ErasureError(
-                f"{name.dotted}, which is no partition of {table.fullname} any more, "
-                f"has rows that are to be erased ({found}), where the values would "
-                "stay; attach it to erase them there, or drop it"
+                f"{what}has rows that are to be erased ({found}), where the values "
+                "would stay; attach it to erase them there, or drop it"
             )

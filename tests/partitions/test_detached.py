@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Engine, Integer, Table, Text
+from sqlalchemy import Column, Engine, Integer, Table, Text, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
@@ -124,13 +124,38 @@ def test_what_has_another_comment_is_told_no_more_and_still_not_erased(
     assert refused(pg_engine, note) == "public.note_event_p1"
 
 
-def test_what_cannot_be_asked_for_the_object_is_told_only(
+def test_what_cannot_be_asked_for_the_object_is_told_and_refused(
     note: Any, write: Any, base: type[DeclarativeBase], pg_engine: Engine, run: Any
 ) -> None:
     write(*range(1, 13))
     run(DETACH, "ALTER TABLE note_event_p1 RENAME COLUMN pgh_obj_id TO number")
     assert told(pg_engine, base) == ["public.note_event_p1"]
-    assert refused(pg_engine, note) is None
+    with (
+        Session(pg_engine) as session,
+        pytest.raises(
+            ErasureError, match="as it has no column 'pgh_obj_id'; attach it"
+        ),
+    ):
+        history.erase(session, note, 40)
+
+
+def test_what_the_role_may_not_read_is_refused(
+    note: Any, write: Any, pg_engine: Engine, run: Any
+) -> None:
+    write(*range(1, 13))
+    run(DETACH)
+    role = f"eraser_of_{pg_engine.url.database}"
+    with Session(pg_engine) as session:
+        for statement in (
+            f"CREATE ROLE {role}",
+            f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}",
+            f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}",
+            f"REVOKE ALL ON note_event_p1 FROM {role}",
+            f"SET LOCAL ROLE {role}",
+        ):
+            session.execute(text(statement))
+        with pytest.raises(ErasureError, match="as the role may not read it; attach"):
+            history.erase(session, note, 40, dry_run=True)
 
 
 def test_tables_that_look_alike_are_none(
