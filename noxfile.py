@@ -281,6 +281,7 @@ def fuzz(session: nox.Session) -> None:
     folders += ["tests/attribution/test_savepoints.py", "tests/test_random_options.py"]
     folders += ["tests/migrations/test_random_options.py"]
     folders += ["tests/db/test_random_statements.py", "tests/mappings"]
+    folders += ["tests/reading/test_random_questions.py"]
     session.run(
         # Both levels: with all drivers, and all of what the tests leave to others.
         *("pytest", *WORKERS, "--both-levels", *folders, *session.posargs),

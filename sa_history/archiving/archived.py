@@ -20,7 +20,12 @@ from sa_history.archiving.reader import ArchiveReader
 from sa_history.archiving.views import Dialect, script
 from sa_history.definition.mapped_tables import Model
 from sa_history.exc import ArchiveError, EventsError
-from sa_history.query.aggregate import AggregateRow, EventFilters
+from sa_history.query.aggregate import (
+    AggregateRow,
+    EventFilters,
+    checked_limit,
+    checked_references,
+)
 from sa_history.query.attribute_history import changes
 from sa_history.query.sources import (
     EventTarget,
@@ -281,7 +286,7 @@ class Archived:
 
             rows = archive.aggregate(Base, transaction=event.pgh_xact_id)
         """
-        sources = sources_of(targets, across, int(references))
+        sources = sources_of(targets, across, checked_references(references))
         filters = EventFilters.of(
             labels, since, until, context, transaction, before, sources
         )
@@ -289,7 +294,7 @@ class Archived:
             self.session,
             sources,
             filters.criteria,
-            limit,
+            checked_limit(limit),
             newest_first,
             self._reader.covering,
         )

@@ -28,6 +28,7 @@ from sqlalchemy.engine import TupleResult
 from sqlalchemy.sql.expression import ColumnClause
 
 from sa_history.contexts.frame import ContextFrame
+from sa_history.contexts.json_values import stored_values
 from sa_history.definition.mapped_tables import Model
 from sa_history.exc import EventsError
 from sa_history.query.event_json import decimal_attributes
@@ -41,9 +42,9 @@ from sa_history.query.pages import (
 from sa_history.query.removed_events import Asked
 from sa_history.query.sources import EventSource, EventTarget, sources_of
 from sa_history.sql.readable_json import READABLE_JSON
-from sa_history.tracking.context_class import Context
+from sa_history.tracking.context_class import Context, checked_context_id
 from sa_history.tracking.session_events import REQUIRES
-from sa_history.util.arguments import checked_transaction
+from sa_history.util.arguments import checked_number, checked_transaction
 from sa_history.util.messages import suggestion
 from sa_history.util.sessions import AnyAsyncSession, SyncSession
 
@@ -170,8 +171,9 @@ class AggregateEvent:
         :param newest_first: order by ``pgh_id`` descending; a limit keeps the newest.
         :return: the SELECT, for a ``Session`` or an ``AsyncSession``.
         :raises EventsError: a target is not tracked, there is no target, no tracker has
-            one of the labels, no event says which rows are of a subclass, or
-            ``references`` is no number.
+            one of the labels, no event says which rows are of a subclass, or an
+            argument is no number, time or context.
+        :raises ContextError: a value in the mapping of ``context`` cannot be stored.
         :raises EventsRemovedError: on execution by a session, if ``transaction``,
             ``context``, ``since`` or ``until`` is from before events of one of the
             tables were removed; the error names the folder of their archive.
@@ -183,10 +185,11 @@ class AggregateEvent:
                 AggregateEvent.pgh_context["user"].as_integer() == 7
             ))
         """
-        sources = sources_of(targets, across, _checked_references(references))
+        sources = sources_of(targets, across, checked_references(references))
         filters = EventFilters.of(
             labels, since, until, context, transaction, before, sources
         )
+        limit = checked_limit(limit)
         statement = aggregate(sources, filters.criteria, _order(newest_first), limit)
         return requiring(statement, filters.asked, sources)
 
@@ -264,7 +267,7 @@ class AggregateEvent:
                 session, Base, limit=50, newest_first=True, before=rows[-1].pgh_id
             )
         """
-        sources = sources_of(targets, across, _checked_references(references))
+        sources = sources_of(targets, across, checked_references(references))
         filters = EventFilters.of(
             labels, since, until, context, transaction, before, sources
         )
@@ -273,7 +276,7 @@ class AggregateEvent:
             sources=sources,
             criteria=bound.criteria,
             order=_order(newest_first),
-            limit=limit,
+            limit=checked_limit(limit),
             columns=COLUMNS,
             values=filters.values(),
             # A context is looked for by statements that depend on its value.
@@ -374,9 +377,11 @@ class EventFilters:
     ) -> EventFilters:
         """Return the filters for some sources.
 
-        :raises EventsError: no tracker of the sources has one of the labels.
+        :raises EventsError: no tracker of the sources has one of the labels, or a value
+            is of another type.
+        :raises ContextError: a value in the mapping of the context cannot be stored.
         """
-        if isinstance(labels, str):
+        if isinstance(labels, str) or not isinstance(labels, (Iterable, type(None))):
             raise EventsError(
                 f"labels is a list of labels, got {labels!r}; write [{labels!r}]"
             )
@@ -384,11 +389,11 @@ class EventFilters:
         _check_labels(sources, known)
         return cls(
             known,
-            since,
-            until,
+            _checked_time("since", since),
+            _checked_time("until", until),
             _context_filter(context),
             checked_transaction(transaction, EventsError),
-            before,
+            checked_number(_BEFORE, before, EventsError),
         )
 
     @property
@@ -444,9 +449,35 @@ _PARAMETERS: Mapping[str, Any] = {
 
 def _context_filter(context: Any) -> uuid.UUID | Mapping[str, Any] | None:
     if isinstance(context, Mapping):
-        return context
-    found: uuid.UUID | None = getattr(context, "id", context)
-    return found
+        # As the contexts have them: a date is stored as text.
+        values, _ = stored_values(context)
+        return values
+    return checked_context_id(context, EventsError)
+
+
+_BEFORE = "before is the number of an event, as in pgh_id"
+
+
+def checked_limit(limit: Any) -> Any:
+    """Return a limit, or None for none.
+
+    :raises EventsError: it is no number from 0 on.
+    """
+    what = "limit is the greatest number of events, or None for all"
+    return checked_number(what, limit, EventsError, least=0)
+
+
+def _checked_time(argument: str, time: Any) -> Any:
+    """Return a time, or None for none. A date is the begin of a day.
+
+    :raises EventsError: it is neither.
+    """
+    if time is None or isinstance(time, datetime.date):
+        return time
+    raise EventsError(
+        f"{argument} is a datetime, got {time!r}; write datetime.fromisoformat(...) "
+        "around a time that is text"
+    )
 
 
 def _check_labels(
@@ -466,8 +497,12 @@ def _check_labels(
             )
 
 
-def _checked_references(references: Any) -> int:
-    if isinstance(references, int):  # True is one as well
+def checked_references(references: Any) -> int:
+    """Return how many foreign keys are followed.
+
+    :raises EventsError: it is no number from 0 on, and neither True nor False.
+    """
+    if isinstance(references, int) and references >= 0:  # True is one as well
         return references
     raise EventsError(
         "references is True, False or how many foreign keys to follow, got "

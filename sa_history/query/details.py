@@ -48,8 +48,11 @@ from sa_history.tracking.registry import Tracking
 # SQLAlchemy's compiler has no types.
 # mypy: disable-error-code="no-untyped-call"
 
-PAGE = "page"
-"""The name of what has the ``pgh_id`` and the ``source`` of the events of a page."""
+PAGE = "pgh_page"
+"""The name of what has the ``pgh_id`` and the ``source`` of the events of a page.
+
+An event table may be named ``page``, and a WITH query of that name would hide it.
+"""
 
 _VALUES: list[tuple[str, Any]] = [
     ("stored", JSONB()),

@@ -35,6 +35,7 @@ from sa_history.query.feed_of_nodes import HORIZON, NodesFeedReader
 from sa_history.query.pages import CriteriaOf, PageReader, read
 from sa_history.query.removed_events import Asked
 from sa_history.query.sources import EventSource, EventTarget, sources_of
+from sa_history.util.arguments import is_number
 from sa_history.util.sessions import AnyAsyncSession, SyncSession
 
 
@@ -73,8 +74,9 @@ def feed(
         gives it; None to begin with the first event.
     :param limit: the greatest number of events.
     :return: the SELECT, for a ``Session`` or an ``AsyncSession``.
-    :raises EventsError: a target is not tracked, there is no target, the limit is less
-        than 1, or Citus has the tables; :func:`feed_page` reads these.
+    :raises EventsError: a target is not tracked, there is no target, the limit is no
+        number from 1 on, the position is none, or Citus has the tables;
+        :func:`feed_page` reads these.
     :raises EventsRemovedError: on execution by a session, if events after the position
         were removed, and so never given; of whole tables only.
 
@@ -136,9 +138,9 @@ def feed_page(
         gives it; None to begin with the first event.
     :param limit: the greatest number of events.
     :return: the rows, none if there is nothing new.
-    :raises EventsError: a target is not tracked, there is no target, or the limit is
-        less than 1; or Citus has the tables, and the nodes do not all answer, or not
-        all, or the session is not READ COMMITTED.
+    :raises EventsError: a target is not tracked, there is no target, the limit is no
+        number from 1 on, or the position is none; or Citus has the tables, and the
+        nodes do not all answer, or not all, or the session is not READ COMMITTED.
 
     Example::
 
@@ -170,16 +172,18 @@ def feed_page(
 
 
 def _checked(
-    targets: tuple[EventTarget, ...], limit: int, after: Any
+    targets: tuple[EventTarget, ...], limit: Any, after: Any
 ) -> list[EventSource]:
     """Return the event tables of a feed.
 
     :raises EventsError: there is no feed of them, or none that goes on there.
     """
-    if limit < 1:
-        raise EventsError(f"feed gives one event at least, got limit={limit!r}")
-    is_pair = isinstance(after, Sequence) and not isinstance(after, str)
-    if after is not None and not (is_pair and len(after) == 2):
+    if not is_number(limit, least=1):
+        raise EventsError(
+            f"feed gives one event at least, got limit={limit!r}; give an int from 1 on"
+        )
+    is_pair = isinstance(after, Sequence) and len(after) == 2
+    if after is not None and not (is_pair and all(map(is_number, after))):
         raise EventsError(
             f"feed goes on after a transaction and an event, got after={after!r}; give "
             "what cursor_of(row) returned"
@@ -243,11 +247,18 @@ def _oldest_running_transaction() -> ColumnElement[int]:
 def cursor_of(row: Any) -> FeedPosition:
     """Return the position after a row of the feed, to go on from there.
 
-    :param row: a row of :func:`feed`.
+    :param row: a row of :func:`feed` or :func:`feed_page`.
     :return: what ``feed(after=...)`` takes.
+    :raises EventsError: it is no such row.
 
     Example::
 
         position = history.cursor_of(rows[-1])
     """
-    return FeedPosition(row.pgh_xact_id, row.pgh_id)
+    try:
+        return FeedPosition(row.pgh_xact_id, row.pgh_id)
+    except AttributeError:
+        raise EventsError(
+            f"cursor_of takes a row of the feed, got {row!r}; give the last one that "
+            "was read"
+        ) from None

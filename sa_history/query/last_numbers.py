@@ -78,7 +78,7 @@ def _search(tracking: Tracking, source: int, until: datetime.datetime) -> Any:
     search = select(
         select(func.min(events.c.pgh_id)).scalar_subquery().label("low"),
         select(func.max(events.c.pgh_id) + 1).scalar_subquery().label("high"),
-    ).cte(f"search_{source}", recursive=True)
+    ).cte(f"pgh_search_{source}", recursive=True)
     low, high = search.c.low, search.c.high
     middle: ColumnElement[int] = low + (high - low) // 2
     found = (

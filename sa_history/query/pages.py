@@ -223,7 +223,7 @@ def _union(
         if limit is not None and len(sources) > 1:
             statement = ordered(statement)
             if is_separate:
-                table = statement.cte(f"events_{number}")
+                table = statement.cte(f"pgh_events_{number}")
                 statement = select(table.prefix_with("MATERIALIZED"))
             elif is_on_citus:
                 statement = select(statement.subquery())

@@ -15,6 +15,7 @@ from sqlalchemy import (
     ColumnElement,
     ForeignKeyConstraint,
     MetaData,
+    Select,
     SelectBase,
     Table,
     and_,
@@ -70,6 +71,16 @@ class WholeTable:
         """Return the criterion of the rows' events, None for all events."""
         return self.of_class
 
+    def is_one(self, columns: Sequence[ColumnElement[Any]]) -> ColumnElement[bool]:
+        """Return whether columns have the key of one of the rows.
+
+        :param columns: those of a foreign key, in the order of the key.
+        """
+        if self.of_class is None:
+            return and_(*(column.is_not(None) for column in columns))
+        keys = keys_of(self.tracking, self.tracking.event_table)
+        return tuple_(*columns).in_(select(*keys).where(self.of_class))
+
 
 @dataclass(frozen=True, eq=False)
 class Key:
@@ -86,15 +97,19 @@ class Key:
         events = self.tracking.event_table
         return and_(*have_key(self.tracking, events, self.values))
 
-    def keys(self) -> SelectBase:
-        """Return a SELECT of the key.
+    def is_one(self, columns: Sequence[ColumnElement[Any]]) -> ColumnElement[bool]:
+        """Return whether columns have the key.
 
-        It selects the values and not the row's events, since those of a row from
-        before tracking may say nothing of it.
+        They are compared with the values and not with the row's events, since those of
+        a row from before tracking may say nothing of it; and not with a SELECT of the
+        values, in which a driver may send the value of an enum as text.
+
+        :param columns: those of a foreign key, in the order of the key.
         """
-        columns = keys_of(self.tracking, self.tracking.event_table)
-        pairs = zip(columns, self.values, strict=True)
-        return select(*(literal(value, column.type) for column, value in pairs))
+        keys = keys_of(self.tracking, self.tracking.event_table)
+        values = zip(columns, keys, self.values, strict=True)
+        # An integer may refer to a bigint.
+        return and_(*(c == literal(value, key.type) for c, key, value in values))
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,12 +121,14 @@ class KeyQuery:
 
     def criterion(self) -> ColumnElement[bool]:
         """Return the criterion of the rows' events."""
-        columns = keys_of(self.tracking, self.tracking.event_table)
-        return tuple_(*columns).in_(self.query)
+        return self.is_one(keys_of(self.tracking, self.tracking.event_table))
 
-    def keys(self) -> SelectBase:
-        """Return the SELECT of the keys."""
-        return self.query
+    def is_one(self, columns: Sequence[ColumnElement[Any]]) -> ColumnElement[bool]:
+        """Return whether columns have one of the keys.
+
+        :param columns: those of a foreign key, in the order of the key.
+        """
+        return tuple_(*columns).in_(self.query)
 
 
 RowTarget: TypeAlias = MappedObject | TrackedObject | tuple[Model, Any]
@@ -200,10 +217,12 @@ def _criteria_for(
     target: Any, depth: int
 ) -> Iterator[tuple[Tracking, ColumnElement[bool] | None]]:
     """Yield event tables, each with the criterion of a target; None for all events."""
+    # All that refers to a table of a MetaData is in it as well.
+    is_of_all = _metadata_of(target) is not None
     for rows in _resolve(target):
         yield rows.tracking, rows.criterion()
-        if not isinstance(rows, WholeTable):
-            yield from _referring(rows.tracking, rows.keys(), depth)
+        if not is_of_all:
+            yield from _referring(rows, depth)
 
 
 def _not_too_many(
@@ -232,33 +251,52 @@ def _resolve(target: Any) -> Iterator[Rows]:
         raise EventsError(f"a target is an object or (Model, key), got {target!r}")
     for tracking in trackings_of(target[0] if is_pair(target) else target):
         if is_pair(target) and isinstance(target[1], SelectBase):
-            yield KeyQuery(tracking, target[1])
+            yield KeyQuery(tracking, _checked_query(tracking, target[1]))
         else:
             yield Key(tracking, key_of_target(tracking, target))
 
 
-def _referring(
-    tracking: Tracking, keys: SelectBase, depth: int
-) -> Iterator[tuple[Tracking, ColumnElement[bool]]]:
-    """Yield the events of rows that had a foreign key to rows with these keys.
+def _checked_query(tracking: Tracking, query: SelectBase) -> SelectBase:
+    """Return a SELECT of keys, as it is by itself.
 
-    :param tracking: the tracking of the rows that are referred to.
-    :param keys: a SELECT of their keys.
+    :raises EventsError: it has another number of columns.
+    """
+    names = tracking.tracked_columns.key
+    # Those of a SELECT with text among them, too.
+    given = [*getattr(query, "inner_columns", query.selected_columns)]
+    if len(given) != len(names) or not names:
+        raise EventsError(
+            f"the key of {tracking.subject} is ({', '.join(names)}), got a SELECT of "
+            f"({', '.join(map(str, given))}); select a value for each of its columns"
+        )
+    # By itself it would be correlated with the event table, if it reads that as well.
+    if isinstance(query, Select):
+        return query.correlate(None)
+    return select(query.subquery())
+
+
+def _referring(
+    rows: Rows, depth: int
+) -> Iterator[tuple[Tracking, ColumnElement[bool]]]:
+    """Yield the events of rows that had a foreign key to some rows.
+
+    :param rows: the rows that are referred to.
     :param depth: how many foreign keys to follow.
     """
     if depth < 1:
         return
+    tracking = rows.tracking
     for other in tracking.history.trackings.values():
         for constraint in other.table.foreign_key_constraints:
             columns = _event_columns(other, constraint, tracking)
             if columns is None:
                 continue
-            criterion = tuple_(*columns).in_(keys)
+            criterion = rows.is_one(columns)
             yield other, criterion
             own_keys = keys_of(other, other.event_table)
             if depth > 1 and own_keys:
                 query = select(*own_keys).where(criterion)
-                yield from _referring(other, query, depth - 1)
+                yield from _referring(KeyQuery(other, query), depth - 1)
 
 
 def _event_columns(
@@ -287,10 +325,15 @@ def trackings_of_target(target: Any) -> list[Tracking]:
 
     :raises EventsError: the class or table is not tracked.
     """
-    metadata = target
+    metadata = _metadata_of(target)
+    if metadata is None:
+        return trackings_of(target)
+    history = history_of(metadata)
+    return list(history.trackings.values()) if history else []
+
+
+def _metadata_of(target: Any) -> MetaData | None:
+    """Return the MetaData that a target is, or is the declarative base of."""
     if isinstance(target, type) and not hasattr(target, "__mapper__"):
-        metadata = getattr(target, "metadata", None)
-    if isinstance(metadata, MetaData):
-        history = history_of(metadata)
-        return list(history.trackings.values()) if history else []
-    return trackings_of(target)
+        target = getattr(target, "metadata", None)
+    return target if isinstance(target, MetaData) else None

@@ -9,6 +9,8 @@ from typing import Any
 from sqlalchemy import Table
 from sqlalchemy.orm import Mapped, foreign, registry, relationship, remote
 
+from sa_history.contexts.frame import ContextFrame
+from sa_history.exc import HistoryError
 from sa_history.tracking.editing import refuse_changes_of
 
 
@@ -35,6 +37,23 @@ class Context:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.metadata!r}>"
+
+
+def checked_context_id(given: Any, error: type[HistoryError]) -> uuid.UUID | None:
+    """Return the id of a context that is given as an argument, or None for none.
+
+    :param given: the context, as :func:`history.context` or ``event.pgh_context`` gave
+        it, or its id.
+    :param error: the class of the error.
+    :raises HistoryError: it is something else. Rows of the application have ids, too.
+    """
+    found = given.id if isinstance(given, (Context, ContextFrame)) else given
+    if found is None or isinstance(found, uuid.UUID):
+        return found
+    raise error(
+        "context is a context, its id as a UUID, or an event of it, got "
+        f"{given!r}; write uuid.UUID(...) around an id that is text"
+    )
 
 
 def make_context_class(table: Table, mappers: registry) -> type[Context]:

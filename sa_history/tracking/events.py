@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import uuid
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import (
@@ -25,6 +26,7 @@ from sqlalchemy import (
     Select,
     String,
     Table,
+    Uuid,
     inspect,
     select,
 )
@@ -41,6 +43,7 @@ from sa_history.tracking.completeness import comparable_events
 from sa_history.tracking.event_class import Event, map_events
 from sa_history.tracking.identity import key_of
 from sa_history.tracking.registry import Tracking, trackings_of_table
+from sa_history.util.arguments import is_number
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import WriteOnlyCollection
@@ -129,7 +132,7 @@ class Events(Generic[E]):
 
             session.scalars(Account.events.of(7).select()).all()
         """
-        if key is None or isinstance(inspect(key, False), InstanceState):
+        if key is None or _is_object(key):
             raise EventsError(
                 f"{self!r}.of takes the key of a row, got {key!r}; write "
                 "Model.events.of(7), or object.events"
@@ -363,19 +366,13 @@ def key_values(tracking: Tracking, key: Any) -> list[Any]:
     """Return the values of a key.
 
     :param key: the value, or a tuple of the values in the order of the key's columns.
-    :raises EventsError: the key has another number of columns; or a value is None, a
-        text where the column has integers, or the other way round.
+    :raises EventsError: the key has another number of columns; or a value is None, or
+        is none that a row may have in the column.
     """
     values = values_of_columns(tracking, key)
     columns = tracking.tracked_columns
     for name, value in zip(columns.key, values, strict=True):
-        kind = columns.by_attribute[name].type
-        # PostgreSQL compares no text with a number, and its error names no attribute.
-        wanted = None
-        if isinstance(kind, Integer) and isinstance(value, (str, float)):
-            wanted = "a number" if isinstance(value, str) else "an integer"
-        elif isinstance(kind, String) and isinstance(value, (int, float)):
-            wanted = None if isinstance(kind, Enum) else "a text"
+        wanted = _wanted_instead(columns.by_attribute[name].type, value)
         if wanted is not None:
             raise EventsError(
                 f"{name}, of the key of {tracking.subject}, is {wanted}, got "
@@ -388,6 +385,37 @@ def key_values(tracking: Tracking, key: Any) -> list[Any]:
                 "key that a row has or had"
             )
     return values
+
+
+def _wanted_instead(kind: Any, value: Any) -> str | None:
+    """Return what a column has in place of a value; None if it may have the value.
+
+    PostgreSQL compares no text with a number, and its error names no attribute.
+    """
+    if isinstance(value, (type, Table, SelectBase)) or _is_object(value):
+        return "one value"
+    if isinstance(kind, Integer):
+        if isinstance(value, str):
+            return "a number"
+        is_other = isinstance(value, (bool, float))
+        is_integer = not isinstance(value, int) or is_number(value)
+        return "an integer" if is_other or not is_integer else None
+    if isinstance(kind, String) and not isinstance(kind, Enum):
+        return "a text" if isinstance(value, (int, float)) else None
+    if isinstance(kind, Uuid) and isinstance(value, (int, float, str)):
+        return None if _is_uuid(value) else "a UUID"
+    return None
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(inspect(value, False), InstanceState)
+
+
+def _is_uuid(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(uuid.UUID(value))
+    except ValueError:
+        return False
 
 
 def values_of_columns(tracking: Tracking, key: Any) -> list[Any]:

@@ -82,16 +82,39 @@ def metadata_of(models: Any, error: type[HistoryError]) -> MetaData:
 def checked_transaction(number: Any, error: type[HistoryError]) -> Any:
     """Return the number of a transaction, or None for none.
 
-    PostgreSQL compares no text with a number, and its error does not name the argument.
-
     :param number: an int, or what counts as one, such as numpy's.
     :param error: the class of the error.
     :raises HistoryError: it is no number.
     """
-    is_number = isinstance(number, numbers.Integral) and not isinstance(number, bool)
-    if number is not None and not is_number:
-        raise error(
-            "transaction is the number of a transaction, as in pgh_xact_id, got "
-            f"{number!r}; give an int"
-        )
+    what = "transaction is the number of a transaction, as in pgh_xact_id"
+    return checked_number(what, number, error)
+
+
+def checked_number(
+    what: str, number: Any, error: type[HistoryError], least: int | None = None
+) -> Any:
+    """Return the number that an argument is, or None for none.
+
+    PostgreSQL compares no text with a number, and its error does not name the argument.
+
+    :param what: the name of the argument and what it is, for the error.
+    :param number: an int, or what counts as one, such as numpy's.
+    :param error: the class of the error.
+    :param least: the least number; None for any.
+    :raises HistoryError: it is no number, is less, or is too large for a ``bigint``.
+    """
+    if number is not None and not is_number(number, least):
+        first = "" if least is None else f" from {least} on"
+        raise error(f"{what}, got {number!r}; give an int{first}")
     return number
+
+
+def is_number(value: Any, least: int | None = None) -> bool:
+    """Return whether a value is a number that a ``bigint`` can hold.
+
+    :param value: any; numpy's integers are numbers, and True is none.
+    :param least: the least number; None for any.
+    """
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        return False
+    return (-(2**63) if least is None else least) <= int(value) < 2**63

@@ -34,7 +34,7 @@ from sa_history.query.removed_events import read_horizon
 from sa_history.query.sources import trackings_of_target
 from sa_history.query.subclasses import events_of_class
 from sa_history.tracking.completeness import complete_tracking, missing_operations
-from sa_history.tracking.context_class import Context
+from sa_history.tracking.context_class import Context, checked_context_id
 from sa_history.tracking.databases import ModelSession, require_one_database
 from sa_history.tracking.distribution import current_transaction
 from sa_history.tracking.event_class import Event
@@ -189,9 +189,10 @@ def undo(
     :raises ConflictError: something has been changed again since, or another row has a
         value that has to be unique; nothing is done.
     :raises UndoError: not exactly one of transaction and context is given, there is no
-        target, a target is no class or table, or the session is none; the session has
-        the targets or the event in several databases, the events do not store all that
-        is needed, or there is no order in which it can be undone; nothing is done.
+        target, a target is no class or table, the context is none or that of an event
+        without one, or the session is none; the session has the targets or the event in
+        several databases, the events do not store all that is needed, or there is no
+        order in which it can be undone; nothing is done.
     :raises EventsError: a target is not tracked, or it is a subclass and no event says
         which rows are of it.
 
@@ -210,6 +211,11 @@ def undo(
         raise UndoError(
             "undo got no targets, and needs to know whose rows to undo; give a "
             "declarative base, or classes"
+        )
+    if progress is not None and not callable(progress):
+        raise UndoError(
+            f"progress is called with numbers of rows, got {progress!r}; give a "
+            "function, such as print"
         )
     plain = session_of(session, "undo", UndoError)
     wanted: Wanted = {}
@@ -230,7 +236,7 @@ def undo(
         transaction.pgh_xact_id
         if isinstance(transaction, Event)
         else checked_transaction(transaction, UndoError),
-        context.pgh_context_id if isinstance(context, Event) else _id_of(context),
+        _id_of(context),
     )
     arguments = (wanted, of_events, what, dry_run, force, Progress(progress))
     if is_async_session(plain):
@@ -240,13 +246,16 @@ def undo(
 
 
 def _id_of(context: Any) -> uuid.UUID | None:
-    found = getattr(context, "id", context)
-    if found is None or isinstance(found, uuid.UUID):
-        return found
-    raise UndoError(
-        f"context is a context, its id as a UUID, or an event of it, got {context!r}; "
-        "write uuid.UUID(...) around an id that is text"
-    )
+    if not isinstance(context, Event):
+        return checked_context_id(context, UndoError)
+    # Events of models with context=None have no such attribute.
+    found: uuid.UUID | None = getattr(context, "pgh_context_id", None)
+    if found is None:
+        raise UndoError(
+            f"{context!r} was made outside of a context, or stores none, so no context "
+            "can be undone by it; give transaction=... with the event"
+        )
+    return found
 
 
 @dataclass(frozen=True)

@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import re
+import uuid
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, ClassVar, get_type_hints
 
 import pytest
 from sqlalchemy import (
+    BigInteger,
     Column,
     Engine,
+    Enum,
     ForeignKey,
     ForeignKeyConstraint,
     Integer,
     Table,
     Text,
+    Uuid,
     func,
     insert,
     select,
     text,
+    union,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.sql.expression import ColumnClause
 
 import sa_history as history
 from sa_history import AggregateEvent, AggregateRow, track
-from sa_history.exc import EventsError
+from sa_history.exc import ContextError, EventsError, UndoError
 
 
 def found(session: Session, statement: Any) -> list[tuple[str, str, str]]:
@@ -115,6 +122,91 @@ def test_an_aggregate_finds_events_by_every_kind_of_foreign_key(
     assert ids(pg_session, statement) == {("guest", "1")}, "a column that is not stored"
 
 
+def test_an_aggregate_finds_events_by_foreign_keys_of_other_types(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
+) -> None:
+    kind = Table(
+        "kind",
+        base.metadata,
+        Column("name", Enum("soft", "hard", name="kind_name"), primary_key=True),
+    )
+    ware = Table(
+        "ware",
+        base.metadata,
+        Column("id", BigInteger, primary_key=True),
+        Column("kind", ForeignKey("kind.name")),
+    )
+    part = Table(
+        "part",
+        base.metadata,
+        Column("id", Integer, primary_key=True),
+        Column("ware_id", Integer, ForeignKey("ware.id")),
+    )
+    for table in (kind, ware, part):
+        track()(table)
+    create_all()
+    pg_session.execute(insert(kind).values(name="soft"))
+    pg_session.execute(
+        insert(ware), [{"id": 1, "kind": "soft"}, {"id": 2**40, "kind": None}]
+    )
+    pg_session.execute(insert(part).values(id=1, ware_id=1))
+    pg_session.commit()
+
+    def of(target: Any, hops: int) -> set[tuple[str, str]]:
+        return ids(pg_session, AggregateEvent.select(target, references=hops))
+
+    first = {("kind", "soft"), ("ware", "1")}
+    assert of((kind, "soft"), 1) == first
+    assert of((kind, "soft"), 2) == first | {("part", "1")}
+    assert of((ware, 2**40), 1) == {("ware", str(2**40))}
+
+
+def test_events_of_rows_that_refer_to_any_row_of_a_class(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
+) -> None:
+    class Animal(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "animal"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        kind: Mapped[str]
+        mother_id: Mapped[int | None] = mapped_column(ForeignKey("animal.id"))
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}
+
+    class Cow(Animal):
+        __mapper_args__ = {"polymorphic_identity": "cow"}
+
+    tag, note = (
+        Table(
+            name,
+            base.metadata,
+            Column("id", Integer, primary_key=True),
+            Column("of", ForeignKey(to)),
+        )
+        for name, to in (("tag", "animal.id"), ("note", "tag.id"))
+    )
+    for model in (Animal, tag, note):
+        track()(model)
+    create_all()
+    pg_session.add_all([Animal(id=1), Cow(id=2)])
+    pg_session.flush()
+    pg_session.add(Animal(id=3, mother_id=2))
+    tags = [{"id": 1, "of": 1}, {"id": 2, "of": 2}, {"id": 3, "of": None}]
+    pg_session.execute(insert(tag).values(tags))
+    pg_session.execute(insert(note).values([{"id": n, "of": n} for n in (1, 2, 3)]))
+    pg_session.commit()
+
+    def of(target: Any, hops: int) -> set[tuple[str, str]]:
+        return ids(pg_session, AggregateEvent.select(target, references=hops))
+
+    animals = {("Animal", "1"), ("Animal", "2"), ("Animal", "3")}
+    assert of(Animal, 0) == animals
+    assert of(Animal, 1) == animals | {("tag", "1"), ("tag", "2")}
+    assert of(tag, 1) - of(tag, 0) == {("note", "1"), ("note", "2"), ("note", "3")}
+    of_cows = {("Animal", "2"), ("Animal", "3"), ("tag", "2")}
+    assert of(Cow, 1) == of_cows
+    assert of(Cow, 2) == of_cows | {("note", "2")}
+    assert of(base, 9) == of(base, 0), "it has all of them"
+
+
 def test_a_foreign_key_to_other_columns_than_the_primary_key_is_not_followed(
     base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
 ) -> None:
@@ -183,6 +275,93 @@ def test_targets_are_objects_pairs_and_selects(
     ]:
         with pytest.raises(EventsError, match=words):
             select_(wrong)
+
+
+def test_a_select_of_keys_is_what_it_is_by_itself(
+    shop: SimpleNamespace, pg_session: Session
+) -> None:
+    """It may read the event table, which the statement around it reads as well."""
+    Maker, events = shop.Maker, shop.Product.events.model
+    once_of_ada = select(events.id).where(
+        events.maker_id == Maker.id, Maker.id == 1, events.pgh_op == "I"
+    )
+    assert set(pg_session.scalars(once_of_ada)) == {1, 2}
+    whole = found(pg_session, AggregateEvent.select((shop.Product, 1)))
+    whole += found(pg_session, AggregateEvent.select((shop.Product, 2)))
+    for query in (once_of_ada, union(once_of_ada, once_of_ada)):
+        statement = AggregateEvent.select((shop.Product, query))
+        assert sorted(found(pg_session, statement)) == sorted(whole)
+
+
+WRONG: dict[str, list[Any]] = {
+    "limit": [-1, "5", True, 2.5, 2**63],
+    "before": ["5", True, 1.0, -(2**63) - 1, object()],
+    "since": ["2026-01-01", 5, datetime.timedelta(1)],
+    "until": ["monday", True],
+    "transaction": ["5", 2**63],
+    "context": ["ada", str(uuid.UUID(int=0)), 5, ["ada"]],
+    "labels": [5, "snapshot"],
+    "references": [-1, None],
+}
+
+
+@pytest.mark.parametrize("argument", WRONG)
+def test_an_argument_of_another_type_is_named(
+    shop: SimpleNamespace, pg_session: Session, argument: str
+) -> None:
+    for wrong in WRONG[argument]:
+        message = re.compile(f"^{argument} is .*, got {re.escape(repr(wrong))}; ")
+        with pytest.raises(EventsError, match=message):
+            AggregateEvent.select(shop.Product, **{argument: wrong})
+        with pytest.raises(EventsError, match=message):
+            AggregateEvent.page(pg_session, shop.Product, **{argument: wrong})
+
+
+def test_what_is_no_key_of_a_target_is_refused(
+    base: type[DeclarativeBase], shop: SimpleNamespace, pg_session: Session
+) -> None:
+    Product = shop.Product
+    thing = Table("thing", base.metadata, Column("id", Uuid, primary_key=True))
+    track()(thing)
+    wrong: dict[str, list[Any]] = {
+        "one value": [Product, pg_session.get_one(Product, 1), thing],
+        "an integer": [True, 2**63],
+    }
+    for wanted, values in wrong.items():
+        for value in values:
+            message = f"^id, of the key of Product, is {wanted}, got .*; convert it"
+            with pytest.raises(EventsError, match=message):
+                AggregateEvent.select((Product, value))
+    for value in ("x", 5):
+        with pytest.raises(EventsError, match=f"is a UUID, got {value!r}"):
+            AggregateEvent.select((thing, value))
+    assert AggregateEvent.select((thing, str(uuid.UUID(int=5)))) is not None
+    two = select(Product.id, Product.name)
+    with pytest.raises(EventsError, match=r"of Product is \(id\), got a SELECT of \("):
+        AggregateEvent.select((Product, two))
+    with pytest.raises(EventsError, match="is one value, got"):
+        history.changes((Product, select(Product.id)), "name")
+
+
+def test_the_id_of_something_else_is_no_context(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_session: Session
+) -> None:
+    class Person(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "person"
+        id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+
+    track()(Person)
+    create_all()
+    pg_session.add(Person(id=uuid.UUID(int=7)))
+    pg_session.commit()
+    person = pg_session.scalars(select(Person)).one()
+    (event,) = pg_session.scalars(Person.events.select())
+    for wrong in (person, event):
+        with pytest.raises(EventsError, match="^context is a context, its id as"):
+            AggregateEvent.select(Person, context=wrong)
+        if wrong is person:
+            with pytest.raises(UndoError, match="^context is a context"):
+                history.undo(pg_session, base, context=wrong)
 
 
 def test_across_alone_means_all_events_of_these(
@@ -304,6 +483,13 @@ def test_events_of_a_transaction_and_of_keys_of_a_context(
     for keys in ({"user": 7}, {"tags": {"a": [1]}}, {"user": 7, "tags": {}}):
         assert ids(pg_session, select_(base, context=keys)) == of_7
     assert ids(pg_session, select_(base, context={"user": "7"})) == set()
+    with history.context(pg_session, day=datetime.date(2026, 1, 2)):
+        pg_session.execute(insert(inline).values(id=3))
+        pg_session.commit()
+    of_day = select_(base, context={"day": datetime.date(2026, 1, 2)})
+    assert ids(pg_session, of_day) == {("inline", "3")}
+    with pytest.raises(ContextError, match="context value 'day' is <object"):
+        select_(base, context={"day": object()})
     (event,) = pg_session.scalars(Product.events.of(1).last())
     together = select_(base, transaction=event.pgh_xact_id)
     assert ids(pg_session, together) == of_7 | {("plain", "1")}

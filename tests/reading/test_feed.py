@@ -99,6 +99,26 @@ def test_pages_follow_each_other_by_their_positions(
         history.feed(metadata, limit=0)
 
 
+def test_limits_and_positions_are_numbers(
+    shop: SimpleNamespace, pg_session: Session
+) -> None:
+    Product = shop.Product
+
+    def refused(message: str, **arguments: Any) -> None:
+        with pytest.raises(EventsError, match=message):
+            history.feed(Product, **arguments)
+        with pytest.raises(EventsError, match=message):
+            history.feed_page(pg_session, Product, **arguments)
+
+    for limit in (None, "5", -1, True, 2**63):
+        refused(f"one event at least, got limit={limit!r}; give an int", limit=limit)
+    for after in ((1,), (1, 2, 3), ("1", "2"), (1, None), (True, 1), (2**63, 1), 5):
+        refused("feed goes on after a transaction and an event, got", after=after)
+    for row in (None, (1, 2), Product):
+        with pytest.raises(EventsError, match="cursor_of takes a row of the feed, got"):
+            history.cursor_of(row)
+
+
 def test_a_transaction_that_stays_open_holds_the_feed_back(
     logs: list[Table], pg_engine: Engine
 ) -> None:

@@ -362,6 +362,31 @@ def test_a_subclass_may_add_a_column_after_the_first_page(
     assert "age" in row.pgh_data
 
 
+def test_an_event_table_may_have_the_name_of_what_a_page_is_made_of(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_engine: Engine
+) -> None:
+    names = ("page", "events", "events_0", "details", "event", "previous")
+    tables = [
+        track(event_table=name)(
+            Table(f"t_{name}", base.metadata, Column("id", Integer, primary_key=True))
+        )
+        for name in names
+    ]
+    create_all()
+    with Session(pg_engine) as session:
+        with history.context(session, user=1):
+            for table in tables:
+                session.execute(insert(table).values(id=1))
+                session.execute(update(table).values(id=2))
+            session.commit()
+        whole = same(session, base)
+        assert [row.pgh_diff for row in whole] == [None, {"id": [1, 2]}] * len(names)
+        assert same(session, base, context={"user": 1}, limit=50) == whole
+        session.rollback()
+        settle(session)
+        assert len(history.feed_page(session, base)) == len(whole)
+
+
 def test_schemas_are_translated(
     base: type[DeclarativeBase], pg_engine: Engine, statements: list[Any]
 ) -> None:

@@ -270,6 +270,35 @@ def test_undo_takes_targets_and_either_a_transaction_or_a_context(
         history.undo(pg_session, transaction=1)
 
 
+def test_an_event_without_a_context_names_none(
+    pg_session: Session, base: type[DeclarativeBase], create_all: Callable[[], None]
+) -> None:
+    """Also where events may have been removed, as far as a context tells."""
+    tables = [
+        Table(name, base.metadata, Column("id", Integer, primary_key=True))
+        for name in ("outside", "unknown", "parted")
+    ]
+    track()(tables[0])
+    track(context=None)(tables[1])
+    track(partition_by="month")(tables[2])
+    create_all()
+    for table in tables:
+        pg_session.execute(insert(table).values(id=1))
+    pg_session.commit()
+    for table in tables:
+        (event,) = pg_session.scalars(history.events(table).select())
+        with pytest.raises(UndoError, match="made outside of a context, or"):
+            history.undo(pg_session, base, context=event)
+
+
+def test_progress_is_a_function(
+    pg_session: Session, whole_and_part: tuple[Table, Table]
+) -> None:
+    progress: Any = 5
+    with pytest.raises(UndoError, match="progress is called with numbers.*, got 5"):
+        history.undo(pg_session, whole_and_part[0], transaction=1, progress=progress)
+
+
 def test_undo_takes_models_and_no_single_rows(
     shop: SimpleNamespace, pg_session: Session
 ) -> None:
