@@ -6,6 +6,8 @@
 #   and 2**60 and 2**60 + 1, with pandas and with Polars, in the report as well.
 # Who meets it: the check after a migration, a load or a restore, of amounts in the smallest unit
 #   of a currency and of ids of 64 bits: it says that all is well. What helps is to compare text.
+#   (The docstring of columns_equal() says that decimals are converted to floats; of integers
+#   it says nothing.)
 set -euo pipefail
 
 work=$(mktemp -d)
