@@ -319,6 +319,10 @@ class Mappings:
         options: dict[str, Any] = {}
         if style in ("single", "joined", "deep"):
             options["polymorphic_on"] = self.chance.choice(("column", "expression"))
+            # By an expression, SQLAlchemy takes the rows of a class in the middle for
+            # that class, also those of the classes below it.
+            if style == "deep":
+                options["polymorphic_on"] = "column"
             is_null = options["polymorphic_on"] == "expression"
             kind = self.chance.choice(("kind", "Kind"))
             columns.append(Attribute("kind", kind, String, (), {"nullable": is_null}))
@@ -330,6 +334,7 @@ class Mappings:
             )
         make = _Maker(self, keys, references, style, is_imperative=is_imperative)
         root = make.root(name, columns, options)
+        has_middle = options.get("polymorphic_on") == "column"
         if style == "concrete":
             make.concrete(f"{name}C", root, columns)
         if style in ("single", "deep"):
@@ -340,7 +345,7 @@ class Mappings:
             joined = make.joined(f"{name}J{number}", root)
             if style == "deep":
                 make.single(f"{name}J{number}S", joined)
-            if self._often(0.6):
+            if has_middle and self._often(0.6):
                 make.joined(f"{name}J{number}J", joined)
 
     def _references(
