@@ -395,7 +395,7 @@ class Benchmark:
 
     def _rounds(self, task: str, url: str, *builds: str, **size: Any) -> None:
         rounds = [
-            (build, self._run(build, task, url, times=5, **size))
+            (build, self._run(build, task, url, times=self._options.times, **size))
             for _ in range(self._options.rounds)
             for build in builds or self._builds
         ]
@@ -503,13 +503,16 @@ def main() -> None:
     parser.add_argument("--feed-events", type=int, default=1_000_000)
     parser.add_argument("--jit", nargs="+", default=["off", "on"])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--times", type=int, default=5, help="calls of an answer in a round"
+    )
     parser.add_argument("--prefix", default="bench", help="of the names of databases")
     parser.add_argument(
         "--output", type=Path, default=Path("benchmarks/results/many_models.json")
     )
     for name in ("--task", "--worker"):
         parser.add_argument(name, help=argparse.SUPPRESS)
-    for name in ("--models", "--columns", "--transactions", "--times"):
+    for name in ("--models", "--columns", "--transactions"):
         parser.add_argument(name, type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--paths", nargs="*", default=[], help=argparse.SUPPRESS)
     options = parser.parse_args()
