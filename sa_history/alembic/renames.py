@@ -20,6 +20,7 @@ from sqlalchemy import Column, Index, MetaData
 from sa_history.alembic.operations import HistoryOp
 from sa_history.ddl.elements import PGSequence
 from sa_history.ddl.fingerprint import SetComment
+from sa_history.ddl.partitions import comment_on_partitions
 from sa_history.sql.compose import (
     Fragment,
     Ident,
@@ -70,12 +71,14 @@ class TableRename:
     :param after: the table's name after.
     :param indexes: names of indexes, before and after.
     :param comments: the table's comment before and after, None for no comment.
+    :param is_partitioned: whether it has partitions, which have the same comment.
     """
 
     before: TableName
     after: TableName
     indexes: tuple[tuple[str, str], ...]
     comments: tuple[str | None, str | None]
+    is_partitioned: bool
 
     def reversed(self) -> TableRename:
         """Return the rename that takes this one back."""
@@ -84,6 +87,7 @@ class TableRename:
             after=self.before,
             indexes=tuple((new, old) for old, new in self.indexes),
             comments=(self.comments[1], self.comments[0]),
+            is_partitioned=self.is_partitioned,
         )
 
     def operation(self, schemas: SchemaNames) -> HistoryOp:
@@ -109,6 +113,10 @@ class TableRename:
         if comment_before != comment:
             text = Raw("NULL") if comment is None else Literal(comment)
             statements.append(Raw("COMMENT ON TABLE ") + target + Raw(" IS ") + text)
+            if self.is_partitioned and comment_before and comment:
+                statements.append(
+                    comment_on_partitions(target, comment_before, comment)
+                )
         return [statement.render(schemas) for statement in statements]
 
 
@@ -316,7 +324,11 @@ def _table_rename(
         op for op in upgrade_ops.ops if _name_of(op) not in (before, after)
     ]
     return TableRename(
-        before, after, tuple(indexes), (dropped.comment, created.comment)
+        before,
+        after,
+        tuple(indexes),
+        (dropped.comment, created.comment),
+        "postgresql_partition_by" in created.kwargs,
     )
 
 

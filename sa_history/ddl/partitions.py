@@ -211,6 +211,35 @@ def comment_on_table(table: Qualified, comment: str) -> Fragment:
     return Joined((Raw("COMMENT ON TABLE "), table, Raw(" IS "), LiteralText(comment)))
 
 
+def comment_on_partitions(table: Qualified, before: str, after: str) -> Fragment:
+    """Return the statement that gives the partitions of a table another comment.
+
+    It finds the partitions when it runs. Those whose comment is another one keep it.
+
+    :param table: the partitioned table.
+    :param before: the comment of the partitions.
+    :param after: the comment that they get.
+    """
+    body = Joined(
+        (
+            Raw(
+                "\nDECLARE\n  partition regclass;\nBEGIN\n"
+                "  FOR partition IN SELECT inhrelid FROM pg_catalog.pg_inherits\n"
+                "    WHERE inhparent = "
+            ),
+            RegClass(table),
+            Raw("\n    AND pg_catalog.obj_description(inhrelid, 'pg_class') = "),
+            LiteralText(before),
+            Raw(
+                "\n  LOOP\n    EXECUTE format('COMMENT ON TABLE %s IS %L', partition, "
+            ),
+            LiteralText(after),
+            Raw(");\n  END LOOP;\nEND\n"),
+        )
+    )
+    return Raw("DO ") + DollarQuoted(body)
+
+
 def lock_table(table: Qualified, mode: str, *, recurse: bool = True) -> Fragment:
     """Return the statement that locks a table until the end of the transaction.
 

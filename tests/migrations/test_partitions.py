@@ -170,6 +170,12 @@ def test_a_renamed_table_with_partitions_stays_append_only(
     migrations.upgrade()
     assert check(pg_engine, renamed) == []
     assert migrations.check() == []
+    # A partition that somebody detaches is known by its comment.
+    with pg_engine.connect() as connection:
+        detach = "ALTER TABLE letter_event DETACH PARTITION post_event_p1"
+        connection.execute(text(detach))
+        found = "\n".join(map(str, check(connection, renamed)))
+    assert "post_event_p1: it is detached from public.letter_event" in found
     migrations.downgrade()
     assert check(pg_engine, _models(partition_by=2)) == []
 
