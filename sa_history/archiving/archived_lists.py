@@ -183,7 +183,10 @@ class ArchivedLists:
         ]
 
     def _parts(self, tracking: Tracking) -> Sequence[ArchivedPart]:
-        return self._reader.table(tracking.event_table).parts
+        table = self._reader.table(tracking.event_table)
+        # Where it has no parts, nothing is read that would be refused.
+        table.require_right_folder()
+        return table.parts
 
 
 def _by_tracking(

@@ -6,13 +6,12 @@ statement first needs them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Table
 
 from sa_history.archiving.folder import ArchiveFolder
-from sa_history.archiving.live_part import LivePart, RecordedPart
+from sa_history.archiving.live_part import LivePart
 from sa_history.archiving.manifest import EXACT, ArchivedColumn, ArchivedPart, folder_of
 from sa_history.archiving.packages import load
 from sa_history.archiving.views import ArchivedTable, Writer, no_rows
@@ -55,8 +54,14 @@ class ReadTable:
         )
         self._is_whole = not self._live_columns
 
-    def _require_right_folder(self, recorded: Sequence[RecordedPart]) -> None:
-        """Refuse a folder that lacks what was dropped, or is of another database."""
+    def require_right_folder(self) -> None:
+        """Refuse a folder that lacks what was dropped, or is of another database.
+
+        :raises ArchiveError: it is such a folder, as the live part has recorded.
+        """
+        recorded = None if self._live is None else self._live.recorded(self.table)
+        if recorded is None:
+            return
         known = {part.path: part.digests for part in self.parts}
         if known and not any(p.sha256 in known.get(p.path, ()) for p in recorded):
             raise ArchiveError(
@@ -124,10 +129,7 @@ class ReadTable:
                 "nor in the database; give the folder that it was archived to, or "
                 "archived(..., live=engine)"
             )
-        if self._live is not None:
-            recorded = self._live.recorded(self.table)
-            if recorded is not None:
-                self._require_right_folder(recorded)
+        self.require_right_folder()
         if self.table.schema:
             schema = WRITER.quote(self.table.schema)
             self._execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")

@@ -247,7 +247,8 @@ def test_files_from_before_there_was_something_to_erase_have_null() -> None:
     batch = pa.RecordBatch.from_pydict(
         {"pgh_id": [1, 2], "name": ["a", "b"], EXACT: pa.array([None, None], "string")}
     )
-    table: Any = SimpleNamespace(key="pgh_id")
+    manifest = SimpleNamespace(has_contexts=False)
+    table: Any = SimpleNamespace(key="pgh_id", manifest=manifest)
     nobody: Any = None
     erased = _ErasedFile(nobody, table, {"1": ["name", "mail"], "9": ["name"]}, ())
     assert erased.change(batch).column("name").to_pylist() == [None, "b"]
