@@ -17,6 +17,8 @@ from sa_history.install import check
 
 LATER = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=60)
 
+pytestmark = pytest.mark.usefixtures("read_committed")
+
 DETACH = "ALTER TABLE note_event DETACH PARTITION note_event_p1"
 
 
