@@ -220,24 +220,14 @@ def comment_on_partitions(table: Qualified, before: str, after: str) -> Fragment
     :param before: the comment of the partitions.
     :param after: the comment that they get.
     """
-    body = Joined(
-        (
-            Raw(
-                "\nDECLARE\n  partition regclass;\nBEGIN\n"
-                "  FOR partition IN SELECT inhrelid FROM pg_catalog.pg_inherits\n"
-                "    WHERE inhparent = "
-            ),
-            RegClass(table),
-            Raw("\n    AND pg_catalog.obj_description(inhrelid, 'pg_class') = "),
-            LiteralText(before),
-            Raw(
-                "\n  LOOP\n    EXECUTE format('COMMENT ON TABLE %s IS %L', partition, "
-            ),
-            LiteralText(after),
-            Raw(");\n  END LOOP;\nEND\n"),
-        )
+    return _for_partitions(
+        table,
+        Raw("format('COMMENT ON TABLE %s IS %L', partition, ")
+        + LiteralText(after)
+        + Raw(")"),
+        Raw("\n    AND pg_catalog.obj_description(inhrelid, 'pg_class') = ")
+        + LiteralText(before),
     )
-    return Raw("DO ") + DollarQuoted(body)
 
 
 def lock_table(table: Qualified, mode: str, *, recurse: bool = True) -> Fragment:
@@ -263,6 +253,22 @@ def drop_trigger_of_partitions(table: Qualified, trigger: str) -> Fragment:
     :param table: the partitioned table.
     :param trigger: the name of the trigger.
     """
+    return _for_partitions(
+        table,
+        Raw("format('DROP TRIGGER IF EXISTS %I ON %s', ")
+        + LiteralText(trigger)
+        + Raw(", partition)"),
+    )
+
+
+def _for_partitions(
+    table: Qualified, statement: Fragment, criterion: Fragment | None = None
+) -> Fragment:
+    """Return the statement that executes one for each partition of a table.
+
+    :param statement: an expression of its text, in which ``partition`` is a regclass.
+    :param criterion: what stands behind WHERE about ``inhrelid``; None for nothing.
+    """
     body = Joined(
         (
             Raw(
@@ -271,9 +277,10 @@ def drop_trigger_of_partitions(table: Qualified, trigger: str) -> Fragment:
                 "    WHERE inhparent = "
             ),
             RegClass(table),
-            Raw("\n  LOOP\n    EXECUTE format('DROP TRIGGER IF EXISTS %I ON %s', "),
-            LiteralText(trigger),
-            Raw(", partition);\n  END LOOP;\nEND\n"),
+            criterion or Raw(""),
+            Raw("\n  LOOP\n    EXECUTE "),
+            statement,
+            Raw(";\n  END LOOP;\nEND\n"),
         )
     )
     return Raw("DO ") + DollarQuoted(body)
