@@ -8,8 +8,10 @@ it has the columns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import TypeAlias
 
 from sqlalchemy import ARRAY, Connection, Table, Text, bindparam, text
 
@@ -24,6 +26,8 @@ from sa_history.sql import catalog_queries as catalog
 from sa_history.sql.compose import Qualified, SchemaNames
 from sa_history.util.identifiers import MAX_BYTES
 
+Partitioning: TypeAlias = EventPartitioning | ContextPartitioning
+
 _HASH_BYTES = 9
 """How many bytes of a name that was too long are a hash of it, with the "_" before."""
 
@@ -32,6 +36,7 @@ _HASH_BYTES = 9
 class DetachedPartition:
     """A table that was a partition of a table of events or of contexts.
 
+    :param partitioning: how the table is partitioned that it was a partition of.
     :param name: with its schema in the database.
     :param columns: the names of its columns.
     :param is_readable: whether the user may read it.
@@ -40,6 +45,7 @@ class DetachedPartition:
         no more.
     """
 
+    partitioning: Partitioning
     name: Qualified
     columns: frozenset[str]
     is_readable: bool
@@ -48,43 +54,52 @@ class DetachedPartition:
 
 
 def read_detached(
-    connection: Connection,
-    partitioning: EventPartitioning | ContextPartitioning,
-    schemas: SchemaNames,
+    connection: Connection, partitionings: Sequence[Partitioning], schemas: SchemaNames
 ) -> list[DetachedPartition]:
-    """Read the detached partitions of a table.
+    """Read the detached partitions of tables.
 
     In another schema than that of the table they are found by their comments, but for a
     schema with a table of the same name, as each tenant has one, whose they are.
 
-    :param partitioning: how the table is partitioned.
+    :param partitionings: how the tables are partitioned.
     :param schemas: gives the name in the database of a schema of the models.
-    :return: in the order of their names.
+    :return: table by table, in the order of their names.
     """
-    table = partitioning.table
-    comment, schema = partitioning.comment, schemas(table.schema)
-    begin, end = _around_start(table)
+    if not partitionings:
+        return []
+    wanted = [
+        (p.comment, schemas(p.table.schema), p.table.name, *_around_start(p.table))
+        for p in partitionings
+    ]
+    names = ("comments", "schemas", "tables", "begins", "ends")
+    arrays = dict(zip(names, map(list, zip(*wanted, strict=True)), strict=True))
+    arrays["columns"] = [",".join(p.known_by) for p in partitionings]
     statement = text(catalog.DETACHED_PARTITIONS).bindparams(
-        bindparam("comments", [comment, REMOVED + comment], ARRAY(Text)),
-        bindparam("columns", list(partitioning.known_by), ARRAY(Text)),
-        schema=schema,
-        table=table.name,
-        begin=begin,
-        end=end,
+        *(bindparam(name, values, ARRAY(Text)) for name, values in arrays.items()),
+        removed=REMOVED,
     )
-    own = {(schemas(t.schema), t.name) for t in table.metadata.tables.values()}
-    return [
-        DetachedPartition(
-            Qualified(row.schema, row.name),
+    own = {
+        Qualified.of(table, schemas)
+        for metadata in dict.fromkeys(p.table.metadata for p in partitionings)
+        for table in metadata.tables.values()
+    }
+    found = []
+    for row in connection.execute(statement):
+        partitioning = partitionings[row.number - 1]
+        name, schema = Qualified(row.schema, row.name), partitioning.table.schema
+        # A run looks for what it has detached in the schema of the table.
+        is_removed = (row.comment or "").startswith(REMOVED)
+        partition = DetachedPartition(
+            partitioning,
+            name,
             frozenset(row.columns),
             row.is_readable,
-            # A run looks for what it has detached in the schema of the table.
-            row.schema == schema and (row.comment or "").startswith(REMOVED),
-            _is_another(row.comment, comment),
+            is_going=is_removed and row.schema == schemas(schema),
+            is_renounced=_is_another(row.comment, partitioning.comment),
         )
-        for row in connection.execute(statement)
-        if (row.schema, row.name) not in own
-    ]
+        if name not in own:
+            found.append(partition)
+    return found
 
 
 def _is_another(found: str | None, comment: str) -> bool:

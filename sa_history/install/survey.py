@@ -13,8 +13,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sa_history._types import Operation
 from sa_history.attachments.registry import attachments_of
 from sa_history.capture.archive_table import archive_table_of
-from sa_history.capture.detached import read_detached
-from sa_history.capture.partitioning import ContextPartitioning, EventPartitioning
+from sa_history.capture.detached import Partitioning, read_detached
+from sa_history.capture.partitioning import EventPartitioning
 from sa_history.capture.seal_tables import seal_tables_of
 from sa_history.ddl.advisory_lock import wait_for_turn
 from sa_history.ddl.catalog import (
@@ -192,7 +192,7 @@ class Survey:
 
         Those are left out to which somebody has given another comment.
         """
-        partitionings: list[EventPartitioning | ContextPartitioning] = [
+        partitionings: list[Partitioning] = [
             *(partitioning for _, partitioning in self._partitioned()),
             *(
                 contexts
@@ -202,12 +202,11 @@ class Survey:
         ]
         # By their names, since two event tables of one table have the same comment.
         found: dict[Qualified, Finding] = {}
-        for partitioning in partitionings:
-            for detached in read_detached(self._connection, partitioning, self.schemas):
-                name = detached.name
-                if name not in self._tables and not detached.is_renounced:
-                    parent = None if detached.is_going else partitioning.table
-                    found.setdefault(name, self._detached(name, parent))
+        for detached in read_detached(self._connection, partitionings, self.schemas):
+            name = detached.name
+            if name not in self._tables and not detached.is_renounced:
+                parent = None if detached.is_going else detached.partitioning.table
+                found.setdefault(name, self._detached(name, parent))
         return [*found.values()]
 
     def _detached(self, name: Qualified, parent: Table | None) -> Finding:

@@ -8,15 +8,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, column, func, select
 from sqlalchemy import table as table_clause
 
-from sa_history.capture.detached import read_detached
-from sa_history.capture.partitioning import ContextPartitioning, EventPartitioning
+from sa_history.capture.detached import Partitioning, read_detached
 from sa_history.exc import ErasureError
 from sa_history.sealing.sources import Ledger
 
 
 def require_attached(
     ledger: Ledger,
-    partitioning: EventPartitioning | ContextPartitioning,
+    partitioning: Partitioning,
     names: Collection[str],
     is_one: Callable[[Any], ColumnElement[bool]],
 ) -> None:
@@ -31,7 +30,7 @@ def require_attached(
         be asked whether it has one.
     """
     table = partitioning.table
-    for detached in read_detached(ledger.connection, partitioning, ledger.schemas):
+    for detached in read_detached(ledger.connection, [partitioning], ledger.schemas):
         if detached.is_going:
             continue
         name = detached.name

@@ -189,9 +189,13 @@ ORDER BY n.nspname, c.relname
 """The tables, but for partitions, with one of some comments."""
 
 DETACHED_PARTITIONS = """
-SELECT n.nspname AS schema, c.relname AS name, d.description AS comment,
+SELECT w.number, n.nspname AS schema, c.relname AS name, d.description AS comment,
   has_table_privilege(c.oid, 'SELECT') AS is_readable, a.names AS columns
-FROM pg_catalog.pg_class AS c
+FROM unnest(
+  CAST(:comments AS text[]), CAST(:schemas AS text[]), CAST(:tables AS text[]),
+  CAST(:begins AS text[]), CAST(:ends AS text[]), CAST(:columns AS text[])
+) WITH ORDINALITY AS w (comment, schema, name, begins, ends, columns, number)
+JOIN pg_catalog.pg_class AS c ON c.relkind = 'r' AND NOT c.relispartition
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_description AS d ON d.objoid = c.oid AND d.objsubid = 0
   AND d.classoid = 'pg_catalog.pg_class'::regclass
@@ -199,19 +203,19 @@ CROSS JOIN LATERAL (
   SELECT array_agg(a.attname::text) AS names FROM pg_catalog.pg_attribute AS a
   WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 ) AS a
-WHERE c.relkind = 'r' AND NOT c.relispartition AND n.nspname !~ '^pg_'
-  AND (d.description = ANY (:comments) OR (
-    n.nspname = :schema AND starts_with(c.relname::text, :begin)
-    AND right(c.relname, length(:end)) = :end
+WHERE n.nspname !~ '^pg_'
+  AND (d.description IN (w.comment, :removed || w.comment) OR (
+    n.nspname = w.schema AND starts_with(c.relname::text, w.begins)
+    AND right(c.relname::text, length(w.ends)) = w.ends
   ))
-  AND (n.nspname = :schema OR NOT EXISTS (
+  AND (n.nspname = w.schema OR NOT EXISTS (
     SELECT FROM pg_catalog.pg_class AS o
-    WHERE o.relnamespace = n.oid AND o.relname = :table
+    WHERE o.relnamespace = n.oid AND o.relname = w.name
   ))
-  AND a.names @> :columns
-ORDER BY n.nspname, c.relname
+  AND a.names @> string_to_array(w.columns, ',')
+ORDER BY w.number, n.nspname, c.relname
 """
-"""The tables that were partitions of another: by their comments, or by their names.
+"""The tables that were partitions of others: by their comments, or by their names.
 
 One in a schema that has a table of the other's name is taken for a partition of that.
 """

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Engine, Integer, Table, Text, text
+from sqlalchemy import Column, Engine, Integer, Table, Text, event, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
@@ -115,6 +115,25 @@ def test_both_find_it_by_its_comment_or_its_name(
     assert (told(pg_engine, base), refused(pg_engine, note)) == ([name], name)
     # Nothing of this one is there.
     assert refused(pg_engine, note, 40) is None
+
+
+def test_a_check_looks_once_for_those_of_all_tables(
+    note: Any, base: type[DeclarativeBase], pg_engine: Engine
+) -> None:
+    for number in range(3):
+        table = Table(
+            f"other_{number}", base.metadata, Column("id", Integer, primary_key=True)
+        )
+        track(partition_by=10)(table)
+    base.metadata.create_all(pg_engine)
+    sent: list[str] = []
+
+    @event.listens_for(pg_engine, "before_cursor_execute")
+    def keep(_: Any, __: Any, statement: str, *___: Any) -> None:
+        sent.append(statement)
+
+    assert check(pg_engine, base) == []
+    assert len([one for one in sent if "AS w (comment" in one]) == 1
 
 
 def test_what_has_another_comment_is_told_no_more_and_still_not_erased(
