@@ -71,14 +71,15 @@ def _json_sql(type_: types.JSON, value: Any, name: str) -> str:
     return f"{quote_literal(written)}::{name}"
 
 
-class _Json(postgresql.JSON[Any]):
+# The base is generic in SQLAlchemy 2.1, and is not in 2.0.
+class _Json(postgresql.JSON):  # type: ignore[type-arg, unused-ignore]
     """JSON with literals, of which SQLAlchemy has none."""
 
     def literal_processor(self, dialect: Any) -> Callable[[Any], str]:
         return lambda value: _json_sql(self, value, "json")
 
 
-class _Jsonb(postgresql.JSONB[Any]):
+class _Jsonb(postgresql.JSONB):  # type: ignore[type-arg, unused-ignore]
     """JSONB with literals, of which SQLAlchemy has none."""
 
     def literal_processor(self, dialect: Any) -> Callable[[Any], str]:
