@@ -380,6 +380,22 @@ def read_generated_columns(
     }
 
 
+def read_readable(
+    connection: Connection, relations: Iterable[Qualified]
+) -> set[Qualified]:
+    """Read which of some tables and sequences the connection's user may read.
+
+    :param relations: their names, with their schemas.
+    """
+    names = list(relations)
+    parameters = {"names": [name.name for name in names]}
+    schemas = [str(name.schema) for name in names]
+    return {
+        Qualified(row.schema, row.name)
+        for row in _rows(connection, catalog.READABLE, schemas, parameters)
+    }
+
+
 def read_schemas(connection: Connection) -> list[str]:
     """Read the names of all schemas but those of PostgreSQL."""
     return list(connection.scalars(text(catalog.SCHEMAS)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Engine, MetaData, Table
@@ -13,7 +14,6 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sa_history._types import Operation
 from sa_history.attachments.registry import attachments_of
 from sa_history.capture.archive_table import archive_table_of
-from sa_history.capture.detached import Partitioning, read_detached
 from sa_history.capture.partitioning import EventPartitioning
 from sa_history.capture.seal_tables import seal_tables_of
 from sa_history.ddl.advisory_lock import wait_for_turn
@@ -67,11 +67,7 @@ from sa_history.install.expected import (
     objects_of,
 )
 from sa_history.install.findings import MIGRATE, Finding
-from sa_history.install.partition_state import (
-    PartitionState,
-    any_findings,
-    partition_findings,
-)
+from sa_history.install.partition_findings import partition_findings
 from sa_history.install.plan import Step, drop_step, plan_for
 from sa_history.install.privileges import Hardening
 from sa_history.install.sizes import EventTableSize, event_table_sizes
@@ -155,74 +151,18 @@ class Survey:
 
     def partition_findings(self) -> list[Finding]:
         """Return what is wrong with the partitions of event tables."""
-        there = read_columns(self._connection, self._looked_at)
-        partitioned = dict(self._partitioned())
-        found: list[Finding] = []
-        for contexts in self._contexts:
-            table = self._name(contexts)
-            if table in self._partitions:
-                found += any_findings(table, self._partitions[table])
-        for metadata in self._metadatas:
-            for tracking in trackings_in(metadata):
-                table = self._name(tracking.event_table)
-                partitioning, is_there = partitioned.get(tracking), table in there
-                is_partitioned = table in self._partitions
-                if is_there and (partitioning is not None) is not is_partitioned:
-                    advice = (
-                        "it is partitioned, and the model does not say so; give "
-                        "track(..., partition_by=...), or make it one table by a "
-                        "migration"
-                        if is_partitioned
-                        else "it is not partitioned, and the model says partition_by="
-                        f"{tracking.options.partition_by!r}; run the command "
-                        "partitions with --convert, or a migration"
-                    )
-                    found.append(
-                        Finding(Problem.OUTDATED, "table", table.dotted, advice=advice)
-                    )
-                elif partitioning is not None and is_partitioned:
-                    state = PartitionState(tracking, partitioning, self.schemas)
-                    found += partition_findings(
-                        self._connection, state, self._partitions[table]
-                    )
-        return found + self._detached_partitions()
-
-    def _detached_partitions(self) -> list[Finding]:
-        """Return the partitions that are tables of their own by now.
-
-        Those are left out to which somebody has given another comment.
-        """
-        partitionings: list[Partitioning] = [
-            *(partitioning for _, partitioning in self._partitioned()),
-            *(
-                contexts
-                for history in filter(None, map(history_of, self._metadatas))
-                if (contexts := history.shared.partitioning) is not None
-            ),
-        ]
-        # By their names, since two event tables of one table have the same comment.
-        found: dict[Qualified, Finding] = {}
-        for detached in read_detached(self._connection, partitionings, self.schemas):
-            name = detached.name
-            if name not in self._tables and not detached.is_renounced:
-                parent = None if detached.is_going else detached.partitioning.table
-                found.setdefault(name, self._detached(name, parent))
-        return [*found.values()]
-
-    def _detached(self, name: Qualified, parent: Table | None) -> Finding:
-        """Return the finding of a detached partition.
-
-        :param parent: its table; None if it is being removed.
-        """
-        if parent is None:
-            return Finding(
-                Problem.OVERDUE, "partition", name.dotted, command="partitions"
-            )
-        advice = (
-            f"it is detached from {self._name(parent).dotted}, so its rows are neither "
-            "found nor erased; attach it, drop it, or give it another comment"
+        return partition_findings(
+            self._connection,
+            self._metadatas,
+            self.schemas,
+            self._partitions,
+            self._columns,
         )
-        return Finding(Problem.ORPHANED, "partition", name.dotted, advice=advice)
+
+    @cached_property
+    def _columns(self) -> dict[Qualified, set[str]]:
+        """The tables that the database has, with the names of their columns."""
+        return read_columns(self._connection, self._looked_at)
 
     def _name(self, table: Table) -> Qualified:
         return Qualified.of(table, self.schemas)
@@ -258,7 +198,7 @@ class Survey:
 
     def missing(self) -> list[Finding]:
         """Return the tables and columns that triggers need and that do not exist."""
-        there = read_columns(self._connection, self._looked_at)
+        there = self._columns
         found: list[Finding] = []
         for table in self._needed():
             qualified = self._name(table)
