@@ -354,15 +354,19 @@ def read_foreign_keys(
 
 
 def read_columns(
-    connection: Connection, schemas: Sequence[str]
+    connection: Connection,
+    schemas: Iterable[str],
+    tables: Iterable[str] | None = None,
 ) -> dict[Qualified, set[str]]:
     """Read the names of tables and views, and of their columns.
 
     :param schemas: the names of the schemas to look into.
+    :param tables: the names of tables, to read the columns of no others; None for all.
     """
+    parameters = {"tables": None if tables is None else list(tables)}
     return {
         Qualified(row.schema, row.name): set(row.columns)
-        for row in _rows(connection, catalog.COLUMNS, schemas)
+        for row in _rows(connection, catalog.COLUMNS, schemas, parameters)
     }
 
 

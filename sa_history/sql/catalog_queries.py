@@ -278,8 +278,9 @@ SELECT n.nspname AS schema, c.relname AS name,
 FROM pg_catalog.pg_class AS c
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE n.nspname = ANY (:schemas) AND c.relkind IN ('r', 'p', 'f', 'v', 'm')
+  AND (CAST(:tables AS text[]) IS NULL OR c.relname = ANY (:tables))
 """
-"""The tables and views, with the names of their columns."""
+"""The tables and views, or those of some names, with the names of their columns."""
 
 GENERATED_COLUMNS = """
 SELECT n.nspname AS schema, c.relname AS name, a.attname AS column,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -302,18 +303,21 @@ def _notes(count: int) -> MetaData:
 
 
 @pytest.mark.parametrize(
-    ("ask", "most"),
+    ("ask", "most", "more"),
     [
-        (lambda *given: history.partitions(*given, keep="1 year"), 14),
-        (check, 17),
-        (lambda *given: size(*given, keep="1 year"), 13),
+        (lambda *given: history.partitions(*given[:2], keep="1 year"), 14, 2),
+        (lambda *given: check(*given[:2]), 17, 2),
+        (lambda *given: size(*given[:2], keep="1 year"), 13, 2),
+        (lambda *given: history.archive(*given[:2], to=given[2]), 12, 0),
     ],
-    ids=["partitions", "check", "size"],
+    ids=["partitions", "check", "size", "archive"],
 )
 def test_as_little_is_asked_of_many_tables_as_of_one(
     ask: Callable[..., Any],
     most: int,
+    more: int,
     pg_engine: Engine,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     few, many = _notes(1), _notes(7)
@@ -322,10 +326,12 @@ def test_as_little_is_asked_of_many_tables_as_of_one(
         for number in range(7):
             connection.execute(many.tables[f"note_{number}"].insert(), {"id": 1})
     history.partitions(pg_engine, many)
-    of_many = _asked(pg_engine, lambda: ask(pg_engine, many))
-    assert len(of_many) == len(_asked(pg_engine, lambda: ask(pg_engine, few))) <= most
+    of_few = _asked(pg_engine, lambda: ask(pg_engine, few, tmp_path))
+    of_many = _asked(pg_engine, lambda: ask(pg_engine, many, tmp_path))
+    assert len(of_few) == len(of_many) <= most
     monkeypatch.setattr(partition_state, "_AT_ONCE", 3)
-    assert len(_asked(pg_engine, lambda: ask(pg_engine, many))) == len(of_many) + 2
+    again = _asked(pg_engine, lambda: ask(pg_engine, many, tmp_path))
+    assert len(again) == len(of_many) + more
 
 
 def test_what_others_do_while_one_table_is_maintained_is_seen_before_the_next(
