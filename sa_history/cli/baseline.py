@@ -7,7 +7,7 @@ from functools import partial
 
 from sa_history.cli.command import Database
 from sa_history.cli.output import printable
-from sa_history.cli.progress import Progress
+from sa_history.cli.progress import ProgressLine
 from sa_history.tracking.registry import trackings_in
 from sa_history.writing.baseline import baseline as write_baseline
 from sa_history.writing.baseline import rows_without_events
@@ -26,7 +26,7 @@ def baseline(database: Database, tables: Sequence[str], batch: int, json: bool) 
             continue
         name = printable(tracking.event_table.fullname)
         total = partial(rows_without_events, database.engine, table, events=events)
-        with Progress(name, total) as progress:
+        with ProgressLine(name, total) as progress:
             written = write_baseline(
                 database.engine,
                 table,

@@ -122,7 +122,7 @@ class Argument:
     default: int | None = None
 
 
-class Models(enum.Enum):
+class ModelChoice(enum.Enum):
     """The models that a command is about."""
 
     ALL = "all models of a declarative base or a MetaData"
@@ -151,7 +151,7 @@ class Command:
     run: Callable[..., int]
     help: str
     arguments: tuple[Argument, ...] = ()
-    models: Models = Models.ALL
+    models: ModelChoice = ModelChoice.ALL
     needs_database: bool = True
     shows_unclaimed: bool = False
     applies_to: Callable[[MetaData], bool] | None = None

@@ -84,8 +84,8 @@ from sa_history.util.postgresql import (
     sqlstate_of,
 )
 
-Models: TypeAlias = "MetaData | type[Any]"
-"""A MetaData, or a declarative base."""
+AllModels: TypeAlias = "MetaData | type[Any]"
+"""All models of a MetaData, or of a declarative base."""
 
 
 class Survey:
@@ -560,7 +560,7 @@ class _Installed:
 @contextmanager
 def open_survey(
     bind: Engine | Connection,
-    models: tuple[Models, ...],
+    models: tuple[AllModels, ...],
     write: bool = False,
     may_track_nothing: bool = False,
 ) -> Iterator[Survey]:

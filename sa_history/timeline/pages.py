@@ -51,7 +51,7 @@ from sa_history.timeline.rendering import render
 from sa_history.timeline.requests import JSON, PageRequest
 from sa_history.timeline.responses import (
     BadRequest,
-    Conflict,
+    ChangeRefused,
     Forbidden,
     NotFound,
     PageError,
@@ -318,7 +318,7 @@ class Pages:
                 shown.restore(event)
                 written = self._written(visit)
         except DBAPIError as error:
-            raise Conflict(_refusal(error, values)) from error
+            raise ChangeRefused(_refusal(error, values)) from error
         except EventsError as error:
             raise BadRequest(f"It cannot be restored: {error.reason}.") from error
         if request.method != "POST":
@@ -374,9 +374,9 @@ class Pages:
             try:
                 discrepancies = shown.verify(table, entry.id)
             except SealError as error:
-                raise Conflict(str(error)) from error
+                raise ChangeRefused(str(error)) from error
             except DBAPIError as error:
-                raise Conflict(_refusal(error, ())) from error
+                raise ChangeRefused(_refusal(error, ())) from error
         return self._seal_page(visit, entry, seal, discrepancies)
 
     def _seal_page(
@@ -426,7 +426,7 @@ class Pages:
         except ConflictError:
             return self._conflicts(visit, about)
         except (UndoError, DBAPIError) as error:
-            raise Conflict(_why_not(error, shown)) from error
+            raise ChangeRefused(_why_not(error, shown)) from error
         if not is_permission("authorize_undo", request.call(allow, done)):
             raise Forbidden
         if request.method != "POST":
