@@ -19,10 +19,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Engine, Table, and_, or_, select
 from sqlalchemy.orm import Session
 
+from sa_history.archiving.duckdb_compiler import ArchiveCompiler, Past
 from sa_history.archiving.duckdb_dialect import (
-    ArchiveCompiler,
     DuckDBDialect,
-    Past,
     Prepare,
     duckdb_engine,
 )
