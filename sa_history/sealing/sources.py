@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from sqlalchemy import (
     ColumnElement,
@@ -308,6 +308,25 @@ class Ledger:
     def wait_for_turn(self) -> None:
         """Wait until nobody else seals or erases; the transaction's end lets others."""
         wait_for_erasures(self.connection)
+
+
+class ArchivedHistory(Protocol):
+    """The part of history that is in an archive, as an erasure reads it."""
+
+    def ledger(self, ledger: Ledger) -> Ledger:
+        """Return a ledger that sees what is loaded of the archive.
+
+        :param ledger: one that sees the database alone.
+        """
+
+    def load_events(self, tracking: Tracking, keys: Sequence[tuple[Any, ...]]) -> None:
+        """Load the events of objects, and those that changed a key.
+
+        :param keys: the keys of the objects.
+        """
+
+    def load_contexts(self, ids: Sequence[Any]) -> None:
+        """Load contexts by their ids, and those that are nested in them."""
 
 
 def wait_for_erasures(connection: Connection) -> None:
