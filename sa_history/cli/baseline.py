@@ -20,7 +20,7 @@ def baseline(database: Database, tables: Sequence[str], batch: int, json: bool) 
         in another database are left out.
     :param batch: rows in a transaction.
     """
-    for tracking in (t for m in database.metadatas for t in trackings_in(m)):
+    for tracking in trackings_in(*database.metadatas):
         table, events = tracking.table, tracking.options.events
         if tables and table.fullname not in tables:
             continue

@@ -78,7 +78,7 @@ class Database:
     @property
     def tables(self) -> set[str]:
         """The names of the tracked tables."""
-        trackings = (t for m in self.metadatas for t in trackings_in(m))
+        trackings = trackings_in(*self.metadatas)
         return {tracking.table.fullname for tracking in trackings}
 
     @property

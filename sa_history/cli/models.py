@@ -132,7 +132,7 @@ def tracked_model(name: str, metadatas: Iterable[MetaData]) -> tuple[MetaData, A
     :param name: of the class or the table.
     :raises CommandError: there is none, or there are several.
     """
-    trackings = [t for metadata in metadatas for t in trackings_in(metadata)]
+    trackings = trackings_in(*metadatas)
     found = {t.table: t for t in trackings if name in (t.subject, t.table.fullname)}
     if not found:
         known = dict.fromkeys(t.subject for t in trackings)

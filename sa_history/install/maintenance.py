@@ -38,7 +38,7 @@ def maintain(
     :param dry_run: True to only say what would be done first.
     :return: a report for each partitioned table.
     """
-    trackings = [t for metadata in metadatas for t in trackings_in(metadata)]
+    trackings = trackings_in(*metadatas)
     if not any(tracking.partitioning() for tracking in trackings):
         return []
     with turn(settings.engine) as connection:
