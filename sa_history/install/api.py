@@ -77,7 +77,6 @@ def check(bind: Engine | Connection, *models: AllModels) -> list[Finding]:
             *survey.changed_kinds(),
             *found,
             *survey.bypassed(),
-            *survey.unordered(),
             *survey.partition_findings(),
             *survey.distributed(),
             *survey.bypassed_on_shards(),

@@ -36,7 +36,7 @@ def partition_findings(
     :param tables: the tables that the database has.
     """
     histories = [*filter(None, map(history_of, metadatas))]
-    trackings = [t for metadata in metadatas for t in trackings_in(metadata)]
+    trackings = trackings_in(*metadatas)
     partitioned = {t: p for t in trackings if (p := t.partitioning()) is not None}
     found: list[Finding] = []
     for table in dict.fromkeys(history.shared.context_table for history in histories):
