@@ -306,7 +306,7 @@ def _notes(count: int) -> MetaData:
     ("ask", "most", "more"),
     [
         (lambda *given: history.partitions(*given[:2], keep="1 year"), 14, 2),
-        (lambda *given: check(*given[:2]), 17, 2),
+        (lambda *given: check(*given[:2]), 20, 2),
         (lambda *given: size(*given[:2], keep="1 year"), 13, 2),
         (lambda *given: history.archive(*given[:2], to=given[2]), 12, 0),
     ],
