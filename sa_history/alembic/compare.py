@@ -170,7 +170,7 @@ class _Comparison:
 
     def _partitioned(self) -> Iterator[Qualified]:
         """Yield the event tables that have partitions in the models."""
-        for tracking in (t for m in self.metadatas for t in trackings_in(m)):
+        for tracking in trackings_in(*self.metadatas):
             if tracking.options.partition_by is not None:
                 table = tracking.event_table
                 yield Qualified.of(table, self.schemas)
@@ -187,7 +187,7 @@ class _Comparison:
         guards: dict[Qualified, PGTrigger | None] = {}
         for table in self.partitions:
             guards |= dict.fromkeys([table, renamed.get(table, table)])
-        for tracking in (t for m in self.metadatas for t in trackings_in(m)):
+        for tracking in trackings_in(*self.metadatas):
             events = tracking.event_table
             name = Qualified.of(events, self.schemas)
             if name in guards:

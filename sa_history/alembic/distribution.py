@@ -22,11 +22,7 @@ def one_node_after_another(
 
     :return: nothing, if the database has no Citus or none of the tables is distributed.
     """
-    is_needed = any(
-        tracking.is_distributed
-        for metadata in metadatas
-        for tracking in trackings_in(metadata)
-    )
+    is_needed = any(tracking.is_distributed for tracking in trackings_in(*metadatas))
     if not is_needed or not read_server(connection).has_citus:
         return []
     what = "have Citus change one shard after another"
@@ -45,8 +41,7 @@ def distributions(
     """
     wanted = [
         (tracking, column)
-        for metadata in metadatas
-        for tracking in trackings_in(metadata)
+        for tracking in trackings_in(*metadatas)
         for column in [tracking.distributed_by]
         if column is not None
     ]

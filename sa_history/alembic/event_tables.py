@@ -102,8 +102,7 @@ def changed_columns(
 def _event_tables(metadatas: list[MetaData]) -> dict[_Key, Tracking]:
     return {
         (tracking.event_table.schema, tracking.event_table.name): tracking
-        for metadata in metadatas
-        for tracking in trackings_in(metadata)
+        for tracking in trackings_in(*metadatas)
     }
 
 

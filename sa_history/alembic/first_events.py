@@ -112,8 +112,7 @@ def baselines(
     created = created_tables(upgrade_ops)
     wanted = [
         tracking
-        for metadata in metadatas
-        for tracking in trackings_in(metadata)
+        for tracking in trackings_in(*metadatas)
         if (tracking.event_table.schema, tracking.event_table.name) in created
         and (tracking.table.schema, tracking.table.name) not in created
         and tracking.tracked_columns.key

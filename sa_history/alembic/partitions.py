@@ -316,7 +316,7 @@ def _tables(metadatas: list[MetaData]) -> Iterator[_Partitionable]:
             key=CONTEXT_KEY,
             key_type="uuid",
         )
-    for tracking in (t for metadata in metadatas for t in trackings_in(metadata)):
+    for tracking in trackings_in(*metadatas):
         events = tracking.event_table
         yield _Partitionable(
             table=events,
@@ -412,7 +412,7 @@ def first_partitions(
         contexts, table = shared.partitioning, shared.context_table
         if contexts is not None and (table.schema, table.name) in created:
             operations.append(_creation(table, contexts.first(), [], schemas))
-    for tracking in (t for metadata in metadatas for t in trackings_in(metadata)):
+    for tracking in trackings_in(*metadatas):
         table, partitioning = tracking.event_table, tracking.partitioning()
         if partitioning is None or (table.schema, table.name) not in created:
             continue

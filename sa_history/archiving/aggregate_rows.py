@@ -30,7 +30,7 @@ from sqlalchemy.dialects.postgresql import INET
 from sqlalchemy.orm import Session
 
 from sa_history._types import Op
-from sa_history.archiving.duckdb_dialect import OutOfRange
+from sa_history.archiving.duckdb_connection import OutOfRange
 from sa_history.archiving.text_values import TEXT_OID, oid_of, text_reader
 from sa_history.capture.event_table import OLD_KEY
 from sa_history.capture.seal_tables import ERASED_COLUMN

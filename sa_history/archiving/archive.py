@@ -15,11 +15,18 @@ from sa_history.archiving.folder import ArchiveFolder
 from sa_history.archiving.manifest import ArchivedPart
 from sa_history.archiving.source import RowSource, open_source
 from sa_history.archiving.table_archive import Meter, Run, TableArchive
-from sa_history.archiving.tables import ArchivableTable, tables_of
+from sa_history.archiving.tables import (
+    ArchivableTable,
+    EventsToArchive,
+    tables_of,
+)
 from sa_history.ddl.execution import schema_names, time_in_database
+from sa_history.ddl.partitions import read_range_partitions
 from sa_history.exc import ArchiveError
+from sa_history.install.archived import ArchivedPartitions
 from sa_history.install.maintenance import maintain, turn
 from sa_history.install.partition_plan import keep_since
+from sa_history.install.partition_state import read_next_ids
 from sa_history.install.partition_steps import PartitionReport, RunSettings
 from sa_history.install.survey import explained
 from sa_history.util.arguments import metadata_of
@@ -163,12 +170,12 @@ def archive(
             tables = [
                 table
                 for metadata in metadatas
-                for table in tables_of(connection, metadata, schemas, time)
+                for table in tables_of(metadata, schemas, time)
             ]
             _require_some(tables)
             meter = _ProgressMeter(progress)
             run = Run(bind, connection, source, second, folder, lock_timeout, meter)
-            archives = [TableArchive(run, table, before) for table in tables]
+            archives = _archives(run, tables, before)
             if progress is not None:
                 meter.total = sum(a.rows_to_read(verify, open) for a in archives)
             _write(archives, source, with_open=open, verify=verify)
@@ -181,6 +188,31 @@ def archive(
     except DBAPIError as error:
         raise ArchiveError(explained(error)) from error
     return [_report(a, folder, removals.get(a.table.name.dotted)) for a in archives]
+
+
+def _archives(
+    run: Run, tables: Sequence[ArchivableTable], before: datetime.datetime | None
+) -> list[TableArchive]:
+    """Return the archives of tables, of which all is read at once.
+
+    :param before: the time that partitions have to be before; None for any.
+    """
+    connection, names = run.connection, [table.name for table in tables]
+    partitions = read_range_partitions(
+        connection,
+        sorted({str(name.schema) for name in names}),
+        [name.name for name in names],
+    )
+    next_ids = read_next_ids(
+        connection, [t.state for t in tables if isinstance(t, EventsToArchive)]
+    )
+    every = ArchivedPartitions.all_of(connection, [t.archived for t in tables])
+    archives = []
+    for table, rows in zip(tables, every, strict=True):
+        own = partitions.get(table.name, [])
+        closed = table.closed(own, next_ids, before)
+        archives.append(TableArchive(run, table, rows, own, closed))
+    return archives
 
 
 def _write(

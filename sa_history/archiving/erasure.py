@@ -37,12 +37,8 @@ from sa_history.definition.mapped_tables import Model
 from sa_history.exc import ArchiveError, ErasureError, EventsError
 from sa_history.install.maintenance import turn
 from sa_history.sealing.chain import read_seals
-from sa_history.sealing.erase import (
-    Erasure,
-    erase_history,
-    erased_context_keys,
-    nulled,
-)
+from sa_history.sealing.erase import Erasure, erase_history
+from sa_history.sealing.erase_contexts import erased_context_keys, nulled
 from sa_history.sealing.sources import Ledger, canonical_settings, ledger_of
 from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.events import trackings_with_subclasses

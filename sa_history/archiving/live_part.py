@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import (
     Column,
@@ -106,6 +106,40 @@ def read_recorded(
     for table_name, *part in connection.execute(statement):
         found[by_name[table_name]].append(RecordedPart(*part))
     return found
+
+
+class LiveRows(Protocol):
+    """What is read beside the files of an archive."""
+
+    @property
+    def json_deserializer(self) -> Any:
+        """What makes JSON objects of Python; None for Python's own."""
+
+    def close(self) -> None:
+        """Read no more."""
+
+    def name_of(self, table: Table) -> Qualified:
+        """Return the name of a table with its schema in the database."""
+
+    def recorded(self, table: Table) -> list[RecordedPart] | None:
+        """Return the partitions of a table that were archived; None if not known."""
+
+    def columns(self, table: Table) -> list[CarriedColumn]:
+        """Return the columns of a table, none if it has no rows here."""
+
+    def all_rows(self, table: Table, parts: Sequence[ArchivedPart]) -> Any:
+        """Return the rows of a table that are in no part of an archive, as Arrow."""
+
+    def some_rows(
+        self, table: Table, parts: Sequence[ArchivedPart], wanted: str
+    ) -> Any:
+        """Return at least those of the rows that meet a criterion, as Arrow.
+
+        :param wanted: what :meth:`as_sql` returns.
+        """
+
+    def as_sql(self, criterion: ColumnElement[bool]) -> str | None:
+        """Return a criterion as SQL; None to be asked for all rows."""
 
 
 class LivePart:

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Table
 
 from sa_history.archiving.folder import ArchiveFolder
-from sa_history.archiving.live_part import LivePart
+from sa_history.archiving.live_part import LiveRows
 from sa_history.archiving.manifest import EXACT, ArchivedColumn, ArchivedPart, folder_of
 from sa_history.archiving.packages import load
 from sa_history.archiving.views import ArchivedTable, Writer, no_rows
@@ -38,7 +38,7 @@ class ReadTable:
         table: Table,
         archived: ArchivedTable | None,
         duckdb: Any,
-        live: LivePart | None,
+        live: LiveRows | None,
         number: int,
     ) -> None:
         self._folder = folder

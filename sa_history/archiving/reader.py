@@ -19,16 +19,15 @@ from typing import Any
 from sqlalchemy import ColumnElement, Engine, Table, and_, or_, select
 from sqlalchemy.orm import Session
 
+from sa_history.archiving.duckdb_compiler import ArchiveCompiler, Past
 from sa_history.archiving.duckdb_dialect import (
-    ArchiveCompiler,
     DuckDBDialect,
-    Past,
     Prepare,
     duckdb_engine,
 )
 from sa_history.archiving.folder import ArchiveFolder
 from sa_history.archiving.known_times import require_known
-from sa_history.archiving.live_part import simple_criterion
+from sa_history.archiving.live_part import LivePart, LiveRows, simple_criterion
 from sa_history.archiving.packages import load
 from sa_history.archiving.read_tables import WRITER, ReadTable, archived_table
 from sa_history.archiving.views import ArchivedTable, EventViews
@@ -49,7 +48,9 @@ class ArchiveReader:
     :param live: the part that is not archived; None to read the archive alone.
     """
 
-    def __init__(self, folder: ArchiveFolder, history: History, live: Any) -> None:
+    def __init__(
+        self, folder: ArchiveFolder, history: History, live: LiveRows | None
+    ) -> None:
         self.history = history
         self.live = live
         self.folder = folder
@@ -113,8 +114,10 @@ class ArchiveReader:
                 tracking.event_table: self.table(tracking.event_table)
                 for tracking in self.history.trackings.values()
             }
+            live = self.live
+            assert live is None or isinstance(live, LivePart)  # lists ask for no past
             for tracking in compiled.trackings:
-                require_known(tracking, tables, self.live, point, value)
+                require_known(tracking, tables, live, point, value)
             self._prepare(compiled, parameters, statement)
 
         def rows_of(tracking: Tracking) -> str:

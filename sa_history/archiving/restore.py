@@ -107,7 +107,7 @@ def restore(
         with turn(bind) as connection:
             schemas, now = schema_names(connection), time_in_database(connection)
             for metadata in metadatas:
-                for archivable in tables_of(connection, metadata, schemas, now):
+                for archivable in tables_of(metadata, schemas, now):
                     manifest = _manifest(opened, archivable, connection)
                     if manifest is None:
                         continue

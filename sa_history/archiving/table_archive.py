@@ -82,12 +82,19 @@ class TableArchive:
 
     :param run: the call.
     :param table: the table.
-    :param before: the time that its partitions have to be before; None for any.
+    :param rows: what the database knows of its archived partitions.
+    :param partitions: its partitions, in the order of their bounds.
+    :param closed: those of them that are to be archived.
     :raises ArchiveError: the folder is not the one in which the table is archived.
     """
 
     def __init__(
-        self, run: Run, table: ArchivableTable, before: datetime.datetime | None
+        self,
+        run: Run,
+        table: ArchivableTable,
+        rows: Sequence[Row[Any]],
+        partitions: Sequence[RangePartition],
+        closed: Sequence[RangePartition],
     ) -> None:
         self.table = table
         self.written: list[ArchivedPart] = []
@@ -102,12 +109,9 @@ class TableArchive:
         if manifest is None:
             manifest = Manifest(str(table.name.schema), table.name.name, table.key)
         self.manifest = manifest
-        rows = table.archived.all(run.connection)
-        partitions = table.partitions(run.connection)
         self._require_known(rows)
         self._require_ours(rows, partitions)
-        self._closed = table.closed(run.connection, partitions, before)
-        self._closed = [p for p in self._closed if not self._is_restored(rows, p)]
+        self._closed = [p for p in closed if not self._is_restored(rows, p)]
         self._recorded = {p.name: self._find_recorded(rows, p) for p in self._closed}
 
     def _require_known(self, rows: Sequence[Row[Any]]) -> None:

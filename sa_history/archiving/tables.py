@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from sqlalchemy import Connection, MetaData
+from sqlalchemy import MetaData
 
 from sa_history.archiving.manifest import folder_of
 from sa_history.capture.event_table import key_columns
@@ -18,11 +18,7 @@ from sa_history.capture.partitioning import (
     ContextPartitioning,
     time_of_bound,
 )
-from sa_history.ddl.partitions import (
-    PartitionedTable,
-    RangePartition,
-    read_partitions_of,
-)
+from sa_history.ddl.partitions import PartitionedTable, RangePartition
 from sa_history.install.archived import ArchivedPartitions
 from sa_history.install.context_partitions import longest_period
 from sa_history.install.partition_plan import length_of, removable
@@ -75,13 +71,14 @@ class ArchivableTable(ABC):
     @abstractmethod
     def closed(
         self,
-        connection: Connection,
         partitions: Sequence[RangePartition],
+        next_ids: Mapping[Qualified, int],
         before: datetime.datetime | None,
     ) -> list[RangePartition]:
         """Return the partitions to which no more rows come, the oldest first.
 
         :param partitions: all of them, in the order of their bounds.
+        :param next_ids: the number that each sequence of events gives next.
         :param before: the time that their events have to be before; None for any.
         """
 
@@ -91,10 +88,6 @@ class ArchivableTable(ABC):
 
         :param is_first: True if nothing of the table has been archived.
         """
-
-    def partitions(self, connection: Connection) -> list[RangePartition]:
-        """Return the partitions in the order of their bounds, none if it has none."""
-        return read_partitions_of(connection, self.name) or []
 
 
 class EventsToArchive(ArchivableTable):
@@ -111,10 +104,10 @@ class EventsToArchive(ArchivableTable):
     def __init__(self, tracking: Tracking, schemas: SchemaNames) -> None:
         partitioning = tracking.partitioning()
         assert partitioning is not None
-        self._state = PartitionState(tracking, partitioning, schemas)
+        self.state = PartitionState(tracking, partitioning, schemas)
         self.tracking = tracking
         self.partitioning = partitioning
-        super().__init__(self._state.table, tracking.event_table.metadata)
+        super().__init__(self.state.table, tracking.event_table.metadata)
         keys = key_columns(tracking.tracked_columns, tracking.event_table)
         self._order_by = (*(c.name for c in keys), KEY)
 
@@ -125,15 +118,15 @@ class EventsToArchive(ArchivableTable):
 
     def closed(
         self,
-        connection: Connection,
         partitions: Sequence[RangePartition],
+        next_ids: Mapping[Qualified, int],
         before: datetime.datetime | None,
     ) -> list[RangePartition]:
         """Return those whose times are known, without kept events."""
         _, used = sorted_out(partitions)
         used = [p for p in used if not p.is_going]
         latest = datetime.datetime.max.replace(tzinfo=datetime.timezone.utc)
-        next_id = self._state.next_id(connection)
+        next_id = next_ids[self.state.sequence]
         return removable(used, latest if before is None else before, next_id)
 
     def start_of(self, partition: RangePartition, is_first: bool) -> str:
@@ -170,8 +163,8 @@ class ContextsToArchive(ArchivableTable):
 
     def closed(
         self,
-        connection: Connection,
         partitions: Sequence[RangePartition],
+        next_ids: Mapping[Qualified, int],
         before: datetime.datetime | None,
     ) -> list[RangePartition]:
         """Return those that ended a period ago, and that old events refer to."""
@@ -198,10 +191,7 @@ class ContextsToArchive(ArchivableTable):
 
 
 def tables_of(
-    connection: Connection,
-    metadata: MetaData,
-    schemas: SchemaNames,
-    now: datetime.datetime,
+    metadata: MetaData, schemas: SchemaNames, now: datetime.datetime
 ) -> list[ArchivableTable]:
     """Return the partitioned tables of a MetaData: those of events, then contexts."""
     history = history_of(metadata)

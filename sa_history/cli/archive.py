@@ -11,7 +11,7 @@ from sa_history.archiving.archive import archive as write_archive
 from sa_history.archiving.manifest import ArchivedPart
 from sa_history.cli.command import FOUND, Database
 from sa_history.cli.output import GREEN, RED, YELLOW, colored, printable
-from sa_history.cli.progress import Progress
+from sa_history.cli.progress import ProgressLine
 from sa_history.install.sizes import human
 from sa_history.tracking.registry import trackings_in
 from sa_history.util.messages import counted
@@ -34,7 +34,7 @@ def archive(
     :param open: True to write what is not closed, too.
     :param verify: True to compare all files.
     """
-    with Progress("archive") as line:
+    with ProgressLine("archive") as line:
 
         def show(progress: ArchiveProgress) -> None:
             written = f"{progress.rows:,} rows, {human(progress.bytes)}"

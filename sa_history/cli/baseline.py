@@ -7,7 +7,7 @@ from functools import partial
 
 from sa_history.cli.command import Database
 from sa_history.cli.output import printable
-from sa_history.cli.progress import Progress
+from sa_history.cli.progress import ProgressLine
 from sa_history.tracking.registry import trackings_in
 from sa_history.writing.baseline import baseline as write_baseline
 from sa_history.writing.baseline import rows_without_events
@@ -20,13 +20,13 @@ def baseline(database: Database, tables: Sequence[str], batch: int, json: bool) 
         in another database are left out.
     :param batch: rows in a transaction.
     """
-    for tracking in (t for m in database.metadatas for t in trackings_in(m)):
+    for tracking in trackings_in(*database.metadatas):
         table, events = tracking.table, tracking.options.events
         if tables and table.fullname not in tables:
             continue
         name = printable(tracking.event_table.fullname)
         total = partial(rows_without_events, database.engine, table, events=events)
-        with Progress(name, total) as progress:
+        with ProgressLine(name, total) as progress:
             written = write_baseline(
                 database.engine,
                 table,

@@ -78,7 +78,7 @@ class Database:
     @property
     def tables(self) -> set[str]:
         """The names of the tracked tables."""
-        trackings = (t for m in self.metadatas for t in trackings_in(m))
+        trackings = trackings_in(*self.metadatas)
         return {tracking.table.fullname for tracking in trackings}
 
     @property
@@ -122,7 +122,7 @@ class Argument:
     default: int | None = None
 
 
-class Models(enum.Enum):
+class ModelChoice(enum.Enum):
     """The models that a command is about."""
 
     ALL = "all models of a declarative base or a MetaData"
@@ -151,7 +151,7 @@ class Command:
     run: Callable[..., int]
     help: str
     arguments: tuple[Argument, ...] = ()
-    models: Models = Models.ALL
+    models: ModelChoice = ModelChoice.ALL
     needs_database: bool = True
     shows_unclaimed: bool = False
     applies_to: Callable[[MetaData], bool] | None = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 from sa_history.cli.archive import archive, has_partitions
 from sa_history.cli.as_of import as_of
 from sa_history.cli.baseline import baseline
-from sa_history.cli.command import Argument, Command, Kind, Models
+from sa_history.cli.command import Argument, Command, Kind, ModelChoice
 from sa_history.cli.diff import diff
 from sa_history.cli.installation import check, ddl, harden, install, ls, uninstall
 from sa_history.cli.log import log
@@ -215,7 +215,7 @@ COMMANDS = (
             Argument("--limit", Kind.COUNT, "so many events at most", metavar="NUMBER"),
             JSON,
         ),
-        models=Models.ONE_OR_ALL,
+        models=ModelChoice.ONE_OR_ALL,
     ),
     Command(
         diff,
@@ -238,7 +238,7 @@ COMMANDS = (
             ),
             JSON,
         ),
-        models=Models.ONE,
+        models=ModelChoice.ONE,
     ),
     Command(
         as_of,
@@ -251,7 +251,7 @@ COMMANDS = (
             Argument("--csv", Kind.FLAG, "print CSV, with a line of names"),
             JSON,
         ),
-        models=Models.ONE,
+        models=ModelChoice.ONE,
     ),
     Command(
         seal,
@@ -314,7 +314,7 @@ COMMANDS = (
             Argument("--dry-run", Kind.FLAG, "only print how much would be erased"),
             JSON,
         ),
-        models=Models.ONE,
+        models=ModelChoice.ONE,
     ),
     Command(
         subject,
@@ -329,7 +329,7 @@ COMMANDS = (
             ),
             JSON,
         ),
-        models=Models.ONE,
+        models=ModelChoice.ONE,
     ),
 )
 """The commands, in the order in which a usage lists them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json as json_format
 import shlex
 import sys
@@ -19,11 +18,11 @@ from sa_history.cli.times import local, time_of
 from sa_history.exc import CommandError
 from sa_history.query.aggregate import AggregateRow
 from sa_history.query.event_search import (
-    VERBS,
     EventSearch,
     in_order,
     key_from_texts,
 )
+from sa_history.timeline.entries import Entry, Masks, ShownTable
 from sa_history.tracking.completeness import GONE
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.value_text import MAX_LENGTH, as_text, as_texts_that_differ
@@ -64,10 +63,11 @@ def log(
         for targets in _targets(session, database, key, id):
             search = EventSearch(targets, pairs, times[0], times[1], transaction)
             for tracking, row in search.rows(session, limit):
+                entry = Entry.of(row, ShownTable.of(tracking, Masks().of(())), _user)
                 if json:
-                    database.print_json(**_as_json(row))
+                    database.print_json(**entry.as_json())
                 else:
-                    print(*_lines(tracking, row), "", sep="\n")
+                    print(*_lines(tracking, row, entry), "", sep="\n")
                 is_empty = False
     if is_empty and not json:
         # A configuration may have several databases, of which others have events.
@@ -104,19 +104,18 @@ def _targets(
             yield [metadata]
 
 
-def _lines(tracking: Tracking, row: AggregateRow) -> Iterator[str]:
+def _lines(tracking: Tracking, row: AggregateRow, entry: Entry) -> Iterator[str]:
     """Yield the lines of an event."""
-    what = " ".join([row.pgh_obj_model, *_key(tracking, row), VERBS[row.pgh_op]])
-    yield f"{colored(f'event {row.pgh_id}', YELLOW)} {printable(what)}"
-    context = _context(row)
-    user = context.pop(_USER, None)
-    if user is not None:
-        yield f"User:        {printable(as_text(user))}"
-    yield f"Date:        {local(row.pgh_created_at)}"
-    yield f"Label:       {printable(row.pgh_label)}"
-    yield f"Transaction: {row.pgh_xact_id}"
-    for name, value in context.items():
-        yield printable(f"Context:     {name}={as_text(value)}")
+    what = " ".join([entry.model, *_key(tracking, row), entry.operation])
+    yield f"{colored(f'event {entry.id}', YELLOW)} {printable(what)}"
+    if entry.who is not None:
+        yield f"User:        {printable(entry.who)}"
+    yield f"Date:        {local(entry.time)}"
+    yield f"Label:       {printable(entry.label)}"
+    yield f"Transaction: {entry.transaction}"
+    for name, value in entry.context.items():
+        if name != _USER:
+            yield printable(f"Context:     {name}={as_text(value)}")
     changes = list(change_lines(in_order(tracking, _changes(row))))
     if changes:
         yield ""
@@ -134,15 +133,10 @@ def _key(tracking: Tracking, row: AggregateRow) -> Iterator[str]:
     yield from map(shlex.quote, texts)
 
 
-def _context(row: AggregateRow) -> dict[str, Any]:
-    """Return the metadata of the context.
-
-    The library writes objects only, but anybody's SQL can write a list.
-    """
-    metadata: Any = row.pgh_context
-    if metadata is None:
-        return {}
-    return dict(metadata) if isinstance(metadata, dict) else {"metadata": metadata}
+def _user(metadata: Mapping[str, Any]) -> str | None:
+    """Return the user of a context as text."""
+    user = metadata.get(_USER)
+    return None if user is None else as_text(user)
 
 
 def _changes(row: AggregateRow) -> Mapping[str, Sequence[Any]]:
@@ -165,23 +159,3 @@ def change_lines(changes: Mapping[str, Sequence[Any]]) -> Iterator[str]:
         for text, (sign, color, value) in zip(texts, signs, strict=True):
             if value is not None:
                 yield colored(printable(f"{sign}{name}: {text}"), color)
-
-
-def _as_json(row: AggregateRow) -> dict[str, Any]:
-    """Return an event as the JSON of the timeline has it."""
-    context = _context(row)
-    user = context.get(_USER)
-    return {
-        "id": row.pgh_id,
-        "model": row.pgh_obj_model,
-        "key": row.pgh_obj_id,
-        "label": row.pgh_label,
-        "operation": VERBS[row.pgh_op],
-        "time": row.pgh_created_at.astimezone(datetime.timezone.utc).isoformat(),
-        "user": None if user is None else as_text(user),
-        "transaction": row.pgh_xact_id,
-        "context_id": None if row.pgh_context_id is None else str(row.pgh_context_id),
-        "context": context,
-        "data": row.pgh_data,
-        "diff": row.pgh_diff,
-    }

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import MetaData, Table, inspect
 from sqlalchemy.orm import Mapper
 
-from sa_history.cli.command import Command, Models
+from sa_history.cli.command import Command, ModelChoice
 from sa_history.exc import CommandError
 from sa_history.tracking.registry import trackings_in
 from sa_history.util.messages import suggestion
@@ -46,7 +46,7 @@ def selected_model(command: Command, loaded: dict[str, Any]) -> Any | None:
         about all models, and got one.
     """
     models = [found for found in loaded.values() if _is_model(found)]
-    if command.models is Models.ALL:
+    if command.models is ModelChoice.ALL:
         if models:
             takes_tables = any(a.name == "tables" for a in command.arguments)
             of_one = ", and then the name of a table" if takes_tables else ""
@@ -57,7 +57,7 @@ def selected_model(command: Command, loaded: dict[str, Any]) -> Any | None:
         return None
     if models and len(loaded) == 1:
         return models[0]
-    if models or command.models is Models.ONE:
+    if models or command.models is ModelChoice.ONE:
         raise CommandError(
             f"{command.name} is about one model, got {','.join(loaded)!r}; write the "
             "module and the class, such as app.models:Account"
@@ -132,7 +132,7 @@ def tracked_model(name: str, metadatas: Iterable[MetaData]) -> tuple[MetaData, A
     :param name: of the class or the table.
     :raises CommandError: there is none, or there are several.
     """
-    trackings = [t for metadata in metadatas for t in trackings_in(metadata)]
+    trackings = trackings_in(*metadatas)
     found = {t.table: t for t in trackings if name in (t.subject, t.table.fullname)}
     if not found:
         known = dict.fromkeys(t.subject for t in trackings)

@@ -16,7 +16,7 @@ from sa_history.cli.command import (
     Command,
     Database,
     Kind,
-    Models,
+    ModelChoice,
     exit_status,
     run_command,
 )
@@ -101,9 +101,9 @@ _NO_VALUE: dict[str, Any] = {"dest": argparse.SUPPRESS, "default": argparse.SUPP
 
 _SEVERAL = "module:Base or module:metadata; several are separated by commas"
 _MODELS = {
-    Models.ALL: f"where the models are: {_SEVERAL}",
-    Models.ONE_OR_ALL: f"one model, as module:Class, or all: {_SEVERAL}",
-    Models.ONE: "one model, as module:Class",
+    ModelChoice.ALL: f"where the models are: {_SEVERAL}",
+    ModelChoice.ONE_OR_ALL: f"one model, as module:Class, or all: {_SEVERAL}",
+    ModelChoice.ONE: "one model, as module:Class",
 }
 
 

@@ -11,7 +11,7 @@ _INTERVAL = 0.1
 """The shortest time between two lines, in seconds."""
 
 
-class Progress:
+class ProgressLine:
     """A line on standard error: what is done, of how much, and the time that is left.
 
     It is written over and over, and erased at the end of the block. Where standard
@@ -25,7 +25,7 @@ class Progress:
 
     Example::
 
-        with Progress("account_event", lambda: 5_000_000) as progress:
+        with ProgressLine("account_event", lambda: 5_000_000) as progress:
             baseline(engine, Account, progress=progress.update)
     """
 
@@ -46,7 +46,7 @@ class Progress:
         self._began = clock()
         self._written: float | None = None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressLine:
         return self
 
     def __exit__(self, *_: object) -> None:

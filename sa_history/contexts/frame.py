@@ -1,7 +1,7 @@
 """Context frames: what one entered ``history.context(...)`` block holds.
 
 A frame refers to the frame around it, and so has its keys as well. What a frame holds
-is an immutable :class:`Version`; a change of its values replaces the version.
+is an immutable :class:`FrameVersion`; a change of its values replaces the version.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ContextSettings: TypeAlias = tuple[str, str, str]
 
 
 @dataclass(frozen=True, eq=False)
-class Version:
+class FrameVersion:
     """What a frame holds between two changes of its values.
 
     :param id: the id of the context's row, a UUID.
@@ -67,11 +67,11 @@ class ContextFrame:
         # Its keys count in this order, the last one most.
         self._made_of = tuple(filter(None, (parent, copy_of)))
         stored, text = stored_values(values)
-        self._version = Version(new_id(), stored, self._generation_of_parts())
+        self._version = FrameVersion(new_id(), stored, self._generation_of_parts())
         # What the frame was made with is JSON already, if there is no other.
         self._text = None if self._made_of else text
         self._copies: dict[ContextFrame, ContextFrame] = {}
-        self._settings: tuple[tuple[Version, ...], ContextSettings] | None = None
+        self._settings: tuple[tuple[FrameVersion, ...], ContextSettings] | None = None
 
     @property
     def id(self) -> uuid.UUID:
@@ -105,7 +105,7 @@ class ContextFrame:
             self._settings = versions, (self._version.id, metadata, parent)
         return self._settings[1]
 
-    def _versions(self) -> tuple[Version, ...]:
+    def _versions(self) -> tuple[FrameVersion, ...]:
         """Return the current versions of this frame and of those that it is made of.
 
         If one of those has got another id, so does this one. Else its row, which has
@@ -113,7 +113,7 @@ class ContextFrame:
         """
         if not self._made_of:
             return (self._version,)
-        versions: list[Version] = []
+        versions: list[FrameVersion] = []
         for frame in self._made_of:
             versions += frame._versions()
         generation = self._generation_of_parts()
@@ -178,7 +178,7 @@ class LazyFrame(ContextFrame):
         self._annotated = {**self._annotated, **added}
         super().annotate(added)
 
-    def _versions(self) -> tuple[Version, ...]:
+    def _versions(self) -> tuple[FrameVersion, ...]:
         # A function of the application that writes after all would come here again.
         if not self._is_asking:
             self._is_asking = True

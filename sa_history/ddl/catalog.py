@@ -354,15 +354,19 @@ def read_foreign_keys(
 
 
 def read_columns(
-    connection: Connection, schemas: Sequence[str]
+    connection: Connection,
+    schemas: Iterable[str],
+    tables: Iterable[str] | None = None,
 ) -> dict[Qualified, set[str]]:
     """Read the names of tables and views, and of their columns.
 
     :param schemas: the names of the schemas to look into.
+    :param tables: the names of tables, to read the columns of no others; None for all.
     """
+    parameters = {"tables": None if tables is None else list(tables)}
     return {
         Qualified(row.schema, row.name): set(row.columns)
-        for row in _rows(connection, catalog.COLUMNS, schemas)
+        for row in _rows(connection, catalog.COLUMNS, schemas, parameters)
     }
 
 
@@ -377,6 +381,22 @@ def read_generated_columns(
     return {
         (Qualified(row.schema, row.name), row.column): row.kind
         for row in _rows(connection, catalog.GENERATED_COLUMNS, schemas)
+    }
+
+
+def read_readable(
+    connection: Connection, relations: Iterable[Qualified]
+) -> set[Qualified]:
+    """Read which of some tables and sequences the connection's user may read.
+
+    :param relations: their names, with their schemas.
+    """
+    names = list(relations)
+    parameters = {"names": [name.name for name in names]}
+    schemas = [str(name.schema) for name in names]
+    return {
+        Qualified(row.schema, row.name)
+        for row in _rows(connection, catalog.READABLE, schemas, parameters)
     }
 
 

@@ -93,7 +93,8 @@ def timeline(
         events of the database end, lists and exports go on with those that were removed
         and are in the archive; without it they end there.
     :return: the blueprint, to register with any ``url_prefix``.
-    :raises DefinitionError: ``authorize`` is no function.
+    :raises DefinitionError: ``authorize`` is no function, or another option is none
+        that can be meant.
     :raises ArchiveError: ``archive`` is given and what reads it is not installed.
 
     Example::
@@ -103,7 +104,7 @@ def timeline(
             url_prefix="/history",
         )
     """
-    options = TimelineOptions.of(
+    options = TimelineOptions(
         authorize=authorize,
         authorize_restore=authorize_restore,
         mask=mask,
@@ -114,7 +115,7 @@ def timeline(
         export_limit=export_limit,
         authorize_undo=authorize_undo,
         labels=labels,
-        name=name_of,
+        name_of=name_of,
         time_zone=time_zone,
         authorize_size=authorize_size,
         authorize_verify=authorize_verify,
@@ -160,7 +161,7 @@ class _Views:
 
         def view(**arguments: Any) -> Response:
             engine, metadata, hidden = self._shown()
-            archive = self._options.archive
+            archive = self._options.archive_folder
             with Session(engine) as session:
                 visit = Visit(_request(), Timeline(session, metadata, hidden, archive))
                 response = self._pages.respond(page, visit, arguments)

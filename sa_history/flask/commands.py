@@ -14,7 +14,7 @@ from sa_history.cli.command import (
     Command,
     Database,
     Kind,
-    Models,
+    ModelChoice,
     exit_status,
     run_command,
 )
@@ -42,8 +42,8 @@ def _as_click(command: Command) -> click.Command:
         raise click.exceptions.Exit(exit_status(_PROGRAM, run))
 
     params = [_parameter(argument) for argument in command.arguments]
-    if command.models is not Models.ALL:
-        is_required = command.models is Models.ONE
+    if command.models is not ModelChoice.ALL:
+        is_required = command.models is ModelChoice.ONE
         params.insert(0, click.Argument(["model"], required=is_required))
     return click.Command(
         command.name, callback=callback, params=params, help=command.help

@@ -19,11 +19,11 @@ from sa_history.install.maintenance import maintain
 from sa_history.install.partition_plan import keep_since
 from sa_history.install.partition_steps import PartitionReport, RunSettings
 from sa_history.install.sizes import EventTableSize
-from sa_history.install.survey import Models, explained, open_survey
+from sa_history.install.survey import AllModels, explained, open_survey
 from sa_history.util.arguments import metadata_of
 
 
-def status(bind: Engine | Connection, *models: Models) -> list[State]:
+def status(bind: Engine | Connection, *models: AllModels) -> list[State]:
     """Return the state of each function, trigger, view and sequence.
 
     :param bind: an engine or a connection; of an async one, ``await
@@ -48,7 +48,7 @@ def status(bind: Engine | Connection, *models: Models) -> list[State]:
         return [State(*key, problem) for key, problem in {**states, **wrong}.items()]
 
 
-def check(bind: Engine | Connection, *models: Models) -> list[Finding]:
+def check(bind: Engine | Connection, *models: AllModels) -> list[Finding]:
     """Compare the database with the models; it only reads, and locks nothing.
 
     :param bind: as for :func:`status`.
@@ -77,14 +77,13 @@ def check(bind: Engine | Connection, *models: Models) -> list[Finding]:
             *survey.changed_kinds(),
             *found,
             *survey.bypassed(),
-            *survey.unordered(),
             *survey.partition_findings(),
             *survey.distributed(),
             *survey.bypassed_on_shards(),
         ]
 
 
-def unclaimed(bind: Engine | Connection, *models: Models) -> list[Finding]:
+def unclaimed(bind: Engine | Connection, *models: AllModels) -> list[Finding]:
     """Return what the database has, in any schema, that the models do not expect.
 
     :param bind: as for :func:`status`.
@@ -103,7 +102,7 @@ def unclaimed(bind: Engine | Connection, *models: Models) -> list[Finding]:
 
 def install(
     bind: Engine | Connection,
-    *models: Models,
+    *models: AllModels,
     prune: bool = False,
     may_track_nothing: bool = False,
 ) -> list[str]:
@@ -150,7 +149,7 @@ def install(
 
 
 def size(
-    bind: Engine | Connection, *models: Models, keep: str | None = None
+    bind: Engine | Connection, *models: AllModels, keep: str | None = None
 ) -> list[EventTableSize]:
     """Tell how large event tables are, how fast they grow, and what could be removed.
 
@@ -172,7 +171,7 @@ def size(
         return survey.sizes(keep)
 
 
-def uninstall(bind: Engine | Connection, *models: Models) -> list[str]:
+def uninstall(bind: Engine | Connection, *models: AllModels) -> list[str]:
     """Drop the triggers and their functions; tables, events and views stay.
 
     Shared functions stay as well, as long as other models call them.
@@ -193,7 +192,7 @@ def uninstall(bind: Engine | Connection, *models: Models) -> list[str]:
 
 
 def harden(
-    bind: Engine | Connection, *models: Models, role: str, dry_run: bool = False
+    bind: Engine | Connection, *models: AllModels, role: str, dry_run: bool = False
 ) -> list[str]:
     """Leave the application's role no way to its history but to read it.
 
@@ -222,7 +221,7 @@ def harden(
 
 def partitions(
     bind: Engine,
-    *models: Models,
+    *models: AllModels,
     keep: str | None = None,
     keep_last_events: bool = True,
     without_archive: bool = False,

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, MetaData, Row, func, inspect, select, table, update
+from sqlalchemy import (
+    Connection,
+    MetaData,
+    Row,
+    Table,
+    func,
+    inspect,
+    select,
+    table,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from sa_history.capture.archive_table import archive_table_of
@@ -26,20 +36,33 @@ class ArchivedPartitions:
         self._table = table
         self._is_there = False
 
-    def is_known(self, connection: Connection) -> bool:
-        """Return whether the database has the table of archived partitions."""
-        schema = connection.schema_for_object(self._archived)
-        return inspect(connection).has_table(self._archived.name, schema=schema)
-
     def all(self, connection: Connection) -> Sequence[Row[Any]]:
         """Return the rows of all partitions; empty if nothing was ever archived."""
-        if not self._is_there:
-            self._is_there = self.is_known(connection)
-        if not self._is_there:
-            return []
-        rows = self._archived
-        of_table = rows.c.table_name == self._table.name.dotted
-        return connection.execute(select(rows).where(of_table)).all()
+        (rows,) = self.all_of(connection, [self])
+        return rows
+
+    @staticmethod
+    def all_of(
+        connection: Connection, tables: Sequence[ArchivedPartitions]
+    ) -> list[list[Row[Any]]]:
+        """Return the rows of all partitions of some tables, a list for each of them."""
+        found: dict[tuple[Table, str], list[Row[Any]]] = {}
+        for archived in dict.fromkeys(one._archived for one in tables):
+            of_it = [one for one in tables if one._archived is archived]
+            is_there = of_it[0]._is_there
+            if not is_there:
+                schema = connection.schema_for_object(archived)
+                is_there = inspect(connection).has_table(archived.name, schema=schema)
+            for one in of_it:
+                one._is_there = is_there
+            if is_there:
+                names = [one._table.name.dotted for one in of_it]
+                query = select(archived).where(archived.c.table_name.in_(names))
+                for row in connection.execute(query):
+                    found.setdefault((archived, row.table_name), []).append(row)
+        return [
+            found.get((one._archived, one._table.name.dotted), []) for one in tables
+        ]
 
     def find(
         self, found: Sequence[Row[Any]], partition: RangePartition

@@ -42,7 +42,7 @@ from sa_history.install.partition_steps import (
     RunSettings,
     TableMaintenance,
 )
-from sa_history.install.partition_survey import PartitionSurvey
+from sa_history.install.partition_survey import MaintenanceSurvey
 from sa_history.sql.compose import Qualified, SchemaNames
 from sa_history.tracking.registry import Tracking
 
@@ -82,7 +82,7 @@ class ContextMaintenance(TableMaintenance):
         """Return the name of the first partition, which has no lower bound."""
         return self._partitioning.name(None).in_database(self.schemas), None
 
-    def steps(self, survey: PartitionSurvey) -> Iterator[MaintenanceStep]:
+    def steps(self, survey: MaintenanceSurvey) -> Iterator[MaintenanceStep]:
         """Yield the steps that there are now, in their order.
 
         :param survey: what there was when the run began.
@@ -100,7 +100,7 @@ class ContextMaintenance(TableMaintenance):
             yield self.create_tail(tail, lower, what)
 
     def _steps_of(
-        self, used: list[RangePartition], survey: PartitionSurvey
+        self, used: list[RangePartition], survey: MaintenanceSurvey
     ) -> Iterator[MaintenanceStep]:
         """Yield the steps of partitions of which the last has no upper bound."""
         yield from self.protect(used, survey)
@@ -149,7 +149,7 @@ class ContextMaintenance(TableMaintenance):
         return table(partition.name, *columns, schema=partition.schema)
 
     def _may_be_removable(
-        self, used: list[RangePartition], survey: PartitionSurvey
+        self, used: list[RangePartition], survey: MaintenanceSurvey
     ) -> bool:
         """Return False if no partition can be removed, by what is known already."""
         if survey.is_old:

@@ -33,15 +33,25 @@ class Problem(str, enum.Enum):
     """What is wrong with an object."""
 
     MISSING = "missing"
+    """It is not there."""
     OUTDATED = "outdated"
+    """It is not as the models say."""
     DISABLED = "disabled"
+    """A trigger does not fire."""
     ORPHANED = "orphaned"
+    """The models do not have it any more, or it was detached."""
     DUPLICATED = "duplicated"
+    """Another trigger calls the function as well."""
     NEWER = "newer"
+    """A newer sa_history has installed it."""
     BYPASSED = "bypassed"
+    """Rows can be written past a trigger."""
     UNORDERED = "unordered"
+    """Foreign keys of the database disturb the order of events."""
     OVERDUE = "overdue"
+    """A partition should have ended, or be gone."""
     DISTRIBUTED = "distributed"
+    """Citus has the table in a way that is not supported."""
 
     __str__ = str.__str__
 
@@ -97,14 +107,12 @@ def differences(
     found: list[Difference] = []
     known: set[int] = set()
     for expected_object in expected:
-        installed = find_installed(expected_object.definition, catalog, schemas)
-        problem = _problem(expected_object.definition, installed, schemas)
+        definition = expected_object.definition
+        installed = find_installed(definition, catalog, schemas)
+        problem = _problem(definition, installed, schemas)
         known.add(id(installed))
         if problem is not None:
-            kind, name = (
-                kind_of(expected_object.definition),
-                name_of(expected_object.definition, schemas),
-            )
+            kind, name = kind_of(definition), name_of(definition, schemas)
             found.append(Difference(problem, kind, name, expected_object, installed))
     functions = {
         expected_object.definition.name.in_database(schemas)

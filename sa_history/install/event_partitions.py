@@ -57,7 +57,7 @@ from sa_history.install.partition_steps import (
     RunSettings,
     TableMaintenance,
 )
-from sa_history.install.partition_survey import PartitionSurvey
+from sa_history.install.partition_survey import MaintenanceSurvey
 from sa_history.query.as_of_rows import are_last_no_more, last_events
 from sa_history.query.removed_events import read_horizon
 from sa_history.sealing.removal import last_sealed_id, record_removal
@@ -104,7 +104,7 @@ class EventMaintenance(TableMaintenance):
         """Return the append-only trigger of a partition, if it has to have one."""
         return self.partitioning.guards(partition)
 
-    def steps(self, survey: PartitionSurvey) -> Iterator[MaintenanceStep]:
+    def steps(self, survey: MaintenanceSurvey) -> Iterator[MaintenanceStep]:
         """Yield the steps that there are now, in their order.
 
         :param survey: what there was when the run began.
@@ -133,7 +133,7 @@ class EventMaintenance(TableMaintenance):
         self,
         kept: list[RangePartition],
         used: list[RangePartition],
-        survey: PartitionSurvey,
+        survey: MaintenanceSurvey,
     ) -> Iterator[MaintenanceStep]:
         """Yield the steps that make partitions as they have to be."""
         if (used and used[-1].upper is not None) or not used:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from sqlalchemy import MetaData, Table
 
@@ -42,9 +43,8 @@ def has_objects(metadata: MetaData) -> bool:
 
     What tracked tables share does not count: a base may have it before it has models.
     """
-    return bool(trackings_in(metadata)) or any(
-        True for of in (_of_attachments, _of_views) for _ in of(metadata)
-    )
+    others = chain(_of_attachments(metadata), _of_views(metadata))
+    return bool(trackings_in(metadata)) or next(others, None) is not None
 
 
 def _of_tracking(metadata: MetaData) -> Iterator[ExpectedObject]:

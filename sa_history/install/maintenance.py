@@ -20,7 +20,7 @@ from sa_history.exc import InstallError
 from sa_history.install.context_partitions import ContextMaintenance
 from sa_history.install.event_partitions import EventMaintenance
 from sa_history.install.partition_steps import PartitionReport, RunSettings
-from sa_history.install.partition_survey import PartitionSurvey
+from sa_history.install.partition_survey import MaintenanceSurvey
 from sa_history.tracking.registry import history_of, trackings_in
 from sa_history.util.postgresql import require_postgresql
 
@@ -38,7 +38,7 @@ def maintain(
     :param dry_run: True to only say what would be done first.
     :return: a report for each partitioned table.
     """
-    trackings = [t for metadata in metadatas for t in trackings_in(metadata)]
+    trackings = trackings_in(*metadatas)
     if not any(tracking.partitioning() for tracking in trackings):
         return []
     with turn(settings.engine) as connection:
@@ -59,7 +59,7 @@ def maintain(
             for history in filter(None, map(history_of, metadatas))
             if (of_contexts := history.shared.partitioning) is not None
         ]
-        survey = PartitionSurvey(
+        survey = MaintenanceSurvey(
             connection,
             {table.table.name: table.comment for table in (*events, *contexts)},
             [table.state for table in events],

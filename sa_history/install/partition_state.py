@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import datetime
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Connection,
     DateTime,
+    Row,
+    Select,
     TableClause,
     column,
     func,
@@ -21,16 +23,12 @@ from sqlalchemy import (
     union_all,
 )
 
-from sa_history.capture.partitioning import FIRST_ID, EventPartitioning, Horizon
-from sa_history.ddl.execution import time_in_database
+from sa_history.capture.partitioning import FIRST_ID, EventPartitioning
 from sa_history.ddl.partitions import RangePartition
-from sa_history.install.drift import Problem
-from sa_history.install.findings import Finding
 from sa_history.install.partition_plan import (
     Usage,
     is_count_needed,
     is_full,
-    is_late,
 )
 from sa_history.sql.compose import Qualified, SchemaNames
 from sa_history.tracking.registry import Tracking
@@ -68,16 +66,6 @@ class PartitionState:
         """Return a partition as a table of SQLAlchemy."""
         columns = [column(c.name, c.type) for c in self._event_table.columns]
         return table(partition.name, *columns, schema=partition.schema)
-
-    def is_readable(
-        self, connection: Connection, partitions: Sequence[RangePartition]
-    ) -> bool:
-        """Return True if the user may read the sequence and the partitions."""
-        may = [
-            func.has_sequence_privilege(_quoted(self.sequence), "SELECT"),
-            *(func.has_table_privilege(_quoted(p.name), "SELECT") for p in partitions),
-        ]
-        return all(connection.execute(select(*may)).one())
 
     def current(
         self, used: Sequence[RangePartition], next_id: int
@@ -132,33 +120,53 @@ class PartitionState:
         return replace(usage, rows=rows)
 
 
+def read_next_ids(
+    connection: Connection, states: Iterable[PartitionState]
+) -> dict[Qualified, int]:
+    """Read the number that each sequence of some event tables gives next."""
+    by_sequence = {state.sequence: state for state in states}
+    return {name: state.next_id(connection) for name, state in by_sequence.items()}
+
+
 _AT_ONCE = 50
-"""Of how many partitions the first event is read at once, as each takes some locks."""
+"""How many partitions are read at once, as each takes some locks."""
+
+
+def read_by_partition(
+    connection: Connection, queries: Mapping[Qualified, Select[Any]]
+) -> dict[Qualified, Row[Any]]:
+    """Execute a query of each of some partitions, many at once.
+
+    :param queries: each gives one row or none, and the same columns as the others.
+    :return: the rows, by the names of the partitions.
+    """
+    found: dict[Qualified, Row[Any]] = {}
+    names = list(queries)
+    for begin in range(0, len(names), _AT_ONCE):
+        numbered = [
+            queries[name].add_columns(literal(number).label("position"))
+            for number, name in enumerate(names[begin : begin + _AT_ONCE], begin)
+        ]
+        for row in connection.execute(union_all(*numbered)):
+            found[names[row.position]] = row
+    return found
 
 
 def read_first_events(
     connection: Connection, partitions: Sequence[Qualified]
 ) -> dict[Qualified, FirstEvent | None]:
     """Read the first event of each of some partitions; None if it has no event."""
-    found: dict[Qualified, FirstEvent | None] = dict.fromkeys(partitions)
-    for begin in range(0, len(partitions), _AT_ONCE):
-        firsts = []
-        for position in range(begin, min(begin + _AT_ONCE, len(partitions))):
-            name = partitions[position]
-            columns = column("pgh_id", BigInteger), column("pgh_created_at", _TIME)
-            events = table(name.name, *columns, schema=name.schema)
-            first = select(literal(position).label("position"), *events.c)
-            firsts.append(first.order_by(events.c.pgh_id).limit(1))
-        for row in connection.execute(union_all(*firsts)):
-            found[partitions[row.position]] = row.pgh_id, row.pgh_created_at
-    return found
+    queries: dict[Qualified, Select[Any]] = {}
+    for name in partitions:
+        columns = column("pgh_id", BigInteger), column("pgh_created_at", _TIME)
+        events = table(name.name, *columns, schema=name.schema)
+        queries[name] = select(*events.c).order_by(events.c.pgh_id).limit(1)
+    rows = read_by_partition(connection, queries)
+    firsts = {name: (row.pgh_id, row.pgh_created_at) for name, row in rows.items()}
+    return {name: firsts.get(name) for name in partitions}
 
 
 _TIME = DateTime(timezone=True)
-
-
-def _quoted(name: Qualified) -> str:
-    return name.render(str)
 
 
 def sorted_out(
@@ -171,74 +179,3 @@ def sorted_out(
     ours = [p for p in partitions if not p.is_default]
     kept = [p for p in ours if p.upper is not None and p.upper <= FIRST_ID]
     return kept, [p for p in ours if p not in kept]
-
-
-def any_findings(table: Qualified, partitions: list[RangePartition]) -> list[Finding]:
-    """Return what is wrong with partitions, be they of events or of contexts.
-
-    :param table: the partitioned table.
-    :param partitions: its partitions, in the order of their bounds.
-    """
-    foreign = [p for p in partitions if p.is_default or p.kind != "r"]
-    found = [
-        Finding(
-            Problem.ORPHANED,
-            "partition",
-            partition.name.dotted,
-            advice="sa_history has not made it; detach it",
-        )
-        for partition in foreign
-    ]
-    found += [
-        Finding(Problem.OVERDUE, "partition", p.name.dotted, command="partitions")
-        for p in partitions
-        if p.is_going
-    ]
-    if not any(p.is_tail and not p.is_going for p in partitions):
-        name = f"{table.dotted} without an end"
-        found.append(Finding(Problem.MISSING, "partition", name, command="partitions"))
-    return found
-
-
-def partition_findings(
-    connection: Connection, state: PartitionState, partitions: list[RangePartition]
-) -> list[Finding]:
-    """Return what is wrong with the partitions of an event table.
-
-    :param state: reads the table.
-    :param partitions: its partitions, in the order of their bounds.
-    """
-    found = any_findings(state.table.name, partitions)
-    kept, used = sorted_out(partitions)
-    staying = [p for p in used if not p.is_going]
-    table = state.table.name.dotted
-    horizon = Horizon.of_comment(kept[0].comment) if kept else None
-    begins = FIRST_ID if horizon is None else horizon.first_id
-    lowest = used[0].lower if used else None
-    first = [(begins, lowest)] if lowest is not None and lowest > begins else []
-    pairs = ((a.upper, b.lower) for a, b in itertools.pairwise(used))
-    found += [
-        Finding(
-            Problem.MISSING,
-            "partition",
-            f"{table} from {lower} to {upper}",
-            advice="events with such numbers are refused, and those that there were "
-            "are not found; attach the partition",
-        )
-        for lower, upper in (*first, *pairs)
-        if lower != upper
-    ]
-    if not state.is_readable(connection, used):
-        return found
-    next_id = state.next_id(connection)
-    found += [
-        Finding(Problem.OUTDATED, "partition", p.name.dotted, command="partitions")
-        for p in staying
-        if p.is_validated is not None and (not p.is_closed or not is_full(p, next_id))
-    ]
-    now = time_in_database(connection)
-    usage = state.usage(connection, staying, next_id, now)
-    if usage is not None and is_late(usage, state.partition_by):
-        name = usage.partition.name.dotted
-        found.append(Finding(Problem.OVERDUE, "partition", name, command="partitions"))
-    return found

@@ -34,7 +34,7 @@ from sa_history.exc import InstallError
 from sa_history.install.archived import ArchivedPartitions
 from sa_history.install.partition_plan import keep_since
 from sa_history.install.partition_survey import (
-    PartitionSurvey,
+    MaintenanceSurvey,
     TriggersOf,
     triggers_of,
 )
@@ -204,7 +204,7 @@ class TableMaintenance(ABC):
         """Return the name of the first partition, and its lower bound or None."""
 
     @abstractmethod
-    def steps(self, survey: PartitionSurvey) -> Iterator[MaintenanceStep]:
+    def steps(self, survey: MaintenanceSurvey) -> Iterator[MaintenanceStep]:
         """Yield the steps that there are now, in their order.
 
         What only the later ones depend on is read when the earlier ones are taken, as
@@ -217,7 +217,7 @@ class TableMaintenance(ABC):
         """Return the triggers that a partition has to have."""
         return []
 
-    def run(self, dry_run: bool, survey: PartitionSurvey) -> PartitionReport:
+    def run(self, dry_run: bool, survey: MaintenanceSurvey) -> PartitionReport:
         """Do one step after the other, and return the report.
 
         :param dry_run: True to only say what would be done first.
@@ -239,7 +239,7 @@ class TableMaintenance(ABC):
             name, tuple(self._done), tuple(self._postponed), tuple(self.current())
         )
 
-    def _run_steps(self, survey: PartitionSurvey) -> None:
+    def _run_steps(self, survey: MaintenanceSurvey) -> None:
         tried: set[tuple[str, ...]] = set()
 
         def next_step() -> MaintenanceStep | None:
@@ -256,7 +256,7 @@ class TableMaintenance(ABC):
             self._note_change(survey)
             step = next_step()
 
-    def _note_change(self, survey: PartitionSurvey) -> None:
+    def _note_change(self, survey: MaintenanceSurvey) -> None:
         self._current, survey.is_old = None, True
 
     def _do(self, step: MaintenanceStep, tried: set[tuple[str, ...]]) -> None:
@@ -366,7 +366,7 @@ class TableMaintenance(ABC):
         return folder
 
     def finish_removals(
-        self, going: list[RangePartition], survey: PartitionSurvey
+        self, going: list[RangePartition], survey: MaintenanceSurvey
     ) -> Iterator[MaintenanceStep]:
         """Yield the steps that finish removals that have begun.
 
@@ -421,7 +421,7 @@ class TableMaintenance(ABC):
         self.execute(connection, lock_table(self.table.name, mode))
 
     def protect(
-        self, partitions: list[RangePartition], survey: PartitionSurvey
+        self, partitions: list[RangePartition], survey: MaintenanceSurvey
     ) -> Iterator[MaintenanceStep]:
         """Yield the steps that give partitions their triggers, and no other rights."""
         triggers = self._triggers_of(partitions, survey)
@@ -449,7 +449,7 @@ class TableMaintenance(ABC):
                 )
 
     def _triggers_of(
-        self, partitions: list[RangePartition], survey: PartitionSurvey
+        self, partitions: list[RangePartition], survey: MaintenanceSurvey
     ) -> TriggersOf:
         """Return the triggers of partitions, read once for each of them.
 

@@ -1,7 +1,8 @@
-"""What the catalog says of all partitioned tables when a run of maintenance begins.
+"""What a database has of all partitioned tables, when a check or a run begins.
 
-Most runs find nothing to do. So all tables are looked at by a few statements, however
-many there are; a table with something to do is read anew before each of its steps.
+Most runs of maintenance find nothing to do. So all tables are looked at by a few
+statements, however many there are; a table with something to do is read anew before
+each of its steps.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from sa_history.ddl.partitions import (
 from sa_history.install.partition_state import (
     PartitionState,
     read_first_events,
+    read_next_ids,
     sorted_out,
 )
 from sa_history.sql.compose import Qualified
@@ -31,46 +33,30 @@ TriggersOf = dict[Qualified, list[InstalledTrigger]]
 
 
 class PartitionSurvey:
-    """What there is when a run begins.
+    """How far all event tables are.
 
-    :param connection: a connection that commits each statement.
-    :param tables: the names of the partitioned tables, with their schemas in the
-        database, and the comments on their partitions.
-    :param states: those of the event tables among them; they are given the first events
-        of the partitions that take the next ones.
+    :param connection: the connection to the database.
+    :param partitions: the partitions of the tables, in the order of their bounds, by
+        the names of the tables, with their schemas in the database.
+    :param states: those of the event tables, which the user may read; they are given
+        the first events of the partitions that take the next ones.
     """
 
     def __init__(
         self,
         connection: Connection,
-        tables: Mapping[Qualified, str],
+        partitions: Mapping[Qualified, list[RangePartition]],
         states: Sequence[PartitionState],
     ) -> None:
-        schemas = sorted({str(name.schema) for name in tables})
-        names = [name.name for name in tables]
-        self.is_old = False
-        """True once the run has changed something."""
         self.now = time_in_database(connection)
         """The time."""
-        self.next_ids = {
-            sequence: state.next_id(connection)
-            for sequence, state in {state.sequence: state for state in states}.items()
-        }
+        self.partitions = partitions
+        """The partitions of each table that has some."""
+        self.next_ids = read_next_ids(connection, states)
         """The number that each sequence gives next.
 
         What others write meanwhile is left to the next run.
         """
-        self.partitions = read_range_partitions(connection, schemas, names)
-        """The partitions of each table that has some, in the order of their bounds."""
-        going = [REMOVED + comment for comment in tables.values()]
-        self.removed = read_tables_by_comment(connection, schemas, going)
-        """The detached partitions that are not yet dropped, by their comments."""
-        self.triggers = triggers_of(
-            connection,
-            schemas,
-            [part for name in tables for part in self.partitions.get(name, ())],
-        )
-        """The triggers of this package on partitions."""
         self._first_events = read_first_events(
             connection,
             [part.name for part in map(self._current, states) if part is not None],
@@ -95,6 +81,38 @@ class PartitionSurvey:
             return oldest.since
         first = None if oldest is None else self._first_events.get(oldest.name)
         return None if first is None else first[1]
+
+
+class MaintenanceSurvey(PartitionSurvey):
+    """What there is when a run of maintenance begins.
+
+    :param connection: a connection that commits each statement.
+    :param tables: the names of the partitioned tables, with their schemas in the
+        database, and the comments on their partitions.
+    :param states: those of the event tables among them.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        tables: Mapping[Qualified, str],
+        states: Sequence[PartitionState],
+    ) -> None:
+        schemas = sorted({str(name.schema) for name in tables})
+        names = [name.name for name in tables]
+        partitions = read_range_partitions(connection, schemas, names)
+        super().__init__(connection, partitions, states)
+        self.is_old = False
+        """True once the run has changed something."""
+        going = [REMOVED + comment for comment in tables.values()]
+        self.removed = read_tables_by_comment(connection, schemas, going)
+        """The detached partitions that are not yet dropped, by their comments."""
+        self.triggers = triggers_of(
+            connection,
+            schemas,
+            [part for name in tables for part in self.partitions.get(name, ())],
+        )
+        """The triggers of this package on partitions."""
 
 
 def triggers_of(

@@ -55,7 +55,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlannedSteps:
     """The steps before tables change, and those after it."""
 
     first: tuple[Step, ...]
@@ -70,7 +70,7 @@ def plan_for(
     changing: Mapping[Qualified, set[str]],
     partitioned: Container[Qualified] = (),
     guards: Mapping[Qualified, PGTrigger | None] = MappingProxyType({}),
-) -> Plan:
+) -> PlannedSteps:
     """Return the steps that make the database as the models say.
 
     :param found: the differences to mend.
@@ -124,11 +124,11 @@ class _Planner:
             id(d.installed) for d in found if d.problem is not Problem.DISABLED
         }
 
-    def plan(self) -> Plan:
+    def plan(self) -> PlannedSteps:
         views = self._views_to_renew()
         # A view comes after those that it reads, and goes before them.
         renewed: list[Installed] = [*self._triggers_to_renew(views), *reversed(views)]
-        return Plan(
+        return PlannedSteps(
             first=(
                 *map(self._drop, renewed),
                 *map(self._create, self._missing_sequences()),

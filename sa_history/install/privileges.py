@@ -163,8 +163,7 @@ class Hardening:
         """Return why hardening the role would be in vain, or None if it is not."""
         loose = sorted(
             tracking.table.fullname
-            for metadata in self.metadatas
-            for tracking in trackings_in(metadata)
+            for tracking in trackings_in(*self.metadatas)
             if tracking.options.ignorable
         )
         if loose:
@@ -218,8 +217,7 @@ class Hardening:
         """What to do first about partitions of history; empty if there are none."""
         is_partitioned = any(
             tracking.options.partition_by is not None
-            for metadata in self.metadatas
-            for tracking in trackings_in(metadata)
+            for tracking in trackings_in(*self.metadatas)
         )
         if not is_partitioned:
             return ""
@@ -291,12 +289,9 @@ def _guarded(metadata: MetaData) -> Iterator[GuardedObject]:
     )
     for table in dict.fromkeys(tracking.table for tracking in trackings):
         yield _table(table, _NOT_ON_TRACKED_TABLES)
-    for expected_object in objects_of(metadata):
-        if isinstance(expected_object.definition, PGFunction):
-            name, arguments = (
-                expected_object.definition.name,
-                expected_object.definition.arguments,
-            )
+    for definition in (expected.definition for expected in objects_of(metadata)):
+        if isinstance(definition, PGFunction):
+            name, arguments = definition.name, definition.arguments
             yield GuardedObject(
                 "FUNCTION", name.schema, name.name, arguments, ("EXECUTE",)
             )

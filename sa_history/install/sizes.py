@@ -7,7 +7,7 @@ a table that was never analysed is counted.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,21 +19,29 @@ from sqlalchemy import (
     DateTime,
     Text,
     bindparam,
+    cast,
     column,
     func,
+    null,
     select,
     table,
     text,
 )
 
 from sa_history.capture.partitioning import FIRST_ID
+from sa_history.ddl.catalog import read_readable
 from sa_history.ddl.citus import read_bytes, read_placements
 from sa_history.ddl.execution import read_server, time_in_database
 from sa_history.ddl.partitions import RangePartition, read_range_partitions
 from sa_history.exc import InstallError
 from sa_history.install.findings import MIGRATE
 from sa_history.install.partition_plan import keep_since, removable
-from sa_history.install.partition_state import PartitionState, sorted_out
+from sa_history.install.partition_state import (
+    PartitionState,
+    read_by_partition,
+    read_next_ids,
+    sorted_out,
+)
 from sa_history.sql import catalog_queries as catalog
 from sa_history.sql.compose import Qualified, SchemaNames
 from sa_history.tracking.registry import Tracking
@@ -200,41 +208,29 @@ def event_table_sizes(
     :raises InstallError: there is no such table.
     """
     since = None if keep is None else keep_since(keep, time_in_database(connection))
-    names = {t: Qualified.of(t.event_table, schemas) for t in trackings}
+    names = [Qualified.of(t.event_table, schemas) for t in trackings]
     partitions = read_range_partitions(
-        connection, sorted({str(name.schema) for name in names.values()})
+        connection, sorted({str(name.schema) for name in names})
     )
+    parts = {
+        name: partitions.get(name) or [RangePartition(name, "r", None, None)]
+        for name in names
+    }
     on_disk = _on_disk(
         connection,
-        [
-            relation
-            for name in names.values()
-            for relation in [name, *(p.name for p in partitions.get(name, ()))]
-        ],
+        [*names, *(part.name for of_table in parts.values() for part in of_table)],
     )
-    sizes = []
-    for tracking, name in names.items():
+    for name in names:
         if name not in on_disk:
             raise InstallError(f"there is no table {name.dotted}; {MIGRATE}")
-        parts = partitions.get(name)
-        going = (
-            _removable(connection, tracking, parts, schemas, since)
-            if parts and since
-            else []
-        )
-        sizes.append(
-            EventTableSize(
-                name.dotted,
-                tuple(
-                    _relation(
-                        connection, name, part, *on_disk[part.name], part in going
-                    )
-                    for part in parts or [RangePartition(name, "r", None, None)]
-                ),
-                parts is not None,
-            )
-        )
-    return sizes
+    going: set[Qualified] = set()
+    if since is not None:
+        going = _removable(connection, trackings, partitions, schemas, since)
+    relations = _relations(connection, parts, on_disk, going)
+    return [
+        EventTableSize(name.dotted, tuple(relations[name]), name in partitions)
+        for name in names
+    ]
 
 
 def _on_disk(
@@ -264,34 +260,74 @@ def _on_disk(
 
 def _removable(
     connection: Connection,
-    tracking: Tracking,
-    partitions: Sequence[RangePartition],
+    trackings: Sequence[Tracking],
+    partitions: Mapping[Qualified, list[RangePartition]],
     schemas: SchemaNames,
     since: datetime.datetime,
-) -> list[RangePartition]:
-    partitioning = tracking.partitioning()
-    if partitioning is None:
-        return []
-    _, used = sorted_out(partitions)
-    state = PartitionState(tracking, partitioning, schemas)
-    if state.is_readable(connection, ()):
-        return removable(used, since, state.next_id(connection))
-    # Partitions were full when they were closed, unless the sequence was set back.
-    return removable(used, since, used[-1].lower or FIRST_ID) if used else []
+) -> set[Qualified]:
+    """Return the names of the partitions all of whose events are older than a time."""
+    states = [
+        state
+        for tracking in trackings
+        if (partitioning := tracking.partitioning()) is not None
+        for state in [PartitionState(tracking, partitioning, schemas)]
+        if state.table.name in partitions
+    ]
+    readable = read_readable(connection, {state.sequence for state in states})
+    next_ids = read_next_ids(connection, [s for s in states if s.sequence in readable])
+    going: set[Qualified] = set()
+    for state in states:
+        _, used = sorted_out(partitions[state.table.name])
+        # Partitions were full when they were closed, unless the sequence was set back.
+        last = used[-1].lower if used else None
+        next_id = next_ids.get(state.sequence, last or FIRST_ID)
+        going.update(partition.name for partition in removable(used, since, next_id))
+    return going
 
 
-def _relation(
+def _relations(
     connection: Connection,
-    name: Qualified,
-    partition: RangePartition,
-    rows: int,
-    size: int,
-    is_removed: bool,
-) -> RelationSize:
-    """Return the size of a partition.
+    parts: Mapping[Qualified, Sequence[RangePartition]],
+    on_disk: Mapping[Qualified, tuple[int, int]],
+    going: Container[Qualified],
+) -> dict[Qualified, list[RelationSize]]:
+    """Return the sizes of partitions, by their tables.
+
+    :param parts: the partitions of each table, or the table itself.
+    :param on_disk: the rows by the statistics, and the bytes, of each of them.
+    :param going: those that would be removed.
+    """
+    every = [(name, part) for name, of_table in parts.items() for part in of_table]
+    summaries = read_by_partition(
+        connection,
+        {
+            part.name: _summary(name, part, is_counted=on_disk[part.name][0] < 0)
+            for name, part in every
+            if on_disk[part.name][0] < 0 or not part.is_closed
+        },
+    )
+    found: dict[Qualified, list[RelationSize]] = {name: [] for name in parts}
+    for name, part in every:
+        rows, size = on_disk[part.name]
+        oldest, newest = part.since, part.until
+        if part.name in summaries:
+            summary = summaries[part.name]
+            rows = rows if summary.rows is None else summary.rows
+            if not part.is_closed:
+                oldest, newest = summary.oldest, summary.newest
+        is_removed = part.name in going
+        found[name].append(
+            RelationSize(part.name.dotted, rows, size, oldest, newest, is_removed)
+        )
+    return found
+
+
+def _summary(name: Qualified, partition: RangePartition, is_counted: bool) -> Any:
+    """Return the SELECT of the number of a partition's events, and of two times.
 
     :param name: the event table, by whose name the events are read: a partition gives
         nobody a right.
+    :param is_counted: False to have NULL for the number.
     """
     events = table(
         name.name,
@@ -304,14 +340,16 @@ def _relation(
         criteria.append(events.c.pgh_id >= partition.lower)
     if partition.upper is not None:
         criteria.append(events.c.pgh_id < partition.upper)
-    if rows < 0:
+    rows: ColumnElement[Any] = cast(null(), BigInteger)
+    if is_counted:
         count = select(func.count()).select_from(events).where(*criteria)
-        rows = connection.execute(count).scalar_one()
-    oldest, newest = partition.since, partition.until
-    if not partition.is_closed:
-        created_at = select(events.c.pgh_created_at).where(*criteria)
-        oldest, newest = (
-            connection.execute(created_at.order_by(order).limit(1)).scalar()
-            for order in (events.c.pgh_id, events.c.pgh_id.desc())
-        )
-    return RelationSize(partition.name.dotted, rows, size, oldest, newest, is_removed)
+        rows = count.scalar_subquery()
+    oldest, newest = (
+        select(events.c.pgh_created_at).where(*criteria).order_by(order).limit(1)
+        for order in (events.c.pgh_id, events.c.pgh_id.desc())
+    )
+    return select(
+        rows.label("rows"),
+        oldest.scalar_subquery().label("oldest"),
+        newest.scalar_subquery().label("newest"),
+    )

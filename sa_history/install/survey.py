@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Engine, MetaData, Table
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from sa_history._types import Operation
-from sa_history.attachments.registry import attachments_of
 from sa_history.capture.archive_table import archive_table_of
-from sa_history.capture.detached import Partitioning, read_detached
-from sa_history.capture.partitioning import EventPartitioning
 from sa_history.capture.seal_tables import seal_tables_of
 from sa_history.ddl.advisory_lock import wait_for_turn
 from sa_history.ddl.catalog import (
@@ -23,20 +20,13 @@ from sa_history.ddl.catalog import (
     InstalledFunction,
     InstalledTrigger,
     read_catalog,
-    read_children,
     read_columns,
-    read_foreign_keys,
     read_generated_columns,
-    read_partitions,
     read_schemas,
 )
 from sa_history.ddl.citus import (
-    LOCAL,
-    Placement,
     Placements,
-    attached_problem,
     read_placements,
-    read_shards_unlike,
     refuse_worker,
 )
 from sa_history.ddl.elements import DEFAULT_SCHEMA, Statement
@@ -47,11 +37,11 @@ from sa_history.ddl.execution import (
     require_new_snapshots,
 )
 from sa_history.ddl.fingerprint import PREFIX
-from sa_history.ddl.foreign_keys import may_update_and_delete
 from sa_history.ddl.partitions import read_range_partitions
 from sa_history.definition.columns import kind_of_generated
-from sa_history.definition.row_order import CHANGES, MOVES, ROWS
 from sa_history.exc import InstallError
+from sa_history.install.bypass_findings import bypass_findings
+from sa_history.install.citus_findings import distribution_findings, shard_findings
 from sa_history.install.drift import (
     Difference,
     Problem,
@@ -67,19 +57,12 @@ from sa_history.install.expected import (
     objects_of,
 )
 from sa_history.install.findings import MIGRATE, Finding
-from sa_history.install.partition_state import (
-    PartitionState,
-    any_findings,
-    partition_findings,
-)
+from sa_history.install.partition_findings import partition_findings
 from sa_history.install.plan import Step, drop_step, plan_for
 from sa_history.install.privileges import Hardening
 from sa_history.install.sizes import EventTableSize, event_table_sizes
 from sa_history.sql.compose import Qualified, Raw, SchemaNames
-from sa_history.tracking.distribution import problem_of, tables_written
-from sa_history.tracking.registry import Tracking, history_of, trackings_in
-from sa_history.triggers.audit import Audit
-from sa_history.triggers.refusing import RefusingTrigger
+from sa_history.tracking.registry import history_of, trackings_in
 from sa_history.util.arguments import metadata_of
 from sa_history.util.postgresql import (
     INSUFFICIENT_PRIVILEGE,
@@ -88,8 +71,8 @@ from sa_history.util.postgresql import (
     sqlstate_of,
 )
 
-Models: TypeAlias = "MetaData | type[Any]"
-"""A MetaData, or a declarative base."""
+AllModels: TypeAlias = "MetaData | type[Any]"
+"""All models of a MetaData, or of a declarative base."""
 
 
 class Survey:
@@ -135,94 +118,31 @@ class Survey:
         }
         return list(by_name.values())
 
-    def _partitioned(self) -> list[tuple[Tracking, EventPartitioning]]:
-        return [
-            (tracking, partitioning)
-            for metadata in self._metadatas
-            for tracking in trackings_in(metadata)
-            for partitioning in [tracking.partitioning()]
-            if partitioning is not None
-        ]
-
     def _guards_of_partitions(self) -> list[ExpectedObject]:
         """Return the triggers that each partition of an event table has to have."""
         return [
             ExpectedObject(guard, tracking.event_table)
-            for tracking, partitioning in self._partitioned()
+            for tracking in trackings_in(*self._metadatas)
+            for partitioning in [tracking.partitioning()]
+            if partitioning is not None
             for partition in self._partitions.get(self._name(tracking.event_table), ())
             for guard in partitioning.guards(partition.name)
         ]
 
     def partition_findings(self) -> list[Finding]:
         """Return what is wrong with the partitions of event tables."""
-        there = read_columns(self._connection, self._looked_at)
-        partitioned = dict(self._partitioned())
-        found: list[Finding] = []
-        for contexts in self._contexts:
-            table = self._name(contexts)
-            if table in self._partitions:
-                found += any_findings(table, self._partitions[table])
-        for metadata in self._metadatas:
-            for tracking in trackings_in(metadata):
-                table = self._name(tracking.event_table)
-                partitioning, is_there = partitioned.get(tracking), table in there
-                is_partitioned = table in self._partitions
-                if is_there and (partitioning is not None) is not is_partitioned:
-                    advice = (
-                        "it is partitioned, and the model does not say so; give "
-                        "track(..., partition_by=...), or make it one table by a "
-                        "migration"
-                        if is_partitioned
-                        else "it is not partitioned, and the model says partition_by="
-                        f"{tracking.options.partition_by!r}; run the command "
-                        "partitions with --convert, or a migration"
-                    )
-                    found.append(
-                        Finding(Problem.OUTDATED, "table", table.dotted, advice=advice)
-                    )
-                elif partitioning is not None and is_partitioned:
-                    state = PartitionState(tracking, partitioning, self.schemas)
-                    found += partition_findings(
-                        self._connection, state, self._partitions[table]
-                    )
-        return found + self._detached_partitions()
-
-    def _detached_partitions(self) -> list[Finding]:
-        """Return the partitions that are tables of their own by now.
-
-        Those are left out to which somebody has given another comment.
-        """
-        partitionings: list[Partitioning] = [
-            *(partitioning for _, partitioning in self._partitioned()),
-            *(
-                contexts
-                for history in filter(None, map(history_of, self._metadatas))
-                if (contexts := history.shared.partitioning) is not None
-            ),
-        ]
-        # By their names, since two event tables of one table have the same comment.
-        found: dict[Qualified, Finding] = {}
-        for detached in read_detached(self._connection, partitionings, self.schemas):
-            name = detached.name
-            if name not in self._tables and not detached.is_renounced:
-                parent = None if detached.is_going else detached.partitioning.table
-                found.setdefault(name, self._detached(name, parent))
-        return [*found.values()]
-
-    def _detached(self, name: Qualified, parent: Table | None) -> Finding:
-        """Return the finding of a detached partition.
-
-        :param parent: its table; None if it is being removed.
-        """
-        if parent is None:
-            return Finding(
-                Problem.OVERDUE, "partition", name.dotted, command="partitions"
-            )
-        advice = (
-            f"it is detached from {self._name(parent).dotted}, so its rows are neither "
-            "found nor erased; attach it, drop it, or give it another comment"
+        return partition_findings(
+            self._connection,
+            self._metadatas,
+            self.schemas,
+            self._partitions,
+            self._columns,
         )
-        return Finding(Problem.ORPHANED, "partition", name.dotted, advice=advice)
+
+    @cached_property
+    def _columns(self) -> dict[Qualified, set[str]]:
+        """The tables that the database has, with the names of their columns."""
+        return read_columns(self._connection, self._looked_at)
 
     def _name(self, table: Table) -> Qualified:
         return Qualified.of(table, self.schemas)
@@ -232,7 +152,7 @@ class Survey:
 
         :param keep: for how long events would be kept; None to tell of no removal.
         """
-        trackings = [t for m in self._metadatas for t in trackings_in(m)]
+        trackings = trackings_in(*self._metadatas)
         return event_table_sizes(self._connection, trackings, self.schemas, keep)
 
     def differences(self) -> list[Difference]:
@@ -258,7 +178,7 @@ class Survey:
 
     def missing(self) -> list[Finding]:
         """Return the tables and columns that triggers need and that do not exist."""
-        there = read_columns(self._connection, self._looked_at)
+        there = self._columns
         found: list[Finding] = []
         for table in self._needed():
             qualified = self._name(table)
@@ -311,92 +231,14 @@ class Survey:
         return list(needed)
 
     def bypassed(self) -> list[Finding]:
-        """Return what can be written without an event through another table."""
-        by_statement = self._recorded_by_statement()
-        refused = self._refused_by_statement()
-        found = []
-        partitioned: dict[Qualified, None] = {}
-        for partition in read_partitions(self._connection, self._looked_at):
-            name = partition.name.dotted
-            found += [
-                Finding(
-                    Problem.BYPASSED,
-                    "partition",
-                    name,
-                    advice=f"enable the trigger {trigger} on it",
-                )
-                for trigger in partition.disabled
-            ]
-            if any(by_statement.get(partition.table, ())):
-                advice = (
-                    "PostgreSQL refuses to write it as a foreign table of "
-                    f"{partition.table.name}, which has transition tables; track "
-                    'that with level="row"'
-                    if partition.is_foreign
-                    else "a statement that names it leaves no event; write to "
-                    f'{partition.table.name}, or track that with level="row"'
-                )
-                found.append(
-                    Finding(Problem.BYPASSED, "partition", name, advice=advice)
-                )
-            partitioned[partition.table] = None
-        found += [
-            Finding(
-                Problem.BYPASSED,
-                "table",
-                table.dotted,
-                advice=f"the trigger {trigger!r} does not see a row that MERGE moves "
-                "to another partition; give the model postgresql_partition_by, or the "
-                'trigger level="row"',
-            )
-            for table in partitioned
-            for trigger, operations in refused.get(table, {}).items()
-            if MOVES & operations
-        ]
-        for child in read_children(self._connection, self._looked_at):
-            unseen = ROWS if child.is_partition else CHANGES
-            if any(unseen & recorded for recorded in by_statement.get(child.name, ())):
-                advice = (
-                    f"a statement that names {child.parent.name} leaves no event of "
-                    'it; give level="row"'
-                )
-                name = child.name.dotted
-                found.append(Finding(Problem.BYPASSED, "table", name, advice=advice))
-            found += [
-                Finding(
-                    Problem.BYPASSED,
-                    "table",
-                    child.name.dotted,
-                    advice=f"the trigger {trigger!r} does not see a statement that "
-                    f'names {child.parent.name}; give it level="row"',
-                )
-                for trigger, operations in refused.get(child.name, {}).items()
-                if unseen & operations
-            ]
-        return found
+        """Return what can be written so that no trigger sees it, or not rightly."""
+        return bypass_findings(
+            self._connection, self._metadatas, self.schemas, self._looked_at
+        )
 
     def distributed(self) -> list[Finding]:
         """Return the tables that Citus distributes in a way that is not supported."""
-        placements = self._placements()
-        problems: dict[Qualified, str] = {}
-        for metadata in self._metadatas:
-            for tracking in trackings_in(metadata):
-                tables = {
-                    called: self._placed(table, placements)
-                    for called, table in tables_written(tracking).items()
-                }
-                problem = problem_of(tracking, tables)
-                if problem is not None:
-                    problems[self._name(tracking.table)] = problem
-            for attachment in attachments_of(metadata):
-                name, placement = self._placed(attachment.table, placements)
-                problem = attached_problem(name, placement)
-                if problem is not None:
-                    problems.setdefault(name, problem)
-        return [
-            Finding(Problem.DISTRIBUTED, "table", name.dotted, advice=problem)
-            for name, problem in problems.items()
-        ]
+        return distribution_findings(self._metadatas, self.schemas, self._placements)
 
     def bypassed_on_shards(self) -> list[Finding]:
         """Return the shards of distributed tables that can be written without an event.
@@ -404,90 +246,19 @@ class Survey:
         A trigger that the table does not have is reported as missing, and one that it
         has is compared with those of the shards, on whichever nodes they are.
         """
-        placements = self._placements()
-        found = []
-        for tracking in (t for m in self._metadatas for t in trackings_in(m)):
-            name, placement = self._placed(tracking.table, placements)
-            function = tracking.function_name()
-            if function is None or not tracking.is_distributed or placement.is_local:
-                continue
-            called = function.in_database(self.schemas)
-            on_table = [
-                trigger
-                for trigger in self._catalog.triggers.values()
-                if trigger.relation == name
-            ]
-            found += [
-                Finding(
-                    Problem.BYPASSED,
-                    "shard",
-                    f"{name.dotted}_{shard}",
-                    advice="its triggers are not those of the table, or its node does "
-                    "not answer; uninstall and install them, or enable them there",
-                )
-                for shard in read_shards_unlike(
-                    self._connection, name, called, on_table
-                )
-            ]
-        return found
+        return shard_findings(
+            self._connection,
+            self._metadatas,
+            self.schemas,
+            self._placements,
+            self._catalog,
+        )
 
+    @cached_property
     def _placements(self) -> Placements:
         if not self._server.has_citus:
             return {}
         return read_placements(self._connection, self._looked_at)
-
-    def _placed(
-        self, table: Table, placements: Placements
-    ) -> tuple[Qualified, Placement]:
-        name = self._name(table)
-        return name, placements.get(name, LOCAL)
-
-    def unordered(self) -> list[Finding]:
-        """Return the tables whose foreign keys the models do not know well enough."""
-        keys = read_foreign_keys(self._connection, self._looked_at)
-        advice = (
-            "by its foreign keys one statement can update a row and delete it, and not "
-            'all of them are in the models; add them there, or give level="row"'
-        )
-        return [
-            Finding(Problem.UNORDERED, "table", table.dotted, advice=advice)
-            for table, recorded in self._recorded_by_statement().items()
-            if any(operations >= CHANGES for operations in recorded)
-            and may_update_and_delete(table, keys)
-        ]
-
-    def _recorded_by_statement(self) -> dict[Qualified, list[frozenset[Operation]]]:
-        """Return the operations on each table that are recorded once for a statement.
-
-        They are those of each tracking and each Audit by itself.
-        """
-        found: dict[Qualified, list[frozenset[Operation]]] = {}
-        for metadata in self._metadatas:
-            for tracking in trackings_in(metadata):
-                operations = tracking.statement_operations
-                found.setdefault(self._name(tracking.table), []).append(operations)
-            for attachment in attachments_of(metadata):
-                table, trigger = attachment.table, attachment.trigger
-                if isinstance(trigger, Audit) and table in self._tables.values():
-                    operations = trigger.statement_operations(table)
-                    found.setdefault(self._name(table), []).append(operations)
-        return found
-
-    def _refused_by_statement(self) -> dict[Qualified, dict[str, frozenset[Operation]]]:
-        """Return what is refused once for a statement: of each table, by the trigger.
-
-        A trigger is named as its definition names it.
-        """
-        found: dict[Qualified, dict[str, frozenset[Operation]]] = {}
-        for metadata in self._metadatas:
-            for attachment in attachments_of(metadata):
-                table, trigger = attachment.table, attachment.trigger
-                if isinstance(trigger, RefusingTrigger):
-                    operations = trigger.statement_operations(attachment.target)
-                    if operations:
-                        of_table = found.setdefault(self._name(table), {})
-                        of_table[trigger.given_name] = operations
-        return found
 
     def install(self, prune: bool) -> list[str]:
         """Mend the differences, and return what was done.
@@ -620,7 +391,7 @@ class _Installed:
 @contextmanager
 def open_survey(
     bind: Engine | Connection,
-    models: tuple[Models, ...],
+    models: tuple[AllModels, ...],
     write: bool = False,
     may_track_nothing: bool = False,
 ) -> Iterator[Survey]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
     Text,
-    Uuid,
     and_,
     bindparam,
     case,
@@ -19,7 +18,6 @@ from sqlalchemy import (
     false,
     func,
     literal,
-    literal_column,
     not_,
     null,
     or_,
@@ -28,7 +26,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy import cast as sql_cast
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from sa_history.capture.context_storage import CONTEXT_COLUMN, CONTEXT_ID_COLUMN
@@ -45,16 +43,25 @@ from sa_history.definition.mapped_tables import Model
 from sa_history.exc import ErasureError
 from sa_history.sealing.chain import Seal, read_seals
 from sa_history.sealing.detached import require_attached
-from sa_history.sealing.erasure_log import add_to_log
+from sa_history.sealing.erase_contexts import (
+    contexts_of,
+    erase_contexts,
+    erased_context_keys,
+    is_any_of,
+    nulled,
+    require_context_commitments,
+    sealed_before,
+    with_inherited,
+)
+from sa_history.sealing.erasure_log import add_to_log, insert_erased
 from sa_history.sealing.leaves import (
     commitment,
-    context_commitment,
     has_keys,
     key_text,
-    picked,
     with_salts,
 )
 from sa_history.sealing.sources import (
+    ArchivedHistory,
     LeafColumns,
     Ledger,
     SealedTable,
@@ -86,25 +93,6 @@ class Erasure:
     number: int | None
     events: int
     contexts: int
-
-
-class ArchivedHistory(Protocol):
-    """The part of history that is in an archive, as an erasure reads it."""
-
-    def ledger(self, ledger: Ledger) -> Ledger:
-        """Return a ledger that sees what is loaded of the archive.
-
-        :param ledger: one that sees the database alone.
-        """
-
-    def load_events(self, tracking: Tracking, keys: Sequence[tuple[Any, ...]]) -> None:
-        """Load the events of objects, and those that changed a key.
-
-        :param keys: the keys of the objects.
-        """
-
-    def load_contexts(self, ids: Sequence[Any]) -> None:
-        """Load contexts by their ids, and those that are nested in them."""
 
 
 def erase_history(
@@ -194,13 +182,13 @@ def _erase(
                 ContextPartitioning(ledger.history.shared.context_table),
                 ["id", "metadata"],
                 lambda rows: and_(
-                    _is_any(rows.c.id, ids),
+                    is_any_of(rows.c.id, ids),
                     has_keys(rows.c.metadata, keys_of_contexts),
                 ),
             )
-        ids = _with_inherited(ledger, ids, keys_of_contexts, archived)
-        contexts = _contexts_of(ledger, ids, keys_of_contexts)
-        _require_context_commitments(ledger, seals, contexts, keys_of_contexts)
+        ids = with_inherited(ledger, ids, keys_of_contexts, archived)
+        contexts = contexts_of(ledger, ids, keys_of_contexts)
+        require_context_commitments(ledger, seals, contexts, keys_of_contexts)
         how_many = sum(some.count_left() for some in events)
         if dry_run or not (how_many or contexts):
             return Erasure(None, how_many, len(contexts))
@@ -208,7 +196,7 @@ def _erase(
             number = _record(ledger, found[0], reason, how_many, len(contexts))
             for some in events:
                 some.erase(number)
-            _erase_contexts(ledger, number, contexts, keys_of_contexts)
+            erase_contexts(ledger, number, contexts, keys_of_contexts)
     session.expire_all()
     return Erasure(number, how_many, len(contexts))
 
@@ -379,7 +367,7 @@ class _ErasableEvents:
                 missing += keys - {*known.context_keys}
             for number in self.numbers if missing else ():
                 if one.first_id <= number <= one.last_id:
-                    raise _sealed_before(one, number, missing)
+                    raise sealed_before(one, number, missing)
 
     def with_contexts(self) -> _ErasableEvents:
         """Return the events with the ids of their stored contexts."""
@@ -468,7 +456,7 @@ class _ErasableEvents:
             .where(self._are(events))
         )
         execute = self.ledger.connection.execute
-        execute(_remembered(erased, rows))
+        execute(insert_erased(erased, rows))
         salt = self.ledger.place(self.ledger.tables.salt)
         # As an array, for the index: PostgreSQL would read all salts to join a few.
         keys = func.array(
@@ -523,171 +511,6 @@ def _by_columns(seals: Sequence[Seal]) -> list[tuple[LeafColumns, int, int]]:
         else:
             found.append((one.leaf_columns, one.first_id, one.last_id))
     return found
-
-
-def _remembered(erased: Any, rows: Any) -> Any:
-    """Return the INSERT of what is erased; a commitment is never replaced."""
-    statement = insert(erased).from_select(
-        ["table_name", "id", "erasure_id", "columns", "commitment"], rows
-    )
-    new = statement.excluded
-    return statement.on_conflict_do_update(
-        index_elements=["table_name", "id"],
-        set_={
-            "columns": new.columns,
-            "commitment": func.coalesce(erased.c.commitment, new.commitment),
-        },
-    )
-
-
-def erased_context_keys(ledger: Ledger, seals: Sequence[Seal]) -> tuple[str, ...]:
-    """Return the keys that are erased of contexts: those of all models and seals."""
-    of_seals = (one.leaf_columns.context_keys for one in seals)
-    keys = {key for some in (ledger.context_keys(), *of_seals) for key in some}
-    return tuple(sorted(keys))
-
-
-def _require_context_commitments(
-    ledger: Ledger, seals: Sequence[Seal], ids: Sequence[Any], keys: Sequence[str]
-) -> None:
-    """Refuse contexts that a seal has without a commitment to all that is erased.
-
-    The contexts may be those of events of other objects, too, and of other tables.
-
-    :raises ErasureError: there is such a context.
-    """
-    tables = {one.name: one for one in ledger.sealed_tables()}
-    for one in seals if ids else ():
-        known = one.leaf_columns
-        missing = [key for key in keys if key not in known.context_keys]
-        sealed = tables.get(one.table_name)
-        if not missing or sealed is None or not known.refers_to_contexts:
-            continue
-        events = ledger.place(sealed.table, [sealed.id, CONTEXT_ID_COLUMN])
-        number = ledger.connection.scalar(
-            select(func.min(events.c[sealed.id])).where(
-                _is_any(events.c[CONTEXT_ID_COLUMN], ids),
-                events.c[sealed.id].between(one.first_id, one.last_id),
-            )
-        )
-        if number is not None:
-            raise _sealed_before(one, number, missing)
-
-
-def _sealed_before(seal: Seal, number: int, missing: Sequence[str]) -> ErasureError:
-    return ErasureError(
-        f"event {number} of {seal.table_name} was sealed when "
-        f"{', '.join(sorted(missing))} could not be erased yet, by seal {seal.number}; "
-        "delete the seals from that one on, and seal again"
-    )
-
-
-def _with_inherited(
-    ledger: Ledger,
-    ids: Sequence[Any],
-    keys: Sequence[str],
-    archived: ArchivedHistory | None,
-) -> list[Any]:
-    """Return contexts with those that have a value from them, or they from those.
-
-    The context of a nested block has the values of the block around it as well.
-    """
-    table = ledger.history.shared.context_table
-    known = dict.fromkeys(ids)
-    new = [*known]
-    while new:
-        if archived is not None:
-            archived.load_contexts([*known])
-            one = ledger.place(table)
-            around = select(one.c.parent_id).where(
-                _is_any(one.c.id, new), one.c.parent_id.is_not(None)
-            )
-            parents = ledger.connection.scalars(around).all()
-            archived.load_contexts([*dict.fromkeys([*known, *parents])])
-        one, other = ledger.place(table), ledger.place(table).alias("other")
-        values = zip(
-            picked(one.c.metadata, keys), picked(other.c.metadata, keys), strict=True
-        )
-        has_same = or_(
-            *(and_(func.jsonb_typeof(a) != "null", a == b) for a, b in values)
-        )
-        new = []
-        for is_near in (
-            other.c.id == one.c.parent_id,
-            other.c.parent_id == one.c.id,
-        ):
-            query = select(other.c.id).where(
-                _is_any(one.c.id, [*known]), is_near, has_same
-            )
-            found = ledger.connection.scalars(query.distinct())
-            new += [number for number in found if number not in known]
-        known |= dict.fromkeys(new)
-    return [*known]
-
-
-def _contexts_of(ledger: Ledger, ids: Sequence[Any], keys: Sequence[str]) -> list[Any]:
-    """Return the ids of the contexts that have something to erase."""
-    if not ids:
-        return []
-    contexts = ledger.place(ledger.history.shared.context_table)
-    query = select(contexts.c.id).where(
-        _is_any(contexts.c.id, ids),
-        has_keys(contexts.c.metadata, keys),
-    )
-    return list(ledger.connection.scalars(query))
-
-
-def _erase_contexts(
-    ledger: Ledger, erasure: int, ids: Sequence[Any], keys: Sequence[str]
-) -> None:
-    if not ids:
-        return
-    table = ledger.history.shared.context_table
-    contexts = ledger.place(table)
-    salt = ledger.place(ledger.tables.salt)
-    number = sql_cast(contexts.c.id, Text)
-    name = table.fullname
-    is_one = _is_any(contexts.c.id, ids)
-    is_own_salt = and_(salt.c.table_name == name, salt.c.key == number)
-    rows = (
-        select(
-            literal(name, Text),
-            number,
-            literal(erasure, BigInteger),
-            literal(list(keys), ARRAY(Text)),
-            case((salt.c.salt.is_not(None), context_commitment(contexts, salt, keys))),
-        )
-        .select_from(contexts.outerjoin(salt, is_own_salt))
-        .where(is_one)
-    )
-    erased = ledger.place(ledger.tables.erased)
-    execute = ledger.connection.execute
-    execute(_remembered(erased, rows))
-    own = ledger.place_own(table)
-    metadata = nulled(own.c.metadata, keys)
-    is_own = _is_any(own.c.id, ids)
-    execute(update(own).where(is_own).values(metadata=metadata))
-    execute(
-        delete(salt).where(
-            salt.c.table_name == name, salt.c.key.in_([str(one) for one in ids])
-        )
-    )
-
-
-def _is_any(column: Any, ids: Sequence[Any]) -> Any:
-    """Return whether a column has one of some ids of contexts."""
-    given = sql_cast(bindparam(None, list(ids), ARRAY(Uuid)), ARRAY(Uuid))
-    return column == func.any(given)
-
-
-def nulled(metadata: Any, keys: Sequence[str]) -> Any:
-    """Return the metadata of a context with null for the values of some keys."""
-    for key in keys:
-        path = sql_cast(literal([key], ARRAY(Text)), ARRAY(Text))
-        nothing = sql_cast(literal_column("'null'"), JSONB)
-        # Without creating a key that is not there.
-        metadata = func.jsonb_set(metadata, path, nothing, literal_column("false"))
-    return metadata
 
 
 def _record(

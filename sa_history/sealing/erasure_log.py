@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Text, func, insert, select
+from sqlalchemy import Connection, Text, func, select
 from sqlalchemy import cast as sql_cast
+from sqlalchemy.dialects.postgresql import insert
 
 from sa_history.query.row_keys import have_key
 from sa_history.sealing.sources import Ledger, SealedTable, ledger_of
@@ -65,3 +66,18 @@ def add_to_log(ledger: Ledger, **values: Any) -> int:
     statement = insert(log).values({"id": next_number, **values}).returning(log.c.id)
     number: int = ledger.connection.execute(statement).scalar_one()
     return number
+
+
+def insert_erased(erased: Any, rows: Any) -> Any:
+    """Return the INSERT of what is erased; a commitment is never replaced."""
+    statement = insert(erased).from_select(
+        ["table_name", "id", "erasure_id", "columns", "commitment"], rows
+    )
+    new = statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=["table_name", "id"],
+        set_={
+            "columns": new.columns,
+            "commitment": func.coalesce(erased.c.commitment, new.commitment),
+        },
+    )

@@ -69,7 +69,9 @@ from sa_history.util.arguments import metadata_of
 
 _WRITERS = text(
     """
-    SELECT pid, virtualtransaction FROM pg_catalog.pg_locks
+    SELECT virtualtransaction, pid IS NULL AS is_prepared,
+      pid IS NOT DISTINCT FROM pg_backend_pid() AS is_own
+    FROM pg_catalog.pg_locks
     WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted
       AND database = (SELECT oid FROM pg_catalog.pg_database
                       WHERE datname = current_database())
@@ -139,13 +141,12 @@ def seal(
         if len(tables) == 1 and not tables[0].tracking:
             _refuse_unsealed(metadata)
         for sealed in tables:
-            for events in _seal_table(bind, metadata, sealed, timeout, batch):
+            for events in _seal_table(bind, ledger, sealed, timeout, batch):
                 sealed_now += events
                 if progress is not None:
                     progress(sealed_now)
         with connection_of(bind, SealError) as connection:
-            ledger = ledger_of(connection, metadata)
-            chains[ledger.name] = ChainHead.of(last_seal(ledger))
+            chains[ledger.name] = ChainHead.of(last_seal(ledger.on(connection)))
     digest = SealDigest(chains)
     if anchor is not None:
         anchor(digest)
@@ -154,15 +155,15 @@ def seal(
 
 def _seal_table(
     bind: Engine | Connection,
-    metadata: MetaData,
+    seals: Ledger,
     sealed: SealedTable,
     timeout: int,
     batch: int,
 ) -> Iterator[int]:
     """Seal the events of a table, and yield the number of each batch."""
-    limit, has_salts = _settled(bind, metadata, sealed, timeout), True
+    limit, has_salts = _settled(bind, seals, sealed, timeout), True
     while limit is not None:
-        events, has_salts = _seal_batch(bind, metadata, sealed, limit, batch, has_salts)
+        events, has_salts = _seal_batch(bind, seals, sealed, limit, batch, has_salts)
         if not events:
             return
         yield events
@@ -177,7 +178,7 @@ def _refuse_unsealed(metadata: MetaData) -> None:
 
 
 def _settled(
-    bind: Engine | Connection, metadata: MetaData, sealed: SealedTable, timeout: int
+    bind: Engine | Connection, seals: Ledger, sealed: SealedTable, timeout: int
 ) -> int | None:
     """Return the newest number that no open transaction can still write.
 
@@ -185,9 +186,9 @@ def _settled(
     :return: None if there is no number, or a transaction is open for longer.
     """
     if sealed.tracking is None:
-        return _last_erasure(bind, metadata, sealed)
+        return _last_erasure(bind, seals, sealed)
     with connection_of(bind, SealError) as connection:
-        ledger = ledger_of(connection, metadata)
+        ledger = seals.on(connection)
         # The number first: who writes an event with it is among the writers then.
         limit = _last_number(ledger, ledger.history.shared)
         writers = set(_writers(ledger, sealed.table, own=True))
@@ -195,7 +196,7 @@ def _settled(
     pause = 0.005
     while writers and limit is not None:
         with connection_of(bind, SealError) as connection:
-            ledger = ledger_of(connection, metadata)
+            ledger = seals.on(connection)
             now = _writers(ledger, sealed.table)
         writers = {w for w, is_prepared in now.items() if w in writers or is_prepared}
         if writers:
@@ -224,24 +225,22 @@ def _writers(ledger: Ledger, table: Table, own: bool = False) -> dict[str, bool]
     :param own: refuse the connection's own transaction, if it is one of them.
     :return: by its number, whether it is prepared for a commit in two phases.
     """
-    connection = ledger.connection
     name = Qualified.of(table, ledger.schemas).render(str)
-    rows = connection.execute(_WRITERS, {"relation": name}).all()
-    pid = connection.scalar(select(func.pg_backend_pid()))
-    if own and any(row.pid == pid for row in rows):
+    rows = ledger.connection.execute(_WRITERS, {"relation": name}).all()
+    if own and any(row.is_own for row in rows):
         raise SealError(
             f"the connection has written {table.fullname} and not committed; commit "
             "before, since only committed events are sealed"
         )
-    return {row.virtualtransaction: row.pid is None for row in rows}
+    return {row.virtualtransaction: row.is_prepared for row in rows}
 
 
 def _last_erasure(
-    bind: Engine | Connection, metadata: MetaData, sealed: SealedTable
+    bind: Engine | Connection, seals: Ledger, sealed: SealedTable
 ) -> int | None:
     # Who erases has the lock of who seals until the transaction ends.
     with connection_of(bind, SealError) as connection:
-        ledger = ledger_of(connection, metadata)
+        ledger = seals.on(connection)
         ledger.wait_for_turn()
         rows = ledger.place(sealed.table)
         found: int | None = connection.scalar(select(func.max(rows.c.id)))
@@ -250,7 +249,7 @@ def _last_erasure(
 
 def _seal_batch(
     bind: Engine | Connection,
-    metadata: MetaData,
+    seals: Ledger,
     sealed: SealedTable,
     limit: int,
     batch: int,
@@ -263,15 +262,15 @@ def _seal_batch(
     :return: how many events were sealed, and whether all these objects had salts.
     """
     with connection_of(bind, SealError) as connection:
-        ledger = ledger_of(connection, metadata)
+        ledger = seals.on(connection)
         ledger.wait_for_turn()
         last = last_seal(ledger, sealed.name)
         first_id = 1 if last is None else last.last_id + 1
-        leaf_columns = ledger.leaf_columns(sealed)
         kept = KeptEvents(limit) if ledger.has_kept(sealed, first_id) else None
         areas = _areas(ledger, sealed, first_id, limit, batch, kept)
         if not areas:
             return 0, has_salts
+        leaf_columns = ledger.leaf_columns(sealed)
         has_salts = has_salts and len(areas) == batch // RANGE
         with canonical_settings(connection, len(areas) * RANGE):
             contexts = used_contexts(ledger, sealed, leaf_columns, areas, kept)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from sqlalchemy import (
     ColumnElement,
@@ -178,7 +178,7 @@ class Ledger:
     history: History
     tables: SealTables
     schemas: SchemaNames
-    _columns: dict[str, Mapping[Qualified, set[str]]] = field(
+    _columns: dict[Qualified, set[str]] = field(
         default_factory=dict, init=False, repr=False
     )
 
@@ -186,6 +186,10 @@ class Ledger:
     def name(self) -> str:
         """The name of the table of seals, by which digests name the chain."""
         return self.tables.seal.fullname
+
+    def on(self, connection: Connection) -> Ledger:
+        """Return the seals by another connection, which reads its columns anew."""
+        return Ledger(connection, self.history, self.tables, self.schemas)
 
     def has_kept(self, sealed: SealedTable, first_id: int) -> bool:
         """Return whether events are kept that had a number from this one on."""
@@ -233,10 +237,20 @@ class Ledger:
 
         These may be more than the models have: events keep columns that were dropped.
         """
-        schema = self.schemas(table.schema)
-        if schema not in self._columns:
-            self._columns[schema] = read_columns(self.connection, [schema])
-        return self._columns[schema].get(Qualified(schema, table.name), set())
+        name = Qualified.of(table, self.schemas)
+        if name not in self._columns:
+            self.read_columns([table])
+        return self._columns[name]
+
+    def read_columns(self, tables: Iterable[Table]) -> None:
+        """Read the columns of tables for :meth:`columns_in_database`, all at once."""
+        names = [Qualified.of(table, self.schemas) for table in tables]
+        found = read_columns(
+            self.connection,
+            {str(name.schema) for name in names},
+            [name.name for name in names],
+        )
+        self._columns.update({name: found.get(name, set()) for name in names})
 
     def leaf_columns(self, sealed: SealedTable) -> LeafColumns:
         """Return the columns that the digests of new seals are made of."""
@@ -296,6 +310,25 @@ class Ledger:
         wait_for_erasures(self.connection)
 
 
+class ArchivedHistory(Protocol):
+    """The part of history that is in an archive, as an erasure reads it."""
+
+    def ledger(self, ledger: Ledger) -> Ledger:
+        """Return a ledger that sees what is loaded of the archive.
+
+        :param ledger: one that sees the database alone.
+        """
+
+    def load_events(self, tracking: Tracking, keys: Sequence[tuple[Any, ...]]) -> None:
+        """Load the events of objects, and those that changed a key.
+
+        :param keys: the keys of the objects.
+        """
+
+    def load_contexts(self, ids: Sequence[Any]) -> None:
+        """Load contexts by their ids, and those that are nested in them."""
+
+
 def wait_for_erasures(connection: Connection) -> None:
     """Wait until nobody seals or erases; the transaction's end lets others do so."""
     connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
@@ -332,6 +365,8 @@ def ledger_of(
     # Before settings for digests are made, which hide it.
     schemas = schema_names(connection)
     ledger = Ledger(connection, history, tables, schemas)
+    sealed = [each.table for each in ledger.sealed_tables()]
+    ledger.read_columns(dict.fromkeys([*tables.all(), *sealed]))
     for table in tables.all():
         if not ledger.columns_in_database(table):
             raise error(

@@ -58,7 +58,7 @@ from sa_history.sealing.sources import (
 from sa_history.util.arguments import metadata_of
 from sa_history.util.messages import counted
 
-Archived: TypeAlias = Callable[
+WithArchive: TypeAlias = Callable[
     [Ledger, Sequence[Seal], Sequence[SealedTable], "list[Discrepancy]"],
     "list[Discrepancy]",
 ]
@@ -69,7 +69,7 @@ def verify_seals(
     bind: Engine | Connection,
     models: Iterable[MetaData | type[Any]],
     digest: SealDigest | None,
-    archived: Archived | None = None,
+    archived: WithArchive | None = None,
 ) -> Verification:
     """Compare sealed events with their seals, and the seals with one another.
 

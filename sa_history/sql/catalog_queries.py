@@ -229,6 +229,15 @@ JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = wanted.n
 """
 """How large relations are; -1 rows if there are no statistics."""
 
+READABLE = """
+SELECT n.nspname AS schema, c.relname AS name
+FROM unnest(CAST(:schemas AS text[]), CAST(:names AS text[])) AS wanted (schema, name)
+JOIN pg_catalog.pg_namespace AS n ON n.nspname = wanted.schema
+JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = wanted.name
+WHERE has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+"""
+"""Which of some tables and sequences the user may read."""
+
 CHILDREN = """
 SELECT n.nspname AS schema, c.relname AS name, c.relispartition AS is_partition,
   pn.nspname AS parent_schema, p.relname AS parent
@@ -269,8 +278,9 @@ SELECT n.nspname AS schema, c.relname AS name,
 FROM pg_catalog.pg_class AS c
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE n.nspname = ANY (:schemas) AND c.relkind IN ('r', 'p', 'f', 'v', 'm')
+  AND (CAST(:tables AS text[]) IS NULL OR c.relname = ANY (:tables))
 """
-"""The tables and views, with the names of their columns."""
+"""The tables and views, or those of some names, with the names of their columns."""
 
 GENERATED_COLUMNS = """
 SELECT n.nspname AS schema, c.relname AS name, a.attname AS column,

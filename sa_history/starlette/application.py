@@ -142,7 +142,7 @@ def timeline(
         raise DefinitionError(
             "secret_key signs links, and cannot be empty; give a str or bytes"
         )
-    options = TimelineOptions.of(
+    options = TimelineOptions(
         authorize=authorize,
         authorize_restore=authorize_restore,
         mask=mask,
@@ -153,7 +153,7 @@ def timeline(
         export_limit=export_limit,
         authorize_undo=authorize_undo,
         labels=labels,
-        name=name_of,
+        name_of=name_of,
         time_zone=time_zone,
         authorize_size=authorize_size,
         authorize_verify=authorize_verify,
@@ -230,7 +230,7 @@ class _Application:
                 "models of the timeline track nothing; put @track() on a model"
             )
         hidden = self._options.hidden(trackings)
-        archive = self._options.archive
+        archive = self._options.archive_folder
 
         def respond(session: Session) -> PageResponse:
             shown = Timeline(session, self._metadata, hidden, archive, self._read_files)

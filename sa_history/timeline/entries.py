@@ -33,7 +33,7 @@ class Masks:
     :param names: attributes, as ``"password"`` or ``"User.email"``.
     """
 
-    names: frozenset[str]
+    names: frozenset[str] = frozenset()
 
     def of(self, trackings: Iterable[Tracking]) -> Hidden:
         """Return the columns that the names hide.
@@ -223,7 +223,7 @@ class Entry:
             "key": self.key,
             "label": self.label,
             "operation": self.operation,
-            "time": self.time.isoformat(),
+            "time": self.time.astimezone(datetime.timezone.utc).isoformat(),
             "user": self.who,
             "transaction": self.transaction,
             "context_id": None if self.context_id is None else str(self.context_id),

@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from sa_history.archiving.folder import ArchiveFolder
@@ -23,130 +24,108 @@ Link = Callable[[Entry], "str | None"]
 """Returns the address of an event's row in the application, or None."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class TimelineOptions:
-    """The options of a timeline, which the adapters explain.
+    """The options of a timeline as an application gives them to an adapter.
+
+    The adapters explain them, and have their defaults.
 
     :param authorize: says who may see the pages.
     :param authorize_restore: says whether an event may be restored; None if none may.
-    :param masks: the attributes that are never shown.
-    :param who: gives a user's name.
+    :param mask: the attributes that are never shown.
+    :param who: gives a user's name; None for the key ``user`` of a context.
     :param page_size: how many events a page has.
     :param users: gives the users to choose from; None if they are typed.
     :param link: gives the address of an event's row in the application; None for none.
     :param export_limit: how many events an export has.
     :param authorize_undo: says whether something may be undone; None if nothing may.
-    :param labels: what models and attributes are called.
-    :param name: gives the name of an object that a foreign key refers to; None for its
-        key.
+    :param labels: what models and attributes are called; None for their names.
+    :param name_of: gives the name of an object that a foreign key refers to; None for
+        its key.
     :param time_zone: the time zone of times, or what gives it.
     :param authorize_size: says who may see how large event tables are; None if nobody
         may.
     :param authorize_verify: says whether a sealed event may be verified; None if none
         may.
-    :param archive: the archive of events that were removed; None if there is none.
+    :param archive: the folder with the events that were removed; None if there is none.
+    :raises DefinitionError: one of them cannot be meant.
+    :raises ArchiveError: what reads an archive is not installed.
     """
 
     authorize: Callable[..., Any]
     authorize_restore: Callable[..., Any] | None
-    masks: Masks
-    who: Who
+    mask: Collection[str]
+    who: Who | None
     page_size: int
     users: Callable[[], Any] | None
     link: Link | None
     export_limit: int
     authorize_undo: Callable[..., Any] | None
-    labels: Labels
-    name: Callable[[Any], str | None] | None
+    labels: Labels | None
+    name_of: Callable[[Any], str | None] | None
     time_zone: Any
     authorize_size: Callable[..., Any] | None
     authorize_verify: Callable[..., Any] | None
-    archive: ArchiveFolder | None
+    archive: Any
 
-    @property
-    def names_users(self) -> bool:
-        """Whether headings have the names that ``users`` gives."""
-        return self.users is not None and self.who is user_of
-
-    @classmethod
-    def of(
-        cls,
-        *,
-        authorize: Callable[..., Any],
-        authorize_restore: Callable[..., Any] | None,
-        mask: Collection[str],
-        who: Who | None,
-        page_size: int,
-        users: Callable[[], Any] | None,
-        link: Link | None,
-        export_limit: int,
-        authorize_undo: Callable[..., Any] | None,
-        labels: Labels | None,
-        name: Callable[[Any], str | None] | None,
-        time_zone: Any,
-        authorize_size: Callable[..., Any] | None,
-        authorize_verify: Callable[..., Any] | None,
-        archive: Any,
-    ) -> TimelineOptions:
-        """Return the options that an application has given.
-
-        :raises DefinitionError: one of them cannot be meant.
-        :raises ArchiveError: what reads an archive is not installed.
-        """
-        if not callable(authorize):
+    def __post_init__(self) -> None:
+        if not callable(self.authorize):
             raise DefinitionError(
                 "timeline shows everything that was ever changed; give authorize=, a "
-                f"function that says who may see it, got {authorize!r}"
+                f"function that says who may see it, got {self.authorize!r}"
             )
-        for option, size in (("page_size", page_size), ("export_limit", export_limit)):
+        for option in ("page_size", "export_limit"):
+            size = getattr(self, option)
             if type(size) is not int or size < 1:
                 raise DefinitionError(
                     f"{option} is a number of events, got {size!r}; give an int from 1 "
                     "on"
                 )
-        functions: dict[str, Any] = {
-            "authorize_restore": authorize_restore,
-            "authorize_undo": authorize_undo,
-            "who": who,
-            "users": users,
-            "link": link,
-            "name_of": name,
-        }
-        for option, given in functions.items():
+        for option in _FUNCTIONS:
+            given = getattr(self, option)
             if given is not None and not callable(given):
                 raise DefinitionError(
                     f"{option} is a function, got {given!r}; write {option}=lambda ..."
                 )
-        for option, given in (("who", who), ("link", link), ("labels", labels)):
+        for option in ("who", "link", "labels"):
+            given = getattr(self, option)
             if inspect.iscoroutinefunction(given):
                 raise DefinitionError(
                     f"{option} is called for each event and is not awaited, got the "
                     f"coroutine function {given.__name__}; write it without async"
                 )
+        labels = self.labels
         if not (labels is None or callable(labels) or isinstance(labels, Mapping)):
             raise DefinitionError(
                 "labels is a mapping of names to what they are called, or a function, "
                 f'got {labels!r}; write labels={{"Order.note": "Remark"}}'
             )
-        if not callable(time_zone):
-            zone_of(time_zone)
-        return cls(
-            authorize,
-            authorize_restore,
-            Masks(frozenset(as_names("mask", mask))),
-            who or user_of,
-            page_size,
-            users,
-            link,
-            export_limit,
-            authorize_undo,
-            {} if labels is None else labels,
-            name,
-            time_zone,
-            authorize_size,
-            authorize_verify,
-            None if archive is None else _folder(archive),
-        )
+        if not callable(self.time_zone):
+            zone_of(self.time_zone)
+        if self.archive is not None:
+            load("duckdb")
+        # They refuse what cannot be meant, which else the first page would.
+        _ = self.masks, self.archive_folder
+
+    @cached_property
+    def masks(self) -> Masks:
+        """The attributes that are never shown."""
+        return Masks(frozenset(as_names("mask", self.mask)))
+
+    @cached_property
+    def archive_folder(self) -> ArchiveFolder | None:
+        """The archive of events that were removed; None if there is none."""
+        return None if self.archive is None else ArchiveFolder(self.archive)
+
+    @property
+    def user_name(self) -> Who:
+        """What gives a user's name for the metadata of a context."""
+        return self.who or user_of
+
+    @property
+    def names_users(self) -> bool:
+        """Whether headings have the names that ``users`` gives."""
+        return self.users is not None and self.user_name is user_of
 
     def hidden(self, trackings: Sequence[Tracking]) -> Hidden:
         """Return the columns that are never shown.
@@ -157,6 +136,19 @@ class TimelineOptions:
         if isinstance(self.labels, Mapping):
             _require_known(self.labels, trackings)
         return self.masks.of(trackings)
+
+
+_FUNCTIONS = (
+    "authorize_restore",
+    "authorize_undo",
+    "authorize_size",
+    "authorize_verify",
+    "who",
+    "users",
+    "link",
+    "name_of",
+)
+"""The options that are functions, if they are given."""
 
 
 def _require_known(labels: Mapping[str, str], trackings: Sequence[Tracking]) -> None:
@@ -178,11 +170,6 @@ def _is_known(name: str, trackings: Sequence[Tracking]) -> bool:
         )
         for tracking in trackings
     )
-
-
-def _folder(archive: Any) -> ArchiveFolder:
-    load("duckdb")  # else a page would be the first to miss it
-    return ArchiveFolder(archive)
 
 
 def user_of(metadata: Mapping[str, Any]) -> str | None:

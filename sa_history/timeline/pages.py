@@ -51,7 +51,7 @@ from sa_history.timeline.rendering import render
 from sa_history.timeline.requests import JSON, PageRequest
 from sa_history.timeline.responses import (
     BadRequest,
-    Conflict,
+    ChangeRefused,
     Forbidden,
     NotFound,
     PageError,
@@ -318,7 +318,7 @@ class Pages:
                 shown.restore(event)
                 written = self._written(visit)
         except DBAPIError as error:
-            raise Conflict(_refusal(error, values)) from error
+            raise ChangeRefused(_refusal(error, values)) from error
         except EventsError as error:
             raise BadRequest(f"It cannot be restored: {error.reason}.") from error
         if request.method != "POST":
@@ -374,9 +374,9 @@ class Pages:
             try:
                 discrepancies = shown.verify(table, entry.id)
             except SealError as error:
-                raise Conflict(str(error)) from error
+                raise ChangeRefused(str(error)) from error
             except DBAPIError as error:
-                raise Conflict(_refusal(error, ())) from error
+                raise ChangeRefused(_refusal(error, ())) from error
         return self._seal_page(visit, entry, seal, discrepancies)
 
     def _seal_page(
@@ -426,7 +426,7 @@ class Pages:
         except ConflictError:
             return self._conflicts(visit, about)
         except (UndoError, DBAPIError) as error:
-            raise Conflict(_why_not(error, shown)) from error
+            raise ChangeRefused(_why_not(error, shown)) from error
         if not is_permission("authorize_undo", request.call(allow, done)):
             raise Forbidden
         if request.method != "POST":
@@ -523,11 +523,11 @@ class Pages:
         of_table = {tracking.table: tracking for tracking in shown.trackings}
         referring = {n: referring_keys(table, of_table) for n, table in tables.items()}
         now = datetime.datetime.now(datetime.timezone.utc)
-        display = Display(options.labels, zone, now, tables, referring)
+        display = Display(options.labels or {}, zone, now, tables, referring)
         if entries and options.names_users:
             named = self._users(visit.request) if users is None else users
             display = replace(display, users=named or {})
-        if options.name is None:
+        if options.name_of is None:
             return display
         return replace(display, names=self._names(visit, display, entries))
 
@@ -540,7 +540,7 @@ class Pages:
                 wanted.setdefault(reference.tracking, set()).add(reference)
         names: dict[Reference, str] = {}
         for tracking in [*wanted][:MOST_TABLES]:
-            call = partial(visit.request.call, self.options.name)
+            call = partial(visit.request.call, self.options.name_of)
             names.update(visit.timeline.names(tracking, wanted[tracking], call))
         return names
 
@@ -623,7 +623,7 @@ class Pages:
     def _entry(self, shown: Timeline, found: FoundEvent) -> Entry:
         tracking, row = found
         table = shown.shown_table(tracking)
-        return Entry.of(row, table, self.options.who, is_archived(row))
+        return Entry.of(row, table, self.options.user_name, is_archived(row))
 
     def _can(self, request: PageRequest, allow: Callable[..., Any] | None) -> bool:
         """Return whether something may be done by somebody, who has a token then.

@@ -89,7 +89,7 @@ class NotFound(PageError):
     )
 
 
-class Conflict(PageError):
+class ChangeRefused(PageError):
     """The database refused a change."""
 
     status, title = 409, "Refused"

@@ -80,14 +80,15 @@ def history_of(metadata: MetaData) -> History | None:
     return found
 
 
-def trackings_in(metadata: MetaData) -> list[Tracking]:
-    """Return the trackings of a MetaData, without tables that have been removed.
+def trackings_in(*metadatas: MetaData) -> list[Tracking]:
+    """Return the trackings of some MetaData, without tables that have been removed.
 
     ``MetaData.remove`` tells nobody, so it is looked up.
     """
-    history = history_of(metadata)
     return [
         tracking
+        for metadata in metadatas
+        for history in [history_of(metadata)]
         for tracking in (history.trackings.values() if history else ())
         if metadata.tables.get(tracking.table.key) is tracking.table
     ]

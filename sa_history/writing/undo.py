@@ -49,7 +49,7 @@ from sa_history.util.sessions import (
 from sa_history.writing.net_changes import NetChange, net_changes_of
 from sa_history.writing.undo_actions import ConflictChecker, UndoAction
 from sa_history.writing.undo_order import OrderedActions, ordered_actions
-from sa_history.writing.undo_run import Progress, Refusal, run_actions
+from sa_history.writing.undo_run import Progress, RefusedAction, run_actions
 from sa_history.writing.undo_sets import (
     ActionSet,
     TableChanges,
@@ -379,7 +379,7 @@ def _planned(
             return Undo(steps_of(rows, sets, actions), conflicts)
         _refuse(rows, actions, () if force else conflicts)
         done: list[UndoAction] = []
-        refusals: Sequence[Refusal] = ()
+        refusals: Sequence[RefusedAction] = ()
         for each in by_row:
             run, refusals = run_actions(rows, each, progress)
             done += run

@@ -40,7 +40,7 @@ _IS_TAKEN = ("23505", "23P01")
 
 
 @dataclass(frozen=True, eq=False)
-class Refusal:
+class RefusedAction:
     """An action that the database refuses.
 
     :param action: the action.
@@ -93,7 +93,7 @@ class Progress:
 
 def run_actions(
     rows: ModelSession, ordered: OrderedActions, progress: Progress
-) -> tuple[Sequence[UndoAction], Sequence[Refusal]]:
+) -> tuple[Sequence[UndoAction], Sequence[RefusedAction]]:
     """Run actions.
 
     :param rows: the session that runs them.
@@ -131,7 +131,7 @@ def run_actions(
 
 def _run(
     rows: ModelSession, actions: Sequence[UndoAction], progress: Progress
-) -> Refusal | None:
+) -> RefusedAction | None:
     """Run actions, all or none of them; return the one that is refused, if any."""
     done = progress.done
     with rows.session.begin_nested() as nested:
@@ -141,13 +141,13 @@ def _run(
             except DBAPIError as error:
                 nested.rollback()
                 progress.done = done
-                return Refusal(action, error)
+                return RefusedAction(action, error)
             progress.add(1)
     return None
 
 
 def _parking(
-    rows: ModelSession, refusals: Sequence[Refusal], parked: set[UndoAction]
+    rows: ModelSession, refusals: Sequence[RefusedAction], parked: set[UndoAction]
 ) -> UndoAction | None:
     """Give one of the rows of refused actions other values, where it has unique ones.
 

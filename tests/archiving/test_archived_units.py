@@ -48,12 +48,8 @@ from sqlalchemy.types import UserDefinedType
 from sa_history import AfterUpdate, track
 from sa_history.archiving import aggregate_rows
 from sa_history.archiving.carriers import arrow_schema
-from sa_history.archiving.duckdb_dialect import (
-    Cursor,
-    DuckDBDialect,
-    OutOfRange,
-    duckdb_engine,
-)
+from sa_history.archiving.duckdb_connection import Cursor, OutOfRange
+from sa_history.archiving.duckdb_dialect import DuckDBDialect, duckdb_engine
 from sa_history.archiving.known_times import require_known
 from sa_history.archiving.live_part import LivePart, gaps
 from sa_history.archiving.manifest import (

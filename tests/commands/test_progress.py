@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from sa_history.cli import main
-from sa_history.cli.progress import Progress
+from sa_history.cli.progress import ProgressLine
 
 from .conftest import Terminal
 
@@ -32,7 +32,7 @@ def shown(terminal: Terminal) -> list[str]:
 
 def test_it_tells_what_is_done_of_how_much_and_the_time_left() -> None:
     terminal, clock = Terminal(), Clock()
-    with Progress("item", lambda: 4000, stream=terminal, clock=clock) as progress:
+    with ProgressLine("item", lambda: 4000, stream=terminal, clock=clock) as progress:
         progress.update(0)
         clock.now += 30
         progress.update(1000)
@@ -54,7 +54,7 @@ def test_it_tells_what_is_done_of_how_much_and_the_time_left() -> None:
 
 def test_lines_that_nobody_could_read_are_left_out() -> None:
     terminal, clock = Terminal(), Clock()
-    with Progress("item", stream=terminal, clock=clock) as progress:
+    with ProgressLine("item", stream=terminal, clock=clock) as progress:
         for done in range(25):
             progress.update(done)
             clock.now += 1 / 64
@@ -63,7 +63,7 @@ def test_lines_that_nobody_could_read_are_left_out() -> None:
 
 def test_without_updates_nothing_is_written() -> None:
     terminal = Terminal()
-    with Progress("item", lambda: 5, stream=terminal):
+    with ProgressLine("item", lambda: 5, stream=terminal):
         pass
     assert terminal.getvalue() == ""
 
@@ -73,7 +73,7 @@ def test_nothing_is_counted_or_written_where_there_is_no_terminal() -> None:
         raise AssertionError
 
     stream = io.StringIO()
-    with Progress("item", total, stream=stream) as progress:
+    with ProgressLine("item", total, stream=stream) as progress:
         progress.update(1)
     assert stream.getvalue() == ""
 

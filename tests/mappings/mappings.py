@@ -518,6 +518,30 @@ class Mappings:
         return tracker
 
 
+@dataclasses.dataclass(frozen=True)
+class _Class:
+    """A class to be mapped.
+
+    :param name: its name.
+    :param parent: the class above it; None for the first of the hierarchy.
+    :param has_table: False if it shares the table of its parent.
+    :param attributes: its columns as they are described.
+    :param columns: the columns by attribute.
+    :param properties: the relationships and the like by attribute.
+    :param names: what else is in the class by its name.
+    :param options: the arguments of its mapper.
+    """
+
+    name: str
+    parent: Entity | None
+    has_table: bool
+    attributes: list[Attribute]
+    columns: dict[str, Any]
+    properties: dict[str, Any]
+    names: dict[str, Any]
+    options: dict[str, Any]
+
+
 class _Maker:
     """Makes the classes of one hierarchy.
 
@@ -633,11 +657,12 @@ class _Maker:
             entity.of_key = {a.name: a.make for a in self.keys if a.make is not None}
         properties, names = self._properties(name, how, attributes, columns, entity)
         options = self._mapper_arguments(name, how, columns, as_column, entity)
-        mapped = (name, parent, has_table, attributes, columns, properties)
-        if self.is_imperative:
-            entity.model = self._imperative(*mapped, names, options)
-        else:
-            entity.model = self._declarative(*mapped, names, options)
+        make = self._imperative if self.is_imperative else self._declarative
+        entity.model = make(
+            _Class(
+                name, parent, has_table, attributes, columns, properties, names, options
+            )
+        )
         self.mappings.entities.append(entity)
         if has_table:
             self._note(entity.table)
@@ -747,21 +772,12 @@ class _Maker:
                 options["version_id_generator"] = lambda _: uuid.uuid4().hex
         return options
 
-    def _imperative(
-        self,
-        name: str,
-        parent: Entity | None,
-        has_table: bool,
-        attributes: list[Attribute],
-        columns: dict[str, Any],
-        properties: dict[str, Any],
-        names: dict[str, Any],
-        options: dict[str, Any],
-    ) -> Any:
+    def _imperative(self, wanted: _Class) -> Any:
+        parent, columns = wanted.parent, wanted.columns
         bases = (object,) if parent is None else (parent.model,)
-        model = type(name, bases, {"__module__": __name__, **names})
+        model = type(wanted.name, bases, {"__module__": __name__, **wanted.names})
         mapped: dict[str, Any] = {}
-        for attribute in attributes:
+        for attribute in wanted.attributes:
             column = columns[attribute.name]
             known = inspect(parent.model).attrs if parent is not None else {}
             if attribute.name in known:
@@ -770,9 +786,9 @@ class _Maker:
                 mapped[attribute.name] = (
                     deferred(column) if attribute.is_deferred else column
                 )
-        if has_table:
+        if wanted.has_table:
             table = Table(
-                self._table_name(name),
+                self._table_name(wanted.name),
                 self.mappings.base.metadata,
                 *columns.values(),
                 schema=self._schema(),
@@ -786,27 +802,22 @@ class _Maker:
             model,
             table,
             inherits=None if parent is None else parent.model,
-            properties={**mapped, **properties},
-            **options,
+            properties={**mapped, **wanted.properties},
+            **wanted.options,
         )
         return model
 
-    def _declarative(
-        self,
-        name: str,
-        parent: Entity | None,
-        has_table: bool,
-        attributes: list[Attribute],
-        columns: dict[str, Any],
-        properties: dict[str, Any],
-        names: dict[str, Any],
-        options: dict[str, Any],
-    ) -> Any:
-        names = {**names, "__module__": __name__, "__mapper_args__": options}
+    def _declarative(self, wanted: _Class) -> Any:
+        name, parent, columns = wanted.name, wanted.parent, wanted.columns
+        names = {
+            **wanted.names,
+            "__module__": __name__,
+            "__mapper_args__": wanted.options,
+        }
         bases: tuple[Any, ...] = (
             self.mappings.base if parent is None else parent.model,
         )
-        if has_table:
+        if wanted.has_table:
             names["__tablename__"] = self._table_name(name)
             names["__table_args__"] = {"schema": self._schema()}
         if parent is None and self.chance.random() < 0.3:
@@ -814,13 +825,13 @@ class _Maker:
             bases = (self._new_class(f"{name}Abstract", bases, abstract),)
         in_mixin = {
             attribute.name: attribute
-            for attribute in attributes
+            for attribute in wanted.attributes
             if attribute.is_plain and attribute.type is not Integer
         }
         if parent is None and not self.is_concrete and self.chance.random() < 0.4:
             bases = (self._mixin(name, in_mixin, columns), *bases)
             columns = {n: c for n, c in columns.items() if n not in in_mixin}
-        names |= columns | properties
+        names |= columns | wanted.properties
         names["__annotations__"] = dict.fromkeys(columns, Mapped[Any])
         return self._new_class(name, bases, names)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ import sa_history as history
 from sa_history import track
 from sa_history.ddl.partitions import REMOVED, RangePartition
 from sa_history.exc import CommandError, DialectError, InstallError
-from sa_history.install import check, partition_state
+from sa_history.install import check, partition_state, size
 from tests.partitions.conftest import before
 
 Partitions = Callable[..., list[RangePartition]]
@@ -260,15 +261,15 @@ def test_a_default_partition_puts_off_a_removal_before_it_begins(
     assert bounds() == [(None, 1), (13, None)]
 
 
-def _asked(engine: Engine, *models: Any, **options: Any) -> list[str]:
-    """Return the statements of a run."""
+def _asked(engine: Engine, act: Callable[[], Any]) -> list[str]:
+    """Return the statements that something sends."""
     sent: list[str] = []
 
     def note(_: Any, __: Any, statement: str, *___: Any) -> None:
         sent.append(statement)
 
     event.listen(engine, "before_cursor_execute", note)
-    history.partitions(engine, *models, **options)
+    act()
     event.remove(engine, "before_cursor_execute", note)
     return sent
 
@@ -280,7 +281,10 @@ def test_a_removal_asks_little_of_the_catalog(
     history.partitions(pg_engine, base)
     later = datetime.datetime.now(UTC) + datetime.timedelta(days=20)
     history.partitions(pg_engine, base, keep="1 month", now=later)
-    sent = _asked(pg_engine, base, keep="1 day", now=later)
+    sent = _asked(
+        pg_engine,
+        lambda: history.partitions(pg_engine, base, keep="1 day", now=later),
+    )
     assert any("DROP TABLE" in statement for statement in sent)
     assert len([s for s in sent if "pg_inherits" in s]) <= 5
     assert len([s for s in sent if "pghistory_archive" in s]) <= 4
@@ -298,8 +302,23 @@ def _notes(count: int) -> MetaData:
     return metadata
 
 
-def test_a_run_with_nothing_to_do_asks_as_little_of_many_tables_as_of_one(
-    pg_engine: Engine, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("ask", "most", "more"),
+    [
+        (lambda *given: history.partitions(*given[:2], keep="1 year"), 14, 2),
+        (lambda *given: check(*given[:2]), 20, 2),
+        (lambda *given: size(*given[:2], keep="1 year"), 13, 2),
+        (lambda *given: history.archive(*given[:2], to=given[2]), 12, 0),
+    ],
+    ids=["partitions", "check", "size", "archive"],
+)
+def test_as_little_is_asked_of_many_tables_as_of_one(
+    ask: Callable[..., Any],
+    most: int,
+    more: int,
+    pg_engine: Engine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     few, many = _notes(1), _notes(7)
     many.create_all(pg_engine)
@@ -307,10 +326,12 @@ def test_a_run_with_nothing_to_do_asks_as_little_of_many_tables_as_of_one(
         for number in range(7):
             connection.execute(many.tables[f"note_{number}"].insert(), {"id": 1})
     history.partitions(pg_engine, many)
-    of_many = _asked(pg_engine, many, keep="1 year")
-    assert len(of_many) == len(_asked(pg_engine, few, keep="1 year")) <= 14
+    of_few = _asked(pg_engine, lambda: ask(pg_engine, few, tmp_path))
+    of_many = _asked(pg_engine, lambda: ask(pg_engine, many, tmp_path))
+    assert len(of_few) == len(of_many) <= most
     monkeypatch.setattr(partition_state, "_AT_ONCE", 3)
-    assert len(_asked(pg_engine, many, keep="1 year")) == len(of_many) + 2
+    again = _asked(pg_engine, lambda: ask(pg_engine, many, tmp_path))
+    assert len(again) == len(of_many) + more
 
 
 def test_what_others_do_while_one_table_is_maintained_is_seen_before_the_next(

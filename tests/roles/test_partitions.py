@@ -139,3 +139,22 @@ def test_partitions_are_those_of_the_owner_whoever_makes_them(
     with pg_engine.begin() as connection:
         connection.execute(text(f"DROP OWNED BY {owner} CASCADE"))
         connection.execute(text(f"DROP ROLE {owner}"))
+
+
+def test_who_may_read_nothing_is_told_what_the_catalog_says(
+    account: Any,
+    role: str,
+    create_all: Callable[[], None],
+    pg_engine: Engine,
+    pg_url: URL,
+) -> None:
+    create_all()
+    with pg_engine.begin() as connection:
+        connection.execute(text("REVOKE USAGE ON SCHEMA public FROM PUBLIC"))
+        detach = "ALTER TABLE account_event DETACH PARTITION account_event_p1"
+        connection.execute(text(detach))
+    app = create_engine(pg_url.set(username=role))
+    missing, orphaned = check(app, account)
+    assert missing.name == "public.account_event without an end"
+    assert orphaned.name == "public.account_event_p1"
+    app.dispose()

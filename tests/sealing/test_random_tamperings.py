@@ -236,7 +236,7 @@ def test_all_seals_that_are_made_anew_are_found_by_the_digest(
             connection.execute(text("DELETE FROM pghistory_seal_range"))
             connection.execute(text("DELETE FROM pghistory_seal"))
             for sealed in ledger.sealed_tables():
-                _seal_batch(connection, base.metadata, sealed, 1 << 40, 100_000, False)
+                _seal_batch(connection, ledger, sealed, 1 << 40, 100_000, False)
             assert verify(connection, base).discrepancies == ()
             found = verify(connection, base, digest=history_of_many).discrepancies
             assert [d.problem for d in found] == ["resealed"]

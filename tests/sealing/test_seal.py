@@ -451,3 +451,17 @@ def test_digests_of_a_million_events_are_sorted_in_memory(pg_engine: Engine) -> 
         connection.execute(text("SET LOCAL maintenance_work_mem = '1GB'"))
         with canonical_settings(connection, 1_000_000):
             assert connection.scalar(text("SHOW work_mem")) == "1GB"
+
+
+def test_the_columns_of_a_table_are_read_when_its_events_are_sealed(
+    base: Base, some_events: list[int], pg_engine: Engine
+) -> None:
+    asked: list[str] = []
+    event.listen(
+        pg_engine, "before_cursor_execute", lambda *args: asked.append(args[2])
+    )
+    seal(pg_engine, base)
+    assert len([statement for statement in asked if "pg_attribute" in statement]) == 2
+    asked.clear()
+    seal(pg_engine, base)  # of nothing
+    assert len([statement for statement in asked if "pg_attribute" in statement]) == 1

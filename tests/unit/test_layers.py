@@ -40,8 +40,8 @@ LAYERS = [
     "archiving",
     "__init__",
     "spark",
-    "cli",
     "timeline",
+    "cli",
     "flask",
     "starlette",
     "alembic",
@@ -114,6 +114,17 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 @pytest.mark.parametrize("module", [m for m in MODULES if layer_of(m) == STANDALONE])
 def test_the_testing_package_imports_only_itself(module: str) -> None:
     assert all(layer_of(name) == STANDALONE for name in imports(module))
+
+
+def test_a_class_has_a_name_that_no_other_one_has() -> None:
+    modules: dict[str, list[str]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                modules.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
+    shared = {name: found for name, found in modules.items() if len(found) > 1}
+    # The extension of Flask, by its public name, and what it makes.
+    assert shared == {"History": ["flask/extension.py", "tracking/registry.py"]}
 
 
 def test_every_folder_has_its_layer() -> None:

@@ -7,8 +7,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 import sa_history.flask
 import sa_history.starlette
+from sa_history.exc import HistoryError
 
 
 def options_of(timeline: Callable[..., Any]) -> dict[str, str]:
@@ -33,3 +36,16 @@ def test_the_options_of_both_timelines_are_the_same() -> None:
     shared = of_flask.keys() - own
     assert shared == of_starlette.keys() - own
     assert {n: of_flask[n] for n in shared} == {n: of_starlette[n] for n in shared}
+
+
+@pytest.mark.parametrize(
+    "option",
+    sorted(options_of(sa_history.flask.timeline).keys() - {"name", "models", "mask"}),
+)
+def test_an_option_that_cannot_be_meant_is_refused_when_the_timeline_is_made(
+    option: str,
+) -> None:
+    wrong: dict[str, Any] = {option: 1.5}
+    what = "the folder of an archive" if option == "archive" else option
+    with pytest.raises(HistoryError, match=f"{what} is .* got 1.5"):
+        sa_history.flask.timeline(authorize=lambda: True, **wrong)
