@@ -63,6 +63,7 @@ from sa_history.triggers.transition_rows import (
     PAIRS,
     USE_COLUMN,
     holds_for_pair,
+    refuse_hidden_rows,
     rows_of,
 )
 
@@ -260,6 +261,7 @@ def record_function(capture: Capture) -> PGFunction:
             Joined(
                 (
                     Raw(f"  {keyword} TG_OP = '{operation.value}' THEN\n"),
+                    refuse_hidden_rows(operation, "    "),
                     *_beside(capture, operation),
                     *_order_checks(capture, operation),
                     *_on_citus(capture, operation),
