@@ -305,12 +305,12 @@ class Survey:
                 "column",
                 f"{events.dotted}.{column.name}",
                 advice=f"it is {column.event.sql}, which does not hold each "
-                f"{column.tracked.sql} of {tracked.dotted}; give it that type in a "
-                "migration",
+                f"{column.tracked.sql} of {tracked.dotted}; give it that type by a "
+                "migration, and in the model",
             )
             for column in read_narrow_columns(self._connection, pairs)
             for tracked, events in [pairs[column.pair]]
-            if column.name in trackings[column.pair].event_table.columns
+            if column.name in {c.name for c in trackings[column.pair].event_table.c}
         ]
 
     def _needed(self) -> list[Table]:

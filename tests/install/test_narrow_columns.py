@@ -101,5 +101,6 @@ def test_a_column_that_was_altered_and_its_event_column_was_not_is_found(
     finding, *_ = check(pg_engine, metadata)
     assert str(finding) == (
         "outdated column public.price_event.amount: it is numeric(12,2), which does "
-        "not hold each numeric(12,4) of public.price; give it that type in a migration"
+        "not hold each numeric(12,4) of public.price; give it that type by a "
+        "migration, and in the model"
     )
