@@ -39,7 +39,8 @@ def hardenings(
             raise CommandError(
                 f"-x harden={role}: {hardening.advice}role {role!r} would still have "
                 f"{', '.join(remaining)}, by which it leaves no event, or writes one; "
-                'revoke that; of a partition level="row" records it, too'
+                'revoke that; what is written to a partition level="row" records, too, '
+                "but for its TRUNCATE"
             )
         operations.append(
             HistoryOp(

@@ -63,10 +63,11 @@ from sa_history.triggers.transition_rows import (
     PAIRS,
     USE_COLUMN,
     holds_for_pair,
+    refuse_hidden_rows,
     rows_of,
 )
 
-OPS = {
+_OPS = {
     Operation.INSERT: Op.INSERT,
     Operation.UPDATE: Op.UPDATE,
     Operation.DELETE: Op.DELETE,
@@ -260,7 +261,8 @@ def record_function(capture: Capture) -> PGFunction:
             Joined(
                 (
                     Raw(f"  {keyword} TG_OP = '{operation.value}' THEN\n"),
-                    *_beside(capture, operation),
+                    refuse_hidden_rows(operation, "    "),
+                    *_count_rows_on_shard(capture, operation),
                     *_order_checks(capture, operation),
                     *_on_citus(capture, operation),
                     *inserts,
@@ -328,8 +330,8 @@ def _order_checks(capture: Capture, operation: Operation) -> list[Fragment]:
     return checks
 
 
-def _beside(capture: Capture, operation: Operation) -> list[Fragment]:
-    """Return what counts the rows of a statement on a shard."""
+def _count_rows_on_shard(capture: Capture, operation: Operation) -> list[Fragment]:
+    """Return what counts the rows of a statement, if the table is a shard of Citus."""
     is_of_shard = capture.is_distributed and operation is not Operation.TRUNCATE
     if not is_of_shard or capture.by_row(operation):
         return []
@@ -539,7 +541,7 @@ def _stored(recording: Recording) -> list[Fragment]:
 def _labels(recording: Recording) -> dict[str, Fragment]:
     return {
         "pgh_label": Literal(recording.label),
-        "pgh_op": Literal(OPS[recording.operation]),
+        "pgh_op": Literal(_OPS[recording.operation]),
     }
 
 

@@ -75,6 +75,7 @@ def check(bind: Engine | Connection, *models: AllModels) -> list[Finding]:
         return [
             *missing,
             *survey.changed_kinds(),
+            *survey.narrow_columns(),
             *found,
             *survey.bypassed(),
             *survey.partition_findings(),

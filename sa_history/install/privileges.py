@@ -236,26 +236,26 @@ class Hardening:
         """Return the privileges on partitions with which the role changes history.
 
         A trigger for each statement fires for the table that the statement names. So
-        what is written to a partition of that table leaves no event. What is granted on
-        a partition of an event table is not revoked with what is granted on the table.
+        what is written to a partition of that table leaves no event, and a TRUNCATE of
+        one, which has no trigger for each row, leaves none at either level. What is
+        granted on a partition is not revoked with what is granted on the table.
         """
-        of_history = [
-            (("PARTITIONS", self.schemas(table.schema), table.name), privilege)
-            for metadata in self.metadatas
-            for table in _history_tables(metadata)
-            for privilege in _NOT_ON_HISTORY
-        ]
-        by_statement = dict.fromkeys(
-            ("PARTITIONS", self.schemas(tracking.table.schema), tracking.table.name)
-            for metadata in self.metadatas
-            for tracking in trackings_in(metadata)
-            if tracking.statement_operations
-        )
-        return of_history + [
-            (table, privilege)
-            for table in by_statement
-            for privilege in ("INSERT", "UPDATE", "DELETE")
-        ]
+        forbidden: dict[tuple[Named, str], None] = {}
+        for metadata in self.metadatas:
+            for table in _history_tables(metadata):
+                forbidden |= self._of_partitions(table, _NOT_ON_HISTORY)
+            for tracking in trackings_in(metadata):
+                written = ("INSERT", "UPDATE", "DELETE")
+                by_statement = written if tracking.statement_operations else ()
+                privileges = (*by_statement, *_NOT_ON_TRACKED_TABLES)
+                forbidden |= self._of_partitions(tracking.table, privileges)
+        return list(forbidden)
+
+    def _of_partitions(
+        self, table: Table, privileges: Sequence[str]
+    ) -> dict[tuple[Named, str], None]:
+        named = ("PARTITIONS", self.schemas(table.schema), table.name)
+        return {(named, privilege): None for privilege in privileges}
 
 
 def _history_tables(metadata: MetaData) -> list[Table]:

@@ -57,6 +57,7 @@ from sa_history.install.expected import (
     objects_of,
 )
 from sa_history.install.findings import MIGRATE, Finding
+from sa_history.install.narrow_columns import read_narrow_columns
 from sa_history.install.partition_findings import partition_findings
 from sa_history.install.plan import Step, drop_step, plan_for
 from sa_history.install.privileges import Hardening
@@ -212,6 +213,24 @@ class Survey:
             for wanted in [kind_of_generated(column)]
             for found in [installed.get((qualified, column.name))]
             if wanted is not None and found not in (None, wanted)
+        ]
+
+    def narrow_columns(self) -> list[Finding]:
+        """Return the event columns that cannot hold each value of a tracked column."""
+        trackings = [t for m in self._metadatas for t in trackings_in(m)]
+        pairs = [(self._name(t.table), self._name(t.event_table)) for t in trackings]
+        return [
+            Finding(
+                Problem.OUTDATED,
+                "column",
+                f"{events.dotted}.{column.name}",
+                advice=f"it is {column.event.sql}, which does not hold each "
+                f"{column.tracked.sql} of {tracked.dotted}; give it that type by a "
+                "migration, and in the model",
+            )
+            for column in read_narrow_columns(self._connection, pairs)
+            for tracked, events in [pairs[column.pair]]
+            if column.name in {c.name for c in trackings[column.pair].event_table.c}
         ]
 
     def _needed(self) -> list[Table]:

@@ -282,6 +282,39 @@ WHERE n.nspname = ANY (:schemas) AND c.relkind IN ('r', 'p', 'f', 'v', 'm')
 """
 """The tables and views, or those of some names, with the names of their columns."""
 
+COLUMNS_OF_OTHER_TYPES = """
+SELECT w.number, a.attname AS name,
+  format_type(a.atttypid, a.atttypmod) AS type,
+  COALESCE(b.typname, t.typname)::text AS base,
+  CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END AS modifier,
+  format_type(e.atttypid, e.atttypmod) AS event_type,
+  COALESCE(eb.typname, et.typname)::text AS event_base,
+  CASE WHEN et.typtype = 'd' THEN et.typtypmod ELSE e.atttypmod END AS event_modifier
+FROM unnest(
+  CAST(:schemas AS text[]), CAST(:tables AS text[]),
+  CAST(:event_schemas AS text[]), CAST(:event_tables AS text[])
+) WITH ORDINALITY AS w (schema, name, event_schema, event_name, number)
+JOIN pg_catalog.pg_namespace AS n ON n.nspname = w.schema
+JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = w.name
+JOIN pg_catalog.pg_namespace AS en ON en.nspname = w.event_schema
+JOIN pg_catalog.pg_class AS ec
+  ON ec.relnamespace = en.oid AND ec.relname = w.event_name
+JOIN pg_catalog.pg_attribute AS a
+  ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+JOIN pg_catalog.pg_attribute AS e
+  ON e.attrelid = ec.oid AND e.attnum > 0 AND e.attname = a.attname
+JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+JOIN pg_catalog.pg_type AS et ON et.oid = e.atttypid
+LEFT JOIN pg_catalog.pg_type AS b ON b.oid = t.typbasetype
+LEFT JOIN pg_catalog.pg_type AS eb ON eb.oid = et.typbasetype
+WHERE (e.atttypid, e.atttypmod) <> (a.atttypid, a.atttypmod)
+ORDER BY w.number, a.attnum
+"""
+"""The columns of tables beside those of their names in others, if of another type.
+
+A domain is what it is made of.
+"""
+
 GENERATED_COLUMNS = """
 SELECT n.nspname AS schema, c.relname AS name, a.attname AS column,
   CASE a.attgenerated WHEN 's' THEN 'STORED' ELSE 'VIRTUAL' END AS kind

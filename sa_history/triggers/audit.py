@@ -53,6 +53,7 @@ from sa_history.triggers.transition_rows import (
     ROW_NUMBER,
     USE_COLUMN,
     holds_for_pair,
+    refuse_hidden_rows,
     rows_of,
 )
 from sa_history.util.arguments import as_names, check_names
@@ -194,8 +195,13 @@ class Audit(TableTrigger):
         for operation in with_truncate(self.operation):
             keyword = "ELSIF" if branches else "IF"
             branches.append(
-                Raw(f"  {keyword} TG_OP = '{operation.value}' THEN\n")
-                + self._insert(target, operation)
+                Joined(
+                    (
+                        Raw(f"  {keyword} TG_OP = '{operation.value}' THEN\n"),
+                        refuse_hidden_rows(operation, "    "),
+                        self._insert(target, operation),
+                    )
+                )
             )
         body = Joined(
             (

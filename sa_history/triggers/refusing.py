@@ -21,6 +21,7 @@ from sa_history.triggers.transition_rows import (
     ROW_NUMBER,
     USE_COLUMN,
     holds_for_pair,
+    refuse_hidden_rows,
     rows_of,
     truncated_rows,
 )
@@ -290,6 +291,7 @@ class RefusingTrigger(TableTrigger):
         numbers = range(1, len(refusal.values) + 1)
         return Joined(
             (
+                refuse_hidden_rows(operation, "  "),
                 Raw("  SELECT ARRAY["),
                 join(", ", refusal.values),
                 Raw(f"]::text[] INTO {FOUND}\n    FROM "),

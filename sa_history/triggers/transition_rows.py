@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from sa_history._types import Operation
 from sa_history.ddl.elements import NEW_ROWS, OLD_ROWS
-from sa_history.sql.compose import Fragment, Joined, Qualified, Raw, RegClass
+from sa_history.sql.compose import Fragment, Joined, Literal, Qualified, Raw, RegClass
+from sa_history.sql.functions import refuse
+from sa_history.util.postgresql import INSUFFICIENT_PRIVILEGE
 
 USE_COLUMN = "\n#variable_conflict use_column\n"
 """The beginning of the body of a function with such a FROM clause."""
@@ -90,6 +92,44 @@ def truncated_rows(table: Qualified, may_be_left: bool) -> Fragment:
                 f"{is_known}"
                 "\n        )) AS OLD"
             ),
+        )
+    )
+
+
+def refuse_hidden_rows(operation: Operation, indent: str) -> Fragment:
+    """Return the statement that refuses a TRUNCATE some of whose rows may not be seen.
+
+    A policy is for the owner of a table, too, by FORCE ROW LEVEL SECURITY, and for
+    whoever else the function belongs to. It has no say about TRUNCATE itself, and none
+    about transition tables.
+
+    :param operation: the operation; the others read no table, and get nothing.
+    :param indent: the spaces before each line.
+    """
+    if operation is not Operation.TRUNCATE:
+        return Raw("")
+    return Joined(
+        (
+            Raw(f"{indent}IF pg_catalog.row_security_active(TG_RELID) THEN\n"),
+            refuse(
+                Literal(
+                    "% of %.% is refused: row-level security may hide rows from the "
+                    "trigger %"
+                ),
+                (
+                    Raw("TG_OP"),
+                    Raw("TG_TABLE_SCHEMA"),
+                    Raw("TG_TABLE_NAME"),
+                    Raw("TG_NAME"),
+                ),
+                INSUFFICIENT_PRIVILEGE,
+                Literal(
+                    "DELETE the rows, or first give NO FORCE ROW LEVEL SECURITY to the "
+                    "table, or BYPASSRLS to the owner of the trigger's function."
+                ),
+                indent=f"{indent}  ",
+            ),
+            Raw(f"{indent}END IF;\n"),
         )
     )
 

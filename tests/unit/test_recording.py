@@ -115,6 +115,14 @@ BEGIN
     SELECT 'out', 'D', (SELECT pg_current_xact_id()::text::bigint), OLD."id"
     FROM old_rows AS OLD;
   ELSIF TG_OP = 'TRUNCATE' THEN
+    IF pg_catalog.row_security_active(TG_RELID) THEN
+      RAISE EXCEPTION '% of %.% is refused: row-level security may hide rows from the\
+ trigger %', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_NAME USING
+        ERRCODE = '42501',
+        SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, CONSTRAINT = TG_NAME,
+        HINT = 'DELETE the rows, or first give NO FORCE ROW LEVEL SECURITY to the\
+ table, or BYPASSRLS to the owner of the trigger''s function.';
+    END IF;
     IF TG_RELID <> '"public"."note"'::regclass THEN
       RETURN NULL;
     ELSIF EXISTS (SELECT FROM pg_trigger AS t JOIN pg_proc AS f ON f.oid = t.tgfoid
@@ -228,6 +236,14 @@ BEGIN
     INSERT INTO "h"."event" ("pgh_label", "pgh_op", "pgh_xact_id", "id")
     VALUES ('out', 'D', pg_current_xact_id()::text::bigint, OLD."id");
   ELSIF TG_OP = 'TRUNCATE' THEN
+    IF pg_catalog.row_security_active(TG_RELID) THEN
+      RAISE EXCEPTION '% of %.% is refused: row-level security may hide rows from the\
+ trigger %', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_NAME USING
+        ERRCODE = '42501',
+        SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, CONSTRAINT = TG_NAME,
+        HINT = 'DELETE the rows, or first give NO FORCE ROW LEVEL SECURITY to the\
+ table, or BYPASSRLS to the owner of the trigger''s function.';
+    END IF;
     IF TG_RELID <> '"public"."note"'::regclass THEN
       RETURN NULL;
     ELSIF EXISTS (SELECT FROM pg_trigger AS t JOIN pg_proc AS f ON f.oid = t.tgfoid
@@ -522,6 +538,14 @@ BEGIN
  TG_TABLE_SCHEMA, regexp_replace(TG_TABLE_NAME, '_[0-9]+$', '');
     END IF;
   ELSIF TG_OP = 'TRUNCATE' THEN
+    IF pg_catalog.row_security_active(TG_RELID) THEN
+      RAISE EXCEPTION '% of %.% is refused: row-level security may hide rows from the\
+ trigger %', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_NAME USING
+        ERRCODE = '42501',
+        SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, CONSTRAINT = TG_NAME,
+        HINT = 'DELETE the rows, or first give NO FORCE ROW LEVEL SECURITY to the\
+ table, or BYPASSRLS to the owner of the trigger''s function.';
+    END IF;
     IF TG_RELID = '"public"."note"'::regclass THEN
       DELETE FROM "public"."note";
     END IF;

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, text
+from sqlalchemy import URL, delete, select, text
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
 import sa_history as history
@@ -93,3 +94,32 @@ def test_truncate_is_recorded_for_each_row(
         ("delete", Op.TRUNCATE, 2, 20, BY),
         ("delete", Op.TRUNCATE, 3, 30, BY),
     ]
+
+
+@pytest.mark.parametrize("forced", [True, False])
+def test_truncate_of_rows_that_a_policy_may_hide_is_refused(
+    forced: bool, accounts: Any, pg_session: Session, pg_url: URL
+) -> None:
+    owner = f'"owner of {pg_url.database}"'
+    for statement in (
+        f"CREATE ROLE {owner}",  # rolled back at the end: a role is of the cluster
+        f"GRANT ALL ON account_event, pghistory_context TO {owner}",
+        f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {owner}",
+        f"ALTER FUNCTION account_event_record OWNER TO {owner}",
+        f"ALTER TABLE account OWNER TO {owner}",
+        "ALTER TABLE account ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY one ON account USING (id = 1)",
+    ):
+        pg_session.execute(text(statement))
+    if forced:  # else the owner, as whom the trigger reads the rows, sees them all
+        pg_session.execute(text("ALTER TABLE account FORCE ROW LEVEL SECURITY"))
+        refused = "TRUNCATE of public.account is refused: row-level security may hide"
+        with pytest.raises(ProgrammingError, match=refused), pg_session.begin_nested():
+            pg_session.execute(text("TRUNCATE account"))
+        pg_session.execute(text("DELETE FROM account"))
+    else:
+        pg_session.execute(text("TRUNCATE account"))
+    events = accounts.events.table.c
+    found = pg_session.execute(select(events.pgh_op, events.id).order_by(events.id))
+    op = Op.DELETE if forced else Op.TRUNCATE
+    assert found.all() == [(op, n) for n in (1, 2, 3)]

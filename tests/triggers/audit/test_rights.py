@@ -52,3 +52,18 @@ def test_role_without_rights_on_the_log_is_logged_and_cannot_forge(
         ("TRUNCATE", None),
         ("TRUNCATE", None),
     ]
+
+
+def test_truncate_of_rows_that_a_policy_may_hide_is_refused(
+    accounts: Any, log: Table, pg_url: URL, pg_session: Session
+) -> None:
+    owner = f'"owner of {pg_url.database}"'
+    for statement in (
+        f"CREATE ROLE {owner}",
+        f"ALTER FUNCTION account_audit OWNER TO {owner}",
+        "ALTER TABLE account ENABLE ROW LEVEL SECURITY",
+    ):
+        pg_session.execute(text(statement))
+    refused = "TRUNCATE of public.account is refused: row-level security may hide"
+    with pytest.raises(ProgrammingError, match=refused):
+        pg_session.execute(text("TRUNCATE account"))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
 from sa_history import FSM, Delete, Insert, Protect, ReadOnly, new, old
@@ -127,3 +128,19 @@ def test_rows_that_a_role_does_not_see_are_protected_from_its_truncate(
     with pytest.raises(ProtectedError), clerk.begin_nested():
         clerk.execute(text("TRUNCATE account"))
     clerk.execute(text("UPDATE account SET balance = 10"))
+
+
+def test_truncate_of_rows_that_the_trigger_may_not_see_is_refused(
+    clerk: Session,
+) -> None:
+    for statement in (
+        "RESET ROLE",
+        "DELETE FROM account WHERE owner <> 'bob'",
+        "ALTER FUNCTION account_protect_delete OWNER TO the_clerk",
+        "ALTER TABLE account ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY of_ann ON account USING (owner = 'ann')",
+    ):
+        clerk.execute(text(statement))
+    refused = "TRUNCATE of public.account is refused: row-level security may hide"
+    with pytest.raises(ProgrammingError, match=refused):
+        clerk.execute(text("TRUNCATE account"))

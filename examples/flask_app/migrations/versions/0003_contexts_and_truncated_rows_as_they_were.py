@@ -211,6 +211,12 @@ def upgrade() -> None:
         '    SELECT \'delete\', \'D\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), OLD."id", OLD."id", OLD."name", OLD."password_hash", OLD."is_admin"\n'
         '    FROM old_rows AS OLD;\n'
         "  ELSIF TG_OP = 'TRUNCATE' THEN\n"
+        '    IF pg_catalog.row_security_active(TG_RELID) THEN\n'
+        "      RAISE EXCEPTION '% of %.% is refused: row-level security may hide rows from the trigger %', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_NAME USING\n"
+        "        ERRCODE = '42501',\n"
+        '        SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, CONSTRAINT = TG_NAME,\n'
+        "        HINT = 'DELETE the rows, or first give NO FORCE ROW LEVEL SECURITY to the table, or BYPASSRLS to the owner of the trigger''s function.';\n"
+        '    END IF;\n'
         '    IF TG_RELID <> \'"public"."users"\'::regclass THEN\n'
         '      RETURN NULL;\n'
         '    ELSIF EXISTS (SELECT FROM pg_trigger AS t JOIN pg_proc AS f ON f.oid = t.tgfoid\n'
@@ -235,7 +241,7 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."users_event_record"() IS \'sa_history:a60c19b8a5004cf9\'',
+        'COMMENT ON FUNCTION "public"."users_event_record"() IS \'sa_history:77fc576492e73863\'',
     )
     op.history_ddl(
         'replace function public.product_event_record',
@@ -329,6 +335,12 @@ def upgrade() -> None:
         '    SELECT \'delete\', \'D\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), OLD."id", OLD."id", OLD."name", OLD."price"\n'
         '    FROM old_rows AS OLD;\n'
         "  ELSIF TG_OP = 'TRUNCATE' THEN\n"
+        '    IF pg_catalog.row_security_active(TG_RELID) THEN\n'
+        "      RAISE EXCEPTION '% of %.% is refused: row-level security may hide rows from the trigger %', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_NAME USING\n"
+        "        ERRCODE = '42501',\n"
+        '        SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, CONSTRAINT = TG_NAME,\n'
+        "        HINT = 'DELETE the rows, or first give NO FORCE ROW LEVEL SECURITY to the table, or BYPASSRLS to the owner of the trigger''s function.';\n"
+        '    END IF;\n'
         '    IF TG_RELID <> \'"public"."product"\'::regclass THEN\n'
         '      RETURN NULL;\n'
         '    ELSIF EXISTS (SELECT FROM pg_trigger AS t JOIN pg_proc AS f ON f.oid = t.tgfoid\n'
@@ -353,7 +365,7 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."product_event_record"() IS \'sa_history:c5ffc1b77fceadbc\'',
+        'COMMENT ON FUNCTION "public"."product_event_record"() IS \'sa_history:485cc11bc5f99a5f\'',
     )
     op.history_ddl(
         'replace function public.order_tag_event_record',
@@ -447,6 +459,12 @@ def upgrade() -> None:
         '    SELECT \'delete\', \'D\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), OLD."order_id", OLD."tag_id"\n'
         '    FROM old_rows AS OLD;\n'
         "  ELSIF TG_OP = 'TRUNCATE' THEN\n"
+        '    IF pg_catalog.row_security_active(TG_RELID) THEN\n'
+        "      RAISE EXCEPTION '% of %.% is refused: row-level security may hide rows from the trigger %', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_NAME USING\n"
+        "        ERRCODE = '42501',\n"
+        '        SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, CONSTRAINT = TG_NAME,\n'
+        "        HINT = 'DELETE the rows, or first give NO FORCE ROW LEVEL SECURITY to the table, or BYPASSRLS to the owner of the trigger''s function.';\n"
+        '    END IF;\n'
         '    IF TG_RELID <> \'"public"."order_tag"\'::regclass THEN\n'
         '      RETURN NULL;\n'
         '    ELSIF EXISTS (SELECT FROM pg_trigger AS t JOIN pg_proc AS f ON f.oid = t.tgfoid\n'
@@ -471,7 +489,7 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."order_tag_event_record"() IS \'sa_history:9159a71f98cf96c6\'',
+        'COMMENT ON FUNCTION "public"."order_tag_event_record"() IS \'sa_history:1882f4da852b5b9d\'',
     )
     op.history_ddl(
         'replace function public.tag_event_record',
@@ -565,6 +583,12 @@ def upgrade() -> None:
         '    SELECT \'delete\', \'D\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), OLD."id", OLD."id", OLD."name"\n'
         '    FROM old_rows AS OLD;\n'
         "  ELSIF TG_OP = 'TRUNCATE' THEN\n"
+        '    IF pg_catalog.row_security_active(TG_RELID) THEN\n'
+        "      RAISE EXCEPTION '% of %.% is refused: row-level security may hide rows from the trigger %', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_NAME USING\n"
+        "        ERRCODE = '42501',\n"
+        '        SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, CONSTRAINT = TG_NAME,\n'
+        "        HINT = 'DELETE the rows, or first give NO FORCE ROW LEVEL SECURITY to the table, or BYPASSRLS to the owner of the trigger''s function.';\n"
+        '    END IF;\n'
         '    IF TG_RELID <> \'"public"."tag"\'::regclass THEN\n'
         '      RETURN NULL;\n'
         '    ELSIF EXISTS (SELECT FROM pg_trigger AS t JOIN pg_proc AS f ON f.oid = t.tgfoid\n'
@@ -589,7 +613,7 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."tag_event_record"() IS \'sa_history:29010ac3afea553d\'',
+        'COMMENT ON FUNCTION "public"."tag_event_record"() IS \'sa_history:1ee0acebedf9565d\'',
     )
     op.history_ddl(
         'replace function public.orders_event_record',
@@ -683,6 +707,12 @@ def upgrade() -> None:
         '    SELECT \'delete\', \'D\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), OLD."id", OLD."id", OLD."customer", OLD."address", OLD."status", OLD."note"\n'
         '    FROM old_rows AS OLD;\n'
         "  ELSIF TG_OP = 'TRUNCATE' THEN\n"
+        '    IF pg_catalog.row_security_active(TG_RELID) THEN\n'
+        "      RAISE EXCEPTION '% of %.% is refused: row-level security may hide rows from the trigger %', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_NAME USING\n"
+        "        ERRCODE = '42501',\n"
+        '        SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, CONSTRAINT = TG_NAME,\n'
+        "        HINT = 'DELETE the rows, or first give NO FORCE ROW LEVEL SECURITY to the table, or BYPASSRLS to the owner of the trigger''s function.';\n"
+        '    END IF;\n'
         '    IF TG_RELID <> \'"public"."orders"\'::regclass THEN\n'
         '      RETURN NULL;\n'
         '    ELSIF EXISTS (SELECT FROM pg_trigger AS t JOIN pg_proc AS f ON f.oid = t.tgfoid\n'
@@ -707,7 +737,7 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."orders_event_record"() IS \'sa_history:7cddb9d54c266f28\'',
+        'COMMENT ON FUNCTION "public"."orders_event_record"() IS \'sa_history:0501693784f94401\'',
     )
     op.history_ddl(
         'replace function public.item_event_record',
@@ -801,6 +831,12 @@ def upgrade() -> None:
         '    SELECT \'delete\', \'D\', (SELECT pg_current_xact_id()::text::bigint), (SELECT "public"."pghistory_context_attach"()), OLD."id", OLD."id", OLD."order_id", OLD."product_id", OLD."quantity", OLD."price"\n'
         '    FROM old_rows AS OLD;\n'
         "  ELSIF TG_OP = 'TRUNCATE' THEN\n"
+        '    IF pg_catalog.row_security_active(TG_RELID) THEN\n'
+        "      RAISE EXCEPTION '% of %.% is refused: row-level security may hide rows from the trigger %', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_NAME USING\n"
+        "        ERRCODE = '42501',\n"
+        '        SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, CONSTRAINT = TG_NAME,\n'
+        "        HINT = 'DELETE the rows, or first give NO FORCE ROW LEVEL SECURITY to the table, or BYPASSRLS to the owner of the trigger''s function.';\n"
+        '    END IF;\n'
         '    IF TG_RELID <> \'"public"."item"\'::regclass THEN\n'
         '      RETURN NULL;\n'
         '    ELSIF EXISTS (SELECT FROM pg_trigger AS t JOIN pg_proc AS f ON f.oid = t.tgfoid\n'
@@ -825,7 +861,7 @@ def upgrade() -> None:
         '  RETURN NULL;\n'
         'END\n'
         '$history$',
-        'COMMENT ON FUNCTION "public"."item_event_record"() IS \'sa_history:22e12a2580a06589\'',
+        'COMMENT ON FUNCTION "public"."item_event_record"() IS \'sa_history:99855bdc4367d18f\'',
     )
     # ### end Alembic commands ###
 
