@@ -34,7 +34,7 @@ from sa_history.contexts.frame import ContextFrame, time_of_id
 from sa_history.definition.mapped_tables import Models
 from sa_history.exc import ConflictError, EventsRemovedError, UndoError
 from sa_history.query.contexts_asked import ContextsAsked
-from sa_history.query.removed_events import read_horizon
+from sa_history.query.removed_events import read_horizons
 from sa_history.query.sources import trackings_of_target
 from sa_history.query.subclasses import events_of_class
 from sa_history.tracking.completeness import complete_tracking, missing_operations
@@ -339,12 +339,11 @@ def _require_events(rows: ModelSession, wanted: Wanted, what: _Undone) -> None:
 
     :raises EventsRemovedError: names the table, and until when.
     """
-    for tracking in wanted:
-        if tracking.options.partition_by is None:
-            continue
-        connection = rows.session.connection(bind_arguments=rows.bind_arguments)
-        horizon = read_horizon(connection, tracking)
-        if horizon is not None and what.may_be_before(horizon):
+    if all(tracking.options.partition_by is None for tracking in wanted):
+        return
+    connection = rows.session.connection(bind_arguments=rows.bind_arguments)
+    for tracking, horizon in read_horizons(connection, wanted).items():
+        if what.may_be_before(horizon):
             raise EventsRemovedError(
                 f"nothing is undone, since the events of {tracking.table.name!r} until "
                 f"{horizon.until} (transaction {horizon.transaction}) were removed, "
