@@ -168,6 +168,27 @@ def details_by_hand(connection: Connection, found: Sequence[tuple[int, str]]) ->
     return connection.exec_driver_sql(f"{statement} ORDER BY 1 DESC", of_table).all()
 
 
+def context_by_hand(
+    session: Session, tables: Sequence[str], criterion: str, value: str
+) -> list[Any]:
+    """Return the newest events of contexts: the contexts first, then the rest."""
+    connection = session.connection()
+    contexts = f"SELECT id FROM pghistory_context WHERE {criterion}"
+    ids = [row.id for row in connection.exec_driver_sql(contexts, (value,))]
+    keys = " UNION ALL ".join(
+        f"(SELECT pgh_id, {n} AS source FROM {table}_event"
+        f" WHERE pgh_context_id = ANY (%(ids)s) ORDER BY pgh_id DESC LIMIT {PAGE})"
+        for n, table in enumerate(tables)
+    )
+    found = connection.exec_driver_sql(
+        f"SELECT * FROM ({keys}) k ORDER BY pgh_id DESC LIMIT {PAGE}", {"ids": ids}
+    ).all()
+    if not found:
+        return []
+    answer: list[Any] = details_by_hand(connection, [(k, tables[n]) for k, n in found])
+    return answer
+
+
 def feed_by_hand(session: Session, after: tuple[int, int]) -> list[Any]:
     """Return a page of the feed."""
     connection = session.connection()
@@ -195,6 +216,13 @@ def newest_selected(session: Session, base: Any) -> Any:
     """Return the newest events by one SELECT."""
     statement = AggregateEvent.select(base, limit=PAGE, newest_first=True)
     return session.execute(statement).all()
+
+
+def of_context(session: Session, base: Any, context: Any) -> Any:
+    """Return the newest events of contexts, as this build reads a page."""
+    return AggregateEvent.page(
+        session, base, context=context, limit=PAGE, newest_first=True
+    )
 
 
 def feed_page(session: Session, base: Any, after: tuple[int, int]) -> Any:
@@ -292,6 +320,24 @@ def _answers(
         if hasattr(AggregateEvent, "page"):
             yield "one SELECT", lambda: newest_selected(session, base)
             yield "by hand", lambda: by_hand(session, tables)
+    elif options.task == "contexts":
+        metadata = "metadata ->> 'user' = %s"
+        any_context = text("SELECT pgh_context_id FROM thing_0_event LIMIT 1")
+        known = session.connection().scalar(any_context)
+        yield "of an id", lambda: of_context(session, base, known)
+        yield (
+            "of an id, by hand",
+            lambda: context_by_hand(session, tables, "id = %s", known),
+        )
+        for user in (7, -1):
+            named = {"user": user}
+            yield f"of user {user}", lambda n=named: of_context(session, base, n)
+            yield (
+                f"of user {user}, by hand",
+                lambda u=user: context_by_hand(session, tables, metadata, str(u)),
+            )
+        model = base.registry._class_registry["Thing0"]
+        yield "subject", lambda: history.subject(session, model, 7, user=7)
     elif options.task == "timeline":
         if len(options.paths) > 1:
             declare_indexes(base, tables)
@@ -367,6 +413,13 @@ class Benchmark:
             for jit in self._options.jit:
                 for task, paths in (("newest", []), ("timeline", [""])):
                     self._rounds(task, url, paths=paths, jit=jit, **size)
+
+    def contexts(self, number: int, columns: int, events: int) -> None:
+        """Measure the events of contexts, and all that is known of one object."""
+        size = {"models": number, "columns": columns, "events": events}
+        with self._database("contexts", **size) as url:
+            for jit in self._options.jit:
+                self._rounds("contexts", url, jit=jit, **size)
 
     def filters(self, events: int) -> None:
         """Measure the filters of the timeline, with the indexes that it documents."""
@@ -493,7 +546,9 @@ def main() -> None:
     """Measure, print, and save the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "names", nargs="*", help="newest, feed, filters; all, if left out"
+        "names",
+        nargs="*",
+        help="newest, contexts, feed, filters; all, if left out",
     )
     parser.add_argument("--beside", type=Path, help="the checkout of another build")
     parser.add_argument("--sizes", nargs="+", default=["5x40", "20x40", "100x40"])
@@ -532,12 +587,12 @@ def main() -> None:
             )
             url = server.url()
         benchmark = Benchmark(PgServer.from_url(url), builds, options)
-        names = options.names or ["newest", "feed", "filters"]
-        if "newest" in names:
-            for size in options.sizes:
+        names = options.names or ["newest", "contexts", "feed", "filters"]
+        for name in ("newest", "contexts"):
+            for size in options.sizes if name in names else []:
                 number, columns = map(int, size.split("x"))
                 for events in options.events:
-                    benchmark.newest(number, columns, events)
+                    getattr(benchmark, name)(number, columns, events)
         if "feed" in names:
             for transactions in (1, options.feed_events):
                 benchmark.feed(options.feed_events, transactions)

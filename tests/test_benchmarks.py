@@ -152,6 +152,7 @@ def test_reading_over_many_models_is_measured(pg_url: URL, tmp_path: Path) -> No
         (each["task"], each["answer"]) for each in json.loads(output.read_text())
     }
     assert ("newest", "by hand") in answers
+    assert ("contexts", "of user 7, by hand") in answers
     assert ("feed", "last, by hand") in answers
     assert ("timeline", "?user=7") in answers
 

@@ -293,7 +293,7 @@ class Archived:
         return aggregate_rows(
             self.session,
             sources,
-            filters.criteria,
+            filters.criteria_with_contexts,
             checked_limit(limit),
             newest_first,
             self._reader.covering,

@@ -7,16 +7,16 @@ other module has to ask which one it is.
 
 from __future__ import annotations
 
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from sqlalchemy import (
     Column,
     ColumnElement,
     FromClause,
+    Select,
     Table,
     Uuid,
     cast,
@@ -99,26 +99,23 @@ class ContextStorage(ABC):
         """Return whether the metadata of an event's context meets a criterion."""
 
     @abstractmethod
-    def is_within(
-        self, events: FromClause, context: uuid.UUID | None
-    ) -> ColumnElement[bool]:
+    def is_within(self, events: FromClause, context: Any) -> ColumnElement[bool]:
         """Return whether an event was made in a context or in one nested in it.
 
-        :param context: the id of the context.
+        :param context: the id of the context, or a parameter for it.
         """
 
-    def has(
-        self, events: FromClause, context: uuid.UUID | Mapping[str, Any]
+    knows_contexts: ClassVar[bool] = True
+    """Whether the context table has all contexts of the events."""
+
+    @abstractmethod
+    def has_one_of(
+        self, events: FromClause, ids: ColumnElement[Any]
     ) -> ColumnElement[bool]:
-        """Return whether an event was made in a context.
+        """Return whether an event was made in a context that the context table has.
 
-        :param context: its id, or keys and values that its metadata has.
+        :param ids: its id, or ``any_`` of an array of ids.
         """
-        if isinstance(context, Mapping):
-            return self.metadata_meets(
-                events, lambda metadata: metadata.contains(context)
-            )
-        return self.is_within(events, context)
 
 
 class NoContext(ContextStorage):
@@ -164,8 +161,12 @@ class NoContext(ContextStorage):
         """Return false."""
         return false()
 
-    def is_within(
-        self, events: FromClause, context: uuid.UUID | None
+    def is_within(self, events: FromClause, context: Any) -> ColumnElement[bool]:
+        """Return false."""
+        return false()
+
+    def has_one_of(
+        self, events: FromClause, ids: ColumnElement[Any]
     ) -> ColumnElement[bool]:
         """Return false."""
         return false()
@@ -181,6 +182,13 @@ class _WithId(ContextStorage):
     def id_of(self, events: FromClause) -> ColumnElement[Any]:
         """Return the column of the id."""
         return events.c[CONTEXT_ID_COLUMN]
+
+    def has_one_of(
+        self, events: FromClause, ids: ColumnElement[Any]
+    ) -> ColumnElement[bool]:
+        """Compare the id."""
+        is_it: ColumnElement[bool] = events.c[CONTEXT_ID_COLUMN] == ids
+        return is_it
 
 
 class ContextReference(_WithId):
@@ -234,26 +242,16 @@ class ContextReference(_WithId):
             select(contexts.c.id).where(criterion(contexts.c.metadata))
         )
 
-    def is_within(
-        self, events: FromClause, context: uuid.UUID | None
-    ) -> ColumnElement[bool]:
-        """Look for the id among those of the context and its descendants.
-
-        Its copies are among them: a transaction stores one if another transaction has
-        stored the context with other metadata, or is storing it at the moment.
-        """
-        contexts = self.shared.context_table
-        # Without a name, since a statement about several tables has one of each.
-        within = select(cast(literal(context, Uuid), Uuid).label("id")).cte(
-            recursive=True
-        )
-        is_child = contexts.c.parent_id == within.c.id
-        within = within.union(select(contexts.c.id).join(within, is_child))
-        return events.c[CONTEXT_ID_COLUMN].in_(select(within.c.id))
+    def is_within(self, events: FromClause, context: Any) -> ColumnElement[bool]:
+        """Look for the id among those of the context and its descendants."""
+        ids = ids_within(self.shared.context_table, context)
+        return events.c[CONTEXT_ID_COLUMN].in_(ids)
 
 
 class InlineContext(_WithId):
     """Events store the id and the metadata themselves: ``context="inline"``."""
+
+    knows_contexts = False
 
     def metadata_columns(self) -> list[Column[Any]]:
         """Return the column of the metadata."""
@@ -298,11 +296,27 @@ class InlineContext(_WithId):
         """Apply the criterion to the column of the metadata."""
         return criterion(events.c[CONTEXT_COLUMN])
 
-    def is_within(
-        self, events: FromClause, context: uuid.UUID | None
-    ) -> ColumnElement[bool]:
+    def is_within(self, events: FromClause, context: Any) -> ColumnElement[bool]:
         """Compare the id alone: events do not store which context is around it."""
-        return events.c[CONTEXT_ID_COLUMN] == context
+        is_it: ColumnElement[bool] = events.c[CONTEXT_ID_COLUMN] == context
+        return is_it
+
+
+def ids_within(contexts: Table, context: Any) -> Select[Any]:
+    """Return a SELECT of the ids of a context and its descendants.
+
+    Its copies are among them: a transaction stores one if another transaction has
+    stored the context with other metadata, or is storing it at the moment.
+
+    :param contexts: the context table.
+    :param context: the id of the context, or a parameter for it.
+    """
+    given = context if isinstance(context, ColumnElement) else literal(context, Uuid)
+    # Without a name, since a statement about several tables has one of each.
+    within = select(cast(given, Uuid).label("id")).cte(recursive=True)
+    is_child = contexts.c.parent_id == within.c.id
+    within = within.union(select(contexts.c.id).join(within, is_child))
+    return select(within.c.id)
 
 
 CONTEXT_STORAGES: Final[Mapping[ContextOption | None, type[ContextStorage]]] = {

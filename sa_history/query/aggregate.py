@@ -24,6 +24,7 @@ from sqlalchemy import (
     bindparam,
     column,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import TupleResult
 from sqlalchemy.sql.expression import ColumnClause
 
@@ -31,6 +32,7 @@ from sa_history.contexts.frame import ContextFrame
 from sa_history.contexts.json_values import stored_values
 from sa_history.definition.mapped_tables import Model
 from sa_history.exc import EventsError
+from sa_history.query.contexts_asked import ContextsAsked
 from sa_history.query.event_json import decimal_attributes
 from sa_history.query.pages import (
     CriteriaOf,
@@ -190,7 +192,8 @@ class AggregateEvent:
             labels, since, until, context, transaction, before, sources
         )
         limit = checked_limit(limit)
-        statement = aggregate(sources, filters.criteria, _order(newest_first), limit)
+        criteria = filters.criteria_with_contexts
+        statement = aggregate(sources, criteria, _order(newest_first), limit)
         return requiring(statement, filters.asked, sources)
 
     @overload
@@ -279,9 +282,8 @@ class AggregateEvent:
             limit=checked_limit(limit),
             columns=COLUMNS,
             values=filters.values(),
-            # A context is looked for by statements that depend on its value.
-            shape=None if context is not None else (newest_first, *filters.values()),
-            finds_contexts=isinstance(context, Mapping),
+            shape=(newest_first, *filters.values()),
+            contexts=bound.contexts,
             asked=filters.asked,
         )
         return read(session, reader, "AggregateEvent.page")
@@ -360,7 +362,8 @@ class EventFilters:
     labels: Any
     since: Any
     until: Any
-    context: uuid.UUID | Mapping[str, Any] | None
+    context: Any
+    context_keys: Any
     transaction: Any
     before: Any
 
@@ -391,7 +394,7 @@ class EventFilters:
             known,
             _checked_time("since", since),
             _checked_time("until", until),
-            _context_filter(context),
+            *_context_filters(context),
             checked_transaction(transaction, EventsError),
             checked_number(_BEFORE, before, EventsError),
         )
@@ -399,8 +402,7 @@ class EventFilters:
     @property
     def asked(self) -> Asked:
         """What may be before all events that are left."""
-        context = self.context if isinstance(self.context, uuid.UUID) else None
-        return Asked(self.transaction, context, self.since, self.until)
+        return Asked(self.transaction, self.context, self.since, self.until)
 
     def values(self) -> dict[str, Any]:
         """Return the values of the parameters of :meth:`bound`."""
@@ -420,8 +422,24 @@ class EventFilters:
         }
         return replace(self, **parameters)
 
+    @property
+    def contexts(self) -> ContextsAsked:
+        """Which contexts the events have."""
+        keys = self.context_keys
+        metadata = [] if keys is None else [lambda metadata: metadata.contains(keys)]
+        return ContextsAsked(self.context, metadata)
+
+    def criteria_with_contexts(
+        self, source: EventSource
+    ) -> Iterable[ColumnElement[bool]]:
+        """Yield all criteria of the events of a table."""
+        yield from self.criteria(source)
+        tracking = source.tracking
+        storage, events = tracking.context_storage, tracking.event_table
+        yield from self.contexts.criteria(storage, events)
+
     def criteria(self, source: EventSource) -> Iterable[ColumnElement[bool]]:
-        """Yield the criteria of the events of a table."""
+        """Yield the criteria of the events of a table, but for their contexts."""
         columns = source.tracking.event_table.c
         if self.labels is not None:
             yield columns.pgh_label.in_(self.labels)
@@ -429,9 +447,6 @@ class EventFilters:
             yield columns.pgh_created_at >= self.since
         if self.until is not None:
             yield columns.pgh_created_at < self.until
-        if self.context is not None:
-            storage = source.tracking.context_storage
-            yield storage.has(source.tracking.event_table, self.context)
         if self.transaction is not None:
             yield columns.pgh_xact_id == self.transaction
         if self.before is not None:
@@ -442,17 +457,22 @@ _PARAMETERS: Mapping[str, Any] = {
     "labels": String(),
     "since": DateTime(timezone=True),
     "until": DateTime(timezone=True),
+    "context": Uuid(),
+    "context_keys": JSONB(),
     "transaction": BigInteger(),
     "before": BigInteger(),
 }
 
 
-def _context_filter(context: Any) -> uuid.UUID | Mapping[str, Any] | None:
+def _context_filters(
+    context: Any,
+) -> tuple[uuid.UUID | None, Mapping[str, Any] | None]:
+    """Return the id of a context, or the keys and values that contexts have."""
     if isinstance(context, Mapping):
         # As the contexts have them: a date is stored as text.
         values, _ = stored_values(context)
-        return values
-    return checked_context_id(context, EventsError)
+        return None, values
+    return checked_context_id(context, EventsError), None
 
 
 _BEFORE = "before is the number of an event, as in pgh_id"

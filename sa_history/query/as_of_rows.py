@@ -18,6 +18,7 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    true,
     tuple_,
 )
 from sqlalchemy import cast as sql_cast
@@ -98,8 +99,7 @@ def rows_as_of(
 
 def has_left_keys(tracking: Tracking) -> Select[tuple[bool]]:
     """Return a SELECT of whether a row has ever got another key."""
-    (moved,) = _aliases(tracking, "moved")
-    return select(exists().where(moved.c[OLD_KEY].is_not(None)))
+    return select(_has_any_left(tracking))
 
 
 def last_events(tracking: Tracking, lower: int, upper: int) -> Select[Any]:
@@ -240,10 +240,29 @@ def _left_its_key(
         # Only within a transaction several rows have one key.
         is_later = event.c.pgh_xact_id != moved.c.pgh_xact_id
         criteria.append(or_(is_later, ~_has_key_at_end(tracking, event, includes)))
-    # The first EXISTS is evaluated once for the statement. In most tables no key has
+    # The first criterion is evaluated once for the statement. In most tables no key has
     # ever changed, and then no key has to be made a JSON list.
-    is_any = [*are_together(tracking, any_, event), any_.c[OLD_KEY].is_not(None)]
-    return and_(exists().where(*is_any), exists().where(*criteria))
+    together = are_together(tracking, any_, event)
+    if together:
+        is_any: ColumnElement[bool] = exists().where(
+            *together, any_.c[OLD_KEY].is_not(None)
+        )
+    else:
+        is_any = _has_any_left(tracking)
+    return and_(is_any, exists().where(*criteria))
+
+
+def _has_any_left(tracking: Tracking) -> ColumnElement[bool]:
+    """Return whether a row has ever got another key.
+
+    Of a table that nobody has analysed, PostgreSQL thinks that nearly all events have
+    an old key. With EXISTS it would go through the table for one, and there is none.
+    So it is asked for the least one, which it looks for in the index.
+    """
+    (any_,) = _aliases(tracking, "any")
+    old_key = any_.c[OLD_KEY]
+    least = select(true()).where(old_key.is_not(None)).order_by(old_key).limit(1)
+    return least.scalar_subquery().is_not(None)
 
 
 def _has_key_at_end(

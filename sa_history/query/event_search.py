@@ -28,9 +28,11 @@ from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
 
 from sa_history._types import Op
+from sa_history.capture.context_storage import MetadataCriterion
 from sa_history.capture.partitioning import FIRST_ID, KEPT_OFFSET
 from sa_history.exc import EventsError
 from sa_history.query.aggregate import COLUMNS, AggregateEvent, AggregateRow
+from sa_history.query.contexts_asked import ANY_CONTEXT, ContextsAsked
 from sa_history.query.details import numbered
 from sa_history.query.last_numbers import last_numbers_before
 from sa_history.query.pages import PageReader
@@ -125,12 +127,11 @@ class EventSearch:
                 yield number <= literal(last[source.tracking], BigInteger)
 
         order = [AggregateEvent.pgh_id.desc()]
-        return _read(session, sources, criteria, order, limit, bool(self.context))
+        contexts = ContextsAsked(metadata=[_has(*pair) for pair in self.context])
+        return _read(session, sources, criteria, order, limit, contexts)
 
     def _criteria(self, tracking: Tracking) -> Iterator[ColumnElement[bool]]:
         events = tracking.event_table
-        for key, value in self.context:
-            yield _context_has(tracking, key, value)
         if self.since is not None:
             yield events.c.pgh_created_at >= self.since
         if self.until is not None:
@@ -145,7 +146,7 @@ def _read(
     criteria: Any,
     order: Sequence[ColumnElement[Any]],
     limit: int,
-    finds_contexts: bool = False,
+    contexts: ContextsAsked = ANY_CONTEXT,
 ) -> list[Found]:
     reader = PageReader(
         sources=sources,
@@ -155,7 +156,7 @@ def _read(
         columns=[*COLUMNS, column("source")],
         values={},
         shape=None,
-        finds_contexts=finds_contexts,
+        contexts=contexts,
     )
     trackings = dict(numbered([source.tracking for source in sources]))
     rows: list[Any] = reader.read(session)
@@ -168,10 +169,8 @@ def in_order(tracking: Tracking, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: values[name] for name in stored if name in values}
 
 
-def _context_has(tracking: Tracking, key: str, value: str) -> ColumnElement[bool]:
-    return tracking.context_storage.metadata_meets(
-        tracking.event_table, lambda metadata: metadata[key].astext == value
-    )
+def _has(key: str, value: str) -> MetadataCriterion:
+    return lambda metadata: metadata[key].astext == value
 
 
 def key_from_texts(session: Session, model: Any, texts: Sequence[str]) -> SelectBase:

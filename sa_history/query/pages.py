@@ -9,7 +9,14 @@ each table, but is made once and kept.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Hashable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -23,6 +30,7 @@ from sqlalchemy import (
     Select,
     Subquery,
     Table,
+    any_,
     bindparam,
     column,
     func,
@@ -34,6 +42,13 @@ from sqlalchemy import (
 from sqlalchemy.sql.expression import ColumnClause
 
 from sa_history.exc import EventsError
+from sa_history.query.contexts_asked import (
+    ANY_CONTEXT,
+    FOUND,
+    IDS,
+    ContextsAsked,
+    of_each_context,
+)
 from sa_history.query.details import (
     PAGE,
     Details,
@@ -76,7 +91,8 @@ def page_of(
     trackings = [source.tracking for source in sources]
     if on_citus(trackings):
         return _page_on_citus(sources, criteria, order, limit)
-    page: Any = _union(sources, criteria, order, limit, event_columns).subquery(PAGE)
+    made = _meeting(criteria, event_columns)
+    page: Any = _union(sources, made, order, limit).subquery(PAGE)
     converted = {t: is_converted_as_whole(t, _USUAL_EVENTS) for t in trackings}
     details = Details(converted, "details", values_of_event)
     contexts = trackings[0].history.shared.context_table
@@ -120,7 +136,8 @@ def _page_on_citus(
             *stored_values(tracking, events, None),
         ]
 
-    page: Any = _union(sources, criteria, order, limit, columns).subquery(PAGE)
+    made = _meeting(criteria, columns)
+    page: Any = _union(sources, made, order, limit).subquery(PAGE)
     trackings = [source.tracking for source in sources]
     joined, contexts = _with_contexts(page, trackings)
     return _shown(
@@ -192,18 +209,39 @@ def _shown(
     )
 
 
+ColumnsOf: TypeAlias = Callable[
+    [Tracking, int, FromClause], Sequence[ColumnElement[Any]]
+]
+"""Returns what to select of a tracking's events.
+
+It takes the tracking, its number, and the event table.
+"""
+
+SelectOf: TypeAlias = Callable[[EventSource, int], Select[Any]]
+"""Returns a SELECT of the events of a table, with the number of its tracking."""
+
+
+def _meeting(criteria: CriteriaOf, columns_of: ColumnsOf) -> SelectOf:
+    """Return what makes the SELECT of events that meet criteria."""
+
+    def made(source: EventSource, number: int) -> Select[Any]:
+        tracking = source.tracking
+        columns = columns_of(tracking, number, tracking.event_table)
+        return select(*columns).where(*source.criteria(), *criteria(source))
+
+    return made
+
+
 def _union(
     sources: Sequence[EventSource],
-    criteria: CriteriaOf,
+    select_of: SelectOf,
     order: Sequence[ColumnElement[Any]],
     limit: Any,
-    columns_of: Callable[[Tracking, int, FromClause], Sequence[ColumnElement[Any]]],
     is_separate: bool = False,
 ) -> Any:
     """Return a SELECT of events of several tables.
 
     :param limit: the greatest number of events, or a parameter for it.
-    :param columns_of: returns what to select of a tracking's events.
     :param is_separate: have PostgreSQL plan each table by itself.
     """
 
@@ -216,10 +254,8 @@ def _union(
     # A SELECT around each one takes PostgreSQL half as long again to plan.
     is_on_citus = on_citus(trackings)
     numbers = numbered(trackings)
-    for source, (number, tracking) in zip(sources, numbers, strict=True):
-        statement = select(*columns_of(tracking, number, tracking.event_table)).where(
-            *source.criteria(), *criteria(source)
-        )
+    for source, (number, _) in zip(sources, numbers, strict=True):
+        statement: Any = select_of(source, number)
         if limit is not None and len(sources) > 1:
             statement = ordered(statement)
             if is_separate:
@@ -243,10 +279,10 @@ class PageReader:
     :param values: the parameters of the criteria.
     :param shape: what tells criteria and order from those of other readers, but for
         the parameters; None if no statement is to be kept for them.
-    :param finds_contexts: whether the criteria look for contexts by their metadata.
-        Each table is planned by itself then. Else PostgreSQL expects to need a few
-        events of each table only, and goes through them from the newest on, which takes
-        seconds for a user who did nothing lately.
+    :param contexts: which contexts the events have; they are found first, unless they
+        are many. Each table is planned by itself then. Else PostgreSQL expects to need
+        a few events of each table only, and goes through them from the newest on, which
+        takes seconds for a user who did nothing lately.
     :param asked: what may be before all events that are left, and is refused then.
     """
 
@@ -257,7 +293,7 @@ class PageReader:
     columns: Sequence[ColumnClause[Any]]
     values: Mapping[str, Any]
     shape: Hashable | None
-    finds_contexts: bool = False
+    contexts: ContextsAsked = ANY_CONTEXT
     asked: Asked = ANYTHING
 
     def read(self, session: Any) -> list[Row[Any]]:
@@ -279,9 +315,14 @@ class PageReader:
     def keys(self, session: Any) -> list[Row[Any]]:
         """Return the numbers and sources of the events of the page: the first step."""
         values = {**self.values}
+        trackings = [source.tracking for source in self.sources]
+        ids = self.contexts.find(session, trackings, values)
+        if ids is not None:
+            values[IDS] = ids
         if self.limit is not None:
             values[LIMIT] = self.limit
-        found: list[Row[Any]] = session.execute(self._keys(), values).all()
+        statement = self._keys(ids is not None)
+        found: list[Row[Any]] = session.execute(statement, values).all()
         return found
 
     def rows(self, session: Any, keys: Sequence[Row[Any]]) -> list[Row[Any]]:
@@ -323,27 +364,43 @@ class PageReader:
         )
         return found
 
-    def _keys(self) -> Any:
-        """Return the statement of the first step."""
-        if self.shape is None or any(source.criteria() for source in self.sources):
-            return self._made_keys()
-        trackings = tuple(source.tracking for source in self.sources)
-        key = ("keys", trackings, self.shape, self.limit is None)
-        return _kept(self._history, key, self._made_keys)
+    def _keys(self, are_contexts_found: bool) -> Any:
+        """Return the statement of the first step.
 
-    def _made_keys(self) -> Any:
+        :param are_contexts_found: whether the ids of the contexts are a parameter.
+        """
+
+        def make() -> Any:
+            return self._made_keys(are_contexts_found)
+
+        if self.shape is None or any(source.criteria() for source in self.sources):
+            return make()
+        trackings = tuple(source.tracking for source in self.sources)
+        key = ("keys", trackings, self.shape, self.limit is None, are_contexts_found)
+        return _kept(self._history, key, make)
+
+    def _made_keys(self, are_contexts_found: bool) -> Any:
+        trackings = [source.tracking for source in self.sources]
+        # Of one context, the newest events may be the last ones of millions.
+        is_of_few = self.limit is None or bool(self.contexts.metadata)
+        is_of_each = is_of_few and not on_citus(trackings)
+
+        def select_of(source: EventSource, number: int) -> Select[Any]:
+            tracking = source.tracking
+            storage, events = tracking.context_storage, tracking.event_table
+            statement = _meeting(self.criteria, self._key)(source, number)
+            if are_contexts_found and storage.knows_contexts:
+                if is_of_each:
+                    return of_each_context(statement, storage, events)
+                return statement.where(storage.has_one_of(events, any_(FOUND)))
+            return statement.where(*self.contexts.criteria(storage, events))
+
         limit = None
         if self.limit is not None:
             # PostgreSQL plans by the number, also for a prepared statement.
             limit = bindparam(LIMIT, type_=Integer, literal_execute=True)
-        return _union(
-            self.sources,
-            self.criteria,
-            self.order,
-            limit,
-            self._key,
-            self.finds_contexts,
-        )
+        is_separate = bool(self.contexts)
+        return _union(self.sources, select_of, self.order, limit, is_separate)
 
     def _key(
         self, tracking: Tracking, source: int, events: FromClause

@@ -11,7 +11,6 @@ from sqlalchemy import (
     Select,
     SelectBase,
     Table,
-    func,
     inspect,
     select,
     tuple_,
@@ -43,11 +42,14 @@ def past_rows(model: Any, key: SelectBase | None, limit: int | None) -> Select[A
 def first_event_time(session: Session, model: Any) -> datetime.datetime | None:
     """Return the time of the first event of a model, None if there is no event.
 
+    It is the first by its number, as times have no index.
+
     :param model: a tracked class or table.
     """
+    tables = (tracking.event_table.c for tracking in trackings_of(model))
     times = [
-        session.scalar(select(func.min(tracking.event_table.c.pgh_created_at)))
-        for tracking in trackings_of(model)
+        session.scalar(select(c.pgh_created_at).order_by(c.pgh_id).limit(1))
+        for c in tables
     ]
     return min((time for time in times if time is not None), default=None)
 

@@ -106,22 +106,23 @@ def _subject(
             row = {**dict(pairs), **(row or {})}
     tables = dict.fromkeys(tracking.table for tracking in trackings)
     objects = [(table, tuple(values)) for table in tables]
-    own = _events(session, AggregateEvent.select(*objects))
-    others = _events(session, AggregateEvent.select(*objects, references=references))
-    numbers = {event["id"] for event in own}
+    # In two steps, since one statement about many models takes PostgreSQL seconds.
+    own = AggregateEvent.page(session, *objects)
+    others = AggregateEvent.page(session, *objects, references=references)
+    numbers = {row.pgh_id for row in own}
     metadata = trackings[0].table.metadata
     made = (
         []
         if user is None
-        else _events(session, AggregateEvent.select(metadata, context={"user": user}))
+        else AggregateEvent.page(session, metadata, context={"user": user})
     )
     return {
         "model": trackings[0].subject,
         "key": as_json(values),
         "row": row,
-        "events": own,
-        "references": [event for event in others if event["id"] not in numbers],
-        "made": made,
+        "events": [_event(row) for row in own],
+        "references": [_event(row) for row in others if row.pgh_id not in numbers],
+        "made": [_event(row) for row in made],
     }
 
 
@@ -129,10 +130,6 @@ def _as_read(column: ColumnElement[Any]) -> ColumnElement[Any]:
     """Return a column as it is read: times as JSON, as Python has not all of them."""
     is_time = isinstance(column.type, (Date, DateTime, Interval))
     return func.to_jsonb(column, type_=JSONB) if is_time else column
-
-
-def _events(session: Session, statement: Any) -> list[dict[str, Any]]:
-    return [_event(row) for row in session.execute(statement)]
 
 
 def _event(row: AggregateRow | Any) -> dict[str, Any]:

@@ -134,7 +134,9 @@ class ArchivedEvents:
         oldest = None
         if filters.text is not None:
             others = replace(filters, text=None)
-            found = lists.newest(sources, others.criteria, before, searched)
+            found = lists.newest(
+                sources, others.criteria_with_contexts, before, searched
+            )
             oldest = found[-1][0] if len(found) == searched else None
         criteria = event_criteria(filters, self.hidden.attributes, before, oldest)
         newest = lists.newest(sources, criteria, before, limit)

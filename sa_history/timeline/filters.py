@@ -34,6 +34,7 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 
 from sa_history.capture.event_table import key_columns
+from sa_history.query.contexts_asked import ContextsAsked
 from sa_history.query.sources import EventSource
 from sa_history.timeline.requests import PageRequest
 from sa_history.timeline.responses import BadRequest, NotFound, PageError
@@ -72,7 +73,7 @@ class Filters:
 
         :return: None if they depend on values.
         """
-        if self.key is not None or self.context_id is not None:
+        if self.key is not None:
             return None
         return ("timeline", *self.values(), *(self.context or ())[:1])
 
@@ -98,7 +99,7 @@ class Filters:
         return replace(self, **parameters)
 
     def criteria(self, source: EventSource) -> Iterator[ColumnElement[bool]]:
-        """Yield the criteria that events of a table meet."""
+        """Yield the criteria that events of a table meet, but for their contexts."""
         tracking, columns = source.tracking, source.tracking.event_table.c
         if self.key is not None:
             yield _has_key(tracking, self.key)
@@ -110,7 +111,22 @@ class Filters:
             yield columns.pgh_created_at < self.until
         if self.transaction is not None:
             yield columns.pgh_xact_id == self.transaction
+
+    def criteria_with_contexts(
+        self, source: EventSource
+    ) -> Iterator[ColumnElement[bool]]:
+        """Yield all criteria that events of a table meet."""
+        yield from self.criteria(source)
+        tracking = source.tracking
         yield from self.criteria_of_contexts(tracking, tracking.event_table)
+
+    @property
+    def contexts(self) -> ContextsAsked:
+        """Which contexts the events have."""
+        pairs = [] if self.user is None else [("user", self.user)]
+        if self.context is not None:
+            pairs.append(self.context)
+        return ContextsAsked(self.context_id, [_has(*pair) for pair in pairs])
 
     def criteria_of_contexts(
         self, tracking: Tracking, events: FromClause
@@ -119,13 +135,7 @@ class Filters:
 
         :param events: has the columns about contexts that event tables have.
         """
-        storage = tracking.context_storage
-        if self.context_id is not None:
-            yield storage.is_within(events, self.context_id)
-        if self.user is not None:
-            yield storage.metadata_meets(events, _has("user", self.user))
-        if self.context is not None:
-            yield storage.metadata_meets(events, _has(*self.context))
+        yield from self.contexts.criteria(tracking.context_storage, events)
 
 
 _PARAMETERS: Mapping[str, Any] = {
@@ -133,6 +143,7 @@ _PARAMETERS: Mapping[str, Any] = {
     "user": Text(),
     "since": DateTime(timezone=True),
     "until": DateTime(timezone=True),
+    "context_id": Uuid(),
     "transaction": BigInteger(),
 }
 
@@ -391,7 +402,7 @@ def event_criteria(
 
     def criteria(source: EventSource) -> Iterator[ColumnElement[bool]]:
         number = source.tracking.event_table.c.pgh_id
-        yield from filters.criteria(source)
+        yield from filters.criteria_with_contexts(source)
         if before is not None:
             yield number < before
         if oldest is not None:

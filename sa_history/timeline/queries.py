@@ -493,7 +493,7 @@ class Timeline:
             columns=_COLUMNS,
             values={**filters.values(), **values},
             shape=None if shape is None else (*values, *shape),
-            finds_contexts=filters.user is not None or filters.context is not None,
+            contexts=bound.contexts,
         )
 
     def _last_numbers(
@@ -534,7 +534,7 @@ class Timeline:
         """Return some versions of a row, oldest first."""
 
         def criteria(source: EventSource) -> Iterator[ColumnElement[bool]]:
-            yield from filters.criteria(source)
+            yield from filters.criteria_with_contexts(source)
             yield source.tracking.event_table.c.pgh_id.in_(numbers)
 
         return self._rows(filters, criteria, len(numbers))[::-1]
@@ -557,7 +557,7 @@ class Timeline:
 
         def criteria(source: EventSource) -> Iterator[ColumnElement[bool]]:
             events = source.tracking.event_table
-            yield from filters.criteria(source)
+            yield from filters.criteria_with_contexts(source)
             yield events.c.pgh_created_at <= moment
             tracking = source.tracking
             # A note does not tell the whole row.

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, overload
 
 from sqlalchemy import (
+    ARRAY,
     ColumnElement,
     MetaData,
     Table,
+    Uuid,
     and_,
+    any_,
     func,
     literal,
     or_,
@@ -30,12 +33,17 @@ from sa_history.contexts.context import context as in_context
 from sa_history.contexts.frame import ContextFrame, time_of_id
 from sa_history.definition.mapped_tables import Models
 from sa_history.exc import ConflictError, EventsRemovedError, UndoError
-from sa_history.query.removed_events import read_horizon
+from sa_history.query.contexts_asked import ContextsAsked
+from sa_history.query.removed_events import read_horizons
 from sa_history.query.sources import trackings_of_target
 from sa_history.query.subclasses import events_of_class
 from sa_history.tracking.completeness import complete_tracking, missing_operations
 from sa_history.tracking.context_class import Context, checked_context_id
-from sa_history.tracking.databases import ModelSession, require_one_database
+from sa_history.tracking.databases import (
+    ModelSession,
+    require_one_database,
+    written_by,
+)
 from sa_history.tracking.distribution import current_transaction
 from sa_history.tracking.event_class import Event
 from sa_history.tracking.registry import Tracking
@@ -260,17 +268,29 @@ def _id_of(context: Any) -> uuid.UUID | None:
 
 @dataclass(frozen=True)
 class _Undone:
-    """The transaction or the context that is undone; the other one is None."""
+    """The transaction or the context that is undone; the other one is None.
+
+    :param found: the ids of the context and of those within it; None if it is a
+        transaction, or they are not looked for yet, or are too many.
+    """
 
     transaction: int | None
     context: uuid.UUID | None
+    found: Sequence[uuid.UUID] | None = None
 
     def criterion(self, tracking: Tracking) -> ColumnElement[bool]:
         """Return the criterion of its events."""
         if self.transaction is not None:
             return tracking.event_table.c.pgh_xact_id == self.transaction
-        storage = tracking.context_storage
-        return storage.is_within(tracking.event_table, self.context)
+        storage, events = tracking.context_storage, tracking.event_table
+        if self.found is not None and storage.knows_contexts:
+            return storage.has_one_of(events, any_(literal(self.found, ARRAY(Uuid))))
+        return storage.is_within(events, self.context)
+
+    def with_contexts(self, rows: ModelSession, wanted: Wanted) -> _Undone:
+        """Return the same with the contexts, which are looked for once."""
+        asked = ContextsAsked(self.context)
+        return replace(self, found=asked.find(rows.session, wanted, {}, written_by))
 
     def may_be_before(self, horizon: Horizon) -> bool:
         """Return True if some of its events may have been removed."""
@@ -302,6 +322,7 @@ def _undo(
     session.flush()
     rows = ModelSession(session, next(iter(trackings), None))
     _require_events(rows, wanted, what)
+    what = what.with_contexts(rows, wanted)
     changes = _changes(rows, wanted, what)
     if not dry_run:
         return _planned(rows, changes, what, force, progress)
@@ -318,12 +339,11 @@ def _require_events(rows: ModelSession, wanted: Wanted, what: _Undone) -> None:
 
     :raises EventsRemovedError: names the table, and until when.
     """
-    for tracking in wanted:
-        if tracking.options.partition_by is None:
-            continue
-        connection = rows.session.connection(bind_arguments=rows.bind_arguments)
-        horizon = read_horizon(connection, tracking)
-        if horizon is not None and what.may_be_before(horizon):
+    if all(tracking.options.partition_by is None for tracking in wanted):
+        return
+    connection = rows.session.connection(bind_arguments=rows.bind_arguments)
+    for tracking, horizon in read_horizons(connection, wanted).items():
+        if what.may_be_before(horizon):
             raise EventsRemovedError(
                 f"nothing is undone, since the events of {tracking.table.name!r} until "
                 f"{horizon.until} (transaction {horizon.transaction}) were removed, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import random
+import uuid
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -521,11 +522,13 @@ def test_a_page_of_tables_that_were_never_analysed_is_cheap_to_the_planner(
         assert len(AggregateEvent.page(session, base, labels=["snapshot"])) == 0
         past = datetime.datetime(2000, 1, 1, tzinfo=datetime.timezone.utc)
         assert len(AggregateEvent.page(session, base, since=past, limit=50)) == 30
+        assert not AggregateEvent.page(session, base, context={"user": 1}, limit=50)
+        assert not AggregateEvent.page(session, base, context=uuid.UUID(int=1))
         whole = len(costs)
         session.rollback()
         settle(session)
         assert len(history.feed_page(session, base)) == 30
-    assert len(costs) == whole + 2 == 9
+    assert len(costs) == whole + 2 == 11
     default = 100_000  # jit_above_cost
     assert max(costs) < default, costs
 

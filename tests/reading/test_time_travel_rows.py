@@ -23,6 +23,7 @@ from sqlalchemy import (
     insert,
     literal,
     select,
+    text,
     update,
 )
 from sqlalchemy.orm import (
@@ -280,3 +281,31 @@ def test_a_row_is_found_by_the_index_of_its_key(
     conditions = [line for line in plan.splitlines() if "Index Cond: " in line]
     assert sum("(pgh_obj_id = 1)" in line for line in conditions) == times, plan
     assert "Seq Scan" not in plan
+
+
+def test_a_row_is_found_without_a_look_at_all_events_if_nobody_analysed_them(
+    base: type[DeclarativeBase], create_all: Callable[[], None], pg_engine: Engine
+) -> None:
+    """PostgreSQL thinks then that rows of nearly all events got another key."""
+    table = Table("t", base.metadata, Column("id", Integer, primary_key=True))
+    track()(table)
+    create_all()
+    with pg_engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO t_event (pgh_op, pgh_label, id, pgh_obj_id)"
+                " SELECT 'I', 'snapshot', v, v FROM generate_series(1, 5000) v"
+            )
+        )
+    plans: list[str] = []
+    with history.as_of(pg_engine, transaction=2**40) as past:
+
+        @event.listens_for(past.connection(), "before_cursor_execute", retval=True)
+        def explained(_: Any, cursor: Any, sql: str, values: Any, *__: Any) -> Any:
+            cursor.execute(f"EXPLAIN {sql}", values)
+            plans.append("\n".join(line for (line,) in cursor.fetchall()))
+            return sql, values
+
+        assert past.execute(select(table).where(table.c.id == 7)).all() == [(7,)]
+    assert "ix_t_event_pgh_old_key" in plans[-1], plans[-1]
+    assert "Seq Scan" not in plans[-1], plans[-1]

@@ -7,7 +7,18 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import DateTime, Engine, ForeignKey, Numeric, text
+from sqlalchemy import (
+    Column,
+    DateTime,
+    Engine,
+    ForeignKey,
+    Integer,
+    Numeric,
+    Table,
+    event,
+    insert,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import sa_history as history
@@ -136,6 +147,37 @@ def test_all_that_history_has_of_an_object_is_told(
     deleted = history.subject(session, person, 1)
     assert deleted["row"] is None
     assert deleted["events"][-1]["data"]["name"] == "Name1"
+
+
+def test_what_a_person_did_to_many_tables_is_cheap_to_the_planner(
+    base: Base, pg_engine: Engine
+) -> None:
+    """Above a cost of 100,000, PostgreSQL compiles statements, which takes seconds."""
+    tables = []
+    for n in range(20):
+        columns = (Column(f"c{m}", Integer) for m in range(20))
+        key = Column("id", Integer, primary_key=True)
+        tables.append(track()(Table(f"t{n}", base.metadata, key, *columns)))
+    base.metadata.create_all(pg_engine)
+    costs: list[float] = []
+
+    @event.listens_for(pg_engine, "before_cursor_execute", retval=True)
+    def explained(_: Any, cursor: Any, sql: str, values: Any, *__: Any) -> Any:
+        if sql.startswith(("SELECT", "WITH", "(SELECT")):
+            cursor.execute(f"EXPLAIN (FORMAT JSON) {sql}", values)
+            costs.append(cursor.fetchone()[0][0]["Plan"]["Total Cost"])
+        return sql, values
+
+    with Session(pg_engine) as session:
+        with history.context(session, user=7):
+            for table in tables:
+                session.execute(insert(table), [{"id": n} for n in range(40)])
+            session.commit()
+        found = history.subject(session, tables[0], 0, user=7)
+        assert len(found["made"]) == 20 * 40
+        assert found["events"] == found["made"][:1]
+    # Read in one step it would be 41,000, and four times as much of 40 tables.
+    assert max(costs) < 10_000, costs
 
 
 def test_references_in_a_circle_are_followed_and_come_to_an_end(

@@ -359,7 +359,7 @@ def test_a_page_takes_few_statements(
     versions = f"version={numbers[0]}&version={numbers[-1]}"
     for path, statements in (
         ("/", 2),
-        ("/?user=ada&table=bill_event&label=paid", 2),
+        ("/?user=ada&table=bill_event&label=paid", 3),  # one finds the contexts
         ("/objects/bill_event/x", 2),
         (f"/objects/bill_event/x?at=2999-01-01&{versions}", 6),
     ):

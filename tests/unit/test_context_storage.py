@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import ColumnElement, MetaData, Table
+from sqlalchemy import ARRAY, ColumnElement, MetaData, Table, Uuid, any_, bindparam
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import registry
 
@@ -88,7 +88,7 @@ IN_CONTEXTS = (
             id="metadata",
         ),
         pytest.param(
-            lambda storage, events: storage.has(events, ID),
+            lambda storage, events: storage.is_within(events, ID),
             [
                 "event.pgh_context_id IN (WITH RECURSIVE anon_1(id) AS (SELECT"
                 " CAST(%(param_1)s::UUID AS UUID) AS id UNION SELECT"
@@ -101,7 +101,9 @@ IN_CONTEXTS = (
             id="has_id",
         ),
         pytest.param(
-            lambda storage, events: storage.has(events, {"user": 7}),
+            lambda storage, events: storage.metadata_meets(
+                events, lambda metadata: metadata.contains({"user": 7})
+            ),
             [
                 IN_CONTEXTS.format(
                     "(pghistory_context.metadata @> %(metadata_1)s::JSONB)"
@@ -110,6 +112,13 @@ IN_CONTEXTS = (
                 "false",
             ],
             id="has_keys",
+        ),
+        pytest.param(
+            lambda storage, events: storage.has_one_of(
+                events, any_(bindparam("ids", type_=ARRAY(Uuid)))
+            ),
+            [*["event.pgh_context_id = ANY (%(ids)s::UUID[])"] * 2, "false"],
+            id="has_one_of",
         ),
     ],
 )
