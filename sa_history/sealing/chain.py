@@ -42,7 +42,13 @@ from sa_history.sealing.sources import LeafColumns, Ledger
 from sa_history.util.postgresql import INSUFFICIENT_PRIVILEGE, sqlstate_of
 
 FORMAT = 1
-"""The version of digests and of the JSON that has the root of a chain."""
+"""The version of digests and of the JSON that has the root of a chain.
+
+It grows where older libraries would take other digests for events that were changed. A
+root is made of it, as :meth:`Seal.root_after` has it in all versions.
+"""
+
+_LATER_FORMATS = range(FORMAT + 1, FORMAT + 10)
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,11 @@ class SealDigest:
         """
         try:
             found = json.loads(text)
+            if found["sa_history"] in _LATER_FORMATS:
+                raise SealError(
+                    f"the digest has the format {found['sa_history']}, of a later "
+                    "version of sa_history; upgrade sa_history to verify by it"
+                )
             if found["sa_history"] != FORMAT:
                 raise ValueError(f"it has the format {found['sa_history']!r}")
             heads = {
@@ -144,13 +155,14 @@ class Seal:
     root: bytes
     sealed_at: datetime.datetime
 
-    def root_after(self, previous: bytes) -> bytes:
+    def root_after(self, previous: bytes, form: int = FORMAT) -> bytes:
         """Return the root that the seal has after another one.
 
         :param previous: the root of the seal before it, empty for the first one.
+        :param form: the version of its digests.
         """
         told = [
-            FORMAT,
+            form,
             self.number,
             self.table_name,
             self.leaf_columns.columns,
@@ -164,6 +176,21 @@ class Seal:
         ]
         text = json.dumps(told, ensure_ascii=True, separators=(",", ":"))
         return hashlib.sha256(previous + text.encode()).digest()
+
+    def later_format(self, previous: Iterable[bytes]) -> int | None:
+        """Return the format of a seal that a later version made, None of others.
+
+        :param previous: roots, of which one may be that of the seal before it.
+        """
+        return next(
+            (
+                form
+                for form in _LATER_FORMATS
+                for root in previous
+                if self.root == self.root_after(root, form)
+            ),
+            None,
+        )
 
 
 def digest_of_ranges(ranges: Iterable[RangeDigest]) -> bytes:
@@ -352,6 +379,16 @@ def marks_of(one: RangeDigest) -> list[tuple[int, Mark]]:
         number += (low - number) % (1 << 8 * ID_BYTES)
         marks.append((number, Mark(content, entry[ID_BYTES:])))
     return marks
+
+
+def are_named_by_marks(one: RangeDigest) -> bool:
+    """Return whether the marks of a range name its first and its last event.
+
+    Builds of sa_history from before 0.1.0 wrote marks of another form.
+    """
+    numbers = [number for number, _ in marks_of(one)]
+    ends = (numbers[0], numbers[-1]) if numbers else (None, None)
+    return ends == (one.first_id, one.last_id)
 
 
 def write_digest(path: Path, digest: SealDigest) -> None:

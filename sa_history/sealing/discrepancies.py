@@ -28,7 +28,8 @@ class SealProblem(str, enum.Enum):
     RESEALED = "resealed"
     """The seals are not those that were made, or not those that a digest knows."""
     UNREADABLE = "unreadable"
-    """A table or a column that the seal names is gone, or of no model given."""
+    """A table or a column that the seal names is gone, or of no model given; or the
+    seal was made by a version of sa_history that has another form of seals."""
     REMOVED = "removed"
     """Old events were removed by a retention that is recorded; it is no fault."""
 

@@ -33,6 +33,7 @@ from sa_history.sealing.chain import (
     Mark,
     Seal,
     SealDigest,
+    are_named_by_marks,
     areas_of,
     digest_of_ranges,
     first_line,
@@ -224,6 +225,7 @@ class Verifier:
         self._tables = {one.name: one for one in tables}
         self._removed = self._removals()
         self._archived = archived
+        self._later_formats: dict[int, int] = {}
 
     def discrepancies(self, expected: ChainHead | None) -> Iterator[Discrepancy]:
         """Yield what is not as it was.
@@ -276,13 +278,18 @@ class Verifier:
         yield from differences.discrepancies()
 
     def _wrong_links(self) -> set[int]:
-        """Return the numbers of seals that do not follow from those before them."""
+        """Return the numbers of seals that do not follow from those before them.
+
+        Of those that a later version made it keeps the format.
+        """
         wrong = set()
         roots = {b""}
         for position, seal in enumerate(self._seals, 1):
             made = {seal.root_after(root) for root in roots}
             if seal.number != position or seal.root not in made:
                 wrong.add(seal.number)
+                if (form := seal.later_format(roots)) is not None:
+                    self._later_formats[seal.number] = form
             # If only the root was changed, the next seal follows from what it was.
             roots = {seal.root, *made}
         return wrong
@@ -397,6 +404,11 @@ class Verifier:
         """
         sealed = self._tables.get(seal.table_name)
         missing = self._missing(seal, sealed)
+        if seal.number in self._later_formats:
+            missing = (
+                f"seal {seal.number} has the format {self._later_formats[seal.number]},"
+                " of a later version of sa_history; upgrade sa_history to verify it"
+            )
         if sealed is None or missing:
             what = missing or "none of the models given is sealed in this table"
             yield _unreadable(seal, what)
@@ -440,6 +452,11 @@ class Verifier:
                     located = True
                     yield self._resealed(seal, *area)
                 continue
+            if not is_wrong and not are_named_by_marks(stored):
+                raise _UnreadableError(
+                    f"seal {seal.number} has digests of another form, as builds of "
+                    "sa_history from before 0.1.0 made them; verify it with that build"
+                )
             told = list(self._compare(sealed, seal, area, stored, found, differences))
             if told:
                 yield from told
