@@ -234,10 +234,12 @@ class _Maker:
             number = event["pgh_id"]
             if number in shared:
                 continue
-            for earlier in reversed(by_key[wanted[number]]):
-                if earlier["pgh_id"] < number and not self._is_sibling(earlier, event):
-                    found[number] = earlier
-                    break
+            rows = reversed(by_key[wanted[number]])
+            before = self._last_of_another_change(
+                event, (row for row in rows if row["pgh_id"] < number)
+            )
+            if before is not None:
+                found[number] = before
         return found
 
     def _key_before(
@@ -281,11 +283,25 @@ class _Maker:
         )
         return set(self.session.scalars(statement))
 
+    def _last_of_another_change(
+        self, event: Stored, earlier: Iterable[Stored]
+    ) -> Stored | None:
+        """Return the last event that is not of the change that an event is of.
+
+        :param earlier: the events before it, the newest first.
+        """
+        labels = {event["pgh_label"]}
+        for other in earlier:
+            # One change leaves no two events with a label.
+            if other["pgh_label"] in labels or not self._is_sibling(other, event):
+                return other
+            labels.add(other["pgh_label"])
+        return None
+
     def _is_sibling(self, one: Stored, other: Stored) -> bool:
-        """Return whether two events are of one change, under two labels."""
+        """Return whether two events with two labels may be of one change."""
         if (
-            one["pgh_label"] == other["pgh_label"]
-            or one["pgh_op"] != other["pgh_op"]
+            one["pgh_op"] != other["pgh_op"]
             or one["pgh_xact_id"] != other["pgh_xact_id"]
         ):
             return False

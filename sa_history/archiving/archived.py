@@ -278,7 +278,8 @@ class Archived:
     ) -> list[AggregateRow]:
         """Return events of any models in one list, as ``AggregateEvent.select`` does.
 
-        :param targets: as for ``AggregateEvent.select``, and so are all others.
+        :param targets: as for ``AggregateEvent.select``, and so are all others, but
+            that ``since`` and ``until`` are no SQL expressions.
         :return: the rows.
         :raises EventsError: as ``AggregateEvent.select`` does.
 
@@ -290,6 +291,11 @@ class Archived:
         filters = EventFilters.of(
             labels, since, until, context, transaction, before, sources
         )
+        for name in filters.expressions:
+            raise EventsError(
+                f"{name} is a datetime for an archive, as PostgreSQL does not read it, "
+                f"got the expression {getattr(filters, name)}; give a value"
+            )
         return aggregate_rows(
             self.session,
             sources,

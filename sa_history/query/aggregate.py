@@ -46,7 +46,12 @@ from sa_history.query.sources import EventSource, EventTarget, sources_of
 from sa_history.sql.readable_json import READABLE_JSON
 from sa_history.tracking.context_class import Context, checked_context_id
 from sa_history.tracking.session_events import REQUIRES
-from sa_history.util.arguments import checked_number, checked_transaction
+from sa_history.util.arguments import (
+    Time,
+    checked_number,
+    checked_time,
+    checked_transaction,
+)
 from sa_history.util.messages import suggestion
 from sa_history.util.sessions import AnyAsyncSession, SyncSession
 
@@ -137,8 +142,8 @@ class AggregateEvent:
         across: Model | Sequence[Model] | set[Any] | None = None,
         references: bool | int = False,
         labels: Iterable[str] | None = None,
-        since: datetime.datetime | None = None,
-        until: datetime.datetime | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
         context: uuid.UUID | Context | ContextFrame | Mapping[str, Any] | None = None,
         transaction: int | None = None,
         before: int | None = None,
@@ -160,8 +165,10 @@ class AggregateEvent:
             association tables included. True follows one foreign key, a number follows
             so many, one after the other.
         :param labels: keep only events with these labels; None for any.
-        :param since: keep only events of transactions that began then or later.
-        :param until: keep only events of transactions that began before then.
+        :param since: keep only events of transactions that began then or later; a time,
+            or an SQL expression of one, such as ``func.now() - timedelta(days=1)``.
+        :param until: keep only events of transactions that began before then, as for
+            ``since``.
         :param context: keep only events of a context and of those within it, its
             copies among them; ``history.context`` or ``pgh_context`` gave it, or it is
             given by its id. A mapping keeps the events of all contexts that have its
@@ -205,8 +212,8 @@ class AggregateEvent:
         across: Model | Sequence[Model] | set[Any] | None = ...,
         references: bool | int = ...,
         labels: Iterable[str] | None = ...,
-        since: datetime.datetime | None = ...,
-        until: datetime.datetime | None = ...,
+        since: Time | None = ...,
+        until: Time | None = ...,
         context: uuid.UUID | Context | ContextFrame | Mapping[str, Any] | None = ...,
         transaction: int | None = ...,
         before: int | None = ...,
@@ -223,8 +230,8 @@ class AggregateEvent:
         across: Model | Sequence[Model] | set[Any] | None = ...,
         references: bool | int = ...,
         labels: Iterable[str] | None = ...,
-        since: datetime.datetime | None = ...,
-        until: datetime.datetime | None = ...,
+        since: Time | None = ...,
+        until: Time | None = ...,
         context: uuid.UUID | Context | ContextFrame | Mapping[str, Any] | None = ...,
         transaction: int | None = ...,
         before: int | None = ...,
@@ -240,8 +247,8 @@ class AggregateEvent:
         across: Model | Sequence[Model] | set[Any] | None = None,
         references: bool | int = False,
         labels: Iterable[str] | None = None,
-        since: datetime.datetime | None = None,
-        until: datetime.datetime | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
         context: uuid.UUID | Context | ContextFrame | Mapping[str, Any] | None = None,
         transaction: int | None = None,
         before: int | None = None,
@@ -282,7 +289,8 @@ class AggregateEvent:
             limit=checked_limit(limit),
             columns=COLUMNS,
             values=filters.values(),
-            shape=(newest_first, *filters.values()),
+            # An expression is a part of the statement, and no value of it.
+            shape=None if filters.expressions else (newest_first, *filters.values()),
             contexts=bound.contexts,
             asked=filters.asked,
         )
@@ -338,8 +346,8 @@ def requiring(
     if all(tracking.options.partition_by is None for tracking in trackings):
         return statement
 
-    def require(connection: Connection) -> None:
-        asked.require_events(connection, trackings)
+    def require(connection: Connection, parameters: Any) -> None:
+        asked.require_events(connection, trackings, parameters)
 
     return statement.execution_options(**{REQUIRES: require})
 
@@ -371,8 +379,8 @@ class EventFilters:
     def of(
         cls,
         labels: Iterable[str] | None,
-        since: datetime.datetime | None,
-        until: datetime.datetime | None,
+        since: Time | None,
+        until: Time | None,
         context: Any,
         transaction: int | None,
         before: int | None,
@@ -392,8 +400,8 @@ class EventFilters:
         _check_labels(sources, known)
         return cls(
             known,
-            _checked_time("since", since),
-            _checked_time("until", until),
+            _time_filter("since", since),
+            _time_filter("until", until),
             *_context_filters(context),
             checked_transaction(transaction, EventsError),
             checked_number(_BEFORE, before, EventsError),
@@ -404,21 +412,33 @@ class EventFilters:
         """What may be before all events that are left."""
         return Asked(self.transaction, self.context, self.since, self.until)
 
+    @property
+    def expressions(self) -> list[str]:
+        """The arguments whose values the database computes."""
+        times = {"since": self.since, "until": self.until}
+        return [name for name, t in times.items() if isinstance(t, ColumnElement)]
+
     def values(self) -> dict[str, Any]:
         """Return the values of the parameters of :meth:`bound`."""
-        given = {name: getattr(self, name) for name in _PARAMETERS}
-        return {
-            f"page_{name}": value for name, value in given.items() if value is not None
-        }
+        return {f"page_{name}": getattr(self, name) for name in self._bound_names}
+
+    @property
+    def _bound_names(self) -> list[str]:
+        return [
+            name
+            for name in _PARAMETERS
+            if getattr(self, name) is not None and name not in self.expressions
+        ]
 
     def bound(self) -> EventFilters:
         """Return the same filters with parameters in place of values."""
         parameters: dict[str, Any] = {
             name: bindparam(
-                f"page_{name}", type_=type_, expanding=isinstance(type_, String)
+                f"page_{name}",
+                type_=_PARAMETERS[name],
+                expanding=isinstance(_PARAMETERS[name], String),
             )
-            for name, type_ in _PARAMETERS.items()
-            if getattr(self, name) is not None
+            for name in self._bound_names
         }
         return replace(self, **parameters)
 
@@ -487,17 +507,8 @@ def checked_limit(limit: Any) -> Any:
     return checked_number(what, limit, EventsError, least=0)
 
 
-def _checked_time(argument: str, time: Any) -> Any:
-    """Return a time, or None for none. A date is the begin of a day.
-
-    :raises EventsError: it is neither.
-    """
-    if time is None or isinstance(time, datetime.date):
-        return time
-    raise EventsError(
-        f"{argument} is a datetime, got {time!r}; write datetime.fromisoformat(...) "
-        "around a time that is text"
-    )
+def _time_filter(argument: str, time: Any) -> Any:
+    return None if time is None else checked_time(argument, time, EventsError)
 
 
 def _check_labels(

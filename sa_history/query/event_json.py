@@ -16,6 +16,7 @@ from sqlalchemy import (
     and_,
     case,
     column,
+    exists,
     func,
     literal,
     null,
@@ -219,8 +220,29 @@ def _not_siblings(
             previous.c.pgh_op == event.c.pgh_op,
             previous.c.pgh_label != event.c.pgh_label,
             same_row,
+            *_is_last_of_label(tracking, event, previous),
         )
     ]
+
+
+def _is_last_of_label(
+    tracking: Tracking, event: FromClause, previous: FromClause
+) -> list[ColumnElement[bool]]:
+    """Return whether no event with the label of a previous one is between the two.
+
+    One change leaves no two events with a label, so an earlier one is of another change
+    even if the values are the same.
+    """
+    if tracking.is_distributed:
+        return []  # Citus might refuse a subquery in one that it has to push down
+    nearer = tracking.event_table.alias("nearer")
+    is_between = exists().where(
+        *have_key(tracking, nearer, old_keys_of(tracking, event)),
+        nearer.c.pgh_label == previous.c.pgh_label,
+        nearer.c.pgh_id > previous.c.pgh_id,
+        nearer.c.pgh_id < event.c.pgh_id,
+    )
+    return [~is_between.correlate(event, previous)]
 
 
 def _has_siblings(tracking: Tracking) -> bool:

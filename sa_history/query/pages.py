@@ -307,7 +307,7 @@ class PageReader:
             for source in self.sources
             if source.tracking.options.partition_by is not None
         ]
-        if partitioned and self.asked != ANYTHING:
+        if partitioned and not self.asked.is_anything:
             connection = _connection(session, partitioned[0])
             self.asked.require_events(connection, partitioned)
         return self.rows(session, self.keys(session))

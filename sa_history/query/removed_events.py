@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
 from typing import Any
 
 from sqlalchemy import (
@@ -28,6 +28,7 @@ from sa_history.exc import EventsRemovedError
 from sa_history.sql.compose import quote_ident
 from sa_history.tracking.completeness import missing_operations
 from sa_history.tracking.registry import Tracking
+from sa_history.util.arguments import Time
 
 
 @dataclass(frozen=True)
@@ -36,29 +37,39 @@ class Asked:
 
     :param transaction: the number of a transaction; None for any.
     :param context: the id of a context; None for any.
-    :param since: the time from which events are asked for; None for any.
-    :param until: the time before which events are asked for; None for any.
+    :param since: the time from which events are asked for, or an SQL expression of it;
+        None for any.
+    :param until: the time before which events are asked for, likewise.
     :param after: the position in the feed, a transaction and an event, after which
         events are asked for; None for any.
     """
 
     transaction: int | None = None
     context: uuid.UUID | None = None
-    since: datetime.datetime | None = None
-    until: datetime.datetime | None = None
+    since: Time | None = None
+    until: Time | None = None
     after: tuple[int, int] | None = None
 
+    @property
+    def is_anything(self) -> bool:
+        """Whether it names no time."""
+        return all(getattr(self, field.name) is None for field in fields(self))
+
     def require_events(
-        self, connection: Connection, trackings: Iterable[Tracking]
+        self,
+        connection: Connection,
+        trackings: Iterable[Tracking],
+        parameters: Any = None,
     ) -> None:
         """Refuse to answer by what is left where events may have been removed.
 
         What names no time is answered by what is left.
 
         :param trackings: whose events are asked for.
+        :param parameters: what the statement is executed with.
         :raises EventsRemovedError: names the table, until when, and the archive.
         """
-        if self == ANYTHING:
+        if self.is_anything:
             return
         horizons = read_horizons(connection, trackings)
         if horizons and self.transaction is not None:
@@ -69,7 +80,14 @@ class Asked:
                 for t, horizon in horizons.items()
                 if horizon.transaction < following
             }
-        found = [(t, h) for t, h in horizons.items() if self._may_be_before(h)]
+        if not horizons:
+            return
+        times = [*self._times(connection, parameters)]
+        found = [
+            (t, h)
+            for t, h in horizons.items()
+            if self._may_be_before(h) or any(time <= h.until for time in times)
+        ]
         if not found:
             return
         tracking, horizon = max(found, key=lambda pair: pair[1].transaction)
@@ -86,10 +104,26 @@ class Asked:
             f"{hint}{horizon.archive_hint}",
         )
 
-    def _may_be_before(self, horizon: Horizon) -> bool:
+    def _times(
+        self, connection: Connection, parameters: Any
+    ) -> Iterator[datetime.datetime]:
+        """Yield the times that are named, with a time zone.
+
+        The database says what an expression is, and what a time without a zone means.
+        """
         begun = None if self.context is None else time_of_id(self.context)
-        if any(_is_until(t, horizon) for t in (begun, self.since, self.until)):
-            return True
+        for time in (begun, self.since, self.until):
+            if time is None:
+                continue
+            if isinstance(time, datetime.datetime) and time.tzinfo is not None:
+                yield time
+                continue
+            known = select(cast(time, types.DateTime(timezone=True)))
+            value = connection.scalar(known, parameters)
+            if value is not None:
+                yield value
+
+    def _may_be_before(self, horizon: Horizon) -> bool:
         if self.after is not None:
             # In a copy of the database the numbers of transactions begin anew.
             transaction, event = self.after
@@ -107,15 +141,6 @@ _FOLLOWING_TRANSACTION: Any = select(
     )
 )
 """The number that no transaction of the cluster has yet."""
-
-
-def _is_until(time: Any, horizon: Horizon) -> bool:
-    """Return whether a time is not after the last event that was removed.
-
-    What a time without a zone means, the database knows alone.
-    """
-    has_zone = isinstance(time, datetime.datetime) and time.tzinfo is not None
-    return has_zone and time <= horizon.until
 
 
 def read_horizons(

@@ -43,7 +43,7 @@ from sa_history.tracking.completeness import comparable_events
 from sa_history.tracking.event_class import Event, map_events
 from sa_history.tracking.identity import key_of
 from sa_history.tracking.registry import Tracking, trackings_of_table
-from sa_history.util.arguments import is_number
+from sa_history.util.arguments import Time, checked_time, is_number
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import WriteOnlyCollection
@@ -221,20 +221,24 @@ class Events(Generic[E]):
 
     def between(
         self: _SelectsRows[EventSelect],
-        since: datetime.datetime,
-        until: datetime.datetime,
+        since: Time,
+        until: Time,
     ) -> EventSelect:
         """Return a SELECT of the events from one time on and before another.
 
-        :param since: the earliest ``pgh_created_at``.
-        :param until: the time that ``pgh_created_at`` is before.
+        :param since: the earliest ``pgh_created_at``; a time, or an SQL expression of
+            one, such as ``func.now() - timedelta(days=1)``.
+        :param until: the time that ``pgh_created_at`` is before, as for ``since``.
+        :raises EventsError: one of them is no time.
 
         Example::
 
             session.scalars(account.events.between(monday, friday)).all()
         """
         created_at = self.table.c.pgh_created_at
-        events = self._select().where(created_at >= since, created_at < until)
+        first = checked_time("since", since, EventsError)
+        end = checked_time("until", until, EventsError)
+        events = self._select().where(created_at >= first, created_at < end)
         return cast("EventSelect", events)
 
     def _select(self) -> Select[Any]:

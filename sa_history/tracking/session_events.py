@@ -36,7 +36,8 @@ from sa_history.tracking.registry import Tracking, history_of
 REQUIRES = "sa_history_requires"
 """The execution option of a statement with what it needs.
 
-A function that is called with the connection before a session executes the statement.
+A function that is called before a session executes the statement, with the connection
+and the parameters that were given.
 """
 
 
@@ -54,7 +55,8 @@ def _before_execution(state: ORMExecuteState) -> None:
     _lead_to_the_model(state)
     require = state.execution_options.get(REQUIRES)
     if require is not None:
-        require(state.session.connection(bind_arguments={**state.bind_arguments}))
+        connection = state.session.connection(bind_arguments={**state.bind_arguments})
+        require(connection, state.parameters)
 
 
 def _lead_to_the_model(state: ORMExecuteState) -> None:

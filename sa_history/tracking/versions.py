@@ -324,16 +324,23 @@ def diff_to_previous(event: Any) -> Diff | None:
 def _first_of_another_change(
     earlier: Iterable[Any], event: Any, stored: StoredAttributes, images: Images
 ) -> Any:
-    """Return the first event that is not of the change that an event is of, or None."""
-    others = (e for e in earlier if not _is_sibling(e, event, stored, images))
-    return next(others, None)
+    """Return the first event that is not of the change that an event is of, or None.
+
+    :param earlier: the events before it, the newest first.
+    """
+    labels = {event.pgh_label}
+    for other in earlier:
+        # One change leaves no two events with a label.
+        if other.pgh_label in labels or not _is_sibling(other, event, stored, images):
+            return other
+        labels.add(other.pgh_label)
+    return None
 
 
 def _is_sibling(one: Any, other: Any, stored: StoredAttributes, images: Images) -> bool:
-    """Return whether two events of a row are of one change, under two labels."""
+    """Return whether two events of a row, with two labels, may be of one change."""
     return (
         one.pgh_xact_id == other.pgh_xact_id
         and one.pgh_op == other.pgh_op
-        and one.pgh_label != other.pgh_label
         and not _diff(one, other, stored, images)
     )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
 import numbers
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
-from sqlalchemy import MetaData
+from sqlalchemy import ColumnElement, MetaData, select
 
 from sa_history._types import Level
 from sa_history.exc import DefinitionError, HistoryError
 from sa_history.util.identifiers import check_text
+
+Time: TypeAlias = datetime.datetime | ColumnElement[Any]
+"""A time, or an expression of one, such as ``func.now() - timedelta(days=1)``."""
 
 
 def as_names(argument: str, names: Iterable[str]) -> tuple[str, ...]:
@@ -107,6 +111,30 @@ def checked_number(
         first = "" if least is None else f" from {least} on"
         raise error(f"{what}, got {number!r}; give an int{first}")
     return number
+
+
+def checked_time(argument: str, time: Any, error: type[HistoryError]) -> Any:
+    """Return a time as it is given. A date is the begin of a day.
+
+    :param argument: the argument that has the time, for the error.
+    :param time: a datetime, a date or an SQL expression.
+    :param error: the class of the error.
+    :raises HistoryError: it is neither, or an expression of the rows of a table.
+    """
+    if isinstance(time, ColumnElement):
+        if not select(time).get_final_froms():
+            return time
+        # Each event would be found once for each of these rows.
+        raise error(
+            f"{argument} is one time, got {time}, which a table has for each of its "
+            "rows; write select(...).scalar_subquery()"
+        )
+    if isinstance(time, datetime.date):
+        return time
+    raise error(
+        f"{argument} is a datetime, got {time!r}; write datetime.fromisoformat(...) "
+        "around a time that is text"
+    )
 
 
 def is_number(value: Any, least: int | None = None) -> bool:

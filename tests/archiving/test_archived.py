@@ -32,6 +32,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_col
 
 import sa_history as history
 from sa_history import AggregateEvent, track
+from sa_history.exc import EventsError
 from tests.archiving.conftest import LATER
 
 ROWS = range(1, 9)
@@ -226,6 +227,10 @@ def test_an_object_is_asked_for_without_all_live_events(
         assert archive.as_of(last).get(shop.Account, key).id == key
         assert archive.aggregate((shop.Account, key))[-1].pgh_id == last.pgh_id
         assert archive.aggregate(shop.Line, transaction=transaction)
+        for name in ("since", "until"):
+            asked: Any = {name: func.now() - datetime.timedelta(days=1)}
+            with pytest.raises(EventsError, match=f"^{name} is a datetime for an ar"):
+                archive.aggregate(shop.Line, **asked)
     assert statements == []
 
 

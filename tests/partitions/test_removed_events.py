@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import itertools
 import subprocess
 import uuid
 from collections.abc import Callable
@@ -11,7 +12,17 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Engine, create_engine, func, select, text
+from sqlalchemy import (
+    URL,
+    DateTime,
+    Engine,
+    bindparam,
+    create_engine,
+    func,
+    literal,
+    select,
+    text,
+)
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -325,6 +336,33 @@ def test_events_asked_for_by_a_time_that_was_removed_are_refused(
             list(EventSearch([account], since=horizon.until).rows(session, 1))
 
 
+def test_events_asked_for_by_an_expression_of_a_time_that_was_removed_are_refused(
+    account: Any, pg_engine: Engine, horizon: Horizon
+) -> None:
+    day = bindparam("day", type_=DateTime(timezone=True))
+    later = {"day": LATER}
+    refused: list[Any] = [
+        literal(horizon.until),
+        func.now() - datetime.timedelta(days=1),
+        # As the database understands it, by its time zone.
+        (horizon.until - datetime.timedelta(days=2)).replace(tzinfo=None),
+        horizon.until.date() - datetime.timedelta(days=2),
+    ]
+    with Session(pg_engine) as session:
+        for time, name in itertools.product(refused, ("since", "until")):
+            asked = {name: time}
+            with pytest.raises(EventsRemovedError):
+                session.execute(AggregateEvent.select(account, **asked))
+            with pytest.raises(EventsRemovedError):
+                AggregateEvent.page(session, account, **asked)
+        statement = AggregateEvent.select(account, since=day)
+        with pytest.raises(EventsRemovedError):
+            session.execute(statement, {"day": horizon.until})
+        assert session.execute(statement, later).all() == []
+        tomorrow = func.now() + datetime.timedelta(days=1)
+        assert AggregateEvent.page(session, account, since=tomorrow) == []
+
+
 @pytest.mark.usefixtures("removed")
 def test_events_asked_for_without_a_time_are_those_that_are_left(
     account: Any, base: Any, pg_engine: Engine, horizon: Horizon
@@ -337,7 +375,7 @@ def test_events_asked_for_without_a_time_are_those_that_are_left(
             {"transaction": horizon.transaction + 1},
             {"since": later, "until": LATER},
             {"until": LATER},
-            {"since": datetime.datetime(2020, 1, 1)},  # the server knows its zone
+            {"until": datetime.datetime(2300, 1, 1)},  # the server knows its zone
             {"context": uuid.uuid4()},
             {"context": {"user": 1}},
             {"before": 1},

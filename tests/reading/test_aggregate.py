@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import (
     BigInteger,
     Column,
+    DateTime,
     Engine,
     Enum,
     ForeignKey,
@@ -22,8 +23,10 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    bindparam,
     func,
     insert,
+    literal,
     select,
     text,
     union,
@@ -36,6 +39,8 @@ from sqlalchemy.sql.expression import ColumnClause
 import sa_history as history
 from sa_history import AggregateEvent, AggregateRow, track
 from sa_history.exc import ContextError, EventsError, UndoError
+
+from .transactions import run
 
 
 def found(session: Session, statement: Any) -> list[tuple[str, str, str]]:
@@ -291,6 +296,60 @@ def test_a_select_of_keys_is_what_it_is_by_itself(
     for query in (once_of_ada, union(once_of_ada, once_of_ada)):
         statement = AggregateEvent.select((shop.Product, query))
         assert sorted(found(pg_session, statement)) == sorted(whole)
+
+
+DAY = datetime.timedelta(days=1)
+
+
+def test_times_are_expressions_that_the_database_computes(
+    thing: Any, pg_session: Session
+) -> None:
+    Thing = thing()
+    run(pg_session, insert(Thing).values(id=1, a=1), update(Thing).values(a=2))
+    first, last = pg_session.scalars(Thing.events.select()).all()
+    moment = func.clock_timestamp()
+    begin = select(func.min(Thing.events.pgh_created_at)).scalar_subquery()
+    end = select(func.max(Thing.events.pgh_created_at)).scalar_subquery()
+    asked: list[tuple[dict[str, Any], list[int]]] = [
+        ({"since": func.now() - DAY}, [1, 2]),
+        ({"since": func.now() + DAY}, []),
+        ({"until": func.now() - DAY}, []),
+        ({"since": begin, "until": end}, [1]),
+        ({"since": end, "until": moment + DAY}, [2]),
+        ({"since": literal(last.pgh_created_at)}, [2]),
+        ({"since": begin + (end - begin), "limit": 5, "newest_first": True}, [2]),
+        ({"since": first.pgh_created_at, "until": end, "labels": ["snapshot"]}, [1]),
+        ({"since": func.current_date() - DAY}, [1, 2]),
+    ]
+    for filters, expected in asked:
+        rows = pg_session.execute(AggregateEvent.select(Thing, **filters)).all()
+        assert [row.pgh_data["a"] for row in rows] == expected
+        assert AggregateEvent.page(pg_session, Thing, **filters) == rows
+        bounds = {"since": func.now() - DAY, "until": func.now() + DAY, **filters}
+        between = Thing.events.between(bounds["since"], bounds["until"])
+        assert [event.a for event in pg_session.scalars(between)] == expected
+    given = bindparam("day", type_=DateTime(timezone=True))
+    for statement in (
+        AggregateEvent.select(Thing, since=given),
+        Thing.events.between(given, moment),
+    ):
+        for day, count in (first.pgh_created_at, 2), (last.pgh_created_at, 1):
+            assert len(pg_session.execute(statement, {"day": day}).all()) == count
+
+
+def test_a_column_is_no_time(thing: Any, pg_session: Session) -> None:
+    Thing = thing()
+    column = Thing.events.table.c.pgh_created_at
+    for ask in (
+        lambda: AggregateEvent.select(Thing, since=column),
+        lambda: AggregateEvent.page(pg_session, Thing, since=column - DAY),
+        lambda: Thing.events.between(column, func.now()),
+    ):
+        with pytest.raises(EventsError, match=r"^since is one time, got thing_event\."):
+            ask()
+    for wrong in ("2026-01-01", None, 5):
+        with pytest.raises(EventsError, match=f"^until is a datetime, got {wrong!r}; "):
+            Thing.events.between(func.now(), wrong)
 
 
 WRONG: dict[str, list[Any]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from sqlalchemy import (
@@ -89,6 +90,32 @@ def test_what_cannot_be_told_of_rows_that_shared_a_key_is_refused(
     newest = AggregateEvent.select(item, newest_first=True, limit=1)
     assert pg_session.execute(newest).one().pgh_diff is None
     assert history.diff(of_2[0], of_2[-1]) is not None, "any two can be compared"
+
+
+@pytest.mark.parametrize(
+    ("case", "of_1", "of_2"),
+    [
+        ("an exchange by one statement", [("U", None, "b")], [("U", "a", "a")]),
+        (
+            "another value meanwhile",
+            [("U", None, "z")],
+            [("U", "a", "a"), ("U", None, "z")],
+        ),
+        (
+            "a row moves to the key of a row that goes",
+            [],
+            [("U", "a", "a"), ("D", "b", None)],
+        ),
+        ("a row is replaced before it goes", [], [("I", None, "c"), ("D", "b", None)]),
+    ],
+)
+def test_changes_name_no_value_of_another_row_with_the_key(
+    item: Table, pg_session: Session, case: str, of_1: list[Any], of_2: list[Any]
+) -> None:
+    commit(pg_session, *map(text, SHARED[case]))
+    for key, expected in (1, of_1), (2, of_2):
+        found = pg_session.execute(history.changes((item, key), "name")).all()
+        assert [(row.pgh_op, row.before, row.after) for row in found[1:]] == expected
 
 
 @pytest.mark.parametrize("case", list(SHARED)[:2])

@@ -96,6 +96,13 @@ def events_of_a_class(session: Session, monday: datetime.datetime) -> None:
     count = select(func.count()).select_from(Account.events.model)
     assert_type(session.scalar(count), int | None)
     session.scalars(Account.events.between("monday", monday))  # error
+    day_ago = func.now() - datetime.timedelta(days=1)
+    assert_type(
+        session.scalars(Account.events.between(day_ago, func.now())).all(),
+        Sequence[Event],
+    )
+    AggregateEvent.select(Base, since=day_ago, until=monday)
+    AggregateEvent.page(session, Base, since=select(func.now()).scalar_subquery())
     Account.events.where("balance < 0")  # error
     accounts: Sequence[Account] = session.scalars(low).all()  # error
     print(accounts)
