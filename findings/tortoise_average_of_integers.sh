@@ -40,7 +40,13 @@ from tortoise import Tortoise, connections
 from tortoise.expressions import F, RawSQL
 from tortoise.functions import Avg
 
-SERVER = {"host": sys.argv[1], "port": 5432, "user": "postgres", "password": "", "database": "postgres"}
+SERVER = {
+    "host": sys.argv[1],
+    "port": 5432,
+    "user": "postgres",
+    "password": "",
+    "database": "postgres",
+}
 CONFIG = {
     "connections": {"default": {"engine": "tortoise.backends.asyncpg", "credentials": SERVER}},
     "apps": {"shop": {"models": ["shop"], "default_connection": "default"}},
