@@ -3,8 +3,8 @@
 #
 # Expected: pl.concat([a, b]) refuses columns of other types, as it does an integer beside a
 #   float, or takes the greater scale, as how="vertical_relaxed" does.
-# Seen: what follows takes the scale of the first: 1.25 behind 1.1 is 1.2, and 0.99 is 1.0, without an
-#   error.
+# Seen: what follows takes the scale of the first: 1.25 behind 1.1 is 1.2, and 0.99 is 1.0,
+#   without an error.
 # Who meets it: whoever reads amounts in pages or files: Polars gives a column the scale of
 #   its longest value, so the first page may well have fewer digits than the next, and the
 #   sum is wrong. What helps is vertical_relaxed, or a schema with the scale.

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Computed,
     DateTime,
     Engine,
+    ForeignKey,
     Integer,
     MetaData,
     Table,
@@ -249,3 +250,39 @@ def test_a_new_row_may_have_a_time_in_its_key(
     with pg_engine.begin() as connection:
         connection.execute(insert(thing).values(id=1))
     assert stored(thing) == [(1, THEN)]
+
+
+def test_rows_of_a_cascade_are_changed_by_the_owner_of_their_table(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_engine: Engine,
+    pg_session: Session,
+) -> None:
+    class Page(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "page"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    @attach(Touch("changed_by", value=func.current_user()))
+    class Note(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "note"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        page_id: Mapped[int] = mapped_column(ForeignKey(Page.id, onupdate="CASCADE"))
+        changed_by: Mapped[str | None]
+
+    create_all()
+    owner = pg_session.scalar(select(func.current_user()))
+    clerk = f"clerk of {pg_engine.url.database}"
+    for statement in (
+        f'CREATE ROLE "{clerk}"',  # rolled back at the end: a role is of the cluster
+        f'GRANT ALL ON page, note TO "{clerk}"',
+        f'SET LOCAL ROLE "{clerk}"',
+    ):
+        pg_session.execute(text(statement))
+    pg_session.add_all([Page(id=1), Page(id=2)])
+    pg_session.flush()
+    pg_session.add_all([Note(id=1, page_id=1), Note(id=2, page_id=1)])
+    pg_session.flush()
+    pg_session.execute(update(Note).where(Note.id == 2).values(page_id=2))
+    pg_session.execute(update(Page).where(Page.id == 1).values(id=3))
+    roles = pg_session.execute(select(Note.id, Note.changed_by).order_by(Note.id))
+    assert [tuple(row) for row in roles] == [(1, owner), (2, clerk)]
