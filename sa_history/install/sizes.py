@@ -313,8 +313,8 @@ def _relations(
         if part.name in summaries:
             summary = summaries[part.name]
             rows = rows if summary.rows is None else summary.rows
-            if not part.is_closed:
-                oldest, newest = summary.oldest, summary.newest
+            oldest = oldest if part.is_closed else summary.oldest
+            newest = newest if part.is_closed else summary.newest
         is_removed = part.name in going
         found[name].append(
             RelationSize(part.name.dotted, rows, size, oldest, newest, is_removed)
