@@ -277,6 +277,26 @@ def test_what_is_written_to_a_table_that_inherits_leaves_no_event(
     run(pg_session, "DROP TABLE saving")
 
 
+@pytest.mark.parametrize("level", ["statement"])
+def test_truncate_records_the_rows_that_its_transaction_sees(
+    reading: Any, pg_engine: Engine, pg_session: Session, recorded: Recorded
+) -> None:
+    run(pg_session, "CREATE TABLE one PARTITION OF reading DEFAULT")
+    for value, isolation in enumerate(("READ COMMITTED", "REPEATABLE READ")):
+        engine = pg_engine.execution_options(isolation_level=isolation)
+        with engine.begin() as connection:
+            connection.execute(text("SELECT FROM reading"))
+            run(pg_session, f"INSERT INTO reading VALUES (1, {value})")
+            connection.execute(text("TRUNCATE reading"))
+        assert pg_session.scalar(text("SELECT count(*) FROM reading")) == 0
+        pg_session.commit()
+    assert recorded(reading, "day", "value") == [
+        ("snapshot", "I", 1, 0, None),
+        ("delete", "T", 1, 0, None),
+        ("snapshot", "I", 1, 1, None),
+    ]
+
+
 def test_truncate_only_records_rows_of_a_child_that_the_transaction_has_locked(
     base: type[DeclarativeBase],
     create_all: Callable[[], None],
