@@ -17,7 +17,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
 from sqlalchemy import (
@@ -317,8 +317,13 @@ class PageReader:
         values = {**self.values}
         trackings = [source.tracking for source in self.sources]
         ids = self.contexts.find(session, trackings, values)
+        if ids == []:
+            # Only of events that have their contexts in them, some may be asked for.
+            return self._of_inline_contexts().keys(session)
         if ids is not None:
             values[IDS] = ids
+        if not self.sources:
+            return []
         if self.limit is not None:
             values[LIMIT] = self.limit
         statement = self._keys(ids is not None)
@@ -363,6 +368,20 @@ class PageReader:
             self._history, key, lambda: decimal_attributes(trackings)
         )
         return found
+
+    def _of_inline_contexts(self) -> PageReader:
+        """Return a reader of the tables whose contexts the context table may not have.
+
+        Of the others, none has events of a context that the table does not have.
+        """
+        return replace(
+            self,
+            sources=[
+                source
+                for source in self.sources
+                if not source.tracking.context_storage.knows_contexts
+            ],
+        )
 
     def _keys(self, are_contexts_found: bool) -> Any:
         """Return the statement of the first step.

@@ -143,6 +143,21 @@ def test_a_page_of_another_context_has_the_same_statements(
     assert not any(is_compiled for _, is_compiled in first_step), first_step
 
 
+def test_events_of_no_context_are_not_looked_for(
+    many: SimpleNamespace, pg_engine: Engine, sent: Callable[[], Any]
+) -> None:
+    by_reference = [table for n, table in enumerate(many.tables) if n % 3 != 2]
+    nobody = {"user": "nobody"}
+    with Session(pg_engine) as session, sent() as statements:
+        assert AggregateEvent.page(session, *by_reference, context=nobody) == []
+    assert len(statements) == 1
+    with Session(pg_engine) as session, sent() as statements:
+        assert AggregateEvent.page(session, *many.tables, context=nobody) == []
+    assert len(statements) == 2
+    assert "t2_event" in statements[1][0]
+    assert "t1_event" not in statements[1][0]
+
+
 def test_a_search_finds_contexts_once_for_all_tables(
     many: SimpleNamespace,
     base: type[DeclarativeBase],

@@ -515,6 +515,12 @@ def test_a_page_of_tables_that_were_never_analysed_is_cheap_to_the_planner(
                 session.execute(
                     insert(table).values(pgh_op="I", pgh_label="x", pgh_obj_id=1, id=1)
                 )
+        session.execute(
+            text(
+                "INSERT INTO pghistory_context (id, metadata)"
+                " VALUES (md5('1')::uuid, jsonb_build_object('user', 1))"
+            )
+        )
         session.commit()
         costs.clear()
         assert len(AggregateEvent.page(session, base)) == 30
