@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeAlias
 
 from sqlalchemy import MetaData, Table, inspect
 from sqlalchemy.orm import DeclarativeBase, DeclarativeBaseNoMeta, Mapper
+from sqlalchemy.orm.exc import UnmappedClassError
 
 from sa_history.exc import DefinitionError
 from sa_history.util.identifiers import check_name
@@ -49,7 +50,19 @@ def definition_target(
     if isinstance(target, Table):
         check_table(target)
         return target.name, target, None
-    mapper = inspect(target, raiseerr=False) if isinstance(target, type) else None
+    try:
+        mapper = inspect(target, raiseerr=False) if isinstance(target, type) else None
+    except UnmappedClassError as error:
+        # Of DeferredReflection, and of automap.
+        raise DefinitionError(
+            f"{target.__name__} is not mapped before its prepare(); call {function}() "
+            f"on it after that: {function}()({target.__name__})"
+        ) from error
+    if isinstance(target, type) and "__abstract__" in vars(target):
+        raise DefinitionError(
+            f"{target.__name__} is abstract, and has no table; {function} each class "
+            "that has one, or have them inherit from HistoryMixin"
+        )
     if not isinstance(mapper, Mapper):
         raise DefinitionError(
             f"{function} takes a mapped class or a Table, got {target!r}; give a class "

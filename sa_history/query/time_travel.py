@@ -22,16 +22,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Engine,
     Table,
+    Text,
     event,
+    exists,
+    false,
     func,
     inspect,
     select,
     table,
     update,
 )
+from sqlalchemy import cast as sql_cast
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.exc import DBAPIError, NoInspectionAvailable, UnboundExecutionError
 from sqlalchemy.orm import Session, SessionTransaction
@@ -146,7 +151,9 @@ def as_of(
         )
     point, value = point_in_time(given[0], is_transaction=transaction is not None)
     tracking = when.pgh_tracking if isinstance(when, Event) else None
-    return AsOf(target, point, value, frozenset(map(_table, allow)), tracking)
+    written_in = when.pgh_xact_id if isinstance(when, Event) else None
+    allowed = frozenset(map(_table, allow))
+    return AsOf(target, point, value, allowed, tracking, written_in)
 
 
 def point_in_time(given: Any, is_transaction: bool) -> tuple[PointInTime, str]:
@@ -187,6 +194,7 @@ class AsOf:
     :param value: the point in time, as the text of the setting.
     :param allowed: the tables that are read as they are now.
     :param tracking: the tracking of the event that is the point in time, if one is.
+    :param written_in: the number of the transaction that wrote this event.
     """
 
     def __init__(
@@ -196,12 +204,15 @@ class AsOf:
         value: str,
         allowed: frozenset[Table],
         tracking: Tracking | None,
+        written_in: int | None,
     ) -> None:
         self.target = target
         self._point = point
         self._value = value
         self._allowed = allowed
         self._tracking = tracking
+        self._written_in = written_in
+        self._is_unseen = False
         self._session: Any = None
         self._known: dict[Connection, dict[Tracking, Horizon | None]] = {}
 
@@ -266,7 +277,13 @@ class AsOf:
         """Refuse a statement that reads rows whose events were removed.
 
         :raises EventsRemovedError: names the table, and until when.
+        :raises PastError: the event that is the point in time is not committed.
         """
+        if self._is_unseen:
+            raise PastError(
+                f"as_of got an event of transaction {self._written_in}, which has not "
+                "ended, so that the session of the past would not see it; commit first"
+            )
         read = getattr(arguments[3].compiled, "partitioned", ())
         if not read:
             return
@@ -303,12 +320,15 @@ class AsOf:
         """Set the point in time for the transaction of a connection."""
         # Since the one before, keys may have changed, and partitions may have gone.
         self._known[connection] = {}
+        self._is_unseen = False
         connection.dialect = self._dialect_for(connection)
         set_point = select(
             func.set_config(AS_OF, self._value, True),
             func.current_setting(CITUS_MARK, True),
+            _is_in_progress(self._written_in),
         )
-        _, has_citus = connection.execute(set_point).one()
+        _, has_citus, is_in_progress = connection.execute(set_point).one()
+        self._is_unseen = is_in_progress
         if has_citus:
             # Only so Citus tells the nodes that have the rows. The compiler of the past
             # takes no text.
@@ -316,6 +336,22 @@ class AsOf:
                 cursor = connection.connection.cursor()
                 cursor.execute(f"SET LOCAL {name} = {quote_literal(value)}")
                 cursor.close()
+
+
+def _is_in_progress(transaction: int | None) -> ColumnElement[bool]:
+    """Return whether a transaction of this server has not ended.
+
+    ``pg_xact_status`` is an error for numbers that this server has not come to, as
+    those of events from another one may be. A replica knows nothing of it.
+    """
+    if transaction is None:
+        return false()
+    # The lock by which others wait for its end; it has the lower 32 bits.
+    locks = func.pg_lock_status().table_valued("locktype", "transactionid")
+    number = sql_cast(locks.c.transactionid, Text)
+    return exists().where(
+        locks.c.locktype == "transactionid", number == str(transaction % (1 << 32))
+    )
 
 
 class _PastSession(Session):

@@ -201,10 +201,17 @@ def _track(
     _check_labels(subject, trackers)
     history = ensure_history(table.metadata)
     is_tracked = (table.key, options.events) in history.trackings
-    if is_tracked or _has_attribute(model, table, options.events):
+    if is_tracked:
+        first = history.trackings[table.key, options.events].subject
+        raise DefinitionError(
+            f"{subject}: the table {table.fullname!r} is tracked already, and {first}."
+            f"{options.events} has its events; leave this track out, or give "
+            "events='another_name' and event_table= for other events beside them"
+        )
+    if _has_attribute(model, table, options.events):
         raise DefinitionError(
             f"{subject} has an attribute {options.events!r} already; give "
-            "events='another_name' (and event_table=, where it is tracked twice)"
+            "events='another_name'"
         )
     _check_manual_labels(subject, trackers, history.of_table(table))
     columns = columns_of(subject, table, model, options)

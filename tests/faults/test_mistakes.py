@@ -388,9 +388,9 @@ MISTAKES: dict[str, Mistake] = {
     "a model tracked twice": Mistake(
         lambda s: track()(s.account),
         exc.DefinitionError,
-        what="an attribute 'events'",
-        why="Account has",
-        to_do="give events='another_name'",
+        what="the table 'account'",
+        why="is tracked already, and Account.events has its events",
+        to_do="leave this track out, or give events='another_name'",
     ),
     "an event table with the name of another": Mistake(
         lambda s: s.define(event_table="account"),

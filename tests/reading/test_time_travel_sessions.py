@@ -168,6 +168,25 @@ def test_a_commit_by_others_is_seen_by_the_next_transaction(
         assert past.scalars(prices).all() == [6, 0, 1]
 
 
+def test_an_event_that_is_not_committed_is_refused_as_a_point_in_time(
+    shop: SimpleNamespace, pg_engine: Engine
+) -> None:
+    """Its change would be missing, as it often is where tests are rolled back."""
+    with Session(pg_engine) as session:
+        product = session.get_one(shop.Product, 1)
+        product.price = 77
+        session.flush()
+        written = session.scalars(product.events.last()).one()
+        with history.as_of(session, written) as past:
+            with pytest.raises(PastError, match="not ended, .*; commit first"):
+                past.get(shop.Product, 1)
+            session.commit()
+            with pytest.raises(PastError, match="commit first"):
+                past.get(shop.Product, 1)
+            past.rollback()
+            assert past.get_one(shop.Product, 1).price == 77
+
+
 def test_two_sessions_see_two_points_in_time_at_once(
     shop: SimpleNamespace, pg_session: Session, pg_engine: Engine
 ) -> None:

@@ -27,6 +27,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import DOMAIN
+from sqlalchemy.ext.declarative import DeferredReflection
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -45,7 +46,9 @@ from sa_history import (
     AnyChange,
     HistoryMixin,
     Manual,
+    Protect,
     Snapshot,
+    attach,
     new,
     old,
     track,
@@ -295,8 +298,32 @@ def test_a_context_table_that_was_reflected_is_refused() -> None:
 
 def test_tracking_twice_under_one_name_is_refused(make: Callable[..., Any]) -> None:
     account = make(Snapshot)
-    with pytest.raises(DefinitionError, match="has an attribute 'events' already"):
+    message = "the table 'account' is tracked already, and Account.events has"
+    with pytest.raises(DefinitionError, match=message):
         track(AfterDelete)(account)
+
+    class Again(account.registry.generate_base()):  # type: ignore[misc]
+        __table__ = account.__table__
+
+    with pytest.raises(DefinitionError, match=f"^Again: {message} its events; leave"):
+        track(AfterDelete)(Again)
+
+
+@pytest.mark.parametrize("decorate", [track(), attach(Protect(history.Delete))])
+def test_what_has_no_table_is_refused_with_what_to_give(
+    base: type[DeclarativeBase], decorate: Any
+) -> None:
+    class Abstract(base):  # type: ignore[misc, valid-type]
+        __abstract__ = True
+
+    with pytest.raises(DefinitionError, match="^Abstract is abstract, and has"):
+        decorate(Abstract)
+
+    class Late(DeferredReflection, base):  # type: ignore[misc, valid-type]
+        __tablename__ = "late"
+
+    with pytest.raises(DefinitionError, match=r"on it after that: \w+\(\)\(Late\)"):
+        decorate(Late)
 
 
 def test_a_second_history_has_a_class_of_its_own(make: Callable[..., Any]) -> None:
