@@ -17,6 +17,7 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     ColumnElement,
+    Connection,
     FromClause,
     Integer,
     Row,
@@ -31,6 +32,7 @@ from sqlalchemy import (
     true,
     union_all,
 )
+from sqlalchemy.orm import Session
 from sqlalchemy.sql.expression import ColumnClause
 
 from sa_history.exc import EventsError
@@ -260,10 +262,9 @@ class PageReader:
     finds_contexts: bool = False
     asked: Asked = ANYTHING
 
-    def read(self, session: Any) -> list[Row[Any]]:
+    def read(self, session: Session) -> list[Row[Any]]:
         """Return the rows.
 
-        :param session: a ``Session``.
         :raises EventsRemovedError: some of what is asked for may have been removed.
         """
         partitioned = [
@@ -276,18 +277,16 @@ class PageReader:
             self.asked.require_events(connection, partitioned)
         return self.rows(session, self.keys(session))
 
-    def keys(self, session: Any) -> list[Row[Any]]:
+    def keys(self, session: Session) -> list[Row[Any]]:
         """Return the numbers and sources of the events of the page: the first step."""
         values = {**self.values}
         if self.limit is not None:
             values[LIMIT] = self.limit
-        found: list[Row[Any]] = session.execute(self._keys(), values).all()
-        return found
+        return [*session.execute(self._keys(), values)]
 
-    def rows(self, session: Any, keys: Sequence[Row[Any]]) -> list[Row[Any]]:
+    def rows(self, session: Session, keys: Sequence[Row[Any]]) -> list[Row[Any]]:
         """Return the rows of some events: the second step.
 
-        :param session: a ``Session``.
         :param keys: some of what :meth:`keys` returned.
         """
         if not keys:
@@ -305,8 +304,7 @@ class PageReader:
             "page_ids": [key.pgh_id for key in keys],
             "page_sources": [key.source for key in keys],
         }
-        rows: list[Row[Any]] = session.execute(self._events(found), page).all()
-        return rows
+        return [*session.execute(self._events(found), page)]
 
     @property
     def _history(self) -> History:
@@ -341,12 +339,12 @@ class PageReader:
             self.criteria,
             self.order,
             limit,
-            self._key,
+            self._number_and_source,
             self.finds_contexts,
         )
 
-    def _key(
-        self, tracking: Tracking, source: int, events: FromClause
+    def _number_and_source(
+        self, _: Tracking, source: int, events: FromClause
     ) -> list[ColumnElement[Any]]:
         number = literal_column(str(source), Integer).label("source")
         by_transaction = len(self.order) > 1
@@ -390,7 +388,7 @@ class PageReader:
         return statement.add_cte(page)
 
 
-def _connection(session: Any, tracking: Tracking) -> Any:
+def _connection(session: Session, tracking: Tracking) -> Connection:
     """Return the connection of a session that reads the events of a table."""
     return session.connection(bind_arguments=read_by(tracking))
 
@@ -412,7 +410,7 @@ def is_converted_as_whole(tracking: Tracking, events: int) -> bool:
 class Reader(Protocol):
     """What reads rows by a session."""
 
-    def read(self, session: Any) -> list[Row[Any]]:
+    def read(self, session: Session) -> list[Row[Any]]:
         """Return the rows."""
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Text, func, insert, select
 from sqlalchemy import cast as sql_cast
 
-from sa_history.query.row_keys import have_key
 from sa_history.sealing.sources import Ledger, SealedTable, ledger_of
+from sa_history.tracking.event_keys import have_key
 from sa_history.tracking.registry import Tracking
 
 
