@@ -37,12 +37,12 @@ from sa_history.capture.seal_tables import ERASED_COLUMN
 from sa_history.query.aggregate import AggregateRow
 from sa_history.query.event_json import decimal_attributes
 from sa_history.query.pages import CriteriaOf
-from sa_history.query.row_keys import keys_of
 from sa_history.query.sources import EventSource
 from sa_history.sql.column_types import POSTGRESQL, postgresql_type, without_domain
 from sa_history.sql.compose import quote_ident, quote_literal
 from sa_history.sql.readable_json import loads
 from sa_history.tracking.completeness import StoredAttributes, stored_attributes
+from sa_history.tracking.event_keys import keys_of
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.shared_keys import had_shared_key
 from sa_history.tracking.stored_values import is_same_value

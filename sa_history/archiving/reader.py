@@ -34,8 +34,8 @@ from sa_history.archiving.views import ArchivedTable, EventViews
 from sa_history.capture.event_table import OLD_KEY
 from sa_history.exc import EventsError
 from sa_history.query.as_of_rows import PointInTime
-from sa_history.query.row_keys import have_key
 from sa_history.tracking.context_class import Context
+from sa_history.tracking.event_keys import have_key
 from sa_history.tracking.events import key_values, trackings_of
 from sa_history.tracking.registry import History, Tracking
 

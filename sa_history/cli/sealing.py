@@ -19,13 +19,13 @@ from sa_history.cli.keys import texts_of_keys, texts_of_one_key
 from sa_history.cli.output import GREEN, RED, YELLOW, colored, printable
 from sa_history.exc import CommandError
 from sa_history.query.event_search import key_from_texts
-from sa_history.query.row_keys import have_key
 from sa_history.sealing.chain import SealDigest, write_digest
 from sa_history.sealing.discrepancies import Discrepancy
 from sa_history.sealing.erasure_log import erasures_of
 from sa_history.sealing.seal import seal as seal_events
 from sa_history.sealing.subject import subject as all_of_subject
 from sa_history.tracking.databases import ModelSession
+from sa_history.tracking.event_keys import have_key
 from sa_history.tracking.events import trackings_of
 from sa_history.util.messages import counted
 

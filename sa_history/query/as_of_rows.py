@@ -26,10 +26,10 @@ from sqlalchemy import cast as sql_cast
 from sa_history._types import Op
 from sa_history.capture.event_table import OLD_KEY, PREFIX
 from sa_history.capture.seal_tables import ERASED_COLUMN
-from sa_history.query.row_keys import are_together, have_key, keys_of
 from sa_history.sql.naming import AS_OF
 from sa_history.sql.output_settings import output_settings, type_of_json_text
 from sa_history.tracking.completeness import GONE, full_row_events, is_one_of
+from sa_history.tracking.event_keys import are_together, have_key, keys_of
 from sa_history.tracking.registry import Tracking
 
 

@@ -25,16 +25,12 @@ from sa_history._types import Op, Operation
 from sa_history.capture.event_table import OLD_KEY
 from sa_history.capture.seal_tables import ERASED_COLUMN
 from sa_history.exc import EventsError
-from sa_history.query.row_keys import (
-    have_key,
-    is_pair,
-    key_of_target,
-    old_keys_of,
-)
+from sa_history.query.row_keys import is_pair, key_of_target
 from sa_history.query.sources import RowTarget
 from sa_history.sql.comparison import stored_differs
 from sa_history.tracking.completeness import GONE
 from sa_history.tracking.erased import ERASED, is_erased
+from sa_history.tracking.event_keys import have_key, old_keys_of
 from sa_history.tracking.events import trackings_of
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.shared_keys import had_shared_key

@@ -36,13 +36,13 @@ from sqlalchemy.sql.expression import TableClause
 from sqlalchemy.sql.visitors import InternalTraversal
 from sqlalchemy.types import ARRAY
 
-from sa_history.capture.event_table import key_columns
 from sa_history.query.event_json import (
     NamedTable,
     event_alias,
     names_in_whole_row,
     stored_values,
 )
+from sa_history.tracking.event_keys import keys_of
 from sa_history.tracking.registry import Tracking
 
 # SQLAlchemy's compiler has no types.
@@ -119,10 +119,7 @@ def event_columns(
 
 
 def _object_id(tracking: Tracking, events: FromClause) -> ColumnElement[Any]:
-    names = [
-        k.name for k in key_columns(tracking.tracked_columns, tracking.event_table)
-    ]
-    keys = [events.c[name] for name in names]
+    keys = keys_of(tracking, events)
     if not keys:
         return sql_cast(null(), Text)
     if len(keys) == 1:

@@ -32,12 +32,12 @@ from sa_history._types import Op
 from sa_history.capture.event_table import PREFIX
 from sa_history.capture.seal_tables import ERASED_COLUMN
 from sa_history.query.json_values import as_jsonb
-from sa_history.query.row_keys import have_key, keys_of, old_keys_of
 from sa_history.sql.column_types import holds_decimals
 from sa_history.sql.comparison import stored_differs
 from sa_history.sql.compose import pairs_by_call
 from sa_history.tracking.completeness import comparable_events
 from sa_history.tracking.erased import is_erased
+from sa_history.tracking.event_keys import have_key, keys_of, old_keys_of
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.shared_keys import had_shared_key
 

@@ -37,7 +37,6 @@ from sa_history.query.details import numbered
 from sa_history.query.last_numbers import last_numbers_before
 from sa_history.query.pages import PageReader
 from sa_history.query.removed_events import Asked, require_version
-from sa_history.query.row_keys import keys_of
 from sa_history.query.sources import EventSource, EventTarget, sources_of
 from sa_history.sql.column_types import postgresql_type
 from sa_history.tracking.completeness import (
@@ -45,6 +44,7 @@ from sa_history.tracking.completeness import (
     complete_tracking,
     version_events,
 )
+from sa_history.tracking.event_keys import keys_of
 from sa_history.tracking.events import trackings_of, values_of_columns
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.stored_values import is_same_value

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Row, text
+from sqlalchemy.orm import Session
 
 from sa_history.capture.distributed_events import transactions_from
 from sa_history.exc import EventsError
@@ -50,11 +51,8 @@ class NodesFeedReader:
 
     reader: PageReader
 
-    def read(self, session: Any) -> list[Row[Any]]:
-        """Return the rows; none while it is unknown which transactions have ended.
-
-        :param session: a ``Session``.
-        """
+    def read(self, session: Session) -> list[Row[Any]]:
+        """Return the rows; none while it is unknown which transactions have ended."""
         asked = ModelSession(session, self.reader.sources[0].tracking)
         horizon = _horizon(asked)
         if horizon is None:

@@ -25,6 +25,7 @@ from sqlalchemy import (
     true,
     union_all,
 )
+from sqlalchemy.orm import Session
 
 from sa_history.query.details import numbered
 from sa_history.tracking.registry import Tracking
@@ -45,13 +46,12 @@ def has_index_of_both(tracking: Tracking) -> bool:
 
 
 def last_numbers_before(
-    session: Any, trackings: Iterable[Tracking], until: datetime.datetime
+    session: Session, trackings: Iterable[Tracking], until: datetime.datetime
 ) -> Mapping[Tracking, int | None]:
     """Return the number of the last event before a time, of each table with the index.
 
     No event with a greater number is of a transaction that began before the time.
 
-    :param session: a ``Session``.
     :param until: the time, with a time zone.
     :return: the numbers by tracking; None for a table without such an event. A table
         without the index is left out.

@@ -24,6 +24,7 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     ColumnElement,
+    Connection,
     FromClause,
     Integer,
     Row,
@@ -39,6 +40,7 @@ from sqlalchemy import (
     true,
     union_all,
 )
+from sqlalchemy.orm import Session
 from sqlalchemy.sql.expression import ColumnClause
 
 from sa_history.exc import EventsError
@@ -296,10 +298,9 @@ class PageReader:
     contexts: ContextsAsked = ANY_CONTEXT
     asked: Asked = ANYTHING
 
-    def read(self, session: Any) -> list[Row[Any]]:
+    def read(self, session: Session) -> list[Row[Any]]:
         """Return the rows.
 
-        :param session: a ``Session``.
         :raises EventsRemovedError: some of what is asked for may have been removed.
         """
         partitioned = [
@@ -312,7 +313,7 @@ class PageReader:
             self.asked.require_events(connection, partitioned)
         return self.rows(session, self.keys(session))
 
-    def keys(self, session: Any) -> list[Row[Any]]:
+    def keys(self, session: Session) -> list[Row[Any]]:
         """Return the numbers and sources of the events of the page: the first step."""
         values = {**self.values}
         trackings = [source.tracking for source in self.sources]
@@ -326,14 +327,11 @@ class PageReader:
             return []
         if self.limit is not None:
             values[LIMIT] = self.limit
-        statement = self._keys(ids is not None)
-        found: list[Row[Any]] = session.execute(statement, values).all()
-        return found
+        return [*session.execute(self._keys(ids is not None), values)]
 
-    def rows(self, session: Any, keys: Sequence[Row[Any]]) -> list[Row[Any]]:
+    def rows(self, session: Session, keys: Sequence[Row[Any]]) -> list[Row[Any]]:
         """Return the rows of some events: the second step.
 
-        :param session: a ``Session``.
         :param keys: some of what :meth:`keys` returned.
         """
         if not keys:
@@ -351,8 +349,7 @@ class PageReader:
             "page_ids": [key.pgh_id for key in keys],
             "page_sources": [key.source for key in keys],
         }
-        rows: list[Row[Any]] = session.execute(self._events(found), page).all()
-        return rows
+        return [*session.execute(self._events(found), page)]
 
     @property
     def _history(self) -> History:
@@ -407,7 +404,7 @@ class PageReader:
         def select_of(source: EventSource, number: int) -> Select[Any]:
             tracking = source.tracking
             storage, events = tracking.context_storage, tracking.event_table
-            statement = _meeting(self.criteria, self._key)(source, number)
+            statement = _meeting(self.criteria, self._number_and_source)(source, number)
             if are_contexts_found and storage.knows_contexts:
                 if is_of_each:
                     return of_each_context(statement, storage, events)
@@ -421,8 +418,8 @@ class PageReader:
         is_separate = bool(self.contexts)
         return _union(self.sources, select_of, self.order, limit, is_separate)
 
-    def _key(
-        self, tracking: Tracking, source: int, events: FromClause
+    def _number_and_source(
+        self, _: Tracking, source: int, events: FromClause
     ) -> list[ColumnElement[Any]]:
         number = literal_column(str(source), Integer).label("source")
         by_transaction = len(self.order) > 1
@@ -466,7 +463,7 @@ class PageReader:
         return statement.add_cte(page)
 
 
-def _connection(session: Any, tracking: Tracking) -> Any:
+def _connection(session: Session, tracking: Tracking) -> Connection:
     """Return the connection of a session that reads the events of a table."""
     return session.connection(bind_arguments=read_by(tracking))
 
@@ -488,7 +485,7 @@ def is_converted_as_whole(tracking: Tracking, events: int) -> bool:
 class Reader(Protocol):
     """What reads rows by a session."""
 
-    def read(self, session: Any) -> list[Row[Any]]:
+    def read(self, session: Session) -> list[Row[Any]]:
         """Return the rows."""
 
 

@@ -27,14 +27,9 @@ from sqlalchemy import (
 
 from sa_history.definition.mapped_tables import MappedObject, Model, Models
 from sa_history.exc import EventsError
-from sa_history.query.row_keys import (
-    have_key,
-    is_pair,
-    key_of_target,
-    keys_of,
-    referring_columns,
-)
+from sa_history.query.row_keys import is_pair, key_of_target, referring_columns
 from sa_history.query.subclasses import events_of_class
+from sa_history.tracking.event_keys import have_key, keys_of
 from sa_history.tracking.events import TrackedObject, trackings_of
 from sa_history.tracking.registry import Tracking, history_of
 

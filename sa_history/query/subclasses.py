@@ -16,7 +16,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapper
 
 from sa_history.exc import EventsError
-from sa_history.query.row_keys import keys_of
+from sa_history.tracking.event_keys import keys_of
 from sa_history.tracking.registry import Tracking, trackings_of_table
 
 

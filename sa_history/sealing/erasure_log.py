@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Text, func, select
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import insert
 
-from sa_history.query.row_keys import have_key
 from sa_history.sealing.sources import Ledger, SealedTable, ledger_of
+from sa_history.tracking.event_keys import have_key
 from sa_history.tracking.registry import Tracking
 
 

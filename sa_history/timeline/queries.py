@@ -60,7 +60,6 @@ from sa_history.query.details import numbered
 from sa_history.query.last_numbers import last_numbers_before
 from sa_history.query.pages import CriteriaOf, PageReader
 from sa_history.query.removed_events import require_version
-from sa_history.query.row_keys import have_key, keys_of
 from sa_history.query.sources import EventSource
 from sa_history.sealing.chain import Seal
 from sa_history.sealing.discrepancies import Discrepancy
@@ -88,6 +87,7 @@ from sa_history.timeline.row_names import row_names
 from sa_history.tracking.completeness import version_events
 from sa_history.tracking.distribution import current_transaction
 from sa_history.tracking.event_class import Event, map_events
+from sa_history.tracking.event_keys import have_key, keys_of
 from sa_history.tracking.registry import Tracking, trackings_in
 from sa_history.tracking.restore import restore_row
 from sa_history.util.postgresql import QUERY_CANCELED, sqlstate_of

@@ -36,11 +36,11 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.sql.selectable import SelectBase
 
 from sa_history._types import UNSET, Unset
-from sa_history.capture.event_table import key_columns
 from sa_history.definition.mapped_tables import MappedObject, Model, tables_of
 from sa_history.exc import EventsError
 from sa_history.tracking.completeness import comparable_events
 from sa_history.tracking.event_class import Event, map_events
+from sa_history.tracking.event_keys import have_key
 from sa_history.tracking.identity import key_of
 from sa_history.tracking.registry import Tracking, trackings_of_table
 from sa_history.util.arguments import Time, checked_time, is_number
@@ -289,13 +289,12 @@ class Events(Generic[E]):
     def _is_of_row(self) -> list[ColumnElement[bool]]:
         if self._is_of_all:
             return []
-        keys = key_columns(self._tracking.tracked_columns, self.table)
         values = (
             key_values(self._tracking, self._key)
             if self._obj is None
             else [value for _, value in key_of(self._tracking, self._obj)]
         )
-        return [key == value for key, value in zip(keys, values, strict=True)]
+        return have_key(self._tracking, self.table, values)
 
     def __iter__(self) -> NoReturn:
         raise TypeError(

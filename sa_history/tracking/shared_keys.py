@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, and_, exists, func, or_
-from sqlalchemy import cast as sql_cast
+from sqlalchemy import ColumnElement, FromClause, and_, exists, or_
 
 from sa_history._types import Op
-from sa_history.capture.event_table import OLD_KEY, key_columns
+from sa_history.capture.event_table import OLD_KEY
 from sa_history.tracking.completeness import GONE, is_one_of
+from sa_history.tracking.event_keys import have_key, keys_of, old_keys_of
 from sa_history.tracking.registry import Tracking
 
 
@@ -37,7 +37,7 @@ def had_shared_key(tracking: Tracking, event: FromClause) -> ColumnElement[bool]
         tracking.event_table.alias(f"pgh_{name}")
         for name in ("arrival", "owner", "deleted", "left")
     )
-    key = _keys(tracking, arrival)
+    key = keys_of(tracking, arrival)
     is_sibling = and_(  # of one change, under two labels
         owner.c.pgh_xact_id == arrival.c.pgh_xact_id,
         owner.c.pgh_op == arrival.c.pgh_op,
@@ -45,44 +45,31 @@ def had_shared_key(tracking: Tracking, event: FromClause) -> ColumnElement[bool]
         owner.c.pgh_label != arrival.c.pgh_label,
     )
     was_deleted = exists().where(
-        *_are_equal(_keys(tracking, deleted), key),
+        *have_key(tracking, deleted, key),
         deleted.c.pgh_id.between(owner.c.pgh_id, arrival.c.pgh_id),
         is_one_of(deleted.c.pgh_op, GONE),
     )
     has_left = exists().where(
         left.c[OLD_KEY].is_not(None),
-        *_are_equal(_keys_before(tracking, left), key),
+        *_are_equal(old_keys_of(tracking, left), key),
         left.c.pgh_id > owner.c.pgh_id,
         left.c.pgh_id < arrival.c.pgh_id,
     )
     has_owner = exists().where(
-        *_are_equal(_keys(tracking, owner), key),
+        *have_key(tracking, owner, key),
         owner.c.pgh_id < arrival.c.pgh_id,
         ~is_sibling,
         ~was_deleted.correlate(owner, arrival),
         ~has_left.correlate(owner, arrival),
     )
     is_shared = exists().where(
-        *_are_equal(key, _keys_before(tracking, event)),
+        *_are_equal(key, old_keys_of(tracking, event)),
         arrival.c.pgh_xact_id == event.c.pgh_xact_id,
         arrival.c.pgh_id < event.c.pgh_id,
         or_(arrival.c[OLD_KEY].is_not(None), arrival.c.pgh_op == Op.INSERT.value),
         has_owner.correlate(arrival),
     )
     return is_shared.correlate(event)
-
-
-def _keys(tracking: Tracking, events: FromClause) -> list[ColumnElement[Any]]:
-    keys = key_columns(tracking.tracked_columns, tracking.event_table)
-    return [events.c[key.name] for key in keys]
-
-
-def _keys_before(tracking: Tracking, events: FromClause) -> list[ColumnElement[Any]]:
-    old = events.c[OLD_KEY]
-    return [
-        func.coalesce(sql_cast(old[position].astext, key.type), key, type_=key.type)
-        for position, key in enumerate(_keys(tracking, events))
-    ]
 
 
 def _are_equal(

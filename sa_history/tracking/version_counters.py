@@ -26,9 +26,9 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapper
 
 from sa_history.attachments.registry import attachments_of
-from sa_history.capture.event_table import key_columns
 from sa_history.sql.column_types import postgresql_type
 from sa_history.tracking.databases import ModelSession
+from sa_history.tracking.event_keys import have_key
 from sa_history.tracking.identity import identity_by_key, key_by_identity
 from sa_history.tracking.registry import Tracking
 from sa_history.triggers.versioned import Versioned
@@ -92,8 +92,7 @@ class VersionCounter:
         if self.column.name not in map(columns.column_name, columns.stored):
             return None
         stored = events.c[self.column.name]
-        pairs = zip(key_columns(columns, events), key.values(), strict=True)
-        of_row = [column == value for column, value in pairs]
+        of_row = have_key(tracking, events, [*key.values()])
         if self.is_integer:
             # A row may have been deleted, and another inserted with its key.
             return rows.scalar(select(func.max(stored)).where(*of_row))
@@ -136,12 +135,9 @@ def versions_of_rows_again(
     """
     counters, columns = version_counters(tracking), tracking.tracked_columns
     events = tracking.event_table.alias("pgh_versions")
-    keys = [events.c[c.name] for c in key_columns(columns, tracking.event_table)]
     stored = set(map(columns.column_name, columns.stored))
-    of_row = [
-        column == before(columns.column_name(name))
-        for column, name in zip(keys, columns.key, strict=True)
-    ]
+    key = [before(columns.column_name(name)) for name in columns.key]
+    of_row = have_key(tracking, events, key)
     versions: dict[Column[Any], ColumnElement[Any]] = {}
     for column in (counter.column for counter in counters if counter.is_integer):
         if column.name in stored and not column.nullable:

@@ -7,13 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, overload
 
-from sqlalchemy import Column, ColumnElement, literal, select
+from sqlalchemy import Column, literal, select
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session, object_session
 
 from sa_history._types import Op
-from sa_history.capture.event_table import key_columns
 from sa_history.definition.mapped_tables import MappedObject
 from sa_history.exc import EventsError
 from sa_history.sql.column_types import is_read_exactly
@@ -25,6 +24,7 @@ from sa_history.tracking.completeness import (
 from sa_history.tracking.databases import ModelSession, database_of, written_by
 from sa_history.tracking.diff import Diff
 from sa_history.tracking.erased import ERASED, erased_from
+from sa_history.tracking.event_keys import have_key, keys_of
 from sa_history.tracking.identity import key_of, require_object_of
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.shared_keys import had_shared_key
@@ -225,7 +225,8 @@ def steps(events: Iterable[E]) -> Iterator[tuple[E, Diff | None]]:
 
     :param events: the events of one row, oldest first.
     :return: pairs of an event and its diff, which is None for the first event.
-    :raises EventsError: the events are of different classes, or are none.
+    :raises EventsError: the events are of different classes or rows, are in another
+        order, or are none.
 
     Example::
 
@@ -235,6 +236,7 @@ def steps(events: Iterable[E]) -> Iterator[tuple[E, Diff | None]]:
     before: deque[Any] = deque()
     by_class: dict[type[Any], StoredAttributes] = {}
     images: dict[int, Mapping[str, str | None]] = {}
+    last: Any = None
     remaining: Iterator[Any] = iter(events)
     while chunk := list(islice(remaining, CHUNK)):
         images = {e.pgh_id: images.get(e.pgh_id, {}) for e in before}
@@ -246,7 +248,8 @@ def steps(events: Iterable[E]) -> Iterator[tuple[E, Diff | None]]:
             images.update(_images_of(of_class, stored))
         for event in chunk:
             stored = by_class[type(event)]
-            previous = None
+            _require_next(last, event, stored)
+            last, previous = event, None
             if event.pgh_op not in _BEGINS:
                 previous = _first_of_another_change(
                     reversed(before), event, stored, images
@@ -260,6 +263,28 @@ def steps(events: Iterable[E]) -> Iterator[tuple[E, Diff | None]]:
                 # One change may have left an event of each tracker.
                 if len(before) > len(stored.by_label):
                     before.popleft()
+
+
+def _require_next(last: Any, event: Any, stored: StoredAttributes) -> None:
+    """Refuse an event that is not of the row of the last one, or came before it.
+
+    Compared with it, other rows and former values would be changes that nobody made.
+
+    :raises EventsError: it is such an event.
+    """
+    if type(last) is not type(event):
+        return
+    if event.pgh_id < last.pgh_id:
+        raise EventsError(
+            f"steps takes events oldest first, got {event!r} after {last!r}; order "
+            "them by pgh_id"
+        )
+    keys = [[getattr(e, name) for name in stored.columns.key] for e in (last, event)]
+    if event.pgh_old_key is None and keys[0] != keys[1]:
+        raise EventsError(
+            f"steps takes the events of one row, got {event!r} after {last!r}, which "
+            "is of another row; give those of x.events or Model.events.of(key)"
+        )
 
 
 _BEGINS = (Op.INSERT, Op.BASELINE)
@@ -281,7 +306,7 @@ def diff_to_previous(event: Any) -> Diff | None:
         )
     tracking, events = event.pgh_tracking, event.pgh_tracking.event_table
     stored = stored_attributes(tracking)
-    keys = key_columns(stored.columns, events)
+    keys = keys_of(tracking, events)
     if not keys or event.pgh_op in _BEGINS:
         return None
     shared = had_shared_key(tracking, events)
@@ -293,21 +318,18 @@ def diff_to_previous(event: Any) -> Diff | None:
             "allows within a transaction, so it cannot be told which of them it is of; "
             "compare two events with history.diff(...)"
         )
-    of_row: list[ColumnElement[bool]] = (
+    before: list[Any] = (
         [
-            key == sql_cast(literal(event.pgh_old_key, JSONB)[index].astext, key.type)
+            sql_cast(literal(event.pgh_old_key, JSONB)[index].astext, key.type)
             for index, key in enumerate(keys)
         ]
         if event.pgh_old_key is not None
-        else [
-            key == getattr(event, name)
-            for key, name in zip(keys, stored.columns.key, strict=True)
-        ]
+        else [getattr(event, name) for name in stored.columns.key]
     )
     earlier = (
         select(type(event))
         .where(
-            *of_row,
+            *have_key(tracking, events, before),
             events.c.pgh_id < event.pgh_id,
             *comparable_events(tracking, events),
         )

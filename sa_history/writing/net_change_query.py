@@ -35,11 +35,11 @@ from sqlalchemy.dialects.postgresql import array
 from sa_history._types import Op
 from sa_history.capture.event_table import OLD_KEY
 from sa_history.capture.seal_tables import ERASED_COLUMN
-from sa_history.query.row_keys import have_key, keys_of
 from sa_history.sql.comparison import stored_differs, stored_equals
 from sa_history.tracking.added_columns import AddedColumns
 from sa_history.tracking.completeness import GONE, full_row_events, is_one_of
 from sa_history.tracking.databases import ModelSession
+from sa_history.tracking.event_keys import have_key, keys_of
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.stored_values import StoredRow, selected, stored_values
 from sa_history.tracking.version_counters import version_counters

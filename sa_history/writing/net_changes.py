@@ -12,11 +12,11 @@ from sa_history._types import Op
 from sa_history.capture.seal_tables import ERASED_COLUMN
 from sa_history.capture.trackers import full_row_labels
 from sa_history.exc import UndoError
-from sa_history.query.row_keys import have_key, old_keys_of
 from sa_history.tracking.added_columns import AddedColumns
 from sa_history.tracking.completeness import GONE, full_row_events, is_one_of
 from sa_history.tracking.databases import ModelSession
 from sa_history.tracking.erased import erased_attributes
+from sa_history.tracking.event_keys import have_key, old_keys_of
 from sa_history.tracking.registry import Tracking
 from sa_history.tracking.shared_keys import had_shared_key
 from sa_history.tracking.stored_values import StoredRow, selected, stored_values

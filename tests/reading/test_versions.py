@@ -161,3 +161,24 @@ def test_a_key_is_given_in_the_order_of_the_primary_key(
         assert past.get(Seat, (1, 2)) is None
     history.undo(pg_session, Seat, transaction=event)
     assert pg_session.get_one(Seat, (1, 2)).guest == "x"
+
+
+def test_steps_of_other_rows_or_in_another_order_are_refused(
+    thing: Any, pg_session: Session
+) -> None:
+    Thing = thing()
+    run(
+        pg_session,
+        insert(Thing).values([{"id": 1, "a": 1}, {"id": 2, "a": 2}]),
+        update(Thing).values(a=3),
+        update(Thing).where(Thing.id == 1).values(id=4),
+    )
+    mixed = pg_session.scalars(Thing.events.select()).all()
+    with pytest.raises(EventsError, match="^steps takes the events of one row, got <T"):
+        list(history.steps(mixed))
+    first = pg_session.scalars(Thing.events.of(1).select()).all()
+    with pytest.raises(EventsError, match="^steps takes events oldest first, got <T"):
+        list(history.steps(reversed(first)))
+    moved = pg_session.scalars(Thing.events.of(4).select()).all()
+    found = [changed for _, changed in history.steps([*first, *moved])]
+    assert found == [None, {"a": (1, 3)}, {"id": (1, 4)}], "of a row with its new key"
