@@ -25,7 +25,7 @@ from sa_history.ddl.partitions import read_range_partitions
 from sa_history.exc import ArchiveError
 from sa_history.install.archived import ArchivedPartitions
 from sa_history.install.maintenance import maintain, turn
-from sa_history.install.partition_plan import keep_since
+from sa_history.install.partition_plan import check_now, keep_since
 from sa_history.install.partition_state import read_next_ids
 from sa_history.install.partition_steps import PartitionReport, RunSettings
 from sa_history.install.survey import explained
@@ -133,7 +133,7 @@ def archive(
     :raises ArchiveError: no model has partitions; the folder cannot be written, is that
         of another database, or lacks what was archived; a file is not what the table
         has. What was archived before stays.
-    :raises CommandError: ``older_than`` is no time.
+    :raises CommandError: ``older_than`` is no time, or ``now`` has no time zone.
 
     Example::
 
@@ -148,6 +148,7 @@ def archive(
     if older_than is not None:
         today = datetime.datetime.now(datetime.timezone.utc)
         keep_since(older_than, today, "older_than")
+    check_now(now)
     metadatas = [metadata_of(model, ArchiveError) for model in models]
     folder = ArchiveFolder(to)
     settings = RunSettings(

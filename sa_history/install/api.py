@@ -12,11 +12,11 @@ from dataclasses import replace
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from sa_history.exc import CommandError, DistributionError, InstallError
+from sa_history.exc import DistributionError, InstallError
 from sa_history.install.drift import Problem, kind_of, name_of
 from sa_history.install.findings import MIGRATE, Finding, State, finding_of
 from sa_history.install.maintenance import maintain
-from sa_history.install.partition_plan import keep_since
+from sa_history.install.partition_plan import check_now, keep_since
 from sa_history.install.partition_steps import PartitionReport, RunSettings
 from sa_history.install.sizes import EventTableSize
 from sa_history.install.survey import AllModels, explained, open_survey
@@ -278,11 +278,7 @@ def partitions(
         )
     if keep is not None:
         keep_since(keep, datetime.datetime.now(datetime.timezone.utc))
-    if now is not None and now.tzinfo is None:
-        raise CommandError(
-            f"now is {now!r}, which is another moment in each time zone; give it one, "
-            "such as tzinfo=datetime.timezone.utc"
-        )
+    check_now(now)
     settings = RunSettings(
         engine=bind,
         keep=keep,

@@ -60,6 +60,7 @@ from sa_history.tracking.databases import (
 )
 from sa_history.tracking.event_class import Event
 from sa_history.tracking.registry import Tracking
+from sa_history.util.arguments import is_number
 from sa_history.util.postgresql import require_postgresql
 from sa_history.util.sessions import (
     AsyncTarget,
@@ -158,8 +159,8 @@ def as_of(
 
 def point_in_time(given: Any, is_transaction: bool) -> tuple[PointInTime, str]:
     """Return a point in time, and its value as the text that the setting takes."""
-    if is_transaction and isinstance(given, int):
-        return PointInTime.TRANSACTION, str(given)
+    if is_transaction and is_number(given):
+        return PointInTime.TRANSACTION, str(int(given))
     if isinstance(given, Event) and not is_transaction:
         return PointInTime.EVENT, str(given.pgh_id)
     if not isinstance(given, datetime.datetime) or is_transaction:
