@@ -646,6 +646,27 @@ MISTAKES: dict[str, Mistake] = {
         why="a batch has 1000 events at least",
         to_do="give an int",
     ),
+    "a time to wait as text": Mistake(
+        lambda s: history.seal(s.engine, s.base, timeout="1s"),  # type: ignore[arg-type]
+        exc.SealError,
+        what="got '1s'",
+        why="timeout is milliseconds",
+        to_do="give an int from 0 on",
+    ),
+    "a step that is never tried": Mistake(
+        lambda s: history.partitions(s.engine, s.base, attempts=0),
+        exc.CommandError,
+        what="got 0",
+        why="attempts is a number of times",
+        to_do="give an int from 1 on",
+    ),
+    "a negative time to wait for locks": Mistake(
+        lambda s: history.archive(s.engine, s.base, to=s.directory, lock_timeout=-1),
+        exc.CommandError,
+        what="got -1",
+        why="lock_timeout is milliseconds",
+        to_do="give an int from 0 on",
+    ),
     "a digest as text": Mistake(
         lambda s: history.verify(s.engine, s.base, digest='{"chains": {}}'),  # type: ignore[arg-type]
         exc.SealError,
