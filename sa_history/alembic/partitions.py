@@ -219,7 +219,11 @@ def _refuse_removed(connection: Connection, table: Qualified) -> None:
 def render_repartition_op(
     autogen_context: AutogenContext, operation: RepartitionOp
 ) -> str:
-    """Return the operation as it stands in a revision, outside of its transaction."""
+    """Return the operation as it stands in a revision, outside of its transaction.
+
+    If ``env.py`` has begun the transaction, as those for several databases do, it is
+    within it: Alembic cannot leave that, and its ``autocommit_block`` would fail.
+    """
     autogen_context.imports.add("import sa_history.alembic")
     prefix: Any = autogen_context.opts["alembic_module_prefix"] or ""
     table, first, lower, key, key_type, schema = operation.arguments
@@ -227,13 +231,17 @@ def render_repartition_op(
     if schema is not None:
         options["schema"] = schema
     lines = [
-        f"with {prefix}get_context().autocommit_block():",
-        f"    {prefix}{operation.name}(",
-        f"        {table!r},",
-        f"        {first!r},",
-        *(f"        {name}={value!r}," for name, value in options.items()),
-        "    )",
+        f"{prefix}{operation.name}(",
+        f"    {table!r},",
+        f"    {first!r},",
+        *(f"    {name}={value!r}," for name, value in options.items()),
+        ")",
     ]
+    if not getattr(
+        autogen_context.migration_context, "_in_external_transaction", False
+    ):
+        block = f"with {prefix}get_context().autocommit_block():"
+        lines = [block, *(f"    {line}" for line in lines)]
     return "\n".join(lines)
 
 

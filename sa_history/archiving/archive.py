@@ -22,14 +22,14 @@ from sa_history.archiving.tables import (
 )
 from sa_history.ddl.execution import schema_names, time_in_database
 from sa_history.ddl.partitions import read_range_partitions
-from sa_history.exc import ArchiveError
+from sa_history.exc import ArchiveError, CommandError
 from sa_history.install.archived import ArchivedPartitions
 from sa_history.install.maintenance import maintain, turn
-from sa_history.install.partition_plan import keep_since
+from sa_history.install.partition_plan import check_now, keep_since
 from sa_history.install.partition_state import read_next_ids
 from sa_history.install.partition_steps import PartitionReport, RunSettings
 from sa_history.install.survey import explained
-from sa_history.util.arguments import metadata_of
+from sa_history.util.arguments import metadata_of, require_number
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,8 @@ def archive(
     :raises ArchiveError: no model has partitions; the folder cannot be written, is that
         of another database, or lacks what was archived; a file is not what the table
         has. What was archived before stays.
-    :raises CommandError: ``older_than`` is no time.
+    :raises CommandError: ``older_than`` is no time, ``now`` has no time zone, or
+        ``lock_timeout`` is no number.
 
     Example::
 
@@ -148,6 +149,8 @@ def archive(
     if older_than is not None:
         today = datetime.datetime.now(datetime.timezone.utc)
         keep_since(older_than, today, "older_than")
+    check_now(now)
+    require_number("lock_timeout is milliseconds", lock_timeout, CommandError, 0)
     metadatas = [metadata_of(model, ArchiveError) for model in models]
     folder = ArchiveFolder(to)
     settings = RunSettings(

@@ -62,6 +62,7 @@ from sa_history.sql.compose import (
 )
 from sa_history.sql.expressions import expression_sql
 from sa_history.sql.output_settings import OUTPUT_SETTINGS
+from sa_history.sql.session_settings import READ_ONLY
 from sa_history.util.sessions import is_async
 
 _SNAPSHOT = "ISOLATION LEVEL REPEATABLE READ, READ ONLY"
@@ -159,13 +160,13 @@ class LivePart:
         self._closing = ExitStack()
         connection = self._closing.enter_context(engine.connect())
         self.connection = connection.execution_options(
-            isolation_level="REPEATABLE READ", postgresql_readonly=True
+            isolation_level="REPEATABLE READ"
         )
         self._columns: dict[Table, list[CarriedColumn]] = {}
         self._source: RowSource | None = None
         settings = [
             func.set_config(name, value, True)
-            for name, value in OUTPUT_SETTINGS.items()
+            for name, value in (*OUTPUT_SETTINGS.items(), READ_ONLY)
         ]
         self.connection.execute(select(*settings))
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -56,7 +59,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return run_command(PROGRAM, command, [database], options)
 
-    return exit_status(PROGRAM, run)
+    with _interrupted_by_sigterm():
+        return exit_status(PROGRAM, run)
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Have SIGTERM do what Ctrl-C does, which cancels the statement that runs.
+
+    Containers and services are stopped by it. Python would end at once, and the server
+    would go on: a statement that waits for a lock has all others wait behind it.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _parser() -> argparse.ArgumentParser:

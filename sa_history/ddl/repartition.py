@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, Row, func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from sa_history.ddl.elements import Statement, drop_trigger
@@ -502,6 +502,10 @@ def _shape(index: Row[Any]) -> Any:
     return tuple(index.parts), index.further, index.constraint_definition
 
 
+_SETTINGS = ("search_path", "lock_timeout")
+"""What is set for a transaction, to read definitions and while a table is locked."""
+
+
 @contextmanager
 def _transaction(connection: Connection) -> Iterator[bool]:
     """Run a block in a transaction; in that of the connection, if it is in one.
@@ -519,7 +523,12 @@ def _transaction(connection: Connection) -> Iterator[bool]:
             raise
         connection.exec_driver_sql("COMMIT")
     elif connection.in_transaction():
+        # What comes after it has the settings that it had, not those made here.
+        were = [func.current_setting(name) for name in _SETTINGS]
+        values = connection.execute(select(*were)).one()
         yield False
+        back = zip(_SETTINGS, values, strict=True)
+        connection.execute(select(*(func.set_config(n, v, True) for n, v in back)))
     else:
         with connection.begin():
             yield True

@@ -16,11 +16,11 @@ from sa_history.exc import CommandError, DistributionError, InstallError
 from sa_history.install.drift import Problem, kind_of, name_of
 from sa_history.install.findings import MIGRATE, Finding, State, finding_of
 from sa_history.install.maintenance import maintain
-from sa_history.install.partition_plan import keep_since
+from sa_history.install.partition_plan import check_now, keep_since
 from sa_history.install.partition_steps import PartitionReport, RunSettings
 from sa_history.install.sizes import EventTableSize
 from sa_history.install.survey import AllModels, explained, open_survey
-from sa_history.util.arguments import metadata_of
+from sa_history.util.arguments import metadata_of, require_number
 
 
 def status(bind: Engine | Connection, *models: AllModels) -> list[State]:
@@ -259,7 +259,8 @@ def partitions(
     :param attempts: how often a step tries to get its locks, before it is left to the
         next call.
     :return: a report for each partitioned event table.
-    :raises CommandError: ``keep`` is no time, or ``now`` has no time zone.
+    :raises CommandError: ``keep`` is no time, ``now`` has no time zone, or a number is
+        none.
     :raises DialectError: the engine is of another database than PostgreSQL.
     :raises InstallError: an event table that is to have partitions is none with them
         in the database; the bind is no engine, its pool gives one connection only, or
@@ -278,11 +279,9 @@ def partitions(
         )
     if keep is not None:
         keep_since(keep, datetime.datetime.now(datetime.timezone.utc))
-    if now is not None and now.tzinfo is None:
-        raise CommandError(
-            f"now is {now!r}, which is another moment in each time zone; give it one, "
-            "such as tzinfo=datetime.timezone.utc"
-        )
+    check_now(now)
+    require_number("lock_timeout is milliseconds", lock_timeout, CommandError, 0)
+    require_number("attempts is a number of times", attempts, CommandError, 1)
     settings = RunSettings(
         engine=bind,
         keep=keep,

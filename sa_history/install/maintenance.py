@@ -99,7 +99,9 @@ def turn(engine: Engine) -> Iterator[Connection]:
         try:
             yield connection
         finally:
-            connection.execute(unlock)
+            # One that was lost, or interrupted amid a statement, has no lock any more.
+            if not connection.invalidated:
+                connection.execute(unlock)
 
 
 def _second_connection(engine: Engine) -> Connection:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
+from typing import Any
 
 from sa_history._types import PartitionBy, PartitionPeriod
 from sa_history.ddl.partitions import RangePartition
@@ -85,6 +86,26 @@ def keep_since(
         raise CommandError(
             f"{name} is {keep!r}, which begins before the year 1; give less"
         ) from None
+
+
+def check_now(now: Any) -> None:
+    """Refuse a time of now that is not one moment everywhere.
+
+    :param now: a datetime; None for the time of the database.
+    :raises CommandError: it is no datetime, or has no time zone.
+    """
+    if now is None:
+        return
+    if not isinstance(now, datetime.datetime):
+        raise CommandError(
+            f"now is a datetime with a time zone, got {now!r}; give one, such as "
+            "datetime.now(timezone.utc)"
+        )
+    if now.tzinfo is None:
+        raise CommandError(
+            f"now is {now!r}, which is another moment in each time zone; give it one, "
+            "such as tzinfo=datetime.timezone.utc"
+        )
 
 
 @dataclass(frozen=True)

@@ -567,6 +567,7 @@ class TableMaintenance(ABC):
             try:
                 self.execute(self.connection, statement())
             finally:
-                self._set_lock_timeout(self.connection, self._lock_timeout, False)
+                if not self.connection.invalidated:
+                    self._set_lock_timeout(self.connection, self._lock_timeout, False)
 
         return MaintenanceStep((what,), what, run, then)

@@ -49,7 +49,7 @@ from sa_history.query.as_of_rows import PointInTime, has_left_keys
 from sa_history.query.removed_events import read_horizon
 from sa_history.sql.compose import quote_literal
 from sa_history.sql.naming import AS_OF
-from sa_history.sql.session_settings import CITUS_MARK, CITUS_SETTING
+from sa_history.sql.session_settings import CITUS_MARK, CITUS_SETTING, READ_ONLY
 from sa_history.tracking.databases import (
     ASKED,
     database_of,
@@ -60,6 +60,7 @@ from sa_history.tracking.databases import (
 )
 from sa_history.tracking.event_class import Event
 from sa_history.tracking.registry import Tracking
+from sa_history.util.arguments import is_number
 from sa_history.util.postgresql import require_postgresql
 from sa_history.util.sessions import (
     AsyncTarget,
@@ -158,8 +159,8 @@ def as_of(
 
 def point_in_time(given: Any, is_transaction: bool) -> tuple[PointInTime, str]:
     """Return a point in time, and its value as the text that the setting takes."""
-    if is_transaction and isinstance(given, int):
-        return PointInTime.TRANSACTION, str(given)
+    if is_transaction and is_number(given):
+        return PointInTime.TRANSACTION, str(int(given))
     if isinstance(given, Event) and not is_transaction:
         return PointInTime.EVENT, str(given.pgh_id)
     if not isinstance(given, datetime.datetime) or is_transaction:
@@ -264,10 +265,8 @@ class AsOf:
     def prepare(self, connection: Connection) -> None:
         """Let a connection read tables as of the point in time."""
         require_postgresql(connection, "history.as_of")
-        # All statements read one snapshot. PostgreSQL refuses to write, too.
-        connection.execution_options(
-            isolation_level="REPEATABLE READ", postgresql_readonly=True
-        )
+        # All statements read one snapshot.
+        connection.execution_options(isolation_level="REPEATABLE READ")
         connection.dialect = self._dialect_for(connection)
         event.listen(connection, "before_cursor_execute", self._require_events)
 
@@ -324,10 +323,11 @@ class AsOf:
         connection.dialect = self._dialect_for(connection)
         set_point = select(
             func.set_config(AS_OF, self._value, True),
+            func.set_config(*READ_ONLY, True),
             func.current_setting(CITUS_MARK, True),
             _is_in_progress(self._written_in),
         )
-        _, has_citus, is_in_progress = connection.execute(set_point).one()
+        _, _, has_citus, is_in_progress = connection.execute(set_point).one()
         self._is_unseen = is_in_progress
         if has_citus:
             # Only so Citus tells the nodes that have the rows. The compiler of the past

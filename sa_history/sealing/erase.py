@@ -116,6 +116,11 @@ def erase_history(
     tracked = trackings_with_subclasses(model)
     trackings = [t for t in tracked if t.options.is_erasable]
     _require_erasable(model)
+    if reason is not None and not isinstance(reason, str):
+        raise ErasureError(
+            f"reason is a text for the log of erasures, got {reason!r}; write one, "
+            "and give all keys before it"
+        )
     if not trackings or not keys:
         subject = tracked[0].subject
         raise ErasureError(

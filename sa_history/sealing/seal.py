@@ -65,7 +65,7 @@ from sa_history.sealing.sources import (
     ledger_of,
 )
 from sa_history.sql.compose import Qualified
-from sa_history.util.arguments import metadata_of
+from sa_history.util.arguments import is_number, metadata_of, require_number
 
 _WRITERS = text(
     """
@@ -125,8 +125,11 @@ def seal(
         digest = history.seal(engine, Base)
         Path("digest.json").write_text(digest.to_json())
     """
-    if batch < RANGE:
-        raise SealError(f"a batch has {RANGE} events at least, got batch={batch!r}")
+    if not is_number(batch, RANGE):
+        raise SealError(
+            f"a batch has {RANGE} events at least, got batch={batch!r}; give an int"
+        )
+    require_number("timeout is milliseconds", timeout, SealError, 0)
     chains: dict[str, ChainHead] = {}
     sealed_now = 0
     for metadata in [metadata_of(model, SealError) for model in models]:

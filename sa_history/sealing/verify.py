@@ -80,6 +80,11 @@ def verify_seals(
     :param archived: is called with what was found of each chain; None without.
     :raises SealError: no model is sealed, or the tables of seals are missing.
     """
+    if digest is not None and not isinstance(digest, SealDigest):
+        raise SealError(
+            f"digest is what seal has returned, got {digest!r}; write "
+            "SealDigest.from_json(...) around the text of one"
+        )
     found: list[Discrepancy] = []
     heads: dict[str, ChainHead] = {}
     seals = events = 0

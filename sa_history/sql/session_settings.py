@@ -20,6 +20,13 @@ SET_CONFIG = "SELECT " + ", ".join(
 )
 """Sets all of them until the transaction ends, by psycopg's ``%s`` parameters."""
 
+READ_ONLY = ("transaction_read_only", "on")
+"""What has PostgreSQL refuse to write until the transaction ends.
+
+``postgresql_readonly`` of SQLAlchemy would leave the connection with READ WRITE for
+whoever has it next from the pool, whatever ``default_transaction_read_only`` says.
+"""
+
 CITUS_SETTING = "citus.propagate_set_commands"
 """The setting of Citus that says which settings go to the nodes that have the rows.
 

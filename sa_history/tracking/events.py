@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from itertools import takewhile
 from typing import (
     TYPE_CHECKING,
@@ -390,6 +390,20 @@ def key_values(tracking: Tracking, key: Any) -> list[Any]:
     return values
 
 
+_NO_SCALARS = (
+    bytes,
+    bytearray,
+    datetime.date,
+    datetime.time,
+    datetime.timedelta,
+    Iterator,
+    Mapping,
+    Set,
+)
+"""What is a value of neither integers nor UUIDs, and of which PostgreSQL's error names
+no attribute."""
+
+
 def _wanted_instead(kind: Any, value: Any) -> str | None:
     """Return what a column has in place of a value; None if it may have the value.
 
@@ -397,6 +411,8 @@ def _wanted_instead(kind: Any, value: Any) -> str | None:
     """
     if isinstance(value, (type, Table, SelectBase)) or _is_object(value):
         return "one value"
+    if isinstance(kind, (Integer, Uuid)) and isinstance(value, _NO_SCALARS):
+        return "an integer" if isinstance(kind, Integer) else "a UUID"
     if isinstance(kind, Integer):
         if isinstance(value, str):
             return "a number"

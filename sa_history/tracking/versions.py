@@ -237,6 +237,11 @@ def steps(events: Iterable[E]) -> Iterator[tuple[E, Diff | None]]:
     by_class: dict[type[Any], StoredAttributes] = {}
     images: dict[int, Mapping[str, str | None]] = {}
     last: Any = None
+    if not isinstance(events, Iterable):
+        raise EventsError(
+            f"steps takes the events of one row, got {events!r}; give what "
+            "session.scalars(x.events.select()) returns"
+        )
     remaining: Iterator[Any] = iter(events)
     while chunk := list(islice(remaining, CHUNK)):
         images = {e.pgh_id: images.get(e.pgh_id, {}) for e in before}

@@ -113,6 +113,20 @@ def checked_number(
     return number
 
 
+def require_number(
+    what: str, number: Any, error: type[HistoryError], least: int
+) -> None:
+    """Refuse what is no number from the least one on, None as well.
+
+    :param what: the name of the argument and what it is, for the error.
+    :param error: the class of the error.
+    :raises HistoryError: of that class: it is none.
+    """
+    if number is None:
+        raise error(f"{what}, got None; give an int from {least} on")
+    checked_number(what, number, error, least)
+
+
 def checked_time(argument: str, time: Any, error: type[HistoryError]) -> Any:
     """Return a time as it is given. A date is the begin of a day.
 

@@ -31,6 +31,7 @@ from sa_history.sql.session_settings import ASK_CITUS
 from sa_history.tracking.distribution import refuse_distributed, refuse_elsewhere
 from sa_history.tracking.events import trackings_of
 from sa_history.tracking.registry import Tracking
+from sa_history.util.arguments import is_number
 from sa_history.writing.create_event import context_values
 
 LABEL = "baseline"
@@ -70,8 +71,10 @@ def baseline(
 
         baseline(engine, Account, progress=print)
     """
-    if batch < 1:
-        raise EventsError(f"a batch has one row at least, got batch={batch!r}")
+    if not is_number(batch, 1):
+        raise EventsError(
+            f"a batch has one row at least, got batch={batch!r}; give a number of rows"
+        )
     tracking = _tracking(target, events)
     refuse_distributed(tracking, "baseline")
     columns = tracking.tracked_columns

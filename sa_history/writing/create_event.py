@@ -136,6 +136,10 @@ def _tracking_with(label: str, obj: object) -> Tracking:
         raise EventsError(
             f"create_event takes an object, got {obj!r}; give the one whose event it is"
         )
+    if not isinstance(label, str):
+        raise EventsError(
+            f"label is that of a Manual tracker, got {label!r}; give its text"
+        )
     if label not in manual:
         raise EventsError(
             f"{type(obj).__name__} has no Manual tracker with the label {label!r}"

@@ -625,6 +625,78 @@ MISTAKES: dict[str, Mistake] = {
         why="feed goes on after a transaction and an event",
         to_do="give what cursor_of(row) returned",
     ),
+    "an event without a label": Mistake(
+        lambda s: history.create_event(s.session, s.row, label=None),  # type: ignore[call-overload]
+        exc.EventsError,
+        what="got None",
+        why="label is that of a Manual tracker",
+        to_do="give its text",
+    ),
+    "a batch as text": Mistake(
+        lambda s: history.baseline(s.engine, s.account, batch="100"),  # type: ignore[arg-type]
+        exc.EventsError,
+        what="got batch='100'",
+        why="a batch has one row at least",
+        to_do="give a number of rows",
+    ),
+    "seals by batches of no number": Mistake(
+        lambda s: history.seal(s.engine, s.base, batch=None),  # type: ignore[arg-type]
+        exc.SealError,
+        what="got batch=None",
+        why="a batch has 1000 events at least",
+        to_do="give an int",
+    ),
+    "a time to wait as text": Mistake(
+        lambda s: history.seal(s.engine, s.base, timeout="1s"),  # type: ignore[arg-type]
+        exc.SealError,
+        what="got '1s'",
+        why="timeout is milliseconds",
+        to_do="give an int from 0 on",
+    ),
+    "a step that is never tried": Mistake(
+        lambda s: history.partitions(s.engine, s.base, attempts=0),
+        exc.CommandError,
+        what="got 0",
+        why="attempts is a number of times",
+        to_do="give an int from 1 on",
+    ),
+    "a negative time to wait for locks": Mistake(
+        lambda s: history.archive(s.engine, s.base, to=s.directory, lock_timeout=-1),
+        exc.CommandError,
+        what="got -1",
+        why="lock_timeout is milliseconds",
+        to_do="give an int from 0 on",
+    ),
+    "a digest as text": Mistake(
+        lambda s: history.verify(s.engine, s.base, digest='{"chains": {}}'),  # type: ignore[arg-type]
+        exc.SealError,
+        what="""got '{"chains": {}}'""",
+        why="digest is what seal has returned",
+        to_do="write SealDigest.from_json(...) around the text",
+    ),
+    "a key in place of the reason of an erasure": Mistake(
+        lambda s: history.erase(s.session, s.account, 1, reason=2),  # type: ignore[call-overload]
+        exc.ErasureError,
+        what="got 2",
+        why="reason is a text for the log of erasures",
+        to_do="give all keys before it",
+    ),
+    "the day of a run": Mistake(
+        lambda s: history.partitions(s.engine, s.base, now=datetime.date(2026, 1, 1)),  # type: ignore[arg-type]
+        exc.CommandError,
+        what="got datetime.date(2026, 1, 1)",
+        why="now is a datetime with a time zone",
+        to_do="such as datetime.now(timezone.utc)",
+    ),
+    "the time of a run of an archive without a zone": Mistake(
+        lambda s: history.archive(
+            s.engine, s.base, to=s.directory, now=datetime.datetime(2026, 1, 1)
+        ),
+        exc.CommandError,
+        what="now is datetime.datetime(2026, 1, 1",
+        why="another moment in each time zone",
+        to_do="such as tzinfo=datetime.timezone.utc",
+    ),
     "an event of a class": Mistake(
         lambda s: history.create_event(s.session, s.account, label="seen"),
         exc.EventsError,
@@ -666,6 +738,27 @@ MISTAKES: dict[str, Mistake] = {
         what="AggregateEvent.select",
         why="needs something whose events to select",
         to_do="give objects, tracked classes",
+    ),
+    "steps of an object": Mistake(
+        lambda s: list(history.steps(s.row)),
+        exc.EventsError,
+        what="got <",
+        why="steps takes the events of one row",
+        to_do="give what session.scalars(x.events.select()) returns",
+    ),
+    "a key of bytes": Mistake(
+        lambda s: s.account.events.of(b"7").select(),
+        exc.EventsError,
+        what="got b'7'",
+        why="id, of the key of Account, is an integer",
+        to_do="convert it",
+    ),
+    "a key that is a time": Mistake(
+        lambda s: history.changes((s.account, _NOW), "balance"),
+        exc.EventsError,
+        what="got datetime.datetime(",
+        why="id, of the key of Account, is an integer",
+        to_do="convert it",
     ),
     "a diff of no event": Mistake(
         lambda s: history.diff(s.row, s.row),
@@ -716,6 +809,13 @@ MISTAKES: dict[str, Mistake] = {
         what="got '2026-01-01'",
         why="which says no point in time",
         to_do="make a datetime with a time zone",
+    ),
+    "a transaction that is a truth": Mistake(
+        lambda s: history.as_of(s.session, transaction=True),  # a bool is an int
+        exc.PastError,
+        what="got True",
+        why="which says no point in time",
+        to_do="transaction= with a number",
     ),
     "text in the past": Mistake(
         lambda s: past(s, lambda p: p.execute(text("SELECT 1"))),

@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from itertools import groupby
 from operator import itemgetter
@@ -535,6 +538,37 @@ def test_an_interruption_is_told_in_a_word(directory: Path, capsys: Capture) -> 
     (directory / "slow.py").write_text("raise KeyboardInterrupt\n")
     assert main(["ddl", "slow:Base"]) == 2
     assert capsys.readouterr() == ("", "sa-history: interrupted\n")
+
+
+def test_sigterm_leaves_no_statement_that_waits_for_a_lock(
+    pg_engine: Engine, capsys: Capture
+) -> None:
+    create("Base", pg_engine)
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND wait_event_type = 'Lock'"
+    )
+
+    def send_once_it_waits() -> None:
+        with pg_engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            while not connection.scalar(waiting):
+                time.sleep(0.01)
+        if signal.getsignal(signal.SIGTERM) == signal.default_int_handler:
+            os.kill(os.getpid(), signal.SIGTERM)  # or else it would end the tests
+
+    # Of the command alone, should it not be interrupted.
+    url = pg_engine.url.update_query_dict({"options": "-c lock_timeout=10s"})
+    with pg_engine.connect() as connection:
+        connection.execute(text("LOCK TABLE account IN ACCESS EXCLUSIVE MODE"))
+        sender = threading.Thread(target=send_once_it_waits)
+        sender.start()
+        command = ["uninstall", "shop:Base", "--url", url.render_as_string(False)]
+        assert main(command) == 2
+        sender.join()
+        assert connection.scalar(waiting) == 0
+    assert capsys.readouterr() == ("", "sa-history: interrupted\n")
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_an_unforeseen_error_is_not_taken_for_drift(

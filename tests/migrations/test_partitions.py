@@ -275,6 +275,34 @@ def test_partition_by_that_is_added_or_taken_away_moves_the_events(
     assert check(pg_engine, partitioned) == []
 
 
+def test_where_env_py_begins_the_transaction_they_are_made_in_it(
+    migrations: Any, pg_engine: Engine
+) -> None:
+    # As it is in the templates for several databases.
+    env = migrations.directory / "env.py"
+    code = env.read_text()
+    own = 'own = config.attributes["connection"].begin()\ncontext.configure('
+    for before, after in (
+        ("context.configure(", own),
+        ("with context.begin_transaction():", "if True:"),
+    ):
+        assert code.count(before) == 1
+        code = code.replace(before, after)
+    env.write_text(f"{code}\nown.commit()\n")
+    migrate(migrations, _models())
+    run(pg_engine, "INSERT INTO post VALUES (1)")
+    partitioned = _models(partition_by=7)
+    written = migrate(migrations, partitioned)
+    assert written.count("op.history_partition(\n") == 2
+    assert "autocommit_block" not in written
+    for _ in range(2):
+        assert migrations.check() == [] == check(pg_engine, partitioned)
+        assert scalars(pg_engine, "SELECT id FROM post_event") == [1]
+        migrations.downgrade()
+        assert check(pg_engine, _models()) == []
+        migrations.upgrade()
+
+
 def test_the_way_back_is_refused_once_events_were_removed(
     migrations: Any, pg_engine: Engine
 ) -> None:

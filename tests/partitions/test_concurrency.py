@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, event, insert, select, text
+from sqlalchemy import Engine, create_engine, event, func, insert, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session
 
@@ -283,6 +283,27 @@ def test_a_run_that_is_killed_anywhere_is_finished_by_the_next(
             break
     assert number > 15
     assert bounds()[0] == (None, 1)
+
+
+def test_a_connection_that_is_lost_is_told_as_that(
+    write: Any, base: type[DeclarativeBase], pg_engine: Engine
+) -> None:
+    write(25)
+
+    def end(connection: Any, _: Any, statement: str, *__: Any) -> None:
+        if "DETACH" in statement:
+            number = connection.connection.driver_connection.info.backend_pid
+            with pg_engine.connect() as other:
+                other.execute(select(func.pg_terminate_backend(number, 10_000)))
+
+    history.partitions(pg_engine, base)
+    event.listen(pg_engine, "before_cursor_execute", end)
+    with pytest.raises(InstallError, match="terminat|closed the connection"):
+        history.partitions(pg_engine, base, keep="1 day", now=LATER)
+    event.remove(pg_engine, "before_cursor_execute", end)
+    pg_engine.dispose()
+    (report, _) = history.partitions(pg_engine, base, keep="1 day", now=LATER)
+    assert report.postponed == ()
 
 
 def test_a_pooler_that_keeps_no_sessions_is_refused(

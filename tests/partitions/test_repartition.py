@@ -558,6 +558,16 @@ def test_in_a_transaction_of_its_caller_it_is_part_of_that(
     assert run("SELECT relkind FROM pg_class WHERE relname = 'account_event'") == [
         ("r",)
     ]
+    settings = text(
+        "SELECT current_setting('search_path'), current_setting('lock_timeout')"
+    )
+    with repartition(pg_engine) as change, change.connection.begin():
+        change.connection.execute(text("SET LOCAL lock_timeout = '7s'"))
+        before = change.connection.execute(settings).one()
+        change.partition()
+        assert change.connection.execute(settings).one() == before
+        change.unpartition()
+        assert change.connection.execute(settings).one() == before
     with pg_engine.begin() as other, repartition(pg_engine) as change:
         other.execute(text("INSERT INTO account VALUES (1, 5)"))
         with change.connection.begin(), pytest.raises(OperationalError):

@@ -245,6 +245,35 @@ def test_the_connection_is_given_back_as_it_was(
         engine.dispose()
 
 
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_a_role_that_may_only_read_may_not_write_after_the_past(
+    shop: SimpleNamespace, pg_url: URL, driver: str
+) -> None:
+    engine = create_engine(
+        pg_url.set(drivername=f"postgresql+{driver}"),
+        **{"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0},
+        connect_args={"options": "-c default_transaction_read_only=on"},
+    )
+    try:
+        with history.as_of(engine, **shop.then) as past:
+            assert past.get_one(shop.Product, 1).price == 5
+        with Session(engine) as session, pytest.raises(DBAPIError, match="read-only"):
+            session.execute(update(shop.Product).values(price=1))
+    finally:
+        engine.dispose()
+
+
+def test_the_past_is_read_only_to_statements_of_the_driver_too(
+    shop: SimpleNamespace, past: Session
+) -> None:
+    for _ in range(2):
+        cursor = past.connection().connection.cursor()
+        with pytest.raises(Exception, match="read-only transaction"):
+            cursor.execute("UPDATE product SET price = 1")
+        cursor.close()
+        past.rollback()
+
+
 def test_one_statement_is_compiled_once_for_all_points_in_time(
     shop: SimpleNamespace, pg_session: Session
 ) -> None:
