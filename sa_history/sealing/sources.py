@@ -12,6 +12,7 @@ from sqlalchemy import (
     Connection,
     LargeBinary,
     MetaData,
+    Select,
     Table,
     TableClause,
     case,
@@ -385,7 +386,7 @@ def canonical_settings(connection: Connection, events: int = 0) -> Iterator[None
     :raises SealError: the connection is in AUTOCOMMIT, where settings do not last.
     """
     plans = {}
-    if events > _MANY:
+    if has_plans_of_its_own(events):
         plans = {"enable_nestloop": "off", "work_mem": _memory(connection, events)}
     before = _set(connection, {**_CANONICAL, **plans})
     if before is None:
@@ -395,7 +396,12 @@ def canonical_settings(connection: Connection, events: int = 0) -> Iterator[None
         )
     # After an error the transaction, or its savepoint, takes the settings back.
     yield
-    _set(connection, before)
+    connection.execute(_setting(before))
+
+
+def has_plans_of_its_own(events: int) -> bool:
+    """Return whether :func:`canonical_settings` of so many events has more settings."""
+    return events > _MANY
 
 
 def _memory(connection: Connection, events: int) -> str:
@@ -418,10 +424,13 @@ def _set(connection: Connection, settings: dict[str, str]) -> dict[str, str] | N
     names = list(settings)
     read = select(*(func.current_setting(name) for name in names))
     before = connection.execute(read).one()
-    connection.execute(
-        select(*(func.set_config(name, settings[name], True) for name in names))
-    )
+    connection.execute(_setting(settings))
     lasts = connection.scalar(select(func.current_setting("search_path")))
     if lasts != settings["search_path"]:
         return None
     return dict(zip(names, before, strict=True))
+
+
+def _setting(settings: dict[str, str]) -> Select[Any]:
+    """Return the SELECT that sets settings for the transaction."""
+    return select(*(func.set_config(n, value, True) for n, value in settings.items()))

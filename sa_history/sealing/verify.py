@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar
 
@@ -54,6 +55,7 @@ from sa_history.sealing.sources import (
     Ledger,
     SealedTable,
     canonical_settings,
+    has_plans_of_its_own,
     ledger_of,
 )
 from sa_history.util.arguments import metadata_of
@@ -100,7 +102,9 @@ def verify_seals(
                     f"the digest has no chain {ledger.name!r}; it has "
                     f"{', '.join(digest.chains) or 'none'}"
                 )
-            own = list(Verifier(ledger, known, tables).discrepancies(expected))
+            verifier = Verifier(ledger, known, tables, has_settings=True)
+            with canonical_settings(connection):
+                own = list(verifier.discrepancies(expected))
             found += own if archived is None else archived(ledger, known, tables, own)
             heads[ledger.name] = ChainHead.of(known[-1] if known else None)
             seals += len(known)
@@ -216,6 +220,8 @@ class Verifier:
     :param tables: the tables that are sealed.
     :param archived: the numbers of the events that an archive has, by table, which no
         retention has removed, and in whose place none was kept; None without one.
+    :param has_settings: True if the connection has the settings of digests, which
+        take several statements for each block that has them.
     """
 
     def __init__(
@@ -224,12 +230,15 @@ class Verifier:
         seals: Sequence[Seal],
         tables: Sequence[SealedTable],
         archived: Mapping[str, Sequence[tuple[int, int]]] | None = None,
+        *,
+        has_settings: bool = False,
     ) -> None:
         self._ledger = ledger
         self._seals = seals
         self._tables = {one.name: one for one in tables}
         self._removed = self._removals()
         self._archived = archived
+        self._has_settings = has_settings
         self._later_formats: dict[int, int] = {}
 
     def discrepancies(self, expected: ChainHead | None) -> Iterator[Discrepancy]:
@@ -507,7 +516,12 @@ class Verifier:
         :raises _UnreadableError: a column has another type, or is gone.
         """
         connection = self._ledger.connection
-        with canonical_settings(connection, seal.events):
+        settings: AbstractContextManager[None] = canonical_settings(
+            connection, seal.events
+        )
+        if self._has_settings and not has_plans_of_its_own(seal.events):
+            settings = nullcontext()
+        with settings:
             try:
                 with connection.begin_nested():
                     return read()

@@ -20,6 +20,7 @@ from sqlalchemy import (
     delete,
     event,
     exists,
+    func,
     insert,
     literal,
     select,
@@ -309,3 +310,47 @@ def test_a_row_is_found_without_a_look_at_all_events_if_nobody_analysed_them(
         assert past.execute(select(table).where(table.c.id == 7)).all() == [(7,)]
     assert "ix_t_event_pgh_old_key" in plans[-1], plans[-1]
     assert "Seq Scan" not in plans[-1], plans[-1]
+
+
+@pytest.mark.parametrize("is_analysed", [False, True])
+def test_all_rows_are_cheap_to_the_planner_if_no_row_got_another_key(
+    base: type[DeclarativeBase],
+    create_all: Callable[[], None],
+    pg_engine: Engine,
+    is_analysed: bool,
+) -> None:
+    """Above a cost, PostgreSQL compiles statements, which takes it seconds.
+
+    It expected to look for another key at each event, and does so at none.
+    """
+    columns = (Column(f"c{n}", Integer) for n in range(5))
+    key = Column("id", Integer, primary_key=True)
+    table = Table("t", base.metadata, key, *columns)
+    track()(table)
+    create_all()
+    with pg_engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO t_event (pgh_op, pgh_label, id, pgh_obj_id, c1)"
+                " SELECT 'U', 'snapshot', v % 2000, v % 2000, v % 2000"
+                " FROM generate_series(1, 20000) v"
+            )
+        )
+        if is_analysed:
+            connection.execute(text("ANALYZE t_event"))
+    costs: list[float] = []
+    other = table.alias("other")
+    with history.as_of(pg_engine, transaction=2**40) as past:
+
+        @event.listens_for(past.connection(), "before_cursor_execute", retval=True)
+        def explained(_: Any, cursor: Any, sql: str, values: Any, *__: Any) -> Any:
+            cursor.execute(f"EXPLAIN (FORMAT JSON) {sql}", values)
+            costs.append(cursor.fetchone()[0][0]["Plan"]["Total Cost"])
+            return sql, values
+
+        assert len(past.execute(select(table)).all()) == 2000
+        assert past.scalar(select(func.count()).select_from(table)) == 2000
+        joined = select(table, other.c.id).join(other, other.c.c1 == table.c.id)
+        assert len(past.execute(joined).all()) == 2000
+    assert len(costs) == 3
+    assert max(costs) < 50_000, costs  # half of jit_above_cost

@@ -33,6 +33,33 @@ def test_nothing_is_found_where_nothing_was_changed(
     assert found.digest == digest
 
 
+def test_each_seal_takes_few_statements(
+    base: Base, some_events: list[int], person: Any, pg_engine: Engine
+) -> None:
+    """The settings of digests are made once, and not around each of them."""
+
+    def statements() -> int:
+        sent: list[str] = []
+
+        def keep(_: Any, __: Any, statement: str, *___: Any) -> None:
+            sent.append(statement)
+
+        event.listen(pg_engine, "before_cursor_execute", keep)
+        assert not verify(pg_engine, base).discrepancies
+        event.remove(pg_engine, "before_cursor_execute", keep)
+        assert sum("set_config" in statement for statement in sent) == 4
+        return len(sent)
+
+    seal(pg_engine, base)
+    of_one = statements()
+    for number in (4, 5, 6):
+        with Session(pg_engine) as session:
+            session.add(person(id=number, name="x"))
+            session.commit()
+        seal(pg_engine, base)
+    assert statements() - of_one <= 3 * 12
+
+
 @pytest.mark.parametrize(
     ("statement", "problem", "ids"),
     [
