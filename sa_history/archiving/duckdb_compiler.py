@@ -57,6 +57,7 @@ class ArchiveCompiler(AsOfCompiler):
 
     allowed = frozenset()
     keys_stayed = frozenset()
+    has_order_of_json = False
     past: Past | None = None
     """What a session of the past reads; None if it reads events."""
 

@@ -36,6 +36,8 @@ class AsOfCompiler(MarkingCompiler):
     point: PointInTime
     allowed: frozenset[Table]
     keys_stayed: frozenset[Tracking]
+    has_order_of_json = True
+    """Whether what runs the statements orders JSON, as PostgreSQL does."""
 
     @functools.cached_property
     def partitioned(self) -> list[Tracking]:
@@ -94,6 +96,7 @@ class AsOfCompiler(MarkingCompiler):
             self.point,
             keys_stayed=tracking in self.keys_stayed,
             is_by_key=is_by_key,
+            has_order_of_json=self.has_order_of_json,
         )
         literal_binds = kw.get("literal_binds", False)
         rows: str = self.process(then, asfrom=True, literal_binds=literal_binds)

@@ -60,6 +60,7 @@ def rows_as_of(
     *,
     keys_stayed: bool = False,
     is_by_key: bool = False,
+    has_order_of_json: bool = True,
 ) -> Select[Any]:
     """Return a SELECT of the rows of a table as of a point in time.
 
@@ -72,6 +73,7 @@ def rows_as_of(
     :param is_by_key: True if the row with one key is read. A condition on the key is
         pushed into DISTINCT ON, too, and then PostgreSQL reads the row's events from
         the newest on, and no partition after the one that has the last event.
+    :param has_order_of_json: False if what runs the statement does not order JSON.
     :return: a SELECT with the columns of the table, those that are not tracked being
         NULL; and with ``pgh_erased``, if values can be erased.
     """
@@ -92,7 +94,8 @@ def rows_as_of(
     if tracking.options.erasable:
         columns.append(event.c[ERASED_COLUMN])
     if not keys_stayed:
-        criteria.append(~_left_its_key(tracking, event, point.includes))
+        left = _left_its_key(tracking, event, point.includes, has_order_of_json)
+        criteria.append(~left)
     return select(*columns).where(*criteria)
 
 
@@ -220,6 +223,7 @@ def _left_its_key(
     tracking: Tracking,
     event: FromClause,
     includes: Callable[[FromClause], ColumnElement[bool]],
+    has_order_of_json: bool = True,
 ) -> ColumnElement[bool]:
     """Return whether the row of an event got another key later, by the point in time.
 
@@ -240,7 +244,7 @@ def _left_its_key(
         is_later = event.c.pgh_xact_id != moved.c.pgh_xact_id
         criteria.append(or_(is_later, ~_has_key_at_end(tracking, event, includes)))
     together = are_together(tracking, any_, event)
-    if together:
+    if together or not has_order_of_json:
         # Citus looks for one event on one node, and has no least one of all nodes.
         is_any = exists().where(*together, any_.c[OLD_KEY].is_not(None))
         return and_(is_any, exists().where(*criteria))

@@ -66,7 +66,7 @@ def test_what_is_not_mapped_is_refused(target: Any) -> None:
 
 
 def test_a_class_without_a_table_is_refused(base: type[DeclarativeBase]) -> None:
-    with pytest.raises(DefinitionError, match="give a class with __tablename__"):
+    with pytest.raises(DefinitionError, match="Abstract is abstract, and has no table"):
 
         @attach(Protect(Delete))
         class Abstract(base):  # type: ignore[misc, valid-type]
