@@ -248,6 +248,9 @@ def _left_its_key(
         # Citus looks for one event on one node, and has no least one of all nodes.
         is_any = exists().where(*together, any_.c[OLD_KEY].is_not(None))
         return and_(is_any, exists().where(*criteria))
+    if tracking.options.partition_by is not None:
+        # To begin a range in each partition takes longer than a look at some events.
+        return and_(_has_any_left(tracking), exists().where(*criteria))
     # In most tables no key has ever changed. The bounds are evaluated once for the
     # statement, and if they are NULL no event is read. Of a table that nobody has
     # analysed, PostgreSQL takes a range for few events, and any key for nearly all.
