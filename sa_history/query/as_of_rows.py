@@ -245,7 +245,8 @@ def _left_its_key(
         criteria.append(or_(is_later, ~_has_key_at_end(tracking, event, includes)))
     together = are_together(tracking, any_, event)
     if together or not has_order_of_json:
-        # Citus looks for one event on one node, and has no least one of all nodes.
+        # Citus looks for one event on one node, and has no least one of all nodes. In
+        # an archive JSON is text, which has another order.
         is_any = exists().where(*together, any_.c[OLD_KEY].is_not(None))
         return and_(is_any, exists().where(*criteria))
     if tracking.options.partition_by is not None:
